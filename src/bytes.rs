@@ -1,0 +1,88 @@
+//! Bounded reading of bytes: the only place that does offset arithmetic on input.
+
+use crate::error::{Fault, Stage};
+
+/// A cursor over the bytes of one structure; reading past the end is a [`Fault`] that names the structure.
+#[derive(Debug, Clone, Copy)]
+pub struct Reader<'a> {
+    bytes: &'a [u8],
+    position: usize,
+    stage: Stage,
+    what: &'static str,
+}
+
+impl<'a> Reader<'a> {
+    /// Reads `bytes`, which `what` names in faults.
+    pub fn new(stage: Stage, what: &'static str, bytes: &'a [u8]) -> Self {
+        Reader { bytes, position: 0, stage, what }
+    }
+
+    /// Bytes read so far.
+    pub fn position(&self) -> usize {
+        self.position
+    }
+
+    /// Bytes left.
+    pub fn left(&self) -> usize {
+        self.bytes.len() - self.position
+    }
+
+    /// All bytes that are left; does not move.
+    pub fn rest(&self) -> &'a [u8] {
+        self.bytes.get(self.position..).unwrap_or_default()
+    }
+
+    /// The next `len` bytes.
+    pub fn take(&mut self, len: usize) -> Result<&'a [u8], Fault> {
+        let rest = self.rest();
+        match rest.get(..len) {
+            Some(taken) => {
+                self.position += len;
+                Ok(taken)
+            }
+            None => Err(Fault::short(self.stage, self.position, self.what, len, rest.len())),
+        }
+    }
+
+    /// The next `N` bytes as an array.
+    pub fn array<const N: usize>(&mut self) -> Result<[u8; N], Fault> {
+        let rest = self.rest();
+        match rest.first_chunk::<N>() {
+            Some(taken) => {
+                self.position += N;
+                Ok(*taken)
+            }
+            None => Err(Fault::short(self.stage, self.position, self.what, N, rest.len())),
+        }
+    }
+
+    /// The next byte.
+    pub fn u8(&mut self) -> Result<u8, Fault> {
+        Ok(u8::from_be_bytes(self.array()?))
+    }
+
+    /// The next two bytes, big-endian.
+    pub fn u16(&mut self) -> Result<u16, Fault> {
+        Ok(u16::from_be_bytes(self.array()?))
+    }
+
+    /// The next four bytes, big-endian.
+    pub fn u32(&mut self) -> Result<u32, Fault> {
+        Ok(u32::from_be_bytes(self.array()?))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reading_past_the_end_says_what_and_where() {
+        let mut reader = Reader::new(Stage::Link, "UDP header", &[1, 2, 3]);
+        assert_eq!(reader.u16(), Ok(0x0102));
+        assert_eq!(reader.take(2), Err(Fault::short(Stage::Link, 2, "UDP header", 2, 1)));
+        assert_eq!(reader.rest(), [3]);
+        assert_eq!(reader.u8(), Ok(3));
+        assert_eq!(reader.left(), 0);
+    }
+}

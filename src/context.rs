@@ -1,0 +1,287 @@
+//! A Context: what both ends of a Security Association agreed to leave out.
+//!
+//! The attributes are those of draft-ietf-ipsecme-diet-esp-07 §4 (Attributes for Rule Generation), under their own
+//! names. A context is checked once, when its file is loaded; from then on it is valid.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+/// What one Security Association leaves out.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Context {
+    /// The SA it belongs to.
+    pub sa: SaReference,
+    /// `ipsec_mode`.
+    pub mode: Mode,
+    /// `tunnel_ip`: outer source and destination, used when a packet is sealed.
+    pub tunnel_ip: Option<(IpAddr, IpAddr)>,
+    /// `ts_*`.
+    pub selectors: TrafficSelectors,
+    /// `esp_sn`: the first Sequence Number expected or sent.
+    pub esp_sn: Option<u64>,
+    /// `protocol`: the outer IP protocol number that carries this SA's packets (50 is ESP).
+    pub protocol: u8,
+    /// The rest, by dialect.
+    pub dialect: Dialect,
+    /// Where it was read.
+    pub origin: Origin,
+}
+
+/// How a context names its SA.
+#[derive(Debug, Clone, PartialEq)]
+pub enum SaReference {
+    /// `sa`: the name in the key file.
+    Name(String),
+    /// `spi`, and where given `src` and `dst`, equal to those of the key file.
+    Spi {
+        /// The SPI.
+        spi: u32,
+        /// The outer source.
+        src: Option<IpAddr>,
+        /// The outer destination.
+        dst: Option<IpAddr>,
+    },
+}
+
+/// File and line (from 1) that something was read from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Origin {
+    /// The file.
+    pub path: PathBuf,
+    /// The line, from 1.
+    pub line: u64,
+}
+
+/// `ipsec_mode`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// A whole IP packet is protected.
+    Tunnel,
+    /// The upper-layer segment is protected.
+    Transport,
+}
+
+/// The version of an IP header.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum IpVersion {
+    /// IPv4.
+    V4,
+    /// IPv6.
+    V6,
+}
+
+impl IpVersion {
+    /// 4 or 6.
+    pub fn number(self) -> u8 {
+        match self {
+            IpVersion::V4 => 4,
+            IpVersion::V6 => 6,
+        }
+    }
+
+    /// Bits of an address: 32 or 128.
+    pub fn address_bits(self) -> u32 {
+        match self {
+            IpVersion::V4 => 32,
+            IpVersion::V6 => 128,
+        }
+    }
+
+    /// The Next Header value that announces a packet of this version (RFC 4303 §2.6): 4 or 41.
+    pub fn next_header(self) -> u8 {
+        match self {
+            IpVersion::V4 => 4,
+            IpVersion::V6 => 41,
+        }
+    }
+
+    /// The version of an address.
+    pub fn of(address: IpAddr) -> IpVersion {
+        match address {
+            IpAddr::V4(_) => IpVersion::V4,
+            IpAddr::V6(_) => IpVersion::V6,
+        }
+    }
+}
+
+/// An address as an integer of [`IpVersion::address_bits`] bits.
+pub fn address_value(address: IpAddr) -> u128 {
+    match address {
+        IpAddr::V4(v4) => u128::from(u32::from(v4)),
+        IpAddr::V6(v6) => u128::from(v6),
+    }
+}
+
+/// An inclusive range of values, `start <= end`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Range {
+    /// First value.
+    pub start: u128,
+    /// Last value.
+    pub end: u128,
+}
+
+impl Range {
+    /// All values of `bits` bits.
+    pub fn whole(bits: u32) -> Range {
+        Range { start: 0, end: u128::MAX >> (128 - bits) }
+    }
+
+    /// A single value.
+    pub fn single(value: u128) -> Range {
+        Range { start: value, end: value }
+    }
+
+    /// Whether it holds one value only.
+    pub fn is_single(self) -> bool {
+        self.start == self.end
+    }
+
+    /// Whether `value` lies inside.
+    pub fn contains(self, value: u128) -> bool {
+        (self.start..=self.end).contains(&value)
+    }
+
+    /// Length of the common prefix of start and end, for values of `bits` bits.
+    pub fn common_prefix(self, bits: u32) -> u32 {
+        (self.start ^ self.end).leading_zeros() - (128 - bits)
+    }
+}
+
+/// `ts_*`: the traffic that the SA protects.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TrafficSelectors {
+    /// `ts_ip_version`; absent only where the inner packet is not compressed, or in transport mode.
+    pub version: Option<IpVersion>,
+    /// `ts_ip_src_start` to `ts_ip_src_end`.
+    pub src: Range,
+    /// `ts_ip_dst_start` to `ts_ip_dst_end`.
+    pub dst: Range,
+    /// `ts_proto`; `None` is `ANY`.
+    pub protocol: Option<u8>,
+    /// `ts_port_src_start` to `ts_port_src_end`.
+    pub src_port: Range,
+    /// `ts_port_dst_start` to `ts_port_dst_end`.
+    pub dst_port: Range,
+}
+
+/// The dialect of a context and the attributes that only this dialect has.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Dialect {
+    /// draft-ietf-ipsecme-diet-esp.
+    Ietf(Ietf),
+}
+
+/// Attributes and options of dialect `ietf`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Ietf {
+    /// `iipc_profile`: true for `iipc_diet-esp`, false for `iipc_not_compressed`.
+    pub compress_inner: bool,
+    /// `dscp_cda`.
+    pub dscp_cda: DscpCda,
+    /// `ecn_cda`.
+    pub ecn_cda: HeaderCda,
+    /// `flow_label_cda`, also for the IPv4 Identification.
+    pub flow_label_cda: FlowLabelCda,
+    /// `alignment` in bytes: 1, 2, 4, 8.
+    pub alignment: u8,
+    /// `esp_trailer`: true for `Mandatory`.
+    pub trailer_mandatory: bool,
+    /// `esp_spi_lsb`, 0 to 32 bits.
+    pub spi_bits: u8,
+    /// `esp_sn_lsb`, 0 to 32 bits.
+    pub sn_bits: u8,
+    /// `rule_id`: the value of the `one_byte` RuleID, `None` where it is elided.
+    pub rule_id: Option<u8>,
+    /// `any_transport`: true for `by_next_header`.
+    pub any_transport: bool,
+    /// `tcp_header`.
+    pub tcp_header: TcpHeader,
+    /// `sctp_checksum`: true for `sent`.
+    pub sctp_checksum_sent: bool,
+    /// `udplite_coverage`: true for `sent`.
+    pub udplite_coverage_sent: bool,
+    /// `hop_limit_cda`: true for `not_compressed`.
+    pub hop_limit_sent: bool,
+    /// `payload_length_cda`: true for `not_compressed`.
+    pub payload_length_sent: bool,
+    /// `ipv4_flags_frag`: the 16 bits of Flags and Fragment Offset if elided, `None` where they are sent.
+    pub ipv4_flags_frag: Option<u16>,
+    /// `trailer_counts_elided_next_header`: true for `yes`.
+    pub trailer_counts_elided_next_header: bool,
+    /// `flow_label_generated`: true for `hash`, false for `zero`.
+    pub flow_label_hash: bool,
+    /// `revision`: 6 to 10.
+    pub revision: u8,
+}
+
+/// `dscp_cda`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum DscpCda {
+    /// `not_compressed`.
+    Sent,
+    /// `lower`: from the outer header.
+    Lower,
+    /// `sa`: the values of `dscp_list`, at least one, no duplicates.
+    List(Vec<u8>),
+}
+
+/// `ecn_cda`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HeaderCda {
+    /// `not_compressed`.
+    Sent,
+    /// `lower`: from the outer header.
+    Lower,
+}
+
+/// `flow_label_cda`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FlowLabelCda {
+    /// `not_compressed`.
+    Sent,
+    /// `lower`: from the outer header.
+    Lower,
+    /// `generated` by the receiver.
+    Generated,
+    /// `zero`.
+    Zero,
+}
+
+/// `tcp_header` (D-9).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TcpHeader {
+    /// Fields in header order, sent but for ports and checksum.
+    HeaderOrder,
+    /// Only the ports are residue.
+    PortsOnly,
+    /// The whole header is payload.
+    None,
+}
+
+impl Default for Ietf {
+    /// The defaults of the attributes and options.
+    fn default() -> Self {
+        Ietf {
+            compress_inner: true,
+            dscp_cda: DscpCda::Sent,
+            ecn_cda: HeaderCda::Sent,
+            flow_label_cda: FlowLabelCda::Sent,
+            alignment: 8,
+            trailer_mandatory: false,
+            spi_bits: 32,
+            sn_bits: 32,
+            rule_id: None,
+            any_transport: true,
+            tcp_header: TcpHeader::HeaderOrder,
+            sctp_checksum_sent: false,
+            udplite_coverage_sent: false,
+            hop_limit_sent: false,
+            payload_length_sent: false,
+            ipv4_flags_frag: None,
+            trailer_counts_elided_next_header: false,
+            flow_label_hash: true,
+            revision: 7,
+        }
+    }
+}

@@ -1,0 +1,192 @@
+//! Two kinds of trouble: an [`Error`] ends the run, a [`Fault`] ends one packet.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+/// The run cannot start or cannot go on. `main` prints what happened, then what to do, and exits with status 2.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A file or stream could not be opened, read or written.
+    #[error("{}: cannot {action}: {source}", path.display())]
+    Io {
+        /// The file, or `-` for a standard stream.
+        path: PathBuf,
+        /// What was tried: `open`, `read`, `write`, ...
+        action: &'static str,
+        /// The operating system's answer.
+        source: std::io::Error,
+    },
+    /// A capture, key or rule file says something that cannot be used.
+    #[error("{}{}: {problem}", path.display(), Place(*line, *column))]
+    File {
+        /// The file, or `-` for standard input.
+        path: PathBuf,
+        /// Line, from 1.
+        line: Option<u64>,
+        /// Column, from 1.
+        column: Option<u64>,
+        /// What is wrong, naming the key; never the value of a secret.
+        problem: String,
+        /// What to do about it; may be empty.
+        help: String,
+    },
+    /// The arguments do not fit together.
+    #[error("{problem}")]
+    Usage {
+        /// What is wrong.
+        problem: String,
+        /// What to do about it; may be empty.
+        help: String,
+    },
+}
+
+struct Place(Option<u64>, Option<u64>);
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.0, self.1) {
+            (Some(line), Some(column)) => write!(f, ":{line}:{column}"),
+            (Some(line), None) => write!(f, ":{line}"),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Error {
+    /// An [`Error::Io`] for `path`, to be used with `map_err`.
+    pub fn io(path: &Path, action: &'static str) -> impl FnOnce(std::io::Error) -> Error {
+        let path = path.to_owned();
+        move |source| Error::Io { path, action, source }
+    }
+
+    /// An [`Error::File`] about the whole file.
+    pub fn file(path: &Path, problem: impl Into<String>, help: impl Into<String>) -> Error {
+        Error::File { path: path.to_owned(), line: None, column: None, problem: problem.into(), help: help.into() }
+    }
+
+    /// An [`Error::File`] about one line.
+    pub fn line(path: &Path, line: u64, problem: impl Into<String>, help: impl Into<String>) -> Error {
+        Error::File {
+            path: path.to_owned(),
+            line: Some(line),
+            column: None,
+            problem: problem.into(),
+            help: help.into(),
+        }
+    }
+
+    /// An [`Error::Usage`].
+    pub fn usage(problem: impl Into<String>, help: impl Into<String>) -> Error {
+        Error::Usage { problem: problem.into(), help: help.into() }
+    }
+
+    /// What the user can do about it; may be empty.
+    pub fn help(&self) -> &str {
+        match self {
+            Error::Io { .. } => "",
+            Error::File { help, .. } | Error::Usage { help, .. } => help,
+        }
+    }
+
+    /// Whether the reader of our output has gone away, which is no failure.
+    pub fn is_broken_pipe(&self) -> bool {
+        matches!(self, Error::Io { source, .. } if source.kind() == std::io::ErrorKind::BrokenPipe)
+    }
+}
+
+/// The step at which a packet failed; the steps are in the order a packet travels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Stage {
+    /// Link layer, IP header, UDP encapsulation, reassembly.
+    Link,
+    /// ESP header compression (EEC), RFC 4303 SPI and Sequence Number, IV, ICV lengths.
+    EspHeader,
+    /// Decryption and integrity check.
+    Open,
+    /// ESP trailer (CTEC): Padding, Pad Length, Next Header.
+    Trailer,
+    /// Inner packet (IIPC): inner IP and transport headers.
+    Inner,
+}
+
+impl Stage {
+    /// The name shown to users.
+    pub fn name(self) -> &'static str {
+        match self {
+            Stage::Link => "link",
+            Stage::EspHeader => "esp header",
+            Stage::Open => "open",
+            Stage::Trailer => "esp trailer",
+            Stage::Inner => "inner packet",
+        }
+    }
+}
+
+/// One packet failed: where, and what was found there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Fault {
+    /// The step.
+    pub stage: Stage,
+    /// Offset in bytes from the start of what that step reads: the frame ([`Stage::Link`]), the ESP payload
+    /// ([`Stage::EspHeader`], [`Stage::Open`]) or the clear text ([`Stage::Trailer`], [`Stage::Inner`]).
+    pub offset: usize,
+    /// What is wrong there.
+    pub kind: FaultKind,
+}
+
+/// What is wrong with a packet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum FaultKind {
+    /// `what` needs more bytes than there are.
+    Short {
+        /// The structure or field.
+        what: &'static str,
+        /// Bytes needed.
+        needs: usize,
+        /// Bytes there.
+        has: usize,
+    },
+    /// `what` has a value that it must not have.
+    Value {
+        /// The field.
+        what: &'static str,
+        /// The value found.
+        got: u64,
+        /// What would be right, in words.
+        expected: &'static str,
+    },
+    /// The packet uses something that this program or this context does not know.
+    Unsupported(&'static str),
+}
+
+impl Fault {
+    /// A [`FaultKind::Short`].
+    pub fn short(stage: Stage, offset: usize, what: &'static str, needs: usize, has: usize) -> Fault {
+        Fault { stage, offset, kind: FaultKind::Short { what, needs, has } }
+    }
+
+    /// A [`FaultKind::Value`].
+    pub fn value(stage: Stage, offset: usize, what: &'static str, got: u64, expected: &'static str) -> Fault {
+        Fault { stage, offset, kind: FaultKind::Value { what, got, expected } }
+    }
+
+    /// A [`FaultKind::Unsupported`].
+    pub fn unsupported(stage: Stage, offset: usize, what: &'static str) -> Fault {
+        Fault { stage, offset, kind: FaultKind::Unsupported(what) }
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Fault { stage, offset, kind } = self;
+        write!(f, "{} at byte {offset}: ", stage.name())?;
+        match kind {
+            FaultKind::Short { what, needs, has } => write!(f, "{what} needs {needs} bytes, {has} left"),
+            FaultKind::Value { what, got, expected } => write!(f, "{what} is {got}, expected {expected}"),
+            FaultKind::Unsupported(what) => write!(f, "{what}"),
+        }
+    }
+}

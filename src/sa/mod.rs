@@ -1,0 +1,94 @@
+//! Security Associations: who talks, under which keys; the table of them and its lookup.
+
+use std::net::IpAddr;
+
+use crate::context::Origin;
+use crate::suite::Keys;
+
+/// One direction of one Security Association, as a key file gives it.
+#[derive(Debug)]
+pub struct Sa {
+    /// The name given, or the SPI as `0x` and 8 digits.
+    pub name: String,
+    /// Security Parameters Index, uncompressed.
+    pub spi: u32,
+    /// The outer source addresses it takes.
+    pub src: Selector,
+    /// The outer destination addresses it takes.
+    pub dst: Selector,
+    /// Cipher suite and secrets.
+    pub keys: Keys,
+    /// Extended (64-bit) Sequence Numbers.
+    pub esn: bool,
+    /// A Sequence Number near which the first packet may be found (`oseq`, `seq` of `ip xfrm state`).
+    pub sn_hint: Option<u64>,
+    /// Another reading of the same line of the key file (an `esp_sa` line does not tell AES-CCM from AES-CTR): the
+    /// position in the same list of the SA that is read first. Once that one has verified a packet this one is void.
+    pub alternative_to: Option<usize>,
+    /// Where it was read.
+    pub origin: Origin,
+}
+
+/// Outer addresses that an SA takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Selector {
+    /// Every address of either version.
+    Any,
+    /// The addresses that share the first `len` bits with `address` (32 or 128: this address only).
+    Prefix {
+        /// The address; bits behind the prefix are 0.
+        address: IpAddr,
+        /// Prefix length in bits.
+        len: u8,
+    },
+}
+
+impl Selector {
+    /// One address.
+    pub fn address(address: IpAddr) -> Selector {
+        Selector::Prefix { address, len: if address.is_ipv4() { 32 } else { 128 } }
+    }
+
+    /// Whether `address` is taken.
+    pub fn accepts(self, address: IpAddr) -> bool {
+        match (self, address) {
+            (Selector::Any, _) => true,
+            (Selector::Prefix { address: IpAddr::V4(own), len }, IpAddr::V4(other)) => {
+                (u32::from(own) ^ u32::from(other)).leading_zeros() >= u32::from(len)
+            }
+            (Selector::Prefix { address: IpAddr::V6(own), len }, IpAddr::V6(other)) => {
+                (u128::from(own) ^ u128::from(other)).leading_zeros() >= u32::from(len)
+            }
+            _ => false,
+        }
+    }
+
+    /// Whether some address is taken by both.
+    pub fn overlaps(self, other: Selector) -> bool {
+        match (self, other) {
+            (Selector::Any, _) | (_, Selector::Any) => true,
+            (Selector::Prefix { address: a, len: a_len }, Selector::Prefix { address: b, len: b_len }) => {
+                if a_len <= b_len { self.accepts(b) } else { other.accepts(a) }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_prefix_accepts_its_own_and_overlaps_what_it_holds() {
+        let net = Selector::Prefix { address: "2001:db8::".parse().unwrap(), len: 32 };
+        let host = Selector::address("2001:db8::1".parse().unwrap());
+        let other = Selector::address("2001:db9::1".parse().unwrap());
+        let v4 = Selector::Prefix { address: "0.0.0.0".parse().unwrap(), len: 0 };
+        assert!(net.accepts("2001:db8:ffff::1".parse().unwrap()));
+        assert!(!net.accepts("2001:db9::".parse().unwrap()));
+        assert!(!v4.accepts("::1".parse().unwrap()));
+        assert!(v4.accepts("255.1.2.3".parse().unwrap()));
+        assert!(net.overlaps(host) && host.overlaps(net) && !net.overlaps(other));
+        assert!(!net.overlaps(v4) && Selector::Any.overlaps(v4));
+    }
+}
