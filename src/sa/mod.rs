@@ -1,5 +1,9 @@
 //! Security Associations: who talks, under which keys; the table of them and its lookup.
 
+pub mod sequence;
+pub mod stream;
+pub mod table;
+
 use std::net::IpAddr;
 
 use crate::context::Origin;
