@@ -6,9 +6,11 @@ pub mod bytes;
 pub mod capture;
 pub mod context;
 pub mod error;
+pub mod files;
 pub mod link;
 pub mod sa;
 pub mod secret;
 pub mod suite;
+pub mod wireshark;
 
 pub use error::{Error, Fault};

@@ -1,0 +1,264 @@
+//! Keys of one SA: a suite with secrets of the right lengths.
+
+use std::fmt;
+
+use super::{Integ, Suite};
+use crate::secret::Secret;
+
+/// A cipher suite with its secrets, lengths checked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Keys {
+    /// The cipher.
+    pub(crate) suite: &'static Suite,
+    /// Its key, salt not included; empty for `ENCR_NULL`.
+    pub(crate) key: Secret,
+    /// Its salt; empty where the cipher has none.
+    pub(crate) salt: Secret,
+    /// The integrity algorithm and its key; `None` for AEADs and for `integ: NONE`.
+    pub(crate) integ: Option<(&'static Integ, Secret)>,
+}
+
+/// What is known of the integrity algorithm when [`Keys`] are made.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum IntegKey {
+    /// Nothing was said: right for AEADs only.
+    #[default]
+    Missing,
+    /// `NONE`: there is no ICV beside that of an AEAD, and without one nothing is authenticated.
+    None,
+    /// An algorithm and its key.
+    Algorithm(&'static Integ, Secret),
+}
+
+impl Keys {
+    /// Checks the lengths of `key` (without salt), `salt` and the integrity key. A cipher that is no AEAD needs
+    /// [`IntegKey::None`] or [`IntegKey::Algorithm`]; an AEAD takes no algorithm.
+    pub fn new(suite: &'static Suite, key: Secret, salt: Secret, integ: IntegKey) -> Result<Keys, KeyError> {
+        let key_fits = if suite.key_lens.is_empty() { key.is_empty() } else { suite.key_lens.contains(&key.len()) };
+        if !key_fits {
+            return Err(KeyError::length(suite.name, Part::Key, suite.key_lens, key.len()));
+        }
+        if salt.len() != suite.salt_len {
+            return Err(KeyError::length(suite.name, Part::Salt, &[suite.salt_len], salt.len()));
+        }
+        let integ = match integ {
+            IntegKey::Missing if !suite.is_aead() => return Err(KeyError::IntegMissing { encr: suite.name }),
+            IntegKey::Missing | IntegKey::None => None,
+            IntegKey::Algorithm(integ, _) if suite.is_aead() => {
+                return Err(KeyError::IntegRefused { encr: suite.name, integ: integ.name });
+            }
+            IntegKey::Algorithm(integ, key) if key.len() != integ.key_len => {
+                return Err(KeyError::length(integ.name, Part::IntegKey, &[integ.key_len], key.len()));
+            }
+            IntegKey::Algorithm(integ, key) => Some((integ, key)),
+        };
+        Ok(Keys { suite, key, salt, integ })
+    }
+
+    /// Like [`Keys::new`]; without `salt` it is the last bytes of `key`, where the cipher has one.
+    pub fn from_parts(
+        suite: &'static Suite,
+        key: Secret,
+        salt: Option<Secret>,
+        integ: IntegKey,
+    ) -> Result<Keys, KeyError> {
+        if let Some(salt) = salt {
+            return Keys::new(suite, key, salt, integ);
+        }
+        let bytes = key.expose();
+        // No length with a salt is also a length without.
+        let key_len = bytes.len().saturating_sub(suite.salt_len);
+        match bytes.split_at_checked(key_len) {
+            Some((key, salt)) if suite.key_lens.contains(&key_len) => {
+                Keys::new(suite, Secret::new(key.to_vec()), Secret::new(salt.to_vec()), integ)
+            }
+            _ => Keys::new(suite, key, Secret::default(), integ),
+        }
+    }
+
+    /// The cipher.
+    pub fn suite(&self) -> &'static Suite {
+        self.suite
+    }
+
+    /// The key, salt not included; empty for `ENCR_NULL`.
+    pub fn key(&self) -> &Secret {
+        &self.key
+    }
+
+    /// The salt; empty where the cipher has none.
+    pub fn salt(&self) -> &Secret {
+        &self.salt
+    }
+
+    /// The integrity algorithm and its key; `None` for AEADs and for `integ: NONE`.
+    pub fn integ(&self) -> Option<(&'static Integ, &Secret)> {
+        self.integ.as_ref().map(|(integ, key)| (*integ, key))
+    }
+}
+
+/// The secrets given do not make [`Keys`]. Shows lengths, never bytes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum KeyError {
+    /// A secret of the wrong length.
+    Length {
+        /// IANA name of the algorithm.
+        algorithm: &'static str,
+        /// The secret.
+        part: Part,
+        /// The lengths it takes, in bytes; empty where it takes no such secret.
+        expected: Vec<usize>,
+        /// The length found, in bytes.
+        got: usize,
+    },
+    /// A cipher that is no AEAD, and not a word on integrity.
+    IntegMissing {
+        /// IANA name of the cipher.
+        encr: &'static str,
+    },
+    /// An AEAD with an integrity algorithm.
+    IntegRefused {
+        /// IANA name of the cipher.
+        encr: &'static str,
+        /// Name of the integrity algorithm.
+        integ: &'static str,
+    },
+}
+
+/// One of the secrets of an SA.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Part {
+    /// `key`.
+    Key,
+    /// `salt`.
+    Salt,
+    /// `integ_key`.
+    IntegKey,
+}
+
+impl Part {
+    /// Its name in a key file.
+    pub fn name(self) -> &'static str {
+        match self {
+            Part::Key => "key",
+            Part::Salt => "salt",
+            Part::IntegKey => "integ_key",
+        }
+    }
+}
+
+impl KeyError {
+    fn length(algorithm: &'static str, part: Part, expected: &[usize], got: usize) -> KeyError {
+        let expected = expected.iter().copied().filter(|&len| len > 0).collect();
+        KeyError::Length { algorithm, part, expected, got }
+    }
+}
+
+impl fmt::Display for KeyError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            KeyError::Length { algorithm, part, expected, got } => {
+                let part = part.name();
+                match (expected.as_slice(), got) {
+                    ([], got) => write!(f, "{algorithm} takes no {part}, but {got} bytes are given: leave it out"),
+                    ([one], 0) => write!(f, "{algorithm} needs a {part} of {one} bytes"),
+                    ([one], got) => write!(f, "{part} of {algorithm} is {one} bytes, not {got}"),
+                    ([some @ .., last], got) => {
+                        write!(f, "{part} of {algorithm} is ")?;
+                        for (n, len) in some.iter().enumerate() {
+                            write!(f, "{}{len}", if n == 0 { "" } else { ", " })?;
+                        }
+                        write!(f, " or {last} bytes, not {got}")
+                    }
+                }
+            }
+            KeyError::IntegMissing { encr } => {
+                write!(f, "{encr} does not check integrity: give integ and integ_key, or integ: NONE")
+            }
+            KeyError::IntegRefused { encr, integ } => {
+                write!(f, "{encr} checks integrity itself: leave out integ ({integ}) and integ_key")
+            }
+        }
+    }
+}
+
+impl std::error::Error for KeyError {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn secret(len: usize) -> Secret {
+        Secret::new((1..=len).map(|n| n as u8).collect())
+    }
+
+    fn from_parts(encr: &str, key: usize, salt: Option<usize>, integ: IntegKey) -> Result<Keys, KeyError> {
+        Keys::from_parts(Suite::by_name(encr).unwrap(), secret(key), salt.map(secret), integ)
+    }
+
+    fn sentence(keys: Result<Keys, KeyError>) -> String {
+        keys.unwrap_err().to_string()
+    }
+
+    #[test]
+    fn a_salt_is_taken_from_the_end_of_the_key() {
+        for (encr, key, salt) in [("ENCR_AES_CCM_8", 16, 3), ("ENCR_AES_GCM_16", 24, 4), ("ENCR_AES_GCM_16", 32, 4)] {
+            let keys = from_parts(encr, key + salt, None, IntegKey::Missing).unwrap();
+            assert_eq!(keys.key().expose(), secret(key).expose());
+            let salt: Vec<u8> = (key + 1..=key + salt).map(|n| n as u8).collect();
+            assert_eq!(keys.salt().expose(), salt);
+        }
+    }
+
+    #[test]
+    fn errors_say_what_is_wrong_and_show_no_byte() {
+        let integ = Integ::by_name("AUTH_HMAC_SHA2_256_128").unwrap();
+        let missing = IntegKey::Missing;
+        assert_eq!(
+            sentence(from_parts("ENCR_AES_CCM_8", 15, Some(3), missing.clone())),
+            "key of ENCR_AES_CCM_8 is 16, 24 or 32 bytes, not 15"
+        );
+        assert_eq!(
+            sentence(from_parts("ENCR_AES_CCM_8", 16, Some(4), missing.clone())),
+            "salt of ENCR_AES_CCM_8 is 3 bytes, not 4"
+        );
+        assert_eq!(
+            sentence(from_parts("ENCR_AES_CCM_8", 16, None, missing.clone())),
+            "ENCR_AES_CCM_8 needs a salt of 3 bytes"
+        );
+        assert_eq!(
+            sentence(from_parts("ENCR_NULL", 16, None, IntegKey::None)),
+            "ENCR_NULL takes no key, but 16 bytes are given: leave it out"
+        );
+        assert_eq!(
+            sentence(from_parts("ENCR_AES_CBC", 16, Some(4), IntegKey::None)),
+            "ENCR_AES_CBC takes no salt, but 4 bytes are given: leave it out"
+        );
+        assert_eq!(
+            sentence(from_parts("ENCR_AES_CBC", 16, None, IntegKey::Algorithm(integ, secret(20)))),
+            "integ_key of AUTH_HMAC_SHA2_256_128 is 32 bytes, not 20"
+        );
+        assert_eq!(
+            sentence(from_parts("ENCR_AES_CBC", 16, None, missing.clone())),
+            "ENCR_AES_CBC does not check integrity: give integ and integ_key, or integ: NONE"
+        );
+        assert_eq!(
+            sentence(from_parts("ENCR_AES_GCM_16", 20, None, IntegKey::Algorithm(integ, secret(32)))),
+            "ENCR_AES_GCM_16 checks integrity itself: leave out integ (AUTH_HMAC_SHA2_256_128) and integ_key"
+        );
+        let shown = format!("{:?}", from_parts("ENCR_AES_CCM_8", 19, None, missing).unwrap());
+        assert!(shown.contains("Secret(16 bytes)"), "{shown}");
+    }
+
+    #[test]
+    fn what_fits_is_taken() {
+        let integ = Integ::by_name("AUTH_HMAC_SHA1_96").unwrap();
+        let unchecked = Integ::by_name("ANY 96 bit authentication [no checking]").unwrap();
+        assert!(from_parts("ENCR_AES_CBC", 24, None, IntegKey::Algorithm(integ, secret(20))).is_ok());
+        assert!(from_parts("ENCR_AES_CTR", 20, None, IntegKey::Algorithm(unchecked, secret(0))).is_ok());
+        assert!(from_parts("ENCR_NULL", 0, None, IntegKey::None).is_ok());
+        assert!(from_parts("ENCR_NULL", 0, Some(0), IntegKey::Algorithm(integ, secret(20))).is_ok());
+        assert!(from_parts("ENCR_AES_GCM_16", 20, None, IntegKey::None).is_ok());
+    }
+}
