@@ -6,6 +6,8 @@
 use std::net::IpAddr;
 use std::path::PathBuf;
 
+use crate::sa::Selector;
+
 /// What one Security Association leaves out.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Context {
@@ -32,14 +34,14 @@ pub struct Context {
 pub enum SaReference {
     /// `sa`: the name in the key file.
     Name(String),
-    /// `spi`, and where given `src` and `dst`, equal to those of the key file.
+    /// `spi`, and where given `src` and `dst`: equal to those of the key file, or an address that those take.
     Spi {
         /// The SPI.
         spi: u32,
         /// The outer source.
-        src: Option<IpAddr>,
+        src: Option<Selector>,
         /// The outer destination.
-        dst: Option<IpAddr>,
+        dst: Option<Selector>,
     },
 }
 
@@ -50,6 +52,12 @@ pub struct Origin {
     pub path: PathBuf,
     /// The line, from 1.
     pub line: u64,
+}
+
+impl std::fmt::Display for Origin {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}:{}", self.path.display(), self.line)
+    }
 }
 
 /// `ipsec_mode`.

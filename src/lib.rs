@@ -7,9 +7,11 @@ pub mod capture;
 pub mod checksum;
 pub mod context;
 pub mod error;
+pub mod files;
 pub mod link;
 pub mod sa;
 pub mod secret;
 pub mod suite;
+pub mod wireshark;
 
 pub use error::{Error, Fault};

@@ -14,12 +14,17 @@ use crate::suite::Keys;
 pub struct Sa {
     /// The name given, or the SPI as `0x` and 8 digits.
     pub name: String,
-    /// Security Parameters Index, uncompressed.
-    pub spi: u32,
+    /// Security Parameters Index, uncompressed. `None` takes every SPI (an `esp_sa` line with SPI `*`): such an SA has
+    /// no context and is for standard ESP only.
+    pub spi: Option<u32>,
     /// The outer source addresses it takes.
     pub src: Selector,
     /// The outer destination addresses it takes.
     pub dst: Selector,
+    /// The link-layer source address it takes; `None` takes all.
+    pub link_src: Option<LinkAddress>,
+    /// The link-layer destination address it takes; `None` takes all.
+    pub link_dst: Option<LinkAddress>,
     /// Cipher suite and secrets.
     pub keys: Keys,
     /// Extended (64-bit) Sequence Numbers.
@@ -31,6 +36,15 @@ pub struct Sa {
     pub alternative_to: Option<usize>,
     /// Where it was read.
     pub origin: Origin,
+}
+
+/// An address of IEEE 802.15.4.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum LinkAddress {
+    /// The 16-bit short address.
+    Short(u16),
+    /// The EUI-64, first byte first as it is written.
+    Extended([u8; 8]),
 }
 
 /// Outer addresses that an SA takes.

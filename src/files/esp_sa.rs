@@ -1,0 +1,273 @@
+//! Wireshark's `esp_sa` (the "ESP SAs" table of its ESP preferences): lines of quoted fields.
+//!
+//! Protocol, source, destination, SPI, encryption, its key, authentication, its key; since 4.4 also the width of the
+//! sequence number and its high half. The names are those of Wireshark 4.0 to 4.6.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::path::Path;
+
+use super::LeftOut;
+use super::values::{address, prefix, shown, spi};
+use crate::context::{IpVersion, Origin};
+use crate::error::Error;
+use crate::sa::{Sa, Selector};
+use crate::secret::Secret;
+use crate::suite::{Cipher, INTEGS, Integ, IntegKey, Keys, SUITES, Suite};
+
+const HELP: &str = "a line has 8 fields in quotes, separated by commas (10 with the columns of Wireshark 4.4)";
+
+/// Why a line gives no SA.
+enum Unusable {
+    /// It is wrong: problem and help.
+    Wrong(String, &'static str),
+    /// It is right, but of no use to this program.
+    LeftOut(String),
+}
+
+use Unusable::Wrong;
+
+fn wrong<T>(problem: impl Into<String>, help: &'static str) -> Result<T, Unusable> {
+    Err(Wrong(problem.into(), help))
+}
+
+/// Appends the SAs of `text`.
+pub(super) fn read(path: &Path, text: &str, sas: &mut Vec<Sa>, left_out: &mut LeftOut) -> Result<(), Error> {
+    for (line, number) in text.lines().zip(1u64..) {
+        let line = line.trim();
+        if line.is_empty() || line.starts_with('#') {
+            continue;
+        }
+        let origin = Origin { path: path.to_owned(), line: number };
+        match fields(line).and_then(|fields| sa(&fields, origin)) {
+            Ok((sa, None)) => sas.push(sa),
+            Ok((sa, Some(second_keys))) => {
+                let first = sas.len();
+                let second = Sa {
+                    name: sa.name.clone(),
+                    keys: second_keys,
+                    alternative_to: Some(first),
+                    origin: sa.origin.clone(),
+                    ..sa
+                };
+                sas.extend([sa, second]);
+            }
+            Err(Unusable::LeftOut(why)) => left_out.push(number, why),
+            Err(Wrong(problem, help)) => return Err(Error::line(path, number, problem, help)),
+        }
+    }
+    Ok(())
+}
+
+/// The fields of a line, without quotes and escapes.
+fn fields(line: &str) -> Result<Vec<String>, Unusable> {
+    let mut fields = vec![];
+    let mut rest = line;
+    loop {
+        let Some(inside) = rest.trim_start().strip_prefix('"') else {
+            return wrong(format!("field {} does not begin with a quote", fields.len() + 1), HELP);
+        };
+        let Some(end) = inside.find('"') else {
+            return wrong(format!("field {} does not end with a quote", fields.len() + 1), HELP);
+        };
+        let (field, behind) = inside.split_at(end);
+        fields.push(unescaped(field));
+        match behind.get(1..).unwrap_or_default().trim_start() {
+            "" => return Ok(fields),
+            behind => match behind.strip_prefix(',') {
+                Some(next) => rest = next,
+                None => return wrong(format!("no comma behind field {}", fields.len()), HELP),
+            },
+        }
+    }
+}
+
+/// Wireshark writes quotes, backslashes and what is not printable as `\xHH`.
+fn unescaped(field: &str) -> String {
+    let mut text = String::with_capacity(field.len());
+    let mut rest = field;
+    while let Some((before, behind)) = rest.split_once("\\x") {
+        text.push_str(before);
+        match behind.get(..2).and_then(|digits| u8::from_str_radix(digits, 16).ok()) {
+            Some(byte) => {
+                text.push(char::from(byte));
+                rest = behind.get(2..).unwrap_or_default();
+            }
+            None => {
+                text.push_str("\\x");
+                rest = behind;
+            }
+        }
+    }
+    text.push_str(rest);
+    text
+}
+
+/// The SA of a line; and, where the line may mean two ciphers, the keys of the second reading.
+fn sa(fields: &[String], origin: Origin) -> Result<(Sa, Option<Keys>), Unusable> {
+    let (head, numbers) = match fields.split_first_chunk::<8>() {
+        Some((head, [])) => (head, None),
+        Some((head, [width, high])) => (head, Some((width.as_str(), high.as_str()))),
+        _ => return wrong(format!("{} fields", fields.len()), HELP),
+    };
+    let [protocol, src, dst, spi_field, encryption, key, authentication, auth_key] =
+        head.each_ref().map(|field| field.trim());
+    let version = match protocol.to_ascii_lowercase().as_str() {
+        "ipv4" => IpVersion::V4,
+        "ipv6" => IpVersion::V6,
+        _ => return wrong("the protocol is neither IPv4 nor IPv6", "the first field is \"IPv4\" or \"IPv6\""),
+    };
+    let src = selector(src, version, "source")?;
+    let dst = selector(dst, version, "destination")?;
+    let spi = match spi_field {
+        "*" => None,
+        _ => match spi(spi_field) {
+            Ok(spi) => Some(spi),
+            Err(_) if spi_field.contains('*') => {
+                return wrong("an SPI with a `*` in it", "write the whole SPI, or `*` alone for every SPI");
+            }
+            Err(trouble) => return wrong(format!("SPI: {}", trouble.problem), "write `0x` and 8 hex digits"),
+        },
+    };
+    let (esn, sn_hint) = match numbers {
+        None => (false, None),
+        Some(numbers) => sequence_numbers(numbers)?,
+    };
+    let (keys, second_keys) = keys(encryption, ascii_or_hex(key)?, authentication, ascii_or_hex(auth_key)?)?;
+    let name = spi.map_or("any".into(), |spi| format!("0x{spi:08x}"));
+    let sa =
+        Sa { name, spi, src, dst, link_src: None, link_dst: None, keys, esn, sn_hint, alternative_to: None, origin };
+    Ok((sa, second_keys))
+}
+
+/// Width and high half of the sequence number.
+fn sequence_numbers((width, high): (&str, &str)) -> Result<(bool, Option<u64>), Unusable> {
+    let digits = high.trim_start_matches("0x");
+    let high = match u32::from_str_radix(digits, 16) {
+        Ok(high) => high,
+        Err(_) if digits.is_empty() => 0,
+        Err(_) => {
+            return wrong("the upper sequence number is no hex number of 32 bits", "write `0` if it is not known");
+        }
+    };
+    match width {
+        "32-bit" => Ok((false, None)),
+        "64-bit" => Ok((true, Some(u64::from(high) << 32).filter(|hint| *hint != 0))),
+        _ => wrong("the width of the sequence number is neither \"32-bit\" nor \"64-bit\"", "the ninth field says it"),
+    }
+}
+
+/// `*`, an address, address/length, or an address whose last parts are `*`.
+fn selector(word: &str, version: IpVersion, which: &str) -> Result<Selector, Unusable> {
+    let every = match version {
+        IpVersion::V4 => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+        IpVersion::V6 => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+    };
+    if word == "*" {
+        return Ok(Selector::Prefix { address: every, len: 0 });
+    }
+    let (separator, part_bits) = match version {
+        IpVersion::V4 => ('.', 8),
+        IpVersion::V6 => (':', 16),
+    };
+    let parts = word.rsplit(separator).take_while(|part| *part == "*").count();
+    let stars: String = format!("{separator}*").repeat(parts);
+    let zeros: String = format!("{separator}0").repeat(parts);
+    let parsed = match word.strip_suffix(&stars) {
+        Some(head) if parts > 0 => address(&format!("{head}{zeros}")).map(|address| {
+            let wild_bits = u32::try_from(parts).unwrap_or(u32::MAX).saturating_mul(part_bits);
+            (address, u8::try_from(version.address_bits().saturating_sub(wild_bits)).unwrap_or(0))
+        }),
+        // All parts are `*`.
+        None if parts > 0 => Ok((every, 0)),
+        _ => prefix(word),
+    };
+    let help = "an address, address/length without host bits, `*`, or `*` for its last parts (10.0.*.*)";
+    match parsed {
+        Ok((address, len)) if IpVersion::of(address) == version => Ok(Selector::Prefix { address, len }),
+        Ok(_) => wrong(format!("the {which} address is not of the IP version of the first field"), help),
+        Err(trouble) => wrong(format!("{which} address: {}", trouble.problem), help),
+    }
+}
+
+/// A key as Wireshark takes it: `0x` and hex digits (an odd number means a leading zero), else the characters themselves.
+fn ascii_or_hex(field: &str) -> Result<Secret, Unusable> {
+    let Some(digits) = field.strip_prefix("0x").or_else(|| field.strip_prefix("0X")) else {
+        return Ok(Secret::new(field.as_bytes().to_vec()));
+    };
+    let padded = if digits.len() % 2 == 1 { format!("0{digits}") } else { digits.to_owned() };
+    match hex::decode(padded.as_bytes()) {
+        Ok(bytes) => Ok(Secret::new(bytes)),
+        Err(_) => wrong("a key holds something else than hex digits", "write `0x` and the key in hexadecimal"),
+    }
+}
+
+fn keys(
+    encryption: &str,
+    key: Secret,
+    authentication: &str,
+    auth_key: Secret,
+) -> Result<(Keys, Option<Keys>), Unusable> {
+    let integ = match authentication {
+        "NULL" => None,
+        name => Some(
+            INTEGS
+                .iter()
+                .find(|integ| integ.wireshark == name)
+                .ok_or_else(|| Unusable::LeftOut(format!("authentication {} is not supported", shown(name))))?,
+        ),
+    };
+    let suite = suite(encryption, integ)?;
+    let integ_key = match integ {
+        None => IntegKey::None,
+        // An AEAD's ICV is its own; people name its length here too.
+        Some(integ) if suite.is_aead() && integ.hash.is_none() && integ.icv_len == suite.icv_len => IntegKey::None,
+        Some(_) if suite.is_aead() => {
+            return Err(Unusable::LeftOut(format!("{} goes with authentication \"NULL\"", suite.name)));
+        }
+        Some(integ) if integ.hash.is_none() => IntegKey::Algorithm(integ, Secret::default()),
+        Some(integ) => IntegKey::Algorithm(integ, auth_key),
+    };
+    let ccm = ccm(encryption, &key, authentication);
+    let help = "the key is followed by its salt (nonce): 4 bytes for AES-CTR, AES-GCM and ChaCha20";
+    let own = Keys::from_parts(suite, key, None, integ_key).map_err(|error| Wrong(error.to_string(), help))?;
+    Ok(match ccm {
+        Some(ccm) => (ccm, Some(own)),
+        None => (own, None),
+    })
+}
+
+/// AES-CCM has no name in Wireshark and is written as AES-CTR (its keystream) with a nonce of byte 03 and the salt:
+/// CCM's counter block begins with the flags byte 03 (RFC 3610 §2.3 with L = 4), CTR's with the nonce.
+fn ccm(encryption: &str, key: &Secret, authentication: &str) -> Option<Keys> {
+    let ccm = SUITES.iter().find(|suite| {
+        suite.cipher == Cipher::AesCcm
+            && suite
+                .wireshark
+                .is_some_and(|names| names.encryption == encryption && names.authentication == Some(authentication))
+    })?;
+    let (key, nonce) = key.expose().split_last_chunk::<4>()?;
+    let salt = nonce.strip_prefix(&[3])?;
+    Keys::new(ccm, Secret::new(key.to_vec()), Secret::new(salt.to_vec()), IntegKey::None).ok()
+}
+
+fn suite(encryption: &str, integ: Option<&Integ>) -> Result<&'static Suite, Unusable> {
+    // Before 4.0 AES-GCM had one name, and the authentication told the length of its ICV.
+    let name = match (encryption, integ.map(|integ| integ.icv_len)) {
+        ("AES-GCM [RFC4106]", Some(8)) => "AES-GCM with 8 octet ICV [RFC4106]",
+        ("AES-GCM [RFC4106]", Some(12)) => "AES-GCM with 12 octet ICV [RFC4106]",
+        ("AES-GCM [RFC4106]", Some(16)) => "AES-GCM with 16 octet ICV [RFC4106]",
+        ("AES-GCM [RFC4106]", _) => {
+            let why = "\"AES-GCM [RFC4106]\" does not tell the length of the ICV, as \"AES-GCM with 16 octet ICV [RFC4106]\" does";
+            return Err(Unusable::LeftOut(why.into()));
+        }
+        _ => encryption,
+    };
+    let of_that_name = |suite: &&Suite| {
+        // AES-CCM borrows the name of AES-CTR.
+        suite.wireshark.is_some_and(|names| names.encryption == name) && suite.cipher != Cipher::AesCcm
+    };
+    SUITES
+        .iter()
+        .find(of_that_name)
+        .ok_or_else(|| Unusable::LeftOut(format!("encryption {} is not supported", shown(encryption))))
+}

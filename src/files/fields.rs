@@ -1,0 +1,128 @@
+//! The entries of one mapping, taken one by one by name; what nobody took is unknown.
+
+use std::path::Path;
+
+use super::values::{Trouble, near, shown, text, trouble};
+use super::yaml::{Key, Node, Place, Value};
+use crate::error::Error;
+
+/// A mapping that is being read.
+pub(super) struct Fields<'n, 'a> {
+    path: &'n Path,
+    /// What it describes, with article: `an SA`.
+    what: &'static str,
+    place: Place,
+    entries: &'n [(Key<'a>, Node<'a>)],
+    taken: Vec<bool>,
+    asked: Vec<&'static str>,
+}
+
+/// An entry that was found.
+#[derive(Clone, Copy)]
+pub(super) struct Entry<'n, 'a> {
+    pub(super) name: &'static str,
+    pub(super) node: &'n Node<'a>,
+}
+
+impl<'n, 'a> Fields<'n, 'a> {
+    /// Reads `node`, which must be a mapping.
+    pub(super) fn new(path: &'n Path, what: &'static str, node: &'n Node<'a>) -> Result<Self, Error> {
+        let Value::Map(entries) = &node.value else {
+            return Err(node.place.error(path, format!("expected {what}: a mapping"), "write `key: value` lines here"));
+        };
+        // An item of a block list begins at its first key.
+        let place = entries.first().map_or(node.place, |(key, _)| key.place);
+        Ok(Fields { path, what, place, entries, taken: vec![false; entries.len()], asked: Vec::with_capacity(24) })
+    }
+
+    /// The file.
+    pub(super) fn path(&self) -> &'n Path {
+        self.path
+    }
+
+    /// Where the mapping begins.
+    pub(super) fn place(&self) -> Place {
+        self.place
+    }
+
+    /// Where the value of `entry` stands; the mapping, if it is not there.
+    pub(super) fn at(&self, entry: Option<Entry>) -> Place {
+        entry.map_or(self.place, |entry| entry.node.place)
+    }
+
+    /// The entry `name`, if it is there.
+    pub(super) fn entry(&mut self, name: &'static str) -> Option<Entry<'n, 'a>> {
+        self.asked.push(name);
+        let index = self.entries.iter().position(|(key, _)| key.text == name)?;
+        *self.taken.get_mut(index)? = true;
+        self.entries.get(index).map(|(_, node)| Entry { name, node })
+    }
+
+    /// The scalar `name` as `parse` reads it, if it is there.
+    pub(super) fn optional<T>(
+        &mut self,
+        name: &'static str,
+        parse: impl FnOnce(&str) -> Result<T, Trouble>,
+    ) -> Result<Option<T>, Error> {
+        match self.entry(name) {
+            None => Ok(None),
+            Some(entry) => self.read(entry, parse).map(Some),
+        }
+    }
+
+    /// The scalar `name` as `parse` reads it; it must be there.
+    pub(super) fn required<T>(
+        &mut self,
+        name: &'static str,
+        help: &str,
+        parse: impl FnOnce(&str) -> Result<T, Trouble>,
+    ) -> Result<T, Error> {
+        self.optional(name, parse)?.ok_or_else(|| self.missing(name, help))
+    }
+
+    /// The scalar in `entry` as `parse` reads it.
+    pub(super) fn read<T>(
+        &self,
+        entry: Entry<'n, 'a>,
+        parse: impl FnOnce(&str) -> Result<T, Trouble>,
+    ) -> Result<T, Error> {
+        text(entry.node).and_then(parse).map_err(|trouble| self.wrong(entry, trouble))
+    }
+
+    /// An error about the value of `entry`.
+    pub(super) fn wrong(&self, entry: Entry<'n, 'a>, trouble: Trouble) -> Error {
+        entry.node.place.error(self.path, format!("{}: {}", entry.name, trouble.problem), trouble.help)
+    }
+
+    /// An error about `name` not being there.
+    pub(super) fn missing(&self, name: &'static str, help: &str) -> Error {
+        self.place.error(self.path, format!("{} without `{name}`", self.what), help)
+    }
+
+    /// An error if both `name` and `other` are there.
+    pub(super) fn not_both(&mut self, name: &'static str, other: &'static str) -> Result<(), Error> {
+        match (self.entry(name), self.entry(other)) {
+            (Some(entry), Some(_)) => {
+                Err(self.wrong(entry, trouble(format!("stands beside `{other}`"), "give one of the two")))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// An error if an entry is there that nobody asked for.
+    pub(super) fn finish(mut self) -> Result<(), Error> {
+        let Some((key, _)) = self.entries.iter().zip(&self.taken).find(|(_, taken)| !**taken).map(|(entry, _)| entry)
+        else {
+            return Ok(());
+        };
+        let help = match near(&key.text, self.asked.iter().copied()).first() {
+            Some(name) => format!("did you mean `{name}`?"),
+            None => {
+                self.asked.sort_unstable();
+                self.asked.dedup();
+                format!("known keys: {}", self.asked.join(", "))
+            }
+        };
+        Err(key.place.error(self.path, format!("unknown key {} in {}", shown(&key.text), self.what), help))
+    }
+}

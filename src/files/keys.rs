@@ -1,0 +1,147 @@
+//! Native key files: `sas` and `link_keys`.
+
+use std::path::Path;
+
+use super::LinkKey;
+use super::fields::{Entry, Fields};
+use super::values::{Trouble, boolean, byte, hex, link_address, near, selector, shown, spi, trouble};
+use super::yaml::{Node, Value};
+use crate::context::Origin;
+use crate::error::Error;
+use crate::sa::{Sa, Selector};
+use crate::suite::{INTEGS, Integ, IntegKey, KeyError, Keys, Part, SUITES, Suite};
+
+/// Reads the items of `sas`; `each` gets every SA and whether its name was given.
+pub(super) fn sas(path: &Path, list: &Node, mut each: impl FnMut(Sa, bool)) -> Result<(), Error> {
+    for node in items(path, "sas", list)? {
+        let (sa, named) = sa(path, node)?;
+        each(sa, named);
+    }
+    Ok(())
+}
+
+/// The items of the list `node`; nothing at all counts as an empty list.
+pub(super) fn items<'n, 'a>(path: &Path, name: &str, node: &'n Node<'a>) -> Result<&'n [Node<'a>], Error> {
+    match &node.value {
+        Value::List(items) => Ok(items),
+        _ if node.is_null() => Ok(&[]),
+        _ => Err(node.place.error(path, format!("{name}: not a list"), "begin each entry with `- `")),
+    }
+}
+
+fn sa(path: &Path, node: &Node) -> Result<(Sa, bool), Error> {
+    let mut fields = Fields::new(path, "an SA", node)?;
+    let origin = Origin { path: path.to_owned(), line: u64::from(fields.place().line) };
+    let given_name = fields.optional("name", |word| Ok(word.to_owned()))?;
+    let spi = fields.required("spi", "add `spi: 0x` and 8 hex digits", spi)?;
+    let src = fields.optional("src", selector)?.unwrap_or(Selector::Any);
+    let dst_entry = fields.entry("dst");
+    let dst = dst_entry.map(|entry| fields.read(entry, selector)).transpose()?.unwrap_or(Selector::Any);
+    if let (Some(entry), Selector::Prefix { address: a, .. }, Selector::Prefix { address: b, .. }) =
+        (dst_entry, src, dst)
+        && a.is_ipv4() != b.is_ipv4()
+    {
+        return Err(fields.wrong(entry, trouble("another IP version than `src`", "both belong to one outer header")));
+    }
+    let keys = keys(&mut fields)?;
+    let esn = fields.optional("esn", boolean)?.unwrap_or(false);
+    let link_src = fields.optional("link_src", link_address)?;
+    let link_dst = fields.optional("link_dst", link_address)?;
+    fields.finish()?;
+    let named = given_name.is_some();
+    let name = given_name.unwrap_or_else(|| format!("0x{spi:08x}"));
+    let spi = Some(spi);
+    let (sn_hint, alternative_to) = (None, None);
+    Ok((Sa { name, spi, src, dst, link_src, link_dst, keys, esn, sn_hint, alternative_to, origin }, named))
+}
+
+/// `encr`, `key`, `salt`, `integ`, `integ_key`.
+fn keys(fields: &mut Fields) -> Result<Keys, Error> {
+    let suite = fields.required("encr", "add `encr:` and the cipher, such as ENCR_AES_CCM_8", cipher)?;
+    let entries = ["key", "salt", "integ", "integ_key"].map(|name| fields.entry(name));
+    let [key_entry, salt_entry, integ_entry, integ_key_entry] = entries;
+    let bytes = |entry: Option<Entry>| entry.map(|entry| fields.read(entry, hex)).transpose();
+    let key = bytes(key_entry)?;
+    let salt = bytes(salt_entry)?;
+    let integ_key = bytes(integ_key_entry)?;
+    let integ = match (integ_entry.map(|entry| fields.read(entry, integrity)).transpose()?, integ_key) {
+        (Some(Some(integ)), key) => IntegKey::Algorithm(integ, key.unwrap_or_default()),
+        (Some(None), None) => IntegKey::None,
+        (None, None) => IntegKey::Missing,
+        (_, Some(_)) => {
+            let help = "add `integ:` and the algorithm, or take `integ_key` away";
+            return Err(fields.at(integ_key_entry).error(fields.path(), "`integ_key` without an algorithm", help));
+        }
+    };
+    Keys::from_parts(suite, key.unwrap_or_default(), salt, integ).map_err(|error| {
+        let entry = match &error {
+            KeyError::Length { part: Part::Key, .. } => key_entry,
+            KeyError::Length { part: Part::Salt, .. } => salt_entry,
+            KeyError::Length { part: Part::IntegKey, .. } => integ_key_entry,
+            KeyError::IntegRefused { .. } => integ_entry,
+            _ => None,
+        };
+        let help = match &error {
+            KeyError::Length { part: Part::Salt, got: 0, .. } => "add `salt:`, or append the salt to `key`",
+            KeyError::Length { got: 0, .. } => "add it in hexadecimal",
+            KeyError::IntegMissing { .. } => "one of: AUTH_HMAC_SHA2_256_128 and its kin, NONE",
+            _ => "compare `encr`, `integ` and the secrets with the peers' configuration",
+        };
+        fields.at(entry).error(fields.path(), error.to_string(), help)
+    })
+}
+
+fn cipher(word: &str) -> Result<&'static Suite, Trouble> {
+    Suite::by_name(word).ok_or_else(|| unknown(word, "cipher", SUITES.iter().map(|suite| suite.name).collect()))
+}
+
+/// `None` for `NONE`.
+fn integrity(word: &str) -> Result<Option<&'static Integ>, Trouble> {
+    if word.eq_ignore_ascii_case("NONE") {
+        return Ok(None);
+    }
+    // Those without a check are for Wireshark's files.
+    match Integ::by_name(word).filter(|integ| integ.hash.is_some()) {
+        Some(integ) => Ok(Some(integ)),
+        None => {
+            let checked = INTEGS.iter().filter(|integ| integ.hash.is_some()).map(|integ| integ.name);
+            Err(unknown(word, "integrity algorithm", checked.chain(["NONE"]).collect()))
+        }
+    }
+}
+
+fn unknown(word: &str, kind: &str, names: Vec<&'static str>) -> Trouble {
+    let help = match near(word, names.iter().copied()).first() {
+        Some(name) => format!("did you mean {name}?"),
+        None => format!("one of: {}", names.join(", ")),
+    };
+    trouble(format!("{} is no {kind}", shown(word)), help)
+}
+
+/// Reads the items of `link_keys` (IEEE 802.15.4 §9.3).
+pub(super) fn link_keys(path: &Path, list: &Node) -> Result<Vec<LinkKey>, Error> {
+    items(path, "link_keys", list)?.iter().map(|node| link_key(path, node)).collect()
+}
+
+fn link_key(path: &Path, node: &Node) -> Result<LinkKey, Error> {
+    let mut fields = Fields::new(path, "a link key", node)?;
+    let origin = Origin { path: path.to_owned(), line: u64::from(fields.place().line) };
+    let eui64 = fields.required("eui64", "add `eui64:`, the sender's extended address of 8 bytes", |word| {
+        <[u8; 8]>::try_from(hex(word)?.expose()).map_err(|_| trouble("not 8 bytes", "write 16 hex digits"))
+    })?;
+    let mode = fields.required("mode", "add `mode:`, the Key Identifier Mode 0 to 3", |word| byte(word, 0..=3))?;
+    let index = fields.optional("index", |word| byte(word, 0..=255))?;
+    if index.is_none() && mode != 0 {
+        return Err(fields.missing("index", "add `index:`, the Key Index of the auxiliary security header"));
+    }
+    let key = fields.required("key", "add `key:` of 16 bytes", |word| {
+        let key = hex(word)?;
+        if key.len() != 16 {
+            let problem = format!("AES-CCM* of 802.15.4 takes 16 bytes, not {}", key.len());
+            return Err(trouble(problem, "write 32 hex digits"));
+        }
+        Ok(key)
+    })?;
+    fields.finish()?;
+    Ok(LinkKey { eui64, mode, index, key, origin })
+}

@@ -1,0 +1,352 @@
+//! Key and rule files: YAML, and what other tools write. Messages name file, line and key, never a secret.
+
+mod esp_sa;
+mod fields;
+mod ietf;
+mod keys;
+mod overlap;
+mod rules;
+mod values;
+mod xfrm;
+mod yaml;
+
+use std::collections::{BTreeMap, HashMap};
+use std::fs::File;
+use std::io::Read;
+use std::net::Ipv6Addr;
+use std::path::{Path, PathBuf};
+
+use zeroize::Zeroizing;
+
+use self::fields::Fields;
+use crate::context::{Context, Origin, SaReference};
+use crate::error::Error;
+use crate::sa::{Sa, Selector};
+use crate::secret::Secret;
+
+/// Bytes of the largest file that is read.
+const MAX_FILE_LEN: u64 = 256 * 1024 * 1024;
+/// Warnings kept of one file; of the rest only the number is told.
+const MAX_WARNINGS: usize = 20;
+
+/// What key and rule files say.
+#[derive(Debug, Default)]
+pub struct Loaded {
+    /// The Security Associations, in the order of the files.
+    pub sas: Vec<Sa>,
+    /// The contexts, in the order of the files; see [`bind`].
+    pub contexts: Vec<Context>,
+    /// 6LoWPAN contexts: Context Identifier (0 to 15) to prefix and its length in bits (RFC 6282 §3.1.2).
+    pub lowpan_contexts: BTreeMap<u8, (Ipv6Addr, u8)>,
+    /// Keys of IEEE 802.15.4 frames.
+    pub link_keys: Vec<LinkKey>,
+    /// What was left out, for people: one sentence each, with file and line.
+    pub warnings: Vec<String>,
+}
+
+/// A key of IEEE 802.15.4 link-layer security (§9.3).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LinkKey {
+    /// The sender's extended address, part of the nonce.
+    pub eui64: [u8; 8],
+    /// Key Identifier Mode, 0 to 3.
+    pub mode: u8,
+    /// Key Index; absent only in mode 0.
+    pub index: Option<u8>,
+    /// The AES-128 key, 16 bytes.
+    pub key: Secret,
+    /// Where it was read.
+    pub origin: Origin,
+}
+
+/// Reads key and rule files; `-` is standard input. A file may hold both kinds, so it may be named under either or
+/// both options: it is read once.
+///
+/// What a file is, is told by its content: YAML with `sas`, `link_keys`, `contexts`, `lowpan_contexts`; Wireshark's
+/// `esp_sa`; the text of `ip xfrm state`.
+///
+/// # Errors
+/// A file that cannot be read or used, a name that is given twice, an SPI given twice in YAML with selectors that
+/// overlap.
+pub fn load(key_files: &[PathBuf], rule_files: &[PathBuf]) -> Result<Loaded, Error> {
+    let mut loader = Loader::default();
+    let mut seen = vec![];
+    for path in key_files.iter().chain(rule_files) {
+        let same = std::fs::canonicalize(path).unwrap_or_else(|_| path.clone());
+        if !seen.contains(&same) {
+            seen.push(same);
+            loader.file(path, &read(path)?)?;
+        }
+    }
+    loader.finish()
+}
+
+fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, Error> {
+    let mut bytes = Zeroizing::new(vec![]);
+    let read = if path == Path::new("-") {
+        std::io::stdin().lock().take(MAX_FILE_LEN + 1).read_to_end(&mut bytes)
+    } else {
+        let file = File::open(path).map_err(Error::io(path, "open"))?;
+        file.take(MAX_FILE_LEN + 1).read_to_end(&mut bytes)
+    };
+    read.map_err(Error::io(path, "read"))?;
+    if bytes.len() as u64 > MAX_FILE_LEN {
+        let problem = format!("larger than {} MiB", MAX_FILE_LEN >> 20);
+        return Err(Error::file(path, problem, "is this a key or rule file? If so, split it"));
+    }
+    Ok(bytes)
+}
+
+/// The form of a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Yaml,
+    EspSa,
+    Xfrm,
+    /// Comments at most.
+    Empty,
+}
+
+fn kind(text: &str) -> Kind {
+    let Some(line) = text.lines().map(str::trim).find(|line| !line.is_empty() && !line.starts_with('#')) else {
+        return Kind::Empty;
+    };
+    let first_is_quoted_field = || {
+        let rest = line.strip_prefix('"')?;
+        let (_, behind) = rest.split_once('"')?;
+        Some(behind.trim_start().starts_with(','))
+    };
+    let mut words = line.split_whitespace();
+    if first_is_quoted_field().unwrap_or(false) {
+        Kind::EspSa
+    } else if words.next() == Some("src") && words.nth(1) == Some("dst") {
+        Kind::Xfrm
+    } else {
+        Kind::Yaml
+    }
+}
+
+#[derive(Default)]
+struct Loader {
+    loaded: Loaded,
+    /// The SAs of YAML files, and whether their name was given.
+    native: Vec<(usize, bool)>,
+}
+
+impl Loader {
+    fn file(&mut self, path: &Path, bytes: &[u8]) -> Result<(), Error> {
+        let text = std::str::from_utf8(bytes).map_err(|error| {
+            let good = bytes.get(..error.valid_up_to()).unwrap_or_default();
+            let line = good.iter().filter(|byte| **byte == b'\n').count() as u64 + 1;
+            Error::line(path, line, "not UTF-8 text", "is this a key or rule file? If so, save it as UTF-8")
+        })?;
+        let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+        let mut left_out = LeftOut { path, messages: vec![], more: 0 };
+        match kind(text) {
+            Kind::Yaml => self.yaml(path, text)?,
+            Kind::EspSa => esp_sa::read(path, text, &mut self.loaded.sas, &mut left_out)?,
+            Kind::Xfrm => xfrm::read(path, text, &mut self.loaded.sas, &mut left_out)?,
+            Kind::Empty => self.loaded.warnings.push(format!("{}: the file is empty", path.display())),
+        }
+        left_out.finish(&mut self.loaded.warnings);
+        Ok(())
+    }
+
+    fn yaml(&mut self, path: &Path, text: &str) -> Result<(), Error> {
+        let Some(root) = yaml::parse(path, text)? else { return Ok(()) };
+        let mut fields = Fields::new(path, "a key or rule file", &root)?;
+        if let Some(entry) = fields.entry("sas") {
+            keys::sas(path, entry.node, |sa, named| {
+                self.native.push((self.loaded.sas.len(), named));
+                self.loaded.sas.push(sa);
+            })?;
+        }
+        if let Some(entry) = fields.entry("link_keys") {
+            self.loaded.link_keys.extend(keys::link_keys(path, entry.node)?);
+        }
+        if let Some(entry) = fields.entry("contexts") {
+            self.loaded.contexts.extend(rules::contexts(path, entry.node)?);
+        }
+        if let Some(entry) = fields.entry("lowpan_contexts") {
+            rules::lowpan_contexts(path, entry.node, &mut self.loaded.lowpan_contexts)?;
+        }
+        fields.finish()
+    }
+
+    fn finish(self) -> Result<Loaded, Error> {
+        let sas = &self.loaded.sas;
+        let mut names: HashMap<&str, (&Sa, bool)> = HashMap::with_capacity(self.native.len());
+        for (index, named) in &self.native {
+            let Some(sa) = sas.get(*index) else { continue };
+            if let Some((first, first_named)) = names.insert(&sa.name, (sa, *named))
+                && (*named || first_named)
+            {
+                return Err(Error::line(
+                    &sa.origin.path,
+                    sa.origin.line,
+                    format!("name `{}` is given twice, first at {}", sa.name, first.origin),
+                    "give each SA a name of its own",
+                ));
+            }
+        }
+        let native: Vec<&Sa> = self.native.iter().filter_map(|(index, _)| sas.get(*index)).collect();
+        if let Some((first, second)) = overlap::find(&native) {
+            return Err(Error::line(
+                &second.origin.path,
+                second.origin.line,
+                format!(
+                    "SPI 0x{:08x} of `{}` is also the SPI of `{}` at {}, and their `src` and `dst` overlap",
+                    second.spi.unwrap_or_default(),
+                    second.name,
+                    first.name,
+                    first.origin
+                ),
+                "give both `src` and `dst` so that no packet fits both, or take one SA away",
+            ));
+        }
+        Ok(self.loaded)
+    }
+}
+
+/// Entries of a file that were left out.
+struct LeftOut<'p> {
+    path: &'p Path,
+    messages: Vec<String>,
+    more: usize,
+}
+
+impl LeftOut<'_> {
+    fn push(&mut self, line: u64, why: impl std::fmt::Display) {
+        if self.messages.len() < MAX_WARNINGS {
+            self.messages.push(format!("{}:{line}: left out: {why}", self.path.display()));
+        } else {
+            self.more += 1;
+        }
+    }
+
+    fn finish(mut self, warnings: &mut Vec<String>) {
+        warnings.append(&mut self.messages);
+        if self.more > 0 {
+            warnings.push(format!("{}: {} more entries left out", self.path.display(), self.more));
+        }
+    }
+}
+
+/// For each SA the position of its context, if one names it.
+///
+/// # Errors
+/// A context that names no SA, several, or one that has a context already; an `esp_sn` above 2^32 - 1 without `esn`.
+pub fn bind(sas: &[Sa], contexts: &[Context]) -> Result<Vec<Option<usize>>, Error> {
+    let mut bound = vec![None; sas.len()];
+    if contexts.is_empty() {
+        return Ok(bound);
+    }
+    let mut by_name: HashMap<&str, Vec<usize>> = HashMap::with_capacity(sas.len());
+    let mut by_spi: HashMap<u32, Vec<usize>> = HashMap::with_capacity(sas.len());
+    for (index, sa) in sas.iter().enumerate() {
+        by_name.entry(&sa.name).or_default().push(index);
+        if let Some(spi) = sa.spi {
+            by_spi.entry(spi).or_default().push(index);
+        }
+    }
+    for (position, context) in contexts.iter().enumerate() {
+        let found: Vec<usize> = match &context.sa {
+            SaReference::Name(name) => by_name.get(name.as_str()).cloned().unwrap_or_default(),
+            SaReference::Spi { spi, src, dst } => {
+                let named = by_spi.get(spi).map(Vec::as_slice).unwrap_or_default().iter().copied();
+                let fits = |index: &usize| {
+                    sas.get(*index).is_some_and(|sa| same_or_inside(*src, sa.src) && same_or_inside(*dst, sa.dst))
+                };
+                named.filter(fits).collect()
+            }
+        };
+        check(sas, contexts, context, &found, &bound)?;
+        for index in found {
+            if let Some(slot) = bound.get_mut(index) {
+                *slot = Some(position);
+            }
+        }
+    }
+    Ok(bound)
+}
+
+/// Whether a context's `src` or `dst`, if given, is the SA's own or an address that it takes.
+fn same_or_inside(given: Option<Selector>, own: Selector) -> bool {
+    match given {
+        None => true,
+        Some(given) if given == own => true,
+        Some(Selector::Prefix { address, len })
+            if u32::from(len) == crate::context::IpVersion::of(address).address_bits() =>
+        {
+            own.accepts(address)
+        }
+        Some(_) => false,
+    }
+}
+
+fn check(
+    sas: &[Sa],
+    contexts: &[Context],
+    context: &Context,
+    found: &[usize],
+    bound: &[Option<usize>],
+) -> Result<(), Error> {
+    let wrong =
+        |problem: String, help: String| Err(Error::line(&context.origin.path, context.origin.line, problem, help));
+    let label = match &context.sa {
+        SaReference::Name(name) => format!("`{name}`"),
+        SaReference::Spi { spi, .. } => format!("SPI 0x{spi:08x}"),
+    };
+    let of = |index: &usize| sas.get(*index);
+    let Some(first) = found.first().and_then(of) else {
+        return wrong(format!("no key file has the SA {label} of this context"), names_like(sas, &context.sa));
+    };
+    // Several lines for the same SPI and addresses are readings of one SA.
+    if let Some(other) = found.iter().filter_map(of).find(|sa| (sa.src, sa.dst) != (first.src, first.dst)) {
+        return wrong(
+            format!("{label} is the SA at {} and the SA at {}", first.origin, other.origin),
+            "name it by `spi:` with `src:` and `dst:`".into(),
+        );
+    }
+    if first.spi.is_none() {
+        let help = "a Diet-ESP SA needs its SPI: put it into the key file";
+        return wrong(format!("{label} takes every SPI and can have no context"), help.into());
+    }
+    if let Some(before) =
+        found.iter().find_map(|index| bound.get(*index).copied().flatten()).and_then(|at| contexts.get(at))
+    {
+        return wrong(
+            format!("{label} has a context already, at {}", before.origin),
+            "an SA has one context: take one of the two away".into(),
+        );
+    }
+    if context.esp_sn.is_some_and(|sn| sn > u64::from(u32::MAX)) && !first.esn {
+        return wrong(
+            format!("esp_sn of {label} is above 4294967295, but the SA has 32-bit sequence numbers"),
+            "set `esn: true` in the key file, or correct `esp_sn`".into(),
+        );
+    }
+    Ok(())
+}
+
+fn names_like(sas: &[Sa], reference: &SaReference) -> String {
+    if sas.is_empty() {
+        return "no SA was loaded: name a key file with --keys".into();
+    }
+    let word = match reference {
+        SaReference::Name(name) => name.clone(),
+        SaReference::Spi { spi, .. } => format!("0x{spi:08x}"),
+    };
+    let near = values::near(&word, sas.iter().map(|sa| sa.name.as_str()));
+    if near.is_empty() {
+        let mut names: Vec<&str> = sas.iter().map(|sa| sa.name.as_str()).take(5).collect();
+        names.dedup();
+        let more = if sas.len() > 5 { ", ..." } else { "" };
+        format!("the SAs are: {}{more}", names.join(", "))
+    } else {
+        format!("did you mean {}?", near.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(" or "))
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,279 @@
+//! Rule files: `contexts` and `lowpan_contexts`. What all dialects share is read here, the rest by the dialect's module.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv6Addr};
+use std::path::Path;
+
+use super::fields::{Entry, Fields};
+use super::ietf;
+use super::keys::items;
+use super::values::{
+    Trouble, address, byte, choice, near, number, prefix, protocol, refuse_opaque, selector, shown, spi, text, trouble,
+};
+use super::yaml::{Node, Value};
+use crate::context::{Context, Dialect, IpVersion, Mode, Origin, Range, SaReference, TrafficSelectors, address_value};
+use crate::error::Error;
+
+/// Reads the items of `contexts`.
+pub(super) fn contexts(path: &Path, list: &Node) -> Result<Vec<Context>, Error> {
+    items(path, "contexts", list)?.iter().map(|node| context(path, node)).collect()
+}
+
+fn context(path: &Path, node: &Node) -> Result<Context, Error> {
+    let mut fields = Fields::new(path, "a context", node)?;
+    let origin = Origin { path: path.to_owned(), line: u64::from(fields.place().line) };
+    let sa = sa_reference(&mut fields)?;
+    let reader = match fields.optional("dialect", dialect)? {
+        None => ietf_attributes,
+        Some(reader) => reader,
+    };
+    let mode = fields.required("ipsec_mode", "add `ipsec_mode: Tunnel` or `ipsec_mode: Transport`", |word| {
+        choice(word, &[("Tunnel", Mode::Tunnel), ("Transport", Mode::Transport)])
+    })?;
+    let tunnel_ip = tunnel_ip(&mut fields)?;
+    let esp_sn = fields.optional("esp_sn", |word| number(word, 0..=u64::MAX))?;
+    let protocol = fields.optional("protocol", |word| byte(word, 1..=255))?.unwrap_or(50);
+    let Attributes { dialect, needs_version } = reader(&mut fields, mode)?;
+    let selectors = selectors(&mut fields, needs_version)?;
+    fields.finish()?;
+    Ok(Context { sa, mode, tunnel_ip, selectors, esp_sn, protocol, dialect, origin })
+}
+
+/// What a dialect's module reads of a context.
+pub(super) struct Attributes {
+    pub(super) dialect: Dialect,
+    /// `ts_ip_version` is required.
+    pub(super) needs_version: bool,
+}
+
+type Reader = fn(&mut Fields, Mode) -> Result<Attributes, Error>;
+
+fn dialect(word: &str) -> Result<Reader, Trouble> {
+    const NAMES: [&str; 4] = ["ietf", "ehc", "6lo", "custom"];
+    match word.to_ascii_lowercase().as_str() {
+        "ietf" => Ok(ietf_attributes),
+        known if NAMES.contains(&known) => {
+            Err(trouble(format!("dialect `{known}` is not supported yet"), "only `ietf` is"))
+        }
+        other => Err(trouble(
+            format!("{} is no dialect", shown(word)),
+            match near(other, NAMES.into_iter()).first() {
+                Some(name) => format!("did you mean `{name}`?"),
+                None => format!("one of: {}", NAMES.join(", ")),
+            },
+        )),
+    }
+}
+
+fn ietf_attributes(fields: &mut Fields, mode: Mode) -> Result<Attributes, Error> {
+    let ietf = ietf::attributes(fields)?;
+    // Where the inner packet is sent whole, its version nibble tells.
+    let needs_version = mode == Mode::Tunnel && ietf.compress_inner;
+    Ok(Attributes { dialect: Dialect::Ietf(ietf), needs_version })
+}
+
+fn sa_reference(fields: &mut Fields) -> Result<SaReference, Error> {
+    fields.not_both("sa", "spi")?;
+    if let Some(name) = fields.optional("sa", |word| Ok(word.to_owned()))? {
+        for key in ["src", "dst"] {
+            if let Some(entry) = fields.entry(key) {
+                let help = format!("name the SA by `spi:` and `{key}:`, or by `sa:` alone");
+                return Err(fields.wrong(entry, trouble("stands beside `sa`", help)));
+            }
+        }
+        return Ok(SaReference::Name(name));
+    }
+    match fields.optional("spi", spi)? {
+        Some(spi) => {
+            let src = fields.optional("src", selector)?;
+            let dst = fields.optional("dst", selector)?;
+            Ok(SaReference::Spi { spi, src, dst })
+        }
+        None => Err(fields.missing("sa", "add `sa:` and the name of the SA in the key file, or `spi:`")),
+    }
+}
+
+fn tunnel_ip(fields: &mut Fields) -> Result<Option<(IpAddr, IpAddr)>, Error> {
+    let Some(entry) = fields.entry("tunnel_ip") else { return Ok(None) };
+    let mut inner = Fields::new(fields.path(), "tunnel_ip", entry.node)?;
+    let help = "write `tunnel_ip: { src: ..., dst: ... }`";
+    let src = inner.required("src", help, address)?;
+    let dst = inner.required("dst", help, |word| {
+        let dst = address(word)?;
+        if dst.is_ipv4() != src.is_ipv4() {
+            return Err(trouble("another IP version than `src`", "both belong to one outer header"));
+        }
+        Ok(dst)
+    })?;
+    inner.finish()?;
+    Ok(Some((src, dst)))
+}
+
+/// `ts_*`: draft-ietf-ipsecme-diet-esp-07 §4.
+fn selectors(fields: &mut Fields, needs_version: bool) -> Result<TrafficSelectors, Error> {
+    let stated = fields.optional("ts_ip_version", |word| {
+        choice(word, &[("IPv4-only", IpVersion::V4), ("IPv6-only", IpVersion::V6)])
+    })?;
+    if stated.is_none() && needs_version {
+        return Err(fields.missing("ts_ip_version", "add `ts_ip_version: IPv4-only` or `ts_ip_version: IPv6-only`"));
+    }
+    let src = addresses(fields, ["ts_ip_src", "ts_ip_src_start", "ts_ip_src_end"], stated)?;
+    let version = stated.or(src.map(|(_, version)| version));
+    let dst = addresses(fields, ["ts_ip_dst", "ts_ip_dst_start", "ts_ip_dst_end"], version)?;
+    let version = version.or(dst.map(|(_, version)| version));
+    let whole = Range::whole(version.map_or(128, IpVersion::address_bits));
+    Ok(TrafficSelectors {
+        version,
+        src: src.map_or(whole, |(range, _)| range),
+        dst: dst.map_or(whole, |(range, _)| range),
+        protocol: fields.optional("ts_proto", protocol)?.flatten(),
+        src_port: ports(fields, ["ts_port_src", "ts_port_src_start", "ts_port_src_end"])?,
+        dst_port: ports(fields, ["ts_port_dst", "ts_port_dst_start", "ts_port_dst_end"])?,
+    })
+}
+
+/// The addresses under the keys [short, start, end]; they must be of `version`, or, without it, of one version.
+fn addresses(
+    fields: &mut Fields,
+    [short, start, end]: [&'static str; 3],
+    version: Option<IpVersion>,
+) -> Result<Option<(Range, IpVersion)>, Error> {
+    fields.not_both(short, start)?;
+    fields.not_both(short, end)?;
+    let of_version = |address: IpAddr, version: Option<IpVersion>| match version {
+        Some(version) if version != IpVersion::of(address) => Err(trouble(
+            format!("not an IPv{} address", version.number()),
+            "`ts_ip_version` and all addresses of a context's `ts_ip_*` go together",
+        )),
+        _ => Ok(IpVersion::of(address)),
+    };
+    if let Some(entry) = fields.entry(short) {
+        return fields.read(entry, |word| {
+            refuse_opaque(word)?;
+            if word.eq_ignore_ascii_case("any") {
+                return Ok(None);
+            }
+            let (address, len) = prefix(word)?;
+            let version = of_version(address, version)?;
+            let first = address_value(address);
+            let host_bits = version.address_bits().saturating_sub(u32::from(len));
+            let last = first | 1u128.checked_shl(host_bits).map_or(u128::MAX, |bit| bit - 1);
+            Ok(Some((Range { start: first, end: last }, version)))
+        });
+    }
+    let mut bound = |name, version| {
+        fields.optional(name, |word| {
+            refuse_opaque(word)?;
+            let address = address(word)?;
+            Ok((address_value(address), of_version(address, version)?))
+        })
+    };
+    let first = bound(start, version)?;
+    let version = version.or(first.map(|(_, version)| version));
+    let last = bound(end, version)?;
+    let Some(version) = version.or(last.map(|(_, version)| version)).filter(|_| first.is_some() || last.is_some())
+    else {
+        return Ok(None);
+    };
+    let whole = Range::whole(version.address_bits());
+    let range =
+        Range { start: first.map_or(whole.start, |(value, _)| value), end: last.map_or(whole.end, |(value, _)| value) };
+    ordered(fields, range, [start, end])?;
+    Ok(Some((range, version)))
+}
+
+/// The ports under the keys [short, start, end].
+fn ports(fields: &mut Fields, [short, start, end]: [&'static str; 3]) -> Result<Range, Error> {
+    fields.not_both(short, start)?;
+    fields.not_both(short, end)?;
+    if let Some(entry) = fields.entry(short) {
+        return fields.read(entry, |word| {
+            refuse_opaque(word)?;
+            if word.eq_ignore_ascii_case("any") {
+                return Ok(Range::whole(16));
+            }
+            let (first, last) = word.split_once('-').unwrap_or((word, word));
+            let range = Range { start: port(first.trim())?, end: port(last.trim())? };
+            if range.start > range.end {
+                return Err(trouble("the first port is above the last", "write the smaller one first"));
+            }
+            Ok(range)
+        });
+    }
+    let mut bound = |name| {
+        fields.optional(name, |word| {
+            refuse_opaque(word)?;
+            port(word)
+        })
+    };
+    let range = Range { start: bound(start)?.unwrap_or(0), end: bound(end)?.unwrap_or(0xffff) };
+    ordered(fields, range, [start, end])?;
+    Ok(range)
+}
+
+fn port(word: &str) -> Result<u128, Trouble> {
+    number(word, 0..=0xffff).map(u128::from)
+}
+
+fn ordered(fields: &mut Fields, range: Range, [start, end]: [&'static str; 2]) -> Result<(), Error> {
+    if range.start <= range.end {
+        return Ok(());
+    }
+    match fields.entry(end).or(fields.entry(start)) {
+        Some(entry) => Err(fields.wrong(entry, trouble(format!("`{start}` is above `{end}`"), "swap the two"))),
+        None => Ok(()),
+    }
+}
+
+/// Reads `lowpan_contexts`: Context Identifiers of RFC 6282 §3.1.2 (0 to 15) and their prefixes.
+pub(super) fn lowpan_contexts(
+    path: &Path,
+    node: &Node,
+    contexts: &mut BTreeMap<u8, (Ipv6Addr, u8)>,
+) -> Result<(), Error> {
+    let entries = match &node.value {
+        Value::Map(entries) => entries,
+        _ if node.is_null() => return Ok(()),
+        _ => {
+            let help = "write `lowpan_contexts: { 0: \"fd01::/64\" }`";
+            return Err(node.place.error(path, "lowpan_contexts: not a mapping", help));
+        }
+    };
+    for (key, node) in entries {
+        let wrong = |place: super::yaml::Place, trouble: Trouble| {
+            place.error(path, format!("lowpan_contexts: {}", trouble.problem), trouble.help)
+        };
+        let id = byte(&key.text, 0..=15).map_err(|trouble| wrong(key.place, trouble))?;
+        let prefix = text(node).and_then(lowpan_prefix).map_err(|trouble| wrong(node.place, trouble))?;
+        if contexts.insert(id, prefix).is_some_and(|before| before != prefix) {
+            let other = trouble(format!("context {id} has another prefix elsewhere"), "take one of them away");
+            return Err(wrong(key.place, other));
+        }
+    }
+    Ok(())
+}
+
+fn lowpan_prefix(word: &str) -> Result<(Ipv6Addr, u8), Trouble> {
+    match prefix(word)? {
+        (IpAddr::V6(address), len) => Ok((address, len)),
+        _ => Err(trouble("not an IPv6 prefix", "6LoWPAN carries IPv6 only")),
+    }
+}
+
+/// The items of a list of scalars as `parse` reads them; none may stand there twice.
+pub(super) fn distinct<T: PartialEq>(
+    fields: &Fields,
+    entry: Entry,
+    parse: impl Fn(&str) -> Result<T, Trouble>,
+) -> Result<Vec<T>, Error> {
+    let mut values: Vec<T> = vec![];
+    for node in items(fields.path(), entry.name, entry.node)? {
+        let item = Entry { node, ..entry };
+        let value = fields.read(item, &parse)?;
+        if values.contains(&value) {
+            return Err(fields.wrong(item, trouble("a value that stands in the list before", "take one of them away")));
+        }
+        values.push(value);
+    }
+    Ok(values)
+}

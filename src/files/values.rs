@@ -1,0 +1,315 @@
+//! Single values of key and rule files. Problems name no value that might be a secret.
+
+use std::net::IpAddr;
+use std::ops::RangeInclusive;
+
+use super::yaml::{Node, Value};
+use crate::context::{IpVersion, address_value};
+use crate::sa::{LinkAddress, Selector};
+use crate::secret::Secret;
+
+/// What is wrong with a value, and what to do.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Trouble {
+    pub(super) problem: String,
+    pub(super) help: String,
+}
+
+pub(super) fn trouble(problem: impl Into<String>, help: impl Into<String>) -> Trouble {
+    Trouble { problem: problem.into(), help: help.into() }
+}
+
+/// The characters of a scalar.
+pub(super) fn text<'n>(node: &'n Node) -> Result<&'n str, Trouble> {
+    match &node.value {
+        _ if node.is_null() => Err(trouble("no value", "write one, or take the key away")),
+        Value::Scalar { text, .. } => Ok(text.trim()),
+        Value::List(_) => Err(trouble("a list, expected one value", "take the brackets or the `-` away")),
+        Value::Map(entries) if entries.len() == 1 && entries.iter().all(|(_, node)| node.is_null()) => {
+            Err(trouble("a mapping, expected one value", "quote what ends in a colon: \"2001:db8::\""))
+        }
+        Value::Map(_) => Err(trouble("a mapping, expected one value", "write the value behind the colon")),
+    }
+}
+
+/// `word` in backquotes, unless it may be (part of) a secret in the wrong place.
+pub(super) fn shown(word: &str) -> String {
+    let longest_hex_run = word.split(|c: char| !c.is_ascii_hexdigit()).map(str::len).max().unwrap_or(0);
+    let bare = word.strip_prefix("0x").unwrap_or(word);
+    let all_hex = bare.len() >= 4 && bare.chars().all(|c| c.is_ascii_hexdigit() || matches!(c, ' ' | ':' | '_' | '-'));
+    let plain = word.chars().all(|c| !c.is_control());
+    if word.len() > 60 || longest_hex_run >= 9 || all_hex || !plain {
+        "(not shown: it may be a secret)".into()
+    } else {
+        format!("`{word}`")
+    }
+}
+
+/// The names among `candidates` that `word` may have been meant to be, nearest first, at most 3.
+pub(super) fn near<'c>(word: &str, candidates: impl Iterator<Item = &'c str>) -> Vec<&'c str> {
+    let word: Vec<char> = word.to_lowercase().chars().take(64).collect();
+    let allowed = (word.len() / 3).clamp(1, 4);
+    let mut found: Vec<(usize, &str)> = candidates
+        .filter(|candidate| candidate.len().abs_diff(word.len()) <= allowed)
+        .map(|candidate| (distance(&word, candidate), candidate))
+        .filter(|(distance, _)| *distance <= allowed)
+        .collect();
+    found.sort();
+    found.dedup();
+    found.into_iter().take(3).map(|(_, candidate)| candidate).collect()
+}
+
+/// Edit distance (insert, delete, replace), without case.
+fn distance(word: &[char], candidate: &str) -> usize {
+    let mut row: Vec<usize> = (0..=word.len()).collect();
+    for (index, letter) in candidate.to_lowercase().chars().take(64).enumerate() {
+        let mut diagonal = index;
+        let mut left = index + 1;
+        for (cell, own) in row.iter_mut().skip(1).zip(word) {
+            let replaced = diagonal + usize::from(*own != letter);
+            diagonal = *cell;
+            left = replaced.min(left + 1).min(*cell + 1);
+            *cell = left;
+        }
+        if let Some(first) = row.first_mut() {
+            *first = index + 1;
+        }
+    }
+    row.last().copied().unwrap_or(0)
+}
+
+/// One of `choices`, compared without case.
+pub(super) fn choice<T: Copy>(word: &str, choices: &[(&'static str, T)]) -> Result<T, Trouble> {
+    if let Some((_, value)) = choices.iter().find(|(name, _)| name.eq_ignore_ascii_case(word)) {
+        return Ok(*value);
+    }
+    let names = || choices.iter().map(|(name, _)| *name);
+    let help = match near(word, names()).first() {
+        Some(name) => format!("did you mean `{name}`?"),
+        None => format!("one of: {}", names().collect::<Vec<_>>().join(", ")),
+    };
+    Err(trouble(format!("{} is no value of it", shown(word)), help))
+}
+
+/// `true` or `false`, in the spellings of YAML 1.1.
+pub(super) fn boolean(word: &str) -> Result<bool, Trouble> {
+    let choices = [("true", true), ("false", false), ("yes", true), ("no", false), ("on", true), ("off", false)];
+    choice(word, &choices).map_err(|_| trouble("neither true nor false", "write `true` or `false`"))
+}
+
+/// A number in `range`, decimal or `0x` hexadecimal. Leading zeros mean nothing (`010` is ten).
+pub(super) fn number(word: &str, range: RangeInclusive<u64>) -> Result<u64, Trouble> {
+    let parsed = match word.strip_prefix("0x").or_else(|| word.strip_prefix("0X")) {
+        Some(digits) if digits.starts_with(|c: char| c.is_ascii_hexdigit()) => u64::from_str_radix(digits, 16).ok(),
+        Some(_) => None,
+        None if word.bytes().all(|c| c.is_ascii_digit()) => word.parse().ok(),
+        None => None,
+    };
+    parsed.filter(|value| range.contains(value)).ok_or_else(|| {
+        trouble(
+            format!("not a number from {} to {}", range.start(), range.end()),
+            "write it in decimal, or in hexadecimal with `0x`",
+        )
+    })
+}
+
+/// [`number`] that fits a byte.
+pub(super) fn byte(word: &str, range: RangeInclusive<u8>) -> Result<u8, Trouble> {
+    let value = number(word, u64::from(*range.start())..=u64::from(*range.end()))?;
+    Ok(u8::try_from(value).unwrap_or(u8::MAX))
+}
+
+/// A Security Parameters Index: `0x` hexadecimal, or decimal.
+pub(super) fn spi(word: &str) -> Result<u32, Trouble> {
+    number(word, 0..=u64::from(u32::MAX))
+        .map(|value| u32::try_from(value).unwrap_or(u32::MAX))
+        .map_err(|_| trouble("not an SPI of 32 bits", "write it as `0x` and up to 8 hex digits, or in decimal"))
+}
+
+/// Bytes in hexadecimal, at least one; `0x` in front and spaces, `:` and `_` inside are passed over.
+pub(super) fn hex(word: &str) -> Result<Secret, Trouble> {
+    let digits = word.strip_prefix("0x").or_else(|| word.strip_prefix("0X")).unwrap_or(word);
+    let mut bytes = Vec::with_capacity(digits.len() / 2);
+    let mut high = None;
+    for (index, letter) in digits.chars().enumerate() {
+        if matches!(letter, ' ' | ':' | '_') {
+            continue;
+        }
+        let Some(digit) = letter.to_digit(16).and_then(|digit| u8::try_from(digit).ok()) else {
+            let position = index + 1 + (word.len() - digits.len());
+            return Err(trouble(
+                format!("character {position} is no hex digit"),
+                "write bytes as pairs of 0-9 and a-f; `0x`, spaces, `:` and `_` are allowed",
+            ));
+        };
+        match high.take() {
+            None => high = Some(digit),
+            Some(high) => bytes.push(high << 4 | digit),
+        }
+    }
+    let secret = Secret::new(bytes);
+    if high.is_some() {
+        let count = secret.len() * 2 + 1;
+        return Err(trouble(
+            format!("{count} hex digits are no whole bytes"),
+            "two digits make a byte: one is missing",
+        ));
+    }
+    if secret.is_empty() {
+        return Err(trouble("no hex digits", "write the bytes in hexadecimal"));
+    }
+    Ok(secret)
+}
+
+/// An address of IEEE 802.15.4: 8 bytes in hexadecimal (EUI-64), or `0x` and 4 digits (short address).
+pub(super) fn link_address(word: &str) -> Result<LinkAddress, Trouble> {
+    let bytes = hex(word).map(|bytes| bytes.expose().to_vec()).unwrap_or_default();
+    if let Ok(eui64) = <[u8; 8]>::try_from(bytes.as_slice()) {
+        return Ok(LinkAddress::Extended(eui64));
+    }
+    if let Ok(short) = <[u8; 2]>::try_from(bytes.as_slice()) {
+        return Ok(LinkAddress::Short(u16::from_be_bytes(short)));
+    }
+    Err(trouble("not a link address", "write 8 bytes in hexadecimal (EUI-64), or 2 (short address)"))
+}
+
+/// An IP address.
+pub(super) fn address(word: &str) -> Result<IpAddr, Trouble> {
+    word.parse().map_err(|_| {
+        let help = if word.contains('/') { "a prefix is not allowed here" } else { "write one IPv4 or IPv6 address" };
+        trouble("no IP address", help)
+    })
+}
+
+/// An address or a prefix without host bits: the first address and the prefix length in bits.
+pub(super) fn prefix(word: &str) -> Result<(IpAddr, u8), Trouble> {
+    let Some((address_part, len_part)) = word.split_once('/') else {
+        let address = address(word)?;
+        return Ok((address, if address.is_ipv4() { 32 } else { 128 }));
+    };
+    let address = address(address_part.trim())?;
+    let bits = IpVersion::of(address).address_bits();
+    let len = number(len_part.trim(), 0..=u64::from(bits))
+        .map_err(|_| trouble(format!("the prefix length is not 0 to {bits}"), "write address/length"))?;
+    let host_bits = bits - u32::try_from(len).unwrap_or(bits);
+    if host_bits > address_value(address).trailing_zeros().min(bits) {
+        return Err(trouble(
+            format!("bits behind the first {len} are set"),
+            "they must be 0: give the prefix's first address, or one address without `/`",
+        ));
+    }
+    Ok((address, u8::try_from(len).unwrap_or(u8::MAX)))
+}
+
+/// Outer addresses of an SA: an address, a prefix, or `any`.
+pub(super) fn selector(word: &str) -> Result<Selector, Trouble> {
+    if word.eq_ignore_ascii_case("any") || word == "*" {
+        return Ok(Selector::Any);
+    }
+    let (address, len) = prefix(word)?;
+    Ok(Selector::Prefix { address, len })
+}
+
+/// An IP protocol number or name; `None` is `ANY` (0).
+pub(super) fn protocol(word: &str) -> Result<Option<u8>, Trouble> {
+    // Names of the IANA registry "Protocol Numbers", and everyday spellings of them.
+    const NAMES: [(&str, Option<u8>); 24] = [
+        ("ANY", None),
+        ("ICMP", Some(1)),
+        ("IGMP", Some(2)),
+        ("IPv4", Some(4)),
+        ("IPIP", Some(4)),
+        ("TCP", Some(6)),
+        ("UDP", Some(17)),
+        ("DCCP", Some(33)),
+        ("IPv6", Some(41)),
+        ("GRE", Some(47)),
+        ("ESP", Some(50)),
+        ("AH", Some(51)),
+        ("IPv6-ICMP", Some(58)),
+        ("ICMPv6", Some(58)),
+        ("ICMP6", Some(58)),
+        ("IPv6-NoNxt", Some(59)),
+        ("OSPF", Some(89)),
+        ("OSPFIGP", Some(89)),
+        ("PIM", Some(103)),
+        ("VRRP", Some(112)),
+        ("L2TP", Some(115)),
+        ("SCTP", Some(132)),
+        ("UDP-Lite", Some(136)),
+        ("UDPLite", Some(136)),
+    ];
+    refuse_opaque(word)?;
+    if word.starts_with(|c: char| c.is_ascii_digit()) {
+        return byte(word, 0..=255).map(|number| Some(number).filter(|number| *number != 0));
+    }
+    choice(word, &NAMES).map_err(|found| trouble(found.problem, format!("{}; or its number, 0 to 255", found.help)))
+}
+
+/// RFC 4301's OPAQUE selects by a field that cannot be seen; nothing can be compressed by it.
+pub(super) fn refuse_opaque(word: &str) -> Result<(), Trouble> {
+    if word.eq_ignore_ascii_case("OPAQUE") {
+        return Err(trouble("OPAQUE cannot be used in a Diet-ESP context", "give the values, or `ANY`"));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bytes(word: &str) -> Vec<u8> {
+        hex(word).unwrap().expose().to_vec()
+    }
+
+    #[test]
+    fn hex_is_read_as_the_characters_written() {
+        assert_eq!(bytes("102030"), [0x10, 0x20, 0x30]);
+        assert_eq!(bytes("0x00_1e:10 ff"), [0, 0x1e, 0x10, 0xff]);
+        assert_eq!(bytes("1e10"), [0x1e, 0x10]);
+        assert_eq!(hex("0011g3").unwrap_err().problem, "character 5 is no hex digit");
+        assert_eq!(hex("0x0011g3").unwrap_err().problem, "character 7 is no hex digit");
+        assert_eq!(hex("001").unwrap_err().problem, "3 hex digits are no whole bytes");
+        assert_eq!(hex("0x").unwrap_err().problem, "no hex digits");
+        // `0x` counts only in front: the second one is no hex digit.
+        assert_eq!(hex("00 0x11").unwrap_err().problem, "character 5 is no hex digit");
+    }
+
+    #[test]
+    fn numbers_are_decimal_or_0x() {
+        assert_eq!(spi("0x0000a1b2"), Ok(0xa1b2));
+        assert_eq!(spi("4252375942"), Ok(0xfd76_1b86));
+        assert_eq!(spi("010"), Ok(10));
+        for wrong in ["a1b2", "0x1ffffffff", "-1", "", "0x", "0x+1", "1.0", "4294967296", "1e3"] {
+            assert!(spi(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn prefixes_have_no_host_bits() {
+        assert_eq!(prefix("2001:db8:b::/112").unwrap(), ("2001:db8:b::".parse().unwrap(), 112));
+        assert_eq!(prefix("10.0.0.1").unwrap().1, 32);
+        assert_eq!(prefix("0.0.0.0/0").unwrap().1, 0);
+        assert_eq!(prefix("::/0").unwrap().1, 0);
+        assert_eq!(prefix("10.0.0.1/24").unwrap_err().problem, "bits behind the first 24 are set");
+        assert!(prefix("10.0.0.0/33").is_err() && prefix("::/129").is_err() && prefix("::/").is_err());
+    }
+
+    #[test]
+    fn near_names_are_found() {
+        let names = ["spi", "salt", "src", "encr", "integ", "integ_key"];
+        assert_eq!(near("sipi", names.into_iter()), ["spi"]);
+        assert_eq!(near("Integ-Key", names.into_iter()), ["integ_key"]);
+        assert!(near("wholly other", names.into_iter()).is_empty());
+        assert!(near("00112233445566778899aabbccddeeff", names.into_iter()).is_empty());
+    }
+
+    #[test]
+    fn what_may_be_a_secret_is_not_shown() {
+        assert_eq!(shown("esp_sn_lbs"), "`esp_sn_lbs`");
+        assert_eq!(shown("ENCR_AES_CCM_9"), "`ENCR_AES_CCM_9`");
+        for secret in ["00112233445566778899aabbccddeeff", "a0a1a2", "0xa0a1a2b3", "a0 a1 a2", "x: 0011223344"] {
+            assert_eq!(shown(secret), "(not shown: it may be a secret)");
+        }
+    }
+}

@@ -1,0 +1,246 @@
+//! The text of `ip xfrm state` and `ip -s xfrm state` (iproute2): a block of lines for each SA of the Linux kernel.
+
+use std::net::IpAddr;
+use std::path::Path;
+
+use super::LeftOut;
+use super::values::{hex, shown, spi};
+use crate::context::Origin;
+use crate::error::Error;
+use crate::sa::{Sa, Selector};
+use crate::secret::Secret;
+use crate::suite::{Integ, IntegKey, Keys, Suite};
+
+const HELP: &str = "give the text that `ip xfrm state` prints, whole";
+
+/// Appends the SAs of `text`.
+pub(super) fn read(path: &Path, text: &str, sas: &mut Vec<Sa>, left_out: &mut LeftOut) -> Result<(), Error> {
+    let mut block: Option<Block> = None;
+    let mut finish =
+        |block: Option<Block>, left_out: &mut LeftOut| match block.map(|block| (block.line, block.sa(path))) {
+            None => Ok(()),
+            Some((_, Ok(sa))) => {
+                sas.push(sa);
+                Ok(())
+            }
+            Some((line, Err(Unusable::LeftOut(why)))) => {
+                left_out.push(line, why);
+                Ok(())
+            }
+            Some((_, Err(Unusable::Other))) => Ok(()),
+            Some((_, Err(Unusable::Wrong(line, problem, help)))) => Err(Error::line(path, line, problem, help)),
+        };
+    for (line, number) in text.lines().zip(1u64..) {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        match (words.as_slice(), &mut block) {
+            ([] | ["#", ..], _) => {}
+            (["src", src, "dst", dst, ..], _) if !line.starts_with([' ', '\t']) => {
+                finish(block.take(), left_out)?;
+                block = Some(Block::new(number, src, dst));
+            }
+            (words, Some(block)) => block.line(number, words),
+            (_, None) => return Err(Error::line(path, number, "an SA does not begin with `src ... dst ...`", HELP)),
+        }
+    }
+    finish(block, left_out)
+}
+
+enum Unusable {
+    /// Line, problem, help.
+    Wrong(u64, String, &'static str),
+    /// ESP, but of no use to this program.
+    LeftOut(String),
+    /// Not ESP.
+    Other,
+}
+
+/// What is needed of the lines of one SA; the number of the line with each algorithm.
+struct Block<'t> {
+    line: u64,
+    src: &'t str,
+    dst: &'t str,
+    protocol: Option<&'t str>,
+    spi: Option<&'t str>,
+    aead: Option<(u64, Algorithm<'t>)>,
+    encryption: Option<(u64, Algorithm<'t>)>,
+    authentication: Option<(u64, Algorithm<'t>)>,
+    esn: bool,
+    highest_sn: u64,
+}
+
+/// `name 0xkey bits`, or with `-s`: `name 0xkey (n bits) bits`.
+struct Algorithm<'t> {
+    name: &'t str,
+    key: &'t str,
+    icv_bits: Option<&'t str>,
+}
+
+impl<'t> Algorithm<'t> {
+    fn new(words: &[&'t str]) -> Algorithm<'t> {
+        let name = words.first().copied().unwrap_or_default();
+        // A cipher without a key (ecb(cipher_null)) has no word for it.
+        let key =
+            words.get(1).copied().filter(|word| word.starts_with("0x") || word.starts_with("<<")).unwrap_or_default();
+        let last = words.last().copied().filter(|word| word.bytes().all(|c| c.is_ascii_digit()));
+        Algorithm { name, key, icv_bits: last }
+    }
+
+    fn key(&self, line: u64) -> Result<Secret, Unusable> {
+        if self.key.starts_with("<<") {
+            let help = "the kernel's keys are hidden: run `ip xfrm state` as root, without `nokeys`";
+            return Err(Unusable::Wrong(line, "the keys are not in this text".into(), help));
+        }
+        match self.key {
+            "" | "0x" => Ok(Secret::default()),
+            key => hex(key).map_err(|trouble| Unusable::Wrong(line, format!("key: {}", trouble.problem), HELP)),
+        }
+    }
+}
+
+impl<'t> Block<'t> {
+    fn new(line: u64, src: &'t str, dst: &'t str) -> Self {
+        Block {
+            line,
+            src,
+            dst,
+            protocol: None,
+            spi: None,
+            aead: None,
+            encryption: None,
+            authentication: None,
+            esn: false,
+            highest_sn: 0,
+        }
+    }
+
+    fn line(&mut self, number: u64, words: &[&'t str]) {
+        match words {
+            ["proto", protocol, "spi", spi, ..] => {
+                self.protocol = Some(protocol);
+                // `-s` appends the decimal in parentheses.
+                self.spi = spi.split('(').next();
+            }
+            ["aead", rest @ ..] => self.aead = Some((number, Algorithm::new(rest))),
+            ["enc", rest @ ..] => self.encryption = Some((number, Algorithm::new(rest))),
+            ["auth" | "auth-trunc", rest @ ..] => self.authentication = Some((number, Algorithm::new(rest))),
+            ["replay-window", ..] => self.esn |= behind("flag", words).contains(&"esn"),
+            ["anti-replay", "context:", rest @ ..] => self.sequence_numbers(rest),
+            ["anti-replay", "esn", "context:", ..] => {}
+            ["seq-hi", ..] => self.sequence_numbers(words),
+            _ => {}
+        }
+    }
+
+    /// `seq 0x1, oseq 0x2, ...` or `seq-hi 0x0, seq 0x1, oseq-hi 0x0, oseq 0x2`.
+    fn sequence_numbers(&mut self, words: &[&str]) {
+        let value = |name: &str| {
+            let at = words.iter().position(|word| *word == name)?;
+            let digits = words.get(at + 1)?.trim_end_matches(',').strip_prefix("0x")?;
+            u32::from_str_radix(digits, 16).ok().map(u64::from)
+        };
+        for (high, low) in [("seq-hi", "seq"), ("oseq-hi", "oseq")] {
+            let number = value(high).unwrap_or(0) << 32 | value(low).unwrap_or(0);
+            self.highest_sn = self.highest_sn.max(number);
+        }
+    }
+
+    fn sa(self, path: &Path) -> Result<Sa, Unusable> {
+        let wrong = |problem: &str| Unusable::Wrong(self.line, problem.into(), HELP);
+        match self.protocol {
+            None => return Err(wrong("an SA without a line `proto ... spi ...`")),
+            Some("esp") => {}
+            Some(_) => return Err(Unusable::Other),
+        }
+        let spi = self.spi.and_then(|word| spi(word).ok()).ok_or_else(|| wrong("an SPI that is none"))?;
+        let src = selector(self.src).ok_or_else(|| wrong("`src` is no IP address"))?;
+        let dst = selector(self.dst).ok_or_else(|| wrong("`dst` is no IP address"))?;
+        Ok(Sa {
+            name: format!("0x{spi:08x}"),
+            spi: Some(spi),
+            src,
+            dst,
+            link_src: None,
+            link_dst: None,
+            keys: self.keys()?,
+            esn: self.esn,
+            sn_hint: Some(self.highest_sn).filter(|number| *number != 0),
+            alternative_to: None,
+            origin: Origin { path: path.to_owned(), line: self.line },
+        })
+    }
+
+    fn keys(&self) -> Result<Keys, Unusable> {
+        let (line, name, algorithm) = match (&self.aead, &self.encryption) {
+            (Some((line, algorithm)), _) => (*line, aead(algorithm)?, algorithm),
+            (None, Some((line, algorithm))) => (*line, encryption(algorithm)?, algorithm),
+            (None, None) => return Err(Unusable::Wrong(self.line, "ESP without a line `aead` or `enc`".into(), HELP)),
+        };
+        let lookup = || Unusable::LeftOut(format!("{name} is not supported"));
+        let suite = Suite::by_name(name).ok_or_else(lookup)?;
+        let key = algorithm.key(line)?;
+        let integ = match &self.authentication {
+            Some((line, algorithm)) if !suite.is_aead() => match integrity(algorithm)? {
+                Some(integ) => IntegKey::Algorithm(integ, algorithm.key(*line)?),
+                None => IntegKey::None,
+            },
+            _ => IntegKey::None,
+        };
+        Keys::from_parts(suite, key, None, integ).map_err(|error| Unusable::Wrong(line, error.to_string(), HELP))
+    }
+}
+
+/// The words behind `name`.
+fn behind<'w, 't>(name: &str, words: &'w [&'t str]) -> &'w [&'t str] {
+    words.iter().position(|word| *word == name).and_then(|at| words.get(at..)).unwrap_or_default()
+}
+
+/// The unspecified address is the kernel's wildcard.
+fn selector(word: &str) -> Option<Selector> {
+    let address: IpAddr = word.parse().ok()?;
+    Some(if address.is_unspecified() { Selector::Any } else { Selector::address(address) })
+}
+
+fn not_supported(algorithm: &Algorithm) -> Unusable {
+    let bits = algorithm.icv_bits.map(|bits| format!(" with an ICV of {bits} bits")).unwrap_or_default();
+    Unusable::LeftOut(format!("{}{bits} is not supported", shown(algorithm.name)))
+}
+
+fn aead(algorithm: &Algorithm) -> Result<&'static str, Unusable> {
+    match (algorithm.name, algorithm.icv_bits) {
+        ("rfc4309(ccm(aes))", Some("64")) => Ok("ENCR_AES_CCM_8"),
+        ("rfc4309(ccm(aes))", Some("96")) => Ok("ENCR_AES_CCM_12"),
+        ("rfc4309(ccm(aes))", Some("128")) => Ok("ENCR_AES_CCM_16"),
+        ("rfc4106(gcm(aes))", Some("64")) => Ok("ENCR_AES_GCM_8"),
+        ("rfc4106(gcm(aes))", Some("96")) => Ok("ENCR_AES_GCM_12"),
+        ("rfc4106(gcm(aes))", Some("128")) => Ok("ENCR_AES_GCM_16"),
+        ("rfc7539esp(chacha20,poly1305)", Some("128")) => Ok("ENCR_CHACHA20_POLY1305"),
+        ("rfc4543(gcm(aes))", Some("128")) => Ok("ENCR_NULL_AUTH_AES_GMAC"),
+        _ => Err(not_supported(algorithm)),
+    }
+}
+
+fn encryption(algorithm: &Algorithm) -> Result<&'static str, Unusable> {
+    match algorithm.name {
+        "cbc(aes)" | "aes" => Ok("ENCR_AES_CBC"),
+        "rfc3686(ctr(aes))" => Ok("ENCR_AES_CTR"),
+        "ecb(cipher_null)" | "cipher_null" => Ok("ENCR_NULL"),
+        name => Err(Unusable::LeftOut(format!("{} is not supported", shown(name)))),
+    }
+}
+
+/// `None` for `digest_null`. Without a length the kernel's own holds: 96 bits for SHA-1 and SHA-256 (`xfrm_algo.c`).
+fn integrity(algorithm: &Algorithm) -> Result<Option<&'static Integ>, Unusable> {
+    let name = match (algorithm.name, algorithm.icv_bits) {
+        ("digest_null", _) => return Ok(None),
+        ("hmac(sha1)" | "sha1", None | Some("96")) => "AUTH_HMAC_SHA1_96",
+        ("hmac(sha256)" | "sha256", Some("128")) => "AUTH_HMAC_SHA2_256_128",
+        ("hmac(sha256)" | "sha256", None | Some("96")) => {
+            let why = "HMAC-SHA-256 with an ICV of 96 bits (an early draft's) is not supported";
+            return Err(Unusable::LeftOut(why.into()));
+        }
+        ("hmac(sha384)", None | Some("192")) => "AUTH_HMAC_SHA2_384_192",
+        ("hmac(sha512)", None | Some("256")) => "AUTH_HMAC_SHA2_512_256",
+        _ => return Err(not_supported(algorithm)),
+    };
+    Integ::by_name(name).map(Some).ok_or_else(|| not_supported(algorithm))
+}

@@ -1,0 +1,125 @@
+//! What Wireshark needs to decrypt ESP: `esp_sa` lines and preferences.
+//!
+//! Facts about Wireshark 4.0 to 4.6: a line has 8 fields in quotes, 10 only for extended sequence numbers (4.4 and
+//! later; 4.0 refuses a file with them); the protocol is that of the outer header; the salt is appended to the key; the
+//! first line that fits a packet is used, whatever its key; prefixes are not matched as such.
+
+use std::fmt::Write as _;
+use std::io::Write as _;
+use std::net::IpAddr;
+use std::path::Path;
+
+use zeroize::Zeroizing;
+
+use crate::context::IpVersion;
+use crate::error::Error;
+use crate::suite::{Cipher, Keys};
+
+/// One line of `esp_sa`.
+#[derive(Debug, Clone, Copy)]
+pub struct Line<'a> {
+    /// Version of the outer header.
+    pub version: IpVersion,
+    /// Outer source; `None` is every one.
+    pub src: Option<IpAddr>,
+    /// Outer destination; `None` is every one.
+    pub dst: Option<IpAddr>,
+    /// The SPI; `None` is every one.
+    pub spi: Option<u32>,
+    /// Cipher suite and secrets.
+    pub keys: &'a Keys,
+    /// With extended sequence numbers: the high half.
+    pub esn_high: Option<u32>,
+}
+
+/// Wireshark has no name for a cipher suite.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("Wireshark cannot decrypt {0}")]
+pub struct Unnamed(&'static str);
+
+/// The preferences that make Wireshark decrypt and verify ESP.
+pub const PREFERENCES: &str = "esp.enable_encryption_decode: TRUE\nesp.enable_authentication_check: TRUE\n";
+
+impl Line<'_> {
+    /// Appends the line and its line end to `text`, which then holds secrets.
+    ///
+    /// # Errors
+    /// Wireshark has no name for the cipher or integrity algorithm: implicit IVs (RFC 8750), AES-GMAC. Nothing is
+    /// appended then.
+    pub fn append_to(&self, text: &mut Zeroizing<String>) -> Result<(), Unnamed> {
+        let (suite, integ) = (self.keys.suite(), self.keys.integ());
+        let names = suite.wireshark.ok_or(Unnamed(suite.name))?;
+        let authentication = names.authentication.or(integ.map(|(integ, _)| integ.wireshark)).unwrap_or("NULL");
+        let mut key_hex = Zeroizing::new(String::with_capacity(128));
+        push_hex(&mut key_hex, self.keys.key().expose());
+        if suite.cipher == Cipher::AesCcm {
+            // Its keystream is that of AES-CTR with the flags byte 03 in front of the salt (RFC 3610 §2.3, RFC 4309 §4).
+            key_hex.push_str("03");
+        }
+        push_hex(&mut key_hex, self.keys.salt().expose());
+        let mut integ_hex = Zeroizing::new(String::with_capacity(128));
+        if let Some((_, key)) = integ {
+            push_hex(&mut integ_hex, key.expose());
+        }
+        let prefixed = |digits: &str| if digits.is_empty() { "" } else { "0x" };
+        let any = || "*".to_owned();
+        // Writing to a String cannot fail.
+        let _ = write!(
+            text,
+            "\"IPv{}\",\"{}\",\"{}\",\"{}\",\"{}\",\"{}{}\",\"{authentication}\",\"{}{}\"",
+            self.version.number(),
+            self.src.map_or_else(any, |address| address.to_string()),
+            self.dst.map_or_else(any, |address| address.to_string()),
+            self.spi.map_or_else(any, |spi| format!("0x{spi:08x}")),
+            names.encryption,
+            prefixed(&key_hex),
+            key_hex.as_str(),
+            prefixed(&integ_hex),
+            integ_hex.as_str(),
+        );
+        if let Some(high) = self.esn_high {
+            let _ = write!(text, ",\"64-bit\",\"{high:x}\"");
+        }
+        text.push('\n');
+        Ok(())
+    }
+}
+
+fn push_hex(text: &mut String, bytes: &[u8]) {
+    for byte in bytes {
+        let _ = write!(text, "{byte:02x}");
+    }
+}
+
+/// Writes `esp_sa` and `preferences` into `folder`, to be used as `WIRESHARK_CONFIG_DIR`. The folder is made if it is
+/// missing; on Unix nobody else may enter it, and the files are readable by their owner only: they hold keys.
+///
+/// # Errors
+/// What the operating system refuses.
+pub fn write_folder(folder: &Path, esp_sa: &str) -> Result<(), Error> {
+    make_private(folder).map_err(Error::io(folder, "create"))?;
+    for (name, text) in [("esp_sa", esp_sa), ("preferences", PREFERENCES)] {
+        let path = folder.join(name);
+        let write = || {
+            // Made with mode 0600, and put in place when whole.
+            let mut file = tempfile::NamedTempFile::new_in(folder)?;
+            file.write_all(text.as_bytes())?;
+            file.persist(&path)?;
+            Ok(())
+        };
+        write().map_err(Error::io(&path, "write"))?;
+    }
+    Ok(())
+}
+
+#[cfg(unix)]
+fn make_private(folder: &Path) -> std::io::Result<()> {
+    use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+    std::fs::set_permissions(folder, std::fs::Permissions::from_mode(0o700))
+}
+
+#[cfg(not(unix))]
+fn make_private(folder: &Path) -> std::io::Result<()> {
+    std::fs::create_dir_all(folder)
+}
