@@ -4,6 +4,7 @@
 pub mod bits;
 pub mod bytes;
 pub mod capture;
+pub mod checksum;
 pub mod context;
 pub mod error;
 pub mod link;
