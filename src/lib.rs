@@ -5,6 +5,7 @@ pub mod bits;
 pub mod bytes;
 pub mod capture;
 pub mod checksum;
+pub mod codec;
 pub mod context;
 pub mod error;
 pub mod link;
