@@ -284,7 +284,7 @@ fn useless_fragments_are_refused() {
 /// The longest packets there can be, and one that only the options of the first fragment make too long.
 #[test]
 fn the_limits_of_length() {
-    let data: Vec<u8> = (0..65535u32).map(|i| (i * i >> 8) as u8).collect();
+    let data: Vec<u8> = (0..65535u32).map(|i| ((i * i) >> 8) as u8).collect();
     for (make, len) in BOTH.into_iter().zip([65515, 65535]) {
         let mut bench = Bench::default();
         let last = len / 8 * 8 - 8;
