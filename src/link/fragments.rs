@@ -195,7 +195,7 @@ fn check(fragment: &Fragment<'_>) -> Result<(), Fault> {
     if fragment.missing > 0 {
         return Err(Fault::short(Stage::Link, at, "fragment", len.saturating_add(fragment.missing), len));
     }
-    if len == 0 || fragment.more && len % 8 != 0 {
+    if len == 0 || fragment.more && !len.is_multiple_of(8) {
         return Err(Fault::value(Stage::Link, at, "fragment length", len as u64, "a multiple of 8, or the last bytes"));
     }
     let header_len = match fragment.outer.version {
