@@ -83,7 +83,10 @@ impl Args {
                 }
                 decode::Event::WindowDone { bytes_read } => {
                     progress.at(bytes_read);
-                    stdout.write_all(&buffer).and_then(|()| stdout.flush()).map_err(Error::io(Path::new("-"), "write"))?;
+                    stdout
+                        .write_all(&buffer)
+                        .and_then(|()| stdout.flush())
+                        .map_err(Error::io(Path::new("-"), "write"))?;
                     buffer.clear();
                 }
             }

@@ -58,7 +58,7 @@ pub fn main() -> ExitCode {
         Command::Decode(command) => command.run(args.quiet),
         Command::Convert(command) => command.run(args.quiet),
         Command::Compress(command) => command.run(args.quiet),
-        Command::Keys(command) => command.run(),
+        Command::Keys(command) => command.run(args.quiet),
         Command::Completions { shell } => {
             let mut script = vec![];
             clap_complete::generate(shell, &mut Args::command(), "dietesp", &mut script);
@@ -82,7 +82,7 @@ pub fn main() -> ExitCode {
             if !error.help().is_empty() {
                 let _ = writeln!(std::io::stderr(), "  {}", error.help());
             }
-            ExitCode::from(2)
+            ExitCode::from(if matches!(error, Error::Mismatch { .. }) { 1 } else { 2 })
         }
     }
 }

@@ -15,7 +15,9 @@ impl Progress {
             return Progress(None);
         }
         let bar = match total {
-            Some(total) => ProgressBar::new(total).with_style(style("{bar:40} {percent:>3} %  {binary_bytes_per_sec}  {eta} left")),
+            Some(total) => {
+                ProgressBar::new(total).with_style(style("{bar:40} {percent:>3} %  {binary_bytes_per_sec}  {eta} left"))
+            }
             None => ProgressBar::no_length().with_style(style("{binary_bytes}  {binary_bytes_per_sec}")),
         };
         Progress(Some(bar))

@@ -103,6 +103,11 @@ impl Sources {
         }
     }
 
+    /// Where a field came from, if it is one of them.
+    pub fn of(&self, field: Restorable) -> Option<Source> {
+        self.0.get(field as usize).copied().flatten()
+    }
+
     /// The fields of both.
     pub fn and(mut self, other: Sources) -> Sources {
         self.0.iter_mut().zip(other.0).for_each(|(own, other)| *own = own.or(other));
@@ -249,10 +254,8 @@ mod tests {
 
     #[test]
     fn a_mismatch_is_a_sentence() {
-        let outside = |bits, got, start, end| Mismatch {
-            field: "dst",
-            reason: Reason::Outside { got, start, end, bits },
-        };
+        let outside =
+            |bits, got, start, end| Mismatch { field: "dst", reason: Reason::Outside { got, start, end, bits } };
         let v6 = outside(128, 0x2001_0db8 << 96, 1, 2);
         assert_eq!(v6.to_string(), "dst is 2001:db8::, outside ::1 to ::2");
         assert_eq!(outside(32, 0x0a00_0001, 0, 1).to_string(), "dst is 10.0.0.1, outside 0.0.0.0 to 0.0.0.1");

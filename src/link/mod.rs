@@ -15,7 +15,7 @@ use crate::context::IpVersion;
 use crate::error::Fault;
 
 pub use fragments::{Reassembled, Reassembler};
-pub use rebuild::{encapsulate, rebuild};
+pub use rebuild::{encapsulate, rebuild, replace};
 pub use udp::{Encapsulated, udp_encapsulation};
 
 /// The IP protocol number of ESP.

@@ -109,3 +109,18 @@ pub fn encapsulate(
     }
     ip::finish(out.get_mut(link_header.len()..).unwrap_or_default())
 }
+
+/// Replaces the content of `out` by a frame that holds an IP packet alone: `link_header` (of a frame on `link_type`, its
+/// protocol field set to the version of `packet`), then `packet`.
+///
+/// A fault if `link_type` cannot carry this IP version.
+pub fn replace(link_type: u16, link_header: &[u8], packet: &[u8], out: &mut Vec<u8>) -> Result<(), Fault> {
+    out.clear();
+    let version = match packet.first() {
+        Some(first) if first >> 4 == 4 => IpVersion::V4,
+        _ => IpVersion::V6,
+    };
+    frame::write(link_type, link_header, version, out)?;
+    out.extend_from_slice(packet);
+    Ok(())
+}

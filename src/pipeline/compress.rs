@@ -35,8 +35,8 @@ pub enum OnMismatch {
 pub struct Settings {
     /// What is done with a packet that does not match.
     pub on_mismatch: OnMismatch,
-    /// The packets to compress: ESP packets if true, plain IP packets if false.
-    pub esp_input: bool,
+    /// The packets to compress: ESP packets if true, plain IP packets if false. `None` leaves it to the first window.
+    pub esp_input: Option<bool>,
     /// Seal a new plaintext under the nonce of the input where an implicit-IV cipher keeps its key.
     pub allow_nonce_reuse: bool,
     /// Makes IVs repeatable, for tests.
@@ -80,7 +80,10 @@ pub fn run(
     let mut window = Window::default();
     let mut compressor = Compressor::new(output, settings);
     let mut outlet = Outlet::new(writer);
+    let mut esp_input = settings.esp_input;
     while reader.fill(&mut window)? {
+        compressor.esp_input =
+            *esp_input.get_or_insert_with(|| window_holds_esp(&window, &mut Intake::new(input, settings.limits)));
         for packet in window.packets() {
             let seen = intake.take(&packet);
             compressor.result.totals.count(&seen.record(&packet, input), seen.opened.of_known_sa);
@@ -91,6 +94,22 @@ pub fn run(
     }
     compressor.result.written = outlet.finish()?;
     Ok(compressor.result)
+}
+
+/// Whether a capture has packets of these SAs; reads up to the first.
+pub fn holds_esp(reader: &mut Reader, input: &SaTable, limits: Limits) -> Result<bool, Error> {
+    let mut intake = Intake::new(input, limits);
+    let mut window = Window::default();
+    while reader.fill(&mut window)? {
+        if window_holds_esp(&window, &mut intake) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+fn window_holds_esp(window: &Window, intake: &mut Intake<'_>) -> bool {
+    window.packets().any(|packet| intake.take(&packet).opened.status() == Status::Ok)
 }
 
 /// What became of one packet.
@@ -106,6 +125,7 @@ enum Made {
 struct Compressor<'t> {
     output: &'t SaTable,
     settings: &'t Settings,
+    esp_input: bool,
     /// By SA of the output: the next Sequence Number for plain input.
     next_sn: Vec<u64>,
     /// SPI to SAs of the output, in file order.
@@ -132,6 +152,7 @@ impl<'t> Compressor<'t> {
         Compressor {
             output,
             settings,
+            esp_input: false,
             next_sn: output.entries().iter().map(first).collect(),
             by_spi,
             issuer: IvIssuer::new(Random::new(settings.seed, "iv")),
@@ -167,7 +188,7 @@ impl<'t> Compressor<'t> {
         }
         let made = match (seen.opened.status(), &seen.datagram) {
             (Status::Ok, Some(datagram)) => self.from_esp(packet, seen, datagram, input)?,
-            (Status::NotEsp, Some(datagram)) if !self.settings.esp_input && seen.payload.is_none() => {
+            (Status::NotEsp, Some(datagram)) if !self.esp_input && seen.payload.is_none() => {
                 self.from_plain(packet, seen, datagram)?
             }
             _ => Made::NotOurs,
@@ -203,11 +224,11 @@ impl<'t> Compressor<'t> {
                 if self.mismatch(packet.number, &mismatch)? == OnMismatch::Skip {
                     return Ok(Made::Left);
                 }
-                let next_header = protected(seen, datagram, to, &mut self.clear);
+                let next_header = protected(seen, &mut self.clear);
                 self.seal_standard(&datagram.outer, next_header)?;
                 esp::PROTOCOL
             }
-            Ok(()) => {
+            Ok(compressed) => {
                 self.esp.clear();
                 to.codec.encode_header(esp.spi, esp.sequence, &mut self.esp);
                 if self.clear == seen.clear && from.sa.keys == to.sa.keys && from.sa.esn == to.sa.esn {
@@ -223,7 +244,7 @@ impl<'t> Compressor<'t> {
                     }
                     self.seal(to, esp.sequence, esp.sequence)?;
                 }
-                self.count(index, protected_len(seen.packet, datagram, to));
+                self.count(index, seen.packet.len() - compressed.payload_offset);
                 to.protocol
             }
         };
@@ -254,10 +275,13 @@ impl<'t> Compressor<'t> {
         for (index, to) in self.output.entries().iter().enumerate() {
             let Some(outer) = new_outer(to, datagram) else { continue };
             self.clear.clear();
-            if let Err(mismatch) = to.codec.compress(plain, &outer, &mut self.clear) {
-                first_mismatch.get_or_insert((mismatch, outer, to));
-                continue;
-            }
+            let compressed = match to.codec.compress(plain, &outer, &mut self.clear) {
+                Ok(compressed) => compressed,
+                Err(mismatch) => {
+                    first_mismatch.get_or_insert((mismatch, outer, to));
+                    continue;
+                }
+            };
             let sn = self.next_number(index, to)?;
             self.esp.clear();
             to.codec.encode_header(to.sa.spi.unwrap_or(0), sn, &mut self.esp);
@@ -268,7 +292,7 @@ impl<'t> Compressor<'t> {
                 ));
             }
             self.seal(to, sn, sn)?;
-            self.count(index, protected_len(plain, datagram, to));
+            self.count(index, plain.len() - compressed.payload_offset);
             let rebuilt = self.carry(packet, seen, datagram, to, &outer, to.protocol);
             return self.made(packet.number, rebuilt);
         }
@@ -277,7 +301,7 @@ impl<'t> Compressor<'t> {
             return Ok(Made::Left);
         }
         self.clear.clear();
-        let next_header = if to.codec.is_tunnel() {
+        let next_header = if to.is_tunnel() {
             self.clear.extend_from_slice(plain);
             datagram.outer.version.next_header()
         } else {
@@ -300,7 +324,7 @@ impl<'t> Compressor<'t> {
         protocol: u8,
     ) -> Result<(), Fault> {
         let (esp, frame) = ([self.esp.as_slice()], &mut self.frame);
-        if to.codec.is_tunnel() {
+        if to.is_tunnel() {
             link::encapsulate(packet.link_type(), seen.link_header, outer, protocol, &esp, frame)
         } else {
             link::rebuild(seen.link_header, datagram, protocol, None, &esp, frame)
@@ -421,13 +445,9 @@ impl<'t> Compressor<'t> {
 /// The outer header of a plain packet on this SA; `None` if the SA cannot take plain packets.
 fn new_outer(to: &Entry, datagram: &Datagram<'_>) -> Option<Outer> {
     let context = to.context.as_ref()?;
-    if !to.codec.is_tunnel() {
+    if !to.is_tunnel() {
         return Some(datagram.outer);
     }
     let (src, dst) = context.tunnel_ip?;
     Some(Outer { version: IpVersion::of(src), src, dst, ..datagram.outer })
-}
-
-fn protected_len(packet: &[u8], datagram: &Datagram<'_>, to: &Entry) -> usize {
-    if to.codec.is_tunnel() { packet.len() } else { packet.len().saturating_sub(datagram.header.len()) }
 }

@@ -163,7 +163,7 @@ impl Converter<'_> {
                 Target::Esp => self.to_esp(seen, &datagram, sa, entry)?,
                 Target::Plain if seen.packet.is_empty() => return outlet.drop_frames(seen.fragments),
                 Target::Plain => {
-                    link::wrap(packet.link_type(), seen.link_header, seen.packet, &mut self.frame).map(|()| true)
+                    link::replace(packet.link_type(), seen.link_header, seen.packet, &mut self.frame).map(|()| true)
                 }
             },
             _ => Ok(false),
@@ -232,7 +232,7 @@ impl Converter<'_> {
             }
             Plan::Sealed(sealer) => {
                 self.clear.clear();
-                let next_header = protected(seen, datagram, entry, &mut self.clear);
+                let next_header = protected(seen, &mut self.clear);
                 esp::write_trailer(0, next_header, sealer.cryptor.block(), &mut self.clear);
                 let mut iv = [0; 16];
                 let iv = sealer.iv(&mut iv, &mut self.issuer, &mut self.random)?;
@@ -285,7 +285,14 @@ impl Converter<'_> {
                     Plan::ExplicitIv => (entry.sa.keys.with_explicit_iv(), entry.sa.esn),
                     Plan::Sealed(sealer) => (sealer.keys, false),
                 };
-                Some(UsedKeys { name: entry.sa.name.clone(), spi: entry.sa.spi, src: entry.sa.src, dst: entry.sa.dst, keys, esn })
+                Some(UsedKeys {
+                    name: entry.sa.name.clone(),
+                    spi: entry.sa.spi,
+                    src: entry.sa.src,
+                    dst: entry.sa.dst,
+                    keys,
+                    esn,
+                })
             })
             .collect()
     }

@@ -2,8 +2,8 @@
 
 use std::net::IpAddr;
 
+use crate::codec::Restored;
 use crate::context::IpVersion;
-use crate::link::{self, Frame, Outer};
 
 /// Addresses, protocol and ports of a restored packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -16,22 +16,21 @@ pub struct Inner {
     pub dst: IpAddr,
     /// The upper-layer protocol, behind extension headers.
     pub protocol: u8,
-    /// Source and destination port, where the protocol has ports and the packet is no fragment.
+    /// Source and destination port, where the protocol has ports and the packet has them.
     pub ports: Option<(u16, u16)>,
 }
 
 impl Inner {
-    /// Reads an IP packet; `None` if it is none.
-    pub fn of(packet: &[u8]) -> Option<Inner> {
-        let summary = |outer: Outer, protocol, ports| {
-            Some(Inner { version: outer.version, src: outer.src, dst: outer.dst, protocol, ports })
+    /// Reads the header of a packet that a codec restored.
+    pub fn of(packet: &[u8], restored: &Restored) -> Option<Inner> {
+        let upper = restored.upper?;
+        let (version, src, dst) = if packet.first()? >> 4 == 4 {
+            let at = |offset: usize| packet.get(offset..)?.first_chunk::<4>().map(|bytes| IpAddr::from(*bytes));
+            (IpVersion::V4, at(12)?, at(16)?)
+        } else {
+            let at = |offset: usize| packet.get(offset..)?.first_chunk::<16>().map(|bytes| IpAddr::from(*bytes));
+            (IpVersion::V6, at(8)?, at(24)?)
         };
-        match link::parse(crate::capture::LINKTYPE_RAW, packet) {
-            Frame::Datagram(datagram) => {
-                summary(datagram.outer, datagram.protocol, link::ports(datagram.protocol, datagram.payload))
-            }
-            Frame::Fragment(fragment) => summary(fragment.outer, fragment.protocol, None),
-            Frame::NotIp(_) | Frame::Malformed { .. } => None,
-        }
+        Some(Inner { version, src, dst, protocol: upper.protocol, ports: upper.ports })
     }
 }

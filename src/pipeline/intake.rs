@@ -1,11 +1,13 @@
 //! Frames in: link layer, reassembly, opening. What decode, convert and compress have in common.
 
+use super::inner::Inner;
 use super::open::{EspPayload, Limits, Opened, Opener, esp_payload};
 use super::outcome::{Reason, Status};
 use crate::capture::Packet;
 use crate::esp;
 use crate::link::{self, Datagram, Frame, Outer, Reassembled, Reassembler};
-use crate::sa::table::{Entry, SaTable};
+use crate::report::record::Record;
+use crate::sa::table::SaTable;
 
 /// Takes the frames of one capture in their order.
 #[derive(Debug)]
@@ -131,12 +133,11 @@ fn not_open<'s>(outer: Option<Outer>, status: Status, reason: Reason) -> Seen<'s
 
 impl Seen<'_> {
     /// The record of this frame.
-    pub fn record<'r>(&'r self, packet: &Packet<'_>, table: &'r SaTable) -> crate::report::record::Record<'r> {
+    pub fn record<'r>(&'r self, packet: &Packet<'_>, table: &'r SaTable) -> Record<'r> {
         let opened = &self.opened;
         let ok = opened.status() == Status::Ok;
-        let restored = opened.restored.as_ref();
         let has_packet = ok && !self.packet.is_empty();
-        crate::report::record::Record {
+        Record {
             frame: packet.number,
             time: packet.time,
             status: opened.status(),
@@ -146,9 +147,9 @@ impl Seen<'_> {
             repeat_of: opened.repeat_of,
             outer: self.outer,
             esp: opened.esp,
-            inner: if has_packet { super::inner::Inner::of(self.packet) } else { None },
+            inner: opened.restored.filter(|_| has_packet).and_then(|restored| Inner::of(self.packet, &restored)),
             packet: has_packet.then_some(self.packet),
-            restored,
+            restored: opened.restored.filter(|_| ok).map(|restored| restored.sources),
             bytes: opened.bytes,
             warnings: opened.warnings,
         }
@@ -156,18 +157,9 @@ impl Seen<'_> {
 }
 
 /// Appends what ESP protects (tunnel mode: the restored packet; transport mode: its segment) and tells its Next Header.
-pub fn protected(seen: &Seen<'_>, datagram: &Datagram<'_>, entry: &Entry, clear: &mut Vec<u8>) -> u8 {
+pub fn protected(seen: &Seen<'_>, clear: &mut Vec<u8>) -> u8 {
     const NO_NEXT_HEADER: u8 = 59;
-    if seen.packet.is_empty() {
-        return NO_NEXT_HEADER;
-    }
-    if entry.codec.is_tunnel() {
-        clear.extend_from_slice(seen.packet);
-        return match seen.packet.first() {
-            Some(first) if first >> 4 == 4 => 4,
-            _ => 41,
-        };
-    }
-    clear.extend_from_slice(seen.packet.get(datagram.header.len()..).unwrap_or_default());
-    seen.packet.get(datagram.protocol_offset).copied().unwrap_or(NO_NEXT_HEADER)
+    let Some(restored) = &seen.opened.restored else { return NO_NEXT_HEADER };
+    clear.extend_from_slice(seen.packet.get(restored.payload_offset..).unwrap_or_default());
+    restored.next_header
 }

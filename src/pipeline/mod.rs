@@ -7,6 +7,7 @@ pub mod inner;
 pub mod intake;
 pub mod open;
 pub mod outcome;
+pub mod outlet;
 pub mod seal;
 pub mod select;
 pub mod warnings;

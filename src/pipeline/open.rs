@@ -84,6 +84,8 @@ pub struct Opener<'t> {
     streams: Vec<Stream>,
     /// Streams of SAs whose destination is a multicast address, by SA and source.
     multicast: HashMap<(u32, IpAddr), Stream>,
+    /// A stream of which nothing is known.
+    unknown: Stream,
     scratch: Scratch,
 }
 
@@ -114,20 +116,25 @@ pub struct EspPayload<'a> {
     pub udp_header: Option<&'a [u8; 8]>,
     /// From the first byte of SPI or RuleID to the end of the ICV.
     pub bytes: &'a [u8],
+    /// Bytes that the lengths promise and the capture does not have (snap length).
+    pub missing: usize,
 }
 
 /// Finds the ESP payload of a datagram, or says why there is none.
 pub fn esp_payload<'a>(table: &SaTable, datagram: &Datagram<'a>) -> Result<EspPayload<'a>, Reason> {
     match datagram.protocol {
         esp::UDP if !table.uses_protocol(esp::UDP) => match link::udp_encapsulation(datagram) {
-            Some(udp) => {
-                Ok(EspPayload { protocol: esp::PROTOCOL, udp_header: Some(udp.header), bytes: udp.payload })
-            }
-            None => Err(link::ports(datagram.protocol, datagram.payload)
-                .map_or(Reason::Protocol(esp::UDP), |(src, dst)| Reason::UdpPorts(src, dst))),
+            Ok(Some(udp)) => Ok(EspPayload {
+                protocol: esp::PROTOCOL,
+                udp_header: Some(udp.udp_header),
+                bytes: udp.payload,
+                missing: udp.missing,
+            }),
+            Ok(None) => Err(Reason::Protocol(esp::UDP)),
+            Err(fault) => Err(Reason::Fault(fault)),
         },
         protocol if table.uses_protocol(protocol) => {
-            Ok(EspPayload { protocol, udp_header: None, bytes: datagram.payload })
+            Ok(EspPayload { protocol, udp_header: None, bytes: datagram.payload, missing: datagram.missing })
         }
         protocol => Err(Reason::Protocol(protocol)),
     }
@@ -137,7 +144,14 @@ impl<'t> Opener<'t> {
     /// An opener that has seen no packet yet.
     pub fn new(table: &'t SaTable, limits: Limits) -> Opener<'t> {
         let streams = table.entries().iter().map(|_| Stream::default()).collect();
-        Opener { table, limits, streams, multicast: HashMap::new(), scratch: Scratch::default() }
+        Opener {
+            table,
+            limits,
+            streams,
+            multicast: HashMap::new(),
+            unknown: Stream::default(),
+            scratch: Scratch::default(),
+        }
     }
 
     /// The table it looks SAs up in.
@@ -170,9 +184,9 @@ impl<'t> Opener<'t> {
             return Opened::failed(Status::NoSa, Reason::NoSa { head: u32::from_be_bytes(head) });
         }
         let only = if let [one] = self.scratch.found[..] { Some(one) } else { None };
-        if datagram.missing > 0 {
-            let has = bytes.len();
-            let fault = Fault::short(Stage::EspHeader, 0, "ESP packet (cut by the snap length)", has + datagram.missing, has);
+        if payload.missing > 0 {
+            let (needs, has) = (bytes.len() + payload.missing, bytes.len());
+            let fault = Fault::short(Stage::EspHeader, 0, "ESP packet (cut by the snap length)", needs, has);
             return self.failed_known(Status::Malformed, Reason::Fault(fault), only, datagram);
         }
         let table = self.table;
@@ -212,8 +226,13 @@ impl<'t> Opener<'t> {
             let lost = stream.highest.is_none() || stream.failed_in_row >= LOST_AFTER;
             let tries = u64::from(self.limits.sn_tries);
             let left = self.limits.resync_tries.filter(|_| lost).map_or(tries, |wide| wide.max(tries));
-            let order =
-                Candidates::new(expected(entry, stream), entry.sn_on_wire(bytes), entry.codec.sn_bits(), entry.sa.esn, mask);
+            let order = Candidates::new(
+                expected(entry, stream),
+                entry.sn_on_wire(bytes),
+                entry.codec.sn_bits(),
+                entry.sa.esn,
+                mask,
+            );
             searches.push(Search { sa: *sa, order, left, tried: 0 });
         }
         let mut tries = 0;
@@ -286,25 +305,31 @@ impl<'t> Opener<'t> {
             wire_bytes: bytes.len(),
             verified,
             tries,
-            revision: entry.codec.revision(),
+            revision: entry.revision(),
         });
         if !verified {
             opened.warnings.add(Warnings::UNAUTHENTICATED);
         }
-        let carrier = Carrier {
-            outer: &datagram.outer,
-            header: datagram.header,
-            protocol_offset: datagram.protocol_offset,
-        };
+        let carrier =
+            Carrier { outer: &datagram.outer, header: datagram.header, protocol_offset: datagram.protocol_offset };
         match entry.codec.restore(&self.scratch.clear, &carrier, &mut self.scratch.packet) {
             Ok(restored) => {
                 opened.status = Some(Status::Ok);
-                opened.warnings.add(restored.warnings);
+                opened.warnings.add_codec(restored.warnings);
                 let cryptor = &entry.cryptor;
-                let esp_len =
-                    esp::standard_len(restored.protected_len, cryptor.iv_len(), cryptor.block(), cryptor.icv_len());
+                let protected_len = self.scratch.packet.len() - restored.payload_offset.min(self.scratch.packet.len());
+                let esp_len = esp::standard_len(protected_len, cryptor.iv_len(), cryptor.block(), cryptor.icv_len());
                 opened.bytes = Some(Bytes { diet: bytes.len() as u64, esp: esp_len as u64 });
                 opened.restored = Some(restored);
+            }
+            Err(_) if entry.sa.alternative_to.is_some() => {
+                // A second reading of a key-file line that makes no sense is the wrong one.
+                return self.failed_known(
+                    Status::AuthFailed,
+                    Reason::NotAuthentic { sas: 1, tries },
+                    Some(sa),
+                    datagram,
+                );
             }
             Err(fault) => {
                 let unsupported = matches!(fault.kind, FaultKind::Unsupported(_));
@@ -341,12 +366,11 @@ impl<'t> Opener<'t> {
     }
 
     fn stream(&self, sa: u32, datagram: &Datagram<'_>) -> &Stream {
-        const UNKNOWN: &Stream = &Stream::NEW;
         let dst = datagram.outer.dst;
         if dst.is_multicast() {
-            self.multicast.get(&(sa, datagram.outer.src)).unwrap_or(UNKNOWN)
+            self.multicast.get(&(sa, datagram.outer.src)).unwrap_or(&self.unknown)
         } else {
-            self.streams.get(sa as usize).unwrap_or(UNKNOWN)
+            self.streams.get(sa as usize).unwrap_or(&self.unknown)
         }
     }
 

@@ -48,8 +48,6 @@ pub enum Reason {
     Text(&'static str),
     /// An IP packet that carries another protocol.
     Protocol(u8),
-    /// A UDP datagram to and from other ports than 4500.
-    UdpPorts(u16, u16),
     /// No SA takes these outer addresses and SPI bits; the first bytes of the ESP payload as far as they are there.
     NoSa {
         /// The first four bytes.
@@ -73,7 +71,6 @@ impl fmt::Display for Reason {
                 Some(name) => write!(f, "{name}"),
                 None => write!(f, "IP protocol {protocol}"),
             },
-            Reason::UdpPorts(src, dst) => write!(f, "UDP {src} to {dst}"),
             Reason::NoSa { head } => {
                 write!(f, "no SA takes these outer addresses and a payload that starts with 0x{head:08x}")
             }

@@ -13,7 +13,6 @@ use crate::error::Error;
 const MAX_WAITING: usize = 16 << 20;
 
 /// Writes the frames of a run.
-#[derive(Debug)]
 pub struct Outlet {
     writer: Writer,
     waiting: VecDeque<Waiting>,
@@ -101,7 +100,7 @@ impl Outlet {
 
     fn flush(&mut self) -> Result<(), Error> {
         while let Some(first) = self.waiting.pop_front_if(|first| !first.undecided) {
-            self.bytes -= first.packet.data.len();
+            self.bytes -= first.packet.as_packet().data.len();
             if !first.dropped {
                 self.written += 1;
                 self.writer.write(&first.packet.as_packet(), first.comment.as_deref())?;

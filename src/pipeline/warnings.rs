@@ -40,6 +40,21 @@ impl Warnings {
         self.0 |= other.0;
     }
 
+    /// Adds those of a codec.
+    pub fn add_codec(&mut self, codec: crate::codec::Warnings) {
+        use crate::codec::Warnings as Codec;
+        for (theirs, ours) in [
+            (Codec::PADDING, Warnings::PADDING),
+            (Codec::OUTSIDE_SELECTOR, Warnings::OUTSIDE_SELECTOR),
+            (Codec::NONZERO_PAD_BITS, Warnings::NONZERO_PAD_BITS),
+            (Codec::DUMMY, Warnings::DUMMY),
+        ] {
+            if codec.contains(theirs) {
+                self.add(ours);
+            }
+        }
+    }
+
     /// Whether all of `other` are in.
     pub fn has(self, other: Warnings) -> bool {
         self.0 & other.0 == other.0

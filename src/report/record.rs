@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use crate::capture::Timestamp;
-use crate::codec::Restored;
+use crate::codec::{Restorable, Sources};
 use crate::link::Outer;
 use crate::pipeline::inner::Inner;
 use crate::pipeline::outcome::{Bytes, Esp, Reason, Status};
@@ -35,7 +35,7 @@ pub struct Record<'a> {
     /// The restored packet; `ok` only.
     pub packet: Option<&'a [u8]>,
     /// Fields of `packet` that came from elsewhere than the wire; `ok` only.
-    pub restored: Option<&'a Restored>,
+    pub restored: Option<Sources>,
     /// Bytes on the wire against standard ESP; `ok` only.
     pub bytes: Option<Bytes>,
     /// Warnings.
@@ -70,7 +70,7 @@ pub enum Value<'a> {
 }
 
 /// One field: the path of objects it lies in, its name there, and how it is read from a record.
-#[derive(Clone, Copy)]
+#[derive(Debug, Clone, Copy)]
 pub struct Field {
     /// Enclosing objects, outermost first.
     pub path: &'static [&'static str],
@@ -108,14 +108,14 @@ pub const FIELDS: &[Field] = &[
     field(&["inner"], "src_port", |r| Some(Value::Number(r.inner?.ports?.0.into()))),
     field(&["inner"], "dst_port", |r| Some(Value::Number(r.inner?.ports?.1.into()))),
     field(&[], "packet", |r| r.packet.map(Value::Bytes)),
-    field(&["restored"], "dscp", |r| r.restored?.dscp.map(|source| Value::Name(source.name()))),
-    field(&["restored"], "ecn", |r| r.restored?.ecn.map(|source| Value::Name(source.name()))),
-    field(&["restored"], "flow_label", |r| r.restored?.flow_label.map(|source| Value::Name(source.name()))),
-    field(&["restored"], "identification", |r| r.restored?.identification.map(|source| Value::Name(source.name()))),
-    field(&["restored"], "hop_limit", |r| r.restored?.hop_limit.map(|source| Value::Name(source.name()))),
-    field(&["restored"], "ttl", |r| r.restored?.ttl.map(|source| Value::Name(source.name()))),
-    field(&["restored"], "udp.checksum", |r| r.restored?.udp_checksum.map(|source| Value::Name(source.name()))),
-    field(&["restored"], "udplite.coverage", |r| r.restored?.udplite_coverage.map(|source| Value::Name(source.name()))),
+    field(&["restored"], "dscp", |r| source(r, Restorable::Dscp)),
+    field(&["restored"], "ecn", |r| source(r, Restorable::Ecn)),
+    field(&["restored"], "flow_label", |r| source(r, Restorable::FlowLabel)),
+    field(&["restored"], "identification", |r| source(r, Restorable::Identification)),
+    field(&["restored"], "hop_limit", |r| source(r, Restorable::HopLimit)),
+    field(&["restored"], "ttl", |r| source(r, Restorable::Ttl)),
+    field(&["restored"], "udp.checksum", |r| source(r, Restorable::UdpChecksum)),
+    field(&["restored"], "udplite.coverage", |r| source(r, Restorable::UdpLiteCoverage)),
     field(&["bytes"], "diet", |r| Some(Value::Number(r.bytes?.diet))),
     field(&["bytes"], "esp", |r| Some(Value::Number(r.bytes?.esp))),
     field(&["bytes"], "saved", |r| Some(Value::Signed(r.bytes?.saved()))),
@@ -130,6 +130,10 @@ const fn field(
     read: for<'a> fn(&Record<'a>) -> Option<Value<'a>>,
 ) -> Field {
     Field { path, name, read }
+}
+
+fn source<'a>(record: &Record<'a>, field: Restorable) -> Option<Value<'a>> {
+    record.restored?.of(field).map(|source| Value::Name(source.name()))
 }
 
 fn revision_name(revision: u8) -> Option<&'static str> {

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 
 use super::Sa;
 use crate::codec::Codec;
-use crate::context::Context;
+use crate::context::{Context, Dialect, Mode};
 use crate::error::Error;
 use crate::link::Outer;
 use crate::suite::Cryptor;
@@ -38,8 +38,19 @@ impl Entry {
 
     /// Bytes in front of the IV: RuleID, SPI bits, Sequence Number bits.
     pub fn header_len(&self) -> usize {
-        usize::from(self.codec.header_rule_id().is_some())
-            + usize::from(self.codec.spi_bits() + self.codec.sn_bits()) / 8
+        self.codec.header_len()
+    }
+
+    /// The revision of the draft that the context follows.
+    pub fn revision(&self) -> Option<u8> {
+        match &self.context.as_ref()?.dialect {
+            Dialect::Ietf(attributes) => Some(attributes.revision),
+        }
+    }
+
+    /// Whether inner packets are whole IP packets; false for standard ESP, where each packet tells.
+    pub fn is_tunnel(&self) -> bool {
+        self.codec.mode() == Some(Mode::Tunnel)
     }
 
     /// Bytes that every packet has: header, IV, ICV.
@@ -165,7 +176,8 @@ impl SaTable {
                 found.extend(group.buckets.get(&low).into_iter().flatten().filter(accepts));
             } else {
                 let there = head_bits.saturating_sub(rule_bits);
-                let same = |low: u32| there == 0 || (u64::from(low) << (64 - spi_bits) ^ behind_rule) >> (64 - there) == 0;
+                let same =
+                    |low: u32| there == 0 || (u64::from(low) << (64 - spi_bits) ^ behind_rule) >> (64 - there) == 0;
                 let buckets = group.buckets.iter().filter(|(low, _)| same(**low));
                 found.extend(buckets.flat_map(|(_, bucket)| bucket).filter(accepts));
             }

@@ -13,12 +13,14 @@ mod cryptor;
 mod gcm;
 mod hmac;
 mod keys;
+mod random;
 mod table;
 #[cfg(test)]
 mod vectors;
 
 pub use cryptor::{Cryptor, OpenError, SealError};
 pub use keys::{IntegKey, KeyError, Keys, Part};
+pub use random::Random;
 pub use table::{Cipher, Hash, INTEGS, Integ, SUITES, Suite, WiresharkNames};
 
 /// Whether `icv` is the beginning of `tag`, in constant time.

@@ -86,6 +86,12 @@ impl Suite {
         SUITES.iter().find(|suite| suite.name.eq_ignore_ascii_case(name))
     }
 
+    /// The row that sends its IV, of a row that does not (RFC 8750); else this one.
+    pub fn with_explicit_iv(&'static self) -> &'static Suite {
+        let twin = |row: &&Suite| row.cipher == self.cipher && row.icv_len == self.icv_len && !row.implicit_iv;
+        SUITES.iter().find(twin).unwrap_or(self)
+    }
+
     /// Whether it checks integrity itself and takes no integrity algorithm beside it.
     pub fn is_aead(&self) -> bool {
         match self.cipher {
