@@ -86,8 +86,10 @@ impl Window {
     pub(super) fn discard(&mut self, len: usize) {
         debug_assert!(self.records.is_empty());
         let len = len.min(self.filled);
-        self.bytes.copy_within(len..self.filled, 0);
-        self.filled -= len;
+        if len > 0 {
+            self.bytes.copy_within(len..self.filled, 0);
+            self.filled -= len;
+        }
     }
 
     /// Room behind the content to read into; then to be told with [`Window::filled`]. The buffer grows with what was
