@@ -56,7 +56,6 @@ impl Ccm {
 
     /// The single AAD block of a packet whose ICV is the whole MAC of 16 bytes: the CBC-MAC undone. Any ICV gives a
     /// block; that it is right shows in the parts of it that are known.
-    #[allow(dead_code)] // TODO
     pub(super) fn recover_aad_block(&self, a0: &Block, clear: &[u8], icv: &[u8; 16]) -> Block {
         let mut state = self.aes.encrypted(*a0);
         xor(&mut state, icv.into());

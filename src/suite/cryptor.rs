@@ -13,8 +13,8 @@ use super::{Cipher, Keys, Suite, same};
 
 /// Key schedules and hash states of one SA, computed once. They are wiped when dropped; `Debug` shows names only.
 pub struct Cryptor {
-    suite: &'static Suite,
-    cipher: Prepared,
+    pub(super) suite: &'static Suite,
+    pub(super) cipher: Prepared,
     /// The first counter block of a packet whose IV is 0; the IV goes into bytes 4 to 11. AES-CCM (RFC 4309 §4): 03,
     /// salt, IV, 0. AES-GCM (RFC 4106 §4) and AES-CTR (RFC 3686 §4): salt, IV, 1. ChaCha20-Poly1305 (RFC 7634 §2):
     /// the first 12 bytes are its nonce.
@@ -24,7 +24,7 @@ pub struct Cryptor {
     icv_len: usize,
 }
 
-enum Prepared {
+pub(super) enum Prepared {
     Ccm(Ccm),
     Gcm(Gcm),
     Gmac(Gcm),
@@ -83,7 +83,7 @@ impl Cryptor {
             (_, &[a, b, c, d]) => ([*s0, *s1, *s2, *s3], *last) = ([a, b, c, d], 1),
             _ => {}
         }
-        let hmac = keys.integ.as_ref().and_then(|(integ, key)| KeyedHmac::new(integ.hash?, key.expose()));
+        let hmac = keys.integ.as_ref().and_then(|(integ, key)| Some(KeyedHmac::new(integ.hash?, key.expose())));
         let icv_len = suite.icv_len + keys.integ.as_ref().map_or(0, |(integ, _)| integ.icv_len);
         Cryptor { suite, cipher, counter_block, hmac, icv_len }
     }
@@ -219,7 +219,7 @@ impl Cryptor {
         long
     }
 
-    fn split<'a>(&self, body: &'a [u8]) -> Result<Body<'a>, OpenError> {
+    pub(super) fn split<'a>(&self, body: &'a [u8]) -> Result<Body<'a>, OpenError> {
         let (iv, rest) = body.split_at_checked(self.suite.iv_len).ok_or(OpenError::Short)?;
         let len = rest.len().checked_sub(self.icv_len).ok_or(OpenError::Short)?;
         let (cipher_text, icv) = rest.split_at_checked(len).ok_or(OpenError::Short)?;
@@ -233,7 +233,7 @@ impl Cryptor {
     }
 
     /// The first counter block of a packet; of no meaning for AES-CBC and NULL.
-    fn counter_block(&self, iv: &[u8], header: &Header) -> Block {
+    pub(super) fn counter_block(&self, iv: &[u8], header: &Header) -> Block {
         let mut block = *self.counter_block;
         let [_, _, _, _, place @ .., _, _, _, _] = &mut block;
         if self.suite.implicit_iv {
@@ -251,20 +251,20 @@ impl fmt::Debug for Cryptor {
     }
 }
 
-fn wipe(clear: &mut Vec<u8>) {
+pub(super) fn wipe(clear: &mut Vec<u8>) {
     clear.as_mut_slice().zeroize();
     clear.clear();
 }
 
 /// The parts of what stands behind SPI and Sequence Number.
-struct Body<'a> {
-    iv: &'a [u8],
-    cipher_text: &'a [u8],
-    icv: &'a [u8],
+pub(super) struct Body<'a> {
+    pub(super) iv: &'a [u8],
+    pub(super) cipher_text: &'a [u8],
+    pub(super) icv: &'a [u8],
 }
 
 /// SPI and Sequence Number, uncompressed, as the ICV covers them.
-struct Header {
+pub(super) struct Header {
     esn: bool,
     /// SPI, SN high, SN low: the AAD with ESN.
     with_high: [u8; 12],
@@ -275,7 +275,7 @@ struct Header {
 }
 
 impl Header {
-    fn new(spi: u32, sn: u64, esn: bool) -> Header {
+    pub(super) fn new(spi: u32, sn: u64, esn: bool) -> Header {
         let sn = if esn { sn } else { sn & u64::from(u32::MAX) };
         let [a, b, c, d] = spi.to_be_bytes();
         let [i, j, k, l, e, f, g, h] = sn.to_be_bytes();
@@ -284,7 +284,7 @@ impl Header {
     }
 
     /// RFC 4309 §5, RFC 4106 §5, RFC 7634 §2.1; of AES-GMAC, IV and payload follow (RFC 4543 §3.3).
-    fn aad(&self) -> &[u8] {
+    pub(super) fn aad(&self) -> &[u8] {
         if self.esn { &self.with_high } else { &self.without_high }
     }
 

@@ -8,6 +8,8 @@
 //!
 //! Composed of `aes`, `ctr` and `ghash` because the crate `aes-gcm` has no 8-byte ICV.
 
+use std::sync::OnceLock;
+
 use aes::cipher::{Array, BlockCipherEncrypt};
 use ghash::GHash;
 use ghash::universal_hash::UniversalHash;
@@ -19,15 +21,15 @@ use super::aes::{Aes, Block, padded, xor};
 pub(super) struct Gcm {
     aes: Aes,
     ghash: GHash,
+    /// GHASH under the inverse of the key: 250 multiplications, made when first needed.
+    inverse: OnceLock<GHash>,
 }
 
 impl Gcm {
     pub(super) fn new(aes: Aes) -> Gcm {
         let mut h = Block::default();
         aes.encrypt_block(&mut h);
-        let ghash = GHash::new(&h);
-        h.zeroize();
-        Gcm { aes, ghash }
+        Gcm { aes, ghash: keyed_and_wiped(h), inverse: OnceLock::new() }
     }
 
     /// The key stream over `data`, both directions.
@@ -49,6 +51,76 @@ impl Gcm {
         xor(&mut tag, &self.aes.encrypted(*j0));
         tag
     }
+
+    /// What a change of the first block of AAD does to the ICV. GHASH is linear: an ICV under `block_count` blocks,
+    /// that of the lengths included, changes by the first block's change times H^`block_count`.
+    pub(super) fn first_block_change(&self, block_count: usize) -> FirstBlockChange {
+        let mut power = self.ghash.clone();
+        power.update(&[ONE]);
+        for _ in 1..block_count {
+            power.update(&[Block::default()]);
+        }
+        FirstBlockChange(keyed_and_wiped(power.finalize()))
+    }
+
+    /// The first block of AAD of a packet with a whole ICV of 16 bytes, from the blocks behind it: `rest`, padded with
+    /// zeros, and `lengths`. It is GHASH undone; any ICV gives a block, that it is right shows in what of it is known.
+    pub(super) fn recover_first_block(&self, j0: &Block, rest: &[u8], lengths: Block, icv: &[u8; 16]) -> Block {
+        let mut ghash = self.inverse.get_or_init(|| keyed_and_wiped(self.h_inverse())).clone();
+        let mut state = self.aes.encrypted(*j0);
+        xor(&mut state, icv.into());
+        ghash.update(&[state, lengths]);
+        let (blocks, rest) = rest.as_chunks::<16>();
+        if !rest.is_empty() {
+            ghash.update(&[padded(rest)]);
+        }
+        for block in blocks.iter().rev() {
+            ghash.update(&[(*block).into()]);
+        }
+        ghash.finalize()
+    }
+
+    /// H^(2^128 - 2), which is 1/H.
+    fn h_inverse(&self) -> Block {
+        let times = |a: Block, b: &Block| {
+            let mut ghash = GHash::new(b);
+            ghash.update(&[a]);
+            ghash.finalize()
+        };
+        let mut h = self.ghash.clone();
+        h.update(&[ONE]);
+        let mut square = h.finalize();
+        let mut inverse = ONE;
+        for _ in 1..128 {
+            square = times(square, &square);
+            inverse = times(inverse, &square);
+        }
+        square.zeroize();
+        inverse
+    }
+}
+
+/// See [`Gcm::first_block_change`].
+pub(super) struct FirstBlockChange(GHash);
+
+impl FirstBlockChange {
+    /// `tag` of a packet as it is once its first block has changed by (xor) `change`.
+    pub(super) fn apply(&self, tag: &Block, change: Block) -> Block {
+        let mut ghash = self.0.clone();
+        ghash.update(&[change]);
+        let mut changed = ghash.finalize();
+        xor(&mut changed, tag);
+        changed
+    }
+}
+
+/// The element 1 of the field: its bits begin with the lowest power.
+const ONE: Block = Array([0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+
+fn keyed_and_wiped(mut h: Block) -> GHash {
+    let ghash = GHash::new(&h);
+    h.zeroize();
+    ghash
 }
 
 /// Hashes `parts` as one string, padded with zeros. Returns its length.
@@ -83,7 +155,7 @@ fn update_joined(ghash: &mut GHash, parts: &[&[u8]]) -> usize {
 }
 
 /// The last block: both lengths in bits.
-fn lengths(aad_len: usize, cipher_text_len: usize) -> Block {
+pub(super) fn lengths(aad_len: usize, cipher_text_len: usize) -> Block {
     (((aad_len as u128 * 8) << 64) | (cipher_text_len as u128 * 8)).to_be_bytes().into()
 }
 

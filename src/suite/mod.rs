@@ -4,7 +4,8 @@
 //! body = IV | cipher text | ICV          what stands behind SPI and Sequence Number (RFC 4303 §2)
 //! ```
 //!
-//! [`Suite`] and [`Integ`] are the rows, [`Keys`] one of each with secrets, [`Cryptor`] the same made ready to work.
+//! [`Suite`] and [`Integ`] are the rows, [`Keys`] one of each with secrets, [`Cryptor`] the same made ready to work. The
+//! crates of RustCrypto are named here only.
 
 mod aes;
 mod ccm;
@@ -14,6 +15,7 @@ mod gcm;
 mod hmac;
 mod keys;
 mod random;
+mod search;
 mod table;
 #[cfg(test)]
 mod vectors;

@@ -2,6 +2,7 @@
 
 /// One row of the table of ciphers: an IKEv2 Encryption Algorithm transform (IANA "Transform Type 1") for ESP.
 #[derive(Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Suite {
     /// IANA name.
     pub name: &'static str,
@@ -54,6 +55,7 @@ pub struct WiresharkNames {
 
 /// One row of the table of integrity algorithms (IANA "Transform Type 3").
 #[derive(Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Integ {
     /// IANA name; Wireshark's name where there is no check.
     pub name: &'static str,

@@ -389,6 +389,20 @@ fn without_a_check_every_icv_will_do() {
     both_ways(&null, 1, 1, false, b"as it is", b"as it is");
 }
 
+/// The `zeroize` features of the crates are on.
+#[test]
+fn key_schedules_are_wiped_when_dropped() {
+    fn check<T: zeroize::ZeroizeOnDrop>() {}
+    check::<::aes::Aes128>();
+    check::<::aes::Aes192>();
+    check::<::aes::Aes256>();
+    check::<chacha20poly1305::ChaCha20Poly1305>();
+    check::<sha1::Sha1>();
+    check::<sha2::Sha256>();
+    check::<sha2::Sha512>();
+    check::<Secret>();
+}
+
 /// Wireshark opens AES-CCM under the name of AES-CTR: the salt is 03 and the salt.
 #[test]
 fn the_key_stream_of_ccm_is_that_of_ctr() {
@@ -408,4 +422,52 @@ fn a_cryptor_shows_no_secret_and_goes_between_threads() {
     let cryptor = cryptor("ENCR_AES_GCM_16", &[0xab; 20], IntegKey::Missing);
     check(&cryptor);
     assert_eq!(format!("{cryptor:?}"), "Cryptor { suite: \"ENCR_AES_GCM_16\", .. }");
+}
+
+#[test]
+fn a_search_finds_the_number_wherever_it_stands() {
+    for &(encr, integ_name, key_len, esn, sn, clear_len, body) in COMPUTED {
+        let cryptor = computed(encr, integ_name, key_len);
+        let (spi, body, mut clear) = (0xc0ffee01, unhex(body), vec![1]);
+        let others =
+            |count: u64| (1..=count).map(move |n| sn.wrapping_add(n * 0x10001) & if esn { !0 } else { 0xffffffff });
+        for before in [0, 1, 6, 7, 8, 9, 100] {
+            for behind in [0, 1, 20] {
+                let candidates = others(before).chain([sn]).chain(others(behind));
+                assert_eq!(cryptor.open_search(spi, candidates, esn, &body, &mut clear), Ok(sn), "{encr}, {before}");
+                assert_eq!(clear, fill(clear_len, 0x80));
+            }
+            let wrong = Err(OpenError::NotAuthentic);
+            assert_eq!(cryptor.open_search(spi, others(before), esn, &body, &mut clear), wrong, "{encr}");
+            assert!(clear.is_empty());
+            assert_eq!(cryptor.open_search(spi ^ 1, others(before).chain([sn]), esn, &body, &mut clear), wrong);
+        }
+        let short = &body[..cryptor.iv_len() + cryptor.icv_len() - 1];
+        assert_eq!(cryptor.open_search(spi, [sn], esn, short, &mut clear), Err(OpenError::Short));
+    }
+    let unchecked = cryptor("ENCR_AES_CTR", &fill(20, 1), IntegKey::None);
+    assert_eq!(unchecked.open_search(1, [5, 6], false, &[0; 20], &mut vec![]), Ok(5));
+}
+
+#[test]
+fn a_whole_icv_gives_spi_and_number() {
+    let mut recovered = 0;
+    for &(encr, integ_name, key_len, esn, sn, _, body) in COMPUTED {
+        let cryptor = computed(encr, integ_name, key_len);
+        let (body, mut scratch) = (unhex(body), vec![]);
+        let possible = ["ENCR_AES_CCM_16", "ENCR_AES_GCM_16", "ENCR_NULL_AUTH_AES_GMAC"].contains(&encr);
+        let expected = possible.then_some((0xc0ffee01, sn));
+        assert_eq!(cryptor.recover_aad(&body, esn, &mut scratch), expected, "{encr}");
+        assert!(scratch.is_empty());
+        recovered += usize::from(possible);
+        for bit in 0..body.len() * 8 {
+            let mut body = body.clone();
+            body[bit / 8] ^= 0x80 >> (bit % 8);
+            assert_eq!(cryptor.recover_aad(&body, esn, &mut scratch), None, "{encr}, bit {bit}");
+        }
+        for len in 0..body.len() {
+            assert_eq!(cryptor.recover_aad(&body[..len], esn, &mut scratch), None, "{encr}, {len} bytes");
+        }
+    }
+    assert_eq!(recovered, 11);
 }
