@@ -181,15 +181,14 @@ impl Fill {
                 Some(sum) if sum != 0 || u16_at(segment + 6) == 0 => return wrong("udplite.checksum"),
                 Some(_) => {}
             },
-            Fill::TcpChecksum => {
-                if !is_right(upper_layer(packet, segment, headers::TCP), u16_at(segment + 16)) {
-                    return wrong("tcp.checksum");
-                }
+            Fill::TcpChecksum if !is_right(upper_layer(packet, segment, headers::TCP), u16_at(segment + 16)) => {
+                return wrong("tcp.checksum");
             }
             Fill::SctpChecksum => {
                 let bytes = packet.get(segment..).unwrap_or_default();
                 let (front, rest) = bytes.split_at_checked(8).unwrap_or_default();
-                let (got, rest) = rest.split_first_chunk().map_or((0, rest), |(got, rest)| (u32::from_le_bytes(*got), rest));
+                let (got, rest) =
+                    rest.split_first_chunk().map_or((0, rest), |(got, rest)| (u32::from_le_bytes(*got), rest));
                 if crc32c(&[front, &[0; 4], rest]) != got {
                     return wrong("sctp.checksum");
                 }

@@ -424,8 +424,7 @@ impl Inner {
         if self.protocol.is_some() && ip.fragment {
             return Err(Mismatch::says("fragment_offset", "is that of a fragment"));
         }
-        let compressed =
-            Compressed { payload_offset: 0, protocol_offset: 0, next_header: ip.version.next_header() };
+        let compressed = Compressed { payload_offset: 0, protocol_offset: 0, next_header: ip.version.next_header() };
         let segment = packet.get(ip.header_len..).unwrap_or_default();
         let Some(rule) = &self.ip else {
             Selected::check(&self.addresses, packet)?;

@@ -249,10 +249,8 @@ mod tests {
 
     #[test]
     fn a_mismatch_is_a_sentence() {
-        let outside = |bits, got, start, end| Mismatch {
-            field: "dst",
-            reason: Reason::Outside { got, start, end, bits },
-        };
+        let outside =
+            |bits, got, start, end| Mismatch { field: "dst", reason: Reason::Outside { got, start, end, bits } };
         let v6 = outside(128, 0x2001_0db8 << 96, 1, 2);
         assert_eq!(v6.to_string(), "dst is 2001:db8::, outside ::1 to ::2");
         assert_eq!(outside(32, 0x0a00_0001, 0, 1).to_string(), "dst is 10.0.0.1, outside 0.0.0.0 to 0.0.0.1");

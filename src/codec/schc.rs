@@ -359,7 +359,9 @@ impl Compiled {
         // No early exit: the loop becomes a few vector instructions.
         let known = self.template.iter().zip(&self.mask);
         let differing = header.iter().zip(known).fold(0, |bits, (byte, (known, mask))| bits | ((byte ^ known) & mask));
-        if differing != 0 && let Some(unmatched) = self.first_mismatch(header) {
+        if differing != 0
+            && let Some(unmatched) = self.first_mismatch(header)
+        {
             return Err(unmatched);
         }
         let mut end = at;

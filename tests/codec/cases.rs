@@ -2,13 +2,13 @@
 //! them.
 
 use std::collections::HashMap;
-use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use dietesp::codec::{Carrier, Codec};
 use dietesp::context::*;
-use dietesp::link::Outer;
 use serde_json::Value;
+
+use crate::support::{hex, outer, shared};
 
 /// Folders whose frames are compared, with the number of frames that carry a clear text.
 const DECODE: [(&str, usize); 11] = [
@@ -43,7 +43,8 @@ fn clear_texts_restore_to_the_packets_and_packets_compress_to_them() {
             let carrier = Carrier { outer: &outer, header: &ip[..header_len], protocol_offset };
 
             let mut packet = vec![1, 2, 3];
-            let restored = codec.restore(&clear, &carrier, &mut packet).unwrap_or_else(|fault| panic!("{what}: {fault}"));
+            let restored =
+                codec.restore(&clear, &carrier, &mut packet).unwrap_or_else(|fault| panic!("{what}: {fault}"));
             assert_eq!(hex::encode(&packet), expected["packet"].as_str().unwrap(), "{what}");
             assert_eq!(restored.warnings.names().count(), 0, "{what}");
             let upper = restored.upper.unwrap();
@@ -115,21 +116,6 @@ impl Case {
     }
 }
 
-fn shared(path: &str) -> Option<PathBuf> {
-    let root = std::env::var_os("DIETESP_SHARED")
-        .map_or_else(|| concat!(env!("CARGO_MANIFEST_DIR"), "/../shared").into(), PathBuf::from);
-    let path = root.join(path);
-    if !path.exists() {
-        println!("left out: ../shared is not here");
-        return None;
-    }
-    Some(path)
-}
-
-fn hex(value: &Value) -> Vec<u8> {
-    hex::decode(value.as_str().unwrap()).unwrap()
-}
-
 /// The entries of the one list of a flat YAML file.
 fn entries(yaml: &str) -> Vec<HashMap<String, String>> {
     let mut entries: Vec<HashMap<String, String>> = vec![];
@@ -161,7 +147,7 @@ fn context(entry: &HashMap<String, String>) -> Context {
         Some(short) => match short.split_once('/') {
             Some((prefix, len)) => {
                 let start = address(prefix);
-                Range { start, end: start | (1 << (bits - len.parse::<u32>().unwrap())) - 1 }
+                Range { start, end: start | ((1 << (bits - len.parse::<u32>().unwrap())) - 1) }
             }
             None => Range::single(address(&short)),
         },
@@ -235,26 +221,6 @@ fn context(entry: &HashMap<String, String>) -> Context {
     assert_eq!(entry, HashMap::new());
     let origin = Origin { path: "rules.yaml".into(), line: 1 };
     Context { sa, mode, tunnel_ip: None, selectors, esp_sn, protocol: 50, dialect: Dialect::Ietf(ietf), origin }
-}
-
-/// The outer header of an IP packet, its length, and the offset of its protocol byte.
-fn outer(ip: &[u8]) -> (Outer, usize, usize) {
-    let u16_at = |offset: usize| u32::from(u16::from_be_bytes([ip[offset], ip[offset + 1]]));
-    let traffic_class = |byte: u8| (byte >> 2, byte & 3);
-    if ip[0] >> 4 == 4 {
-        let (dscp, ecn) = traffic_class(ip[1]);
-        let address = |at: usize| IpAddr::from(<[u8; 4]>::try_from(&ip[at..at + 4]).unwrap());
-        let (src, dst) = (address(12), address(16));
-        let outer =
-            Outer { version: IpVersion::V4, src, dst, dscp, ecn, hop_limit: ip[8], flow_label: u16_at(4) };
-        (outer, usize::from(ip[0] & 15) * 4, 9)
-    } else {
-        let (dscp, ecn) = traffic_class((ip[0] << 4) | (ip[1] >> 4));
-        let address = |at: usize| IpAddr::from(<[u8; 16]>::try_from(&ip[at..at + 16]).unwrap());
-        let flow_label = (u32::from(ip[1] & 15) << 16) | u16_at(2);
-        let (src, dst) = (address(8), address(24));
-        (Outer { version: IpVersion::V6, src, dst, dscp, ecn, hop_limit: ip[7], flow_label }, 40, 6)
-    }
 }
 
 /// The frames of a little-endian pcapng file: of its Enhanced Packet Blocks.
