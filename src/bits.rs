@@ -39,7 +39,7 @@ pub fn write(bytes: &mut [u8], mut at: usize, bits: usize, value: u128) -> Optio
 /// Overwrites `bits` bits of `to` from bit `to_at` with those of `from` from bit `from_at`; `None`, and nothing written,
 /// if either is too short.
 pub fn copy(from: &[u8], mut from_at: usize, to: &mut [u8], mut to_at: usize, bits: usize) -> Option<()> {
-    if (from_at | to_at | bits) % 8 == 0 {
+    if (from_at | to_at | bits).is_multiple_of(8) {
         let from = from.get(from_at / 8..)?.get(..bits / 8)?;
         to.get_mut(to_at / 8..)?.get_mut(..bits / 8)?.copy_from_slice(from);
         return Some(());

@@ -181,10 +181,8 @@ impl Fill {
                 Some(sum) if sum != 0 || u16_at(segment + 6) == 0 => return wrong("udplite.checksum"),
                 Some(_) => {}
             },
-            Fill::TcpChecksum => {
-                if !is_right(upper_layer(packet, segment, headers::TCP), u16_at(segment + 16)) {
-                    return wrong("tcp.checksum");
-                }
+            Fill::TcpChecksum if !is_right(upper_layer(packet, segment, headers::TCP), u16_at(segment + 16)) => {
+                return wrong("tcp.checksum");
             }
             Fill::SctpChecksum => {
                 let bytes = packet.get(segment..).unwrap_or_default();
