@@ -6,6 +6,8 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::Path;
 
+use zeroize::Zeroizing;
+
 use super::LeftOut;
 use super::values::{address, prefix, shown, spi};
 use crate::context::{IpVersion, Origin};
@@ -59,7 +61,7 @@ pub(super) fn read(path: &Path, text: &str, sas: &mut Vec<Sa>, left_out: &mut Le
 }
 
 /// The fields of a line, without quotes and escapes.
-fn fields(line: &str) -> Result<Vec<String>, Unusable> {
+fn fields(line: &str) -> Result<Vec<Zeroizing<String>>, Unusable> {
     let mut fields = vec![];
     let mut rest = line;
     loop {
@@ -70,7 +72,7 @@ fn fields(line: &str) -> Result<Vec<String>, Unusable> {
             return wrong(format!("field {} does not end with a quote", fields.len() + 1), HELP);
         };
         let (field, behind) = inside.split_at(end);
-        fields.push(unescaped(field));
+        fields.push(Zeroizing::new(unescaped(field)));
         match behind.get(1..).unwrap_or_default().trim_start() {
             "" => return Ok(fields),
             behind => match behind.strip_prefix(',') {
@@ -103,7 +105,7 @@ fn unescaped(field: &str) -> String {
 }
 
 /// The SA of a line; and, where the line may mean two ciphers, the keys of the second reading.
-fn sa(fields: &[String], origin: Origin) -> Result<(Sa, Option<Keys>), Unusable> {
+fn sa(fields: &[Zeroizing<String>], origin: Origin) -> Result<(Sa, Option<Keys>), Unusable> {
     let (head, numbers) = match fields.split_first_chunk::<8>() {
         Some((head, [])) => (head, None),
         Some((head, [width, high])) => (head, Some((width.as_str(), high.as_str()))),
@@ -132,7 +134,7 @@ fn sa(fields: &[String], origin: Origin) -> Result<(Sa, Option<Keys>), Unusable>
         None => (false, None),
         Some(numbers) => sequence_numbers(numbers)?,
     };
-    let (keys, second_keys) = keys(encryption, ascii_or_hex(key)?, authentication, ascii_or_hex(auth_key)?)?;
+    let (keys, second_keys) = keys(encryption, key, authentication, auth_key)?;
     let name = spi.map_or("any".into(), |spi| format!("0x{spi:08x}"));
     let sa =
         Sa { name, spi, src, dst, link_src: None, link_dst: None, keys, esn, sn_hint, alternative_to: None, origin };
@@ -194,19 +196,14 @@ fn ascii_or_hex(field: &str) -> Result<Secret, Unusable> {
     let Some(digits) = field.strip_prefix("0x").or_else(|| field.strip_prefix("0X")) else {
         return Ok(Secret::new(field.as_bytes().to_vec()));
     };
-    let padded = if digits.len() % 2 == 1 { format!("0{digits}") } else { digits.to_owned() };
+    let padded = Zeroizing::new(if digits.len() % 2 == 1 { format!("0{digits}") } else { digits.to_owned() });
     match hex::decode(padded.as_bytes()) {
         Ok(bytes) => Ok(Secret::new(bytes)),
         Err(_) => wrong("a key holds something else than hex digits", "write `0x` and the key in hexadecimal"),
     }
 }
 
-fn keys(
-    encryption: &str,
-    key: Secret,
-    authentication: &str,
-    auth_key: Secret,
-) -> Result<(Keys, Option<Keys>), Unusable> {
+fn keys(encryption: &str, key: &str, authentication: &str, auth_key: &str) -> Result<(Keys, Option<Keys>), Unusable> {
     let integ = match authentication {
         "NULL" => None,
         name => Some(
@@ -225,8 +222,9 @@ fn keys(
             return Err(Unusable::LeftOut(format!("{} goes with authentication \"NULL\"", suite.name)));
         }
         Some(integ) if integ.hash.is_none() => IntegKey::Algorithm(integ, Secret::default()),
-        Some(integ) => IntegKey::Algorithm(integ, auth_key),
+        Some(integ) => IntegKey::Algorithm(integ, ascii_or_hex(auth_key)?),
     };
+    let key = ascii_or_hex(key)?;
     let ccm = ccm(encryption, &key, authentication);
     let help = "the key is followed by its salt (nonce): 4 bytes for AES-CTR, AES-GCM and ChaCha20";
     let own = Keys::from_parts(suite, key, None, integ_key).map_err(|error| Wrong(error.to_string(), help))?;

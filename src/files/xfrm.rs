@@ -34,7 +34,7 @@ pub(super) fn read(path: &Path, text: &str, sas: &mut Vec<Sa>, left_out: &mut Le
         let words: Vec<&str> = line.split_whitespace().collect();
         match (words.as_slice(), &mut block) {
             ([] | ["#", ..], _) => {}
-            (["src", src, "dst", dst, ..], _) if !line.starts_with([' ', '\t']) => {
+            (["src", src, "dst", dst, ..], _) => {
                 finish(block.take(), left_out)?;
                 block = Some(Block::new(number, src, dst));
             }
