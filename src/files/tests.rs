@@ -495,7 +495,7 @@ fn spellings_of_values() {
     assert_eq!(context("ts_port_src: any").selectors.src_port, Range::whole(16));
     assert_eq!(context("ts_ip_src: ANY").selectors.src, Range::whole(128));
     assert_eq!(context("ts_ip_src: \"::/0\"").selectors.src, Range::whole(128));
-    assert_eq!(context("ts_ip_src: 2001:db8::1").selectors.src.is_single(), true);
+    assert!(context("ts_ip_src: 2001:db8::1").selectors.src.is_single());
     // Half a range reaches to the end of the whole one.
     assert_eq!(context("ts_ip_src_start: \"::5\"").selectors.src, Range { start: 5, end: u128::MAX });
 }
