@@ -1,4 +1,94 @@
-//! Reading and writing of bit strings, most significant bit first (RFC 8724 §7.4 residues).
+//! Reading and writing of bit strings, most significant bit first (RFC 8724 §7.4 residues). Offsets and lengths are in
+//! bits.
+
+/// The `bits` bits (0 to 128) of `bytes` from bit `at`, or `None` if there are fewer.
+pub fn read(bytes: &[u8], mut at: usize, bits: usize) -> Option<u128> {
+    debug_assert!(bits <= 128);
+    if !fits(bytes, at, bits) {
+        return None;
+    }
+    let mut value = 0u128;
+    let mut left = bits;
+    while left > 0 {
+        let taken = left.min(CHUNK);
+        value = (value << taken) | u128::from(window(bytes, at) >> (64 - taken));
+        at += taken;
+        left -= taken;
+    }
+    Some(value)
+}
+
+/// Overwrites `bits` bits (0 to 128) of `bytes` from bit `at` with the low bits of `value`; `None`, and nothing written,
+/// if they do not fit.
+pub fn write(bytes: &mut [u8], mut at: usize, bits: usize, value: u128) -> Option<()> {
+    debug_assert!(bits <= 128);
+    if !fits(bytes, at, bits) {
+        return None;
+    }
+    let mut left = bits;
+    while left > 0 {
+        let taken = left.min(CHUNK);
+        // The low `taken` bits count, `insert` masks the others.
+        insert(bytes, at, taken, (value >> (left - taken)) as u64);
+        at += taken;
+        left -= taken;
+    }
+    Some(())
+}
+
+/// Overwrites `bits` bits of `to` from bit `to_at` with those of `from` from bit `from_at`; `None`, and nothing written,
+/// if either is too short.
+pub fn copy(from: &[u8], mut from_at: usize, to: &mut [u8], mut to_at: usize, bits: usize) -> Option<()> {
+    if (from_at | to_at | bits).is_multiple_of(8) {
+        let from = from.get(from_at / 8..)?.get(..bits / 8)?;
+        to.get_mut(to_at / 8..)?.get_mut(..bits / 8)?.copy_from_slice(from);
+        return Some(());
+    }
+    if !fits(from, from_at, bits) || !fits(to, to_at, bits) {
+        return None;
+    }
+    let mut left = bits;
+    while left > 0 {
+        let taken = left.min(CHUNK);
+        insert(to, to_at, taken, window(from, from_at) >> (64 - taken));
+        from_at += taken;
+        to_at += taken;
+        left -= taken;
+    }
+    Some(())
+}
+
+/// Bits that a 64-bit word holds wherever in its first byte they begin.
+const CHUNK: usize = 56;
+
+fn fits(bytes: &[u8], at: usize, bits: usize) -> bool {
+    at.checked_add(bits).is_some_and(|end| end <= bytes.len().saturating_mul(8))
+}
+
+/// At least [`CHUNK`] bits from bit `at`, first bit in front; 0 bits follow the end of `bytes`.
+fn window(bytes: &[u8], at: usize) -> u64 {
+    let tail = bytes.get(at / 8..).unwrap_or_default();
+    let word = tail.first_chunk().copied().unwrap_or_else(|| {
+        let mut word = [0; 8];
+        word.iter_mut().zip(tail).for_each(|(to, from)| *to = *from);
+        word
+    });
+    u64::from_be_bytes(word) << (at % 8)
+}
+
+/// Overwrites `bits` (1 to [`CHUNK`]) bits from bit `at` with the low bits of `value`.
+fn insert(bytes: &mut [u8], at: usize, bits: usize, value: u64) {
+    let shift = 64 - at % 8 - bits;
+    let mask = (u64::MAX >> (64 - bits)) << shift;
+    let merged = |word: u64| (word & !mask) | ((value << shift) & mask);
+    let tail = bytes.get_mut(at / 8..).unwrap_or_default();
+    if let Some(word) = tail.first_chunk_mut() {
+        *word = merged(u64::from_be_bytes(*word)).to_be_bytes();
+    } else {
+        let word = merged(window(tail, 0)).to_be_bytes();
+        tail.iter_mut().zip(word).for_each(|(to, from)| *to = from);
+    }
+}
 
 /// A cursor over a bit string.
 #[derive(Debug, Clone)]
@@ -111,6 +201,36 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn bits_at_any_offset_are_those_of_the_binary_digits(
+            from in proptest::collection::vec(any::<u8>(), 0..24),
+            mut to in proptest::collection::vec(any::<u8>(), 0..24),
+            from_at in 0usize..200,
+            to_at in 0usize..200,
+            bits in 0usize..=128,
+            value: u128,
+        ) {
+            let digits = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:08b}")).collect::<String>();
+            let (source, before) = (digits(&from), digits(&to));
+            let wanted = source.get(from_at..from_at + bits);
+            prop_assert_eq!(
+                read(&from, from_at, bits),
+                wanted.map(|digits| u128::from_str_radix(&format!("0{digits}"), 2).unwrap())
+            );
+            let place = to_at..to_at + bits;
+            let mut after = before.clone();
+            let fits = wanted.is_some() && before.get(place.clone()).is_some();
+            if fits {
+                after.replace_range(place.clone(), wanted.unwrap());
+            }
+            prop_assert_eq!(copy(&from, from_at, &mut to, to_at, bits).is_some(), fits);
+            prop_assert_eq!(digits(&to), after.clone());
+            if write(&mut to, to_at, bits, value).is_some() {
+                after.replace_range(place, &format!("{value:0128b}")[128 - bits..]);
+            }
+            prop_assert_eq!(digits(&to), after);
+        }
+
         #[test]
         fn what_was_written_is_read(fields in proptest::collection::vec((any::<u128>(), 0u32..=128), 0..20)) {
             let mut bytes = vec![];

@@ -31,6 +31,14 @@ pub enum Error {
         /// What to do about it; may be empty.
         help: String,
     },
+    /// compress was told to stop at a packet that its context does not match.
+    #[error("frame {frame}: {problem}")]
+    Mismatch {
+        /// The frame.
+        frame: u64,
+        /// The field and its value.
+        problem: String,
+    },
     /// The arguments do not fit together.
     #[error("{problem}")]
     Usage {
@@ -85,6 +93,9 @@ impl Error {
     pub fn help(&self) -> &str {
         match self {
             Error::Io { .. } => "",
+            Error::Mismatch { .. } => {
+                "nothing was written; --on-mismatch skip leaves such packets out, pass writes them as standard ESP"
+            }
             Error::File { help, .. } | Error::Usage { help, .. } => help,
         }
     }

@@ -1,1 +1,5 @@
-fn main() {}
+//! The `dietesp` command.
+
+fn main() -> std::process::ExitCode {
+    dietesp::cli::main()
+}

@@ -13,6 +13,7 @@ use zeroize::Zeroizing;
 
 use crate::context::IpVersion;
 use crate::error::Error;
+use crate::pipeline::seal::UsedKeys;
 use crate::suite::{Cipher, Keys};
 
 /// One line of `esp_sa`.
@@ -92,6 +93,32 @@ impl Line<'_> {
             _ => "4.0",
         }
     }
+}
+
+/// The `esp_sa` lines of SAs, which hold secrets, and what to tell the user: what Wireshark cannot do.
+pub fn lines(sas: &[UsedKeys]) -> (Zeroizing<String>, Vec<String>) {
+    let mut text = Zeroizing::new(String::new());
+    let mut warnings = vec![];
+    for sa in sas {
+        let (src, dst) = (sa.src.single(), sa.dst.single());
+        let versions: &[IpVersion] = match src.or(dst) {
+            Some(address) => &[IpVersion::of(address)],
+            None => &[IpVersion::V4, IpVersion::V6],
+        };
+        let esn_high = sa.esn.then_some(0);
+        let named = versions.iter().try_for_each(|version| {
+            Line { version: *version, src, dst, spi: sa.spi, keys: &sa.keys, esn_high }.append_to(&mut text)
+        });
+        if let Err(unnamed) = named {
+            warnings.push(format!("SA {}: {unnamed}", sa.name));
+        } else if sa.esn {
+            warnings.push(format!(
+                "SA {}: extended Sequence Numbers need Wireshark 4.4, which verifies only those below 2^32",
+                sa.name
+            ));
+        }
+    }
+    (text, warnings)
 }
 
 fn push_hex(text: &mut String, bytes: &[u8]) {

@@ -1,1 +1,174 @@
-//! Disk to Packet and back: pcap and pcapng, compressed or not, from files and pipes.
+//! Disk to [`Packet`] and back: pcap and pcapng, compressed or not, from files and pipes.
+//!
+//! * pcap (draft-ietf-opsawg-pcap): a 24-byte header with one link type, then records of a 16-byte header and the frame.
+//! * pcapng (draft-ietf-opsawg-pcapng): blocks of type, length, body, length. A Section Header Block sets the byte order
+//!   of what follows, Interface Description Blocks say link type and unit of time, Enhanced Packet Blocks carry frames,
+//!   and options such as comments.
+//!
+//! Reading is as lenient as Wireshark: what comes before a damaged or cut place is delivered, then a warning, then the
+//! end. Both formats are framed here and not by a crate, because captures that Wireshark reads must not be refused:
+//! clocks of 10^-12 s, reserved fields in use, frames longer than the snap length, text that is not UTF-8.
+//!
+//! A [`Reader`] hands out [`Window`]s of whole packets, so that workers can take turns at it; a worker turns its packets
+//! into a [`Batch`], and the [`Writer`] takes the batches in order.
+
+mod input;
+mod options;
+mod pcap;
+mod pcapng;
+mod read;
+mod time;
+mod window;
+mod write;
+
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+pub use options::Options;
+pub use read::Reader;
+pub use time::Timestamp;
+pub use window::Window;
+pub use write::{Batch, Writer};
+
+/// LINKTYPE_RAW: the frame is an IPv4 or IPv6 packet.
+pub const LINKTYPE_RAW: u16 = 101;
+
+/// The longest frame that Wireshark takes for most link types (WTAP_MAX_PACKET_SIZE_STANDARD).
+const MAX_PACKET_LEN: u32 = 262_144;
+
+/// One captured frame.
+#[derive(Debug, Clone, Copy)]
+pub struct Packet<'a> {
+    /// Frame number from 1, as Wireshark counts.
+    pub number: u64,
+    /// Where it was captured.
+    pub interface: &'a Arc<Interface>,
+    /// When it was captured; 1970 for a Simple Packet Block, which has no time.
+    pub time: Timestamp,
+    /// Bytes that the frame had on the wire; `data` may have fewer.
+    pub orig_len: u32,
+    /// What was captured of the frame, from the link-layer header on.
+    pub data: &'a [u8],
+    /// pcapng options of the packet, comments among them.
+    pub options: Options<'a>,
+}
+
+impl Packet<'_> {
+    /// The same packet with other bytes, none of them cut away.
+    pub fn with_data<'b>(&'b self, data: &'b [u8]) -> Packet<'b> {
+        Packet { data, orig_len: u32::try_from(data.len()).unwrap_or(u32::MAX), ..*self }
+    }
+
+    /// The link type (LINKTYPE_ value of the tcpdump.org registry) that says what `data` starts with.
+    pub fn link_type(&self) -> u16 {
+        self.interface.link_type
+    }
+}
+
+/// A captured frame that outlives the window it was read into.
+#[derive(Debug, Clone)]
+pub struct OwnedPacket {
+    /// As in [`Packet`].
+    pub number: u64,
+    interface: Arc<Interface>,
+    time: Timestamp,
+    orig_len: u32,
+    data: Vec<u8>,
+    options: options::OwnedOptions,
+}
+
+impl OwnedPacket {
+    /// The packet, borrowed.
+    pub fn as_packet(&self) -> Packet<'_> {
+        Packet {
+            number: self.number,
+            interface: &self.interface,
+            time: self.time,
+            orig_len: self.orig_len,
+            data: &self.data,
+            options: self.options.as_options(),
+        }
+    }
+}
+
+impl From<&Packet<'_>> for OwnedPacket {
+    fn from(packet: &Packet<'_>) -> Self {
+        OwnedPacket {
+            number: packet.number,
+            interface: Arc::clone(packet.interface),
+            time: packet.time,
+            orig_len: packet.orig_len,
+            data: packet.data.to_vec(),
+            options: packet.options.to_owned(),
+        }
+    }
+}
+
+/// Where packets were captured: a pcapng Interface Description Block (§4.2), or what a pcap header says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Interface {
+    /// Index over the whole input file, over all sections; 0 for an interface that was not read.
+    pub index: u32,
+    /// LINKTYPE_ value of the tcpdump.org registry.
+    pub link_type: u16,
+    /// The most bytes captured of a frame; 0 is no limit.
+    pub snap_len: u32,
+    /// if_tsresol: the unit of time stamps is 10^-n seconds, or 2^-n with the top bit set.
+    pub ts_resolution: u8,
+    /// if_tsoffset: seconds to be added to each time stamp.
+    pub ts_offset: i64,
+    /// All options, little-endian.
+    options: Vec<u8>,
+}
+
+impl Interface {
+    /// An interface for packets that this program makes, with time stamps in nanoseconds. Packets of one interface share
+    /// the `Arc`: another call makes another interface in the output.
+    pub fn new(link_type: u16) -> Arc<Interface> {
+        let mut options = Vec::new();
+        options::push(&mut options, options::IF_TSRESOL, &[9]);
+        Arc::new(Interface::from_options(0, link_type, 0, options))
+    }
+
+    /// All options of the interface: if_name, if_description, ...
+    pub fn options(&self) -> Options<'_> {
+        Options::new(&self.options, false)
+    }
+
+    fn from_options(index: u32, link_type: u16, snap_len: u32, options: Vec<u8>) -> Interface {
+        let (mut ts_resolution, mut ts_offset) = (6, 0);
+        for (code, value) in Options::new(&options, false).iter() {
+            match (code, value) {
+                (options::IF_TSRESOL, [resolution, ..]) => ts_resolution = *resolution,
+                (options::IF_TSOFFSET, value) => {
+                    ts_offset = value.first_chunk().map_or(0, |bytes| i64::from_le_bytes(*bytes));
+                }
+                _ => {}
+            }
+        }
+        Interface { index, link_type, snap_len, ts_resolution, ts_offset, options }
+    }
+
+    /// Whether the unit of time stamps is smaller than a microsecond.
+    fn finer_than_micros(&self) -> bool {
+        // 2^-19 s is 1.9 us, 2^-20 s is 0.95 us.
+        match self.ts_resolution {
+            power_of_two @ 0x80.. => power_of_two & 0x7f > 19,
+            power_of_ten => power_of_ten > 6,
+        }
+    }
+
+    /// The longest frame to believe: more is damage. As in Wireshark, three link types have longer ones.
+    fn max_packet_len(&self) -> u32 {
+        const DBUS: u16 = 231;
+        const USBPCAP: u16 = 249;
+        const EBHSCR: u16 = 279;
+        match self.link_type {
+            DBUS | USBPCAP => 128 << 20,
+            EBHSCR => 8 << 20,
+            _ => MAX_PACKET_LEN,
+        }
+    }
+}

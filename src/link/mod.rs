@@ -1,15 +1,64 @@
 //! Packet to Datagram: from a captured frame to the IP packet that may carry ESP, and back.
+//!
+//! [`parse`] looks at one frame and keeps no state. A [`Frame::Fragment`] goes to a [`Reassembler`], the payload of a
+//! [`Datagram`] of UDP port 4500 through [`udp_encapsulation`]; [`rebuild`] writes a frame back with another payload.
+
+mod fragments;
+mod frame;
+mod ip;
+mod rebuild;
+mod udp;
 
 use std::net::IpAddr;
 
 use crate::context::IpVersion;
+use crate::error::Fault;
+
+pub use fragments::{Reassembled, Reassembler};
+pub use rebuild::{encapsulate, rebuild, replace};
+pub use udp::{Encapsulated, udp_encapsulation};
+
+/// The IP protocol number of ESP.
+pub const ESP: u8 = 50;
+/// The IP protocol number of UDP.
+pub const UDP: u8 = 17;
+
+/// Reads a frame captured on `link_type` (a `LINKTYPE_` value of the tcpdump.org registry).
+///
+/// Known are NULL 0, Ethernet 1 with VLAN tags, raw IP 12, 14, 101, 228, 229, LOOP 108, Linux cooked 113 and 276.
+pub fn parse(link_type: u16, frame: &[u8]) -> Frame<'_> {
+    match frame::network(link_type, frame) {
+        Ok(frame::Network::Ip { offset, version }) => ip::parse(frame, offset, version),
+        Ok(frame::Network::Other(reason)) => Frame::NotIp(reason),
+        Err(fault) => Frame::Malformed { outer: None, fault },
+    }
+}
+
+/// What a captured frame holds.
+#[derive(Debug, Clone, Copy)]
+pub enum Frame<'a> {
+    /// A whole IP packet.
+    Datagram(Datagram<'a>),
+    /// A piece of an IP packet.
+    Fragment(Fragment<'a>),
+    /// Something else, in a few words.
+    NotIp(&'static str),
+    /// The link or IP headers are cut short or contradict themselves.
+    Malformed {
+        /// What the IP header says, if that much could be read.
+        outer: Option<Outer>,
+        /// What is wrong, as offset in the frame.
+        fault: Fault,
+    },
+}
 
 /// One IP packet, whole: taken from one frame, or put together from fragments.
 #[derive(Debug, Clone, Copy)]
 pub struct Datagram<'a> {
     /// What the outer IP header says.
     pub outer: Outer,
-    /// The IP header with its options and extension headers, up to the header that `protocol` names.
+    /// The IP header with its options and extension headers, up to the header that `protocol` names. An Authentication
+    /// Header counts as one of them, and so does the Fragment header of an atomic fragment (RFC 6946).
     pub header: &'a [u8],
     /// Offset inside `header` of the byte that names `protocol`.
     pub protocol_offset: usize,
@@ -20,6 +69,31 @@ pub struct Datagram<'a> {
     /// Bytes that the IP length promises and the capture does not have (snap length).
     pub missing: usize,
     /// Where in the frame the IP header starts; 0 for a reassembled packet.
+    pub frame_offset: usize,
+}
+
+/// One fragment of an IP packet (RFC 791 §3.2, RFC 8200 §4.5).
+#[derive(Debug, Clone, Copy)]
+pub struct Fragment<'a> {
+    /// What the outer IP header says.
+    pub outer: Outer,
+    /// IPv4: the header with its options. IPv6: the headers in front of the Fragment header.
+    pub header: &'a [u8],
+    /// Offset inside `header` of the byte that names `protocol` (IPv4) or the Fragment header (IPv6).
+    pub protocol_offset: usize,
+    /// The protocol of the first header that was fragmented, as this fragment gives it.
+    pub protocol: u8,
+    /// The Identification, 16 or 32 bits.
+    pub identification: u32,
+    /// Where `payload` belongs, in bytes from the start of what was fragmented.
+    pub offset: usize,
+    /// More Fragments.
+    pub more: bool,
+    /// The piece, cut at the IP length.
+    pub payload: &'a [u8],
+    /// Bytes that the IP length promises and the capture does not have (snap length).
+    pub missing: usize,
+    /// Where in the frame the IP header starts.
     pub frame_offset: usize,
 }
 
@@ -41,3 +115,6 @@ pub struct Outer {
     /// IPv6 Flow Label, 20 bits; the IPv4 Identification, 16 bits.
     pub flow_label: u32,
 }
+
+#[cfg(test)]
+mod tests;

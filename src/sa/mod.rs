@@ -1,5 +1,10 @@
 //! Security Associations: who talks, under which keys; the table of them and its lookup.
 
+pub mod sequence;
+pub mod stream;
+pub mod table;
+
+use std::fmt;
 use std::net::IpAddr;
 
 use crate::context::Origin;
@@ -77,6 +82,14 @@ impl Selector {
         }
     }
 
+    /// The one address it takes, if it is one.
+    pub fn single(self) -> Option<IpAddr> {
+        match self {
+            Selector::Prefix { address, len } if Selector::address(address) == self && len > 0 => Some(address),
+            _ => None,
+        }
+    }
+
     /// Whether some address is taken by both.
     pub fn overlaps(self, other: Selector) -> bool {
         match (self, other) {
@@ -84,6 +97,18 @@ impl Selector {
             (Selector::Prefix { address: a, len: a_len }, Selector::Prefix { address: b, len: b_len }) => {
                 if a_len <= b_len { self.accepts(b) } else { other.accepts(a) }
             }
+        }
+    }
+}
+
+impl fmt::Display for Selector {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Selector::Any => f.write_str("any"),
+            Selector::Prefix { address, len } => match self.single() {
+                Some(address) => address.fmt(f),
+                None => write!(f, "{address}/{len}"),
+            },
         }
     }
 }

@@ -2,7 +2,8 @@
 
 use std::fmt;
 
-use super::{Integ, Suite};
+use super::{Integ, Random, Suite};
+use crate::error::Error;
 use crate::secret::Secret;
 
 /// A cipher suite with its secrets, lengths checked.
@@ -74,6 +75,39 @@ impl Keys {
             }
             _ => Keys::new(suite, key, Secret::default(), integ),
         }
+    }
+
+    /// New keys of a suite that is an AEAD or takes HMAC-SHA2-256-128 beside it.
+    ///
+    /// # Errors
+    /// The operating system has no random bytes.
+    pub fn generate(suite: &'static Suite, random: &mut Random) -> Result<Keys, Error> {
+        let mut secret = |len: usize| {
+            let mut bytes = vec![0; len];
+            random.fill(&mut bytes).map(|()| Secret::new(bytes))
+        };
+        // ChaCha20-Poly1305 has keys of 32 bytes only; 16 are enough for AES.
+        let key = secret(suite.key_lens.first().copied().unwrap_or(0))?;
+        let salt = secret(suite.salt_len)?;
+        let integ = match Integ::by_name("AUTH_HMAC_SHA2_256_128") {
+            Some(integ) if !suite.is_aead() => Some((integ, secret(integ.key_len)?)),
+            _ => None,
+        };
+        Ok(Keys { suite, key, salt, integ })
+    }
+
+    /// The same keys for the suite that sends its IV, where this one does not (RFC 8750).
+    pub fn with_explicit_iv(&self) -> Keys {
+        Keys { suite: self.suite.with_explicit_iv(), ..self.clone() }
+    }
+
+    /// Tells keys apart whose nonces must not meet: the same for two suites that share key and salt. Shows nothing of
+    /// them.
+    pub fn fingerprint(&self) -> [u8; 32] {
+        use sha2::{Digest, Sha256};
+        let lengths = [self.key.len() as u8, self.salt.len() as u8];
+        let hash = Sha256::new().chain_update(b"dietesp keys").chain_update(lengths);
+        hash.chain_update(self.key.expose()).chain_update(self.salt.expose()).finalize().into()
     }
 
     /// The cipher.

@@ -1,7 +1,33 @@
-//! Cipher suites of ESP as tables of rows. TEMPORARY COPY of the tables only; the whole module replaces it at merge.
+//! Cipher suites of ESP as tables of rows, their keys, and opening and sealing of packets.
+//!
+//! ```text
+//! body = IV | cipher text | ICV          what stands behind SPI and Sequence Number (RFC 4303 §2)
+//! ```
+//!
+//! [`Suite`] and [`Integ`] are the rows, [`Keys`] one of each with secrets, [`Cryptor`] the same made ready to work. The
+//! crates of RustCrypto are named here only.
 
+mod aes;
+mod ccm;
+mod chacha;
+mod cryptor;
+mod gcm;
+mod hmac;
 mod keys;
+mod random;
+mod search;
 mod table;
+#[cfg(test)]
+mod vectors;
 
+pub use cryptor::{Cryptor, OpenError, SealError};
 pub use keys::{IntegKey, KeyError, Keys, Part};
+pub use random::Random;
 pub use table::{Cipher, Hash, INTEGS, Integ, SUITES, Suite, WiresharkNames};
+
+/// Whether `icv` is the beginning of `tag`, in constant time.
+#[inline(always)]
+fn same(tag: &[u8], icv: &[u8]) -> bool {
+    use subtle::ConstantTimeEq;
+    tag.get(..icv.len()).is_some_and(|tag| tag.ct_eq(icv).into())
+}

@@ -2,6 +2,7 @@
 
 /// One row of the table of ciphers: an IKEv2 Encryption Algorithm transform (IANA "Transform Type 1") for ESP.
 #[derive(Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Suite {
     /// IANA name.
     pub name: &'static str,
@@ -54,6 +55,7 @@ pub struct WiresharkNames {
 
 /// One row of the table of integrity algorithms (IANA "Transform Type 3").
 #[derive(Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Integ {
     /// IANA name; Wireshark's name where there is no check.
     pub name: &'static str,
@@ -84,6 +86,12 @@ impl Suite {
     /// The row of an IANA name, compared without case.
     pub fn by_name(name: &str) -> Option<&'static Suite> {
         SUITES.iter().find(|suite| suite.name.eq_ignore_ascii_case(name))
+    }
+
+    /// The row that sends its IV, of a row that does not (RFC 8750); else this one.
+    pub fn with_explicit_iv(&'static self) -> &'static Suite {
+        let twin = |row: &&Suite| row.cipher == self.cipher && row.icv_len == self.icv_len && !row.implicit_iv;
+        SUITES.iter().find(twin).unwrap_or(self)
     }
 
     /// Whether it checks integrity itself and takes no integrity algorithm beside it.

@@ -1,0 +1,210 @@
+//! Bytes of a capture from a file or standard input, decompressed if they are gzip or zstd by their first bytes.
+
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Cursor, IsTerminal, Read};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use flate2::bufread::MultiGzDecoder;
+use ruzstd::decoding::errors::{FrameDecoderError, ReadFrameHeaderError};
+use ruzstd::decoding::{BlockDecodingStrategy, FrameDecoder};
+
+use crate::Error;
+
+const COMPRESSED_BUFFER_LEN: usize = 64 * 1024;
+
+/// A stream of capture bytes that knows how far it is in the file.
+pub(super) struct Input {
+    path: PathBuf,
+    bytes: Box<dyn Read + Send>,
+    compression: Option<&'static str>,
+    source: Arc<Source>,
+    total_len: Option<u64>,
+}
+
+/// What a read gave.
+pub(super) enum Got {
+    /// This many bytes; 0 at the end.
+    Bytes(usize),
+    /// The compressed stream is damaged or cut short, as described; there is no more.
+    Damage(String),
+}
+
+impl Input {
+    pub(super) fn open(path: &Path) -> Result<Input, Error> {
+        if path == Path::new("-") {
+            let stdin = io::stdin();
+            if stdin.is_terminal() {
+                return Err(Error::usage(
+                    "standard input is a terminal, not a capture",
+                    "Give a file, or pipe a capture in: tcpdump -w - | dietesp ...",
+                ));
+            }
+            return Input::new(path, Box::new(stdin), None);
+        }
+        let file = File::open(path).map_err(Error::io(path, "open"))?;
+        let metadata = file.metadata().map_err(Error::io(path, "read"))?;
+        Input::new(path, Box::new(file), metadata.is_file().then_some(metadata.len()))
+    }
+
+    pub(super) fn new(path: &Path, input: Box<dyn Read + Send>, total_len: Option<u64>) -> Result<Input, Error> {
+        let source = Arc::new(Source::default());
+        let mut input = Counted { input, source: Arc::clone(&source) };
+        let mut magic = Vec::with_capacity(4);
+        input.by_ref().take(4).read_to_end(&mut magic).map_err(Error::io(path, "read"))?;
+        let gzip = magic.starts_with(&[0x1f, 0x8b]);
+        let zstd = is_zstd(&magic);
+        let compressor = if magic.starts_with(&[0xfd, b'7', b'z', b'X']) {
+            Some("xz")
+        } else if magic.starts_with(b"BZh") {
+            Some("bzip2")
+        } else if magic == [0x04, 0x22, 0x4d, 0x18] {
+            Some("lz4")
+        } else {
+            None
+        };
+        if let Some(compressor) = compressor {
+            let help = format!("Decompress it first: {compressor} -dc FILE | dietesp ... -");
+            return Err(Error::file(path, format!("is compressed with {compressor}, which is not read"), help));
+        }
+        let whole = Cursor::new(magic).chain(input);
+        let buffered = |whole| BufReader::with_capacity(COMPRESSED_BUFFER_LEN, whole);
+        let (bytes, compression): (Box<dyn Read + Send>, _) = if gzip {
+            (Box::new(MultiGzDecoder::new(buffered(whole))), Some("gzip"))
+        } else if zstd {
+            (Box::new(Zstd::new(buffered(whole))), Some("zstd"))
+        } else {
+            (Box::new(whole), None)
+        };
+        Ok(Input { path: path.to_owned(), bytes, compression, source, total_len })
+    }
+
+    /// Reads once. Errors of the operating system are errors; errors of a decompressor are [`Got::Damage`].
+    pub(super) fn read(&mut self, buffer: &mut [u8]) -> Result<Got, Error> {
+        loop {
+            match (self.bytes.read(buffer), self.compression) {
+                (Ok(len), _) => return Ok(Got::Bytes(len)),
+                (Err(error), _) if error.kind() == io::ErrorKind::Interrupted => {}
+                (Err(error), Some(name)) if !self.source.failed.load(Ordering::Relaxed) => {
+                    return Ok(Got::Damage(format!("the {name} data is damaged or cut short ({error})")));
+                }
+                (Err(error), _) => return Err(Error::io(&self.path, "read")(error)),
+            }
+        }
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Bytes read from the file, before decompression.
+    pub(super) fn position(&self) -> u64 {
+        self.source.position.load(Ordering::Relaxed)
+    }
+
+    /// Length of the file, if it is one.
+    pub(super) fn total_len(&self) -> Option<u64> {
+        self.total_len
+    }
+}
+
+#[derive(Default)]
+struct Source {
+    position: AtomicU64,
+    failed: AtomicBool,
+}
+
+struct Counted {
+    input: Box<dyn Read + Send>,
+    source: Arc<Source>,
+}
+
+impl Read for Counted {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let result = self.input.read(buffer);
+        match &result {
+            Ok(len) => _ = self.source.position.fetch_add(*len as u64, Ordering::Relaxed),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(_) => self.source.failed.store(true, Ordering::Relaxed),
+        }
+        result
+    }
+}
+
+/// Whether this is a Zstandard frame or a skippable one (RFC 8878 §3.1).
+fn is_zstd(magic: &[u8]) -> bool {
+    matches!(magic, [0x28, 0xb5, 0x2f, 0xfd] | [0x50..=0x5f, 0x2a, 0x4d, 0x18])
+}
+
+/// All frames of a Zstandard stream (RFC 8878); the decoder of the crate knows one.
+///
+/// The decoder holds back as many bytes as the frame's window has until the frame is finished, so a live stream lags.
+struct Zstd<R> {
+    source: R,
+    decoder: FrameDecoder,
+    in_frame: bool,
+    failure: Option<io::Error>,
+}
+
+impl<R: BufRead> Zstd<R> {
+    fn new(source: R) -> Zstd<R> {
+        Zstd { source, decoder: FrameDecoder::new(), in_frame: false, failure: None }
+    }
+
+    /// Starts the next frame; false at the end.
+    fn next_frame(&mut self) -> io::Result<bool> {
+        loop {
+            if self.source.fill_buf()?.is_empty() {
+                return Ok(false);
+            }
+            match self.decoder.reset(&mut self.source) {
+                Ok(()) => return Ok(true),
+                Err(FrameDecoderError::ReadFrameHeaderError(ReadFrameHeaderError::SkipFrame { length, .. })) => {
+                    io::copy(&mut self.source.by_ref().take(u64::from(length)), &mut io::sink())?;
+                }
+                Err(error) => return Err(io::Error::other(error)),
+            }
+        }
+    }
+
+    /// Decodes one block. After a failure the frame is ended by an empty last block (RFC 8878 §3.1.1.2) and any
+    /// checksum, so that the decoder gives out what it holds back.
+    fn next_block(&mut self) {
+        if let Err(error) = self.decoder.decode_blocks(&mut self.source, BlockDecodingStrategy::UptoBlocks(1)) {
+            self.failure = Some(io::Error::other(error));
+            let empty_last_block = [1, 0, 0, 0, 0, 0, 0];
+            if self.decoder.decode_blocks(&empty_last_block[..], BlockDecodingStrategy::All).is_err() {
+                self.in_frame = false;
+            }
+        }
+    }
+}
+
+impl<R: BufRead> Read for Zstd<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        loop {
+            if self.in_frame && self.decoder.can_collect() > 0 {
+                return self.decoder.read(buffer);
+            }
+            if self.in_frame && !self.decoder.is_finished() {
+                self.next_block();
+                continue;
+            }
+            if let Some(failure) = self.failure.take() {
+                return Err(failure);
+            }
+            if self.in_frame {
+                self.in_frame = false;
+                let stored = self.decoder.get_checksum_from_data();
+                if stored.is_some() && stored != self.decoder.get_calculated_checksum() {
+                    return Err(io::Error::other("checksum mismatch"));
+                }
+            }
+            if !self.next_frame()? {
+                return Ok(0);
+            }
+            self.in_frame = true;
+        }
+    }
+}

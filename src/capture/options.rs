@@ -1,0 +1,163 @@
+//! pcapng options (draft-ietf-opsawg-pcapng §3.5).
+//!
+//! ```text
+//!  0                   1                   2                   3
+//!  0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1
+//! +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+//! |          Option Type          |         Option Length         |
+//! +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+//! /       Option Value, variable length, padded to 32 bits        /
+//! +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+//! ```
+
+/// Ends a list of options.
+pub(super) const END: u16 = 0;
+/// A comment, UTF-8 by the document.
+pub(super) const COMMENT: u16 = 1;
+/// Unit of time stamps.
+pub(super) const IF_TSRESOL: u16 = 9;
+/// Length of the frame check sequence at the end of each frame, in bits.
+pub(super) const IF_FCSLEN: u16 = 13;
+/// Seconds to be added to time stamps.
+pub(super) const IF_TSOFFSET: u16 = 14;
+
+/// The options of a block as they are in the file. A list that breaks off ends at the last whole option.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Options<'a> {
+    bytes: &'a [u8],
+    big_endian: bool,
+}
+
+impl<'a> Options<'a> {
+    pub(super) fn new(bytes: &'a [u8], big_endian: bool) -> Options<'a> {
+        Options { bytes, big_endian }
+    }
+
+    /// Type and value of each option, in file order; integers in values are in the byte order of the section.
+    pub fn iter(self) -> impl Iterator<Item = (u16, &'a [u8])> {
+        let Options { bytes: mut rest, big_endian } = self;
+        std::iter::from_fn(move || {
+            let (header, behind) = rest.split_first_chunk::<4>()?;
+            let [c0, c1, l0, l1] = *header;
+            let [code, len] = [[c0, c1], [l0, l1]].map(|field| match big_endian {
+                true => u16::from_be_bytes(field),
+                false => u16::from_le_bytes(field),
+            });
+            let len = usize::from(len);
+            let value = behind.get(..len).filter(|_| code != END)?;
+            rest = behind.get(len.next_multiple_of(4)..).unwrap_or_default();
+            Some((code, value))
+        })
+    }
+
+    /// The comments (opt_comment); UTF-8 by the document, not always in files.
+    pub fn comments(self) -> impl Iterator<Item = &'a [u8]> {
+        self.iter().filter(|(code, _)| *code == COMMENT).map(|(_, value)| value)
+    }
+}
+
+/// Options that outlive the window they were read into.
+#[derive(Debug, Clone, Default)]
+pub(super) struct OwnedOptions {
+    bytes: Vec<u8>,
+    big_endian: bool,
+}
+
+impl OwnedOptions {
+    pub(super) fn as_options(&self) -> Options<'_> {
+        Options { bytes: &self.bytes, big_endian: self.big_endian }
+    }
+}
+
+impl Options<'_> {
+    pub(super) fn to_owned(self) -> OwnedOptions {
+        OwnedOptions { bytes: self.bytes.to_vec(), big_endian: self.big_endian }
+    }
+}
+
+/// Appends one option, little-endian. Of a value over 65,535 bytes the rest is left out.
+pub(super) fn push(out: &mut Vec<u8>, code: u16, value: &[u8]) {
+    let len = u16::try_from(value.len()).unwrap_or(u16::MAX);
+    let value = value.get(..usize::from(len)).unwrap_or_default();
+    out.extend_from_slice(&code.to_le_bytes());
+    out.extend_from_slice(&len.to_le_bytes());
+    out.extend_from_slice(value);
+    out.resize(out.len().next_multiple_of(4), 0);
+}
+
+/// Which block options belong to: the same type means different things.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Block {
+    InterfaceDescription,
+    EnhancedPacket,
+}
+
+/// Appends `options` without their end, little-endian: types and lengths are converted, values only where the document
+/// says that they are integers; the rest is kept byte for byte. `out` must be aligned to 32 bits.
+pub(super) fn copy(out: &mut Vec<u8>, options: Options<'_>, block: Block) {
+    for (code, value) in options.iter() {
+        let value_at = out.len() + 4;
+        push(out, code, value);
+        let integer_len = integer_len(block, code);
+        if options.big_endian && value.len() >= integer_len {
+            out.get_mut(value_at..value_at + integer_len).unwrap_or_default().reverse();
+        }
+    }
+}
+
+/// Length of the integer that the value of an option starts with.
+fn integer_len(block: Block, code: u16) -> usize {
+    match (block, code) {
+        // if_speed, if_tsoffset, if_txspeed, if_rxspeed
+        (Block::InterfaceDescription, 8 | IF_TSOFFSET | 16 | 17) => 8,
+        // if_tzone
+        (Block::InterfaceDescription, 10) => 4,
+        // epb_flags, epb_queue
+        (Block::EnhancedPacket, 2 | 6) => 4,
+        // epb_dropcount, epb_packetid
+        (Block::EnhancedPacket, 4 | 5) => 8,
+        // Custom options start with a Private Enterprise Number.
+        (_, 2988 | 2989 | 19372 | 19373) => 4,
+        _ => 0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_list_that_breaks_off_ends_at_the_last_whole_option() {
+        let bytes = [1, 0, 3, 0, b'a', 0xff, b'c', 0, 1, 0, 9, 0, b'x'];
+        let found: Vec<_> = Options::new(&bytes, false).iter().collect();
+        assert_eq!(found, [(COMMENT, &b"a\xffc"[..])]);
+        // The padding of the last option may be missing; nothing counts behind opt_endofopt.
+        let found: Vec<_> = Options::new(&[0, 1, 0, 1, b'a'], true).comments().collect();
+        assert_eq!(found, [b"a"]);
+        assert_eq!(Options::new(&[0, 0, 0, 0, 1, 0, 0, 0], false).iter().count(), 0);
+    }
+
+    #[test]
+    fn only_integers_change_their_byte_order() {
+        let big = [
+            0, 2, 0, 4, 0, 0, 0, 1, // epb_flags 1: inbound
+            0, 3, 0, 5, 2, 0xde, 0xad, 0xbe, 0xef, 0, 0, 0, // epb_hash: CRC32
+            0x0b, 0xac, 0, 5, 0, 0, 0x7e, 0xd9, b'x', 0, 0, 0, // custom option of PEN 32473
+            0x12, 0x34, 0, 2, 1, 2, 0, 0, // not known
+            0, 2, 0, 2, 1, 2, 0, 0, // epb_flags of a wrong length
+        ];
+        let little = [
+            2, 0, 4, 0, 1, 0, 0, 0, //
+            3, 0, 5, 0, 2, 0xde, 0xad, 0xbe, 0xef, 0, 0, 0, //
+            0xac, 0x0b, 5, 0, 0xd9, 0x7e, 0, 0, b'x', 0, 0, 0, //
+            0x34, 0x12, 2, 0, 1, 2, 0, 0, //
+            2, 0, 2, 0, 1, 2, 0, 0,
+        ];
+        let mut out = Vec::new();
+        copy(&mut out, Options::new(&big, true), Block::EnhancedPacket);
+        assert_eq!(out, little);
+        out.clear();
+        copy(&mut out, Options::new(&little, false), Block::EnhancedPacket);
+        assert_eq!(out, little);
+    }
+}

@@ -1,0 +1,294 @@
+//! From bytes to windows of packets.
+
+use std::io::Read;
+use std::path::Path;
+use std::sync::Arc;
+
+use super::input::{Got, Input};
+use super::pcap::{FILE_HEADER_LEN, Flavour};
+use super::window::{Record, Window};
+use super::{Interface, pcapng};
+use crate::Error;
+
+const HELP: &str =
+    "Give a capture as tcpdump, dumpcap, tshark and Wireshark write it: pcap or pcapng, also .gz and .zst.";
+
+/// A capture being read, packet by packet, from a file or a live pipe. Workers take turns at it: one locks it, fills its
+/// window, and lets go.
+pub struct Reader {
+    input: Input,
+    format: Format,
+    section: Section,
+    /// Read, but not yet used: the start of a packet.
+    carry: Vec<u8>,
+    /// Number of the last frame.
+    number: u64,
+    warnings: Vec<String>,
+    done: bool,
+}
+
+impl Reader {
+    /// Opens a capture; `-` is standard input. gzip and zstd are told by their first bytes, not by the name.
+    ///
+    /// # Errors
+    /// The file cannot be opened or read, is empty, or is no capture.
+    pub fn open(path: &Path) -> Result<Reader, Error> {
+        Reader::new(Input::open(path)?)
+    }
+
+    /// Reads a capture from `input`, which messages call `path`.
+    ///
+    /// # Errors
+    /// As [`Reader::open`].
+    pub fn from_read(path: &Path, input: Box<dyn Read + Send>) -> Result<Reader, Error> {
+        Reader::new(Input::new(path, input, None)?)
+    }
+
+    fn new(mut input: Input) -> Result<Reader, Error> {
+        let mut window = Window::default();
+        let mut section = Section::default();
+        let path = input.path().to_owned();
+        loop {
+            let content = window.content(0);
+            match Format::detect(&mut section, content) {
+                Detected::Format { format, len } => {
+                    let carry = content.get(len..).unwrap_or_default().to_vec();
+                    return Ok(Reader { input, format, section, carry, number: 0, warnings: Vec::new(), done: false });
+                }
+                Detected::Problem(problem) => return Err(Error::file(&path, problem, HELP)),
+                Detected::More => {}
+            }
+            match input.read(window.spare())? {
+                Got::Bytes(0) if window.content(0).is_empty() => return Err(Error::file(&path, "is empty", HELP)),
+                Got::Bytes(0) => return Err(Error::file(&path, "is too short to be a capture", HELP)),
+                Got::Damage(problem) => return Err(Error::file(&path, problem, "")),
+                Got::Bytes(len) => window.filled(len),
+            }
+        }
+    }
+
+    /// Replaces the content of `window` with the next packets: what one read gives (about 256 KiB), and at least one
+    /// packet, so that a live pipe shows each packet at once. False at the end, with the window empty; why a capture ends
+    /// early is among the warnings.
+    ///
+    /// # Errors
+    /// The operating system cannot read on.
+    pub fn fill(&mut self, window: &mut Window) -> Result<bool, Error> {
+        window.restart(&self.carry);
+        self.carry.clear();
+        self.section.forget_window();
+        let mut used = 0;
+        while !self.done {
+            let damage = self.parse(window, &mut used);
+            if !window.is_empty() {
+                // Damage behind good packets is met again, first, by the next call.
+                self.carry.extend_from_slice(window.content(used));
+                return Ok(true);
+            }
+            if let Some(problem) = damage {
+                self.end(&format!("damaged: {problem}"));
+                break;
+            }
+            window.discard(used);
+            used = 0;
+            match self.input.read(window.spare())? {
+                Got::Bytes(0) if window.content(0).is_empty() => self.done = true,
+                Got::Bytes(0) => self.end("cut short in the middle of a packet"),
+                Got::Damage(problem) => self.end(&problem),
+                Got::Bytes(len) => window.filled(len),
+            }
+        }
+        Ok(false)
+    }
+
+    /// Takes all packets of the content from `used` on; what is wrong behind them, if something is.
+    fn parse(&mut self, window: &mut Window, used: &mut usize) -> Option<String> {
+        loop {
+            let (len, found) = match self.format.step(&mut self.section, window.content(*used)) {
+                Step::Next { len, found } => (len, found),
+                Step::More => return None,
+                Step::Damage(problem) => return Some(problem),
+            };
+            match found {
+                Found::Packet(record) => {
+                    self.number += 1;
+                    let interface = self.section.index_in_window(record.interface, window);
+                    window.push(Record {
+                        number: self.number,
+                        interface,
+                        data: record.data + *used as u32,
+                        options: record.options + *used as u32,
+                        ..record
+                    });
+                }
+                Found::OtherFrame => self.number += 1,
+                Found::Nothing => {}
+            }
+            *used += len;
+        }
+    }
+
+    fn end(&mut self, problem: &str) {
+        self.done = true;
+        let place = match self.number {
+            0 => "before the first frame".to_owned(),
+            number => format!("behind frame {number}"),
+        };
+        self.warnings.push(format!("{}: {place}: {problem}", self.input.path().display()));
+    }
+
+    /// Takes what the user should be told since the last call, a line each.
+    pub fn warnings(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.warnings)
+    }
+
+    /// The interfaces described so far in the current section.
+    pub fn interfaces(&self) -> impl ExactSizeIterator<Item = &Arc<Interface>> {
+        self.section.interfaces.iter().map(|slot| &slot.interface)
+    }
+
+    /// Bytes read so far, of the compressed file if it is one.
+    pub fn bytes_read(&self) -> u64 {
+        self.input.position()
+    }
+
+    /// Length of the file, compressed or not; `None` for a pipe.
+    pub fn total_len(&self) -> Option<u64> {
+        self.input.total_len()
+    }
+}
+
+/// What a stretch of bytes starts with.
+pub(super) enum Step {
+    /// Something of `len` bytes.
+    Next { len: usize, found: Found },
+    /// The start of something: more bytes are needed.
+    More,
+    /// Nothing that can be read, and no way to tell where the next thing starts.
+    Damage(String),
+}
+
+/// What was found.
+pub(super) enum Found {
+    /// A packet, its offsets counted from the start of the bytes, its interface as its section counts.
+    Packet(Record),
+    /// No captured frame, but counted as one in Wireshark.
+    OtherFrame,
+    Nothing,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Format {
+    Pcap(Flavour),
+    Pcapng,
+}
+
+/// Whether `bytes` starts like a capture.
+enum Detected {
+    /// Yes; a header of `len` bytes was taken.
+    Format { format: Format, len: usize },
+    /// Too early to tell.
+    More,
+    /// No, and why.
+    Problem(String),
+}
+
+impl Format {
+    fn detect(section: &mut Section, bytes: &[u8]) -> Detected {
+        let Some(magic) = bytes.first_chunk::<4>() else {
+            return Detected::More;
+        };
+        if u32::from_le_bytes(*magic) == pcapng::SECTION_HEADER {
+            return match pcapng::block(section, bytes) {
+                Step::Next { len, .. } => Detected::Format { format: Format::Pcapng, len },
+                Step::More => Detected::More,
+                Step::Damage(problem) => Detected::Problem(problem),
+            };
+        }
+        let Some(flavour) = Flavour::of_magic(*magic) else {
+            return Detected::Problem("is neither pcap nor pcapng".to_owned());
+        };
+        let Some(header) = bytes.first_chunk::<FILE_HEADER_LEN>() else {
+            return Detected::More;
+        };
+        match flavour.interface(header) {
+            Ok(interface) => {
+                section.push(Arc::new(interface));
+                Detected::Format { format: Format::Pcap(flavour), len: FILE_HEADER_LEN }
+            }
+            Err(problem) => Detected::Problem(problem),
+        }
+    }
+
+    #[inline]
+    fn step(self, section: &mut Section, bytes: &[u8]) -> Step {
+        match self {
+            Format::Pcap(flavour) => flavour.record(section, bytes),
+            Format::Pcapng => pcapng::block(section, bytes),
+        }
+    }
+}
+
+/// What holds for the packets that follow: a pcapng section, or a whole pcap file.
+#[derive(Debug, Default)]
+pub(super) struct Section {
+    pub(super) big_endian: bool,
+    interfaces: Vec<Slot>,
+    /// Interfaces of the sections before.
+    earlier: u32,
+    /// Number of the current window, from 1.
+    window: u64,
+}
+
+#[derive(Debug)]
+struct Slot {
+    interface: Arc<Interface>,
+    /// The last window that had this interface, and its index there.
+    window: u64,
+    index: u32,
+}
+
+impl Section {
+    /// Starts a new section, without interfaces.
+    pub(super) fn restart(&mut self, big_endian: bool) {
+        self.big_endian = big_endian;
+        self.earlier = self.next_index();
+        self.interfaces.clear();
+    }
+
+    pub(super) fn interface_count(&self) -> usize {
+        self.interfaces.len()
+    }
+
+    /// The interface that this section calls `id`.
+    #[inline]
+    pub(super) fn interface(&self, id: u32) -> Option<&Interface> {
+        self.interfaces.get(id as usize).map(|slot| &*slot.interface)
+    }
+
+    /// Index over the whole file of the next interface.
+    pub(super) fn next_index(&self) -> u32 {
+        self.earlier.saturating_add(self.interfaces.len() as u32)
+    }
+
+    pub(super) fn push(&mut self, interface: Arc<Interface>) {
+        self.interfaces.push(Slot { interface, window: 0, index: 0 });
+    }
+
+    fn forget_window(&mut self) {
+        self.window += 1;
+    }
+
+    /// Index in `window` of the interface that this section calls `id`, which there is.
+    #[inline]
+    fn index_in_window(&mut self, id: u32, window: &mut Window) -> u32 {
+        let Some(slot) = self.interfaces.get_mut(id as usize) else {
+            return u32::MAX;
+        };
+        if slot.window != self.window {
+            slot.window = self.window;
+            slot.index = window.push_interface(&slot.interface);
+        }
+        slot.index
+    }
+}

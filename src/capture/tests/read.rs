@@ -1,0 +1,405 @@
+use std::io::Write;
+
+use proptest::prelude::*;
+
+use super::*;
+
+#[test]
+fn pcap_is_read_in_both_byte_orders_and_units() {
+    for order in [Big, Little] {
+        for (magic, fraction, nanos) in
+            [(0xa1b2_c3d4, 6, 6_000), (0xa1b2_3c4d, 6, 6), (0xa1b2_3c4d, 999_999_999, 999_999_999)]
+        {
+            let capture = [
+                order.pcap_header(magic, 101),
+                order.pcap_record(1_767_323_045, fraction, 4, b"abcd"),
+                // Longer on the wire than in the file; a second after 2038.
+                order.pcap_record(0xffff_ffff, 0, 1500, b"abc"),
+                order.pcap_record(0, 0, 0, b""),
+            ];
+            let mut cut = Seen::plain(2, 101, 4_294_967_295_000_000_000, b"abc");
+            cut.orig_len = 1500;
+            let expected =
+                [Seen::plain(1, 101, 1_767_323_045_000_000_000 + nanos, b"abcd"), cut, Seen::plain(3, 101, 0, b"")];
+            assert_eq!(read_clean(&capture.concat()), expected);
+        }
+    }
+}
+
+#[test]
+fn pcap_link_type_has_16_bits_and_the_rest_is_the_fcs() {
+    let capture = [Little.pcap_header(0xa1b2_c3d4, 0x2400_0001), Little.pcap_record(0, 0, 1, b"a")].concat();
+    let mut reader = reader(&capture).unwrap();
+    let interface = reader.interfaces().next().unwrap();
+    assert_eq!(interface.link_type, 1);
+    // if_fcslen counts bits: 2 units of 16.
+    assert_eq!(interface.options().iter().collect::<Vec<_>>(), [(13, &[32][..])]);
+    assert!(reader.fill(&mut Window::default()).unwrap());
+}
+
+#[test]
+fn pcap_records_of_the_kuznetzov_variant_have_8_more_bytes() {
+    let header = Big.pcap_header(0xa1b2_cd34, 1);
+    let record = [&Big.u32s([5, 6, 2, 2, 3, 0x0800_0000])[..], b"ab"].concat();
+    let expected = [Seen::plain(1, 1, 5_000_006_000, b"ab"), Seen::plain(2, 1, 5_000_006_000, b"ab")];
+    assert_eq!(read_clean(&[&header[..], &record, &record].concat()), expected);
+}
+
+#[test]
+fn pcap_frames_over_the_snap_length_are_taken_up_to_wiresharks_limit() {
+    let big = vec![7; 262_144];
+    let header = Little.pcap_header(0xa1b2_c3d4, 1);
+    let record = Little.pcap_record(0, 0, 262_144, &big);
+    let too_big = Little.pcap_record(0, 0, 262_145, &[&big[..], b"x"].concat());
+    let (seen, warnings) = read(&[&header[..], &record, &record, &too_big, &record].concat());
+    assert_eq!(seen, [Seen::plain(1, 1, 0, &big), Seen::plain(2, 1, 0, &big)]);
+    assert_eq!(warnings, ["made.cap: behind frame 2: damaged: a frame claims 262145 bytes; 262144 are the most"]);
+}
+
+#[test]
+fn pcapng_is_read_as_the_draft_draws_it() {
+    // One big-endian section, written out: an Ethernet interface that counts 2^-10 s from the second 1000, and one
+    // Enhanced Packet Block with two comments, the second not UTF-8.
+    let capture = [
+        &[0x0a, 0x0d, 0x0d, 0x0a, 0, 0, 0, 28, 0x1a, 0x2b, 0x3c, 0x4d, 0, 1, 0, 0][..],
+        &[0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0, 0, 28],
+        &[0, 0, 0, 1, 0, 0, 0, 44, 0, 1, 0, 0, 0, 4, 0, 0],
+        &[0, 9, 0, 1, 0x8a, 0, 0, 0, 0, 14, 0, 8, 0, 0, 0, 0, 0, 0, 0x03, 0xe8, 0, 0, 0, 0, 0, 0, 0, 44],
+        &[0, 0, 0, 6, 0, 0, 0, 60, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0x06, 0x01, 0, 0, 0, 5, 0, 0, 0x05, 0xdc],
+        &[1, 2, 3, 4, 5, 0, 0, 0, 0, 1, 0, 2, b'o', b'k', 0, 0, 0, 1, 0, 1, 0xff, 0, 0, 0, 0, 0, 0, 0],
+        &[0, 0, 0, 60],
+    ];
+    // 0x1_0000_0601 / 1024 = 4,194,305.5009765625 s
+    let seen = Seen {
+        number: 1,
+        interface: 0,
+        link_type: 1,
+        nanos: 4_195_305_500_976_562,
+        orig_len: 1500,
+        data: vec![1, 2, 3, 4, 5],
+        comments: vec![b"ok".to_vec(), vec![0xff]],
+    };
+    assert_eq!(read_clean(&capture.concat()), [seen]);
+}
+
+#[test]
+fn sections_have_their_own_byte_order_and_interfaces() {
+    let picos = Big.option(9, &[12]);
+    let capture = [
+        Little.section(),
+        Little.interface(1, 0, &[]),
+        Little.interface(101, 0, &Little.option(9, &[9])),
+        Little.packet(1, 1_000_000_001, 3, b"abc", &[]),
+        Little.packet(0, 1_000_001, 3, b"def", &[]),
+        Big.section(),
+        Big.interface(113, 0, &[]),
+        Big.interface(276, 0, &picos),
+        Big.packet(1, 5_000_000_001_999, 4, b"ghij", &Big.option(1, b"hello")),
+        Big.packet(0, 7, 1, b"k", &[]),
+    ];
+    let expected = [
+        Seen { interface: 1, ..Seen::plain(1, 101, 1_000_000_001, b"abc") },
+        Seen::plain(2, 1, 1_000_001_000, b"def"),
+        Seen { interface: 3, comments: vec![b"hello".to_vec()], ..Seen::plain(3, 276, 5_000_000_001, b"ghij") },
+        Seen { interface: 2, ..Seen::plain(4, 113, 7_000, b"k") },
+    ];
+    assert_eq!(read_clean(&capture.concat()), expected);
+    // However the bytes come.
+    let pieces = capture.concat().chunks(7).map(<[u8]>::to_vec).collect();
+    let reader = Reader::from_read(Path::new("-"), Box::new(Pieces::new(pieces))).unwrap();
+    assert_eq!(drain(reader).unwrap(), (expected.to_vec(), vec![]));
+}
+
+#[test]
+fn simple_and_obsolete_packets_are_packets() {
+    for order in [Big, Little] {
+        let obsolete = order
+            .block(2, &[&order.u16(1), &order.u16(9), &order.u32s([0, 8, 3, 40]), b"xyz\0", &order.option(1, b"c")]);
+        let capture = [
+            order.section(),
+            order.interface(101, 4, &[]),
+            order.interface(1, 0, &[]),
+            // Cut at the snap length of the first interface.
+            order.block(3, &[&order.u32(6), b"abcd"]),
+            order.block(3, &[&order.u32(3), b"abc"]),
+            obsolete,
+        ];
+        let expected = [
+            Seen { orig_len: 6, ..Seen::plain(1, 101, 0, b"abcd") },
+            Seen::plain(2, 101, 0, b"abc"),
+            Seen { interface: 1, orig_len: 40, comments: vec![b"c".to_vec()], ..Seen::plain(3, 1, 8_000, b"xyz") },
+        ];
+        assert_eq!(read_clean(&capture.concat()), expected);
+    }
+}
+
+#[test]
+fn other_blocks_are_skipped_and_numbered_as_wireshark_does() {
+    let packet = Little.packet(0, 0, 1, b"a", &[]);
+    // Which get a number: found with tshark 4.0.17.
+    let numbered = [0xbad, 0x4000_0bad, 0x204, 0x216, 0x221];
+    let not_numbered = [4, 5, 7, 8, 10, 0x201, 0x208, 0x777, 0x8000_0001];
+    for (block_type, number) in numbered.map(|t| (t, 2)).into_iter().chain(not_numbered.map(|t| (t, 1))) {
+        let other = Little.block(block_type, &[&[0; 36]]);
+        let capture = [Little.section(), Little.interface(1, 0, &[]), other, packet.clone()].concat();
+        assert_eq!(read_clean(&capture), [Seen::plain(number, 1, 0, b"a")], "block type {block_type:#x}");
+    }
+}
+
+#[test]
+fn a_block_length_without_the_padding_is_taken() {
+    let packet = Little.packet(0, 0, 1, b"a", &[]);
+    let odd = [&Little.u32s([0x777, 15])[..], b"abc\0", &Little.u32(15)].concat();
+    let capture = [Little.section(), Little.interface(1, 0, &[]), odd, packet].concat();
+    assert_eq!(read_clean(&capture), [Seen::plain(1, 1, 0, b"a")]);
+}
+
+#[test]
+fn behind_damage_there_is_a_warning_and_the_end() {
+    let good = Little.packet(0, 0, 1, b"a", &[]);
+    let mut differing = good.clone();
+    *differing.last_mut().unwrap() = 1;
+    for (bad, problem) in [
+        (differing, "the lengths around a pcapng block differ: 36 and 16777252"),
+        (Little.packet(3, 0, 1, b"b", &[]), "a packet names interface 3, but the section has described 1"),
+        (Little.block(6, &[&Little.u32s([0, 0, 0, 9, 9]), b"12345678"]), "a frame claims 9 bytes, but its block has 8"),
+        (Little.block(3, &[&Little.u32(9), b"12345678"]), "a frame claims 9 bytes, but its block has 8"),
+        (Little.block(6, &[&[0; 16]]), "a pcapng packet block is too short"),
+        (Little.block(3, &[]), "a pcapng simple packet block is too short"),
+        (Little.block(1, &[&[0; 4]]), "a pcapng interface description is too short"),
+        (Little.packet(0, 0, 0, &vec![0; 262_145], &[]), "a frame claims 262145 bytes; 262144 are the most"),
+        (vec![0; 40], "a pcapng block claims 0 bytes"),
+        (Little.u32s([7, 0x0400_0004, 0]), "a pcapng block claims 67108868 bytes"),
+        (Little.u32s([0x0a0d_0d0a, 28, 5, 1]), "a pcapng section has a wrong byte-order magic"),
+        (
+            Little.block(0x0a0d_0d0a, &[&Little.u32(0x1a2b_3c4d), &Little.u16(2), &Little.u16(0), &[0xff; 8]]),
+            "a pcapng section has version 2.0, which is not known",
+        ),
+    ] {
+        let capture = [&Little.section()[..], &Little.interface(1, 0, &[]), &good, &good, &bad, &good].concat();
+        let (seen, warnings) = read(&capture);
+        assert_eq!(seen, [Seen::plain(1, 1, 0, b"a"), Seen::plain(2, 1, 0, b"a")], "{problem}");
+        assert_eq!(warnings, [format!("made.cap: behind frame 2: damaged: {problem}")]);
+    }
+}
+
+#[test]
+fn what_is_no_capture_is_an_error() {
+    for (bytes, problem) in [
+        (&b""[..], "made.cap: is empty"),
+        (b"\xd4\xc3", "made.cap: is too short to be a capture"),
+        (b"frame,time", "made.cap: is neither pcap nor pcapng"),
+        (b"\xd4\xc3\xb2\xa1\x02\x00\x04\x00", "made.cap: is too short to be a capture"),
+        (b"\x0a\x0d\x0d\x0a\x1c\0\0\0\x4d\x3c\x2b\x1a\x01\0\0\0", "made.cap: is too short to be a capture"),
+        (b"\x0a\x0d\x0d\x0a\x1c\0\0\0abcd", "made.cap: a pcapng section has a wrong byte-order magic"),
+        (b"\xfd7zXZ\0", "made.cap: is compressed with xz, which is not read"),
+    ] {
+        let error = reader(bytes).map(|_| ()).unwrap_err();
+        assert_eq!(error.to_string(), problem);
+        assert!(!error.help().is_empty());
+    }
+    let mut version_3 = Big.pcap_header(0xa1b2_c3d4, 1);
+    version_3[5] = 3;
+    let error = reader(&version_3).map(|_| ()).unwrap_err();
+    assert_eq!(error.to_string(), "made.cap: is pcap of major version 3, which is not known");
+    assert!(matches!(Reader::open(Path::new("no/such.pcap")), Err(Error::Io { action: "open", .. })));
+    assert!(matches!(Reader::open(Path::new(".")), Err(Error::Io { action: "read", .. })));
+    // Headers alone are a capture of no packets.
+    assert_eq!(read_clean(&Big.pcap_header(0xa1b2_c3d4, 1)), []);
+    assert_eq!(read_clean(&Big.section()), []);
+    assert_eq!(read_clean(&[Big.section(), Big.interface(1, 0, &[])].concat()), []);
+}
+
+#[test]
+fn a_cut_capture_gives_the_packets_before_the_cut() {
+    let pcap = vec![
+        Big.pcap_header(0xa1b2_c3d4, 1),
+        Big.pcap_record(1, 0, 3, b"abc"),
+        Big.pcap_record(2, 0, 0, b""),
+        Big.pcap_record(3, 0, 9, b"defgh"),
+    ];
+    let pcapng = vec![
+        [Big.section(), Big.interface(1, 0, &[])].concat(),
+        Big.packet(0, 1_000_000, 3, b"abc", &Big.option(1, b"first")),
+        Big.packet(0, 2_000_000, 0, b"", &[]),
+        Big.packet(0, 3_000_000, 9, b"defgh", &[]),
+    ];
+    for (parts, smallest) in [(pcap, 24), (pcapng, 28)] {
+        let capture = parts.concat();
+        let all = read_clean(&capture);
+        assert_eq!(all.len(), 3);
+        let mut ends = Vec::new();
+        for part in &parts {
+            ends.push(ends.last().unwrap_or(&0) + part.len());
+        }
+        for cut in 0..capture.len() {
+            let Ok(reader) = reader(&capture[..cut]) else {
+                assert!(cut < smallest);
+                continue;
+            };
+            assert!(cut >= smallest);
+            let (seen, warnings) = drain(reader).unwrap();
+            let whole = ends.iter().skip(1).filter(|end| **end <= cut).count();
+            assert_eq!(seen, all[..whole], "cut at {cut}");
+            let clean = ends.contains(&cut) || cut == smallest;
+            assert_eq!(warnings.len(), usize::from(!clean), "cut at {cut}: {warnings:?}");
+        }
+    }
+}
+
+#[test]
+fn a_live_pipe_shows_each_packet_at_once() {
+    let record = |second| Little.pcap_record(second, 0, 3, b"abc");
+    let pieces = vec![
+        Little.pcap_header(0xa1b2_c3d4, 1),
+        record(1),
+        record(2),
+        record(3)[..10].to_vec(),
+        [&record(3)[10..], &record(4), &record(5)[..1]].concat(),
+        record(5)[1..].to_vec(),
+    ];
+    let mut reader = Reader::from_read(Path::new("-"), Box::new(Pieces::new(pieces))).unwrap();
+    let mut window = Window::default();
+    let mut numbers = Vec::new();
+    while reader.fill(&mut window).unwrap() {
+        numbers.push(window.packets().map(|packet| packet.number).collect::<Vec<_>>());
+    }
+    assert_eq!(numbers, [vec![1], vec![2], vec![3, 4], vec![5]]);
+    assert_eq!(reader.bytes_read(), 24 + 5 * 19);
+    assert_eq!(reader.total_len(), None);
+}
+
+#[test]
+fn an_operating_system_that_cannot_read_on_is_an_error() {
+    struct Failing;
+    impl Read for Failing {
+        fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
+            Err(io::Error::other("bad sector"))
+        }
+    }
+    let capture = [Little.pcap_header(0xa1b2_c3d4, 1), Little.pcap_record(1, 0, 3, b"abc")].concat();
+    let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+    gzip.write_all(&capture).unwrap();
+    gzip.flush().unwrap();
+    for bytes in [capture, gzip.get_ref().clone()] {
+        let input = Cursor::new(bytes).chain(Failing);
+        let mut reader = Reader::from_read(Path::new("disk.pcap"), Box::new(input)).unwrap();
+        let mut window = Window::default();
+        assert!(reader.fill(&mut window).unwrap());
+        let error = reader.fill(&mut window).unwrap_err();
+        assert_eq!(error.to_string(), "disk.pcap: cannot read: bad sector");
+    }
+}
+
+/// 2,000 frames of 100 bytes that do not compress to nothing.
+fn long_capture() -> (Vec<u8>, Vec<Seen>) {
+    let mut capture = Little.pcap_header(0xa1b2_c3d4, 101);
+    let mut state = 1u32;
+    for second in 0..2000 {
+        let mut data = [0; 100];
+        for byte in data.iter_mut().step_by(3) {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            *byte = (state >> 24) as u8;
+        }
+        capture.extend(Little.pcap_record(second, 0, 100, &data));
+    }
+    let seen = read_clean(&capture);
+    assert_eq!(seen.len(), 2000);
+    (capture, seen)
+}
+
+fn gzip(bytes: &[u8]) -> Vec<u8> {
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+    encoder.write_all(bytes).unwrap();
+    encoder.finish().unwrap()
+}
+
+fn zstd(bytes: &[u8]) -> Vec<u8> {
+    ruzstd::encoding::compress_to_vec(bytes, ruzstd::encoding::CompressionLevel::Fastest)
+}
+
+#[test]
+fn compressed_captures_are_known_by_their_first_bytes() {
+    let (capture, expected) = long_capture();
+    let (start, rest) = capture.split_at(1000);
+    let skippable = [0x5a, 0x2a, 0x4d, 0x18, 3, 0, 0, 0, 1, 2, 3];
+    for (name, compressed) in [
+        ("gzip", gzip(&capture)),
+        ("gzip, two members", [gzip(start), gzip(rest)].concat()),
+        ("zstd", zstd(&capture)),
+        (
+            "zstd, several frames",
+            [&skippable[..], &zstd(start), &skippable, &zstd(b""), &zstd(rest), &skippable].concat(),
+        ),
+    ] {
+        assert_eq!(read_clean(&compressed), expected, "{name}");
+        let len = compressed.len() as u64;
+        let mut reader = reader(&compressed).unwrap();
+        let mut window = Window::default();
+        while reader.fill(&mut window).unwrap() {}
+        assert_eq!(reader.bytes_read(), len);
+    }
+}
+
+#[test]
+fn a_cut_or_changed_compressed_capture_gives_what_was_good() {
+    let (capture, expected) = long_capture();
+    for (name, compressed) in [("gzip", gzip(&capture)), ("zstd", zstd(&capture))] {
+        let (seen, warnings) = read(&compressed[..compressed.len() * 9 / 10]);
+        assert!(seen.len() > 1000, "{name}: {} of 2000", seen.len());
+        assert_eq!(seen, expected[..seen.len()]);
+        assert_eq!(warnings.len(), 1);
+        assert!(warnings[0].contains(&format!("the {name} data is damaged or cut short")), "{warnings:?}");
+        // Only the checksum is wrong.
+        let mut changed = compressed.clone();
+        let at = changed.len() - if name == "gzip" { 8 } else { 1 };
+        changed[at] ^= 1;
+        let (seen, warnings) = read(&changed);
+        assert_eq!(seen, expected);
+        assert_eq!(warnings.len(), 1, "{name}");
+        assert!(warnings[0].starts_with("made.cap: behind frame 2000: the"), "{warnings:?}");
+        // No header of a capture inside.
+        assert!(reader(&compressed[..10]).is_err());
+        assert!(reader(&[&compressed[..4], &[0xff; 20]].concat()).is_err());
+    }
+}
+
+/// Starts of captures behind which anything may come.
+fn any_start() -> impl Strategy<Value = Vec<u8>> {
+    let start = |order: Order| {
+        let section = [order.section(), order.interface(1, 0, &[])].concat();
+        let pcaps = [0xa1b2_c3d4, 0xa1b2_3c4d, 0xa1b2_cd34].map(|magic| order.pcap_header(magic, 1));
+        [vec![section, order.section(), order.u32(0x0a0d_0d0a).to_vec()], pcaps.to_vec()].concat()
+    };
+    let compressed = vec![vec![0x1f, 0x8b, 8], vec![0x28, 0xb5, 0x2f, 0xfd], vec![0x50, 0x2a, 0x4d, 0x18]];
+    prop::sample::select([start(Big), start(Little), compressed].concat())
+}
+
+proptest! {
+    #[test]
+    fn any_bytes_come_to_an_end(start in any_start(), rest in prop::collection::vec(any::<u8>(), 0..600)) {
+        if let Ok(reader) = reader(&[start, rest].concat()) {
+            drain(reader).unwrap();
+        }
+    }
+
+    #[test]
+    fn changed_bytes_come_to_an_end(
+        changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..6),
+        which in 0usize..4,
+        piece_len in 1usize..100,
+    ) {
+        let order = if which % 2 == 0 { Big } else { Little };
+        let packet = order.packet(0, 5, 9, b"abcde", &[order.option(1, b"c"), order.option(0, b"")].concat());
+        let pcapng = [order.section(), order.interface(1, 0, &order.option(9, &[9])), packet.clone(), packet].concat();
+        let mut bytes = if which < 2 { pcapng } else if which == 2 { gzip(&pcapng) } else { zstd(&pcapng) };
+        for (place, value) in changes {
+            let len = bytes.len();
+            bytes[place.index(len)] = value;
+        }
+        let pieces = bytes.chunks(piece_len).map(<[u8]>::to_vec).collect();
+        if let Ok(reader) = Reader::from_read(Path::new("-"), Box::new(Pieces::new(pieces))) {
+            drain(reader).unwrap();
+        }
+    }
+}

@@ -1,0 +1,212 @@
+//! Time stamps of captures, exact, and their RFC 3339 form.
+
+use std::fmt;
+
+const NANOS_PER_SECOND: u64 = 1_000_000_000;
+
+/// The instant at which a frame was captured, as the capture counts it, so that it can be written again bit for bit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Timestamp {
+    /// Units since 1970-01-01T00:00:00Z plus `offset`.
+    pub ticks: u64,
+    /// The unit as in if_tsresol: 10^-n seconds, or 2^-n with the top bit set.
+    pub resolution: u8,
+    /// Seconds to be added, as in if_tsoffset.
+    pub offset: i64,
+}
+
+impl Timestamp {
+    /// `seconds` since 1970 and `nanos` (less than 10^9; what is more is carried).
+    pub fn new(seconds: i64, nanos: u32) -> Timestamp {
+        let since_1970 = u64::try_from(seconds).ok().and_then(|seconds| seconds.checked_mul(NANOS_PER_SECOND));
+        match since_1970.and_then(|ticks| ticks.checked_add(u64::from(nanos))) {
+            Some(ticks) => Timestamp { ticks, resolution: 9, offset: 0 },
+            // Before 1970 or after 2554.
+            None => Timestamp { ticks: u64::from(nanos), resolution: 9, offset: seconds },
+        }
+    }
+
+    /// Whole seconds since 1970 and the nanoseconds beyond, rounded down; seconds that no `i64` holds are held at its
+    /// limits.
+    pub fn seconds_and_nanos(self) -> (i64, u32) {
+        let Timestamp { ticks, resolution, offset } = self;
+        let (seconds, nanos) = match resolution {
+            6 => (ticks / 1_000_000, ticks % 1_000_000 * 1000),
+            9 => (ticks / NANOS_PER_SECOND, ticks % NANOS_PER_SECOND),
+            0x80.. => {
+                let exponent = u32::from(resolution & 0x7f);
+                let seconds = ticks.checked_shr(exponent).unwrap_or(0);
+                let fraction = u128::from(ticks) - (u128::from(seconds) << exponent);
+                (seconds, ((fraction * u128::from(NANOS_PER_SECOND)) >> exponent) as u64)
+            }
+            _ => match 10u64.checked_pow(u32::from(resolution)) {
+                Some(units) => {
+                    let nanos = u128::from(ticks % units) * u128::from(NANOS_PER_SECOND) / u128::from(units);
+                    (ticks / units, nanos as u64)
+                }
+                // 10^-20 s and less: 64 bits are less than a second.
+                None => (0, 10u64.checked_pow(u32::from(resolution) - 9).map_or(0, |units| ticks / units)),
+            },
+        };
+        let seconds = i64::try_from(seconds).unwrap_or(i64::MAX).saturating_add(offset);
+        (seconds, u32::try_from(nanos).unwrap_or(0))
+    }
+
+    /// Nanoseconds since 1970, rounded down.
+    pub fn nanos(self) -> i128 {
+        let (seconds, nanos) = self.seconds_and_nanos();
+        i128::from(seconds) * i128::from(NANOS_PER_SECOND) + i128::from(nanos)
+    }
+
+    /// The same instant in other units: exact if they are the same, else to the nanosecond or the unit, rounded down.
+    /// `None` if 64 bits cannot hold it.
+    pub(super) fn ticks_in(self, resolution: u8, offset: i64) -> Option<u64> {
+        if (resolution, offset) == (self.resolution, self.offset) {
+            return Some(self.ticks);
+        }
+        let (seconds, nanos) = self.seconds_and_nanos();
+        let seconds = u128::try_from(i128::from(seconds) - i128::from(offset)).ok()?;
+        let exponent = u32::from(resolution & 0x7f);
+        let units = match resolution {
+            0x80.. => 1u128.checked_shl(exponent)?,
+            _ => 10u128.checked_pow(exponent)?,
+        };
+        let fraction = units.checked_mul(u128::from(nanos))? / u128::from(NANOS_PER_SECOND);
+        u64::try_from(seconds.checked_mul(units)?.checked_add(fraction)?).ok()
+    }
+
+    /// Appends the time as RFC 3339 in UTC with 6 digits behind the point, or 9 if microseconds do not say it all.
+    /// Years outside 0000 to 9999, which RFC 3339 does not have, get a sign (ISO 8601).
+    pub fn write_rfc3339(self, out: &mut Vec<u8>) {
+        let (seconds, nanos) = self.seconds_and_nanos();
+        let (year, month, day) = civil(seconds.div_euclid(86_400));
+        let second_of_day = seconds.rem_euclid(86_400) as u32;
+        match year {
+            0..=9999 => push_digits(out, year.unsigned_abs(), 4),
+            _ => {
+                out.push(if year < 0 { b'-' } else { b'+' });
+                let digits = year.unsigned_abs().checked_ilog10().unwrap_or(0) as usize + 1;
+                push_digits(out, year.unsigned_abs(), digits.max(5));
+            }
+        }
+        let fields = [
+            (b'-', month),
+            (b'-', day),
+            (b'T', second_of_day / 3600),
+            (b':', second_of_day / 60 % 60),
+            (b':', second_of_day % 60),
+        ];
+        for (separator, value) in fields {
+            out.push(separator);
+            push_digits(out, u64::from(value), 2);
+        }
+        out.push(b'.');
+        match nanos % 1000 {
+            0 => push_digits(out, u64::from(nanos / 1000), 6),
+            _ => push_digits(out, u64::from(nanos), 9),
+        }
+        out.push(b'Z');
+    }
+}
+
+impl fmt::Display for Timestamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut text = Vec::with_capacity(32);
+        self.write_rfc3339(&mut text);
+        f.write_str(&String::from_utf8_lossy(&text))
+    }
+}
+
+/// The last `count` decimal digits of `value`.
+fn push_digits(out: &mut Vec<u8>, mut value: u64, count: usize) {
+    let start = out.len();
+    out.resize(start + count, b'0');
+    for digit in out.iter_mut().skip(start).rev() {
+        *digit = b'0' + (value % 10) as u8;
+        value /= 10;
+    }
+}
+
+/// Year, month and day of the proleptic Gregorian calendar, from days since 1970-01-01. Years are counted from March,
+/// so that the leap day is the last, in cycles of 400 years, which have 146,097 days.
+fn civil(days: i64) -> (i64, u32, u32) {
+    // 719,468 days from 0000-03-01 to 1970-01-01.
+    let days = days + 719_468;
+    let cycle = days.div_euclid(146_097);
+    let day_of_cycle = days.rem_euclid(146_097);
+    let year_of_cycle = (day_of_cycle - day_of_cycle / 1460 + day_of_cycle / 36_524 - day_of_cycle / 146_096) / 365;
+    let day_of_year = day_of_cycle - (365 * year_of_cycle + year_of_cycle / 4 - year_of_cycle / 100);
+    let month_from_march = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
+    let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
+    let year = cycle * 400 + year_of_cycle + i64::from(month <= 2);
+    (year, month as u32, day as u32)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(ticks: u64, resolution: u8, offset: i64) -> Timestamp {
+        Timestamp { ticks, resolution, offset }
+    }
+
+    #[test]
+    fn any_unit_comes_to_nanoseconds() {
+        assert_eq!(at(5_123_456, 6, 0).nanos(), 5_123_456_000);
+        assert_eq!(at(5_123_456_789, 9, 1000).nanos(), 1_005_123_456_789);
+        assert_eq!(at(5, 0, -6).nanos(), -1_000_000_000);
+        assert_eq!(at(5_123_456_789_999, 12, 0).nanos(), 5_123_456_789);
+        assert_eq!(at(u64::MAX, 12, 0).nanos(), 18_446_744_073_709_551);
+        assert_eq!(at(u64::MAX, 19, 0).nanos(), 1_844_674_407);
+        assert_eq!(at(u64::MAX, 20, 0).nanos(), 184_467_440);
+        assert_eq!(at(u64::MAX, 127, 0).nanos(), 0);
+        // 3 + 1/2 + 1/1024 seconds: 1/1024 s is 976,562.5 ns.
+        assert_eq!(at(3 * 1024 + 512 + 1, 0x8a, 0).nanos(), 3_500_976_562);
+        assert_eq!(at(u64::MAX, 0xff, 0).nanos(), 0);
+        assert_eq!(at(1 << 63, 0x80 | 64, 0).nanos(), 500_000_000);
+        assert_eq!(at(u64::MAX, 0, i64::MAX).seconds_and_nanos(), (i64::MAX, 0));
+    }
+
+    #[test]
+    fn every_pair_of_units_is_taken_without_overflow() {
+        for resolution in 0..=255 {
+            for ticks in [0, 1, 999_999_999, u64::MAX] {
+                for offset in [i64::MIN, 0, i64::MAX] {
+                    let time = at(ticks, resolution, offset);
+                    let mut text = Vec::new();
+                    time.write_rfc3339(&mut text);
+                    for other in 0..=255 {
+                        let _ = time.ticks_in(other, 0);
+                        let _ = time.ticks_in(other, i64::MIN);
+                    }
+                }
+            }
+        }
+        assert_eq!(at(1_500_000, 6, 0).ticks_in(9, 0), Some(1_500_000_000));
+        assert_eq!(at(1_500_000, 6, 0).ticks_in(12, 0), Some(1_500_000_000_000));
+        assert_eq!(at(1_999_999_999, 9, 7).ticks_in(6, 0), Some(8_999_999));
+        assert_eq!(at(1_500_000, 6, 0).ticks_in(0x8a, 1), Some(512));
+        assert_eq!(at(1_500_000, 6, 0).ticks_in(6, 2), None);
+        assert_eq!(at(u64::MAX, 6, 0).ticks_in(9, 0), None);
+    }
+
+    #[test]
+    fn times_are_written_as_rfc_3339_says() {
+        // Left: `date -u -d TEXT +%s`.
+        for (seconds, nanos, text) in [
+            (0, 0, "1970-01-01T00:00:00.000000Z"),
+            (1_767_323_045, 6_000, "2026-01-02T03:04:05.000006Z"),
+            (1_767_323_045, 6_001, "2026-01-02T03:04:05.000006001Z"),
+            (951_782_399, 999_999_999, "2000-02-28T23:59:59.999999999Z"),
+            (951_782_400, 0, "2000-02-29T00:00:00.000000Z"),
+            (4_107_542_400, 0, "2100-03-01T00:00:00.000000Z"),
+            (-1, 500_000_000, "1969-12-31T23:59:59.500000Z"),
+            (253_402_300_799, 0, "9999-12-31T23:59:59.000000Z"),
+            (253_402_300_800, 0, "+10000-01-01T00:00:00.000000Z"),
+            (-62_167_219_201, 0, "-00001-12-31T23:59:59.000000Z"),
+        ] {
+            assert_eq!(Timestamp::new(seconds, nanos).to_string(), text);
+        }
+    }
+}

@@ -1,0 +1,123 @@
+//! Packets in memory: a stretch of a capture and where its packets are.
+
+use std::sync::Arc;
+
+use super::{Interface, Options, Packet, Timestamp};
+
+/// Bytes asked for with one read.
+const READ_LEN: usize = 256 * 1024;
+
+/// Whole packets, one after the other. Its buffers are kept from one [`Reader::fill`](super::Reader::fill) to the next.
+#[derive(Debug, Default)]
+pub struct Window {
+    /// All initialised; those up to `filled` have content.
+    bytes: Vec<u8>,
+    filled: usize,
+    records: Vec<Record>,
+    interfaces: Vec<Arc<Interface>>,
+}
+
+/// Where a packet is in the bytes of a window, and what its headers say.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Record {
+    pub number: u64,
+    pub ticks: u64,
+    pub orig_len: u32,
+    /// Index of its interface; in a window, among those of the window.
+    pub interface: u32,
+    /// Offsets and lengths in bytes.
+    pub data: u32,
+    pub data_len: u32,
+    pub options: u32,
+    pub options_len: u32,
+    /// Byte order of the options.
+    pub big_endian: bool,
+}
+
+impl Window {
+    /// How many packets there are.
+    pub fn len(&self) -> usize {
+        self.records.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.records.is_empty()
+    }
+
+    /// The packets in file order.
+    pub fn packets(&self) -> impl ExactSizeIterator<Item = Packet<'_>> {
+        (0..self.len()).map(|index| self.get(index).expect("every record was made from a packet of the window"))
+    }
+
+    /// The packet at `index`, from 0.
+    pub fn get(&self, index: usize) -> Option<Packet<'_>> {
+        let record = self.records.get(index)?;
+        let interface = self.interfaces.get(record.interface as usize)?;
+        let part = |offset: u32, len: u32| self.bytes.get(offset as usize..)?.get(..len as usize);
+        Some(Packet {
+            number: record.number,
+            interface,
+            time: Timestamp { ticks: record.ticks, resolution: interface.ts_resolution, offset: interface.ts_offset },
+            orig_len: record.orig_len,
+            data: part(record.data, record.data_len)?,
+            options: Options::new(part(record.options, record.options_len)?, record.big_endian),
+        })
+    }
+
+    /// Forgets the packets, and takes `carry`, what was read and not used, as the only content.
+    pub(super) fn restart(&mut self, carry: &[u8]) {
+        self.records.clear();
+        self.interfaces.clear();
+        self.filled = 0;
+        self.room(carry.len());
+        if let Some(start) = self.bytes.get_mut(..carry.len()) {
+            start.copy_from_slice(carry);
+            self.filled = carry.len();
+        }
+    }
+
+    /// The content from `offset` on.
+    pub(super) fn content(&self, offset: usize) -> &[u8] {
+        self.bytes.get(offset..self.filled).unwrap_or_default()
+    }
+
+    /// Drops the first `len` bytes of the content; there must be no packets in it.
+    pub(super) fn discard(&mut self, len: usize) {
+        debug_assert!(self.records.is_empty());
+        let len = len.min(self.filled);
+        if len > 0 {
+            self.bytes.copy_within(len..self.filled, 0);
+            self.filled -= len;
+        }
+    }
+
+    /// Room behind the content to read into; then to be told with [`Window::filled`]. The buffer grows with what was
+    /// really read, whatever lengths a file claims.
+    pub(super) fn spare(&mut self) -> &mut [u8] {
+        self.room(READ_LEN);
+        self.bytes.get_mut(self.filled..self.filled + READ_LEN).unwrap_or_default()
+    }
+
+    /// `len` more bytes are content.
+    pub(super) fn filled(&mut self, len: usize) {
+        self.filled = (self.filled + len).min(self.bytes.len());
+    }
+
+    pub(super) fn push(&mut self, record: Record) {
+        self.records.push(record);
+    }
+
+    /// Adds an interface; its index.
+    pub(super) fn push_interface(&mut self, interface: &Arc<Interface>) -> u32 {
+        self.interfaces.push(Arc::clone(interface));
+        self.interfaces.len() as u32 - 1
+    }
+
+    fn room(&mut self, len: usize) {
+        let wanted = self.filled + len;
+        if self.bytes.len() < wanted {
+            self.bytes.resize(wanted, 0);
+        }
+    }
+}

@@ -1,0 +1,453 @@
+//! From packets to a capture on disk or in a pipe.
+
+use std::collections::HashMap;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, IsTerminal, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use tempfile::NamedTempFile;
+
+use super::options::{self, Block};
+use super::{Interface, Packet, pcap, pcapng};
+use crate::Error;
+
+/// [`Writer::write`] collects this many bytes.
+const FLUSH_LEN: usize = 128 * 1024;
+/// shb_userappl
+const USER_APPLICATION: u16 = 4;
+/// Seconds, fraction, captured length, original length.
+const PCAP_RECORD_HEADER_LEN: usize = 16;
+
+/// Which format a capture is written in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Format {
+    Pcap,
+    Pcapng,
+}
+
+/// A capture being written. pcapng keeps of a packet that was read its data, lengths, time stamp and options byte for
+/// byte, and of its interface all attributes; pcap keeps data, lengths and time.
+///
+/// A file appears under its name only with [`Writer::finish`]; without, nothing is left. What is no regular file (a FIFO,
+/// a device, standard output) is written to as it goes.
+pub struct Writer {
+    path: PathBuf,
+    format: Format,
+    sink: Sink,
+    /// What [`Writer::write`] collects.
+    pending: Batch,
+    /// pcap: what the header says, once it is written.
+    header: Option<PcapHeader>,
+    /// pcapng: the interfaces described so far, by address. Holding them keeps an address from being used again.
+    described: HashMap<usize, (u32, Arc<Interface>)>,
+    started: bool,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct PcapHeader {
+    link_type: u16,
+    nanos: bool,
+}
+
+impl Writer {
+    /// Starts a capture at `path`: pcap if it ends in `.pcap`, else pcapng; `-` is standard output.
+    ///
+    /// # Errors
+    /// The file cannot be made; standard output is a terminal, or is already used by another writer.
+    pub fn create(path: &Path) -> Result<Writer, Error> {
+        let is_pcap = path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("pcap"));
+        let format = if is_pcap { Format::Pcap } else { Format::Pcapng };
+        Ok(Writer {
+            path: path.to_owned(),
+            format,
+            sink: Sink::create(path)?,
+            pending: Batch::new(format),
+            header: None,
+            described: HashMap::new(),
+            started: false,
+        })
+    }
+
+    /// An empty batch for this writer, to be filled by a worker.
+    pub fn batch(&self) -> Batch {
+        Batch::new(self.format)
+    }
+
+    /// Writes one packet. `comment` is added to the comments that the packet has; pcap has none.
+    ///
+    /// # Errors
+    /// As [`Batch::push`] and [`Writer::append`].
+    pub fn write(&mut self, packet: &Packet<'_>, comment: Option<&str>) -> Result<(), Error> {
+        self.pending.push(packet, comment)?;
+        if self.pending.bytes.len() >= FLUSH_LEN { self.flush() } else { Ok(()) }
+    }
+
+    /// Writes the packets of `batch`, and empties it.
+    ///
+    /// # Errors
+    /// The file cannot be written; or pcap was asked for and the packets have several link types.
+    pub fn append(&mut self, batch: &mut Batch) -> Result<(), Error> {
+        if !self.pending.is_empty() {
+            self.flush()?;
+        }
+        self.put(batch)
+    }
+
+    /// Hands what [`Writer::write`] has collected to the operating system, so that the reader of a pipe sees it.
+    ///
+    /// # Errors
+    /// As [`Writer::append`].
+    pub fn flush(&mut self) -> Result<(), Error> {
+        let mut pending = std::mem::replace(&mut self.pending, Batch::new(self.format));
+        let result = self.put(&mut pending);
+        self.pending = pending;
+        result
+    }
+
+    /// Completes the capture: now the file has its name. A capture without a packet is complete, too.
+    ///
+    /// # Errors
+    /// The file cannot be written, or not be given its name.
+    pub fn finish(mut self) -> Result<(), Error> {
+        self.flush()?;
+        if !self.started {
+            let mut head = Vec::new();
+            match self.format {
+                Format::Pcapng => push_section_header(&mut head),
+                Format::Pcap => {
+                    const LINKTYPE_ETHERNET: u16 = 1;
+                    let interface = Interface::from_options(0, LINKTYPE_ETHERNET, 0, Vec::new());
+                    head.extend_from_slice(&pcap::file_header(&interface, false));
+                }
+            }
+            self.sink.write(&head).map_err(Error::io(&self.path, "write"))?;
+        }
+        self.sink.finish(&self.path)
+    }
+
+    fn put(&mut self, batch: &mut Batch) -> Result<(), Error> {
+        if batch.is_empty() {
+            return Ok(());
+        }
+        let mut head = Vec::new();
+        match self.format {
+            Format::Pcap => self.settle_pcap(batch, &mut head)?,
+            Format::Pcapng => self.settle_pcapng(batch, &mut head),
+        }
+        self.started = true;
+        if !head.is_empty() {
+            self.sink.write(&head).map_err(Error::io(&self.path, "write"))?;
+        }
+        self.sink.write(&batch.bytes).map_err(Error::io(&self.path, "write"))?;
+        batch.clear();
+        Ok(())
+    }
+
+    /// Puts before a batch what it needs, and into it the numbers of its interfaces in this file.
+    fn settle_pcapng(&mut self, batch: &mut Batch, head: &mut Vec<u8>) {
+        if !self.started {
+            push_section_header(head);
+        }
+        let mut ids = Vec::with_capacity(batch.interfaces.len());
+        for interface in &batch.interfaces {
+            let next = self.described.len() as u32;
+            let address = Arc::as_ptr(interface).addr();
+            let (id, _) = self.described.entry(address).or_insert_with(|| {
+                push_interface_description(head, interface);
+                (next, Arc::clone(interface))
+            });
+            ids.push(*id);
+        }
+        if ids.iter().zip(0..).any(|(id, index)| *id != index) {
+            batch.map_interfaces(&ids);
+        }
+    }
+
+    /// Puts the header before the first batch, and makes sure that a batch fits it.
+    fn settle_pcap(&mut self, batch: &mut Batch, head: &mut Vec<u8>) -> Result<(), Error> {
+        let header = match (self.header, batch.interfaces.first()) {
+            (Some(header), _) => header,
+            (None, Some(first)) => {
+                let header = PcapHeader { link_type: first.link_type, nanos: first.finer_than_micros() };
+                head.extend_from_slice(&pcap::file_header(first, header.nanos));
+                header
+            }
+            (None, None) => return Ok(()),
+        };
+        self.header = Some(header);
+        if let Some(other) = batch.interfaces.iter().find(|interface| interface.link_type != header.link_type) {
+            return Err(Error::file(
+                &self.path,
+                format!("pcap holds one link type, but packets of {} and {} come", header.link_type, other.link_type),
+                "Write pcapng: let the output end in .pcapng.",
+            ));
+        }
+        if !header.nanos {
+            batch.round_to_micros();
+        }
+        Ok(())
+    }
+}
+
+/// Packets in the format of a [`Writer`], ready to be appended. Making one needs no writer, so workers can do it.
+#[derive(Debug)]
+pub struct Batch {
+    format: Format,
+    bytes: Vec<u8>,
+    /// Where each packet starts.
+    starts: Vec<usize>,
+    /// The interfaces of the packets. Packets have the index here until the writer puts in the number in the file.
+    interfaces: Vec<Arc<Interface>>,
+}
+
+impl Batch {
+    fn new(format: Format) -> Batch {
+        Batch { format, bytes: Vec::new(), starts: Vec::new(), interfaces: Vec::new() }
+    }
+
+    /// Whether there is no packet.
+    pub fn is_empty(&self) -> bool {
+        self.starts.is_empty()
+    }
+
+    /// Forgets the packets and keeps the memory.
+    pub fn clear(&mut self) {
+        self.bytes.clear();
+        self.starts.clear();
+        self.interfaces.clear();
+    }
+
+    /// Adds a packet. `comment` is added to the comments that the packet has; pcap has none. To change a packet that was
+    /// read, take it with other data and lengths: `Packet { data, orig_len, ..packet }`.
+    ///
+    /// # Errors
+    /// The format cannot hold the packet's time (pcap: 1970 to 2106) or its length.
+    pub fn push(&mut self, packet: &Packet<'_>, comment: Option<&str>) -> Result<(), Error> {
+        let unfit = |what| {
+            let help = if self.format == Format::Pcap { "Write pcapng: let the output end in .pcapng." } else { "" };
+            Error::usage(format!("frame {}: its {what} does not fit into the output", packet.number), help)
+        };
+        let data_len = u32::try_from(packet.data.len()).map_err(|_| unfit("length"))?;
+        let start = self.bytes.len();
+        match self.format {
+            Format::Pcap => {
+                let (seconds, nanos) = packet.time.seconds_and_nanos();
+                let seconds = u32::try_from(seconds).map_err(|_| unfit("time"))?;
+                self.interface_index(packet.interface);
+                push_fields(&mut self.bytes, [seconds, nanos, data_len, packet.orig_len]);
+                self.bytes.extend_from_slice(packet.data);
+            }
+            Format::Pcapng => {
+                let Interface { ts_resolution, ts_offset, .. } = **packet.interface;
+                let ticks = packet.time.ticks_in(ts_resolution, ts_offset).ok_or_else(|| unfit("time"))?;
+                let interface = self.interface_index(packet.interface);
+                push_enhanced_packet(&mut self.bytes, packet, interface, ticks, data_len, comment);
+            }
+        }
+        self.starts.push(start);
+        Ok(())
+    }
+
+    fn interface_index(&mut self, interface: &Arc<Interface>) -> u32 {
+        let known = self.interfaces.iter().position(|known| Arc::ptr_eq(known, interface));
+        known.unwrap_or_else(|| {
+            self.interfaces.push(Arc::clone(interface));
+            self.interfaces.len() - 1
+        }) as u32
+    }
+
+    /// Replaces the index of the interface in each Enhanced Packet Block.
+    fn map_interfaces(&mut self, ids: &[u32]) {
+        // Type and length are before it.
+        const INTERFACE: usize = 8;
+        for start in &self.starts {
+            if let Some(field) = field_mut(&mut self.bytes, start + INTERFACE)
+                && let Some(id) = ids.get(u32::from_le_bytes(*field) as usize)
+            {
+                *field = id.to_le_bytes();
+            }
+        }
+    }
+
+    /// Nanoseconds to microseconds in each pcap record.
+    fn round_to_micros(&mut self) {
+        // Seconds are before it.
+        const FRACTION: usize = 4;
+        for start in &self.starts {
+            if let Some(field) = field_mut(&mut self.bytes, start + FRACTION) {
+                *field = (u32::from_le_bytes(*field) / 1000).to_le_bytes();
+            }
+        }
+    }
+}
+
+fn field_mut(bytes: &mut [u8], offset: usize) -> Option<&mut [u8; 4]> {
+    bytes.get_mut(offset..)?.first_chunk_mut()
+}
+
+fn push_fields<const COUNT: usize>(out: &mut Vec<u8>, fields: [u32; COUNT]) {
+    let mut bytes = [0; PCAP_RECORD_HEADER_LEN * 2];
+    for (place, field) in bytes.as_chunks_mut::<4>().0.iter_mut().zip(fields) {
+        *place = field.to_le_bytes();
+    }
+    out.extend_from_slice(bytes.get(..COUNT * 4).unwrap_or_default());
+}
+
+fn push_enhanced_packet(
+    out: &mut Vec<u8>,
+    packet: &Packet<'_>,
+    interface: u32,
+    ticks: u64,
+    data_len: u32,
+    comment: Option<&str>,
+) {
+    let (high, low) = ((ticks >> 32) as u32, ticks as u32);
+    push_block(out, pcapng::ENHANCED_PACKET, |out| {
+        push_fields(out, [interface, high, low, data_len, packet.orig_len]);
+        out.extend_from_slice(packet.data);
+        pad(out);
+        let before_options = out.len();
+        options::copy(out, packet.options, Block::EnhancedPacket);
+        if let Some(comment) = comment {
+            let end = comment.floor_char_boundary(usize::from(u16::MAX));
+            options::push(out, options::COMMENT, comment.get(..end).unwrap_or_default().as_bytes());
+        }
+        if out.len() > before_options {
+            options::push(out, options::END, &[]);
+        }
+    });
+}
+
+fn push_interface_description(out: &mut Vec<u8>, interface: &Interface) {
+    push_block(out, pcapng::INTERFACE_DESCRIPTION, |out| {
+        push_fields(out, [u32::from(interface.link_type), interface.snap_len]);
+        let before_options = out.len();
+        options::copy(out, interface.options(), Block::InterfaceDescription);
+        if out.len() > before_options {
+            options::push(out, options::END, &[]);
+        }
+    });
+}
+
+fn push_section_header(out: &mut Vec<u8>) {
+    push_block(out, pcapng::SECTION_HEADER, |out| {
+        // Version 1.0; section length not given: -1.
+        push_fields(out, [pcapng::BYTE_ORDER_MAGIC, 1, u32::MAX, u32::MAX]);
+        options::push(out, USER_APPLICATION, concat!("dietesp ", env!("CARGO_PKG_VERSION")).as_bytes());
+        options::push(out, options::END, &[]);
+    });
+}
+
+/// Appends a block whose body `body` appends, padded to 32 bits.
+fn push_block(out: &mut Vec<u8>, block_type: u32, body: impl FnOnce(&mut Vec<u8>)) {
+    pad(out);
+    let start = out.len();
+    push_fields(out, [block_type, 0]);
+    body(out);
+    let len = ((out.len() - start + 4) as u32).to_le_bytes();
+    out.extend_from_slice(&len);
+    if let Some(field) = field_mut(out, start + 4) {
+        *field = len;
+    }
+}
+
+/// Pads to 32 bits. All blocks are so long, hence what is aligned in `out` is aligned in its block.
+fn pad(out: &mut Vec<u8>) {
+    out.resize(out.len().next_multiple_of(4), 0);
+}
+
+/// Where the bytes go.
+enum Sink {
+    /// A file beside the target, removed when dropped.
+    Temporary {
+        file: NamedTempFile,
+        target: PathBuf,
+    },
+    /// What is no regular file.
+    Direct(File),
+    Stdout,
+}
+
+static STDOUT_CLAIMED: AtomicBool = AtomicBool::new(false);
+
+impl Sink {
+    fn create(path: &Path) -> Result<Sink, Error> {
+        if path == Path::new("-") {
+            return Sink::stdout();
+        }
+        // The file behind a symbolic link is replaced, not the link.
+        let target = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+        let mut permissions = new_file_permissions();
+        if let Ok(metadata) = fs::metadata(&target) {
+            let file = OpenOptions::new().write(true).open(&target).map_err(Error::io(path, "write"))?;
+            if !metadata.is_file() {
+                return Ok(Sink::Direct(file));
+            }
+            permissions = Some(metadata.permissions());
+        }
+        let mut builder = tempfile::Builder::new();
+        builder.prefix(".dietesp-");
+        if let Some(permissions) = permissions {
+            builder.permissions(permissions);
+        }
+        let folder = match target.parent() {
+            Some(folder) if folder != Path::new("") => folder,
+            _ => Path::new("."),
+        };
+        let file = builder.tempfile_in(folder).map_err(|error| {
+            // Its message has the temporary name, which tells the user nothing.
+            Error::io(path, "create")(error.raw_os_error().map_or(error, io::Error::from_raw_os_error))
+        })?;
+        Ok(Sink::Temporary { file, target })
+    }
+
+    fn stdout() -> Result<Sink, Error> {
+        if io::stdout().is_terminal() {
+            return Err(Error::usage(
+                "a capture is not written to a terminal",
+                "Name a file with -o, or pipe into another program: ... -o - | tshark -r -",
+            ));
+        }
+        if STDOUT_CLAIMED.swap(true, Ordering::Relaxed) {
+            return Err(Error::usage("standard output can take one capture only", "Name a file for the other."));
+        }
+        Ok(Sink::Stdout)
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        match self {
+            Sink::Temporary { file, .. } => file.as_file_mut().write_all(bytes),
+            Sink::Direct(file) => file.write_all(bytes),
+            Sink::Stdout => {
+                let mut stdout = io::stdout().lock();
+                stdout.write_all(bytes)?;
+                stdout.flush()
+            }
+        }
+    }
+
+    fn finish(self, path: &Path) -> Result<(), Error> {
+        let Sink::Temporary { file, target } = self else {
+            return Ok(());
+        };
+        if let Ok(metadata) = fs::metadata(&target) {
+            // The umask took from the permissions of the file to be replaced.
+            fs::set_permissions(file.path(), metadata.permissions()).map_err(Error::io(path, "write"))?;
+        }
+        file.persist(&target).map_err(|error| Error::io(path, "replace")(error.error))?;
+        Ok(())
+    }
+}
+
+/// Read and write for all, of which the umask takes its part; temporary files are private otherwise.
+fn new_file_permissions() -> Option<fs::Permissions> {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        Some(fs::Permissions::from_mode(0o666))
+    }
+    #[cfg(not(unix))]
+    None
+}

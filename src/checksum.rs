@@ -1,0 +1,103 @@
+//! The Internet checksum (RFC 1071), alone and over a pseudo-header.
+
+use std::net::IpAddr;
+
+/// The Internet checksum of `bytes` (RFC 1071 §1): what is to be stored in a checksum field that is 0 in `bytes`, and 0
+/// if the field already holds the right value. An odd last byte counts as the high half of a word.
+pub fn internet(bytes: &[u8]) -> u16 {
+    finish(sum(bytes))
+}
+
+/// The Internet checksum of `segment` (upper-layer header and payload) behind the pseudo-header of `src`, `dst`,
+/// `protocol` and its length (IPv4: RFC 9293 §3.1, RFC 768; IPv6: RFC 8200 §8.1).
+///
+/// Stored and checked like [`internet`]; that UDP stores 0 as `ffff` is the caller's business.
+pub fn upper_layer(src: IpAddr, dst: IpAddr, protocol: u8, segment: &[u8]) -> u16 {
+    // Length and protocol stand at other offsets in the two pseudo-headers, but at even ones: their sum is the same.
+    let len = u32::try_from(segment.len()).unwrap_or(u32::MAX).to_be();
+    let protocol = u16::from(protocol).to_be();
+    finish(address(src) + address(dst) + u64::from(len) + u64::from(protocol) + sum(segment))
+}
+
+fn address(address: IpAddr) -> u64 {
+    match address {
+        IpAddr::V4(v4) => sum(&v4.octets()),
+        IpAddr::V6(v6) => sum(&v6.octets()),
+    }
+}
+
+/// The sum of the words in the byte order of the machine (RFC 1071 §2.B), not yet folded. Four bytes at a time: 2^32 of
+/// them fit into the 64 bits.
+fn sum(bytes: &[u8]) -> u64 {
+    let (words, rest) = bytes.as_chunks::<4>();
+    let mut sum: u64 = words.iter().map(|word| u64::from(u32::from_ne_bytes(*word))).sum();
+    let mut last = [0; 4];
+    for (to, from) in last.iter_mut().zip(rest) {
+        *to = *from;
+    }
+    sum += u64::from(u32::from_ne_bytes(last));
+    sum
+}
+
+fn finish(mut sum: u64) -> u16 {
+    sum = (sum >> 32) + (sum & 0xffff_ffff);
+    sum = (sum >> 32) + (sum & 0xffff_ffff);
+    sum = (sum >> 16) + (sum & 0xffff);
+    sum = (sum >> 16) + (sum & 0xffff);
+    sum = (sum >> 16) + (sum & 0xffff);
+    // At most 16 bits are left.
+    u16::from_be(!(sum as u16))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// RFC 1071 §3: 0001 f203 f4f5 f6f7 add up to ddf2.
+    #[test]
+    fn the_example_of_rfc_1071() {
+        assert_eq!(internet(&[0x00, 0x01, 0xf2, 0x03, 0xf4, 0xf5, 0xf6, 0xf7]), !0xddf2);
+        assert_eq!(internet(&[0x00, 0x01, 0xf2, 0x03, 0xf4, 0xf5, 0xf6]), !0xdcfb_u16);
+    }
+
+    #[test]
+    fn ends_and_carries() {
+        assert_eq!(internet(&[]), 0xffff);
+        assert_eq!(internet(&[0x12]), !0x1200);
+        assert_eq!(internet(&[0xff; 65535]), !0xff00);
+        assert_eq!(internet(&[0xff; 65534]), 0);
+        // ffff + 0001 carries around to 0001.
+        assert_eq!(internet(&[0xff, 0xff, 0x00, 0x01]), !0x0001);
+    }
+
+    /// An IPv4 header with its checksum b861 (Wikipedia, "Internet checksum").
+    #[test]
+    fn an_ipv4_header() {
+        let mut header = *b"\x45\x00\x00\x73\x00\x00\x40\x00\x40\x11\xb8\x61\xc0\xa8\x00\x01\xc0\xa8\x00\xc7";
+        assert_eq!(internet(&header), 0);
+        header[10] = 0;
+        header[11] = 0;
+        assert_eq!(internet(&header), 0xb861);
+    }
+
+    /// UDP checksums as scapy 2.5 computes them.
+    #[test]
+    fn pseudo_headers() {
+        // IP(src="192.0.2.1", dst="198.51.100.7")/UDP(sport=4500, dport=4500)/b"hello"
+        let v4 = upper_layer(
+            "192.0.2.1".parse().unwrap(),
+            "198.51.100.7".parse().unwrap(),
+            17,
+            b"\x11\x94\x11\x94\x00\x0d\x00\x00hello",
+        );
+        assert_eq!(v4, 0xac9d);
+        // IPv6(src="2001:db8::1", dst="2001:db8:ffff::2")/UDP(sport=5683, dport=61616)/b"coap!!"
+        let v6 = upper_layer(
+            "2001:db8::1".parse().unwrap(),
+            "2001:db8:ffff::2".parse().unwrap(),
+            17,
+            b"\x16\x33\xf0\xb0\x00\x0e\x00\x00coap!!",
+        );
+        assert_eq!(v6, 0xb778);
+    }
+}

@@ -1,0 +1,116 @@
+//! `dietesp compress`.
+
+use std::path::{Path, PathBuf};
+
+use super::options::{Opening, load_table};
+use super::progress::Progress;
+use super::{Ended, tell};
+use crate::capture::{Reader, Writer};
+use crate::error::Error;
+use crate::pipeline::compress::{self, Compressed, OnMismatch, Settings};
+
+/// Make Diet-ESP out of a capture of standard ESP, or of plain IP packets
+///
+/// A capture with packets of the SAs in it is taken as one of ESP, and everything else in it passes as it is. In any
+/// other capture the plain IP packets are compressed by the first context that matches.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  dietesp compress esp.pcapng -o diet.pcapng --rules rules.yaml --keys new.yaml --esp-keys esp_sa
+  dietesp compress plain.pcap -o diet.pcapng --rules rules.yaml --keys new.yaml --on-mismatch skip")]
+pub struct Args {
+    /// pcap or pcapng, may be .gz or .zst; `-` is standard input
+    capture: PathBuf,
+    /// Where to write: pcap if it ends in .pcap, else pcapng; `-` is standard output
+    #[arg(short, long, value_name = "OUT")]
+    output: PathBuf,
+    /// Rule file: the contexts of the SAs (native YAML)
+    #[arg(long = "rules", short = 'r', value_name = "R", required = true)]
+    rules: Vec<PathBuf>,
+    /// Key file: the keys to seal with
+    #[arg(long = "keys", short = 'k', value_name = "K", required = true)]
+    keys: Vec<PathBuf>,
+    /// Key file of the ESP packets in the input (default: --keys)
+    #[arg(long, value_name = "K2")]
+    esp_keys: Vec<PathBuf>,
+    /// What to do with a packet that its context does not match
+    #[arg(long, value_enum, default_value_t = OnMismatchArg::Stop)]
+    on_mismatch: OnMismatchArg,
+    /// For laboratories: seal under nonces that the input used, where an implicit-IV cipher keeps its key
+    #[arg(long)]
+    allow_nonce_reuse: bool,
+    /// Make IVs from this number, for output that can be made again
+    #[arg(long, value_name = "N")]
+    seed: Option<u64>,
+    #[command(flatten)]
+    opening: Opening,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum OnMismatchArg {
+    /// End the run and write nothing
+    Stop,
+    /// Leave the packet out
+    Skip,
+    /// Write it as standard ESP, on an SA without context
+    Pass,
+}
+
+impl Args {
+    pub(super) fn run(self, quiet: bool) -> Result<Ended, Error> {
+        let output = load_table(&self.keys, &self.rules, quiet)?;
+        let esp_keys = if self.esp_keys.is_empty() { &self.keys } else { &self.esp_keys };
+        let input = load_table(esp_keys, &[], quiet)?;
+        let limits = self.opening.limits();
+        // A pipe cannot be read twice: there the first packets decide.
+        let esp_input = match self.capture == Path::new("-") {
+            true => None,
+            false => Some(compress::holds_esp(&mut Reader::open(&self.capture)?, &input, limits)?),
+        };
+        let mut reader = Reader::open(&self.capture)?;
+        let writer = Writer::create(&self.output)?;
+        let settings = Settings {
+            on_mismatch: match self.on_mismatch {
+                OnMismatchArg::Stop => OnMismatch::Stop,
+                OnMismatchArg::Skip => OnMismatch::Skip,
+                OnMismatchArg::Pass => OnMismatch::Pass,
+            },
+            esp_input,
+            allow_nonce_reuse: self.allow_nonce_reuse,
+            seed: self.seed,
+            limits,
+            selection: self.opening.selection.selection(),
+        };
+        let progress = Progress::new(quiet, reader.total_len(), false);
+        let done = compress::run(&mut reader, writer, &input, &output, &settings, |position| progress.at(position));
+        progress.finish();
+        let done = done?;
+        for warning in reader.warnings() {
+            tell(quiet, &format!("dietesp: warning: {warning}\n"));
+        }
+        tell(quiet, &summary(&done, &self.output));
+        let failures = done.totals.failed + done.refused + done.mismatches.values().sum::<u64>();
+        Ok(if failures == 0 { Ended::Well } else { Ended::WithFailures })
+    }
+}
+
+fn summary(done: &Compressed, output: &Path) -> String {
+    let mut text = done.totals.summary();
+    text += &format!("{} packets compressed", done.compressed);
+    if done.compressed > 0 {
+        let saved = done.bytes.saved();
+        let share = if done.bytes.esp == 0 { 0.0 } else { saved as f64 * 100.0 / done.bytes.esp as f64 };
+        text +=
+            &format!(": {} bytes, {} as standard ESP, {saved} saved ({share:.1} %)", done.bytes.diet, done.bytes.esp);
+    }
+    text.push('\n');
+    for (field, count) in &done.mismatches {
+        text += &format!("{count} did not match: {field}\n");
+    }
+    if let Some((frame, problem)) = &done.first_mismatch {
+        text += &format!("the first of them, frame {frame}: {problem}\n");
+    }
+    if done.refused > 0 {
+        text += &format!("{} left out: their Sequence Number came before with another payload\n", done.refused);
+    }
+    text + &format!("{} frames written to {}\n", done.written, output.display())
+}

@@ -1,0 +1,136 @@
+//! `dietesp convert`.
+
+use std::path::{Path, PathBuf};
+
+use super::options::{Inputs, Opening};
+use super::progress::Progress;
+use super::{Ended, tell};
+use crate::capture::{Reader, Writer};
+use crate::error::Error;
+use crate::pipeline::convert::{self, Converted, Reseal, Settings, Target};
+use crate::suite::{SUITES, Suite};
+use crate::wireshark;
+
+/// Rewrite a Diet-ESP capture as standard ESP that Wireshark decrypts, or as the inner packets
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Beside OUT goes OUT.wireshark, with the keys of OUT:
+  dietesp convert field.pcapng -o esp.pcapng --rules rules.yaml --keys keys.yaml
+  WIRESHARK_CONFIG_DIR=esp.pcapng.wireshark wireshark esp.pcapng")]
+pub struct Args {
+    /// pcap or pcapng, may be .gz or .zst; `-` is standard input
+    capture: PathBuf,
+    /// Where to write: pcap if it ends in .pcap, else pcapng; `-` is standard output
+    #[arg(short, long, value_name = "OUT")]
+    output: PathBuf,
+    #[command(flatten)]
+    inputs: Inputs,
+    /// What to write
+    #[arg(long, value_enum, default_value_t = To::Esp)]
+    to: To,
+    /// The keys for packets that must be sealed again: fresh ones, or those of the SA with other IVs
+    #[arg(long, value_enum, default_value_t = ResealArg::Fresh)]
+    reseal: ResealArg,
+    /// The cipher of fresh keys
+    #[arg(long, value_name = "NAME", default_value = "ENCR_AES_GCM_16", value_parser = parse_cipher)]
+    cipher: &'static Suite,
+    /// Where to write Wireshark's esp_sa and preferences (default: OUT.wireshark)
+    #[arg(long, value_name = "DIR")]
+    wireshark: Option<PathBuf>,
+    /// Make the fresh keys from this number, for output that can be made again; whoever knows it can read the output
+    #[arg(long, value_name = "N")]
+    seed: Option<u64>,
+    #[command(flatten)]
+    opening: Opening,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum To {
+    /// Standard ESP
+    Esp,
+    /// The inner packets, in the clear
+    Plain,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum ResealArg {
+    /// A new random key per SA
+    Fresh,
+    /// The key of the SA
+    Keep,
+}
+
+impl Args {
+    pub(super) fn run(self, quiet: bool) -> Result<Ended, Error> {
+        let to_stdout = self.output == Path::new("-");
+        let folder = match (&self.wireshark, self.to) {
+            (_, To::Plain) => None,
+            (Some(folder), To::Esp) => Some(folder.clone()),
+            (None, To::Esp) if to_stdout => None,
+            (None, To::Esp) => {
+                let mut name = self.output.clone().into_os_string();
+                name.push(".wireshark");
+                Some(PathBuf::from(name))
+            }
+        };
+        if folder.is_none() && self.to == To::Esp && self.reseal == ResealArg::Fresh {
+            return Err(Error::usage(
+                "with standard output the fresh keys would be lost",
+                "add --wireshark DIR to keep them, or use --reseal keep",
+            ));
+        }
+        let table = self.inputs.table(quiet)?;
+        let mut reader = Reader::open(&self.capture)?;
+        let writer = Writer::create(&self.output)?;
+        let settings = Settings {
+            target: if self.to == To::Esp { Target::Esp } else { Target::Plain },
+            reseal: if self.reseal == ResealArg::Fresh { Reseal::Fresh(self.cipher) } else { Reseal::Keep },
+            seed: self.seed,
+            limits: self.opening.limits(),
+            selection: self.opening.selection.selection(),
+        };
+        let progress = Progress::new(quiet, reader.total_len(), false);
+        let converted = convert::run(&mut reader, writer, &table, &settings, |position| progress.at(position));
+        progress.finish();
+        let converted = converted?;
+        if let Some(folder) = &folder {
+            let (lines, warnings) = wireshark::lines(&converted.keys);
+            wireshark::write_folder(folder, &lines)?;
+            for warning in warnings {
+                tell(quiet, &format!("dietesp: warning: {warning}\n"));
+            }
+        }
+        for warning in reader.warnings() {
+            tell(quiet, &format!("dietesp: warning: {warning}\n"));
+        }
+        tell(quiet, &summary(&converted, &settings, &self.output, folder.as_deref()));
+        Ok(if converted.totals.failed == 0 { Ended::Well } else { Ended::WithFailures })
+    }
+}
+
+fn summary(converted: &Converted, settings: &Settings, output: &Path, folder: Option<&Path>) -> String {
+    let mut text = converted.totals.summary();
+    let Converted { written, rewritten: [header_only, explicit_iv, sealed], .. } = converted;
+    text += &format!("{written} frames written to {}", output.display());
+    if settings.target == Target::Esp {
+        text += &format!(
+            "; of the ESP packets {header_only} have SPI and SN put back, {explicit_iv} their IV made explicit, {sealed} are sealed again"
+        );
+    }
+    text.push('\n');
+    if settings.reseal == Reseal::Keep && *sealed > 0 {
+        text += "--reseal keep: the IVs are unlike all in this capture, but packets outside of it may have used one of them\n";
+    }
+    if let Some(folder) = folder {
+        let (folder, output) = (folder.display(), output.display());
+        text += &format!("keys for Wireshark: WIRESHARK_CONFIG_DIR={folder} wireshark {output}\n");
+    }
+    text
+}
+
+fn parse_cipher(name: &str) -> Result<&'static Suite, String> {
+    let usable = |suite: &&&'static Suite| !suite.implicit_iv;
+    Suite::by_name(name).filter(|suite| usable(&suite)).ok_or_else(|| {
+        let names: Vec<&str> = SUITES.iter().filter(|suite| !suite.implicit_iv).map(|suite| suite.name).collect();
+        format!("ciphers: {}", names.join(" "))
+    })
+}

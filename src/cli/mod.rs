@@ -1,0 +1,102 @@
+//! The command line: arguments to settings, a library call, an exit status.
+
+mod compress;
+mod convert;
+mod decode;
+mod keys;
+mod options;
+mod progress;
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser, Subcommand};
+
+use crate::error::Error;
+
+/// Reads, decrypts, converts and makes Diet-ESP captures.
+#[derive(Debug, Parser)]
+#[command(name = "dietesp", version, about, max_term_width = 100, disable_help_subcommand = true)]
+#[command(after_help = "Exit status: 0 all well; 1 the run ended, but some packet of a known SA failed; \
+    2 the input, a file or the arguments were unusable, nothing was written.")]
+struct Args {
+    #[command(subcommand)]
+    command: Command,
+    /// No summary, no warnings, no progress
+    #[arg(short, long, global = true)]
+    quiet: bool,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Decode(decode::Args),
+    Convert(convert::Args),
+    Compress(compress::Args),
+    Keys(keys::Args),
+    /// Write the completions of a shell to standard output
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+    /// Write the manual page to standard output
+    Man,
+}
+
+/// What a command gives back when the run ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ended {
+    /// Exit status 0.
+    Well,
+    /// Exit status 1: some packet of a known SA failed.
+    WithFailures,
+}
+
+/// Runs the program with the arguments of the process.
+pub fn main() -> ExitCode {
+    let args = Args::parse();
+    let result = match args.command {
+        Command::Decode(command) => command.run(args.quiet),
+        Command::Convert(command) => command.run(args.quiet),
+        Command::Compress(command) => command.run(args.quiet),
+        Command::Keys(command) => command.run(args.quiet),
+        Command::Completions { shell } => {
+            let mut script = vec![];
+            clap_complete::generate(shell, &mut Args::command(), "dietesp", &mut script);
+            print(&script)
+        }
+        Command::Man => {
+            let mut page = vec![];
+            match clap_mangen::Man::new(Args::command()).render(&mut page) {
+                Ok(()) => print(&page),
+                Err(error) => Err(Error::io("-".as_ref(), "write")(error)),
+            }
+        }
+    };
+    match result {
+        Ok(Ended::Well) => ExitCode::SUCCESS,
+        Ok(Ended::WithFailures) => ExitCode::from(1),
+        Err(error) if error.is_broken_pipe() => ExitCode::SUCCESS,
+        Err(error) => {
+            // When even standard error is gone, the exit status has to do.
+            let _ = writeln!(std::io::stderr(), "dietesp: {error}");
+            if !error.help().is_empty() {
+                let _ = writeln!(std::io::stderr(), "  {}", error.help());
+            }
+            ExitCode::from(if matches!(error, Error::Mismatch { .. }) { 1 } else { 2 })
+        }
+    }
+}
+
+/// Writes results to standard output.
+fn print(bytes: &[u8]) -> Result<Ended, Error> {
+    let mut stdout = std::io::stdout().lock();
+    stdout.write_all(bytes).and_then(|()| stdout.flush()).map_err(Error::io("-".as_ref(), "write"))?;
+    Ok(Ended::Well)
+}
+
+/// Says something to the user on standard error, unless told to be quiet.
+fn tell(quiet: bool, text: &str) {
+    if !quiet {
+        let _ = write!(std::io::stderr(), "{text}");
+    }
+}

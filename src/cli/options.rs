@@ -1,0 +1,134 @@
+//! Options that several commands share.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use clap::Args;
+
+use crate::error::Error;
+use crate::files;
+use crate::pipeline::open::{Limits, RESYNC_TRIES};
+use crate::pipeline::select::Selection;
+use crate::sa::Selector;
+use crate::sa::table::{Entry, SaTable};
+
+/// Key and rule files.
+#[derive(Debug, Args)]
+pub struct Inputs {
+    /// Rule file: the contexts of the SAs (native YAML)
+    #[arg(long = "rules", short = 'r', value_name = "R")]
+    pub rules: Vec<PathBuf>,
+    /// Key file: native YAML, Wireshark esp_sa, or the text of `ip xfrm state`
+    #[arg(long = "keys", short = 'k', value_name = "K", required = true)]
+    pub keys: Vec<PathBuf>,
+}
+
+/// How far to search, and which packets to take.
+#[derive(Debug, Args)]
+pub struct Opening {
+    /// Sequence Numbers tried per SA and packet
+    #[arg(long, value_name = "N", default_value_t = 1024, value_parser = clap::value_parser!(u32).range(1..))]
+    pub sn_tries: u32,
+    /// Search wider (2^24 numbers) for an SA that has not verified yet or has lost its stream; `full`: all numbers
+    #[arg(long, value_name = "full", num_args = 0..=1, require_equals = true, default_missing_value = "wide", value_parser = ["wide", "full"])]
+    pub resync: Option<String>,
+    /// Threads
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    pub threads: Option<u16>,
+    #[command(flatten)]
+    pub selection: SelectionArgs,
+}
+
+/// Which packets to take.
+#[derive(Debug, Args)]
+pub struct SelectionArgs {
+    /// Only packets of this SPI (0x hex or decimal)
+    #[arg(long, value_parser = parse_spi)]
+    pub spi: Option<u32>,
+    /// Only packets from this outer address or prefix
+    #[arg(long, value_name = "ADDRESS", value_parser = parse_selector)]
+    pub src: Option<Selector>,
+    /// Only packets to this outer address or prefix
+    #[arg(long, value_name = "ADDRESS", value_parser = parse_selector)]
+    pub dst: Option<Selector>,
+    /// Only these frames: one number, or A-B
+    #[arg(long, value_name = "A-B", value_parser = parse_frames)]
+    pub frames: Option<(u64, u64)>,
+    /// Only packets that are not `ok`
+    #[arg(long)]
+    pub failed: bool,
+}
+
+impl Inputs {
+    /// Loads the files and prepares every SA; warnings go to standard error.
+    pub fn table(&self, quiet: bool) -> Result<SaTable, Error> {
+        load_table(&self.keys, &self.rules, quiet)
+    }
+}
+
+/// Loads key and rule files and prepares every SA.
+pub fn load_table(keys: &[PathBuf], rules: &[PathBuf], quiet: bool) -> Result<SaTable, Error> {
+    let loaded = files::load(keys, rules)?;
+    for warning in &loaded.warnings {
+        super::tell(quiet, &format!("dietesp: warning: {warning}\n"));
+    }
+    let contexts = files::bind(&loaded.sas, &loaded.contexts)?;
+    let entries = loaded
+        .sas
+        .into_iter()
+        .zip(contexts)
+        .map(|(sa, context)| {
+            let context = context.and_then(|index| loaded.contexts.get(index)).cloned();
+            Entry::new(sa, context)
+        })
+        .collect::<Result<Vec<_>, _>>()?;
+    Ok(SaTable::new(entries))
+}
+
+impl Opening {
+    /// The limits of the search.
+    pub fn limits(&self) -> Limits {
+        let resync_tries = self.resync.as_ref().map(|how| if how == "full" { u64::MAX } else { RESYNC_TRIES });
+        Limits { sn_tries: self.sn_tries, resync_tries }
+    }
+}
+
+impl SelectionArgs {
+    /// As the pipeline takes it.
+    pub fn selection(&self) -> Selection {
+        Selection { spi: self.spi, src: self.src, dst: self.dst, frames: self.frames, failed: self.failed }
+    }
+}
+
+fn parse_spi(text: &str) -> Result<u32, String> {
+    match text.strip_prefix("0x").or_else(|| text.strip_prefix("0X")) {
+        Some(hex) => u32::from_str_radix(hex, 16),
+        None => text.parse(),
+    }
+    .map_err(|_| "expected 0x and up to 8 hex digits, or a decimal number below 2^32".to_owned())
+}
+
+fn parse_selector(text: &str) -> Result<Selector, String> {
+    let (address, len) = match text.split_once('/') {
+        Some((address, len)) => (address, Some(len)),
+        None => (text, None),
+    };
+    let address: IpAddr = address.parse().map_err(|_| "expected an IP address or a prefix".to_owned())?;
+    let Selector::Prefix { len: most, .. } = Selector::address(address) else { return Ok(Selector::Any) };
+    match len {
+        None => Ok(Selector::address(address)),
+        Some(len) => match len.parse::<u8>() {
+            Ok(len) if len <= most => Ok(Selector::Prefix { address, len }),
+            _ => Err(format!("expected a prefix length of 0 to {most}")),
+        },
+    }
+}
+
+fn parse_frames(text: &str) -> Result<(u64, u64), String> {
+    let (first, last) = text.split_once('-').unwrap_or((text, text));
+    let parse = |number: &str, open: u64| if number.is_empty() { Ok(open) } else { number.parse() };
+    match (parse(first, 1), parse(last, u64::MAX)) {
+        (Ok(first), Ok(last)) if first <= last && !text.is_empty() && text != "-" => Ok((first, last)),
+        _ => Err("expected a frame number, or A-B with A not above B".to_owned()),
+    }
+}

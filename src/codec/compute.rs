@@ -1,0 +1,307 @@
+//! The compute actions: what a receiver works out and writes into a rebuilt packet, and what a sender checks so that
+//! this gives the same bytes. wire-format: draft-ietf-ipsecme-diet-esp-07 §5.1, RFC 8724 §7.4.
+
+use sha2::{Digest, Sha256};
+
+use super::fields::{self, FieldId};
+use super::headers::{self, fill_u16};
+use super::restored::{Mismatch, Restorable, Source, Sources};
+use super::schc::Compute;
+use crate::bits;
+use crate::checksum;
+use crate::link::Outer;
+
+/// One action on a rebuilt packet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fill {
+    Ipv6Dscp,
+    Ipv6Ecn,
+    FlowLabel,
+    GeneratedFlowLabel,
+    ZeroFlowLabel,
+    PayloadLength,
+    HopLimit,
+    Ipv4Dscp,
+    Ipv4Ecn,
+    TotalLength,
+    Identification,
+    GeneratedIdentification,
+    ZeroIdentification,
+    Ttl,
+    HeaderChecksum,
+    UdpLength,
+    UdpChecksum,
+    UdpLiteCoverage,
+    UdpLiteChecksum,
+    TcpChecksum,
+    SctpChecksum,
+}
+
+impl Fill {
+    /// The action of a `compute` row, `None` if the field cannot be computed in this way.
+    pub fn of(field: FieldId, compute: Compute) -> Option<Fill> {
+        use Compute::{Checksum, Generated, GeneratedZero, Length, Lower};
+        let known = [
+            (fields::IPV6_DSCP, Lower, Fill::Ipv6Dscp),
+            (fields::IPV6_ECN, Lower, Fill::Ipv6Ecn),
+            (fields::IPV6_FL, Lower, Fill::FlowLabel),
+            (fields::IPV6_FL, Generated, Fill::GeneratedFlowLabel),
+            (fields::IPV6_FL, GeneratedZero, Fill::ZeroFlowLabel),
+            (fields::IPV6_LEN, Length, Fill::PayloadLength),
+            (fields::IPV6_HOP_LMT, Lower, Fill::HopLimit),
+            (fields::IPV4_DSCP, Lower, Fill::Ipv4Dscp),
+            (fields::IPV4_ECN, Lower, Fill::Ipv4Ecn),
+            (fields::IPV4_LEN, Length, Fill::TotalLength),
+            (fields::IPV4_ID, Lower, Fill::Identification),
+            (fields::IPV4_ID, Generated, Fill::GeneratedIdentification),
+            (fields::IPV4_ID, GeneratedZero, Fill::ZeroIdentification),
+            (fields::IPV4_TTL, Lower, Fill::Ttl),
+            (fields::IPV4_CKSUM, Checksum, Fill::HeaderChecksum),
+            (fields::UDP_LEN, Length, Fill::UdpLength),
+            (fields::UDP_CKSUM, Checksum, Fill::UdpChecksum),
+            (fields::UDPLITE_COVERAGE, Length, Fill::UdpLiteCoverage),
+            (fields::UDPLITE_CKSUM, Checksum, Fill::UdpLiteChecksum),
+            (fields::TCP_CKSUM, Checksum, Fill::TcpChecksum),
+            (fields::SCTP_CKSUM, Checksum, Fill::SctpChecksum),
+        ];
+        known.into_iter().find(|row| (row.0, row.1) == (field, compute)).map(|row| row.2)
+    }
+
+    /// What the record says about the field; nothing about those that always come back as they were.
+    pub fn source(self) -> Sources {
+        let mut sources = Sources::default();
+        match self {
+            Fill::Ipv6Dscp | Fill::Ipv4Dscp => sources.set(Restorable::Dscp, Source::Outer),
+            Fill::Ipv6Ecn | Fill::Ipv4Ecn => sources.set(Restorable::Ecn, Source::Outer),
+            Fill::FlowLabel => sources.set(Restorable::FlowLabel, Source::Outer),
+            Fill::GeneratedFlowLabel | Fill::ZeroFlowLabel => sources.set(Restorable::FlowLabel, Source::Generated),
+            Fill::Identification => sources.set(Restorable::Identification, Source::Outer),
+            Fill::GeneratedIdentification | Fill::ZeroIdentification => {
+                sources.set(Restorable::Identification, Source::Generated);
+            }
+            Fill::HopLimit => sources.set(Restorable::HopLimit, Source::Outer),
+            Fill::Ttl => sources.set(Restorable::Ttl, Source::Outer),
+            Fill::UdpChecksum => sources.set(Restorable::UdpChecksum, Source::Computed),
+            Fill::UdpLiteCoverage => sources.set(Restorable::UdpLiteCoverage, Source::Length),
+            Fill::PayloadLength
+            | Fill::TotalLength
+            | Fill::HeaderChecksum
+            | Fill::UdpLength
+            | Fill::UdpLiteChecksum
+            | Fill::TcpChecksum
+            | Fill::SctpChecksum => {}
+        }
+        sources
+    }
+
+    /// Writes the field of `packet`, in which it is 0: an IP packet of at most 65535 bytes behind an IPv6 header, or
+    /// in all, whose segment begins at `segment`.
+    ///
+    /// Actions are to be applied in the order of the header: a checksum needs the fields in front of it.
+    pub fn apply(self, packet: &mut [u8], segment: usize, outer: &Outer) {
+        let segment_len = packet.len().saturating_sub(segment) as u16;
+        match self {
+            Fill::Ipv6Dscp => put(packet, 4, 6, outer.dscp.into()),
+            Fill::Ipv6Ecn => put(packet, 10, 2, outer.ecn.into()),
+            // An IPv4 outer header has 16 bits of Identification there: 4 zero bits in front.
+            Fill::FlowLabel => put(packet, 12, 20, outer.flow_label.into()),
+            Fill::GeneratedFlowLabel => put(packet, 12, 20, generated(packet, segment, 20).into()),
+            Fill::ZeroFlowLabel | Fill::ZeroIdentification => {}
+            Fill::PayloadLength => {
+                let len = packet.len().saturating_sub(headers::IPV6_LEN) as u16;
+                fill_u16(packet, 4, len);
+            }
+            Fill::HopLimit => put(packet, 56, 8, outer.hop_limit.into()),
+            Fill::Ipv4Dscp => put(packet, 8, 6, outer.dscp.into()),
+            Fill::Ipv4Ecn => put(packet, 14, 2, outer.ecn.into()),
+            Fill::TotalLength => fill_u16(packet, 2, packet.len() as u16),
+            // Of a Flow Label the low 16 bits.
+            Fill::Identification => fill_u16(packet, 4, outer.flow_label as u16),
+            Fill::GeneratedIdentification => fill_u16(packet, 4, generated(packet, segment, 16) as u16),
+            Fill::Ttl => put(packet, 64, 8, outer.hop_limit.into()),
+            Fill::HeaderChecksum => {
+                let header_len = packet.first().map_or(0, |byte| usize::from(byte & 0x0f) * 4);
+                let checksum = checksum::internet(packet.get(..header_len).unwrap_or_default());
+                fill_u16(packet, 10, checksum);
+            }
+            Fill::UdpLength | Fill::UdpLiteCoverage => fill_u16(packet, segment + 4, segment_len),
+            Fill::UdpChecksum => {
+                let checksum = upper_layer(packet, segment, headers::UDP);
+                // 0 means that there is no checksum (RFC 768).
+                fill_u16(packet, segment + 6, if checksum == 0 { 0xffff } else { checksum });
+            }
+            Fill::UdpLiteChecksum => {
+                let checksum = udplite(packet, segment).unwrap_or(0);
+                fill_u16(packet, segment + 6, if checksum == 0 { 0xffff } else { checksum });
+            }
+            Fill::TcpChecksum => fill_u16(packet, segment + 16, upper_layer(packet, segment, headers::TCP)),
+            Fill::SctpChecksum => {
+                let crc = crc32c(&[packet.get(segment..).unwrap_or_default()]);
+                let place = packet.get_mut(segment + 8..).and_then(|rest| rest.first_chunk_mut());
+                if let Some(place) = place {
+                    *place = crc.to_le_bytes();
+                }
+            }
+        }
+    }
+
+    /// Checks that [`Fill::apply`] would write what `packet` has, for the fields where this is a condition of matching.
+    pub fn check(self, packet: &[u8], segment: usize) -> Result<(), Mismatch> {
+        let wrong = |field| Err(Mismatch::says(field, "is not right"));
+        let u16_at = |offset: usize| packet.get(offset..).and_then(|rest| rest.first_chunk()).map_or(0, be);
+        let segment_len = packet.len().saturating_sub(segment);
+        match self {
+            Fill::HeaderChecksum => {
+                let header_len = packet.first().map_or(0, |byte| usize::from(byte & 0x0f) * 4);
+                let sum = checksum::internet(packet.get(..header_len).unwrap_or_default());
+                if !is_right(sum, u16_at(10)) {
+                    return wrong("header_checksum");
+                }
+            }
+            Fill::UdpLength => {
+                let len = u16_at(segment + 4);
+                if usize::from(len) != segment_len {
+                    return Err(Mismatch::differs("udp.length", len, segment_len as u128));
+                }
+            }
+            Fill::UdpChecksum => {
+                let got = u16_at(segment + 6);
+                if got != 0 && upper_layer(packet, segment, headers::UDP) != 0 {
+                    return wrong("udp.checksum");
+                }
+            }
+            Fill::UdpLiteCoverage => {
+                let coverage = u16_at(segment + 4);
+                if coverage != 0 && usize::from(coverage) != segment_len {
+                    return Err(Mismatch::differs("udplite.coverage", coverage, segment_len as u128));
+                }
+            }
+            Fill::UdpLiteChecksum => match udplite(packet, segment) {
+                None => return Err(Mismatch::says("udplite.coverage", "is neither 0 nor 8 to the length")),
+                Some(sum) if sum != 0 || u16_at(segment + 6) == 0 => return wrong("udplite.checksum"),
+                Some(_) => {}
+            },
+            Fill::TcpChecksum if !is_right(upper_layer(packet, segment, headers::TCP), u16_at(segment + 16)) => {
+                return wrong("tcp.checksum");
+            }
+            Fill::SctpChecksum => {
+                let bytes = packet.get(segment..).unwrap_or_default();
+                let (front, rest) = bytes.split_at_checked(8).unwrap_or_default();
+                let (got, rest) =
+                    rest.split_first_chunk().map_or((0, rest), |(got, rest)| (u32::from_le_bytes(*got), rest));
+                if crc32c(&[front, &[0; 4], rest]) != got {
+                    return wrong("sctp.checksum");
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+fn be(bytes: &[u8; 2]) -> u16 {
+    u16::from_be_bytes(*bytes)
+}
+
+/// Whether a stored Internet checksum is what a receiver computes: the sum over all of it is 0, and it is not `ffff`,
+/// the second form of 0, which would come back as `0000`.
+fn is_right(sum: u16, stored: u16) -> bool {
+    sum == 0 && stored != 0xffff
+}
+
+fn put(packet: &mut [u8], at_bits: usize, bits: usize, value: u128) {
+    let written = bits::write(packet, at_bits, bits, value);
+    debug_assert!(written.is_some());
+}
+
+fn upper_layer(packet: &[u8], segment: usize, protocol: u8) -> u16 {
+    let Some((src, dst)) = headers::addresses(packet) else { return 0 };
+    checksum::upper_layer(src, dst, protocol, packet.get(segment..).unwrap_or_default())
+}
+
+/// The checksum of a UDP-Lite segment over its coverage (RFC 3828 §3.1; 0 is all of it); `None` if the coverage is
+/// illegal: 1 to 7, or beyond the segment.
+pub(crate) fn udplite(packet: &[u8], segment: usize) -> Option<u16> {
+    let bytes = packet.get(segment..)?;
+    let coverage = match usize::from(be(bytes.get(4..)?.first_chunk()?)) {
+        0 => bytes.len(),
+        coverage @ 8.. => coverage,
+        _ => return None,
+    };
+    let covered = checksum::internet(bytes.get(..coverage)?);
+    // The pseudo-header holds the length of the whole segment, whatever is covered: it is the pseudo-header of an empty
+    // segment, and the length.
+    let (src, dst) = headers::addresses(packet)?;
+    let pseudo = checksum::upper_layer(src, dst, headers::UDPLITE, &[]);
+    let len = u16::try_from(bytes.len()).ok()?;
+    let sum = u32::from(!covered) + u32::from(!pseudo) + u32::from(len);
+    let sum = (sum >> 16) + (sum & 0xffff);
+    let sum = (sum >> 16) + (sum & 0xffff);
+    Some(!(sum as u16))
+}
+
+/// D-10: the first `bits` bits of SHA-256 over addresses, protocol and ports of the packet; 1 instead of 0.
+fn generated(packet: &[u8], segment: usize, bits: u32) -> u32 {
+    let (protocol, addresses, fragment) = match packet.first().map_or(0, |byte| byte >> 4) {
+        4 => {
+            let frag = packet.get(6..).and_then(|rest| rest.first_chunk()).map_or(0, be);
+            (packet.get(9), packet.get(12..20), frag & 0x3fff != 0)
+        }
+        _ => (packet.get(6), packet.get(8..40), false),
+    };
+    let protocol = protocol.copied().unwrap_or(0);
+    let ports = if fragment { None } else { headers::ports(protocol, packet.get(segment..).unwrap_or_default()) };
+    let (src_port, dst_port) = ports.unwrap_or_default();
+    let hash = Sha256::new()
+        .chain_update(addresses.unwrap_or_default())
+        .chain_update([protocol])
+        .chain_update(src_port.to_be_bytes())
+        .chain_update(dst_port.to_be_bytes())
+        .finalize();
+    let first = hash.first_chunk().map_or(0, |bytes| u32::from_be_bytes(*bytes));
+    (first >> (32 - bits)).max(1)
+}
+
+/// CRC-32c (Castagnoli, reflected) over `pieces` in turn, RFC 9260 Appendix A.
+fn crc32c(pieces: &[&[u8]]) -> u32 {
+    let step = |crc: u32, byte: &u8| {
+        // The low byte of the register is a valid index of the 256 rows.
+        let row = CRC32C.get(usize::from(crc as u8 ^ byte)).copied().unwrap_or(0);
+        (crc >> 8) ^ row
+    };
+    !pieces.iter().copied().flatten().fold(u32::MAX, step)
+}
+
+const CRC32C: [u32; 256] = {
+    let mut table = [0; 256];
+    let mut row = 0;
+    while row < 256 {
+        let mut crc = row as u32;
+        let mut bit = 0;
+        while bit < 8 {
+            crc = if crc & 1 == 1 { (crc >> 1) ^ 0x82f6_3b78 } else { crc >> 1 };
+            bit += 1;
+        }
+        #[expect(clippy::indexing_slicing, reason = "evaluated at compile time")]
+        {
+            table[row] = crc;
+        }
+        row += 1;
+    }
+    table
+};
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// RFC 3720 §B.4: 32 bytes of zeros, of ones, ascending.
+    #[test]
+    fn crc32c_examples_of_rfc_3720() {
+        assert_eq!(crc32c(&[&[0; 32]]).to_le_bytes(), [0xaa, 0x36, 0x91, 0x8a]);
+        assert_eq!(crc32c(&[&[0xff; 32]]).to_le_bytes(), [0x43, 0xab, 0xa8, 0x62]);
+        let ascending: Vec<u8> = (0..32).collect();
+        let (front, back) = ascending.split_at(7);
+        assert_eq!(crc32c(&[front, back]).to_le_bytes(), [0x4e, 0x79, 0xdd, 0x46]);
+    }
+}

@@ -1,0 +1,544 @@
+//! The inner packet: payload data <-> packet (IIPC, draft-ietf-ipsecme-diet-esp-07 §5.1).
+//!
+//!     [RuleID] residue of the IP header (tunnel mode), IPv4 options, residue of the transport header,
+//!     0 bits up to a whole byte | payload
+//!
+//! Dialects differ in the rules that they bring along; the steps are the same.
+
+use super::compute::Fill;
+use super::headers::{self, Carried, IPV4_LEN, IPV6_LEN, Ip, NotIp, TCP, Upper};
+use super::restored::{Form, Mismatch, Reason, Restored, Sources, Warnings};
+use super::schc::{Action, Compiled, Direction, Rule, RuleError, Unmatched, Unreadable};
+use super::trailer::Opened;
+use super::{Carrier, Compressed};
+use crate::bits;
+use crate::context::{IpVersion, Mode, Range};
+use crate::error::{Fault, Stage};
+
+/// How payload data and packets become each other.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Inner {
+    /// `None`: the Next Header of the trailer tells (RFC 4303).
+    pub mode: Option<Mode>,
+    /// The IP version that is agreed on.
+    pub version: Option<IpVersion>,
+    /// The protocol that is agreed on.
+    pub protocol: Option<u8>,
+    /// The RuleID in front of the residue.
+    pub rule_id: Option<u8>,
+    /// The rule of the IP header; `None` where it is not compressed.
+    pub ip: Option<IpRule>,
+    /// The rules of transport headers, one for each protocol that is compressed.
+    pub transports: Box<[Transport]>,
+    /// Selectors of headers that no rule looks at: addresses.
+    pub addresses: Box<[Selected]>,
+    /// The same: ports, counted from the start of the segment.
+    pub ports: Box<[Selected]>,
+}
+
+/// The rule of the IP header.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct IpRule {
+    version: IpVersion,
+    /// The residue holds the length of the packet.
+    length_sent: bool,
+    header: Header,
+}
+
+/// The rule of a transport header.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Transport {
+    pub protocol: u8,
+    /// A shorter segment does not match.
+    pub min_len: usize,
+    /// Only the ports are in the rule; the rest of a TCP header follows in the payload, without its checksum.
+    pub ports_only: bool,
+    pub header: Header,
+}
+
+/// A compiled rule and what belongs to its fields.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Header {
+    rule: Compiled,
+    fills: Box<[Fill]>,
+    sources: Sources,
+    selected: Box<[Selected]>,
+}
+
+/// A field that the traffic selectors limit to a range.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Selected {
+    /// What messages call it.
+    pub field: &'static str,
+    /// Offset in its header, in bits.
+    pub at: usize,
+    /// Its length in bits.
+    pub bits: usize,
+    /// The values selected.
+    pub range: Range,
+    /// A rule already checks all of it: the range is a whole prefix.
+    pub is_prefix: bool,
+}
+
+impl Selected {
+    /// The value in `header` if it is outside.
+    fn outside(&self, header: &[u8]) -> Option<u128> {
+        bits::read(header, self.at, self.bits).filter(|value| !self.range.contains(*value))
+    }
+
+    fn mismatch(&self, got: u128) -> Mismatch {
+        let Range { start, end } = self.range;
+        Mismatch { field: self.field, reason: Reason::Outside { got, start, end, bits: self.bits as u8 } }
+    }
+
+    fn check(all: &[Selected], header: &[u8]) -> Result<(), Mismatch> {
+        match all.iter().find_map(|selected| Some(selected.mismatch(selected.outside(header)?))) {
+            Some(mismatch) => Err(mismatch),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Header {
+    /// Compiles `rule`; `extra` actions follow those of its rows. `selected` are fields of this header.
+    pub fn new(rule: &Rule, extra: &[Fill], selected: Vec<Selected>) -> Result<Header, RuleError> {
+        let mut fills = vec![];
+        for row in &rule.fields {
+            if let Action::Compute(compute) = row.action {
+                let problem = "this field cannot be computed so";
+                fills.push(Fill::of(row.fid, compute).ok_or(RuleError { field: row.fid, problem })?);
+            }
+        }
+        fills.extend(extra);
+        Ok(Header {
+            rule: rule.compile(Direction::Both)?,
+            sources: fills.iter().fold(Sources::default(), |all, fill| all.and(fill.source())),
+            fills: fills.into(),
+            selected: selected.into(),
+        })
+    }
+
+    /// Writes the residue of `header` at bit `at`. Returns the bit behind it.
+    fn compress(&self, header: &[u8], residue: &mut [u8], at: usize) -> Result<usize, Mismatch> {
+        let end = self.rule.compress(header, residue, at).map_err(|unmatched| self.mismatch(unmatched))?;
+        for selected in self.selected.iter().filter(|selected| !selected.is_prefix) {
+            if let Some(got) = selected.outside(header) {
+                return Err(selected.mismatch(got));
+            }
+        }
+        Ok(end)
+    }
+
+    #[cold]
+    fn mismatch(&self, Unmatched { field, got, expected }: Unmatched) -> Mismatch {
+        let selected = self.selected.iter().find(|selected| selected.field == field.key);
+        match (selected, expected) {
+            (Some(selected), _) if !selected.range.contains(got) => selected.mismatch(got),
+            (_, Some(expected)) => Mismatch::differs(field.key, got, expected),
+            (_, None) => Mismatch { field: field.key, reason: Reason::NotListed { got } },
+        }
+    }
+
+    /// Whether a rebuilt header is outside the selectors.
+    fn is_outside(&self, header: &[u8]) -> bool {
+        self.selected.iter().any(|selected| !selected.is_prefix && selected.outside(header).is_some())
+    }
+}
+
+impl IpRule {
+    /// The rule of an IP header of `version`, as in [`Header::new`].
+    pub fn new(version: IpVersion, length_sent: bool, header: Header) -> IpRule {
+        IpRule { version, length_sent, header }
+    }
+}
+
+/// A residue that is being read.
+struct Residue<'a> {
+    bytes: &'a [u8],
+    /// Bits read.
+    at: usize,
+    /// Offset of `bytes` in the clear text.
+    offset: usize,
+}
+
+impl<'a> Residue<'a> {
+    /// Appends a header.
+    fn expand(&mut self, rule: &Compiled, packet: &mut Vec<u8>) -> Result<(), Fault> {
+        self.at = rule.expand(self.bytes, self.at, packet).map_err(|unreadable| match unreadable {
+            Unreadable::Short { needs_bits } => self.short(needs_bits),
+            Unreadable::Index { field, got, at } => {
+                let offset = self.offset + at / 8;
+                Fault::value(Stage::Inner, offset, field.key, got, "an index in the list of the context")
+            }
+        })?;
+        Ok(())
+    }
+
+    /// Appends `len` whole bytes, which need not begin on a byte boundary.
+    fn take(&mut self, len: usize, packet: &mut Vec<u8>) -> Result<(), Fault> {
+        let start = packet.len();
+        packet.resize(start + len, 0);
+        let to = packet.get_mut(start..).unwrap_or_default();
+        bits::copy(self.bytes, self.at, to, 0, len * 8).ok_or_else(|| self.short(self.at + len * 8))?;
+        self.at += len * 8;
+        Ok(())
+    }
+
+    #[cold]
+    fn short(&self, needs_bits: usize) -> Fault {
+        Fault::short(Stage::Inner, self.offset, "residue", needs_bits.div_ceil(8), self.bytes.len())
+    }
+
+    /// The bytes behind the residue, and whether the bits that fill its last byte are 0.
+    fn payload(&self) -> (&'a [u8], bool) {
+        let pad_bits = self.at.next_multiple_of(8) - self.at;
+        let zero = bits::read(self.bytes, self.at, pad_bits).unwrap_or(0) == 0;
+        (self.bytes.get(self.at.div_ceil(8)..).unwrap_or_default(), zero)
+    }
+}
+
+impl Inner {
+    /// Whether payload data is always what standard ESP carries.
+    pub fn is_identity(&self) -> bool {
+        self.rule_id.is_none() && self.ip.is_none() && self.transports.is_empty()
+    }
+
+    fn transport(&self, protocol: u8) -> Option<&Transport> {
+        self.transports.iter().find(|transport| transport.protocol == protocol)
+    }
+
+    /// Appends the packet to `packet`, which is empty.
+    pub fn restore(&self, opened: &Opened, carrier: &Carrier, packet: &mut Vec<u8>) -> Result<Restored, Fault> {
+        let mut restored = Restored {
+            form: Form::Dummy,
+            next_header: headers::NO_NEXT_HEADER,
+            payload_offset: 0,
+            sources: Sources::default(),
+            warnings: opened.warnings,
+            upper: None,
+        };
+        if opened.next_header == Some(headers::NO_NEXT_HEADER) {
+            restored.warnings.add_if(true, Warnings::DUMMY);
+            return Ok(restored);
+        }
+        restored.form = match (self.mode, opened.next_header) {
+            (Some(Mode::Tunnel), _) | (None, Some(4 | 41) | None) => Form::Tunnel,
+            (Some(Mode::Transport) | None, _) => Form::Transport,
+        };
+        let known = match restored.form {
+            Form::Tunnel => self.version.map(IpVersion::next_header),
+            _ => self.protocol,
+        };
+        if let (Some(sent), Some(known)) = (opened.next_header, known)
+            && sent != known
+        {
+            let expected = "that of the traffic selectors";
+            let offset = opened.offset + opened.payload.len();
+            return Err(Fault::value(Stage::Trailer, offset, "Next Header", sent.into(), expected));
+        }
+        let next_header = opened.next_header.or(known);
+
+        let mut residue = Residue { bytes: opened.payload, at: 0, offset: opened.offset };
+        if let Some(rule_id) = self.rule_id {
+            let got = bits::read(residue.bytes, 0, 8).ok_or_else(|| residue.short(8))?;
+            if got != u128::from(rule_id) {
+                let what = "another RuleID than that of the context";
+                return Err(Fault::unsupported(Stage::Inner, residue.offset, what));
+            }
+            residue.at = 8;
+        }
+        match (restored.form, &self.ip) {
+            (Form::Tunnel, Some(ip)) => {
+                restored.next_header = ip.version.next_header();
+                self.restore_tunnel(ip, residue, carrier, packet, &mut restored)?;
+            }
+            (Form::Tunnel, None) => {
+                restored.next_header = whole_packet(next_header, &residue, packet)?;
+            }
+            _ => {
+                restored.next_header = next_header.unwrap_or(0);
+                self.restore_transport(residue, carrier, packet, &mut restored)?;
+            }
+        }
+        restored.upper = Ip::parse(packet).ok().map(|ip| Upper::find(packet, &ip));
+        Ok(restored)
+    }
+
+    fn restore_tunnel(
+        &self,
+        ip: &IpRule,
+        mut residue: Residue,
+        carrier: &Carrier,
+        packet: &mut Vec<u8>,
+        restored: &mut Restored,
+    ) -> Result<(), Fault> {
+        residue.expand(&ip.header.rule, packet)?;
+        let (protocol, fragment) = match ip.version {
+            IpVersion::V6 => (packet.get(6).copied(), false),
+            IpVersion::V4 => {
+                let ihl = packet.first().map_or(0, |byte| usize::from(byte & 0x0f));
+                let Some(option_words) = ihl.checked_sub(IPV4_LEN / 4) else {
+                    let fault = Fault::value(Stage::Inner, residue.offset, "IHL", ihl as u64, "5 to 15");
+                    return Err(fault);
+                };
+                residue.take(option_words * 4, packet)?;
+                let frag = bits::read(packet, 6 * 8, 16).unwrap_or(0);
+                (packet.get(9).copied(), frag & 0x3fff != 0)
+            }
+        };
+        let segment = packet.len();
+        let transport = protocol.filter(|_| !fragment).and_then(|protocol| self.transport(protocol));
+        let min_len = segment + self.restore_segment(transport, residue, packet, restored)?;
+
+        if ip.length_sent {
+            // Bytes behind the length would be TFC padding (RFC 4303 §2.7).
+            let len = match ip.version {
+                IpVersion::V4 => bits::read(packet, 2 * 8, 16).unwrap_or(0) as usize,
+                IpVersion::V6 => IPV6_LEN + bits::read(packet, 4 * 8, 16).unwrap_or(0) as usize,
+            };
+            if !(min_len..=packet.len()).contains(&len) {
+                return Err(Fault::value(Stage::Inner, 0, "IP length", len as u64, "the length of what was opened"));
+            }
+            packet.truncate(len);
+        }
+        let len_limit = match ip.version {
+            IpVersion::V4 => 65535,
+            IpVersion::V6 => IPV6_LEN + 65535,
+        };
+        if packet.len() > len_limit {
+            return Err(Fault::value(Stage::Inner, 0, "rebuilt packet", packet.len() as u64, "65535 bytes at most"));
+        }
+        for fill in &ip.header.fills {
+            fill.apply(packet, segment, carrier.outer);
+        }
+        restored.sources = restored.sources.and(ip.header.sources);
+        restored.warnings.add_if(ip.header.is_outside(packet), Warnings::OUTSIDE_SELECTOR);
+        finish_segment(transport, segment, carrier, packet);
+        Ok(())
+    }
+
+    fn restore_transport(
+        &self,
+        residue: Residue,
+        carrier: &Carrier,
+        packet: &mut Vec<u8>,
+        restored: &mut Restored,
+    ) -> Result<(), Fault> {
+        packet.extend_from_slice(carrier.header);
+        let segment = packet.len();
+        restored.payload_offset = segment;
+        let transport = self.transport(restored.next_header);
+        self.restore_segment(transport, residue, packet, restored)?;
+        headers::repair_carrier(packet, segment, carrier.protocol_offset, restored.next_header)?;
+        finish_segment(transport, segment, carrier, packet);
+        Ok(())
+    }
+
+    /// Appends transport header and payload; computed fields are still to be filled. Returns the length in bytes of the
+    /// transport header.
+    fn restore_segment(
+        &self,
+        transport: Option<&Transport>,
+        mut residue: Residue,
+        packet: &mut Vec<u8>,
+        restored: &mut Restored,
+    ) -> Result<usize, Fault> {
+        let segment = packet.len();
+        if let Some(transport) = transport {
+            residue.expand(&transport.header.rule, packet)?;
+            let header = packet.get(segment..).unwrap_or_default();
+            restored.warnings.add_if(transport.header.is_outside(header), Warnings::OUTSIDE_SELECTOR);
+            restored.sources = restored.sources.and(transport.header.sources);
+        }
+        let (payload, zero) = residue.payload();
+        restored.warnings.add_if(!zero, Warnings::NONZERO_PAD_BITS);
+        let Some(transport) = transport else {
+            packet.extend_from_slice(payload);
+            return Ok(0);
+        };
+        if transport.ports_only {
+            let (front, back) = payload.split_at_checked(TCP_CHECKSUM - 4).unwrap_or((payload, &[]));
+            if back.len() < 2 {
+                let offset = residue.offset + residue.at.div_ceil(8);
+                return Err(Fault::short(Stage::Inner, offset, "TCP header", TCP_LEN - 4 - 2, payload.len()));
+            }
+            packet.extend_from_slice(front);
+            packet.extend_from_slice(&[0; 2]);
+            packet.extend_from_slice(back);
+        } else {
+            packet.extend_from_slice(payload);
+        }
+        Ok(transport.min_len)
+    }
+}
+
+/// Length of a TCP header without options and the offset of its checksum, in bytes (RFC 9293 §3.1).
+pub(crate) const TCP_LEN: usize = 20;
+const TCP_CHECKSUM: usize = 16;
+
+fn finish_segment(transport: Option<&Transport>, segment: usize, carrier: &Carrier, packet: &mut [u8]) {
+    for fill in transport.iter().flat_map(|transport| &transport.header.fills) {
+        fill.apply(packet, segment, carrier.outer);
+    }
+}
+
+/// Appends an uncompressed IP packet, without TFC padding behind it (RFC 4303 §2.7). Returns the Next Header that
+/// announces it.
+fn whole_packet(next_header: Option<u8>, residue: &Residue, packet: &mut Vec<u8>) -> Result<u8, Fault> {
+    let Residue { bytes, offset, .. } = *residue;
+    let ip = Ip::parse(bytes)
+        .map_err(|NotIp { field, got, expected }| Fault::value(Stage::Inner, offset, field, got, expected))?;
+    let own = ip.version.next_header();
+    if next_header.is_some_and(|announced| announced != own) {
+        let version = ip.version.number().into();
+        return Err(Fault::value(Stage::Inner, offset, "version", version, "the version that Next Header announces"));
+    }
+    let taken = bytes.get(..ip.packet_len);
+    let fault = || Fault::short(Stage::Inner, offset, "inner packet", ip.packet_len, bytes.len());
+    packet.extend_from_slice(taken.ok_or_else(fault)?);
+    Ok(own)
+}
+
+impl Inner {
+    /// Appends payload data to `clear`. On a mismatch `clear` holds rubbish.
+    pub fn compress(&self, packet: &[u8], clear: &mut Vec<u8>) -> Result<Compressed, Mismatch> {
+        let ip = Ip::parse(packet).map_err(|bad| Mismatch::says(bad.field, "is not that of an IP packet"))?;
+        if let Some(version) = self.version.filter(|version| *version != ip.version) {
+            return Err(Mismatch::differs("version", ip.version.number(), version.number()));
+        }
+        if ip.packet_len != packet.len() {
+            return Err(Mismatch::says(ip.length_field(), "is not the length of the packet"));
+        }
+        if ip.version == IpVersion::V4 {
+            Fill::HeaderChecksum.check(packet, 0)?;
+        }
+        clear.extend(self.rule_id);
+        match self.mode {
+            Some(Mode::Transport) => self.compress_transport(packet, &ip, clear),
+            _ => self.compress_tunnel(packet, &ip, clear),
+        }
+    }
+
+    fn compress_tunnel(&self, packet: &[u8], ip: &Ip, clear: &mut Vec<u8>) -> Result<Compressed, Mismatch> {
+        self.check_protocol(ip.protocol)?;
+        if self.protocol.is_some() && ip.fragment {
+            return Err(Mismatch::says("fragment_offset", "is that of a fragment"));
+        }
+        let compressed = Compressed { payload_offset: 0, protocol_offset: 0, next_header: ip.version.next_header() };
+        let segment = packet.get(ip.header_len..).unwrap_or_default();
+        let Some(rule) = &self.ip else {
+            Selected::check(&self.addresses, packet)?;
+            self.check_ports(ip.protocol, ip.fragment, segment)?;
+            clear.extend_from_slice(packet);
+            return Ok(compressed);
+        };
+        let transport = if ip.fragment { None } else { self.transport(ip.protocol) };
+        let options_bits = match ip.version {
+            IpVersion::V4 => (ip.header_len - IPV4_LEN) * 8,
+            IpVersion::V6 => 0,
+        };
+        let transport_bits = transport.map_or(0, |transport| transport.header.rule.residue_bits());
+        let residue_bits = rule.header.rule.residue_bits() + options_bits + transport_bits;
+        let start = clear.len();
+        clear.resize(start + residue_bits.div_ceil(8), 0);
+        let residue = clear.get_mut(start..).unwrap_or_default();
+
+        let mut at = rule.header.compress(packet, residue, 0)?;
+        if options_bits > 0 {
+            let copied = bits::copy(packet, IPV4_LEN * 8, residue, at, options_bits);
+            debug_assert!(copied.is_some());
+            at += options_bits;
+        }
+        if let Some(transport) = transport {
+            transport.check(packet, ip.header_len)?;
+        }
+        compress_segment(transport, segment, at, start, clear)?;
+        Ok(compressed)
+    }
+
+    fn compress_transport(&self, packet: &[u8], ip: &Ip, clear: &mut Vec<u8>) -> Result<Compressed, Mismatch> {
+        let carried = Carried::split(packet, ip);
+        // RFC 4303 §3.1.1: transport mode protects whole packets only.
+        if carried.is_fragment(ip) {
+            return Err(Mismatch::says("fragment_offset", "is that of a fragment"));
+        }
+        self.check_protocol(carried.protocol)?;
+        Selected::check(&self.addresses, packet)?;
+        let segment = packet.get(carried.segment..).unwrap_or_default();
+        self.check_ports(carried.protocol, false, segment)?;
+        let transport = self.transport(carried.protocol);
+        if let Some(transport) = transport {
+            transport.check(packet, carried.segment)?;
+        }
+        let start = clear.len();
+        clear.resize(start + transport.map_or(0, |transport| transport.header.rule.residue_bits().div_ceil(8)), 0);
+        compress_segment(transport, segment, 0, start, clear)?;
+        Ok(Compressed {
+            payload_offset: carried.segment,
+            protocol_offset: carried.protocol_offset,
+            next_header: carried.protocol,
+        })
+    }
+
+    fn check_protocol(&self, protocol: u8) -> Result<(), Mismatch> {
+        match self.protocol {
+            Some(selected) if selected != protocol => Err(Mismatch::differs("next_header", protocol, selected)),
+            _ if protocol == headers::NO_NEXT_HEADER => Err(Mismatch::says("next_header", "is that of a dummy packet")),
+            _ => Ok(()),
+        }
+    }
+
+    fn check_ports(&self, protocol: u8, fragment: bool, segment: &[u8]) -> Result<(), Mismatch> {
+        if fragment || headers::ports(protocol, segment).is_none() {
+            return Ok(());
+        }
+        Selected::check(&self.ports, segment)
+    }
+}
+
+impl Transport {
+    /// Whether the segment of `packet` at byte `segment` comes back as it is.
+    fn check(&self, packet: &[u8], segment: usize) -> Result<(), Mismatch> {
+        let bytes = packet.get(segment..).unwrap_or_default();
+        if bytes.len() < self.min_len {
+            let name = match self.protocol {
+                headers::UDP => "udp",
+                headers::UDPLITE => "udplite",
+                TCP => "tcp",
+                _ => "sctp",
+            };
+            return Err(Mismatch::says(name, "header is cut short"));
+        }
+        if self.protocol == TCP
+            && let Some(data_offset) = bytes.get(12).map(|byte| byte >> 4).filter(|data_offset| *data_offset < 5)
+        {
+            return Err(Mismatch::differs("tcp.data_offset", data_offset, 5u8));
+        }
+        self.header.fills.iter().try_for_each(|fill| fill.check(packet, segment))
+    }
+}
+
+/// Writes the residue of a transport header at bit `at` behind byte `start` of `clear`, where there is room for it, and
+/// appends the payload.
+fn compress_segment(
+    transport: Option<&Transport>,
+    segment: &[u8],
+    at: usize,
+    start: usize,
+    clear: &mut Vec<u8>,
+) -> Result<(), Mismatch> {
+    let Some(transport) = transport else {
+        clear.extend_from_slice(segment);
+        return Ok(());
+    };
+    transport.header.compress(segment, clear.get_mut(start..).unwrap_or_default(), at)?;
+    let payload = segment.get(transport.header.rule.header_len()..).unwrap_or_default();
+    if transport.ports_only {
+        let (front, back) = payload.split_at_checked(TCP_CHECKSUM - 4).unwrap_or((payload, &[]));
+        clear.extend_from_slice(front);
+        clear.extend_from_slice(back.get(2..).unwrap_or_default());
+    } else {
+        clear.extend_from_slice(payload);
+    }
+    Ok(())
+}

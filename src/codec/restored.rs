@@ -1,0 +1,266 @@
+//! What a codec says beside the packet: where fields came from, what was odd, or why a packet does not match.
+
+use std::fmt;
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+use super::headers::Upper;
+
+/// What [`super::Codec::restore`] made of a clear text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Restored {
+    /// What the packet is.
+    pub form: Form,
+    /// The Next Header of RFC 4303 §2.6, as sent or as known: 4, 41, 59, or the upper-layer protocol.
+    pub next_header: u8,
+    /// Offset in the packet of what standard ESP would carry as payload data: 0 in tunnel mode, the segment in
+    /// transport mode.
+    pub payload_offset: usize,
+    /// Which fields came from where; only those that may differ from the original.
+    pub sources: Sources,
+    /// What was odd.
+    pub warnings: Warnings,
+    /// The upper layer of the packet; `None` for a dummy.
+    pub upper: Option<Upper>,
+}
+
+/// What a clear text held.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Form {
+    /// An inner IP packet.
+    Tunnel,
+    /// A segment, put behind the outer header.
+    Transport,
+    /// No packet: Next Header 59 (RFC 4303 §2.6).
+    Dummy,
+}
+
+/// Where a restored field came from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Source {
+    /// The outer IP header.
+    Outer,
+    /// A hash of the packet, or 0.
+    Generated,
+    /// Worked out from the packet.
+    Computed,
+    /// The length of the segment.
+    Length,
+}
+
+impl Source {
+    /// The word of the records.
+    pub fn name(self) -> &'static str {
+        match self {
+            Source::Outer => "outer",
+            Source::Generated => "generated",
+            Source::Computed => "computed",
+            Source::Length => "length",
+        }
+    }
+}
+
+/// A field that [`Sources`] can tell about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Restorable {
+    /// `dscp`.
+    Dscp,
+    /// `ecn`.
+    Ecn,
+    /// `flow_label`.
+    FlowLabel,
+    /// `identification`.
+    Identification,
+    /// `hop_limit`.
+    HopLimit,
+    /// `ttl`.
+    Ttl,
+    /// `udp.checksum`.
+    UdpChecksum,
+    /// `udplite.coverage`.
+    UdpLiteCoverage,
+}
+
+const RESTORABLE: [(&str, Restorable); 8] = [
+    ("dscp", Restorable::Dscp),
+    ("ecn", Restorable::Ecn),
+    ("flow_label", Restorable::FlowLabel),
+    ("identification", Restorable::Identification),
+    ("hop_limit", Restorable::HopLimit),
+    ("ttl", Restorable::Ttl),
+    ("udp.checksum", Restorable::UdpChecksum),
+    ("udplite.coverage", Restorable::UdpLiteCoverage),
+];
+
+/// Which fields came from where.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Sources([Option<Source>; RESTORABLE.len()]);
+
+impl Sources {
+    /// Notes that `field` came from `source`.
+    pub fn set(&mut self, field: Restorable, source: Source) {
+        if let Some(slot) = self.0.get_mut(field as usize) {
+            *slot = Some(source);
+        }
+    }
+
+    /// Where a field came from, if it is one of them.
+    pub fn of(&self, field: Restorable) -> Option<Source> {
+        self.0.get(field as usize).copied().flatten()
+    }
+
+    /// The fields of both.
+    pub fn and(mut self, other: Sources) -> Sources {
+        self.0.iter_mut().zip(other.0).for_each(|(own, other)| *own = own.or(other));
+        self
+    }
+
+    /// The names of the records (`dscp`, ...) and the sources, in the order of the records.
+    pub fn iter(&self) -> impl Iterator<Item = (&'static str, Source)> + '_ {
+        RESTORABLE.iter().zip(self.0).filter_map(|((name, _), source)| Some((*name, source?)))
+    }
+}
+
+/// What was odd about a clear text that could be restored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Warnings(u8);
+
+impl Warnings {
+    /// Padding bytes that are not 1, 2, 3, ... (RFC 4303 §2.4).
+    pub const PADDING: Warnings = Warnings(1);
+    /// An address or port outside the traffic selectors.
+    pub const OUTSIDE_SELECTOR: Warnings = Warnings(2);
+    /// Bits behind the residue that are not 0.
+    pub const NONZERO_PAD_BITS: Warnings = Warnings(4);
+    /// A dummy packet.
+    pub const DUMMY: Warnings = Warnings(8);
+
+    const NAMES: [(Warnings, &str); 4] = [
+        (Warnings::PADDING, "padding"),
+        (Warnings::OUTSIDE_SELECTOR, "outside-selector"),
+        (Warnings::NONZERO_PAD_BITS, "nonzero-pad-bits"),
+        (Warnings::DUMMY, "dummy"),
+    ];
+
+    /// Adds those of `other` if `condition` holds.
+    pub fn add_if(&mut self, condition: bool, other: Warnings) {
+        if condition {
+            self.0 |= other.0;
+        }
+    }
+
+    /// Whether all of `other` are set.
+    pub fn contains(self, other: Warnings) -> bool {
+        self.0 & other.0 == other.0
+    }
+
+    /// The words of the records.
+    pub fn names(self) -> impl Iterator<Item = &'static str> {
+        Warnings::NAMES.into_iter().filter(move |(warning, _)| self.contains(*warning)).map(|(_, name)| name)
+    }
+}
+
+/// Why a packet is not compressed: the field that does not match.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Mismatch {
+    /// The field as records call it: `version`, `dst_port`, `udp.length`, ...
+    pub field: &'static str,
+    /// What is wrong with it.
+    pub reason: Reason,
+}
+
+/// What is wrong with a field.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reason {
+    /// Another value than the context has.
+    Differs {
+        /// The field.
+        got: u128,
+        /// What would match.
+        expected: u128,
+    },
+    /// A value outside a range of the context.
+    Outside {
+        /// The field.
+        got: u128,
+        /// First value that matches.
+        start: u128,
+        /// Last value that matches.
+        end: u128,
+        /// Bits of the field: 32 and 128 are addresses.
+        bits: u8,
+    },
+    /// A value that is in no list of the context.
+    NotListed {
+        /// The field.
+        got: u128,
+    },
+    /// Anything else, as the end of a sentence that the field begins.
+    Says(&'static str),
+}
+
+impl Mismatch {
+    pub(crate) fn differs(field: &'static str, got: impl Into<u128>, expected: impl Into<u128>) -> Mismatch {
+        Mismatch { field, reason: Reason::Differs { got: got.into(), expected: expected.into() } }
+    }
+
+    pub(crate) fn says(field: &'static str, what: &'static str) -> Mismatch {
+        Mismatch { field, reason: Reason::Says(what) }
+    }
+}
+
+impl fmt::Display for Mismatch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ", self.field)?;
+        match self.reason {
+            Reason::Differs { got, expected } => write!(f, "is {got}, not {expected}"),
+            Reason::Outside { got, start, end, bits } => {
+                let [got, start, end] = [got, start, end].map(|value| Value { value, bits });
+                write!(f, "is {got}, outside {start} to {end}")
+            }
+            Reason::NotListed { got } => write!(f, "is {got}, which is not in the list"),
+            Reason::Says(what) => f.write_str(what),
+        }
+    }
+}
+
+struct Value {
+    value: u128,
+    bits: u8,
+}
+
+impl fmt::Display for Value {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.bits {
+            128 => Ipv6Addr::from(self.value).fmt(f),
+            32 => Ipv4Addr::from(self.value as u32).fmt(f),
+            _ => self.value.fmt(f),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_stand_at_the_index_of_their_field() {
+        for (index, (name, field)) in RESTORABLE.iter().enumerate() {
+            assert_eq!(*field as usize, index);
+            let mut sources = Sources::default();
+            sources.set(*field, Source::Outer);
+            assert_eq!(sources.iter().collect::<Vec<_>>(), [(*name, Source::Outer)]);
+        }
+    }
+
+    #[test]
+    fn a_mismatch_is_a_sentence() {
+        let outside =
+            |bits, got, start, end| Mismatch { field: "dst", reason: Reason::Outside { got, start, end, bits } };
+        let v6 = outside(128, 0x2001_0db8 << 96, 1, 2);
+        assert_eq!(v6.to_string(), "dst is 2001:db8::, outside ::1 to ::2");
+        assert_eq!(outside(32, 0x0a00_0001, 0, 1).to_string(), "dst is 10.0.0.1, outside 0.0.0.0 to 0.0.0.1");
+        assert_eq!(Mismatch::differs("dscp", 3u8, 4u8).to_string(), "dscp is 3, not 4");
+        let short = Mismatch::says("udp", "header is cut short");
+        assert_eq!(short.to_string(), "udp header is cut short");
+    }
+}

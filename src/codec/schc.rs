@@ -1,0 +1,430 @@
+//! Static Context Header Compression, RFC 8724 §7: rules as data, and their compiled form.
+//!
+//! A [`Rule`] is a table of field descriptors. [`Rule::compile`] turns it into a header template and a short list of
+//! bit runs, once per Security Association, so that a packet costs one masked comparison and a few copies. This module
+//! knows nothing of ESP or IP: it cuts a bit string in the order of the rule's fields. What `compute` actions put into
+//! a rebuilt header is done by [`super::compute`].
+
+use std::fmt;
+
+use super::fields::FieldId;
+use crate::bits;
+
+/// A rule: its field descriptors in the order of the header (RFC 8724 §7.1).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rule {
+    /// The field descriptors.
+    pub fields: Vec<FieldDescriptor>,
+}
+
+/// One row of a rule (RFC 8724 §7.1).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FieldDescriptor {
+    /// FID.
+    pub fid: FieldId,
+    /// FL.
+    pub length: FieldLength,
+    /// FP, from 1: which occurrence of a field that a header repeats.
+    pub position: u8,
+    /// DI.
+    pub direction: Direction,
+    /// TV.
+    pub target: Target,
+    /// MO.
+    pub matching: Matching,
+    /// CDA.
+    pub action: Action,
+}
+
+/// Field Length.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FieldLength {
+    /// This many bits.
+    Fixed(u16),
+    /// Another field of the header tells the length, e.g. the IPv4 IHL that of the options.
+    Function,
+    /// The residue carries the size in front of the value (RFC 8724 §7.4.2).
+    Variable,
+}
+
+/// Direction Indicator.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Direction {
+    /// From the device to the application.
+    Up,
+    /// From the application to the device.
+    Down,
+    /// Both.
+    Both,
+}
+
+/// Target Value.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Target {
+    /// None set.
+    Empty,
+    /// One value, right-aligned.
+    Value(u128),
+    /// The values of a mapping, in index order.
+    List(Vec<u128>),
+}
+
+/// Matching Operator (RFC 8724 §7.3).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Matching {
+    /// The field is the target value.
+    Equal,
+    /// Any value.
+    Ignore,
+    /// The first bits, this many, are those of the target value.
+    Msb(u16),
+    /// The field is one of the target's list.
+    MatchMapping,
+}
+
+/// Compression/Decompression Action (RFC 8724 §7.4).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Action {
+    /// Nothing is sent; the target value comes back.
+    NotSent,
+    /// The field is sent.
+    ValueSent,
+    /// The index in the target's list is sent, in as many bits as the last index needs.
+    MappingSent,
+    /// The bits behind those of [`Matching::Msb`] are sent.
+    Lsb,
+    /// Nothing is sent; the receiver works the value out.
+    Compute(Compute),
+}
+
+/// How a receiver works out a field; this module only hands it on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Compute {
+    /// `compute-length`.
+    Length,
+    /// `compute-checksum`: Internet checksum, or CRC-32c for SCTP.
+    Checksum,
+    /// `lower`: from the outer IP header.
+    Lower,
+    /// `generated`: from a hash of the rebuilt packet.
+    Generated,
+    /// `generated`: always 0.
+    GeneratedZero,
+}
+
+/// A rule that makes no sense: which field, and why.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RuleError {
+    /// The field.
+    pub field: FieldId,
+    /// What is wrong with its row.
+    pub problem: &'static str,
+}
+
+impl fmt::Display for RuleError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.field.name, self.problem)
+    }
+}
+
+impl FieldDescriptor {
+    /// A row for both directions, position 1, with the field's own length.
+    pub fn new(fid: FieldId, target: Target, matching: Matching, action: Action) -> FieldDescriptor {
+        let length = fid.bits.map_or(FieldLength::Variable, FieldLength::Fixed);
+        FieldDescriptor { fid, length, position: 1, direction: Direction::Both, target, matching, action }
+    }
+
+    /// `equal`, `not-sent`.
+    pub fn equal(fid: FieldId, value: u128) -> FieldDescriptor {
+        FieldDescriptor::new(fid, Target::Value(value), Matching::Equal, Action::NotSent)
+    }
+
+    /// `ignore`, `value-sent`.
+    pub fn sent(fid: FieldId) -> FieldDescriptor {
+        FieldDescriptor::new(fid, Target::Empty, Matching::Ignore, Action::ValueSent)
+    }
+
+    /// `ignore`, `compute`.
+    pub fn computed(fid: FieldId, compute: Compute) -> FieldDescriptor {
+        FieldDescriptor::new(fid, Target::Empty, Matching::Ignore, Action::Compute(compute))
+    }
+}
+
+/// A [`Rule`] ready for packets: every offset is known.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Compiled {
+    header_bits: usize,
+    residue_bits: usize,
+    /// The header as far as the rule knows it; 0 bits elsewhere.
+    template: Box<[u8]>,
+    /// The bits of a header that must be those of `template`.
+    mask: Box<[u8]>,
+    /// What the residue holds, in its order.
+    parts: Box<[Part]>,
+    /// Where each field is, to say which one does not match.
+    slots: Box<[Slot]>,
+}
+
+/// A run of the residue. Offsets and lengths are in bits of the header.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Part {
+    /// Header bits as they are; neighbours are merged into one run.
+    Copy { at: usize, bits: usize },
+    /// The index of a value.
+    Index { field: FieldId, at: usize, bits: usize, index_bits: usize, values: Box<[u128]> },
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Slot {
+    field: FieldId,
+    at: usize,
+    bits: usize,
+}
+
+/// The field at which a header does not match a rule.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Unmatched {
+    /// The field.
+    pub field: FieldId,
+    /// Its value.
+    pub got: u128,
+    /// The value that the masked bits should have had; `None` for a value that is in no list.
+    pub expected: Option<u128>,
+}
+
+/// Why a residue cannot be expanded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unreadable {
+    /// It has fewer bits than the rule needs.
+    Short {
+        /// Bits needed, from the start of the residue.
+        needs_bits: usize,
+    },
+    /// An index beyond the list of a mapping.
+    Index {
+        /// The field.
+        field: FieldId,
+        /// The index.
+        got: u64,
+        /// Its offset in bits.
+        at: usize,
+    },
+}
+
+impl Rule {
+    /// Compiles the rows that apply to `direction` ([`Direction::Both`]: all rows).
+    pub fn compile(&self, direction: Direction) -> Result<Compiled, RuleError> {
+        let applies = |field: &&FieldDescriptor| {
+            field.direction == Direction::Both || direction == Direction::Both || field.direction == direction
+        };
+        let mut compiler = Compiler::default();
+        for field in self.fields.iter().filter(applies) {
+            compiler.add(field).map_err(|problem| RuleError { field: field.fid, problem })?;
+        }
+        Ok(compiler.finish())
+    }
+}
+
+#[derive(Default)]
+struct Compiler {
+    at: usize,
+    residue_bits: usize,
+    template: Vec<u8>,
+    mask: Vec<u8>,
+    parts: Vec<Part>,
+    slots: Vec<Slot>,
+}
+
+impl Compiler {
+    fn add(&mut self, field: &FieldDescriptor) -> Result<(), &'static str> {
+        let FieldLength::Fixed(bits) = field.length else {
+            return Err("a length that varies is not supported here");
+        };
+        if !(1..=128).contains(&bits) {
+            return Err("its length is not 1 to 128 bits");
+        }
+        let (at, bits) = (self.at, usize::from(bits));
+        self.at += bits;
+        self.template.resize(self.at.div_ceil(8), 0);
+        self.mask.resize(self.at.div_ceil(8), 0);
+        self.slots.push(Slot { field: field.fid, at, bits });
+
+        let all = u128::MAX >> (128 - bits);
+        let value = match &field.target {
+            Target::Value(value) => Some(*value),
+            _ => None,
+        };
+        let list: &[u128] = match &field.target {
+            Target::List(values) => values,
+            _ => &[],
+        };
+        if value.is_some_and(|value| value > all) || list.iter().any(|value| *value > all) {
+            return Err("its target value is longer than the field");
+        }
+        let msb = match field.matching {
+            Matching::Msb(msb) if usize::from(msb) > bits => return Err("MSB is longer than the field"),
+            Matching::Msb(msb) => usize::from(msb),
+            _ => 0,
+        };
+        let mask = match field.matching {
+            Matching::Equal => all,
+            Matching::Msb(_) => all & !all.checked_shr(msb as u32).unwrap_or(0),
+            Matching::Ignore | Matching::MatchMapping => 0,
+        };
+        if mask != 0 && value.is_none() {
+            return Err("its matching operator needs one target value");
+        }
+        if field.matching == Matching::MatchMapping && list.is_empty() {
+            return Err("match-mapping needs a list of target values");
+        }
+        if (field.matching == Matching::MatchMapping) != (field.action == Action::MappingSent) {
+            return Err("match-mapping and mapping-sent go together");
+        }
+
+        let known = match field.action {
+            Action::NotSent => {
+                if value.is_none() {
+                    return Err("not-sent needs one target value");
+                }
+                all
+            }
+            Action::Lsb => {
+                if !matches!(field.matching, Matching::Msb(_)) {
+                    return Err("LSB needs the matching operator MSB");
+                }
+                self.copy(at + msb, bits - msb);
+                mask
+            }
+            Action::ValueSent => {
+                self.copy(at, bits);
+                0
+            }
+            Action::MappingSent => {
+                let index_bits = (usize::BITS - (list.len() - 1).leading_zeros()) as usize;
+                self.residue_bits += index_bits;
+                self.parts.push(Part::Index { field: field.fid, at, bits, index_bits, values: list.into() });
+                0
+            }
+            Action::Compute(_) => 0,
+        };
+        // A computed field is 0 in the template, but may have to match: the template holds what either side needs.
+        let held = value.unwrap_or(0) & (known | mask);
+        let fits = bits::write(&mut self.template, at, bits, held).and(bits::write(&mut self.mask, at, bits, mask));
+        fits.ok_or("its place is outside the header")
+    }
+
+    fn copy(&mut self, at: usize, bits: usize) {
+        self.residue_bits += bits;
+        match self.parts.last_mut() {
+            Some(Part::Copy { at: last_at, bits: last_bits }) if *last_at + *last_bits == at => *last_bits += bits,
+            _ if bits > 0 => self.parts.push(Part::Copy { at, bits }),
+            _ => {}
+        }
+    }
+
+    fn finish(self) -> Compiled {
+        Compiled {
+            header_bits: self.at,
+            residue_bits: self.residue_bits,
+            template: self.template.into(),
+            mask: self.mask.into(),
+            parts: self.parts.into(),
+            slots: self.slots.into(),
+        }
+    }
+}
+
+impl Compiled {
+    /// Length in bits of the header that the rule describes.
+    pub fn header_bits(&self) -> usize {
+        self.header_bits
+    }
+
+    /// Length of that header in bytes, rounded up.
+    pub fn header_len(&self) -> usize {
+        self.template.len()
+    }
+
+    /// Length of the residue in bits.
+    pub fn residue_bits(&self) -> usize {
+        self.residue_bits
+    }
+
+    /// Checks `header`, whose first bits are those that the rule describes, and writes its residue into `residue` from
+    /// bit `at` on. Returns the bit behind the residue.
+    ///
+    /// `header` must hold [`Compiled::header_bits`] and `residue` the residue's bits.
+    pub fn compress(&self, header: &[u8], residue: &mut [u8], at: usize) -> Result<usize, Unmatched> {
+        debug_assert!(header.len() >= self.header_len());
+        // No early exit: the loop becomes a few vector instructions.
+        let known = self.template.iter().zip(&self.mask);
+        let differing = header.iter().zip(known).fold(0, |bits, (byte, (known, mask))| bits | ((byte ^ known) & mask));
+        if differing != 0
+            && let Some(unmatched) = self.first_mismatch(header)
+        {
+            return Err(unmatched);
+        }
+        let mut end = at;
+        for part in &self.parts {
+            match part {
+                Part::Copy { at, bits } => {
+                    let copied = bits::copy(header, *at, residue, end, *bits);
+                    debug_assert!(copied.is_some());
+                    end += bits;
+                }
+                Part::Index { field, at, bits, index_bits, values } => {
+                    let value = bits::read(header, *at, *bits).unwrap_or(0);
+                    let Some(index) = values.iter().position(|listed| *listed == value) else {
+                        return Err(Unmatched { field: *field, got: value, expected: None });
+                    };
+                    let written = bits::write(residue, end, *index_bits, index as u128);
+                    debug_assert!(written.is_some());
+                    end += index_bits;
+                }
+            }
+        }
+        Ok(end)
+    }
+
+    /// Appends the header to `out`, which ends on a byte boundary: the template with the residue's bits, read from bit
+    /// `at` of `residue`; computed fields are still to be filled. Returns the bit behind the residue.
+    pub fn expand(&self, residue: &[u8], at: usize, out: &mut Vec<u8>) -> Result<usize, Unreadable> {
+        let needs_bits = at + self.residue_bits;
+        if needs_bits > residue.len() * 8 {
+            return Err(Unreadable::Short { needs_bits });
+        }
+        let start = out.len();
+        out.extend_from_slice(&self.template);
+        let header = out.get_mut(start..).unwrap_or_default();
+        let mut end = at;
+        for part in &self.parts {
+            match part {
+                Part::Copy { at, bits } => {
+                    let copied = bits::copy(residue, end, header, *at, *bits);
+                    debug_assert!(copied.is_some());
+                    end += bits;
+                }
+                Part::Index { field, at, bits, index_bits, values } => {
+                    let index = bits::read(residue, end, *index_bits).unwrap_or(0) as usize;
+                    let Some(value) = values.get(index) else {
+                        return Err(Unreadable::Index { field: *field, got: index as u64, at: end });
+                    };
+                    let written = bits::write(header, *at, *bits, *value);
+                    debug_assert!(written.is_some());
+                    end += index_bits;
+                }
+            }
+        }
+        Ok(end)
+    }
+
+    /// The first field whose bits are not those that the rule knows.
+    fn first_mismatch(&self, header: &[u8]) -> Option<Unmatched> {
+        self.slots.iter().find_map(|Slot { field, at, bits }| {
+            let of = |bytes: &[u8]| bits::read(bytes, *at, *bits).unwrap_or(0);
+            let (got, expected, mask) = (of(header), of(&self.template), of(&self.mask));
+            let differs = (got ^ expected) & mask != 0;
+            differs.then_some(Unmatched { field: *field, got, expected: Some(expected) })
+        })
+    }
+}

@@ -1,0 +1,78 @@
+//! RFC 4303 framing: header and trailer, no keys.
+//!
+//! ```text
+//!  0                   1                   2                   3
+//! +---------------------------------------------------------------+
+//! |               Security Parameters Index (SPI)                 |
+//! +---------------------------------------------------------------+
+//! |                      Sequence Number                          |
+//! +---------------------------------------------------------------+
+//! |  IV, Payload Data, Padding (0-255), Pad Length, Next Header   |
+//! +---------------------------------------------------------------+
+//! |                Integrity Check Value (ICV)                    |
+//! +---------------------------------------------------------------+
+//! ```
+
+/// IP protocol number of ESP.
+pub const PROTOCOL: u8 = 50;
+/// IP protocol number of UDP.
+pub const UDP: u8 = 17;
+/// UDP port of ESP in UDP and of IKE behind a non-ESP marker (RFC 3948).
+pub const UDP_PORT: u16 = 4500;
+/// Bytes of SPI and Sequence Number.
+pub const HEADER_LEN: usize = 8;
+
+/// Appends SPI and the low half of the Sequence Number.
+pub fn write_header(spi: u32, sn: u64, out: &mut Vec<u8>) {
+    out.extend_from_slice(&spi.to_be_bytes());
+    out.extend_from_slice(&(sn as u32).to_be_bytes());
+}
+
+/// Appends Padding 1, 2, 3, ..., Pad Length and Next Header so that `clear`, which holds the payload data from
+/// `start` on, becomes a multiple of 4 bytes and of the cipher block (RFC 4303 §2.4).
+pub fn write_trailer(start: usize, next_header: u8, block: usize, clear: &mut Vec<u8>) {
+    let align = block.max(4);
+    let len = clear.len() - start + 2;
+    let padding = (align - len % align) % align;
+    clear.extend((1..=padding).map(|byte| byte as u8));
+    clear.push(padding as u8);
+    clear.push(next_header);
+}
+
+/// Bytes of standard ESP of a cipher for a payload (packet or segment) of `len` bytes: header, IV, payload, trailer
+/// rounded up to 4 bytes or the cipher block, ICV.
+pub fn standard_len(len: usize, iv_len: usize, block: usize, icv_len: usize) -> usize {
+    HEADER_LEN + iv_len + (len + 2).next_multiple_of(block.max(4)) + icv_len
+}
+
+/// Whether a UDP 4500 payload that belongs to no SA is not ESP at all: an IKE message behind its non-ESP marker, or
+/// a NAT keepalive (RFC 3948 §2.2, §2.3).
+pub fn is_marker_or_keepalive(payload: &[u8]) -> bool {
+    payload.starts_with(&[0; 4]) || payload == [0xff]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn trailers_fill_four_bytes_or_the_block() {
+        let mut clear = vec![0xaa; 9];
+        write_trailer(0, 41, 1, &mut clear);
+        assert_eq!(clear[9..], [1, 1, 41]);
+        let mut clear = vec![0xaa; 14];
+        write_trailer(0, 4, 16, &mut clear);
+        assert_eq!(clear[14..], [0, 4]);
+        // RFC 4303: 8 header, 8 IV, 9 payload + 1 padding + 2, 8 ICV.
+        assert_eq!(standard_len(9, 8, 1, 8), 36);
+        assert_eq!(standard_len(15, 16, 16, 16), 8 + 16 + 32 + 16);
+    }
+
+    #[test]
+    fn markers() {
+        assert!(is_marker_or_keepalive(&[0, 0, 0, 0, 1]));
+        assert!(is_marker_or_keepalive(&[0xff]));
+        assert!(!is_marker_or_keepalive(&[0xff, 0xff]));
+        assert!(!is_marker_or_keepalive(&[0, 0, 0]));
+    }
+}

@@ -1,0 +1,172 @@
+//! The headers below IP: where does the IP packet start?
+//!
+//! Ethernet II, and with it what follows any EtherType (IEEE 802.3 §3.2.6, IEEE 802.1Q §9):
+//!
+//! ```text
+//! | destination 6 | source 6 | ( tag type 2 | tag 2 ) ... | EtherType 2 | packet
+//! ```
+//!
+//! `LINKTYPE_LINUX_SLL` and `LINKTYPE_LINUX_SLL2`, which carry an EtherType too:
+//!
+//! ```text
+//! | packet type 2 | ARPHRD 2 | address length 2 | address 8 | EtherType 2 | packet
+//! | EtherType 2 | 0 2 | interface 4 | ARPHRD 2 | packet type 1 | address length 1 | address 8 | packet
+//! ```
+//!
+//! `LINKTYPE_NULL` and `LINKTYPE_LOOP`: an address family of 4 bytes, in the byte order of the capturing machine or of
+//! the network.
+
+use etherparse::{EtherType, ether_type};
+
+use crate::bytes::Reader;
+use crate::context::IpVersion;
+use crate::error::{Fault, Stage};
+
+pub(super) const NULL: u16 = 0;
+pub(super) const ETHERNET: u16 = 1;
+pub(super) const DLT_RAW: u16 = 12;
+pub(super) const DLT_RAW_OPENBSD: u16 = 14;
+pub(super) const RAW: u16 = 101;
+pub(super) const LOOP: u16 = 108;
+pub(super) const LINUX_SLL: u16 = 113;
+pub(super) const IPV4: u16 = 228;
+pub(super) const IPV6: u16 = 229;
+pub(super) const LINUX_SLL2: u16 = 276;
+
+/// More tags than any network stacks.
+const MAX_VLAN_TAGS: usize = 8;
+
+/// What the link header announces.
+#[derive(Debug)]
+pub(super) enum Network {
+    /// An IP packet at `offset`, of `version` if the link header names one.
+    Ip { offset: usize, version: Option<IpVersion> },
+    /// Something else, in a few words.
+    Other(&'static str),
+}
+
+pub(super) fn network(link_type: u16, frame: &[u8]) -> Result<Network, Fault> {
+    match link_type {
+        ETHERNET => ethernet(frame),
+        RAW | DLT_RAW | DLT_RAW_OPENBSD => Ok(Network::Ip { offset: 0, version: None }),
+        IPV4 => Ok(Network::Ip { offset: 0, version: Some(IpVersion::V4) }),
+        IPV6 => Ok(Network::Ip { offset: 0, version: Some(IpVersion::V6) }),
+        LINUX_SLL => linux_sll(frame),
+        LINUX_SLL2 => linux_sll2(frame),
+        NULL | LOOP => address_family(frame),
+        _ => Ok(Network::Other("the link type is not supported")),
+    }
+}
+
+fn ethernet(frame: &[u8]) -> Result<Network, Fault> {
+    let mut reader = Reader::new(Stage::Link, "Ethernet header", frame);
+    reader.take(12)?;
+    let ether_type = reader.u16()?;
+    announced(ether_type, reader)
+}
+
+fn linux_sll(frame: &[u8]) -> Result<Network, Fault> {
+    let mut reader = Reader::new(Stage::Link, "SLL header", frame);
+    reader.take(2)?;
+    let hardware = reader.u16()?;
+    reader.take(10)?;
+    let protocol = reader.u16()?;
+    cooked(hardware, protocol, reader)
+}
+
+fn linux_sll2(frame: &[u8]) -> Result<Network, Fault> {
+    let mut reader = Reader::new(Stage::Link, "SLL2 header", frame);
+    let protocol = reader.u16()?;
+    reader.take(6)?;
+    let hardware = reader.u16()?;
+    reader.take(10)?;
+    cooked(hardware, protocol, reader)
+}
+
+fn cooked(hardware: u16, protocol: u16, reader: Reader<'_>) -> Result<Network, Fault> {
+    const ARPHRD_FRAD: u16 = 770;
+    const ARPHRD_IEEE80211_RADIOTAP: u16 = 803;
+    const ARPHRD_NETLINK: u16 = 824;
+    match hardware {
+        // Here the protocol field is no EtherType.
+        ARPHRD_FRAD | ARPHRD_IEEE80211_RADIOTAP | ARPHRD_NETLINK => Ok(Network::Other("not an IP interface")),
+        _ => announced(protocol, reader),
+    }
+}
+
+fn announced(mut ether_type: u16, mut reader: Reader<'_>) -> Result<Network, Fault> {
+    for _ in 0..=MAX_VLAN_TAGS {
+        let version = match EtherType(ether_type) {
+            ether_type::IPV4 => IpVersion::V4,
+            ether_type::IPV6 => IpVersion::V6,
+            ether_type::VLAN_TAGGED_FRAME | ether_type::PROVIDER_BRIDGING | ether_type::VLAN_DOUBLE_TAGGED_FRAME => {
+                reader.u16()?;
+                ether_type = reader.u16()?;
+                continue;
+            }
+            ether_type::ARP => return Ok(Network::Other("ARP")),
+            EtherType(0..0x600) => return Ok(Network::Other("no EtherType (IEEE 802.3 length)")),
+            _ => return Ok(Network::Other("the EtherType is not IP")),
+        };
+        return Ok(Network::Ip { offset: reader.position(), version: Some(version) });
+    }
+    Ok(Network::Other("too many VLAN tags"))
+}
+
+fn address_family(frame: &[u8]) -> Result<Network, Fault> {
+    let mut reader = Reader::new(Stage::Link, "address family", frame);
+    let big_endian = reader.u32()?;
+    // Families are small numbers.
+    let family = if big_endian > 0xffff { big_endian.swap_bytes() } else { big_endian };
+    let version = match family {
+        2 => IpVersion::V4,
+        // Linux 10; NetBSD, OpenBSD 24; FreeBSD 28; Darwin 30; Windows 23.
+        10 | 23 | 24 | 28 | 30 => IpVersion::V6,
+        _ => return Ok(Network::Other("the address family is not IP")),
+    };
+    Ok(Network::Ip { offset: reader.position(), version: Some(version) })
+}
+
+/// Writes `header`, the link header of a frame on `link_type`, as it is in front of an IP packet of `version`.
+pub(super) fn write(link_type: u16, header: &[u8], version: IpVersion, out: &mut Vec<u8>) -> Result<(), Fault> {
+    let before = out.len();
+    out.extend_from_slice(header);
+    let header = out.get_mut(before..).unwrap_or_default();
+    let ether_type = match version {
+        IpVersion::V4 => ether_type::IPV4,
+        IpVersion::V6 => ether_type::IPV6,
+    };
+    let ether_type = ether_type.0.to_be_bytes();
+    match link_type {
+        // Whatever tags there are, the EtherType stands last.
+        ETHERNET | LINUX_SLL => {
+            if let Some(field) = header.last_chunk_mut() {
+                *field = ether_type;
+            }
+        }
+        LINUX_SLL2 => {
+            if let Some(field) = header.first_chunk_mut() {
+                *field = ether_type;
+            }
+        }
+        NULL | LOOP => {
+            if let Some(field) = header.first_chunk_mut::<4>() {
+                let big_endian = field.first() == Some(&0);
+                let is_v4 = field.contains(&2);
+                // All readers take 24, 28 and 30 for IPv6.
+                let family: u32 = match version {
+                    IpVersion::V4 => 2,
+                    IpVersion::V6 => 30,
+                };
+                if is_v4 != (version == IpVersion::V4) {
+                    *field = if big_endian { family.to_be_bytes() } else { family.to_le_bytes() };
+                }
+            }
+        }
+        RAW | DLT_RAW | DLT_RAW_OPENBSD => {}
+        IPV4 if version == IpVersion::V4 => {}
+        IPV6 if version == IpVersion::V6 => {}
+        _ => return Err(Fault::unsupported(Stage::Link, 0, "the link type cannot carry this IP version")),
+    }
+    Ok(())
+}

@@ -1,0 +1,288 @@
+//! IPv4 and IPv6 headers, with options and extension headers.
+//!
+//! IPv4 (RFC 791 §3.1) and IPv6 (RFC 8200 §3):
+//!
+//! ```text
+//!  0                   1                   2                   3
+//!  0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1
+//! |Version|  IHL  |   DSCP    |ECN|          Total Length         |
+//! |         Identification        |R|D|M|     Fragment Offset     |
+//! |      TTL      |    Protocol   |        Header Checksum        |
+//! |                            Source                             |
+//! |                          Destination                          |
+//! |                        Options (4 * IHL - 20)                 |
+//!
+//! |Version|   DSCP    |ECN|              Flow Label               |
+//! |         Payload Length        |  Next Header  |   Hop Limit   |
+//! |                           Source (16)                         |
+//! |                         Destination (16)                      |
+//! ```
+//!
+//! Extension headers: length in units of 8 bytes, the first not counted (RFC 8200 §4); the Authentication Header in
+//! units of 4 bytes, the first two not counted (RFC 4302 §2.2); the Fragment header is always 8 (RFC 8200 §4.5):
+//!
+//! ```text
+//! |  Next Header  |   Reserved    |      Fragment Offset    |Res|M|
+//! |                         Identification                        |
+//! ```
+
+use std::net::IpAddr;
+
+use etherparse::err::{ipv4, ipv6};
+use etherparse::{IpNumber, Ipv4HeaderSlice, Ipv6HeaderSlice, ip_number};
+
+use super::{Datagram, Fragment, Frame, Outer};
+use crate::checksum;
+use crate::context::IpVersion;
+use crate::error::{Fault, Stage};
+
+/// Length of an IPv6 header without extension headers.
+pub(super) const V6_HEADER_LEN: usize = 40;
+
+/// Reads the IP packet at `offset` of `frame`; `version` is what the link header announced.
+pub(super) fn parse(frame: &[u8], offset: usize, version: Option<IpVersion>) -> Frame<'_> {
+    let packet = frame.get(offset..).unwrap_or_default();
+    let version = version.or(match packet.first().map(|byte| byte >> 4) {
+        Some(4) => Some(IpVersion::V4),
+        Some(6) => Some(IpVersion::V6),
+        _ => None,
+    });
+    let parsed = match version {
+        Some(IpVersion::V4) => v4(packet, offset),
+        Some(IpVersion::V6) => v6(packet, offset),
+        None => Err(Broken::bare(match packet.first() {
+            Some(byte) => Fault::value(Stage::Link, offset, "IP version", u64::from(byte >> 4), "4 or 6"),
+            None => Fault::short(Stage::Link, offset, "IP header", 1, 0),
+        })),
+    };
+    parsed.unwrap_or_else(|Broken { outer, fault }| Frame::Malformed { outer, fault })
+}
+
+/// The fields of a [`Frame::Malformed`].
+struct Broken {
+    outer: Option<Outer>,
+    fault: Fault,
+}
+
+impl Broken {
+    fn bare(fault: Fault) -> Broken {
+        Broken { outer: None, fault }
+    }
+}
+
+fn v4(packet: &[u8], frame_offset: usize) -> Result<Frame<'_>, Broken> {
+    let header = Ipv4HeaderSlice::from_slice(packet).map_err(|error| Broken::bare(v4_fault(error, frame_offset)))?;
+    let outer = Outer {
+        version: IpVersion::V4,
+        src: IpAddr::V4(header.source_addr()),
+        dst: IpAddr::V4(header.destination_addr()),
+        dscp: header.dcp().value(),
+        ecn: header.ecn().value(),
+        hop_limit: header.ttl(),
+        flow_label: u32::from(header.identification()),
+    };
+    let header_len = header.slice().len();
+    let total_len = usize::from(header.total_len());
+    // Segmentation offload leaves 0.
+    let total_len = if total_len == 0 { packet.len() } else { total_len };
+    if total_len < header_len {
+        let fault = Fault::value(
+            Stage::Link,
+            frame_offset.saturating_add(2),
+            "IPv4 Total Length",
+            total_len as u64,
+            "the header length or more",
+        );
+        return Err(Broken { outer: Some(outer), fault });
+    }
+    let missing = total_len.saturating_sub(packet.len());
+    let packet = packet.get(..total_len).unwrap_or(packet);
+    let protocol = header.protocol().0;
+    if header.is_fragmenting_payload() {
+        return Ok(Frame::Fragment(Fragment {
+            outer,
+            header: header.slice(),
+            protocol_offset: 9,
+            protocol,
+            identification: outer.flow_label,
+            offset: usize::from(header.fragments_offset().value()) * 8,
+            more: header.more_fragments(),
+            payload: packet.get(header_len..).unwrap_or_default(),
+            missing,
+            frame_offset,
+        }));
+    }
+    extension_headers(packet, outer, header_len, 9, protocol, missing, frame_offset)
+}
+
+fn v6(packet: &[u8], frame_offset: usize) -> Result<Frame<'_>, Broken> {
+    let header = Ipv6HeaderSlice::from_slice(packet).map_err(|error| Broken::bare(v6_fault(error, frame_offset)))?;
+    let outer = Outer {
+        version: IpVersion::V6,
+        src: IpAddr::V6(header.source_addr()),
+        dst: IpAddr::V6(header.destination_addr()),
+        dscp: header.dscp().value(),
+        ecn: header.ecn().value(),
+        hop_limit: header.hop_limit(),
+        flow_label: header.flow_label().value(),
+    };
+    // Segmentation offload leaves 0, like a jumbogram.
+    let total_len = match header.payload_length() {
+        0 => jumbo_len(packet).map_or(packet.len(), |len| len.saturating_add(V6_HEADER_LEN)),
+        len => usize::from(len) + V6_HEADER_LEN,
+    };
+    let missing = total_len.saturating_sub(packet.len());
+    let packet = packet.get(..total_len).unwrap_or(packet);
+    extension_headers(packet, outer, V6_HEADER_LEN, 6, header.next_header().0, missing, frame_offset)
+}
+
+/// Goes on behind the `header_len` bytes that are read already, to the first header that is none of IP's.
+fn extension_headers(
+    packet: &[u8],
+    outer: Outer,
+    mut header_len: usize,
+    mut protocol_offset: usize,
+    mut protocol: u8,
+    missing: usize,
+    frame_offset: usize,
+) -> Result<Frame<'_>, Broken> {
+    while is_extension(outer.version, protocol) {
+        let at = frame_offset.saturating_add(header_len);
+        let broken = |fault| Broken { outer: Some(outer), fault };
+        let (header, rest) = packet.split_at_checked(header_len).unwrap_or((packet, &[]));
+        let short = |needs| broken(Fault::short(Stage::Link, at, "IP extension header", needs, rest.len()));
+        // The shortest one has 8 bytes.
+        let Some(&[next, units, a, b, identification @ ..]) = rest.first_chunk::<8>() else { return Err(short(8)) };
+        let len = match IpNumber(protocol) {
+            ip_number::AUTH if units == 0 => {
+                return Err(broken(Fault::value(Stage::Link, at + 1, "AH Payload Len", 0, "1 or more")));
+            }
+            ip_number::AUTH => (usize::from(units) + 2) * 4,
+            ip_number::IPV6_FRAG => 8,
+            _ => (usize::from(units) + 1) * 8,
+        };
+        if rest.len() < len {
+            return Err(short(len));
+        }
+        if ip_number::IPV6_FRAG.0 == protocol {
+            let (offset, more) = (usize::from(u16::from_be_bytes([a, b]) & !7), b & 1 == 1);
+            // Offset 0 and no more: an atomic fragment, which is whole (RFC 6946).
+            if offset != 0 || more {
+                return Ok(Frame::Fragment(Fragment {
+                    outer,
+                    header,
+                    protocol_offset,
+                    protocol: next,
+                    identification: u32::from_be_bytes(identification),
+                    offset,
+                    more,
+                    payload: rest.get(len..).unwrap_or_default(),
+                    missing,
+                    frame_offset,
+                }));
+            }
+        }
+        protocol_offset = header_len;
+        protocol = next;
+        header_len += len;
+    }
+    let (header, payload) = packet.split_at_checked(header_len).unwrap_or((packet, &[]));
+    Ok(Frame::Datagram(Datagram { outer, header, protocol_offset, protocol, payload, missing, frame_offset }))
+}
+
+/// Whether `protocol` names a header that still belongs to IP (IANA "IPv6 Extension Header Types", ESP left out).
+fn is_extension(version: IpVersion, protocol: u8) -> bool {
+    match IpNumber(protocol) {
+        ip_number::AUTH => true,
+        ip_number::IPV6_HOP_BY_HOP
+        | ip_number::IPV6_ROUTE
+        | ip_number::IPV6_FRAG
+        | ip_number::IPV6_DEST_OPTIONS
+        | ip_number::MOBILITY
+        | ip_number::HIP
+        | ip_number::SHIM6 => version == IpVersion::V6,
+        _ => false,
+    }
+}
+
+/// The Jumbo Payload Length of an IPv6 packet that has the option (RFC 2675 §2).
+fn jumbo_len(packet: &[u8]) -> Option<usize> {
+    const PAD1: u8 = 0;
+    const JUMBO_PAYLOAD: u8 = 0xc2;
+    let (header, rest) = packet.split_at_checked(V6_HEADER_LEN)?;
+    if header.get(6) != Some(&ip_number::IPV6_HOP_BY_HOP.0) {
+        return None;
+    }
+    let len = (usize::from(*rest.get(1)?) + 1) * 8;
+    let mut options = rest.get(2..len)?;
+    loop {
+        options = match options {
+            [JUMBO_PAYLOAD, 4, a, b, c, d, ..] => return usize::try_from(u32::from_be_bytes([*a, *b, *c, *d])).ok(),
+            [PAD1, rest @ ..] => rest,
+            [_, len, rest @ ..] => rest.get(usize::from(*len)..)?,
+            _ => return None,
+        };
+    }
+}
+
+/// Makes the length field of `packet`, an IP packet with its headers, say its length, and the IPv4 Header Checksum
+/// right. A packet of 65536 bytes or more (IPv6: 65576), or with a Jumbo Payload option, is a fault.
+pub(super) fn finish(packet: &mut [u8]) -> Result<(), Fault> {
+    let too_long = |what, len| Fault::value(Stage::Link, 0, what, len as u64, "65535 or less");
+    let len = packet.len();
+    if packet.first().is_some_and(|byte| byte >> 4 == 4) {
+        let total_len = u16::try_from(len).map_err(|_| too_long("IPv4 Total Length", len))?;
+        let header_len = usize::from(packet.first().unwrap_or(&0) & 0xf) * 4;
+        let Some(header) = packet.get_mut(..header_len) else {
+            return Err(Fault::short(Stage::Link, 0, "IPv4 header", header_len, len));
+        };
+        put(header, 2, total_len);
+        put(header, 10, 0);
+        let checksum = checksum::internet(header);
+        put(header, 10, checksum);
+    } else {
+        let Some(payload_len) = len.checked_sub(V6_HEADER_LEN) else {
+            return Err(Fault::short(Stage::Link, 0, "IPv6 header", V6_HEADER_LEN, len));
+        };
+        if jumbo_len(packet).is_some() {
+            return Err(Fault::unsupported(Stage::Link, V6_HEADER_LEN, "an IPv6 jumbogram cannot be written again"));
+        }
+        put(packet, 4, u16::try_from(payload_len).map_err(|_| too_long("IPv6 Payload Length", payload_len))?);
+    }
+    Ok(())
+}
+
+/// Writes a 16-bit field.
+pub(super) fn put(bytes: &mut [u8], offset: usize, value: u16) {
+    if let Some(field) = bytes.get_mut(offset..).and_then(|rest| rest.first_chunk_mut()) {
+        *field = value.to_be_bytes();
+    }
+}
+
+#[cold]
+fn v4_fault(error: ipv4::HeaderSliceError, offset: usize) -> Fault {
+    use ipv4::HeaderError::{HeaderLengthSmallerThanHeader, UnexpectedVersion};
+    match error {
+        ipv4::HeaderSliceError::Len(error) => {
+            Fault::short(Stage::Link, offset, "IPv4 header", error.required_len, error.len)
+        }
+        ipv4::HeaderSliceError::Content(UnexpectedVersion { version_number }) => {
+            Fault::value(Stage::Link, offset, "IP version", u64::from(version_number), "4")
+        }
+        ipv4::HeaderSliceError::Content(HeaderLengthSmallerThanHeader { ihl }) => {
+            Fault::value(Stage::Link, offset, "IHL", u64::from(ihl), "5 or more")
+        }
+    }
+}
+
+#[cold]
+fn v6_fault(error: ipv6::HeaderSliceError, offset: usize) -> Fault {
+    match error {
+        ipv6::HeaderSliceError::Len(error) => {
+            Fault::short(Stage::Link, offset, "IPv6 header", error.required_len, error.len)
+        }
+        ipv6::HeaderSliceError::Content(ipv6::HeaderError::UnexpectedVersion { version_number }) => {
+            Fault::value(Stage::Link, offset, "IP version", u64::from(version_number), "6")
+        }
+    }
+}

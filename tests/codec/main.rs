@@ -1,0 +1,9 @@
+//! The codec against other implementations, bytes worked out by hand, and itself.
+
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a panic is how a test fails")]
+
+mod by_hand;
+mod cases;
+mod engine;
+mod roundtrip;
+mod support;

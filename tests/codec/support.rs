@@ -1,0 +1,76 @@
+//! What the tests of the codec share.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use dietesp::codec::{Carrier, Codec, Restored};
+use dietesp::context::*;
+use dietesp::error::Fault;
+use dietesp::link::Outer;
+use serde_json::Value;
+
+/// A context of dialect `ietf` for any traffic, everything sent as the defaults have it, then `change`d.
+pub fn context(
+    mode: Mode,
+    version: Option<IpVersion>,
+    change: impl FnOnce(&mut TrafficSelectors, &mut Ietf),
+) -> Context {
+    let addresses = Range::whole(version.map_or(128, IpVersion::address_bits));
+    let ports = Range::whole(16);
+    let mut selectors =
+        TrafficSelectors { version, src: addresses, dst: addresses, protocol: None, src_port: ports, dst_port: ports };
+    let mut ietf = Ietf::default();
+    change(&mut selectors, &mut ietf);
+    Context {
+        sa: SaReference::Name("s".to_owned()),
+        mode,
+        tunnel_ip: None,
+        selectors,
+        esp_sn: None,
+        protocol: 50,
+        dialect: Dialect::Ietf(ietf),
+        origin: Origin { path: "rules.yaml".into(), line: 1 },
+    }
+}
+
+pub fn restore(codec: &Codec, clear: &[u8], carrier: &[u8]) -> Result<(Restored, Vec<u8>), Fault> {
+    let (outer, header_len, protocol_offset) = outer(carrier);
+    let carrier = Carrier { outer: &outer, header: &carrier[..header_len], protocol_offset };
+    let mut packet = vec![1, 2, 3];
+    let restored = codec.restore(clear, &carrier, &mut packet)?;
+    Ok((restored, packet))
+}
+
+pub fn shared(path: &str) -> Option<PathBuf> {
+    let root = std::env::var_os("DIETESP_SHARED")
+        .map_or_else(|| concat!(env!("CARGO_MANIFEST_DIR"), "/../shared").into(), PathBuf::from);
+    let path = root.join(path);
+    if !path.exists() {
+        println!("left out: ../shared is not here");
+        return None;
+    }
+    Some(path)
+}
+
+pub fn hex(value: &Value) -> Vec<u8> {
+    hex::decode(value.as_str().unwrap()).unwrap()
+}
+
+/// The outer header of an IP packet, its length, and the offset of its protocol byte.
+pub fn outer(ip: &[u8]) -> (Outer, usize, usize) {
+    let u16_at = |offset: usize| u32::from(u16::from_be_bytes([ip[offset], ip[offset + 1]]));
+    let traffic_class = |byte: u8| (byte >> 2, byte & 3);
+    if ip[0] >> 4 == 4 {
+        let (dscp, ecn) = traffic_class(ip[1]);
+        let address = |at: usize| IpAddr::from(<[u8; 4]>::try_from(&ip[at..at + 4]).unwrap());
+        let (src, dst) = (address(12), address(16));
+        let outer = Outer { version: IpVersion::V4, src, dst, dscp, ecn, hop_limit: ip[8], flow_label: u16_at(4) };
+        (outer, usize::from(ip[0] & 15) * 4, 9)
+    } else {
+        let (dscp, ecn) = traffic_class((ip[0] << 4) | (ip[1] >> 4));
+        let address = |at: usize| IpAddr::from(<[u8; 16]>::try_from(&ip[at..at + 16]).unwrap());
+        let flow_label = (u32::from(ip[1] & 15) << 16) | u16_at(2);
+        let (src, dst) = (address(8), address(24));
+        (Outer { version: IpVersion::V6, src, dst, dscp, ecn, hop_limit: ip[7], flow_label }, 40, 6)
+    }
+}
