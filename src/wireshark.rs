@@ -106,11 +106,16 @@ pub fn lines(sas: &[UsedKeys]) -> (Zeroizing<String>, Vec<String>) {
             None => &[IpVersion::V4, IpVersion::V6],
         };
         let esn_high = sa.esn.then_some(0);
+        let mut since = "4.0";
         let named = versions.iter().try_for_each(|version| {
-            Line { version: *version, src, dst, spi: sa.spi, keys: &sa.keys, esn_high }.append_to(&mut text)
+            let line = Line { version: *version, src, dst, spi: sa.spi, keys: &sa.keys, esn_high };
+            since = line.since();
+            line.append_to(&mut text)
         });
         if let Err(unnamed) = named {
             warnings.push(format!("SA {}: {unnamed}", sa.name));
+        } else if since == "4.6" {
+            warnings.push(format!("SA {}: needs Wireshark 4.6; an earlier one refuses the whole esp_sa file", sa.name));
         } else if sa.esn {
             warnings.push(format!(
                 "SA {}: extended Sequence Numbers need Wireshark 4.4, which verifies only those below 2^32",

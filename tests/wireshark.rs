@@ -1,31 +1,19 @@
 //! Wireshark itself reads what `wireshark` writes.
 
-use std::path::PathBuf;
+mod common;
+
 use std::process::Command;
 
 use dietesp::context::IpVersion;
 use dietesp::files;
-use dietesp::sa::{Sa, Selector};
+use dietesp::sa::Sa;
 use dietesp::wireshark::{Line, write_folder};
 use zeroize::Zeroizing;
 
-fn shared() -> Option<PathBuf> {
-    let default = concat!(env!("CARGO_MANIFEST_DIR"), "/../shared");
-    let folder = PathBuf::from(std::env::var_os("DIETESP_SHARED").unwrap_or(default.into()));
-    if folder.is_dir() {
-        return Some(folder);
-    }
-    println!("left out: ../shared is not here");
-    None
-}
-
 fn line(sa: &Sa) -> Line<'_> {
-    let address = |selector| match selector {
-        Selector::Prefix { address, .. } => Some(address),
-        Selector::Any => None,
-    };
-    let (src, dst) = (address(sa.src), address(sa.dst));
-    Line { version: IpVersion::of(src.unwrap()), src, dst, spi: sa.spi, keys: &sa.keys, esn_high: None }
+    let (src, dst) = (sa.src.single(), sa.dst.single());
+    let version = IpVersion::of(src.expect("strongSwan's SAs have addresses"));
+    Line { version, src, dst, spi: sa.spi, keys: &sa.keys, esn_high: None }
 }
 
 #[test]
@@ -34,7 +22,7 @@ fn tshark_decrypts_with_the_folder() {
         println!("left out: tshark is not here");
         return;
     }
-    let Some(shared) = shared() else { return };
+    let Some(shared) = common::shared() else { return };
     for name in ["strongswan_ccm8_v6", "strongswan_gcm16_v4"] {
         let captures = shared.join("captures");
         // Keys as the kernel printed them, so that Wireshark's own file has no part in it.
