@@ -88,8 +88,8 @@ fn tunnel_ipv6() {
     // Nothing but the CoAP message is left.
     both_ways(&codec(Mode::Tunnel, IpVersion::V6, leave_all_out(IpVersion::V6)), V6_UDP, COAP, OUTER_V6);
 
-    // Version is elided, 4 bits, so every digit moves one place to the left: Traffic Class b9, Flow Label 12345, Payload
-    // Length 0012, Next Header 11, Hop Limit 40, addresses, ports; 4 zero bits fill the last byte. 348 bits, 44 bytes.
+    // Version is elided, 4 bits, so every digit moves one place to the left: Traffic Class b9, Flow Label 12345,
+    // Payload Length 0012, Next Header 11, Hop Limit 40, addresses, ports; 4 zero bits fill the last byte. 348 bits, 44 bytes.
     // Then 10 bytes of payload: 54. The trailer takes 2, so that 56 is a multiple of 8: no Padding, Next Header 41.
     let clear = "b91234500121140\
                  20010db8000a0000000000000000001020010db8000b00000000000000000001\
@@ -97,8 +97,8 @@ fn tunnel_ipv6() {
                  0029";
     both_ways(&codec(Mode::Tunnel, IpVersion::V6, send_all), V6_UDP, clear, OUTER_V6);
 
-    // DSCP 46 is index 1 of 3 values (01), ECN sent (01), Flow Label sent, addresses in ::10 to ::13 (126 bits known: 00)
-    // and ::1 to ::5 (125 bits: 001), destination port in f0b0 to f0bf (12 bits: 0001):
+    // DSCP 46 is index 1 of 3 values (01), ECN sent (01), Flow Label sent, addresses in ::10 to ::13 (126 bits known:
+    // 00) and ::1 to ::5 (125 bits: 001), destination port in f0b0 to f0bf (12 bits: 0001):
     // 01 01 00010010001101000101 00 001 0001 0000000 = 51 23 45 08 80.
     // Optional trailer, 32 bit: 5 + 10 + 1 = 16 bytes, Pad Length 0, no Next Header.
     let mixed = |selectors: &mut TrafficSelectors, ietf: &mut Ietf| {
@@ -131,8 +131,8 @@ fn tunnel_ipv4() {
                  0102030405060604";
     both_ways(&codec(Mode::Tunnel, IpVersion::V4, send_all), V4_UDP, clear, OUTER_V6);
 
-    // The transport header of a fragment is payload: 19 + 16 digits, one to a whole byte, then the segment as it is: 18 +
-    // 16 = 34, 4 of Padding.
+    // The transport header of a fragment is payload: 19 + 16 digits, one to a whole byte, then the segment as it is: 18
+    // + 16 = 34, 4 of Padding.
     let clear = "5b90024123420004011\
                  0a0a00050a1400010\
                  1633f0b100631111420100075fb47465\
