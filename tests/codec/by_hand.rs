@@ -208,6 +208,11 @@ fn tcp_in_its_three_readings() {
     let wrong = V6_TCP.replace("766655aa", "766755aa");
     assert_eq!(compress(&codec(TcpHeader::PortsOnly), &wrong).unwrap_err().field, "tcp.checksum");
     assert!(compress(&codec(TcpHeader::None), &wrong).is_ok());
+    // 7666 more in the data makes the checksum 0; its second form ffff is right too, but would come back as 0.
+    let zero = V6_TCP.replace("766655aa", "000055aa").replace("2f74", "a5da");
+    assert!(compress(&codec(TcpHeader::HeaderOrder), &zero).is_ok());
+    let ones = zero.replace("000055aa", "ffff55aa");
+    assert_eq!(compress(&codec(TcpHeader::HeaderOrder), &ones).unwrap_err().field, "tcp.checksum");
     let short_header = V6_TCP.replace("80181000", "40181000");
     assert_eq!(compress(&codec(TcpHeader::HeaderOrder), &short_header).unwrap_err().field, "tcp.data_offset");
 }
@@ -464,6 +469,15 @@ fn what_a_receiver_warns_of_or_refuses() {
     assert_eq!(warnings(&format!("72{COAP}")), ["outside-selector"]);
     assert_eq!(warnings(&format!("4e{COAP}")), ["outside-selector"]);
     assert_eq!(warnings(&format!("4f{COAP}")), ["outside-selector", "nonzero-pad-bits"]);
+    // Ports f0b0 to f0b2 begin like the whole prefix f0b0 to f0b3 (2 bits), but end before it.
+    let aligned = codec(Mode::Tunnel, IpVersion::V6, |selectors, ietf| {
+        leave_all_out(IpVersion::V6)(selectors, ietf);
+        selectors.dst_port = Range { start: 61616, end: 61618 };
+    });
+    both_ways(&aligned, V6_UDP, &format!("40{COAP}"), OUTER_V6);
+    let outside = restore(&aligned, &bytes(&format!("c0{COAP}")), &bytes(OUTER_V6)).unwrap();
+    assert_eq!(outside.0.warnings.names().collect::<Vec<_>>(), ["outside-selector"]);
+    assert_eq!(compress(&aligned, &hex::encode(outside.1)).unwrap_err().field, "dst_port");
     // Index 3 of 3 values; no residue at all.
     let fault = restore(&mixed, &bytes("ca"), &bytes(OUTER_V6)).unwrap_err();
     assert!(matches!(fault.kind, FaultKind::Value { what: "dscp", got: 3, .. }), "{fault}");
