@@ -79,9 +79,10 @@ impl Args {
             seed: self.seed,
             limits,
             selection: self.opening.selection.selection(),
+            threads: self.opening.threads(),
         };
         let progress = Progress::new(quiet, reader.total_len(), false);
-        let done = compress::run(&mut reader, writer, &input, &output, &settings, |position| progress.at(position));
+        let done = compress::run(&mut reader, writer, &input, &output, &settings, &mut |position| progress.at(position));
         progress.finish();
         let done = done?;
         for warning in reader.warnings() {

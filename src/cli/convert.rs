@@ -87,9 +87,10 @@ impl Args {
             seed: self.seed,
             limits: self.opening.limits(),
             selection: self.opening.selection.selection(),
+            threads: self.opening.threads(),
         };
         let progress = Progress::new(quiet, reader.total_len(), false);
-        let converted = convert::run(&mut reader, writer, &table, &settings, |position| progress.at(position));
+        let converted = convert::run(&mut reader, writer, &table, &settings, &mut |position| progress.at(position));
         progress.finish();
         let converted = converted?;
         if let Some(folder) = &folder {

@@ -7,7 +7,7 @@ use clap::Args;
 
 use crate::error::Error;
 use crate::files;
-use crate::pipeline::open::{Limits, RESYNC_TRIES};
+use crate::pipeline::find::{Limits, RESYNC_TRIES};
 use crate::pipeline::select::Selection;
 use crate::sa::Selector;
 use crate::sa::table::{Entry, SaTable};
@@ -32,7 +32,7 @@ pub struct Opening {
     /// Search wider (2^24 numbers) for an SA that has not verified yet or has lost its stream; `full`: all numbers
     #[arg(long, value_name = "full", num_args = 0..=1, require_equals = true, default_missing_value = "wide", value_parser = ["wide", "full"])]
     pub resync: Option<String>,
-    /// Threads
+    /// Worker threads (default: all cores); the output does not depend on their number
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     pub threads: Option<u16>,
     #[command(flatten)]
@@ -89,7 +89,13 @@ impl Opening {
     /// The limits of the search.
     pub fn limits(&self) -> Limits {
         let resync_tries = self.resync.as_ref().map(|how| if how == "full" { u64::MAX } else { RESYNC_TRIES });
-        Limits { sn_tries: self.sn_tries, resync_tries }
+        Limits { sn_tries: self.sn_tries, resync_tries, notify: None }
+    }
+
+    /// Worker threads: as many as there are cores, unless told otherwise.
+    pub fn threads(&self) -> usize {
+        let cores = || std::thread::available_parallelism().map_or(1, usize::from);
+        self.threads.map_or_else(cores, usize::from)
     }
 }
 

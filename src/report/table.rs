@@ -1,19 +1,18 @@
 //! Records as an aligned table for people.
 //!
-//! Rows are written as their packets arrive, so column widths cannot wait for the last one: they start from the widths
-//! that common values need, and grow with what comes.
+//! Rows are written as their packets arrive and side by side, so a column cannot wait for its widest cell: widths are
+//! those that the cells of most captures need, and those of the names of the SAs.
 
 use super::json::write_plain;
 use super::record::{Record, Value};
 use crate::pipeline::outcome::{Status, protocol_name};
+use crate::sa::table::SaTable;
 
 /// Writes records as rows.
 #[derive(Debug)]
 pub struct Table {
     widths: [usize; COLUMNS.len()],
-    header_written: bool,
     color: bool,
-    cell: Vec<u8>,
 }
 
 struct Column {
@@ -26,92 +25,72 @@ const fn column(title: &'static str, right: bool, width: usize) -> Column {
     Column { title, right, width }
 }
 
+const SA_COLUMN: usize = 2;
 const COLUMNS: [Column; 11] = [
-    column("Frame", true, 5),
+    column("Frame", true, 6),
     column("Time", false, 15),
     column("SA", false, 10),
     column("SPI", false, 10),
-    column("SN", true, 5),
-    column("Source", false, 15),
-    column("Destination", false, 15),
-    column("Proto", false, 5),
-    column("Wire", true, 4),
+    column("SN", true, 6),
+    column("Source", false, 24),
+    column("Destination", false, 24),
+    column("Proto", false, 6),
+    column("Wire", true, 5),
     column("Saved", true, 5),
     column("Status", false, 0),
 ];
 
 impl Table {
-    /// A table; with `color` the status is coloured.
-    pub fn new(color: bool) -> Table {
-        Table { widths: COLUMNS.map(|column| column.width), header_written: false, color, cell: vec![] }
+    /// A table for packets of these SAs; with `color` the status is coloured.
+    pub fn new(color: bool, sas: &SaTable) -> Table {
+        const WIDEST_NAME: usize = 24;
+        let mut widths = COLUMNS.map(|column| column.width);
+        let names = sas.entries().iter().map(|entry| str_width(entry.sa.name.as_bytes()));
+        if let (Some(width), Some(longest)) = (widths.get_mut(SA_COLUMN), names.max()) {
+            *width = (*width).max(longest.min(WIDEST_NAME));
+        }
+        Table { widths, color }
     }
 
-    /// Appends one row, and the header line before the first.
-    pub fn write_row(&mut self, record: &Record<'_>, out: &mut Vec<u8>) {
-        if !self.header_written {
-            self.header_written = true;
-            self.measure(record);
-            for (index, column) in COLUMNS.iter().enumerate() {
-                self.cell.clear();
-                self.cell.extend_from_slice(column.title.as_bytes());
-                self.write_cell(index, None, out);
+    /// Appends the line of titles.
+    pub fn write_header(&self, out: &mut Vec<u8>) {
+        self.write_line(out, None, |index, out| {
+            out.extend(COLUMNS.get(index).map_or("", |column| column.title).as_bytes());
+        });
+    }
+
+    /// Appends one row.
+    pub fn write_row(&self, record: &Record<'_>, out: &mut Vec<u8>) {
+        let color = self.color.then_some(record.status);
+        self.write_line(out, color, |index, out| fill_cell(index, record, out));
+    }
+
+    fn write_line(&self, out: &mut Vec<u8>, color: Option<Status>, cell: impl Fn(usize, &mut Vec<u8>)) {
+        for (index, (column, width)) in COLUMNS.iter().zip(self.widths).enumerate() {
+            let last = index + 1 == COLUMNS.len();
+            if index > 0 {
+                out.extend_from_slice(b"  ");
             }
-            out.push(b'\n');
-        }
-        for index in 0..COLUMNS.len() {
-            self.cell.clear();
-            fill_cell(index, record, &mut self.cell);
-            let color = if index + 1 == COLUMNS.len() && self.color { Some(record.status) } else { None };
-            self.write_cell(index, color, out);
-        }
-        out.push(b'\n');
-    }
-
-    fn measure(&mut self, record: &Record<'_>) {
-        for index in 0..COLUMNS.len() {
-            self.cell.clear();
-            fill_cell(index, record, &mut self.cell);
-            self.widen(index);
-        }
-    }
-
-    fn widen(&mut self, index: usize) -> usize {
-        let len = str_width(&self.cell);
-        match self.widths.get_mut(index) {
-            Some(width) => {
-                *width = (*width).max(len);
-                *width
-            }
-            None => len,
-        }
-    }
-
-    fn write_cell(&mut self, index: usize, color: Option<Status>, out: &mut Vec<u8>) {
-        let last = index + 1 == COLUMNS.len();
-        let width = if last { 0 } else { self.widen(index) };
-        let padding = width.saturating_sub(str_width(&self.cell));
-        let right = COLUMNS.get(index).is_some_and(|column| column.right);
-        if index > 0 {
-            out.extend_from_slice(b"  ");
-        }
-        if right {
-            out.extend(std::iter::repeat_n(b' ', padding));
-        }
-        match color {
-            Some(status) => {
+            if let Some(status) = color.filter(|_| last) {
                 out.extend_from_slice(match status {
                     Status::Ok => b"\x1b[32m",
                     Status::NotEsp => b"\x1b[2m",
                     _ => b"\x1b[31m",
                 });
-                out.extend_from_slice(&self.cell);
+            }
+            let start = out.len();
+            cell(index, out);
+            let padding = width.saturating_sub(str_width(out.get(start..).unwrap_or_default()));
+            if column.right {
+                out.splice(start..start, std::iter::repeat_n(b' ', padding));
+            } else if !last {
+                out.extend(std::iter::repeat_n(b' ', padding));
+            }
+            if color.is_some() && last {
                 out.extend_from_slice(b"\x1b[0m");
             }
-            None => out.extend_from_slice(&self.cell),
         }
-        if !right && !last {
-            out.extend(std::iter::repeat_n(b' ', padding));
-        }
+        out.push(b'\n');
     }
 }
 
@@ -121,6 +100,16 @@ fn str_width(cell: &[u8]) -> usize {
 }
 
 fn fill_cell(index: usize, record: &Record<'_>, cell: &mut Vec<u8>) {
+    if index == 1 {
+        // The time of day: what stands between the `T` and the `Z` of RFC 3339.
+        let start = cell.len();
+        write_plain(Value::Time(record.time), cell);
+        let time = cell.get(start..).unwrap_or_default();
+        let date = time.iter().position(|byte| *byte == b'T').map_or(0, |at| at + 1);
+        cell.drain(start..start + date);
+        cell.pop();
+        return;
+    }
     let mut plain = |value: Option<Value<'_>>| {
         if let Some(value) = value {
             write_plain(value, cell);
@@ -128,13 +117,6 @@ fn fill_cell(index: usize, record: &Record<'_>, cell: &mut Vec<u8>) {
     };
     match index {
         0 => plain(Some(Value::Number(record.frame))),
-        1 => {
-            // The time of day: between the `T` and the `Z` of RFC 3339.
-            plain(Some(Value::Time(record.time)));
-            let start = cell.iter().position(|byte| *byte == b'T').map_or(0, |at| at + 1);
-            cell.drain(..start);
-            cell.pop();
-        }
         2 => plain(record.sa.map(Value::Text)),
         3 => plain(record.esp.map(|esp| Value::Spi(esp.spi))),
         4 => plain(record.esp.map(|esp| Value::Number(esp.sequence))),
