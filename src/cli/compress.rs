@@ -60,7 +60,7 @@ impl Args {
         let output = load_table(&self.keys, &self.rules, quiet)?;
         let esp_keys = if self.esp_keys.is_empty() { &self.keys } else { &self.esp_keys };
         let input = load_table(esp_keys, &[], quiet)?;
-        let limits = self.opening.limits();
+        let limits = self.opening.limits(quiet);
         // A pipe cannot be read twice: there the first packets decide.
         let esp_input = match self.capture == Path::new("-") {
             true => None,

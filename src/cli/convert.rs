@@ -85,7 +85,7 @@ impl Args {
             target: if self.to == To::Esp { Target::Esp } else { Target::Plain },
             reseal: if self.reseal == ResealArg::Fresh { Reseal::Fresh(self.cipher) } else { Reseal::Keep },
             seed: self.seed,
-            limits: self.opening.limits(),
+            limits: self.opening.limits(quiet),
             selection: self.opening.selection.selection(),
             threads: self.opening.threads(),
         };

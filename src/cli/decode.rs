@@ -76,7 +76,7 @@ impl Args {
             progress.at(bytes_read);
             write(&mut stdout, text)
         };
-        let (limits, threads) = (self.opening.limits(), self.opening.threads());
+        let (limits, threads) = (self.opening.limits(quiet), self.opening.threads());
         let selection = self.opening.selection.selection();
         let ended = decode::run(&mut reader, &table, limits, threads, selection, &writer, &mut sink);
         progress.finish();

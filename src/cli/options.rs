@@ -1,5 +1,6 @@
 //! Options that several commands share.
 
+use std::io::IsTerminal;
 use std::net::IpAddr;
 use std::path::PathBuf;
 
@@ -87,9 +88,9 @@ pub fn load_table(keys: &[PathBuf], rules: &[PathBuf], quiet: bool) -> Result<Sa
 
 impl Opening {
     /// The limits of the search.
-    pub fn limits(&self) -> Limits {
+    pub fn limits(&self, quiet: bool) -> Limits {
         let resync_tries = self.resync.as_ref().map(|how| if how == "full" { u64::MAX } else { RESYNC_TRIES });
-        Limits { sn_tries: self.sn_tries, resync_tries, notify: None }
+        Limits { sn_tries: self.sn_tries, resync_tries, notify: (!quiet).then_some(search_progress) }
     }
 
     /// Worker threads: as many as there are cores, unless told otherwise.
@@ -103,6 +104,28 @@ impl SelectionArgs {
     /// As the pipeline takes it.
     pub fn selection(&self) -> Selection {
         Selection { spi: self.spi, src: self.src, dst: self.dst, frames: self.frames, failed: self.failed }
+    }
+}
+
+/// Says on a terminal how far a wider search is, a few times a second at most.
+fn search_progress(tried: u64, all: u64) {
+    use std::sync::Mutex;
+    use std::time::{Duration, Instant};
+    static STARTED: Mutex<Option<(Instant, Instant, u64)>> = Mutex::new(None);
+    if !std::io::stderr().is_terminal() {
+        return;
+    }
+    let Ok(mut started) = STARTED.lock() else { return };
+    let now = Instant::now();
+    let (start, last, before) = *started.get_or_insert((now, now, 0));
+    // A search that starts again from the beginning is another one.
+    let (start, last) = if tried < before { (now, now) } else { (start, last) };
+    *started = Some((start, last, tried));
+    if now.duration_since(last) >= Duration::from_millis(300) {
+        *started = Some((start, now, tried));
+        let per_second = tried as f64 / now.duration_since(start).as_secs_f64().max(0.001);
+        let left = all.saturating_sub(tried) as f64 / per_second;
+        super::tell(false, &format!("\rsearching: {tried} of {all} Sequence Numbers, {left:.0} s left  "));
     }
 }
 

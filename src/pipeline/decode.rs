@@ -17,9 +17,12 @@ pub trait Render: Sync {
     fn record(&self, record: &Record<'_>, text: &mut Vec<u8>);
 }
 
+/// Takes the text of each window, in capture order, and how many bytes of the input have been read.
+pub type Sink<'s> = dyn FnMut(&[u8], u64) -> Result<(), Error> + Send + 's;
+
 struct Out<'s> {
     totals: Totals,
-    sink: &'s mut (dyn FnMut(&[u8], u64) -> Result<(), Error> + Send),
+    sink: &'s mut Sink<'s>,
 }
 
 struct Decode<'t, R> {
@@ -44,7 +47,7 @@ pub fn run<'t, R: Render>(
     threads: usize,
     selection: Selection,
     render: &R,
-    sink: &mut (dyn FnMut(&[u8], u64) -> Result<(), Error> + Send),
+    sink: &mut Sink<'_>,
 ) -> Result<(Totals, Ledger<'t>), Error> {
     let job = Decode { table, selection, render };
     let mut out = Out { totals: Totals::default(), sink };
