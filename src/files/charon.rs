@@ -1,0 +1,231 @@
+//! Logs of strongSwan's `charon` that print keys: group `chd` at level 4 (`charon.filelog.<name>.chd = 4`), the others at
+//! their default of 1.
+//!
+//! ```text
+//! 14[CFG] selected proposal: ESP:AES_CCM_8_128/NO_EXT_SEQ
+//! 14[CHD]   using AES_CCM_8 for encryption
+//! 14[CHD] encryption initiator key => 19 bytes @ 0x7fcb540031f0
+//! 14[CHD]    0: 00 11 22 33 44 55 66 77 88 99 AA BB CC DD EE FF  ................
+//! 14[CHD]   16: A0 A1 A2                                         ...
+//! 14[CHD] adding inbound ESP SA
+//! 14[CHD]   SPI 0xbc563ce0, src fd01::2 dst fd01::1
+//! ```
+//!
+//! Threads write between each other's lines, so each has a state of its own. Keys are named by who began the exchange,
+//! SAs by their direction as seen from here; the last message that the thread parsed tells who began: a response comes
+//! to who did. In front of the thread may stand a time, a host, what syslog and journald write.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::path::Path;
+
+use zeroize::Zeroizing;
+
+use super::LeftOut;
+use super::values::{shown, spi};
+use crate::context::Origin;
+use crate::sa::{Sa, Selector};
+use crate::secret::Secret;
+use crate::suite::{Integ, IntegKey, Keys, Suite};
+
+/// Bytes of the longest key that is collected; strongSwan's are at most 64 and a salt.
+const MAX_KEY_LEN: usize = 128;
+
+/// Thread and message of a line, `None` if it is none of charon's: two or more digits, the group in brackets, with its
+/// level if that is logged, and perhaps the IKE SA as `<name|1>`.
+pub(super) fn message(line: &str) -> Option<(u32, &str)> {
+    let (at, _) = line.match_indices('[').find(|(at, _)| {
+        let group = line.get(at + 1..at + 4).unwrap_or_default();
+        let behind = line.get(at + 4..).unwrap_or_default();
+        let closed = behind.strip_prefix(['0', '1', '2', '3', '4']).unwrap_or(behind).starts_with(']');
+        let digits = line.get(..*at).map_or(0, |head| head.bytes().rev().take_while(u8::is_ascii_digit).count());
+        closed && digits >= 2 && group.len() == 3 && group.bytes().all(|c| c.is_ascii_uppercase())
+    })?;
+    let head = line.get(..at)?;
+    let thread = head.get(head.bytes().rposition(|c| !c.is_ascii_digit()).map_or(0, |at| at + 1)..)?.parse().ok()?;
+    let behind = line.get(at..)?.split_once(']')?.1;
+    let behind = behind.strip_prefix(' ').unwrap_or(behind);
+    let message = match behind.strip_prefix('<') {
+        Some(name) => name.split_once("> ").map_or(behind, |(_, message)| message),
+        None => behind,
+    };
+    Some((thread, message))
+}
+
+/// Appends the SAs of `text`, each once.
+pub(super) fn read(path: &Path, text: &str, sas: &mut Vec<Sa>, left_out: &mut LeftOut) {
+    let mut threads: HashMap<u32, Thread<'_>> = HashMap::new();
+    let before = sas.len();
+    for (line, number) in text.lines().zip(1u64..) {
+        let Some((thread, message)) = message(line) else { continue };
+        let origin = Origin { path: path.to_owned(), line: number };
+        match threads.entry(thread).or_default().message(message, origin) {
+            Ok(None) => {}
+            Ok(Some(sa)) => sas.push(sa),
+            Err(why) => left_out.push(number, why),
+        }
+    }
+    if sas.len() == before {
+        let why = "no key of a child SA in this log: set `chd = 4` for it in strongswan.conf, and log again";
+        left_out.push(1, why);
+    }
+}
+
+/// What one thread said of the child SA that it makes.
+#[derive(Default)]
+struct Thread<'t> {
+    /// It handles the response to its own request.
+    initiator: Option<bool>,
+    /// Extended Sequence Numbers in the ESP proposal chosen last.
+    esn: bool,
+    encryption: Option<&'t str>,
+    integrity: Option<&'t str>,
+    /// Initiator's, responder's.
+    encryption_keys: [Option<Secret>; 2],
+    integrity_keys: [Option<Secret>; 2],
+    /// Whether keys were seen of the child and not yet taken: inbound, outbound.
+    waiting: [bool; 2],
+    dump: Option<Dump>,
+    /// A line `adding ...` or `registering ...` was the last: inbound or not.
+    installs: Option<bool>,
+}
+
+/// A key whose lines are being read.
+struct Dump {
+    for_integrity: bool,
+    /// 0 initiator's, 1 responder's.
+    whose: usize,
+    len: usize,
+    bytes: Zeroizing<Vec<u8>>,
+}
+
+impl<'t> Thread<'t> {
+    /// Takes one line; gives an SA if it completes one, or says why it gives none.
+    fn message(&mut self, message: &'t str, origin: Origin) -> Result<Option<Sa>, String> {
+        if self.dump.is_some() {
+            if self.dump_line(message) {
+                return Ok(None);
+            }
+            self.dump = None;
+        }
+        let installs = self.installs.take();
+        let text = message.trim();
+        if let Some(rest) = text.strip_prefix("parsed ") {
+            // parsed CREATE_CHILD_SA response 2 [ SA No TSi TSr ]
+            match rest.split_whitespace().nth(1) {
+                Some("request") => self.initiator = Some(false),
+                Some("response") => self.initiator = Some(true),
+                _ => {}
+            }
+        } else if let Some(proposal) = text.strip_prefix("selected proposal: ESP:") {
+            self.esn = proposal.split('/').any(|part| part == "EXT_SEQ");
+        } else if let Some(name) = text.strip_prefix("using ").and_then(|rest| rest.strip_suffix(" for encryption")) {
+            *self = Thread { initiator: self.initiator, esn: self.esn, encryption: Some(name), ..Thread::default() };
+        } else if let Some(name) = text.strip_prefix("using ").and_then(|rest| rest.strip_suffix(" for integrity")) {
+            self.integrity = Some(name);
+        } else if let Some((what, size)) = text.split_once(" key => ") {
+            self.begin_dump(what, size);
+        } else if let Some(direction) = text
+            .strip_suffix(" ESP SA")
+            .and_then(|text| text.strip_prefix("adding ").or(text.strip_prefix("registering ")))
+        {
+            self.installs = Some(direction == "inbound");
+        } else if let (Some(inbound), Some(rest)) = (installs, text.strip_prefix("SPI ")) {
+            return self.sa(inbound, rest, origin);
+        }
+        Ok(None)
+    }
+
+    /// `encryption initiator`, `19 bytes @ 0x7fcb540031f0`.
+    fn begin_dump(&mut self, what: &str, size: &str) {
+        let (for_integrity, whose) = match what {
+            "encryption initiator" => (false, 0),
+            "encryption responder" => (false, 1),
+            "integrity initiator" => (true, 0),
+            "integrity responder" => (true, 1),
+            _ => return,
+        };
+        let len = size.split(' ').next().and_then(|len| len.parse().ok());
+        if let Some(len) = len.filter(|len| (1..=MAX_KEY_LEN).contains(len)) {
+            self.dump = Some(Dump { for_integrity, whose, len, bytes: Zeroizing::new(Vec::with_capacity(len)) });
+            self.waiting = [true, true];
+        }
+    }
+
+    /// Whether `message` is the next line of the dump.
+    fn dump_line(&mut self, message: &str) -> bool {
+        let Some(dump) = &mut self.dump else { return false };
+        let Some((offset, bytes)) = message.split_once(": ") else { return false };
+        if offset.trim().parse() != Ok(dump.bytes.len()) {
+            return false;
+        }
+        let count = (dump.len - dump.bytes.len()).min(16);
+        let mut words = bytes.split(' ');
+        for _ in 0..count {
+            let byte = words.next().filter(|word| word.len() == 2).and_then(|word| u8::from_str_radix(word, 16).ok());
+            let Some(byte) = byte else { return false };
+            dump.bytes.push(byte);
+        }
+        if dump.bytes.len() == dump.len {
+            let keys = if dump.for_integrity { &mut self.integrity_keys } else { &mut self.encryption_keys };
+            if let Some(key) = keys.get_mut(dump.whose) {
+                *key = Some(Secret::new(dump.bytes.to_vec()));
+            }
+            self.dump = None;
+        }
+        true
+    }
+
+    /// `0xbc563ce0, src fd01::2 dst fd01::1`.
+    fn sa(&mut self, inbound: bool, text: &str, origin: Origin) -> Result<Option<Sa>, String> {
+        let [waiting_in, waiting_out] = &mut self.waiting;
+        if !std::mem::take(if inbound { waiting_in } else { waiting_out }) {
+            // Installed now, with keys that came before: see `registering`.
+            return Ok(None);
+        }
+        let words: Vec<&str> = text.split_whitespace().collect();
+        let &[spi_word, "src", src, "dst", dst, ..] = words.as_slice() else {
+            return Err("an SA without SPI and addresses".into());
+        };
+        let address = |word: &str| word.parse::<IpAddr>().map(Selector::address);
+        let (Ok(spi), Ok(src), Ok(dst)) = (spi(spi_word.trim_end_matches(',')), address(src), address(dst)) else {
+            return Err("an SA with an SPI or addresses that are none".into());
+        };
+        let name = format!("0x{spi:08x}");
+        let Some(initiator) = self.initiator else {
+            return Err(format!("{name}: nothing tells who began the exchange: log the group `enc` too, at level 1"));
+        };
+        // What we send as initiator, and receive as responder, has the initiator's keys.
+        let whose = usize::from(initiator == inbound);
+        let keys = self.keys(whose).map_err(|why| format!("{name}: {why}"))?;
+        Ok(Some(Sa {
+            name,
+            spi: Some(spi),
+            src,
+            dst,
+            link_src: None,
+            link_dst: None,
+            keys,
+            esn: self.esn,
+            sn_hint: None,
+            alternative_to: None,
+            origin,
+        }))
+    }
+
+    fn keys(&self, whose: usize) -> Result<Keys, String> {
+        let name = self.encryption.ok_or("no line tells its encryption: log `chd` at level 4")?;
+        let iana = if name == "NULL_AES_GMAC" { "ENCR_NULL_AUTH_AES_GMAC".into() } else { format!("ENCR_{name}") };
+        let suite = Suite::by_name(&iana).ok_or_else(|| format!("encryption {} is not supported", shown(name)))?;
+        let of = |keys: &[Option<Secret>; 2]| keys.get(whose).cloned().flatten().unwrap_or_default();
+        let integ = match self.integrity {
+            None => IntegKey::None,
+            Some(name) => {
+                let integ = Integ::by_name(&format!("AUTH_{name}"))
+                    .ok_or_else(|| format!("integrity algorithm {} is not supported", shown(name)))?;
+                IntegKey::Algorithm(integ, of(&self.integrity_keys))
+            }
+        };
+        Keys::from_parts(suite, of(&self.encryption_keys), None, integ).map_err(|error| error.to_string())
+    }
+}
