@@ -374,7 +374,7 @@ impl<'s> Session<'s> {
             });
         } else if self.failed > 0 {
             derived.warnings.push(format!(
-                "{}: {} messages of the IKE SA {spis} do not verify, frame {} is the first",
+                "{}: messages of the IKE SA {spis} that do not verify: {}, frame {} is the first",
                 keys.origin, self.failed, self.first_failed
             ));
         }
