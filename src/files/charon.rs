@@ -229,3 +229,136 @@ impl<'t> Thread<'t> {
         Keys::from_parts(suite, of(&self.encryption_keys), None, integ).map_err(|error| error.to_string())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read_text(text: &str) -> (Vec<Sa>, Vec<String>) {
+        let path = Path::new("f");
+        let mut left_out = LeftOut { path, messages: vec![], more: 0 };
+        let (mut sas, mut warnings) = (vec![], vec![]);
+        read(path, text, &mut sas, &mut left_out);
+        left_out.finish(&mut warnings);
+        (sas, warnings)
+    }
+
+    #[test]
+    fn what_stands_in_front_of_a_message() {
+        for line in [
+            "09[CHD] text",
+            "2026-01-02T03:04:05.000006 09[CHD] text",
+            "Jan  2 03:04:05 gate charon: 09[CHD] text",
+            "Jan 02 03:04:05 gate[1] charon-systemd[4711]: 09[CHD2] <site|12> text",
+            "Jan  2 03:04:05 09[CHD] <12> text",
+        ] {
+            assert_eq!(message(line), Some((9, "text")), "{line}");
+        }
+        assert_eq!(message("09[CHD]    0: 01"), Some((9, "   0: 01")));
+        for line in ["", "text", "[CHD] text", "9[CHD] text", "09[chd] text", "09[CHD text", "charon[4711]: text"] {
+            assert_eq!(message(line), None, "{line}");
+        }
+    }
+
+    /// Lines as strongSwan 5.9 and 6.0 print them (keymat_v2.c, child_sa.c): thread 10 is the responder of a rekeying
+    /// with ESN, thread 11 begins another SA in between, and later thread 10 installs what it registered.
+    const TWO_THREADS: &str = "\
+Jan  2 03:04:05 gate charon: 10[ENC] parsed CREATE_CHILD_SA request 0 [ N(REKEY_SA) SA No TSi TSr ]
+Jan  2 03:04:05 gate charon: 10[CFG] selected proposal: ESP:AES_CBC_128/HMAC_SHA2_256_128/EXT_SEQ
+Jan  2 03:04:05 gate charon: 10[CHD]   using AES_CBC for encryption
+Jan  2 03:04:05 gate charon: 10[CHD]   using HMAC_SHA2_256_128 for integrity
+Jan  2 03:04:05 gate charon: 11[ENC] parsed IKE_AUTH response 1 [ IDr AUTH SA TSi TSr ]
+Jan  2 03:04:05 gate charon: 10[CHD] encryption initiator key => 16 bytes @ 0x7f0000000000
+Jan  2 03:04:05 gate charon: 11[CFG] selected proposal: ESP:NULL/HMAC_SHA1_96/NO_EXT_SEQ
+Jan  2 03:04:05 gate charon: 11[CHD]   using NULL for encryption
+Jan  2 03:04:05 gate charon: 10[CHD]    0: 10 11 12 13 14 15 16 17 18 19 1A 1B 1C 1D 1E 1F  ................
+Jan  2 03:04:05 gate charon: 11[CHD]   using HMAC_SHA1_96 for integrity
+Jan  2 03:04:05 gate charon: 10[CHD] encryption responder key => 16 bytes @ 0x7f0000000000
+Jan  2 03:04:05 gate charon: 10[CHD]    0: 20 21 22 23 24 25 26 27 28 29 2A 2B 2C 2D 2E 2F   !\"#$%&'()*+,-./
+Jan  2 03:04:05 gate charon: 10[CHD] integrity initiator key => 32 bytes @ 0x7f0000000000
+Jan  2 03:04:05 gate charon: 10[CHD]    0: 30 31 32 33 34 35 36 37 38 39 3A 3B 3C 3D 3E 3F  0123456789:;<=>?
+Jan  2 03:04:05 gate charon: 10[CHD]   16: 30 31 32 33 34 35 36 37 38 39 3A 3B 3C 3D 3E 3F  0123456789:;<=>?
+Jan  2 03:04:05 gate charon: 11[CHD] integrity initiator key => 20 bytes @ 0x7f0000000000
+Jan  2 03:04:05 gate charon: 11[CHD]    0: 50 51 52 53 54 55 56 57 58 59 5A 5B 5C 5D 5E 5F  PQRSTUVWXYZ[\\]^_
+Jan  2 03:04:05 gate charon: 11[CHD]   16: 50 51 52 53                                      PQRS
+Jan  2 03:04:05 gate charon: 11[CHD] integrity responder key => 20 bytes @ 0x7f0000000000
+Jan  2 03:04:05 gate charon: 11[CHD]    0: 60 61 62 63 64 65 66 67 68 69 6A 6B 6C 6D 6E 6F  `abcdefghijklmno
+Jan  2 03:04:05 gate charon: 11[CHD]   16: 60 61 62 63                                      `abc
+Jan  2 03:04:05 gate charon: 11[CHD] adding inbound ESP SA
+Jan  2 03:04:05 gate charon: 11[CHD]   SPI 0x000000c1, src 192.0.2.2 dst 192.0.2.1
+Jan  2 03:04:05 gate charon: 10[CHD] integrity responder key => 32 bytes @ 0x7f0000000000
+Jan  2 03:04:05 gate charon: 10[CHD]    0: 40 41 42 43 44 45 46 47 48 49 4A 4B 4C 4D 4E 4F  @ABCDEFGHIJKLMNO
+Jan  2 03:04:05 gate charon: 10[CHD]   16: 40 41 42 43 44 45 46 47 48 49 4A 4B 4C 4D 4E 4F  @ABCDEFGHIJKLMNO
+Jan  2 03:04:05 gate charon: 10[CHD] adding inbound ESP SA
+Jan  2 03:04:05 gate charon: 10[CHD]   SPI 0xa1000001, src 2001:db8::2 dst 2001:db8::1
+Jan  2 03:04:05 gate charon: 10[CHD] registering outbound ESP SA
+Jan  2 03:04:05 gate charon: 10[CHD]   SPI 0xb1000002, src 2001:db8::1 dst 2001:db8::2
+Jan  2 03:04:05 gate charon: 11[CHD] adding outbound ESP SA
+Jan  2 03:04:05 gate charon: 11[CHD]   SPI 0x000000c2, src 192.0.2.1 dst 192.0.2.2
+Jan  2 03:04:06 gate charon: 10[ENC] parsed INFORMATIONAL request 1 [ D ]
+Jan  2 03:04:06 gate charon: 10[CHD] adding outbound ESP SA
+Jan  2 03:04:06 gate charon: 10[CHD]   SPI 0xb1000002, src 2001:db8::1 dst 2001:db8::2
+";
+
+    #[test]
+    fn threads_and_directions_are_told_apart() {
+        let (sas, warnings) = read_text(TWO_THREADS);
+        assert_eq!(warnings, [""; 0]);
+        let seen: Vec<String> = sas
+            .iter()
+            .map(|sa| {
+                let keys = &sa.keys;
+                let first = |secret: &Secret| secret.expose().first().copied().unwrap_or(0);
+                let (integ, key) = keys.integ().unwrap();
+                let suite = keys.suite().name;
+                let [k, i] = [first(keys.key()), first(key)];
+                format!("{} {} {} {suite} {k:x} {} {i:x} {}", sa.name, sa.src, sa.dst, integ.name, sa.esn)
+            })
+            .collect();
+        // As responder, what comes in has the initiator's keys; as initiator, what goes out.
+        assert_eq!(
+            seen,
+            [
+                "0x000000c1 192.0.2.2 192.0.2.1 ENCR_NULL 0 AUTH_HMAC_SHA1_96 60 false",
+                "0xa1000001 2001:db8::2 2001:db8::1 ENCR_AES_CBC 10 AUTH_HMAC_SHA2_256_128 30 true",
+                "0xb1000002 2001:db8::1 2001:db8::2 ENCR_AES_CBC 20 AUTH_HMAC_SHA2_256_128 40 true",
+                "0x000000c2 192.0.2.1 192.0.2.2 ENCR_NULL 0 AUTH_HMAC_SHA1_96 50 false",
+            ]
+        );
+    }
+
+    #[test]
+    fn every_line_may_be_missing_or_cut() {
+        let lines: Vec<&str> = TWO_THREADS.lines().collect();
+        for missing in 0..lines.len() {
+            for cut in [0, 38, 45, 60, 90] {
+                let text: Vec<&str> = lines
+                    .iter()
+                    .enumerate()
+                    .map(|(at, line)| if at == missing { line.get(..cut).unwrap_or(line) } else { line })
+                    .collect();
+                for sa in read_text(&text.join("\n")).0 {
+                    assert!(["0x000000c1", "0xa1000001", "0xb1000002", "0x000000c2"].contains(&sa.name.as_str()));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_missing_is_told() {
+        let without = |what: &str| -> String {
+            TWO_THREADS.lines().filter(|line| !line.contains(what)).map(|line| format!("{line}\n")).collect()
+        };
+        let (sas, warnings) = read_text(&without(" parsed "));
+        assert!(sas.is_empty());
+        assert!(warnings[0].ends_with(
+            "left out: 0x000000c1: nothing tells who began the exchange: log the group `enc` too, at level 1"
+        ));
+        let (sas, warnings) = read_text(&without(" key => "));
+        assert_eq!((sas.len(), warnings.len()), (0, 1));
+        assert!(warnings[0].contains("set `chd = 4`"), "{warnings:?}");
+        let (sas, warnings) = read_text(&TWO_THREADS.replace("using AES_CBC", "using 3DES_CBC"));
+        assert_eq!((sas.len(), warnings.len()), (2, 2));
+        assert!(warnings[0].ends_with("left out: 0xa1000001: encryption `3DES_CBC` is not supported"), "{warnings:?}");
+    }
+}

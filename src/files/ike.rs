@@ -201,3 +201,114 @@ fn integ(name: &str) -> Result<Option<&'static Integ>, Unusable> {
         None => Err(Unusable::LeftOut(format!("integrity algorithm {} is not supported", shown(name)))),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read_text(text: &str) -> (Result<Secrets, String>, Vec<String>) {
+        let path = Path::new("f");
+        let mut left_out = LeftOut { path, messages: vec![], more: 0 };
+        let (mut secrets, mut warnings) = (Secrets::default(), vec![]);
+        let result = read(path, text, &mut secrets, &mut left_out);
+        left_out.finish(&mut warnings);
+        (result.map(|()| secrets).map_err(|error| error.to_string()), warnings)
+    }
+
+    const SPIS: &str = "0123456789abcdef,fedcba9876543210";
+
+    /// Every name of Wireshark 4.0.17's table that is supported.
+    #[test]
+    fn names_of_the_decryption_table() {
+        let key = |len: usize| "5a".repeat(len);
+        for (encryption, sk_e, integrity, sk_a, suite, integ) in [
+            ("AES-CBC-192 [RFC3602]", 24, "HMAC_SHA1_96 [RFC2404]", 20, "ENCR_AES_CBC", "AUTH_HMAC_SHA1_96"),
+            ("AES-CTR-128 [RFC5930]", 20, "HMAC_SHA2_256_128 [RFC4868]", 32, "ENCR_AES_CTR", "AUTH_HMAC_SHA2_256_128"),
+            ("AES-CBC-256 [RFC3602]", 32, "HMAC_SHA2_384_192 [RFC4868]", 48, "ENCR_AES_CBC", "AUTH_HMAC_SHA2_384_192"),
+            ("NULL [RFC2410]", 0, "HMAC_SHA2_512_256 [RFC4868]", 64, "ENCR_NULL", "AUTH_HMAC_SHA2_512_256"),
+            (
+                "AES-CBC-128 [RFC3602]",
+                16,
+                "ANY 96-bits of Authentication [No Checking]",
+                0,
+                "ENCR_AES_CBC",
+                "ANY 96 bit authentication [no checking]",
+            ),
+            ("AES-CCM-256 with 8 octet ICV [RFC5282]", 35, "NONE [RFC4306]", 0, "ENCR_AES_CCM_8", ""),
+            ("AES-CCM-128 with 12 octet ICV [RFC5282]", 19, "NONE [RFC4306]", 0, "ENCR_AES_CCM_12", ""),
+            ("AES-CCM-128 with 16 octet ICV [RFC5282]", 19, "NONE [RFC4306]", 0, "ENCR_AES_CCM_16", ""),
+            ("AES-GCM-192 with 8 octet ICV [RFC5282]", 28, "NONE [RFC4306]", 0, "ENCR_AES_GCM_8", ""),
+            ("AES-GCM-128 with 12 octet ICV [RFC5282]", 20, "NONE [RFC4306]", 0, "ENCR_AES_GCM_12", ""),
+            ("AES-GCM-256 with 16 octet ICV [RFC5282]", 36, "NONE [RFC4306]", 0, "ENCR_AES_GCM_16", ""),
+        ] {
+            let (e, a) = (key(sk_e), key(sk_a));
+            let (secrets, warnings) = read_text(&format!("{SPIS},{e},{e},\"{encryption}\",{a},{a},\"{integrity}\""));
+            assert_eq!(warnings, [""; 0]);
+            let keys = secrets.unwrap().messages.remove(0);
+            assert_eq!(keys.initiator.suite().name, suite);
+            assert_eq!(keys.responder.integ().map_or("", |(integ, _)| integ.name), integ);
+            assert_eq!((keys.spis.initiator, keys.spis.responder), (0x0123_4567_89ab_cdef, 0xfedc_ba98_7654_3210));
+        }
+        let (secrets, warnings) = read_text(&format!("{SPIS},00,00,\"3DES [RFC2451]\",00,00,\"NONE [RFC4306]\""));
+        assert!(secrets.unwrap().is_empty());
+        assert_eq!(warnings, ["f:1: left out: encryption `3DES [RFC2451]` is not supported"]);
+    }
+
+    #[test]
+    fn lines_with_sk_d() {
+        let sk_d = "0a".repeat(20);
+        let text = format!("ISPI=0x0123456789abcdef rspi=fedcba9876543210 SK_d={sk_d}\n# comment\n");
+        let secrets = read_text(&text).0.unwrap();
+        assert_eq!((secrets.children[0].prf, secrets.children[0].sk_d.len()), (None, 20));
+        for (name, hash, len) in [
+            ("HMAC-SHA1", Hash::Sha1, 20),
+            ("PRF_HMAC_SHA2_256", Hash::Sha256, 32),
+            ("hmac-sha2-384", Hash::Sha384, 48),
+            ("HMAC_SHA2_512", Hash::Sha512, 64),
+        ] {
+            let sk_d = "0a".repeat(len);
+            let text = format!("ispi=0123456789abcdef rspi=fedcba9876543210 prf={name} SK_d={sk_d}");
+            assert_eq!(read_text(&text).0.unwrap().children[0].prf, Some(hash));
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_is_told_without_its_secret() {
+        let table = |rest: &str| format!("{SPIS},{rest}");
+        let sk_d = |rest: &str| format!("ispi=0123456789abcdef rspi=fedcba9876543210 {rest}");
+        for (line, problem) in [
+            (sk_d("SK_d=00"), "SK_d of 1 bytes is not as long as the output of its prf"),
+            (
+                sk_d(&format!("prf=HMAC-SHA2-256 SK_d={}", "00".repeat(20))),
+                "SK_d of 20 bytes is not as long as the output of its prf",
+            ),
+            (sk_d("SK_d=0x"), "SK_d: no hex digits"),
+            (sk_d("prf=AES-XCBC SK_d=00"), "prf `AES-XCBC` is not supported"),
+            (sk_d("SK_d=00 SK_ei=00112233445566778899"), "`SK_ei` is not known"),
+            (sk_d("SK_d=00 00112233445566778899"), "(not shown: it may be a secret) is no `name=value`"),
+            ("ispi=0123 SK_d=00".into(), "an SPI of the IKE SA is not 16 hex digits"),
+            ("ispi=0123456789abcdef SK_d=".to_owned() + &"00".repeat(20), "`ispi`, `rspi` or `SK_d` is missing"),
+            (table("00,00"), "4 fields"),
+            (
+                table("0,00,\"AES-CBC-128 [RFC3602]\",00,00,\"NONE [RFC4306]\""),
+                "SK_ei: 1 hex digits are no whole bytes",
+            ),
+            (
+                table("00,00,\"AES-CBC-128 [RFC3602]\",00,00,\"NONE [RFC4306]\""),
+                "SK_ei, SK_ai: key of ENCR_AES_CBC is 16, 24 or 32 bytes, not 1",
+            ),
+            (table("00,00,\"AES-CBC-128 [RFC3602],00,00,NONE"), "field 5 does not end with a quote"),
+            (table("00,00,\"AES-CBC-128\" x,00,00,NONE"), "no comma behind field 5"),
+        ] {
+            assert_eq!(read_text(&line).0.map(|_| ()), Err(format!("f:1: {problem}")));
+        }
+    }
+
+    #[test]
+    fn other_files_are_none() {
+        for line in ["sas:", "sk_d", "src a dst b", "\"IPv4\",\"a\"", "0123456789abcdef", "{ispi: 1, SK_d: 2}"] {
+            assert!(!is_line(line), "{line}");
+        }
+        assert!(is_line("x=1 sk_d=00") && is_line(&format!("{SPIS},")));
+    }
+}

@@ -260,3 +260,107 @@ fn integ(name: &str) -> Result<Option<&'static Integ>, Unusable> {
         None => Err(Unusable::LeftOut(format!("authentication {} is not supported", shown(name)))),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read_text(text: &str) -> (Result<Vec<Sa>, String>, Vec<String>) {
+        let path = Path::new("f");
+        let mut left_out = LeftOut { path, messages: vec![], more: 0 };
+        let (mut sas, mut warnings) = (vec![], vec![]);
+        let result = read(path, text, &mut sas, &mut left_out);
+        left_out.finish(&mut warnings);
+        (result.map(|()| sas).map_err(|error| error.to_string()), warnings)
+    }
+
+    /// Statements in the forms of setkey(8).
+    #[test]
+    fn a_file_with_all_sorts_of_statements() {
+        let (sas, warnings) = read_text(
+            "#!/usr/sbin/setkey -f
+flush ; spdflush;
+add 2001:db8::1 2001:db8::2 esp 123457 -m tunnel -E rijndael-cbc 0x00112233445566778899aabbccddeeff
+    -A hmac-sha1 \"a key; of # twenty B\" ;   # behind it
+add -6 2001:db8::1 2001:db8::2 ah 123456 -A hmac-sha1 \"AH SA configuration!\" ;
+add 192.0.2.1[4500] 192.0.2.2[4500] esp-udp 0x10002 -u 7 -lh 3600 -f nocyclic-seq
+\t-E aes-gcm-16 0x00112233445566778899aabbccddeeffa0a1a2a3;
+add 192.0.2.1 192.0.2.2 esp 0x10003 -E null -A null;
+spdadd 10.0.11.41/32[21] 10.0.11.33/32[any] any -P out ipsec esp/tunnel/192.168.0.1-192.168.1.2/require ;
+dump esp ;",
+        );
+        assert_eq!(warnings, [""; 0]);
+        let sas = sas.unwrap();
+        let [a, b, c] = sas.as_slice() else { panic!("{} SAs", sas.len()) };
+        assert_eq!(
+            (a.spi, a.origin.line, a.src.to_string(), a.dst.to_string()),
+            (Some(123_457), 3, "2001:db8::1".into(), "2001:db8::2".into())
+        );
+        assert_eq!((a.keys.suite().name, a.keys.key().len()), ("ENCR_AES_CBC", 16));
+        let (integ, key) = a.keys.integ().unwrap();
+        assert!(integ.name == "AUTH_HMAC_SHA1_96" && key.expose() == b"a key; of # twenty B");
+        assert_eq!((b.name.as_str(), b.dst.to_string(), b.origin.line), ("0x00010002", "192.0.2.2".to_owned(), 6));
+        assert_eq!(b.keys.suite().name, "ENCR_AES_GCM_16");
+        assert!(b.keys.salt().expose() == [0xa0, 0xa1, 0xa2, 0xa3]);
+        assert_eq!((c.keys.suite().name, c.keys.integ().is_none()), ("ENCR_NULL", true));
+    }
+
+    #[test]
+    fn every_algorithm() {
+        for (options, suite, key_len, salt_len, integ) in [
+            ("-E aes-cbc K24 -A hmac-sha256 K32", "ENCR_AES_CBC", 24, 0, "AUTH_HMAC_SHA2_256_128"),
+            ("-E rijndael-cbc K32 -A hmac-sha2-384 K48", "ENCR_AES_CBC", 32, 0, "AUTH_HMAC_SHA2_384_192"),
+            ("-A hmac-sha512 K64 -E aes-ctr K36", "ENCR_AES_CTR", 32, 4, "AUTH_HMAC_SHA2_512_256"),
+            ("-E aes-gcm K28", "ENCR_AES_GCM_16", 24, 4, ""),
+            ("-E aes-gmac K20", "ENCR_NULL_AUTH_AES_GMAC", 16, 4, ""),
+            ("-E chacha20-poly1305 K36", "ENCR_CHACHA20_POLY1305", 32, 4, ""),
+            ("-E null \"\" -A hmac-sha1 K20", "ENCR_NULL", 0, 0, "AUTH_HMAC_SHA1_96"),
+        ] {
+            let words: Vec<String> = options
+                .split(' ')
+                .map(|word| match word.strip_prefix('K') {
+                    Some(len) => format!("0x{}", "5a".repeat(len.parse().unwrap())),
+                    None => word.to_owned(),
+                })
+                .collect();
+            let (sas, warnings) = read_text(&format!("add ::1 ::2 esp 0x1000 {};", words.join(" ")));
+            let keys = &sas.unwrap()[0].keys;
+            assert_eq!(
+                (keys.suite().name, keys.key().len(), keys.salt().len()),
+                (suite, key_len, salt_len),
+                "{options}"
+            );
+            assert_eq!(keys.integ().map_or("", |(integ, _)| integ.name), integ, "{options}");
+            assert_eq!(warnings.len(), usize::from(integ.contains("SHA2")), "{options}");
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_is_told_without_its_key() {
+        for (text, problem) in [
+            ("add ::1 ::2 esp 0x1000 -E aes-cbc 0x001122;", "1: key of ENCR_AES_CBC is 16, 24 or 32 bytes, not 3"),
+            ("\nadd ::1 ::2 esp 0x1000\n-E aes-cbc 0x00112g;", "3: key: character 8 is no hex digit"),
+            ("add ::1 ::2 esp 0x1000 -E aes-cbc;", "1: -E `aes-cbc` without a key"),
+            ("add ::1 ::2 esp 0x1000 -E;", "1: -E without an algorithm"),
+            ("add ::1 ::2 esp 0x1000 -A hmac-sha1 \"x\";", "1: ESP without -E"),
+            ("add ::1 ::2 esp;", "1: `add` without source, destination, protocol and SPI"),
+            ("add gate.example.com ::2 esp 1 -E null;", "1: address: no IP address"),
+            ("add ::1 ::2 esp x -E null;", "1: SPI: not an SPI of 32 bits"),
+            ("add ::1 ::2 exp 1 -E null;", "1: `exp` is no protocol of setkey"),
+            ("flush;\nadd ::1 ::2 esp 1 -E null", "2: a statement does not end with `;`"),
+            ("flush;\nadd ::1 ::2 esp 1 -E null -A hmac-sha1 \"abc\ndef;", "2: a string does not end with a quote"),
+            ("flush;\nerase all;", "2: `erase` is no statement of setkey"),
+        ] {
+            assert_eq!(read_text(text).0.map(|_| ()), Err(format!("f:{problem}")));
+        }
+        let (sas, warnings) = read_text("add ::1 ::2 esp 1 -E 3des-cbc 0x00;add ::1 ::2 esp-old 2 -E null;");
+        assert_eq!(sas.unwrap().len(), 0);
+        assert_eq!(
+            warnings,
+            [
+                "f:1: left out: encryption `3des-cbc` is not supported",
+                "f:1: left out: esp-old (RFC 1827) is not supported"
+            ]
+        );
+    }
+}

@@ -145,3 +145,74 @@ fn key(secret: &str, len: usize) -> Result<Secret, Unusable> {
     bytes.resize(len, 0);
     Ok(Secret::new(bytes))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read_text(text: &str) -> (Result<Vec<Sa>, String>, Vec<String>) {
+        let path = Path::new("f");
+        let mut left_out = LeftOut { path, messages: vec![], more: 0 };
+        let (mut sas, mut warnings) = (vec![], vec![]);
+        let result = read(path, text, &mut sas, &mut left_out);
+        left_out.finish(&mut warnings);
+        (result.map(|()| sas).map_err(|error| error.to_string()), warnings)
+    }
+
+    /// As print-esp.c reads them.
+    #[test]
+    fn lines_of_a_file_and_the_argument() {
+        let (sas, warnings) = read_text(
+            "# comment
+aes128-cbc-hmac96:0x00112233445566778899aabbccddeeff
+0xa1b2@192.0.2.2 aes128-cbc-hmac96:0x00112233445566778899aabbccddeeff
+41394@2001:db8::1\taes256-cbc:thirty-two, characters of a key.
+0x12@192.0.2.2 aes192:short,0x13@192.0.2.2 aes128-cbc:too long to be a key
+ikev2 I 0x0011223344556677 0x8899aabbccddeeff sha1:0x00 aes128-cbc:0x00
+0x14@192.0.2.2 3des-cbc:0x00",
+        );
+        let sas = sas.unwrap();
+        let seen: Vec<String> = sas
+            .iter()
+            .map(|sa| {
+                let integ = sa.keys.integ().map_or(0, |(integ, _)| integ.icv_len);
+                format!("{} {} {} {} {integ} {}", sa.origin.line, sa.name, sa.src, sa.dst, sa.keys.key().len())
+            })
+            .collect();
+        assert_eq!(
+            seen,
+            [
+                "5 0x00000013 any 192.0.2.2 0 16",
+                "5 0x00000012 any 192.0.2.2 0 24",
+                "4 0x0000a1b2 any 2001:db8::1 0 32",
+                "3 0x0000a1b2 any 192.0.2.2 12 16",
+                "2 any any any 12 16",
+            ]
+        );
+        assert!(sas[0].keys.key().expose() == b"too long to be a");
+        assert!(sas[1].keys.key().expose() == b"short\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0");
+        assert!(sas[2].keys.key().expose() == b"thirty-two, characters of a key.");
+        assert_eq!(
+            warnings,
+            [
+                "f:6: left out: a secret of IKE messages: without SK_d no SA comes of it",
+                "f:7: left out: algorithm `3des-cbc` is not supported"
+            ]
+        );
+    }
+
+    #[test]
+    fn what_is_wrong_is_told_without_its_key() {
+        for (line, problem) in [
+            ("0x1@192.0.2.2 aes128-cbc:0x0011", "the key is 16 bytes, not 2"),
+            ("0x1@192.0.2.2 aes128-cbc:0x001g", "key: character 6 is no hex digit"),
+            ("0x1@192.0.2.2 aes128-cbc:", "no key behind the `:`"),
+            ("0x1@192.0.2.2 aes128-cbc", "no `:` between algorithm and key"),
+            ("0x1@gate aes128-cbc:k", "address: no IP address"),
+            ("x@192.0.2.2 aes128-cbc:k", "SPI: not an SPI of 32 bits"),
+            ("0x1 aes128-cbc:k", "no `SPI@ADDRESS` in front of the algorithm"),
+        ] {
+            assert_eq!(read_text(line).0.map(|_| ()), Err(format!("f:1: {problem}")), "{line}");
+        }
+    }
+}
