@@ -16,7 +16,8 @@ fn keys(files: &[PathBuf]) -> Vec<OsString> {
 
 /// The longest runs of hex digits of key files, whose bytes may not come out, in any case.
 fn secrets(files: &[PathBuf]) -> Vec<String> {
-    let text: String = files.iter().map(|file| std::fs::read_to_string(file).unwrap().to_lowercase()).collect();
+    let read = |file: &PathBuf| std::fs::read_to_string(file).expect("the test names files that are there");
+    let text: String = files.iter().map(|file| read(file).to_lowercase()).collect();
     let runs = text.split(|c: char| !c.is_ascii_hexdigit()).filter(|run| run.len() >= 32);
     runs.map(str::to_owned).collect()
 }

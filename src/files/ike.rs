@@ -311,4 +311,35 @@ mod tests {
         }
         assert!(is_line("x=1 sk_d=00") && is_line(&format!("{SPIS},")));
     }
+
+    use proptest::prelude::*;
+
+    proptest! {
+        /// Words of all the forms that lines tell apart, in any order: no reader panics.
+        #[test]
+        fn no_text_panics(words in prop::collection::vec(
+            prop_oneof![
+                "\\PC{0,12}",
+                prop::sample::select(&[
+                    "\n", ";", "\"", "add ::1 ::2 esp 1 -E ", "0x00112233445566778899aabbccddeeff ",
+                    "0x1@::1 aes128-cbc:", "10[CHD] ", "  using AES_CBC for encryption\n", "adding inbound ESP SA\n",
+                    "encryption initiator key => 20 bytes\n", "   0: 00 11 ", "SPI 0x00000001, src ::1 dst ::2\n",
+                    "ispi=0123456789abcdef ", "SK_d=00", "0123456789abcdef,", "XFRM state:\n", "src ::1 dst ::2\n",
+                ][..]).prop_map(String::from),
+            ],
+            0..40,
+        )) {
+            let text = words.concat();
+            let path = Path::new("f");
+            let mut loader = super::super::Loader::default();
+            let _ = loader.file(path, text.as_bytes());
+            let mut left_out = LeftOut { path, messages: vec![], more: 0 };
+            let _ = read(path, &text, &mut Secrets::default(), &mut left_out);
+            let mut sas = vec![];
+            super::super::charon::read(path, &text, &mut sas, &mut left_out);
+            let _ = super::super::setkey::read(path, &text, &mut sas, &mut left_out);
+            let _ = super::super::tcpdump::read(path, &text, &mut sas, &mut left_out);
+            prop_assert!(sas.len() <= words.len() * 2);
+        }
+    }
 }
