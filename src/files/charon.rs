@@ -59,6 +59,13 @@ pub(super) fn read(path: &Path, text: &str, sas: &mut Vec<Sa>, left_out: &mut Le
     for (line, number) in text.lines().zip(1u64..) {
         let Some((thread, message)) = message(line) else { continue };
         let origin = Origin { path: path.to_owned(), line: number };
+        if message.ends_with(" with 96-bit truncation") {
+            // The option `sha256_96`, said behind the SA it is about.
+            left_out.note(
+                number,
+                "HMAC-SHA2-256 with an ICV of 96 bits is not supported: packets of this SA will not verify",
+            );
+        }
         match threads.entry(thread).or_default().message(message, origin) {
             Ok(None) => {}
             Ok(Some(sa)) => sas.push(sa),
@@ -357,6 +364,8 @@ Jan  2 03:04:06 gate charon: 10[CHD]   SPI 0xb1000002, src 2001:db8::1 dst 2001:
         let (sas, warnings) = read_text(&without(" key => "));
         assert_eq!((sas.len(), warnings.len()), (0, 1));
         assert!(warnings[0].contains("set `chd = 4`"), "{warnings:?}");
+        let (_, warnings) = read_text("10[CHD]   using HMAC_SHA2_256_128 with 96-bit truncation");
+        assert!(warnings[0].starts_with("f:1: HMAC-SHA2-256 with an ICV of 96 bits is not supported"), "{warnings:?}");
         let (sas, warnings) = read_text(&TWO_THREADS.replace("using AES_CBC", "using 3DES_CBC"));
         assert_eq!((sas.len(), warnings.len()), (2, 2));
         assert!(warnings[0].ends_with("left out: 0xa1000001: encryption `3DES_CBC` is not supported"), "{warnings:?}");

@@ -50,7 +50,7 @@ pub struct Loaded {
     pub lowpan_contexts: BTreeMap<u8, (Ipv6Addr, u8)>,
     /// Keys of IEEE 802.15.4 frames.
     pub link_keys: Vec<LinkKey>,
-    /// Secrets of IKE SAs: with a capture they give the SAs of their children; see [`crate::ike::derive`].
+    /// Secrets of IKE SAs: with a capture they give the SAs of their children; see [`derive`](crate::ike::derive()).
     pub ike: Secrets,
     /// What was left out, for people: one sentence each, with file and line.
     pub warnings: Vec<String>,

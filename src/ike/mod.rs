@@ -101,7 +101,7 @@ pub struct MessageKeys {
     pub origin: Origin,
 }
 
-/// What [`derive`] found.
+/// What [`derive()`] found.
 #[derive(Debug, Default)]
 pub struct Derived {
     /// Both directions of every child SA, in the order of their exchanges. Selectors are the addresses of the messages.
