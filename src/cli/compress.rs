@@ -57,9 +57,9 @@ enum OnMismatchArg {
 
 impl Args {
     pub(super) fn run(self, quiet: bool) -> Result<Ended, Error> {
-        let output = load_table(&self.keys, &self.rules, quiet)?;
+        let output = load_table(&self.keys, &self.rules, &self.capture, quiet)?;
         let esp_keys = if self.esp_keys.is_empty() { &self.keys } else { &self.esp_keys };
-        let input = load_table(esp_keys, &[], quiet)?;
+        let input = load_table(esp_keys, &[], &self.capture, quiet)?;
         let limits = self.opening.limits(quiet);
         // A pipe cannot be read twice: there the first packets decide.
         let esp_input = match self.capture == Path::new("-") {

@@ -78,7 +78,7 @@ impl Args {
                 "add --wireshark DIR to keep them, or use --reseal keep",
             ));
         }
-        let table = self.inputs.table(quiet)?;
+        let table = self.inputs.table(&self.capture, quiet)?;
         let mut reader = Reader::open(&self.capture)?;
         let writer = Writer::create(&self.output)?;
         let settings = Settings {

@@ -55,7 +55,7 @@ impl Args {
         if self.format != Format::Fields && !self.fields.is_empty() {
             return Err(Error::usage("-e FIELD goes with --format fields", "add --format fields"));
         }
-        let table = self.inputs.table(quiet)?;
+        let table = self.inputs.table(&self.capture, quiet)?;
         let mut reader = Reader::open(&self.capture)?;
         let stdout = std::io::stdout();
         let progress = Progress::new(quiet, reader.total_len(), stdout.is_terminal());

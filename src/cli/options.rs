@@ -2,12 +2,14 @@
 
 use std::io::IsTerminal;
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 
+use crate::capture::Reader;
 use crate::error::Error;
 use crate::files;
+use crate::ike;
 use crate::pipeline::find::{Limits, RESYNC_TRIES};
 use crate::pipeline::select::Selection;
 use crate::sa::Selector;
@@ -19,7 +21,8 @@ pub struct Inputs {
     /// Rule file: the contexts of the SAs (native YAML)
     #[arg(long = "rules", short = 'r', value_name = "R")]
     pub rules: Vec<PathBuf>,
-    /// Key file: native YAML, Wireshark esp_sa, or the text of `ip xfrm state`
+    /// Key file: native YAML, Wireshark esp_sa, the text of `ip xfrm state`, a charon log with keys, a setkey file,
+    /// tcpdump -E secrets, or SK_d with an ikev2_decryption_table; told apart by their content
     #[arg(long = "keys", short = 'k', value_name = "K", required = true)]
     pub keys: Vec<PathBuf>,
 }
@@ -61,15 +64,17 @@ pub struct SelectionArgs {
 }
 
 impl Inputs {
-    /// Loads the files and prepares every SA; warnings go to standard error.
-    pub fn table(&self, quiet: bool) -> Result<SaTable, Error> {
-        load_table(&self.keys, &self.rules, quiet)
+    /// Loads the files and prepares every SA; warnings go to standard error. Where there are secrets of IKE SAs, the
+    /// capture is read for their exchanges first.
+    pub fn table(&self, capture: &Path, quiet: bool) -> Result<SaTable, Error> {
+        load_table(&self.keys, &self.rules, capture, quiet)
     }
 }
 
-/// Loads key and rule files and prepares every SA.
-pub fn load_table(keys: &[PathBuf], rules: &[PathBuf], quiet: bool) -> Result<SaTable, Error> {
-    let loaded = files::load(keys, rules)?;
+/// Loads key and rule files and prepares every SA; see [`Inputs::table`].
+pub fn load_table(keys: &[PathBuf], rules: &[PathBuf], capture: &Path, quiet: bool) -> Result<SaTable, Error> {
+    let mut loaded = files::load(keys, rules)?;
+    derive_children(&mut loaded, Some(capture))?;
     for warning in &loaded.warnings {
         super::tell(quiet, &format!("dietesp: warning: {warning}\n"));
     }
@@ -84,6 +89,27 @@ pub fn load_table(keys: &[PathBuf], rules: &[PathBuf], quiet: bool) -> Result<Sa
         })
         .collect::<Result<Vec<_>, _>>()?;
     Ok(SaTable::new(entries))
+}
+
+/// Adds the SAs that secrets of IKE SAs give together with the exchanges in a capture.
+pub fn derive_children(loaded: &mut files::Loaded, capture: Option<&Path>) -> Result<(), Error> {
+    let Some(origin) = loaded.ike.origin() else { return Ok(()) };
+    let Some(capture) = capture else {
+        loaded.warnings.push(format!("{origin}: secrets of IKE SAs give SAs only with a capture: add --capture"));
+        return Ok(());
+    };
+    if capture == Path::new("-") {
+        return Err(Error::line(
+            &origin.path,
+            origin.line,
+            "secrets of IKE SAs need the capture twice: for its IKE exchanges, then for its packets",
+            "standard input can be read once only: save the capture to a file, and name that",
+        ));
+    }
+    let derived = ike::derive(&mut Reader::open(capture)?, &loaded.ike)?;
+    loaded.sas.extend(derived.sas);
+    loaded.warnings.extend(derived.warnings);
+    Ok(())
 }
 
 impl Opening {

@@ -50,7 +50,7 @@ impl decode::Render for Nothing {
 
 impl Args {
     pub(super) fn run(self, quiet: bool) -> Result<Ended, Error> {
-        let table = self.inputs.table(quiet)?;
+        let table = self.inputs.table(&self.capture, quiet)?;
         let mut reader = Reader::open(&self.capture)?;
         let progress = Progress::new(quiet, reader.total_len(), false);
         let mut sink = |_: &[u8], position: u64| {
