@@ -7,7 +7,7 @@ use std::path::Path;
 use serde_json::Value;
 
 /// Dialects that are read; cases of others are counted and left out.
-const DIALECTS: [&str; 1] = ["ietf"];
+const DIALECTS: [&str; 3] = ["ietf", "ehc", "6lo"];
 
 #[test]
 fn every_frame_of_every_case_is_as_expected() {

@@ -8,7 +8,7 @@ use std::fmt;
 use super::fields::*;
 use super::headers::{SCTP, TCP, UDP, UDPLITE};
 use super::inner::{Header, Inner, IpRule, Selected, TCP_LEN, Transport, addresses, limits, ports};
-use super::schc::{Action, Direction, FieldDescriptor, FieldLength, Matching, Rule, Target};
+use super::schc::{Action, Direction, FieldDescriptor, FieldLength, Matching, Rule, Target, header_order};
 use super::trailer::{NextHeader, Trailer};
 use super::{Codec, EspHeader, Table};
 use crate::context::{Context, Custom, Dialect, IpVersion, Mode};
@@ -43,12 +43,28 @@ pub fn check(context: &Context) -> Result<(), RowError> {
 
 /// Compiles a context for a cipher of `cipher_block` bytes.
 pub(super) fn compile(context: &Context, custom: &Custom, cipher_block: usize) -> Result<Codec, RowError> {
+    check_direction(custom)?;
     let inner = inner(context, custom)?;
     Ok(Codec {
         header: esp_header(&Rows::of("eec", &custom.eec, custom.direction))?,
         trailer: trailer(&Rows::of("ctec", &custom.ctec, custom.direction), custom, &inner, cipher_block)?,
         inner,
     })
+}
+
+/// What a row of one direction, or a field of one end of the link, means depends on the direction of the packets.
+fn check_direction(custom: &Custom) -> Result<(), RowError> {
+    if custom.direction != Direction::Both {
+        return Ok(());
+    }
+    for (rule, table) in [("iipc", &custom.iipc), ("ctec", &custom.ctec), ("eec", &custom.eec)] {
+        let needs = |row: &FieldDescriptor| row.direction != Direction::Both || row.fid.by_direction(false).is_some();
+        if let Some((position, row)) = table.fields.iter().enumerate().find(|(_, row)| needs(row)) {
+            let problem = format!("{}: it depends on the direction: add `direction: Up` or `direction: Dw`", row.fid.name);
+            return Err(RowError { rule, row: Some(position), problem });
+        }
+    }
+    Ok(())
 }
 
 /// The rules as data; what has no rows is sent.
@@ -67,7 +83,7 @@ struct Rows<'a> {
 
 impl<'a> Rows<'a> {
     fn of(rule: &'static str, table: &'a Rule, direction: Direction) -> Rows<'a> {
-        let rows = table.fields.iter().enumerate().filter(|(_, row)| (row.direction == Direction::Both || direction == Direction::Both || row.direction == direction));
+        let rows = table.fields.iter().enumerate().filter(|(_, row)| row.direction.applies_to(direction));
         Rows { rule, direction, rows: rows.collect() }
     }
 
@@ -75,7 +91,6 @@ impl<'a> Rows<'a> {
         RowError { rule: self.rule, row, problem: problem.into() }
     }
 
-    /// The rows whose field belongs to one of `headers`: those in front, if `front`, else the rest.
     fn as_rule(&self) -> Rule {
         Rule { fields: self.rows.iter().map(|(_, row)| (*row).clone()).collect() }
     }
@@ -109,7 +124,8 @@ impl<'a> Rows<'a> {
             if row.length != FieldLength::Fixed(own_bits) {
                 return wrong(format!("its length is {own_bits} bits in every packet"));
             }
-            if row.position != 1 {
+            // FP 0: at any place.
+            if row.position > 1 {
                 return wrong("a packet has it once: FP is 1".into());
             }
             match form.offset(field) {
@@ -357,7 +373,7 @@ fn in_order(rows: &Rows, fields: &[FieldId]) -> Result<(), RowError> {
             let problem = format!("{}: the rows are {}, in this order", row.fid.name, names.join(", "));
             return Err(rows.wrong(Some(*position), problem));
         }
-        if row.position != 1 {
+        if row.position > 1 {
             return Err(rows.wrong(Some(*position), format!("{}: a packet has it once: FP is 1", row.fid.name)));
         }
     }
@@ -485,9 +501,4 @@ fn esp_header(rows: &Rows) -> Result<EspHeader, RowError> {
         return Err(rows.wrong(Some(sn_position), problem));
     }
     Ok(header)
-}
-
-/// The positions of `rows` in the order of the header.
-fn header_order(rows: &[&FieldDescriptor], _direction: Direction) -> Vec<(usize, FieldId)> {
-    rows.iter().enumerate().map(|(index, row)| (index, row.fid)).collect()
 }

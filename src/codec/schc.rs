@@ -197,6 +197,8 @@ impl Action {
             Action::Compute(Compute::Lower) => "compute-lower",
             Action::Compute(Compute::Generated) => "compute-generated",
             Action::Compute(Compute::GeneratedZero) => "compute-zero",
+            Action::Compute(Compute::LengthAtMost(_)) => "compute-min-length",
+            Action::Nearest(_) => "nearest",
         }
     }
 }

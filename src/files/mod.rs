@@ -1,11 +1,14 @@
 //! Key and rule files: YAML, and what other tools write. Messages name file, line and key, never a secret.
 
+mod custom;
+mod ehc;
 mod esp_sa;
 mod fields;
 mod ietf;
 mod keys;
 mod overlap;
 mod rules;
+mod sixlo;
 mod table_rows;
 mod values;
 mod xfrm;

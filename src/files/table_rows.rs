@@ -8,7 +8,7 @@ use super::fields::{Entry, Fields};
 use super::keys::items;
 use super::values::{Trouble, address, choice, near, number, prefix, shown, trouble};
 use super::yaml::{Node, Value};
-use crate::codec::fields::{ESP_SEQ, ESP_SPI, FIELDS, FieldId};
+use crate::codec::fields::{ESP_PAD, ESP_PAD_LEN, ESP_SEQ, ESP_SPI, FIELDS, FieldId};
 use crate::codec::schc::{Action, Compute, Direction, FieldDescriptor, FieldLength, Matching, Rule, Target};
 use crate::context::IpVersion;
 use crate::error::Error;
@@ -89,10 +89,11 @@ fn row(path: &Path, node: &Node) -> Result<FieldDescriptor, Error> {
     Ok(row)
 }
 
-/// The SA and each packet give the target values of the ESP header where the row has none.
+/// The SA and each packet give the target values of the ESP header where the row has none; Padding that is not sent has
+/// none.
 fn checkable(row: &FieldDescriptor) -> FieldDescriptor {
     let mut row = row.clone();
-    if matches!(row.fid, ESP_SPI | ESP_SEQ) && row.target == Target::Empty {
+    if matches!(row.fid, ESP_SPI | ESP_SEQ | ESP_PAD | ESP_PAD_LEN) && row.target == Target::Empty {
         row.target = Target::Value(0);
     }
     row
