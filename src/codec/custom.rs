@@ -60,7 +60,8 @@ fn check_direction(custom: &Custom) -> Result<(), RowError> {
     for (rule, table) in [("iipc", &custom.iipc), ("ctec", &custom.ctec), ("eec", &custom.eec)] {
         let needs = |row: &FieldDescriptor| row.direction != Direction::Both || row.fid.by_direction(false).is_some();
         if let Some((position, row)) = table.fields.iter().enumerate().find(|(_, row)| needs(row)) {
-            let problem = format!("{}: it depends on the direction: add `direction: Up` or `direction: Dw`", row.fid.name);
+            let problem =
+                format!("{}: it depends on the direction: add `direction: Up` or `direction: Dw`", row.fid.name);
             return Err(RowError { rule, row: Some(position), problem });
         }
     }
@@ -137,11 +138,13 @@ impl<'a> Rows<'a> {
                 None => return wrong(format!("no field of the {} header", form.name)),
             }
         }
-        if at < form.bits {
-            let last = self.rows.last().map(|(position, _)| *position);
-            return Err(self.wrong(last, format!("the row of {} is missing behind this one", form.field_at(at))));
+        match self.rows.last() {
+            Some((position, last)) if at < form.bits => {
+                let problem = format!("{}: the row of {} is missing behind it", last.fid.name, form.field_at(at));
+                Err(self.wrong(Some(*position), problem))
+            }
+            _ => Ok(()),
         }
-        Ok(())
     }
 
     fn compile_header(&self, selected: Vec<Selected>) -> Result<Header, RowError> {
@@ -358,7 +361,8 @@ fn check_next_header(protocol: u8, header: &Rows) -> Result<(), RowError> {
     let Some((position, row)) = header.row(IPV6_NXT).or(header.row(IPV4_PROTO)) else { return Ok(()) };
     match &row.target {
         Target::Value(value) if row.matching == Matching::Equal && *value != u128::from(protocol) => {
-            let problem = format!("{}: it is {value}, but the fields behind it, or `ts_proto`, mean {protocol}", row.fid.name);
+            let problem =
+                format!("{}: it is {value}, but the fields behind it, or `ts_proto`, mean {protocol}", row.fid.name);
             Err(header.wrong(Some(position), problem))
         }
         _ => Ok(()),
@@ -408,7 +412,8 @@ fn trailer(rows: &Rows, custom: &Custom, inner: &Inner, cipher_block: usize) -> 
         align: cipher_block.max(custom.alignment.into()),
         uncounted: 0,
     };
-    let [Some(padding), Some(pad_len), Some(next_header)] = [ESP_PAD, ESP_PAD_LEN, ESP_NXT].map(|field| rows.row(field))
+    let [Some(padding), Some(pad_len), Some(next_header)] =
+        [ESP_PAD, ESP_PAD_LEN, ESP_NXT].map(|field| rows.row(field))
     else {
         return Ok(trailer);
     };
@@ -458,7 +463,8 @@ fn is_sent(rows: &Rows, (position, row): (usize, &FieldDescriptor)) -> Result<bo
         {
             Ok(false)
         }
-        _ => Err(rows.wrong(Some(position), format!("{}: it is value-sent, or not-sent with no or 0 as target", row.fid.name))),
+        _ => Err(rows
+            .wrong(Some(position), format!("{}: it is value-sent, or not-sent with no or 0 as target", row.fid.name))),
     }
 }
 

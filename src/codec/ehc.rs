@@ -61,10 +61,9 @@ impl Rules<'_> {
             Ok(IpRule::new(version, false, Header::new(rule, &[], selected.into())?))
         };
         let (ip, ip_over_v4) = match (mode, version) {
-            (Mode::Tunnel, Some(version @ IpVersion::V6)) => (
-                Some(ip_rule(version, &self.ipv6(IpVersion::V6))?),
-                Some(ip_rule(version, &self.ipv6(IpVersion::V4))?),
-            ),
+            (Mode::Tunnel, Some(version @ IpVersion::V6)) => {
+                (Some(ip_rule(version, &self.ipv6(IpVersion::V6))?), Some(ip_rule(version, &self.ipv6(IpVersion::V4))?))
+            }
             (Mode::Tunnel, Some(version @ IpVersion::V4)) => (Some(ip_rule(version, &self.ipv4())?), None),
             _ => (None, None),
         };
@@ -176,12 +175,7 @@ impl Rules<'_> {
                 fields.push(match self.ehc.tcp_options {
                     true => FieldDescriptor::sent(TCP_DOFF_FLAGS),
                     // Byte 12: 5 words, and reserved bits of 0.
-                    false => FieldDescriptor::new(
-                        TCP_DOFF_FLAGS,
-                        Target::Value(0x5000),
-                        Matching::Msb(8),
-                        Action::Lsb,
-                    ),
+                    false => FieldDescriptor::new(TCP_DOFF_FLAGS, Target::Value(0x5000), Matching::Msb(8), Action::Lsb),
                 });
                 fields.push(FieldDescriptor::sent(TCP_WINDOW));
                 fields.push(checksum(TCP_CKSUM));

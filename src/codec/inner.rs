@@ -98,10 +98,7 @@ pub(crate) fn addresses(selectors: &TrafficSelectors, version: IpVersion) -> [Se
 
 /// Source and destination port in a transport header, likewise.
 pub(crate) fn ports(selectors: &TrafficSelectors) -> [Selected; 2] {
-    [
-        Selected::new("src_port", 0, 16, selectors.src_port),
-        Selected::new("dst_port", 16, 16, selectors.dst_port),
-    ]
+    [Selected::new("src_port", 0, 16, selectors.src_port), Selected::new("dst_port", 16, 16, selectors.dst_port)]
 }
 
 /// Those that limit anything, under rules that leave it to the selectors.

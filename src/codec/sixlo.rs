@@ -22,9 +22,7 @@ pub(super) fn compile(context: &Context, sixlo: &SixLo, cipher_block: usize) -> 
         header: EspHeader::low_bits(sixlo.spi_bytes * 8, sixlo.sn_bytes * 8),
         trailer: trailer(sixlo, cipher_block),
         inner: Inner {
-            addresses: selectors
-                .version
-                .map_or_else(|| [].into(), |version| limits(addresses(selectors, version))),
+            addresses: selectors.version.map_or_else(|| [].into(), |version| limits(addresses(selectors, version))),
             ports: limits(ports(selectors)),
             ..Inner::uncompressed(Some(*mode), selectors.version, selectors.protocol)
         },

@@ -4,8 +4,8 @@
 //!
 //! What stays keeps its place, and the whole is a multiple of the alignment.
 
-use super::restored::{Mismatch, Warnings};
 use super::fields::{ESP_NXT, ESP_PAD, ESP_PAD_LEN};
+use super::restored::{Mismatch, Warnings};
 use super::schc::{Compiled, Compute, FieldDescriptor, FieldLength, Rule, Unreadable};
 use crate::bits;
 use crate::context::{Context, Mode};

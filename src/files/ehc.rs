@@ -24,9 +24,7 @@ pub(super) fn attributes(fields: &mut Fields, mode: Mode) -> Result<Attributes, 
         tcp_ack: tcp_number(fields, "tcp_ack", standard.tcp_ack)?,
         tcp_options: fields.optional("tcp_options", boolean)?.unwrap_or(standard.tcp_options),
         tcp_urgent: fields.optional("tcp_urgent", boolean)?.unwrap_or(standard.tcp_urgent),
-        udplite_coverage: fields
-            .optional("udplite_coverage", udplite_coverage)?
-            .unwrap_or(standard.udplite_coverage),
+        udplite_coverage: fields.optional("udplite_coverage", udplite_coverage)?.unwrap_or(standard.udplite_coverage),
     };
     Ok(Attributes { dialect: Dialect::Ehc(ehc), needs_version: mode == Mode::Tunnel })
 }

@@ -5,12 +5,12 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::path::Path;
 
 use super::fields::{Entry, Fields};
-use super::{custom, ehc, ietf, sixlo};
 use super::keys::items;
 use super::values::{
     Trouble, address, byte, choice, near, number, prefix, protocol, refuse_opaque, selector, shown, spi, text, trouble,
 };
 use super::yaml::{Node, Value};
+use super::{custom, ehc, ietf, sixlo};
 use crate::context::{Context, Dialect, IpVersion, Mode, Origin, Range, SaReference, TrafficSelectors, address_value};
 use crate::error::Error;
 
