@@ -182,7 +182,7 @@ fn figures_of_the_document() {
         let bench = Bench::new(&format!("{CONTEXT}{}", context.concat()));
         for data_len in [3, 7, 23] {
             let plain = packet(v4, protocol, 5, data_len);
-            let diet = bench.compress(&[plain.clone()]);
+            let diet = bench.compress(std::slice::from_ref(&plain));
             let records = bench.decode(&diet);
             assert_eq!(records[0]["packet"], hex::encode(&plain));
             // Counted on the wire, behind the outer IPv6 header: IV and ICV of 8 bytes stay.
@@ -223,7 +223,7 @@ fn tcp_numbers_after_missing_packets() {
     let args: [&Path; 8] =
         ["compress".as_ref(), &input, "-o".as_ref(), &output, "--rules".as_ref(), &rules, "--keys".as_ref(), &keys];
     let done = common::dietesp(args);
-    assert_eq!(done.status.code(), Some(2));
+    assert!(!done.status.success() && !output.exists());
     let said = String::from_utf8_lossy(&done.stderr);
     assert!(said.contains("frame 2: tcp.sequence jumps too far"), "{said}");
 }

@@ -125,7 +125,7 @@ impl Codec {
             Dialect::Ietf(attributes) => ietf::tables(context, attributes, cipher_block),
             Dialect::Ehc(attributes) => ehc::tables(context, attributes, cipher_block),
             Dialect::SixLo(attributes) => sixlo::tables(context, attributes, cipher_block),
-            Dialect::Custom(rules) => custom::tables(rules),
+            Dialect::Custom(rules) => custom::tables(context, rules),
         }
     }
 
