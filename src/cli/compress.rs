@@ -82,7 +82,8 @@ impl Args {
             threads: self.opening.threads(),
         };
         let progress = Progress::new(quiet, reader.total_len(), false);
-        let done = compress::run(&mut reader, writer, &input, &output, &settings, &mut |position| progress.at(position));
+        let done =
+            compress::run(&mut reader, writer, &input, &output, &settings, &mut |position| progress.at(position));
         progress.finish();
         let done = done?;
         for warning in reader.warnings() {

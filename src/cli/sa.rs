@@ -18,9 +18,11 @@ use crate::sa::stream::Stream;
 
 /// Show the Security Associations seen in a capture: counts, gaps, repeats, tries
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Columns: Failed counts packets of which the SA was the only candidate. Missing are Sequence Numbers
+#[command(
+    after_help = "Columns: Failed counts packets of which the SA was the only candidate. Missing are Sequence Numbers
 between First and Last that did not come, in so many Gaps. Depth is how far behind the highest number a late packet
-was. Tries are openings per packet that verified.")]
+was. Tries are openings per packet that verified."
+)]
 pub struct Args {
     /// pcap or pcapng, may be .gz or .zst; `-` is standard input
     capture: PathBuf,

@@ -1,6 +1,8 @@
 //! Key and rule files: YAML, and what other tools write. Messages name file, line and key, never a secret.
 
 mod charon;
+mod custom;
+mod ehc;
 mod esp_sa;
 mod fields;
 mod ietf;
@@ -9,6 +11,8 @@ mod keys;
 mod overlap;
 mod rules;
 mod setkey;
+mod sixlo;
+mod table_rows;
 mod tcpdump;
 mod values;
 mod xfrm;

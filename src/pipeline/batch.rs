@@ -4,13 +4,13 @@ use std::collections::HashMap;
 use std::hash::BuildHasherDefault;
 use std::ops::Range;
 
-use super::find::{Finder, Found, Limits, explicit_iv, spi};
+use super::find::{Finder, Found, Limits, expected, explicit_iv, spi};
 use super::inner::Inner;
 use super::ledger::{Glimpse, Ledger};
 use super::outcome::{Bytes, Esp, Method, Reason, Status};
 use super::warnings::Warnings;
 use crate::capture::{Packet, Window};
-use crate::codec::{Carrier, Restored};
+use crate::codec::{Carrier, Form, Restored, State};
 use crate::error::{Fault, FaultKind, Stage};
 use crate::esp;
 use crate::link::{self, Datagram, Frame, Outer, Reassembled, Reassembler};
@@ -246,19 +246,26 @@ impl<'w> Item<'w> {
     }
 
     /// Restores the packet of a clear text that verified under `entry`.
-    fn restore(&mut self, entry: &Entry, datagram: &Datagram<'_>, clear: &[u8], wire_len: usize, arena: &mut Arena) {
+    fn restore(
+        &mut self,
+        entry: &Entry,
+        datagram: &Datagram<'_>,
+        clear: &[u8],
+        wire_len: usize,
+        state: &mut State,
+        arena: &mut Arena,
+    ) {
         let Datagram { outer, header, protocol_offset, .. } = datagram;
         let carrier = Carrier { outer, header, protocol_offset: *protocol_offset };
         let mut packet = std::mem::take(&mut arena.packet);
-        match entry.codec.restore(clear, &carrier, &mut packet) {
+        match entry.codec.restore(clear, &carrier, state, &mut packet) {
             Ok(restored) => {
                 self.status = Status::Ok;
                 self.reason = None;
                 self.warnings.add_codec(restored.warnings);
                 let protected_len = packet.len().saturating_sub(restored.payload_offset);
                 let cryptor = &entry.cryptor;
-                let standard =
-                    esp::standard_len(protected_len, cryptor.iv_len(), cryptor.block(), cryptor.icv_len());
+                let standard = esp::standard_len(protected_len, cryptor.iv_len(), cryptor.block(), cryptor.icv_len());
                 self.bytes = Some(Bytes { diet: wire_len as u64, esp: standard as u64 });
                 self.restored = Some(restored);
                 self.packet = arena.put(&packet);
@@ -350,12 +357,14 @@ impl<'t, 'g> Attempter<'t, 'g> {
         let Found::Verified { sa, sn, ambiguous } = found else { return };
         let Some(entry) = table.entry(sa) else { return };
         let iv = explicit_iv(entry, payload.bytes);
-        seen.entry(stream_key(sa, &datagram.outer))
-            .or_insert_with(|| glimpse.of(sa))
-            .verified(sn, iv, time_ns);
+        seen.entry(stream_key(sa, &datagram.outer)).or_insert_with(|| glimpse.of(sa)).verified(sn, iv, time_ns);
         item.step = Step::Verified { sa, sn, ambiguous, digest: digest(payload.bytes) };
         let clear = std::mem::take(&mut finder.clear);
-        item.restore(entry, datagram, &clear, payload.bytes.len(), arena);
+        if entry.codec.is_stateful() {
+            item.clear = arena.put(&clear);
+        } else {
+            item.restore(entry, datagram, &clear, payload.bytes.len(), &mut State::default(), arena);
+        }
         finder.clear = clear;
     }
 }
@@ -371,6 +380,13 @@ fn stream_key(sa: u32, outer: &Outer) -> u64 {
 
 fn nanos(packet: &Packet<'_>) -> i64 {
     i64::try_from(packet.time.nanos()).unwrap_or(i64::MAX)
+}
+
+/// Where a packet stands in its stream.
+#[derive(Debug, Clone, Copy)]
+struct Place {
+    /// Numbers before it are missing.
+    after_gap: bool,
 }
 
 /// Settles in capture order what depends on the packets before.
@@ -412,9 +428,15 @@ impl<'t> Settler<'t> {
                     let Source::Frame(datagram) = &item.source else { continue };
                     let datagram = *datagram;
                     let Ok(payload) = esp_payload(self.ledger.table(), &datagram) else { continue };
-                    if self.enter(&packet, &datagram, &payload, item, (sa, sn, ambiguous, digest)).is_none() {
+                    match self.enter(&packet, &datagram, &payload, item, (sa, sn, ambiguous, digest)) {
                         // Further away than the search would have gone from what is known now.
-                        self.open(&packet, &datagram, &payload, item, arena);
+                        None => self.open(&packet, &datagram, &payload, item, arena),
+                        Some(place) => {
+                            if self.ledger.table().entry(sa).is_some_and(|entry| entry.codec.is_stateful()) {
+                                let clear = arena.get(&item.clear).to_vec();
+                                self.restore(&datagram, &payload, item, (sa, place), &clear, arena);
+                            }
+                        }
                     }
                 }
                 Step::Failed => {
@@ -442,7 +464,7 @@ impl<'t> Settler<'t> {
         payload: &EspPayload<'_>,
         item: &mut Item<'_>,
         (sa, sn, ambiguous, digest): (u32, u64, bool, u64),
-    ) -> Option<()> {
+    ) -> Option<Place> {
         let table = self.ledger.table();
         let entry = table.entry(sa)?;
         let (bytes, time_ns) = (payload.bytes, nanos(packet));
@@ -486,7 +508,32 @@ impl<'t> Settler<'t> {
             }
             Novelty::Replayed => item.warnings.add(Warnings::REPLAYED),
         }
-        Some(())
+        Some(Place { after_gap: sn > expected(entry, &progress, time_ns) })
+    }
+
+    /// Restores the packet of a clear text that took its place in its stream.
+    fn restore(
+        &mut self,
+        datagram: &Datagram<'_>,
+        payload: &EspPayload<'_>,
+        item: &mut Item<'_>,
+        (sa, place): (u32, Place),
+        clear: &[u8],
+        arena: &mut Arena,
+    ) {
+        let Some(entry) = self.ledger.table().entry(sa) else { return };
+        let state = &mut self.ledger.stream_mut(sa, &datagram.outer).codec;
+        item.restore(entry, datagram, clear, payload.bytes.len(), state, arena);
+        let has_packet = item.restored.is_some_and(|restored| restored.form != Form::Dummy);
+        if place.after_gap && entry.codec.is_stateful() && has_packet {
+            item.warnings.add(Warnings::TCP_NEAREST);
+        }
+        if item.status != Status::Ok && entry.sa.alternative_to.is_some() {
+            // A second reading of a key-file line that makes no sense is the wrong one.
+            (item.esp, item.sa) = (None, None);
+            item.warnings = Warnings::NONE;
+            item.set(Status::AuthFailed, Reason::NotAuthentic { sas: 1, tries: 1 });
+        }
     }
 
     /// Openings up to the one that verified, where several SAs are candidates: the first number of every SA, then the
@@ -539,10 +586,8 @@ impl<'t> Settler<'t> {
             Found::Verified { sa, sn, ambiguous } => {
                 let verified = (sa, sn, ambiguous, digest(bytes));
                 let clear = std::mem::take(&mut self.finder.clear);
-                if let Some(entry) = self.ledger.table().entry(sa)
-                    && self.enter(packet, datagram, payload, item, verified).is_some()
-                {
-                    item.restore(entry, datagram, &clear, bytes.len(), arena);
+                if let Some(place) = self.enter(packet, datagram, payload, item, verified) {
+                    self.restore(datagram, payload, item, (sa, place), &clear, arena);
                 }
                 self.finder.clear = clear;
                 return;

@@ -218,7 +218,11 @@ impl Convert<'_, '_> {
         if self.settings.reseal != Reseal::Keep || self.settings.target != Target::Esp {
             return Ok(());
         }
-        match item.sa.and_then(|sa| self.table.entry(sa)).and_then(|entry| Some((entry, iv_of(item, entry, self.table)?))) {
+        match item
+            .sa
+            .and_then(|sa| self.table.entry(sa))
+            .and_then(|entry| Some((entry, iv_of(item, entry, self.table)?)))
+        {
             Some((entry, iv)) => state.issuer.seen(&entry.sa.keys, iv),
             None => Ok(()),
         }
@@ -252,9 +256,12 @@ impl Convert<'_, '_> {
     ) -> Result<bool, Fault> {
         let entry = || item.sa.and_then(|sa| self.table.entry(sa));
         if let Make::Plain = make {
-            return link::replace(packet.link_type(), item.link_header, item.packet(arena), &mut work.frame).map(|()| true);
+            return link::replace(packet.link_type(), item.link_header, item.packet(arena), &mut work.frame)
+                .map(|()| true);
         }
-        let (Some(restored), Some(entry), Some(datagram)) = (item.esp, entry(), item.datagram()) else { return Ok(false) };
+        let (Some(restored), Some(entry), Some(datagram)) = (item.esp, entry(), item.datagram()) else {
+            return Ok(false);
+        };
         let Some(payload) = item.payload(self.table) else { return Ok(false) };
         work.esp.clear();
         esp::write_header(restored.spi, restored.sequence, &mut work.esp);
@@ -348,7 +355,14 @@ impl Job<Out<'_>> for Convert<'_, '_> {
         Ok(())
     }
 
-    fn emit(&self, out: &mut Out<'_>, window: &Window, items: &[Item<'_>], work: &mut Work, bytes_read: u64) -> Result<(), Error> {
+    fn emit(
+        &self,
+        out: &mut Out<'_>,
+        window: &Window,
+        items: &[Item<'_>],
+        work: &mut Work,
+        bytes_read: u64,
+    ) -> Result<(), Error> {
         out.totals.add(&work.totals);
         out.rewritten.iter_mut().zip(work.rewritten).for_each(|(total, own)| *total += own);
         out.outlet.apply(window, items, &work.changes, &work.frames, &work.given_up)?;

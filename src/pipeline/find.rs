@@ -161,12 +161,10 @@ impl<'t> Finder<'t> {
             let spi = spi(entry, packet.payload);
             self.tries_spent += 1;
             let sn = match order.from_mask() {
-                None if recovers(entry) => {
-                    match entry.cryptor.recover_aad(body, entry.sa.esn, &mut self.scratch) {
-                        Some((found, sn)) if found == spi && agrees(entry, packet.payload, sn) => sn,
-                        _ => continue,
-                    }
-                }
+                None if recovers(entry) => match entry.cryptor.recover_aad(body, entry.sa.esn, &mut self.scratch) {
+                    Some((found, sn)) if found == spi && agrees(entry, packet.payload, sn) => sn,
+                    _ => continue,
+                },
                 Some(sn) => sn,
                 None => match order.clone().next() {
                     Some(sn) => sn,
@@ -214,7 +212,8 @@ impl<'t> Finder<'t> {
             let tries = self.tries(&progress, wide);
             let found = match tries {
                 0..=PARALLEL_FROM => {
-                    let numbers = order.take(tries as usize - usize::from(authenticates)).inspect(|_| self.tries_spent += 1);
+                    let numbers =
+                        order.take(tries as usize - usize::from(authenticates)).inspect(|_| self.tries_spent += 1);
                     entry.cryptor.open_search(spi, numbers, esn, body, &mut self.clear)
                 }
                 _ => {
@@ -336,7 +335,7 @@ fn candidates(entry: &Entry, payload: &[u8], progress: &Progress, time_ns: i64) 
 }
 
 /// The number that the next packet of a stream most likely has.
-fn expected(entry: &Entry, progress: &Progress, time_ns: i64) -> u64 {
+pub fn expected(entry: &Entry, progress: &Progress, time_ns: i64) -> u64 {
     let start = |context: &Context| context.esp_sn;
     match (progress.highest, entry.sn_period()) {
         (None, _) => entry.context.as_ref().and_then(start).or(entry.sa.sn_hint).unwrap_or(1),

@@ -45,11 +45,8 @@ impl<'t> Ledger<'t> {
         if void {
             return None;
         }
-        let stream = if outer.dst.is_multicast() {
-            self.multicast.get(&(sa, outer.src))
-        } else {
-            self.streams.get(sa as usize)
-        };
+        let stream =
+            if outer.dst.is_multicast() { self.multicast.get(&(sa, outer.src)) } else { self.streams.get(sa as usize) };
         Some(stream.unwrap_or(&self.unknown).progress)
     }
 

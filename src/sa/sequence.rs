@@ -99,7 +99,7 @@ impl Candidates {
                         }
                     }
                 }
-            },
+            }
         }
     }
 }
@@ -193,7 +193,9 @@ mod tests {
     #[test]
     fn positions_are_those_of_the_search() {
         let top = u64::from(u32::MAX);
-        for (expected, wire, bits) in [(108, 4, 4), (108, 0, 4), (108, 12, 4), (1, 0xff, 8), (1, 1, 8), (300, 44, 8), (300, 45, 8), (300, 43, 8)] {
+        for (expected, wire, bits) in
+            [(108, 4, 4), (108, 0, 4), (108, 12, 4), (1, 0xff, 8), (1, 1, 8), (300, 44, 8), (300, 45, 8), (300, 43, 8)]
+        {
             let all = Candidates::new(expected, wire, bits, false, None);
             for (index, sn) in all.clone().take(200).enumerate() {
                 assert_eq!(all.position(sn), index as u64, "{sn} of {expected} {wire} {bits}");

@@ -138,6 +138,8 @@ impl Runs {
 pub struct Stream {
     /// Where the search for the next number starts.
     pub progress: Progress,
+    /// What the packets before left for the next one to be restored.
+    pub codec: crate::codec::State,
     /// Counts.
     pub counts: Counts,
     recent: HashMap<u64, Seen, BuildHasherDefault<MixHasher>>,
@@ -163,14 +165,7 @@ pub enum Novelty {
 
 impl Stream {
     /// Notes a verified packet. `explicit_iv` are the 8 bytes of its explicit IV, `digest` is that of its ESP payload.
-    pub fn verified(
-        &mut self,
-        sn: u64,
-        explicit_iv: Option<u64>,
-        time_ns: i64,
-        digest: u64,
-        frame: u64,
-    ) -> Novelty {
+    pub fn verified(&mut self, sn: u64, explicit_iv: Option<u64>, time_ns: i64, digest: u64, frame: u64) -> Novelty {
         let late = self.progress.highest.map_or(0, |highest| highest.saturating_sub(sn));
         self.progress.verified(sn, explicit_iv, time_ns);
         self.counts.verified += 1;

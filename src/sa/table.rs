@@ -9,7 +9,7 @@ use std::hash::BuildHasherDefault;
 use super::Sa;
 use super::hash::{MixHasher, mix};
 use crate::codec::Codec;
-use crate::context::{Context, Dialect, Mode, address_value};
+use crate::context::{Context, Dialect, Mode, Origin, address_value};
 use crate::error::Error;
 use crate::link::Outer;
 use crate::suite::Cryptor;
@@ -34,6 +34,13 @@ impl Entry {
     pub fn new(sa: Sa, context: Option<Context>) -> Result<Entry, Error> {
         let cryptor = Cryptor::new(&sa.keys);
         let codec = Codec::new(context.as_ref(), cryptor.block())?;
+        if let (Some(spi), Some(context)) = (sa.spi, &context)
+            && let Err(mismatch) = codec.spi_residue(spi)
+        {
+            let Origin { path, line } = &context.origin;
+            let problem = format!("the SPI of SA {} does not match the rule: {mismatch}", sa.name);
+            return Err(Error::line(path, *line, problem, "give ESP.SPI a target value that matches it"));
+        }
         let protocol = context.as_ref().map_or(crate::esp::PROTOCOL, |context| context.protocol);
         Ok(Entry { sa, context, codec, cryptor, protocol })
     }
@@ -45,13 +52,15 @@ impl Entry {
 
     /// The time from one Sequence Number to the next in nanoseconds, where they follow the clock.
     pub fn sn_period(&self) -> Option<u64> {
-        None
+        let period = self.context.as_ref()?.sn_period()?;
+        u64::try_from(period.as_nanos()).ok()
     }
 
     /// The revision of the draft that the context follows.
     pub fn revision(&self) -> Option<u8> {
         match &self.context.as_ref()?.dialect {
             Dialect::Ietf(attributes) => Some(attributes.revision),
+            Dialect::Ehc(_) | Dialect::SixLo(_) | Dialect::Custom(_) => None,
         }
     }
 
@@ -121,7 +130,7 @@ impl SaTable {
                 }
             };
             if let Some(group) = group {
-                let low = low_bits(entry.sa.spi.unwrap_or(0), key.spi_bits);
+                let low = low_of(entry);
                 group.buckets.entry(low).or_default().push(index as u32);
             }
         }
@@ -161,7 +170,7 @@ impl SaTable {
     pub fn learn(&self, packet: &Lookup<'_>, sa: u32, hints: &mut Hints) {
         let Some(entry) = self.entry(sa).filter(|entry| entry.cryptor.authenticates()) else { return };
         let key = group_key(entry);
-        let low = low_bits(entry.sa.spi.unwrap_or(0), key.spi_bits);
+        let low = low_of(entry);
         let group = self.groups.iter().position(|group| group.key == key);
         if let Some(group) = group
             && self.groups.get(group).and_then(|group| group.buckets.get(&low)).is_some_and(|sas| sas.len() > FEW)
@@ -210,7 +219,8 @@ impl SaTable {
                 }
             } else {
                 let there = head_bits.saturating_sub(rule_bits);
-                let same = |low: u32| there == 0 || ((u64::from(low) << (64 - spi_bits)) ^ behind_rule) >> (64 - there) == 0;
+                let same =
+                    |low: u32| there == 0 || ((u64::from(low) << (64 - spi_bits)) ^ behind_rule) >> (64 - there) == 0;
                 let buckets = group.buckets.iter().filter(|(low, _)| same(**low));
                 found.extend(buckets.flat_map(|(_, bucket)| bucket).filter(accepts));
             }
@@ -269,6 +279,11 @@ fn hint_key(group: usize, low: u32, outer: &Outer) -> u64 {
     mix(mix(mix(group) ^ halves(outer.src)) ^ halves(outer.dst)) | 1 << 63
 }
 
+/// What of its SPI an SA has on the wire; 0 for an SA that takes every SPI.
+fn low_of(entry: &Entry) -> u32 {
+    entry.sa.spi.and_then(|spi| entry.codec.spi_residue(spi).ok()).unwrap_or(0)
+}
+
 fn group_key(entry: &Entry) -> GroupKey {
     GroupKey {
         protocol: entry.protocol,
@@ -276,8 +291,4 @@ fn group_key(entry: &Entry) -> GroupKey {
         spi_bits: if entry.sa.spi.is_some() { entry.codec.spi_bits() } else { 0 },
         authenticates: entry.cryptor.authenticates(),
     }
-}
-
-fn low_bits(spi: u32, bits: u8) -> u32 {
-    if bits == 0 { 0 } else { spi << (32 - bits) >> (32 - bits) }
 }

@@ -1,6 +1,6 @@
 //! Clear texts worked out by hand from packets that scapy 2.5 made.
 
-use dietesp::codec::{Codec, Form, Mismatch, close_standard};
+use dietesp::codec::{Codec, Form, Mismatch, State, close_standard};
 use dietesp::context::*;
 use dietesp::error::{Fault, FaultKind};
 
@@ -8,30 +8,30 @@ use crate::support::{context, outer, restore};
 
 /// CoAP: DSCP 46 and ECN 1 (Traffic Class b9), Flow Label 12345, Hop Limit 64, 2001:db8:a::10 port 5683 to
 /// 2001:db8:b::1 port 61617, 10 bytes of payload.
-const V6_UDP: &str = "6b9123450012114020010db8000a0000000000000000001020010db8000b00000000000000000001\
+pub const V6_UDP: &str = "6b9123450012114020010db8000a0000000000000000001020010db8000b00000000000000000001\
                       1633f0b1001219bb420100075fb474656d70";
 /// The same over IPv4, 10.10.0.5 to 10.20.0.1: TOS b9, Identification 1234, Don't Fragment, TTL 64.
-const V4_UDP: &str = "45b9002612344000401113b70a0a00050a140001\
+pub const V4_UDP: &str = "45b9002612344000401113b70a0a00050a140001\
                       1633f0b10012612f420100075fb474656d70";
 /// The same with a Router Alert option.
-const V4_OPTIONS: &str = "46b9002a1234400040117eae0a0a00050a14000194040000\
+pub const V4_OPTIONS: &str = "46b9002a1234400040117eae0a0a00050a14000194040000\
                           1633f0b10012612f420100075fb474656d70";
 /// The first fragment of a UDP packet.
-const V4_FRAGMENT: &str = "45b9002412342000401133b90a0a00050a140001\
+pub const V4_FRAGMENT: &str = "45b9002412342000401133b90a0a00050a140001\
                            1633f0b100631111420100075fb47465";
 /// TCP with 12 bytes of options and 4 of data, urgent pointer 55aa.
-const V6_TCP: &str = "6b9123450024064020010db8000a0000000000000000001020010db8000b00000000000000000001\
+pub const V6_TCP: &str = "6b9123450024064020010db8000a0000000000000000001020010db8000b00000000000000000001\
                       c352075b7c6ac6f21137801880181000766655aa0101080a000000020000000770312f74";
-const V6_SCTP: &str = "6b9123450024844020010db8000a0000000000000000001020010db8000b00000000000000000001\
+pub const V6_SCTP: &str = "6b9123450024844020010db8000a0000000000000000001020010db8000b00000000000000000001\
                        13881389deadbeef5b5476960000001500000001000200030000000068656c6c6f000000";
-const V6_ICMP: &str = "6b91234500083a4020010db8000a0000000000000000001020010db8000b00000000000000000001\
+pub const V6_ICMP: &str = "6b91234500083a4020010db8000a0000000000000000001020010db8000b00000000000000000001\
                        8000242200010002";
-const COAP: &str = "420100075fb474656d70";
+pub const COAP: &str = "420100075fb474656d70";
 
 /// An outer IPv6 header: DSCP 46, ECN 1, Flow Label 12345, next header 50, Hop Limit 64.
-const OUTER_V6: &str = "6b9123450000324020010db800000001000000000000000220010db8000000010000000000000001";
+pub const OUTER_V6: &str = "6b9123450000324020010db800000001000000000000000220010db8000000010000000000000001";
 /// An outer IPv4 header: TOS b9, Identification 1234, Don't Fragment, TTL 64, protocol 50.
-const OUTER_V4: &str = "45b90014123440004032000ac0000202c0000201";
+pub const OUTER_V4: &str = "45b90014123440004032000ac0000202c0000201";
 
 fn bytes(hex: &str) -> Vec<u8> {
     hex::decode(hex).unwrap()
@@ -69,7 +69,7 @@ fn send_all(_: &mut TrafficSelectors, ietf: &mut Ietf) {
 
 fn compress(codec: &Codec, packet: &str) -> Result<String, Mismatch> {
     let mut clear = vec![1];
-    codec.compress(&bytes(packet), &outer(&bytes(OUTER_V6)).0, &mut clear)?;
+    codec.compress(&bytes(packet), &outer(&bytes(OUTER_V6)).0, &mut State::default(), &mut clear)?;
     Ok(hex::encode(clear))
 }
 

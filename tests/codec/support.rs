@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::path::PathBuf;
 
-use dietesp::codec::{Carrier, Codec, Restored};
+use dietesp::codec::{Carrier, Codec, Restored, State};
 use dietesp::context::*;
 use dietesp::error::Fault;
 use dietesp::link::Outer;
@@ -37,7 +37,7 @@ pub fn restore(codec: &Codec, clear: &[u8], carrier: &[u8]) -> Result<(Restored,
     let (outer, header_len, protocol_offset) = outer(carrier);
     let carrier = Carrier { outer: &outer, header: &carrier[..header_len], protocol_offset };
     let mut packet = vec![1, 2, 3];
-    let restored = codec.restore(clear, &carrier, &mut packet)?;
+    let restored = codec.restore(clear, &carrier, &mut State::default(), &mut packet)?;
     Ok((restored, packet))
 }
 
@@ -73,4 +73,16 @@ pub fn outer(ip: &[u8]) -> (Outer, usize, usize) {
         let (src, dst) = (address(8), address(24));
         (Outer { version: IpVersion::V6, src, dst, dscp, ecn, hop_limit: ip[7], flow_label }, 40, 6)
     }
+}
+
+/// The contexts of a rule file.
+pub fn load(rules: &str) -> Result<Vec<Context>, String> {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), rules).unwrap();
+    let loaded = dietesp::files::load(&[], &[file.path().to_owned()]);
+    loaded.map(|loaded| loaded.contexts).map_err(|error| {
+        let text = error.to_string();
+        // Without the folder.
+        text.split_once(':').map_or(text.clone(), |(_, rest)| rest.to_owned())
+    })
 }

@@ -1,0 +1,322 @@
+//! Streams as the field has them: lossy, reordered, repeated, ambiguous, late. Sequence Numbers are known here, because the
+//! captures are made here; what is tested is that every one is found again, and none wrongly.
+
+#![allow(clippy::unwrap_used, clippy::indexing_slicing)] // a test may fail by panic
+
+mod common;
+
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+
+use dietesp::capture::{Interface, Options, Packet, Timestamp, Writer};
+use dietesp::codec::Codec;
+use dietesp::context::Context;
+use dietesp::link::Outer;
+use dietesp::sa::Sa;
+use dietesp::suite::Cryptor;
+use dietesp::{codec, context, files, link};
+use serde_json::Value;
+
+/// A small generator of pseudo-random numbers (SplitMix64), so that every run makes the same captures.
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut word = self.0;
+        word = (word ^ (word >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        word = (word ^ (word >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        word ^ (word >> 31)
+    }
+
+    fn below(&mut self, bound: u64) -> u64 {
+        self.next() % bound
+    }
+
+    fn percent(&mut self, percent: u64) -> bool {
+        self.below(100) < percent
+    }
+}
+
+/// A sender of Diet-ESP packets of one SA.
+struct Sender {
+    sa: Sa,
+    codec: Codec,
+    cryptor: Cryptor,
+    outer: Outer,
+}
+
+impl Sender {
+    fn new(sa: Sa, context: &Context) -> Sender {
+        let cryptor = Cryptor::new(&sa.keys);
+        let codec = Codec::new(Some(context), cryptor.block()).unwrap();
+        let (src, dst) = context.tunnel_ip.unwrap();
+        let outer =
+            Outer { version: context::IpVersion::of(src), src, dst, dscp: 0, ecn: 0, hop_limit: 64, flow_label: 0 };
+        Sender { sa, codec, cryptor, outer }
+    }
+
+    /// The frame (raw IP) of a packet with this number and 10 bytes of payload in UDP.
+    fn frame(&self, sn: u64, iv: u64) -> Vec<u8> {
+        let mut inner = vec![0x60, 0, 0, 0, 0, 18, 17, 64];
+        inner.extend("2001:db8:a::10".parse::<std::net::Ipv6Addr>().unwrap().octets());
+        inner.extend("2001:db8:b::1".parse::<std::net::Ipv6Addr>().unwrap().octets());
+        inner.extend([0x16, 0x33, 0x16, 0x33, 0, 18, 0, 0]);
+        inner.extend(sn.to_be_bytes());
+        inner.extend([0xca, 0xfe]);
+        let [src, dst] = [8, 24].map(|at| IpAddr::from(<[u8; 16]>::try_from(&inner[at..at + 16]).unwrap()));
+        let checksum = dietesp::checksum::upper_layer(src, dst, 17, &inner[40..]);
+        inner[46..48].copy_from_slice(&checksum.to_be_bytes());
+        let mut clear = vec![];
+        self.codec.compress(&inner, &self.outer, &mut codec::State::default(), &mut clear).unwrap();
+        let mut payload = vec![];
+        self.codec.encode_header(self.sa.spi.unwrap(), sn, &mut payload);
+        let iv = iv.to_be_bytes();
+        let iv = &iv[..self.cryptor.iv_len()];
+        self.cryptor.seal(self.sa.spi.unwrap(), sn, self.sa.esn, iv, &clear, &mut payload).unwrap();
+        let mut frame = vec![];
+        link::encapsulate(101, &[], &self.outer, 50, &[&payload], &mut frame).unwrap();
+        frame
+    }
+}
+
+/// Key file, rule file and senders for `count` SAs that differ in key and, in the high bits, in their SPI.
+struct Lab {
+    folder: tempfile::TempDir,
+    senders: Vec<Sender>,
+}
+
+impl Lab {
+    fn new(count: usize, encr: &str, spi_bits: u8, sn_bits: u8, more: &str, start: u64) -> Lab {
+        let mut random = Random(7);
+        let folder = tempfile::tempdir().unwrap();
+        let (mut keys, mut rules) = ("sas:\n".to_owned(), "contexts:\n".to_owned());
+        let salt_len = if encr.contains("CCM") { 6 } else { 8 };
+        for sa in 0..count {
+            // The low 12 bits are the same for all.
+            let spi = 0x0010_0abc + ((sa as u64) << 12);
+            let (a, b, salt) = (random.next(), random.next(), random.next());
+            let salt = &format!("{salt:016x}")[..salt_len];
+            keys += &format!(
+                "  - {{ name: s{sa}, spi: 0x{spi:08x}, src: 2001:db8:0:1::2, dst: 2001:db8:0:1::1, encr: {encr}, \
+                 key: {a:016x}{b:016x}, salt: {salt}{more} }}\n"
+            );
+            rules += &format!(
+                "  - sa: s{sa}\n    ipsec_mode: Tunnel\n    tunnel_ip: {{ src: 2001:db8:0:1::2, dst: 2001:db8:0:1::1 }}\n    \
+                 ts_ip_version: IPv6-only\n    ts_ip_src: 2001:db8:a::10\n    ts_ip_dst: 2001:db8:b::1\n    ts_proto: UDP\n    \
+                 ts_port_src: 5683\n    ts_port_dst: 5683\n    dscp_cda: lower\n    ecn_cda: lower\n    flow_label_cda: zero\n    \
+                 alignment: 8 bit\n    esp_spi_lsb: {spi_bits}\n    esp_sn_lsb: {sn_bits}\n    esp_sn: {start}\n"
+            );
+        }
+        std::fs::write(folder.path().join("keys.yaml"), keys).unwrap();
+        std::fs::write(folder.path().join("rules.yaml"), rules).unwrap();
+        let [keys, rules] = ["keys.yaml", "rules.yaml"].map(|name| folder.path().join(name));
+        let loaded = files::load(&[keys], &[rules]).unwrap();
+        let senders =
+            loaded.sas.into_iter().zip(&loaded.contexts).map(|(sa, context)| Sender::new(sa, context)).collect();
+        Lab { folder, senders }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// Decodes frames that were captured a millisecond apart.
+    fn decode(&self, frames: &[Vec<u8>], more: &[&str]) -> (Vec<Value>, i32) {
+        let capture = self.path("capture.pcapng");
+        write_capture(&capture, frames);
+        let (rules, keys) = (self.path("rules.yaml"), self.path("keys.yaml"));
+        let mut args: Vec<std::ffi::OsString> =
+            vec![capture.into(), "--rules".into(), rules.into(), "--keys".into(), keys.into()];
+        args.extend(more.iter().map(Into::into));
+        common::decode(args)
+    }
+}
+
+fn write_capture(path: &Path, frames: &[Vec<u8>]) {
+    let interface = Interface::new(101);
+    let mut writer = Writer::create(path).unwrap();
+    for (number, data) in (1..).zip(frames) {
+        let time = Timestamp::new(1_700_000_000 + number / 1000, (number % 1000 * 1_000_000) as u32);
+        let orig_len = data.len() as u32;
+        let packet =
+            Packet { number: number as u64, interface: &interface, time, orig_len, data, options: Options::default() };
+        writer.write(&packet, None).unwrap();
+    }
+    writer.finish().unwrap();
+}
+
+/// Numbers of a stream with losses, two gaps, reordering and repeats.
+fn lossy(random: &mut Random, packets: usize) -> Vec<u64> {
+    let mut numbers = vec![];
+    let mut next = 1;
+    while numbers.len() < packets {
+        if numbers.len() == packets / 3 {
+            next += 300;
+        }
+        if numbers.len() == 2 * packets / 3 {
+            next += 5000;
+        }
+        if !random.percent(5) {
+            numbers.push(next);
+            if random.percent(1) {
+                numbers.push(next);
+            }
+        }
+        next += 1;
+    }
+    for at in 0..numbers.len() - 8 {
+        if random.percent(1) {
+            let moved = numbers.remove(at);
+            numbers.insert(at + 1 + random.below(8) as usize, moved);
+        }
+    }
+    numbers
+}
+
+fn check_lossy(encr: &str, spi_bits: u8, sn_bits: u8, more: &[&str]) {
+    let lab = Lab::new(1, encr, spi_bits, sn_bits, "", 1);
+    let mut random = Random(u64::from(sn_bits) + 1);
+    let numbers = lossy(&mut random, 20_000);
+    // One IV per number: what is sent twice is the same packet.
+    let frames: Vec<_> = numbers.iter().map(|sn| lab.senders[0].frame(*sn, Random(*sn).next())).collect();
+    let (records, status) = lab.decode(&frames, more);
+    let wrong: Vec<_> = numbers
+        .iter()
+        .zip(&records)
+        .filter(|(sn, record)| record["status"] != "ok" || record["esp"]["sequence"] != **sn)
+        .take(5)
+        .collect();
+    assert!(wrong.is_empty(), "{encr} {sn_bits} bits: {wrong:?}");
+    assert_eq!((records.len(), status), (numbers.len(), 0));
+    let tries: u64 = records.iter().map(|record| record["esp"]["tries"].as_u64().unwrap()).sum();
+    let repeats = numbers.len() - numbers.iter().collect::<std::collections::HashSet<_>>().len();
+    let duplicates = records.iter().filter(|record| !record["repeat_of"].is_null()).count();
+    assert_eq!(duplicates, repeats);
+    eprintln!("{encr}, {sn_bits} SN bits: {:.2} tries a packet", tries as f64 / numbers.len() as f64);
+}
+
+#[test]
+fn a_lossy_stream_with_4_8_and_16_bits() {
+    check_lossy("ENCR_AES_CCM_8", 12, 4, &[]);
+    check_lossy("ENCR_AES_CCM_8", 8, 8, &[]);
+    check_lossy("ENCR_AES_CCM_8", 8, 16, &[]);
+    check_lossy("ENCR_AES_CCM_8_IIV", 8, 8, &[]);
+    check_lossy("ENCR_CHACHA20_POLY1305_IIV", 8, 16, &["--threads", "3"]);
+}
+
+#[test]
+fn a_lossy_stream_without_any_bits() {
+    check_lossy("ENCR_AES_GCM_16", 0, 0, &[]);
+    check_lossy("ENCR_AES_CCM_16", 0, 0, &[]);
+    check_lossy("ENCR_AES_CCM_8", 0, 0, &["--sn-tries", "16384"]);
+}
+
+#[test]
+fn what_is_found_does_not_depend_on_the_number_of_threads() {
+    let lab = Lab::new(16, "ENCR_AES_CCM_8", 8, 8, "", 1);
+    let mut random = Random(5);
+    let streams: Vec<Vec<u64>> = (0..16).map(|_| lossy(&mut random, 400)).collect();
+    let mut frames = vec![];
+    for at in 0..400 {
+        for (sender, numbers) in lab.senders.iter().zip(&streams) {
+            let mut frame = sender.frame(numbers[at], Random(numbers[at]).next());
+            if random.percent(2) {
+                *frame.last_mut().unwrap() ^= 1;
+            }
+            frames.push(frame);
+        }
+    }
+    let (one, _) = lab.decode(&frames, &["--threads", "1"]);
+    for threads in ["2", "3", "8"] {
+        let (many, _) = lab.decode(&frames, &["--threads", threads]);
+        assert!(one == many, "{threads} threads");
+    }
+}
+
+#[test]
+fn sas_that_share_their_spi_bits_are_told_apart_by_their_icv() {
+    for (count, spi_bits, sn_bits) in [(2, 8, 8), (16, 8, 8), (256, 8, 8), (256, 0, 8), (256, 0, 16)] {
+        let lab = Lab::new(count, "ENCR_AES_CCM_8", spi_bits, sn_bits, "", 1);
+        let mut random = Random(3);
+        let mut next = vec![1; count];
+        let (mut frames, mut expected) = (vec![], vec![]);
+        // Bursts, as flows come.
+        for _ in 0..count.max(32) * 2 {
+            let sa = random.below(count as u64) as usize;
+            for _ in 0..16 {
+                frames.push(lab.senders[sa].frame(next[sa], random.next()));
+                expected.push((format!("s{sa}"), next[sa]));
+                next[sa] += 1;
+            }
+        }
+        let (records, status) = lab.decode(&frames, &[]);
+        assert_eq!(status, 0);
+        for ((name, sn), record) in expected.iter().zip(&records) {
+            assert_eq!((&record["sa"], &record["esp"]["sequence"]), (&Value::from(name.as_str()), &Value::from(*sn)));
+        }
+        let tries: Vec<u64> = records.iter().map(|record| record["esp"]["tries"].as_u64().unwrap()).collect();
+        let first: u64 = tries.iter().step_by(16).sum();
+        let later = tries.iter().sum::<u64>() - first;
+        assert_eq!(later, records.len() as u64 - records.len() as u64 / 16, "one try behind the first of a flow");
+        eprintln!(
+            "{count} SAs, {spi_bits} SPI bits: {:.1} tries for the first of a burst, then 1",
+            first as f64 * 16.0 / tries.len() as f64
+        );
+    }
+}
+
+#[test]
+fn a_capture_that_starts_late_needs_resync() {
+    let lab = Lab::new(1, "ENCR_AES_CCM_8", 8, 8, "", 1);
+    let mut random = Random(9);
+    let frames: Vec<_> = (3_000_000..3_000_020).map(|sn| lab.senders[0].frame(sn, random.next())).collect();
+    let (records, status) = lab.decode(&frames, &[]);
+    assert_eq!((common::count(&records, "auth-failed"), status), (20, 1));
+    let (records, status) = lab.decode(&frames, &["--resync"]);
+    assert_eq!((common::count(&records, "ok"), status), (20, 0));
+    assert_eq!(records[0]["esp"]["sequence"], 3_000_000);
+    assert_eq!(records[0]["esp"]["method"], "search");
+    assert_eq!(records[1]["esp"]["method"], "nearest");
+    let output = common::dietesp([
+        "sa".as_ref(),
+        lab.path("capture.pcapng").as_os_str(),
+        "--rules".as_ref(),
+        lab.path("rules.yaml").as_os_str(),
+        "--keys".as_ref(),
+        lab.path("keys.yaml").as_os_str(),
+    ]);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(said.contains("--resync"), "the summary says what to try: {said}");
+}
+
+#[test]
+fn extended_numbers_across_2_to_the_32() {
+    let start = u64::from(u32::MAX) - 40;
+    for (encr, sn_bits) in [("ENCR_AES_CCM_8", 8), ("ENCR_AES_GCM_16_IIV", 8), ("ENCR_AES_GCM_16", 0)] {
+        let lab = Lab::new(1, encr, 8, sn_bits, ", esn: true", start);
+        let mut random = Random(11);
+        let frames: Vec<_> = (start..start + 100).map(|sn| lab.senders[0].frame(sn, random.next())).collect();
+        let (records, status) = lab.decode(&frames, &[]);
+        let numbers: Vec<u64> = records.iter().filter_map(|record| record["esp"]["sequence"].as_u64()).collect();
+        assert_eq!((numbers, status), ((start..start + 100).collect(), 0));
+    }
+}
+
+#[test]
+fn packets_that_are_nobodys_are_never_accepted() {
+    let lab = Lab::new(1000, "ENCR_AES_CCM_8", 0, 0, "", 1);
+    let mut random = Random(13);
+    let frames: Vec<_> = (0..3)
+        .map(|_| {
+            let payload: Vec<u8> = (0..40).map(|_| random.next() as u8).collect();
+            let mut frame = vec![];
+            link::encapsulate(101, &[], &lab.senders[0].outer, 50, &[&payload], &mut frame).unwrap();
+            frame
+        })
+        .collect();
+    let (records, status) = lab.decode(&frames, &["--sn-tries", "64"]);
+    assert_eq!((common::count(&records, "auth-failed"), status), (3, 1));
+    // The cost is bounded, and said: 64 numbers under each of 1,000 SAs.
+    assert_eq!(records[0]["reason"], "open at byte 0: the ICV does not verify (64000 tries, 1000 SAs)");
+}
