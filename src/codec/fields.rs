@@ -34,6 +34,22 @@ impl FieldId {
     pub fn named(name: &str) -> Option<FieldId> {
         FIELDS.iter().copied().find(|field| field.name.eq_ignore_ascii_case(name))
     }
+
+    /// For the fields that are named by the ends of the link, the device's and the application's (RFC 8724 §10.7,
+    /// §10.9): the field of a packet that goes up from the device, or down to it, and its place among its neighbours
+    /// in the header.
+    pub(crate) fn by_direction(self, down: bool) -> Option<(FieldId, u8)> {
+        let sources = [IPV6_SRC_PREFIX, IPV6_SRC_IID, UDP_SRC_PORT];
+        let destinations = [IPV6_DST_PREFIX, IPV6_DST_IID, UDP_DST_PORT];
+        let index = |names: [FieldId; 3]| names.iter().position(|name| *name == self);
+        let (index, source) = match index([IPV6_DEV_PREFIX, IPV6_DEV_IID, UDP_DEV_PORT]) {
+            Some(index) => (index, !down),
+            None => (index([IPV6_APP_PREFIX, IPV6_APP_IID, UDP_APP_PORT])?, down),
+        };
+        let field = if source { sources } else { destinations }.get(index).copied()?;
+        // Prefix and IID of the source stand in front of those of the destination.
+        Some((field, index as u8 + if source { 0 } else { 2 }))
+    }
 }
 
 macro_rules! fields {
@@ -73,6 +89,14 @@ fields! {
     IPV6_DST_PREFIX = Field::new("IPV6.DST_PREFIX", 64, "dst");
     /// The last 64 bits of the destination address.
     IPV6_DST_IID = Field::new("IPV6.DST_IID", 64, "dst");
+    /// The first 64 bits of the device's address: the source of a packet that goes up (RFC 8724 §10.7).
+    IPV6_DEV_PREFIX = Field::new("IPV6.DEV_PREFIX", 64, "device");
+    /// The last 64 bits of the device's address.
+    IPV6_DEV_IID = Field::new("IPV6.DEV_IID", 64, "device");
+    /// The first 64 bits of the application's address: the destination of a packet that goes up.
+    IPV6_APP_PREFIX = Field::new("IPV6.APP_PREFIX", 64, "application");
+    /// The last 64 bits of the application's address.
+    IPV6_APP_IID = Field::new("IPV6.APP_IID", 64, "application");
 
     /// Version, RFC 791 §3.1.
     IPV4_VER = Field::new("IPV4.VER", 4, "version");
@@ -107,6 +131,10 @@ fields! {
     UDP_SRC_PORT = Field::new("UDP.SRC_PORT", 16, "src_port");
     /// Destination Port.
     UDP_DST_PORT = Field::new("UDP.DST_PORT", 16, "dst_port");
+    /// The device's port: the source port of a packet that goes up (RFC 8724 §10.9).
+    UDP_DEV_PORT = Field::new("UDP.DEV_PORT", 16, "device_port");
+    /// The application's port.
+    UDP_APP_PORT = Field::new("UDP.APP_PORT", 16, "application_port");
     /// Length.
     UDP_LEN = Field::new("UDP.LEN", 16, "udp.length");
     /// Checksum.

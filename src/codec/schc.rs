@@ -63,7 +63,8 @@ pub enum Direction {
 pub enum Target {
     /// None set.
     Empty,
-    /// One value, right-aligned.
+    /// One value, right-aligned. Where the length of the field varies it is whole bytes, of which the first is not 0;
+    /// 0 is the empty value.
     Value(u128),
     /// The values of a mapping, in index order.
     List(Vec<u128>),
@@ -127,11 +128,130 @@ impl fmt::Display for RuleError {
     }
 }
 
+impl Target {
+    /// The value, if it is one.
+    pub fn value(&self) -> Option<u128> {
+        match self {
+            Target::Value(value) => Some(*value),
+            _ => None,
+        }
+    }
+
+    /// The values of a mapping; none if it is no list.
+    pub fn list(&self) -> &[u128] {
+        match self {
+            Target::List(values) => values,
+            _ => &[],
+        }
+    }
+}
+
+/// Bits of the index in a list of `len` values: as many as the last index needs.
+pub fn index_bits(len: usize) -> usize {
+    (usize::BITS - len.saturating_sub(1).leading_zeros()) as usize
+}
+
+impl Matching {
+    /// Its name in rule tables, without the argument of MSB.
+    pub fn name(self) -> &'static str {
+        match self {
+            Matching::Equal => "equal",
+            Matching::Ignore => "ignore",
+            Matching::Msb(_) => "MSB",
+            Matching::MatchMapping => "match-mapping",
+        }
+    }
+}
+
+impl Direction {
+    /// Its name in rule tables.
+    pub fn name(self) -> &'static str {
+        match self {
+            Direction::Up => "Up",
+            Direction::Down => "Dw",
+            Direction::Both => "Bi",
+        }
+    }
+
+    /// Whether a row of this direction applies to packets of direction `packet`; [`Direction::Both`]: to any.
+    pub fn applies_to(self, packet: Direction) -> bool {
+        self == Direction::Both || packet == Direction::Both || self == packet
+    }
+}
+
+impl Action {
+    /// Its name in rule tables.
+    pub fn name(self) -> &'static str {
+        match self {
+            Action::NotSent => "not-sent",
+            Action::ValueSent => "value-sent",
+            Action::MappingSent => "mapping-sent",
+            Action::Lsb => "LSB",
+            Action::Compute(Compute::Length) => "compute-length",
+            Action::Compute(Compute::Checksum) => "compute-checksum",
+            Action::Compute(Compute::Lower) => "compute-lower",
+            Action::Compute(Compute::Generated) => "compute-generated",
+            Action::Compute(Compute::GeneratedZero) => "compute-zero",
+        }
+    }
+}
+
+impl Compute {
+    /// What `compute` without more means for a field; `None` for one that cannot be worked out.
+    pub fn of(field: FieldId) -> Option<Compute> {
+        let (header, name) = field.name.split_once('.')?;
+        match name {
+            "LEN" | "COVERAGE" | "PAD" | "PAD_LEN" => Some(Compute::Length),
+            "NXT" if header == "ESP" => Some(Compute::Length),
+            "CKSUM" => Some(Compute::Checksum),
+            "TC" | "DSCP" | "ECN" | "FL" | "HOP_LMT" | "ID" | "TTL" => Some(Compute::Lower),
+            _ => None,
+        }
+    }
+
+    /// Whether `field` can be worked out in this way.
+    pub fn fits(self, field: FieldId) -> bool {
+        let own = Compute::of(field) == Some(self);
+        let generated = matches!(self, Compute::Generated | Compute::GeneratedZero);
+        own || (generated && matches!(field.name, "IPV6.FL" | "IPV4.ID"))
+    }
+}
+
 impl FieldDescriptor {
     /// A row for both directions, position 1, with the field's own length.
     pub fn new(fid: FieldId, target: Target, matching: Matching, action: Action) -> FieldDescriptor {
         let length = fid.bits.map_or(FieldLength::Variable, FieldLength::Fixed);
         FieldDescriptor { fid, length, position: 1, direction: Direction::Both, target, matching, action }
+    }
+
+    /// Whether the row makes sense in itself; says what is wrong with it.
+    pub fn check(&self) -> Result<(), &'static str> {
+        let bits = match self.length {
+            FieldLength::Fixed(bits) if !(1..=128).contains(&bits) => return Err("its length is not 1 to 128 bits"),
+            FieldLength::Fixed(bits) => bits,
+            FieldLength::Function | FieldLength::Variable => 128,
+        };
+        let value = self.target.value();
+        let list = self.target.list();
+        if value.iter().chain(list).any(|value| *value > u128::MAX >> (128 - bits)) {
+            return Err("its target value is longer than the field");
+        }
+        match self.matching {
+            Matching::Equal | Matching::Msb(1..) if value.is_none() => {
+                return Err("its matching operator needs one target value");
+            }
+            Matching::Msb(msb) if msb > bits => return Err("MSB is longer than the field"),
+            Matching::MatchMapping if list.is_empty() => return Err("match-mapping needs a list of target values"),
+            _ => {}
+        }
+        match self.action {
+            Action::NotSent if value.is_none() => Err("not-sent needs one target value"),
+            Action::Lsb if !matches!(self.matching, Matching::Msb(_)) => Err("LSB needs the matching operator MSB"),
+            _ if (self.matching == Matching::MatchMapping) != (self.action == Action::MappingSent) => {
+                Err("match-mapping and mapping-sent go together")
+            }
+            _ => Ok(()),
+        }
     }
 
     /// `equal`, `not-sent`.
@@ -212,22 +332,65 @@ pub enum Unreadable {
 }
 
 impl Rule {
-    /// Compiles the rows that apply to `direction` ([`Direction::Both`]: all rows).
+    /// Compiles the rows that apply to `direction` ([`Direction::Both`]: all rows, and the device is the source).
+    ///
+    /// The residue has the order of the rows. So has the header, but for neighbouring rows that are named by the ends
+    /// of the link (`DEV_`, `APP_`): in the header the source stands in front.
     pub fn compile(&self, direction: Direction) -> Result<Compiled, RuleError> {
-        let applies = |field: &&FieldDescriptor| {
-            field.direction == Direction::Both || direction == Direction::Both || field.direction == direction
-        };
+        let rows = self.rows(direction);
+        let mut places = vec![(0, None); rows.len()];
+        let mut at = 0;
+        for (index, field) in header_order(&rows, direction) {
+            if let (Some(row), Some(place)) = (rows.get(index), places.get_mut(index)) {
+                *place = (at, Some(field));
+                at += match row.length {
+                    FieldLength::Fixed(bits) => usize::from(bits),
+                    FieldLength::Function | FieldLength::Variable => 0,
+                };
+            }
+        }
         let mut compiler = Compiler::default();
-        for field in self.fields.iter().filter(applies) {
-            compiler.add(field).map_err(|problem| RuleError { field: field.fid, problem })?;
+        for (row, (at, field)) in rows.into_iter().zip(places) {
+            compiler.add(row, field.unwrap_or(row.fid), at).map_err(|problem| RuleError { field: row.fid, problem })?;
         }
         Ok(compiler.finish())
     }
+
+    /// Whether every row that applies to `direction` has a length of its own: what [`Rule::compile`] needs.
+    pub fn is_fixed(&self, direction: Direction) -> bool {
+        self.rows(direction).iter().all(|row| matches!(row.length, FieldLength::Fixed(_)))
+    }
+
+    /// The rows that apply to packets of `direction`.
+    pub(super) fn rows(&self, direction: Direction) -> Vec<&FieldDescriptor> {
+        self.fields.iter().filter(|row| row.direction.applies_to(direction)).collect()
+    }
+}
+
+/// The positions of `rows` in the order of the header, and the field that each row means there.
+pub(super) fn header_order(rows: &[&FieldDescriptor], direction: Direction) -> Vec<(usize, FieldId)> {
+    let down = direction == Direction::Down;
+    let mut order: Vec<(usize, FieldId, u8)> = vec![];
+    // Where the neighbouring rows begin that are named by the ends of the link.
+    let mut run = 0;
+    for (index, row) in rows.iter().enumerate() {
+        match row.fid.by_direction(down) {
+            Some((field, place)) => order.push((index, field, place)),
+            None => {
+                order.push((index, row.fid, 0));
+                run = order.len();
+            }
+        }
+        if let Some(run) = order.get_mut(run..) {
+            run.sort_by_key(|(_, _, place)| *place);
+        }
+    }
+    order.into_iter().map(|(index, field, _)| (index, field)).collect()
 }
 
 #[derive(Default)]
 struct Compiler {
-    at: usize,
+    header_bits: usize,
     residue_bits: usize,
     template: Vec<u8>,
     mask: Vec<u8>,
@@ -236,62 +399,31 @@ struct Compiler {
 }
 
 impl Compiler {
-    fn add(&mut self, field: &FieldDescriptor) -> Result<(), &'static str> {
-        let FieldLength::Fixed(bits) = field.length else {
+    fn add(&mut self, row: &FieldDescriptor, field: FieldId, at: usize) -> Result<(), &'static str> {
+        row.check()?;
+        let FieldLength::Fixed(bits) = row.length else {
             return Err("a length that varies is not supported here");
         };
-        if !(1..=128).contains(&bits) {
-            return Err("its length is not 1 to 128 bits");
-        }
-        let (at, bits) = (self.at, usize::from(bits));
-        self.at += bits;
-        self.template.resize(self.at.div_ceil(8), 0);
-        self.mask.resize(self.at.div_ceil(8), 0);
-        self.slots.push(Slot { field: field.fid, at, bits });
+        let bits = usize::from(bits);
+        self.header_bits = self.header_bits.max(at + bits);
+        self.template.resize(self.header_bits.div_ceil(8), 0);
+        self.mask.resize(self.header_bits.div_ceil(8), 0);
+        self.slots.push(Slot { field, at, bits });
 
         let all = u128::MAX >> (128 - bits);
-        let value = match &field.target {
-            Target::Value(value) => Some(*value),
-            _ => None,
-        };
-        let list: &[u128] = match &field.target {
-            Target::List(values) => values,
-            _ => &[],
-        };
-        if value.is_some_and(|value| value > all) || list.iter().any(|value| *value > all) {
-            return Err("its target value is longer than the field");
-        }
-        let msb = match field.matching {
-            Matching::Msb(msb) if usize::from(msb) > bits => return Err("MSB is longer than the field"),
+        let value = row.target.value();
+        let msb = match row.matching {
             Matching::Msb(msb) => usize::from(msb),
             _ => 0,
         };
-        let mask = match field.matching {
+        let mask = match row.matching {
             Matching::Equal => all,
             Matching::Msb(_) => all & !all.checked_shr(msb as u32).unwrap_or(0),
             Matching::Ignore | Matching::MatchMapping => 0,
         };
-        if mask != 0 && value.is_none() {
-            return Err("its matching operator needs one target value");
-        }
-        if field.matching == Matching::MatchMapping && list.is_empty() {
-            return Err("match-mapping needs a list of target values");
-        }
-        if (field.matching == Matching::MatchMapping) != (field.action == Action::MappingSent) {
-            return Err("match-mapping and mapping-sent go together");
-        }
-
-        let known = match field.action {
-            Action::NotSent => {
-                if value.is_none() {
-                    return Err("not-sent needs one target value");
-                }
-                all
-            }
+        let known = match row.action {
+            Action::NotSent => all,
             Action::Lsb => {
-                if !matches!(field.matching, Matching::Msb(_)) {
-                    return Err("LSB needs the matching operator MSB");
-                }
                 self.copy(at + msb, bits - msb);
                 mask
             }
@@ -300,9 +432,10 @@ impl Compiler {
                 0
             }
             Action::MappingSent => {
-                let index_bits = (usize::BITS - (list.len() - 1).leading_zeros()) as usize;
+                let values = row.target.list();
+                let index_bits = index_bits(values.len());
                 self.residue_bits += index_bits;
-                self.parts.push(Part::Index { field: field.fid, at, bits, index_bits, values: list.into() });
+                self.parts.push(Part::Index { field, at, bits, index_bits, values: values.into() });
                 0
             }
             Action::Compute(_) => 0,
@@ -324,7 +457,7 @@ impl Compiler {
 
     fn finish(self) -> Compiled {
         Compiled {
-            header_bits: self.at,
+            header_bits: self.header_bits,
             residue_bits: self.residue_bits,
             template: self.template.into(),
             mask: self.mask.into(),

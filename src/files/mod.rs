@@ -6,6 +6,7 @@ mod ietf;
 mod keys;
 mod overlap;
 mod rules;
+mod table_rows;
 mod values;
 mod xfrm;
 mod yaml;
