@@ -4,6 +4,7 @@
 //!
 //! A [`Codec`] is compiled once per Security Association from its [`Context`]; then every packet costs a few copies.
 
+pub mod apply;
 mod compute;
 pub mod fields;
 mod headers;

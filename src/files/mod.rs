@@ -5,6 +5,9 @@ mod fields;
 mod ietf;
 mod keys;
 mod overlap;
+mod rfc9363;
+mod rule_set;
+mod rule_text;
 mod rules;
 mod table_rows;
 mod values;
@@ -20,6 +23,8 @@ use std::path::{Path, PathBuf};
 use zeroize::Zeroizing;
 
 use self::fields::Fields;
+pub use self::rule_set::{NumberedRule, RuleId, RuleSet, load_rules};
+pub use self::rule_text::{RuleForm, length_name, target_text};
 use crate::context::{Context, Origin, SaReference};
 use crate::error::Error;
 use crate::sa::{Sa, Selector};
