@@ -180,6 +180,15 @@ pub enum Dialect {
     Ietf(Ietf),
 }
 
+impl Dialect {
+    /// Its name in rule files.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Dialect::Ietf(_) => "ietf",
+        }
+    }
+}
+
 /// Attributes and options of dialect `ietf`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Ietf {

@@ -7,6 +7,7 @@
 pub mod apply;
 mod compute;
 pub mod fields;
+pub mod figures;
 mod headers;
 mod ietf;
 mod inner;

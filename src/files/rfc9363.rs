@@ -7,7 +7,6 @@ use serde::Serialize;
 use super::fields::{Entry, Fields};
 use super::keys::items;
 use super::rule_set::{NumberedRule, RuleId};
-use super::table_rows::own_length;
 use super::values::{Trouble, byte, number, shown, trouble};
 use super::yaml::Node;
 use crate::codec::fields::*;
@@ -355,12 +354,5 @@ mod tests {
             assert_eq!(base64_bytes(encoded).unwrap(), text.as_bytes());
         }
         assert!(["Zg=", "Zh==", "Z===", "Z g="].into_iter().all(|wrong| base64_bytes(wrong).is_none()));
-    }
-
-    #[test]
-    fn every_field_has_its_own_length() {
-        for (_, fid) in FIELD_IDENTITIES {
-            assert!(matches!(own_length(fid), FieldLength::Fixed(_)));
-        }
     }
 }
