@@ -5,7 +5,9 @@
 
 use std::net::IpAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
+use crate::codec::schc::{Direction, Rule};
 use crate::sa::Selector;
 
 /// What one Security Association leaves out.
@@ -27,6 +29,16 @@ pub struct Context {
     pub dialect: Dialect,
     /// Where it was read.
     pub origin: Origin,
+}
+
+impl Context {
+    /// The time from one Sequence Number to the next, where they follow the clock (`esp_sn_gen: time`).
+    pub fn sn_period(&self) -> Option<Duration> {
+        match &self.dialect {
+            Dialect::Ehc(ehc) => ehc.sn_period,
+            Dialect::Ietf(_) | Dialect::SixLo(_) | Dialect::Custom(_) => None,
+        }
+    }
 }
 
 /// How a context names its SA.
@@ -178,6 +190,103 @@ pub struct TrafficSelectors {
 pub enum Dialect {
     /// draft-ietf-ipsecme-diet-esp.
     Ietf(Ietf),
+    /// draft-mglt-ipsecme-diet-esp-07, ESP Header Compression.
+    Ehc(Ehc),
+    /// draft-mglt-6lo-diet-esp.
+    SixLo(SixLo),
+    /// Rules of the user's own.
+    Custom(Custom),
+}
+
+/// Attributes of dialect `ehc`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Ehc {
+    /// `esp_spi_lsb`, 0 to 4 bytes.
+    pub spi_bytes: u8,
+    /// `esp_sn_lsb`, 0 to 4 bytes.
+    pub sn_bytes: u8,
+    /// `esp_sn_gen`, with `esp_sn_period`: the time from one number to the next, for `time`; `None` for `incremental`.
+    pub sn_period: Option<Duration>,
+    /// `esp_align` in bytes: 1 to 4.
+    pub align: u8,
+    /// `tcp_lsb`, 0 to 4 bytes.
+    pub tcp_lsb: u8,
+    /// `tcp_sn`: the TCP Sequence Number before the first packet.
+    pub tcp_sn: u32,
+    /// `tcp_ack`: the TCP Acknowledgment Number before the first packet.
+    pub tcp_ack: u32,
+    /// `tcp_options`: true if Data Offset is sent, false for headers without options.
+    pub tcp_options: bool,
+    /// `tcp_urgent`: true if the Urgent Pointer is sent.
+    pub tcp_urgent: bool,
+    /// `udplite_coverage`.
+    pub udplite_coverage: UdpLiteCoverage,
+}
+
+/// `udplite_coverage` of dialect `ehc`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum UdpLiteCoverage {
+    /// `uncompressed`.
+    Sent,
+    /// `Length`: all of the datagram.
+    Length,
+    /// This many bytes, 8 at least, or all of a shorter datagram.
+    AtMost(u16),
+}
+
+impl Default for Ehc {
+    /// The defaults of the attributes.
+    fn default() -> Self {
+        Ehc {
+            spi_bytes: 4,
+            sn_bytes: 4,
+            sn_period: None,
+            align: 4,
+            tcp_lsb: 4,
+            tcp_sn: 0,
+            tcp_ack: 0,
+            tcp_options: true,
+            tcp_urgent: true,
+            udplite_coverage: UdpLiteCoverage::Sent,
+        }
+    }
+}
+
+/// Attributes of dialect `6lo`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SixLo {
+    /// `SPI_SIZE`, 0 to 4 bytes.
+    pub spi_bytes: u8,
+    /// `SN_SIZE`, 0 to 4 bytes.
+    pub sn_bytes: u8,
+    /// `NH`: true for `present`.
+    pub next_header: bool,
+    /// `PAD`: true for `present`.
+    pub pad: bool,
+    /// `ALIGN` in bytes: 1, 2, 4, 8.
+    pub align: u8,
+}
+
+impl Default for SixLo {
+    /// The defaults of the attributes.
+    fn default() -> Self {
+        SixLo { spi_bytes: 4, sn_bytes: 4, next_header: true, pad: true, align: 4 }
+    }
+}
+
+/// The rules of dialect `custom`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Custom {
+    /// The rule of the inner headers, in packet order; without rows they are not compressed.
+    pub iipc: Rule,
+    /// The rule of Padding, Pad Length and Next Header; without rows they are sent.
+    pub ctec: Rule,
+    /// The rule of SPI and Sequence Number; without rows they are sent.
+    pub eec: Rule,
+    /// The direction of the packets of this SA, for rows that apply to one only.
+    pub direction: Direction,
+    /// `alignment` in bytes: 1, 2, 4, 8.
+    pub alignment: u8,
 }
 
 impl Dialect {
@@ -185,6 +294,9 @@ impl Dialect {
     pub fn name(&self) -> &'static str {
         match self {
             Dialect::Ietf(_) => "ietf",
+            Dialect::Ehc(_) => "ehc",
+            Dialect::SixLo(_) => "6lo",
+            Dialect::Custom(_) => "custom",
         }
     }
 }

@@ -7,7 +7,7 @@ use std::path::Path;
 use serde_json::Value;
 
 /// Dialects that are read; cases of others are counted and left out.
-const DIALECTS: [&str; 1] = ["ietf"];
+const DIALECTS: [&str; 3] = ["ietf", "ehc", "6lo"];
 
 #[test]
 fn every_frame_of_every_case_is_as_expected() {
@@ -23,7 +23,9 @@ fn every_frame_of_every_case_is_as_expected() {
             left_out += 1;
             continue;
         }
-        let [capture, rules, keys] = ["capture.pcapng", "rules.yaml", "keys.yaml"].map(|name| folder.join(name));
+        let [rules, keys] = ["rules.yaml", "keys.yaml"].map(|name| folder.join(name));
+        let forms = ["capture.pcapng", "capture.pcap"].map(|name| folder.join(name));
+        let capture = forms.iter().find(|path| path.exists()).expect("every case has a capture");
         let (records, _) = common::decode([capture.as_path(), "--rules".as_ref(), &rules, "--keys".as_ref(), &keys]);
         let expected = std::fs::read_to_string(folder.join("expected.jsonl")).unwrap();
         for line in expected.lines() {

@@ -290,6 +290,10 @@ impl Residue<'_> {
                 self.value(row, packet, at + usize::from(msb), bits - usize::from(msb))
             }
             (Action::Lsb | Action::ValueSent, _) => self.value(row, packet, at, bits),
+            (Action::Nearest(low), _) => {
+                let low = usize::from(low).min(bits);
+                self.value(row, packet, at + bits - low, low)
+            }
         }
     }
 
@@ -362,6 +366,8 @@ impl Reader<'_> {
                 self.sent(row, ihl, Some((first, msb)))
             }
             (Action::Lsb | Action::ValueSent, _) => self.sent(row, ihl, None),
+            // It takes the packet before.
+            (Action::Nearest(_), _) => None,
         }
     }
 

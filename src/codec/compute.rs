@@ -14,6 +14,7 @@ use crate::link::Outer;
 /// One action on a rebuilt packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Fill {
+    Ipv6TrafficClass,
     Ipv6Dscp,
     Ipv6Ecn,
     FlowLabel,
@@ -32,6 +33,8 @@ pub(crate) enum Fill {
     UdpLength,
     UdpChecksum,
     UdpLiteCoverage,
+    /// The coverage that was agreed on, or the length of a shorter segment.
+    UdpLiteCoverageAtMost(u16),
     UdpLiteChecksum,
     TcpChecksum,
     SctpChecksum,
@@ -41,7 +44,11 @@ impl Fill {
     /// The action of a `compute` row, `None` if the field cannot be computed in this way.
     pub fn of(field: FieldId, compute: Compute) -> Option<Fill> {
         use Compute::{Checksum, Generated, GeneratedZero, Length, Lower};
+        if let (fields::UDPLITE_COVERAGE, Compute::LengthAtMost(agreed)) = (field, compute) {
+            return Some(Fill::UdpLiteCoverageAtMost(agreed));
+        }
         let known = [
+            (fields::IPV6_TC, Lower, Fill::Ipv6TrafficClass),
             (fields::IPV6_DSCP, Lower, Fill::Ipv6Dscp),
             (fields::IPV6_ECN, Lower, Fill::Ipv6Ecn),
             (fields::IPV6_FL, Lower, Fill::FlowLabel),
@@ -71,6 +78,10 @@ impl Fill {
     pub fn source(self) -> Sources {
         let mut sources = Sources::default();
         match self {
+            Fill::Ipv6TrafficClass => {
+                sources.set(Restorable::Dscp, Source::Outer);
+                sources.set(Restorable::Ecn, Source::Outer);
+            }
             Fill::Ipv6Dscp | Fill::Ipv4Dscp => sources.set(Restorable::Dscp, Source::Outer),
             Fill::Ipv6Ecn | Fill::Ipv4Ecn => sources.set(Restorable::Ecn, Source::Outer),
             Fill::FlowLabel => sources.set(Restorable::FlowLabel, Source::Outer),
@@ -87,6 +98,7 @@ impl Fill {
             | Fill::TotalLength
             | Fill::HeaderChecksum
             | Fill::UdpLength
+            | Fill::UdpLiteCoverageAtMost(_)
             | Fill::UdpLiteChecksum
             | Fill::TcpChecksum
             | Fill::SctpChecksum => {}
@@ -101,6 +113,10 @@ impl Fill {
     pub fn apply(self, packet: &mut [u8], segment: usize, outer: &Outer) {
         let segment_len = packet.len().saturating_sub(segment) as u16;
         match self {
+            Fill::Ipv6TrafficClass => {
+                put(packet, 4, 6, outer.dscp.into());
+                put(packet, 10, 2, outer.ecn.into());
+            }
             Fill::Ipv6Dscp => put(packet, 4, 6, outer.dscp.into()),
             Fill::Ipv6Ecn => put(packet, 10, 2, outer.ecn.into()),
             // An IPv4 outer header has 16 bits of Identification there: 4 zero bits in front.
@@ -125,6 +141,7 @@ impl Fill {
                 fill_u16(packet, 10, checksum);
             }
             Fill::UdpLength | Fill::UdpLiteCoverage => fill_u16(packet, segment + 4, segment_len),
+            Fill::UdpLiteCoverageAtMost(agreed) => fill_u16(packet, segment + 4, agreed.min(segment_len)),
             Fill::UdpChecksum => {
                 let checksum = upper_layer(packet, segment, headers::UDP);
                 // 0 means that there is no checksum (RFC 768).
@@ -174,6 +191,12 @@ impl Fill {
                 let coverage = u16_at(segment + 4);
                 if coverage != 0 && usize::from(coverage) != segment_len {
                     return Err(Mismatch::differs("udplite.coverage", coverage, segment_len as u128));
+                }
+            }
+            Fill::UdpLiteCoverageAtMost(agreed) => {
+                let (coverage, expected) = (u16_at(segment + 4), usize::from(agreed).min(segment_len));
+                if usize::from(coverage) != expected {
+                    return Err(Mismatch::differs("udplite.coverage", coverage, expected as u128));
                 }
             }
             Fill::UdpLiteChecksum => match udplite(packet, segment) {

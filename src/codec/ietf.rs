@@ -3,9 +3,9 @@
 use super::compute::Fill;
 use super::fields::*;
 use super::headers::{SCTP, TCP, UDP, UDPLITE};
-use super::inner::{Header, Inner, IpRule, Selected, TCP_LEN, Transport};
-use super::schc::{Action, Compute, FieldDescriptor, FieldLength, Matching, Rule, RuleError, Target};
-use super::trailer::Trailer;
+use super::inner::{Header, Inner, IpRule, TCP_LEN, Transport, addresses, limits, ports};
+use super::schc::{Action, Compute, FieldDescriptor, Matching, Rule, RuleError, Target};
+use super::trailer::{NextHeader, Trailer};
 use super::{Codec, EspHeader, Table};
 use crate::context::{Context, DscpCda, FlowLabelCda, HeaderCda, Ietf, IpVersion, Mode, Range, TcpHeader};
 
@@ -14,9 +14,8 @@ pub(super) fn compile(context: &Context, ietf: &Ietf, cipher_block: usize) -> Re
     let rules = Rules { context, ietf };
     Ok(Codec {
         header: EspHeader {
-            spi_bits: ietf.spi_bits,
-            sn_bits: ietf.sn_bits,
             rule_id: ietf.rule_id.filter(|_| ietf.spi_bits + ietf.sn_bits < 64),
+            ..EspHeader::low_bits(ietf.spi_bits, ietf.sn_bits)
         },
         trailer: rules.trailer(cipher_block),
         inner: rules.inner()?,
@@ -47,8 +46,8 @@ pub(super) fn tables(context: &Context, ietf: &Ietf, cipher_block: usize) -> Vec
             tables.push(Table { name, rule });
         }
     }
-    tables.push(Table { name: "ctec", rule: rules.ctec(&rules.trailer(cipher_block)) });
-    tables.push(Table { name: "eec", rule: rules.eec() });
+    tables.push(Table { name: "ctec", rule: rules.trailer(cipher_block).table(context) });
+    tables.push(Table { name: "eec", rule: EspHeader::low_bits(ietf.spi_bits, ietf.sn_bits).table() });
     tables
 }
 
@@ -65,7 +64,7 @@ impl Rules<'_> {
         let version = selectors.version;
         let ip = match (mode, version) {
             (Mode::Tunnel, Some(version)) if compressed => {
-                let header = Header::new(&self.ip(version), &[], self.addresses(version))?;
+                let header = Header::new(&self.ip(version), &[], addresses(&self.context.selectors, version).into())?;
                 Some(IpRule::new(version, self.ietf.payload_length_sent, header))
             }
             _ => None,
@@ -82,45 +81,27 @@ impl Rules<'_> {
                     _ => 8,
                 },
                 ports_only,
-                header: Header::new(&self.transport(protocol), extra, self.ports())?,
+                near: None,
+                header: Header::new(&self.transport(protocol), extra, ports(selectors).into())?,
             });
         }
         // What a rule looks at is checked with the rule.
         let addresses = match version {
-            Some(version) if ip.is_none() => self.addresses(version),
-            _ => vec![],
+            Some(version) if ip.is_none() => limits(addresses(selectors, version)),
+            _ => [].into(),
         };
-        let ports = if compressed { vec![] } else { self.ports() };
-        let limits = |selected: Vec<Selected>| -> Box<[Selected]> {
-            selected.into_iter().filter(|field| field.range != Range::whole(field.bits as u32)).collect()
-        };
+        let ports = if compressed { [].into() } else { limits(ports(selectors)) };
         Ok(Inner {
             mode: Some(*mode),
             version,
             protocol: selectors.protocol,
             rule_id: self.ietf.rule_id.filter(|_| compressed),
             ip,
+            ip_over_v4: None,
             transports: transports.into(),
-            addresses: limits(addresses),
-            ports: limits(ports),
+            addresses,
+            ports,
         })
-    }
-
-    /// Source and destination in an IP header of `version`.
-    fn addresses(&self, version: IpVersion) -> Vec<Selected> {
-        let selectors = &self.context.selectors;
-        let [src, dst] = match version {
-            IpVersion::V4 => [12 * 8, 16 * 8],
-            IpVersion::V6 => [8 * 8, 24 * 8],
-        };
-        let bits = version.address_bits();
-        vec![selected("src", src, bits, selectors.src), selected("dst", dst, bits, selectors.dst)]
-    }
-
-    /// Source and destination port in a transport header.
-    fn ports(&self) -> Vec<Selected> {
-        let selectors = &self.context.selectors;
-        vec![selected("src_port", 0, 16, selectors.src_port), selected("dst_port", 16, 16, selectors.dst_port)]
     }
 
     /// The protocols whose transport header is compressed.
@@ -270,47 +251,11 @@ impl Rules<'_> {
         Trailer {
             rule_id: self.ietf.rule_id.filter(|_| !(pad && next_header)),
             pad,
-            next_header,
+            next_header: if next_header { NextHeader::Sent } else { NextHeader::Elided },
             align,
             uncounted: counts_elided.into(),
         }
     }
-
-    fn ctec(&self, trailer: &Trailer) -> Rule {
-        let pad = |field| match trailer.pad {
-            true => FieldDescriptor::sent(field),
-            false => FieldDescriptor::computed(field, Compute::Length),
-        };
-        let next_header = match (trailer.next_header, self.context.mode) {
-            (true, _) => FieldDescriptor::sent(ESP_NXT),
-            (false, Mode::Tunnel) => match self.context.selectors.version {
-                Some(version) => FieldDescriptor::equal(ESP_NXT, version.next_header().into()),
-                None => FieldDescriptor::computed(ESP_NXT, Compute::Length),
-            },
-            (false, Mode::Transport) => {
-                FieldDescriptor::equal(ESP_NXT, self.context.selectors.protocol.unwrap_or(0).into())
-            }
-        };
-        let mut padding = pad(ESP_PAD);
-        padding.length = FieldLength::Function;
-        Rule { fields: vec![padding, pad(ESP_PAD_LEN), next_header] }
-    }
-
-    /// §5.3; the target values are those of the SA and of each packet.
-    fn eec(&self) -> Rule {
-        let low_bits = |field, lsb: u8| match lsb {
-            32 => FieldDescriptor::sent(field),
-            _ => FieldDescriptor::new(field, Target::Empty, Matching::Msb(32 - u16::from(lsb)), Action::Lsb),
-        };
-        Rule { fields: vec![low_bits(ESP_SPI, self.ietf.spi_bits), low_bits(ESP_SEQ, self.ietf.sn_bits)] }
-    }
-}
-
-fn selected(field: &'static str, at: usize, bits: u32, range: Range) -> Selected {
-    let behind_prefix = bits - range.common_prefix(bits);
-    let host = u128::MAX.checked_shr(128 - behind_prefix).unwrap_or(0);
-    let is_prefix = range.start & host == 0 && range.end & host == host;
-    Selected { field, at, bits: bits as usize, range, is_prefix }
 }
 
 /// MSB(p), LSB, where p is the common prefix of the range; a single value is `equal`, `not-sent`, any value sent.

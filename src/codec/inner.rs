@@ -9,11 +9,13 @@ use super::compute::Fill;
 use super::headers::{self, Carried, IPV4_LEN, IPV6_LEN, Ip, NotIp, TCP, Upper};
 use super::restored::{Form, Mismatch, Reason, Restored, Sources, Warnings};
 use super::schc::{Action, Compiled, Direction, Rule, RuleError, Unmatched, Unreadable};
+use super::state::{Near, State};
 use super::trailer::Opened;
 use super::{Carrier, Compressed};
 use crate::bits;
-use crate::context::{IpVersion, Mode, Range};
+use crate::context::{IpVersion, Mode, Range, TrafficSelectors};
 use crate::error::{Fault, Stage};
+use crate::link::Outer;
 
 /// How payload data and packets become each other.
 #[derive(Debug, Clone, PartialEq)]
@@ -28,6 +30,8 @@ pub(crate) struct Inner {
     pub rule_id: Option<u8>,
     /// The rule of the IP header; `None` where it is not compressed.
     pub ip: Option<IpRule>,
+    /// Another rule of the IP header for packets that an IPv4 header carries (dialect `ehc`).
+    pub ip_over_v4: Option<IpRule>,
     /// The rules of transport headers, one for each protocol that is compressed.
     pub transports: Box<[Transport]>,
     /// Selectors of headers that no rule looks at: addresses.
@@ -53,6 +57,8 @@ pub(crate) struct Transport {
     pub min_len: usize,
     /// Only the ports are in the rule; the rest of a TCP header follows in the payload, without its checksum.
     pub ports_only: bool,
+    /// TCP numbers of which only low bits are sent.
+    pub near: Option<Near>,
     pub header: Header,
 }
 
@@ -80,7 +86,35 @@ pub(crate) struct Selected {
     pub is_prefix: bool,
 }
 
+/// Source and destination in an IP header of `version`, under rules that take the prefix of a range.
+pub(crate) fn addresses(selectors: &TrafficSelectors, version: IpVersion) -> [Selected; 2] {
+    let [src, dst] = match version {
+        IpVersion::V4 => [12 * 8, 16 * 8],
+        IpVersion::V6 => [8 * 8, 24 * 8],
+    };
+    let bits = version.address_bits();
+    [Selected::new("src", src, bits, selectors.src), Selected::new("dst", dst, bits, selectors.dst)]
+}
+
+/// Source and destination port in a transport header, likewise.
+pub(crate) fn ports(selectors: &TrafficSelectors) -> [Selected; 2] {
+    [Selected::new("src_port", 0, 16, selectors.src_port), Selected::new("dst_port", 16, 16, selectors.dst_port)]
+}
+
+/// Those that limit anything, under rules that leave it to the selectors.
+pub(crate) fn limits(selected: [Selected; 2]) -> Box<[Selected]> {
+    let limiting = selected.into_iter().filter(|field| field.range != Range::whole(field.bits as u32));
+    limiting.map(|field| Selected { is_prefix: false, ..field }).collect()
+}
+
 impl Selected {
+    fn new(field: &'static str, at: usize, bits: u32, range: Range) -> Selected {
+        let behind_prefix = bits - range.common_prefix(bits);
+        let host = u128::MAX.checked_shr(128 - behind_prefix).unwrap_or(0);
+        let is_prefix = range.start & host == 0 && range.end & host == host;
+        Selected { field, at, bits: bits as usize, range, is_prefix }
+    }
+
     /// The value in `header` if it is outside.
     fn outside(&self, header: &[u8]) -> Option<u128> {
         bits::read(header, self.at, self.bits).filter(|value| !self.range.contains(*value))
@@ -102,6 +136,16 @@ impl Selected {
 impl Header {
     /// Compiles `rule`; `extra` actions follow those of its rows. `selected` are fields of this header.
     pub fn new(rule: &Rule, extra: &[Fill], selected: Vec<Selected>) -> Result<Header, RuleError> {
+        Header::of_direction(rule, Direction::Both, extra, selected)
+    }
+
+    /// Likewise, for the packets of one direction; all rows apply to it.
+    pub fn of_direction(
+        rule: &Rule,
+        direction: Direction,
+        extra: &[Fill],
+        selected: Vec<Selected>,
+    ) -> Result<Header, RuleError> {
         let mut fills = vec![];
         for row in &rule.fields {
             if let Action::Compute(compute) = row.action {
@@ -111,7 +155,7 @@ impl Header {
         }
         fills.extend(extra);
         Ok(Header {
-            rule: rule.compile(Direction::Both)?,
+            rule: rule.compile(direction)?,
             sources: fills.iter().fold(Sources::default(), |all, fill| all.and(fill.source())),
             fills: fills.into(),
             selected: selected.into(),
@@ -131,11 +175,11 @@ impl Header {
 
     #[cold]
     fn mismatch(&self, Unmatched { field, got, expected }: Unmatched) -> Mismatch {
-        let selected = self.selected.iter().find(|selected| selected.field == field.key);
+        let bits = field.bits.map(usize::from);
+        let selected = self.selected.iter().find(|selected| selected.field == field.key && Some(selected.bits) == bits);
         match (selected, expected) {
             (Some(selected), _) if !selected.range.contains(got) => selected.mismatch(got),
-            (_, Some(expected)) => Mismatch::differs(field.key, got, expected),
-            (_, None) => Mismatch { field: field.key, reason: Reason::NotListed { got } },
+            _ => Unmatched { field, got, expected }.into(),
         }
     }
 
@@ -198,6 +242,34 @@ impl<'a> Residue<'a> {
 }
 
 impl Inner {
+    /// The IP packet or segment as it is.
+    pub fn uncompressed(mode: Option<Mode>, version: Option<IpVersion>, protocol: Option<u8>) -> Inner {
+        Inner {
+            mode,
+            version,
+            protocol,
+            rule_id: None,
+            ip: None,
+            ip_over_v4: None,
+            transports: [].into(),
+            addresses: [].into(),
+            ports: [].into(),
+        }
+    }
+
+    /// Whether what a packet restores to depends on the packet before.
+    pub fn is_stateful(&self) -> bool {
+        self.transports.iter().any(|transport| transport.near.is_some())
+    }
+
+    /// The rule of the IP header of a packet that `outer` carries.
+    fn ip_rule(&self, outer: &Outer) -> Option<&IpRule> {
+        match &self.ip_over_v4 {
+            Some(rule) if outer.version == IpVersion::V4 => Some(rule),
+            _ => self.ip.as_ref(),
+        }
+    }
+
     /// Whether payload data is always what standard ESP carries.
     pub fn is_identity(&self) -> bool {
         self.rule_id.is_none() && self.ip.is_none() && self.transports.is_empty()
@@ -208,7 +280,13 @@ impl Inner {
     }
 
     /// Appends the packet to `packet`, which is empty.
-    pub fn restore(&self, opened: &Opened, carrier: &Carrier, packet: &mut Vec<u8>) -> Result<Restored, Fault> {
+    pub fn restore(
+        &self,
+        opened: &Opened,
+        carrier: &Carrier,
+        state: &mut State,
+        packet: &mut Vec<u8>,
+    ) -> Result<Restored, Fault> {
         let mut restored = Restored {
             form: Form::Dummy,
             next_header: headers::NO_NEXT_HEADER,
@@ -247,17 +325,17 @@ impl Inner {
             }
             residue.at = 8;
         }
-        match (restored.form, &self.ip) {
+        match (restored.form, self.ip_rule(carrier.outer)) {
             (Form::Tunnel, Some(ip)) => {
                 restored.next_header = ip.version.next_header();
-                self.restore_tunnel(ip, residue, carrier, packet, &mut restored)?;
+                self.restore_tunnel(ip, residue, carrier, state, packet, &mut restored)?;
             }
             (Form::Tunnel, None) => {
                 restored.next_header = whole_packet(next_header, &residue, packet)?;
             }
             _ => {
                 restored.next_header = next_header.unwrap_or(0);
-                self.restore_transport(residue, carrier, packet, &mut restored)?;
+                self.restore_transport(residue, carrier, state, packet, &mut restored)?;
             }
         }
         restored.upper = Ip::parse(packet).ok().map(|ip| Upper::find(packet, &ip));
@@ -269,10 +347,17 @@ impl Inner {
         ip: &IpRule,
         mut residue: Residue,
         carrier: &Carrier,
+        state: &mut State,
         packet: &mut Vec<u8>,
         restored: &mut Restored,
     ) -> Result<(), Fault> {
         residue.expand(&ip.header.rule, packet)?;
+        // A rule may send the version.
+        let version = packet.first().map_or(0, |byte| byte >> 4);
+        if version != ip.version.number() {
+            let expected = "the version that the context names";
+            return Err(Fault::value(Stage::Inner, residue.offset, "version", version.into(), expected));
+        }
         let (protocol, fragment) = match ip.version {
             IpVersion::V6 => (packet.get(6).copied(), false),
             IpVersion::V4 => {
@@ -286,6 +371,14 @@ impl Inner {
                 (packet.get(9).copied(), frag & 0x3fff != 0)
             }
         };
+        if self.protocol.is_some_and(|known| protocol != Some(known)) {
+            // A rule may send the protocol.
+            if !self.transports.is_empty() {
+                let (got, expected) = (protocol.unwrap_or(0).into(), "the protocol whose header the context names");
+                return Err(Fault::value(Stage::Inner, residue.offset, "Next Header", got, expected));
+            }
+            restored.warnings.add_if(true, Warnings::OUTSIDE_SELECTOR);
+        }
         let segment = packet.len();
         let transport = protocol.filter(|_| !fragment).and_then(|protocol| self.transport(protocol));
         let min_len = segment + self.restore_segment(transport, residue, packet, restored)?;
@@ -313,7 +406,7 @@ impl Inner {
         }
         restored.sources = restored.sources.and(ip.header.sources);
         restored.warnings.add_if(ip.header.is_outside(packet), Warnings::OUTSIDE_SELECTOR);
-        finish_segment(transport, segment, carrier, packet);
+        finish_segment(transport, segment, carrier, state, packet);
         Ok(())
     }
 
@@ -321,6 +414,7 @@ impl Inner {
         &self,
         residue: Residue,
         carrier: &Carrier,
+        state: &mut State,
         packet: &mut Vec<u8>,
         restored: &mut Restored,
     ) -> Result<(), Fault> {
@@ -330,7 +424,7 @@ impl Inner {
         let transport = self.transport(restored.next_header);
         self.restore_segment(transport, residue, packet, restored)?;
         headers::repair_carrier(packet, segment, carrier.protocol_offset, restored.next_header)?;
-        finish_segment(transport, segment, carrier, packet);
+        finish_segment(transport, segment, carrier, state, packet);
         Ok(())
     }
 
@@ -376,8 +470,18 @@ impl Inner {
 pub(crate) const TCP_LEN: usize = 20;
 const TCP_CHECKSUM: usize = 16;
 
-fn finish_segment(transport: Option<&Transport>, segment: usize, carrier: &Carrier, packet: &mut [u8]) {
-    for fill in transport.iter().flat_map(|transport| &transport.header.fills) {
+fn finish_segment(
+    transport: Option<&Transport>,
+    segment: usize,
+    carrier: &Carrier,
+    state: &mut State,
+    packet: &mut [u8],
+) {
+    let Some(transport) = transport else { return };
+    if let Some(near) = &transport.near {
+        near.fill(packet.get_mut(segment..).unwrap_or_default(), state);
+    }
+    for fill in &transport.header.fills {
         fill.apply(packet, segment, carrier.outer);
     }
 }
@@ -400,8 +504,14 @@ fn whole_packet(next_header: Option<u8>, residue: &Residue, packet: &mut Vec<u8>
 }
 
 impl Inner {
-    /// Appends payload data to `clear`. On a mismatch `clear` holds rubbish.
-    pub fn compress(&self, packet: &[u8], clear: &mut Vec<u8>) -> Result<Compressed, Mismatch> {
+    /// Appends payload data to `clear`. On a mismatch `clear` holds rubbish and `state` is as before.
+    pub fn compress(
+        &self,
+        packet: &[u8],
+        outer: &Outer,
+        state: &mut State,
+        clear: &mut Vec<u8>,
+    ) -> Result<Compressed, Mismatch> {
         let ip = Ip::parse(packet).map_err(|bad| Mismatch::says(bad.field, "is not that of an IP packet"))?;
         if let Some(version) = self.version.filter(|version| *version != ip.version) {
             return Err(Mismatch::differs("version", ip.version.number(), version.number()));
@@ -414,19 +524,26 @@ impl Inner {
         }
         clear.extend(self.rule_id);
         match self.mode {
-            Some(Mode::Transport) => self.compress_transport(packet, &ip, clear),
-            _ => self.compress_tunnel(packet, &ip, clear),
+            Some(Mode::Transport) => self.compress_transport(packet, &ip, state, clear),
+            _ => self.compress_tunnel(packet, &ip, outer, state, clear),
         }
     }
 
-    fn compress_tunnel(&self, packet: &[u8], ip: &Ip, clear: &mut Vec<u8>) -> Result<Compressed, Mismatch> {
+    fn compress_tunnel(
+        &self,
+        packet: &[u8],
+        ip: &Ip,
+        outer: &Outer,
+        state: &mut State,
+        clear: &mut Vec<u8>,
+    ) -> Result<Compressed, Mismatch> {
         self.check_protocol(ip.protocol)?;
         if self.protocol.is_some() && ip.fragment {
             return Err(Mismatch::says("fragment_offset", "is that of a fragment"));
         }
         let compressed = Compressed { payload_offset: 0, protocol_offset: 0, next_header: ip.version.next_header() };
         let segment = packet.get(ip.header_len..).unwrap_or_default();
-        let Some(rule) = &self.ip else {
+        let Some(rule) = self.ip_rule(outer) else {
             Selected::check(&self.addresses, packet)?;
             self.check_ports(ip.protocol, ip.fragment, segment)?;
             clear.extend_from_slice(packet);
@@ -449,14 +566,21 @@ impl Inner {
             debug_assert!(copied.is_some());
             at += options_bits;
         }
+        self.check_ports(ip.protocol, ip.fragment, segment)?;
         if let Some(transport) = transport {
-            transport.check(packet, ip.header_len)?;
+            transport.check(packet, ip.header_len, state)?;
         }
-        compress_segment(transport, segment, at, start, clear)?;
+        compress_segment(transport, segment, at, start, state, clear)?;
         Ok(compressed)
     }
 
-    fn compress_transport(&self, packet: &[u8], ip: &Ip, clear: &mut Vec<u8>) -> Result<Compressed, Mismatch> {
+    fn compress_transport(
+        &self,
+        packet: &[u8],
+        ip: &Ip,
+        state: &mut State,
+        clear: &mut Vec<u8>,
+    ) -> Result<Compressed, Mismatch> {
         let carried = Carried::split(packet, ip);
         // RFC 4303 §3.1.1: transport mode protects whole packets only.
         if carried.is_fragment(ip) {
@@ -468,11 +592,11 @@ impl Inner {
         self.check_ports(carried.protocol, false, segment)?;
         let transport = self.transport(carried.protocol);
         if let Some(transport) = transport {
-            transport.check(packet, carried.segment)?;
+            transport.check(packet, carried.segment, state)?;
         }
         let start = clear.len();
         clear.resize(start + transport.map_or(0, |transport| transport.header.rule.residue_bits().div_ceil(8)), 0);
-        compress_segment(transport, segment, 0, start, clear)?;
+        compress_segment(transport, segment, 0, start, state, clear)?;
         Ok(Compressed {
             payload_offset: carried.segment,
             protocol_offset: carried.protocol_offset,
@@ -498,7 +622,7 @@ impl Inner {
 
 impl Transport {
     /// Whether the segment of `packet` at byte `segment` comes back as it is.
-    fn check(&self, packet: &[u8], segment: usize) -> Result<(), Mismatch> {
+    fn check(&self, packet: &[u8], segment: usize, state: &State) -> Result<(), Mismatch> {
         let bytes = packet.get(segment..).unwrap_or_default();
         if bytes.len() < self.min_len {
             let name = match self.protocol {
@@ -514,6 +638,9 @@ impl Transport {
         {
             return Err(Mismatch::differs("tcp.data_offset", data_offset, 5u8));
         }
+        if let Some(near) = &self.near {
+            near.check(bytes, state)?;
+        }
         self.header.fills.iter().try_for_each(|fill| fill.check(packet, segment))
     }
 }
@@ -525,6 +652,7 @@ fn compress_segment(
     segment: &[u8],
     at: usize,
     start: usize,
+    state: &mut State,
     clear: &mut Vec<u8>,
 ) -> Result<(), Mismatch> {
     let Some(transport) = transport else {
@@ -532,6 +660,9 @@ fn compress_segment(
         return Ok(());
     };
     transport.header.compress(segment, clear.get_mut(start..).unwrap_or_default(), at)?;
+    if transport.near.is_some() {
+        state.note(segment);
+    }
     let payload = segment.get(transport.header.rule.header_len()..).unwrap_or_default();
     if transport.ports_only {
         let (front, back) = payload.split_at_checked(TCP_CHECKSUM - 4).unwrap_or((payload, &[]));

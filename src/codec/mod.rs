@@ -6,6 +6,8 @@
 
 pub mod apply;
 mod compute;
+mod custom;
+mod ehc;
 pub mod fields;
 pub mod figures;
 mod headers;
@@ -13,10 +15,14 @@ mod ietf;
 mod inner;
 mod restored;
 pub mod schc;
+mod sixlo;
+mod state;
 mod trailer;
 
+pub use custom::{RowError, check as check_custom};
 pub use headers::Upper;
 pub use restored::{Form, Mismatch, Reason, Restorable, Restored, Source, Sources, Warnings};
+pub use state::State;
 
 use crate::context::{Context, Dialect, Mode};
 use crate::error::{Error, Fault};
@@ -33,11 +39,29 @@ pub struct Codec {
 }
 
 /// The compressed ESP header (draft-ietf-ipsecme-diet-esp-07 §5.3).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 struct EspHeader {
     spi_bits: u8,
     sn_bits: u8,
     rule_id: Option<u8>,
+    /// The rule of the SPI where it is not just low bits that are sent, or not any SPI that fits.
+    spi_rule: Option<schc::Compiled>,
+}
+
+impl EspHeader {
+    fn low_bits(spi_bits: u8, sn_bits: u8) -> EspHeader {
+        EspHeader { spi_bits, sn_bits, rule_id: None, spi_rule: None }
+    }
+
+    /// The rule as data; the target values are those of the SA and of each packet.
+    fn table(&self) -> schc::Rule {
+        use schc::{Action, FieldDescriptor, Matching, Target};
+        let low_bits = |field, lsb: u8| match lsb {
+            32 => FieldDescriptor::sent(field),
+            _ => FieldDescriptor::new(field, Target::Empty, Matching::Msb(32 - u16::from(lsb)), Action::Lsb),
+        };
+        schc::Rule { fields: vec![low_bits(fields::ESP_SPI, self.spi_bits), low_bits(fields::ESP_SEQ, self.sn_bits)] }
+    }
 }
 
 /// What carried a packet: transport mode takes its header for the restored packet, `lower` its fields.
@@ -76,26 +100,24 @@ impl Codec {
     /// `cipher_block` bytes. An [`Error`] means that the context makes no rule.
     pub fn new(context: Option<&Context>, cipher_block: usize) -> Result<Codec, Error> {
         let Some(context) = context else { return Ok(Codec::standard(cipher_block)) };
+        let origin = (&context.origin.path, context.origin.line);
         let compiled = match &context.dialect {
             Dialect::Ietf(attributes) => ietf::compile(context, attributes, cipher_block),
+            Dialect::Ehc(attributes) => ehc::compile(context, attributes, cipher_block),
+            Dialect::SixLo(attributes) => sixlo::compile(context, attributes, cipher_block),
+            Dialect::Custom(rules) => {
+                let compiled = custom::compile(context, rules, cipher_block);
+                return compiled.map_err(|wrong| Error::line(origin.0, origin.1, wrong.to_string(), ""));
+            }
         };
-        compiled.map_err(|problem| Error::line(&context.origin.path, context.origin.line, problem.to_string(), ""))
+        compiled.map_err(|problem| Error::line(origin.0, origin.1, problem.to_string(), ""))
     }
 
     fn standard(cipher_block: usize) -> Codec {
         Codec {
-            header: EspHeader { spi_bits: 32, sn_bits: 32, rule_id: None },
+            header: EspHeader::low_bits(32, 32),
             trailer: Trailer::standard(cipher_block),
-            inner: Inner {
-                mode: None,
-                version: None,
-                protocol: None,
-                rule_id: None,
-                ip: None,
-                transports: [].into(),
-                addresses: [].into(),
-                ports: [].into(),
-            },
+            inner: Inner::uncompressed(None, None, None),
         }
     }
 
@@ -103,6 +125,9 @@ impl Codec {
     pub fn tables(context: &Context, cipher_block: usize) -> Vec<Table> {
         match &context.dialect {
             Dialect::Ietf(attributes) => ietf::tables(context, attributes, cipher_block),
+            Dialect::Ehc(attributes) => ehc::tables(context, attributes, cipher_block),
+            Dialect::SixLo(attributes) => sixlo::tables(context, attributes, cipher_block),
+            Dialect::Custom(rules) => custom::tables(rules),
         }
     }
 
@@ -116,6 +141,20 @@ impl Codec {
         self.header.sn_bits
     }
 
+    /// What of `spi` is on the wire, right-aligned: its low [`Codec::spi_bits`] bits, or what a rule of the user's own
+    /// makes of it. A [`Mismatch`] if that rule is not for this SPI.
+    pub fn spi_residue(&self, spi: u32) -> Result<u32, Mismatch> {
+        let EspHeader { spi_bits, spi_rule, .. } = &self.header;
+        match spi_rule {
+            None => Ok(low_bits(spi.into(), *spi_bits) as u32),
+            Some(rule) => {
+                let mut residue = [0; 4];
+                rule.compress(&spi.to_be_bytes(), &mut residue, 0)?;
+                Ok((u64::from(u32::from_be_bytes(residue)) >> (32 - u32::from(*spi_bits))) as u32)
+            }
+        }
+    }
+
     /// The RuleID in front of the ESP header.
     pub fn header_rule_id(&self) -> Option<u8> {
         self.header.rule_id
@@ -123,7 +162,7 @@ impl Codec {
 
     /// Bytes in front of IV and ciphertext: RuleID, SPI and Sequence Number.
     pub fn header_len(&self) -> usize {
-        let EspHeader { spi_bits, sn_bits, rule_id } = self.header;
+        let EspHeader { spi_bits, sn_bits, rule_id, .. } = self.header;
         usize::from(rule_id.is_some()) + (usize::from(spi_bits) + usize::from(sn_bits)).div_ceil(8)
     }
 
@@ -132,12 +171,19 @@ impl Codec {
         self.inner.mode
     }
 
+    /// Whether what a packet restores to depends on the packet before it ([`State`]): then the packets of an SA are to
+    /// be taken in the order of the capture.
+    pub fn is_stateful(&self) -> bool {
+        self.inner.is_stateful()
+    }
+
     /// Appends the compressed ESP header: RuleID, low bits of SPI, low bits of Sequence Number.
     pub fn encode_header(&self, spi: u32, sn: u64, out: &mut Vec<u8>) {
-        let EspHeader { spi_bits, sn_bits, rule_id } = self.header;
+        let EspHeader { spi_bits, sn_bits, rule_id, .. } = self.header;
         out.extend(rule_id);
-        let low = |value: u64, bits: u8| value & ((1 << bits) - 1);
-        let residue = (low(spi.into(), spi_bits) << sn_bits) | low(sn, sn_bits);
+        // An SPI for which there is no residue was refused when the SA was loaded.
+        let spi = self.spi_residue(spi).unwrap_or(0);
+        let residue = (u64::from(spi) << sn_bits) | low_bits(sn, sn_bits);
         // A multiple of 8 bits, at most 64.
         let len = (usize::from(spi_bits) + usize::from(sn_bits)) / 8;
         out.extend(residue.to_be_bytes().iter().skip(8 - len.min(8)));
@@ -153,28 +199,51 @@ impl Codec {
     ///
     /// Tunnel mode: the inner packet. Transport mode: `carrier`'s header with the protocol of the segment, new length
     /// and IPv4 checksum, then the segment. A dummy leaves `packet` empty. A [`Fault`] counts its offset from the start
-    /// of the clear text.
-    pub fn restore(&self, clear: &[u8], carrier: &Carrier<'_>, packet: &mut Vec<u8>) -> Result<Restored, Fault> {
+    /// of the clear text. `state` is that of the stream; it changes only where the packet could be rebuilt.
+    pub fn restore(
+        &self,
+        clear: &[u8],
+        carrier: &Carrier<'_>,
+        state: &mut State,
+        packet: &mut Vec<u8>,
+    ) -> Result<Restored, Fault> {
         packet.clear();
         let opened = self.trailer.open(clear)?;
-        self.inner.restore(&opened, carrier, packet)
+        self.inner.restore(&opened, carrier, state, packet)
     }
 
     /// Compresses a whole IP packet (tunnel mode: the inner one) into `clear`, whatever that held before: payload data
-    /// and trailer. `outer` is the header that will carry it. Standard ESP takes the packet in tunnel mode.
+    /// and trailer. `outer` is the header that will carry it, `state` that of the packets that were sent before: a packet
+    /// that is not sent after all must leave it as it was. Standard ESP takes the packet in tunnel mode.
     ///
-    /// After a [`Mismatch`] `clear` is of no meaning.
-    pub fn compress(&self, packet: &[u8], _outer: &Outer, clear: &mut Vec<u8>) -> Result<Compressed, Mismatch> {
+    /// After a [`Mismatch`] `clear` is of no meaning and `state` as before.
+    pub fn compress(
+        &self,
+        packet: &[u8],
+        outer: &Outer,
+        state: &mut State,
+        clear: &mut Vec<u8>,
+    ) -> Result<Compressed, Mismatch> {
         clear.clear();
         self.trailer.begin(clear);
-        let compressed = self.inner.compress(packet, clear)?;
-        self.trailer.close(clear, compressed.next_header);
+        let before = *state;
+        let compressed = self.inner.compress(packet, outer, state, clear)?;
+        if let Err(mismatch) = self.trailer.close(clear, compressed.next_header) {
+            *state = before;
+            return Err(mismatch);
+        }
         Ok(compressed)
     }
+}
+
+/// The low `bits` bits, 32 at most.
+fn low_bits(value: u64, bits: u8) -> u64 {
+    value & ((1 << bits) - 1)
 }
 
 /// Appends the trailer of RFC 4303 to payload data: Padding to a multiple of 4 bytes and of `cipher_block`, Pad Length,
 /// Next Header. `payload` holds the payload data and nothing else.
 pub fn close_standard(payload: &mut Vec<u8>, cipher_block: usize, next_header: u8) {
-    Trailer::standard(cipher_block).close(payload, next_header);
+    let closed = Trailer::standard(cipher_block).close(payload, next_header);
+    debug_assert!(closed.is_ok(), "the whole byte is sent");
 }

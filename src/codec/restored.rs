@@ -4,6 +4,7 @@ use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use super::headers::Upper;
+use super::schc::Unmatched;
 
 /// What [`super::Codec::restore`] made of a clear text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -205,6 +206,15 @@ impl Mismatch {
 
     pub(crate) fn says(field: &'static str, what: &'static str) -> Mismatch {
         Mismatch { field, reason: Reason::Says(what) }
+    }
+}
+
+impl From<Unmatched> for Mismatch {
+    fn from(Unmatched { field, got, expected }: Unmatched) -> Mismatch {
+        match expected {
+            Some(expected) => Mismatch::differs(field.key, got, expected),
+            None => Mismatch { field: field.key, reason: Reason::NotListed { got } },
+        }
     }
 }
 

@@ -96,6 +96,9 @@ pub enum Action {
     Lsb,
     /// Nothing is sent; the receiver works the value out.
     Compute(Compute),
+    /// The low bits are sent, this many; the receiver takes the value nearest to that of the packet before
+    /// (draft-mglt-ipsecme-diet-esp-07, `tcp_lsb`). This module cuts the bits out, the rest is up to the caller.
+    Nearest(u16),
 }
 
 /// How a receiver works out a field; this module only hands it on.
@@ -103,6 +106,8 @@ pub enum Action {
 pub enum Compute {
     /// `compute-length`.
     Length,
+    /// This value, or the length where that is smaller (draft-mglt-ipsecme-diet-esp-07, `udplite_coverage`).
+    LengthAtMost(u16),
     /// `compute-checksum`: Internet checksum, or CRC-32c for SCTP.
     Checksum,
     /// `lower`: from the outer IP header.
@@ -192,6 +197,8 @@ impl Action {
             Action::Compute(Compute::Lower) => "compute-lower",
             Action::Compute(Compute::Generated) => "compute-generated",
             Action::Compute(Compute::GeneratedZero) => "compute-zero",
+            Action::Compute(Compute::LengthAtMost(_)) => "compute-min-length",
+            Action::Nearest(_) => "nearest",
         }
     }
 }
@@ -436,6 +443,11 @@ impl Compiler {
                 let index_bits = index_bits(values.len());
                 self.residue_bits += index_bits;
                 self.parts.push(Part::Index { field, at, bits, index_bits, values: values.into() });
+                0
+            }
+            Action::Nearest(low) if usize::from(low) > bits => return Err("it has fewer bits than are sent"),
+            Action::Nearest(low) => {
+                self.copy(at + bits - usize::from(low), low.into());
                 0
             }
             Action::Compute(_) => 0,

@@ -4,7 +4,11 @@
 //!
 //! What stays keeps its place, and the whole is a multiple of the alignment.
 
-use super::restored::Warnings;
+use super::fields::{ESP_NXT, ESP_PAD, ESP_PAD_LEN};
+use super::restored::{Mismatch, Warnings};
+use super::schc::{Compiled, Compute, FieldDescriptor, FieldLength, Rule, Unreadable};
+use crate::bits;
+use crate::context::{Context, Mode};
 use crate::error::{Fault, Stage};
 
 /// Which fields of the trailer a Security Association sends.
@@ -14,12 +18,34 @@ pub(crate) struct Trailer {
     pub rule_id: Option<u8>,
     /// Padding and Pad Length are there.
     pub pad: bool,
-    /// Next Header is there.
-    pub next_header: bool,
+    /// What is there of Next Header.
+    pub next_header: NextHeader,
     /// The clear text, and `uncounted` bytes that are not there, are a multiple of this many bytes.
     pub align: usize,
     /// Elided bytes that count for the alignment (`trailer_counts_elided_next_header`).
     pub uncounted: usize,
+}
+
+/// What is sent of the Next Header field.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum NextHeader {
+    /// The whole byte.
+    Sent,
+    /// Nothing: the traffic selectors tell.
+    Elided,
+    /// The residue of a rule for this one field, filled up with 0 bits to a whole byte; nothing if it has no bits.
+    Rule(Compiled),
+}
+
+impl NextHeader {
+    /// Bytes on the wire.
+    fn len(&self) -> usize {
+        match self {
+            NextHeader::Sent => 1,
+            NextHeader::Elided => 0,
+            NextHeader::Rule(rule) => rule.residue_bits().div_ceil(8),
+        }
+    }
 }
 
 /// A clear text without its trailer.
@@ -37,12 +63,33 @@ pub(crate) struct Opened<'a> {
 impl Trailer {
     /// The trailer of RFC 4303 for a cipher of `cipher_block` bytes: a multiple of 4 (§2.4).
     pub fn standard(cipher_block: usize) -> Trailer {
-        Trailer { rule_id: None, pad: true, next_header: true, align: cipher_block.max(4), uncounted: 0 }
+        Trailer { rule_id: None, pad: true, next_header: NextHeader::Sent, align: cipher_block.max(4), uncounted: 0 }
     }
 
     /// Whether every clear text is one of RFC 4303 that is a multiple of 4.
     pub fn is_standard(&self) -> bool {
-        self.rule_id.is_none() && self.pad && self.next_header && self.align.is_multiple_of(4)
+        self.rule_id.is_none() && self.pad && self.next_header == NextHeader::Sent && self.align.is_multiple_of(4)
+    }
+
+    /// The rule of the trailer as data.
+    pub fn table(&self, context: &Context) -> Rule {
+        let pad = |field| match self.pad {
+            true => FieldDescriptor::sent(field),
+            false => FieldDescriptor::computed(field, Compute::Length),
+        };
+        let selectors = &context.selectors;
+        let next_header = match (&self.next_header, context.mode) {
+            (NextHeader::Sent | NextHeader::Rule(_), _) => FieldDescriptor::sent(ESP_NXT),
+            (NextHeader::Elided, Mode::Tunnel) => match selectors.version {
+                Some(version) => FieldDescriptor::equal(ESP_NXT, version.next_header().into()),
+                None => FieldDescriptor::computed(ESP_NXT, Compute::Length),
+            },
+            (NextHeader::Elided, Mode::Transport) => {
+                FieldDescriptor::equal(ESP_NXT, selectors.protocol.unwrap_or(0).into())
+            }
+        };
+        let padding = FieldDescriptor { length: FieldLength::Function, ..pad(ESP_PAD) };
+        Rule { fields: vec![padding, pad(ESP_PAD_LEN), next_header] }
     }
 
     /// Takes the trailer off a clear text.
@@ -57,12 +104,16 @@ impl Trailer {
             }
             (payload, offset) = (rest, 1);
         }
-        let mut next_header = None;
-        if self.next_header {
-            let (last, rest) = payload.split_last().ok_or_else(|| short("Next Header", offset, 1, 0))?;
-            next_header = Some(*last);
-            payload = rest;
-        }
+        let len = self.next_header.len();
+        let Some((rest, last)) = payload.len().checked_sub(len).and_then(|at| payload.split_at_checked(at)) else {
+            return Err(short("Next Header", offset, len, payload.len()));
+        };
+        payload = rest;
+        let next_header = match &self.next_header {
+            NextHeader::Sent => last.first().copied(),
+            NextHeader::Elided => None,
+            NextHeader::Rule(rule) => Some(expand(rule, last, offset + payload.len(), &mut warnings)?),
+        };
         if self.pad {
             let (pad_len, rest) = payload.split_last().ok_or_else(|| short("Pad Length", offset, 1, 0))?;
             let pad_len = usize::from(*pad_len);
@@ -80,19 +131,40 @@ impl Trailer {
         clear.extend(self.rule_id);
     }
 
-    /// Appends the trailer to `clear`, which holds what stands in front of it and nothing else.
-    pub fn close(&self, clear: &mut Vec<u8>, next_header: u8) {
+    /// Appends the trailer to `clear`, which holds what stands in front of it and nothing else. Only a rule for Next
+    /// Header can mismatch.
+    pub fn close(&self, clear: &mut Vec<u8>, next_header: u8) -> Result<(), Mismatch> {
         if self.pad {
-            let len = clear.len() + 1 + usize::from(self.next_header) + self.uncounted;
-            // Alignments are 16 at most.
+            let len = clear.len() + 1 + self.next_header.len() + self.uncounted;
+            // Alignments are 48 at most.
             let pad_len = (len.next_multiple_of(self.align) - len) as u8;
             clear.extend(1..=pad_len);
             clear.push(pad_len);
         }
-        if self.next_header {
-            clear.push(next_header);
+        match &self.next_header {
+            NextHeader::Sent => clear.push(next_header),
+            NextHeader::Elided => {}
+            NextHeader::Rule(rule) => {
+                let mut residue = [0];
+                rule.compress(&[next_header], &mut residue, 0).map_err(Mismatch::from)?;
+                clear.extend(residue.iter().take(self.next_header.len()));
+            }
         }
+        Ok(())
     }
+}
+
+fn expand(rule: &Compiled, residue: &[u8], offset: usize, warnings: &mut Warnings) -> Result<u8, Fault> {
+    let mut header = Vec::with_capacity(1);
+    let end = rule.expand(residue, 0, &mut header).map_err(|unreadable| match unreadable {
+        Unreadable::Short { needs_bits } => short("Next Header", offset, needs_bits.div_ceil(8), residue.len()),
+        Unreadable::Index { got, .. } => {
+            Fault::value(Stage::Trailer, offset, "Next Header", got, "an index in the list of the context")
+        }
+    })?;
+    let fill_bits = residue.len() * 8 - end;
+    warnings.add_if(bits::read(residue, end, fill_bits).unwrap_or(0) != 0, Warnings::NONZERO_PAD_BITS);
+    Ok(header.first().copied().unwrap_or(0))
 }
 
 fn short(what: &'static str, offset: usize, needs: usize, has: usize) -> Fault {

@@ -106,7 +106,7 @@ pub(super) fn attributes(fields: &mut Fields) -> Result<Ietf, Error> {
     })
 }
 
-fn one_of<T: Copy>(
+pub(super) fn one_of<T: Copy>(
     fields: &mut Fields,
     name: &'static str,
     choices: &[(&'static str, T)],
@@ -164,7 +164,7 @@ fn dscp(fields: &mut Fields) -> Result<DscpCda, Error> {
 }
 
 /// `8 bit` to `64 bit`, in bytes.
-fn alignment(word: &str) -> Result<u8, Trouble> {
+pub(super) fn alignment(word: &str) -> Result<u8, Trouble> {
     let bits = word.to_ascii_lowercase().replace(' ', "");
     match bits.strip_suffix("bits").or(bits.strip_suffix("bit")).unwrap_or(&bits) {
         "8" => Ok(1),

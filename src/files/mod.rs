@@ -1,5 +1,7 @@
 //! Key and rule files: YAML, and what other tools write. Messages name file, line and key, never a secret.
 
+mod custom;
+mod ehc;
 mod esp_sa;
 mod fields;
 mod ietf;
@@ -10,6 +12,7 @@ mod rule_set;
 mod rule_text;
 mod rules;
 mod schema;
+mod sixlo;
 mod table_rows;
 mod values;
 mod xfrm;

@@ -5,12 +5,12 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::path::Path;
 
 use super::fields::{Entry, Fields};
-use super::ietf;
 use super::keys::items;
 use super::values::{
     Trouble, address, byte, choice, near, number, prefix, protocol, refuse_opaque, selector, shown, spi, text, trouble,
 };
 use super::yaml::{Node, Value};
+use super::{custom, ehc, ietf, sixlo};
 use crate::context::{Context, Dialect, IpVersion, Mode, Origin, Range, SaReference, TrafficSelectors, address_value};
 use crate::error::Error;
 
@@ -35,8 +35,14 @@ fn context(path: &Path, node: &Node) -> Result<Context, Error> {
     let protocol = fields.optional("protocol", |word| byte(word, 1..=255))?.unwrap_or(50);
     let Attributes { dialect, needs_version } = reader(&mut fields, mode)?;
     let selectors = selectors(&mut fields, needs_version)?;
+    let context = Context { sa, mode, tunnel_ip, selectors, esp_sn, protocol, dialect, origin };
+    match context.dialect {
+        Dialect::SixLo(_) => sixlo::check(&context, &mut fields)?,
+        Dialect::Custom(_) => custom::check(&context, &mut fields)?,
+        Dialect::Ietf(_) | Dialect::Ehc(_) => {}
+    }
     fields.finish()?;
-    Ok(Context { sa, mode, tunnel_ip, selectors, esp_sn, protocol, dialect, origin })
+    Ok(context)
 }
 
 /// What a dialect's module reads of a context.
@@ -52,9 +58,9 @@ fn dialect(word: &str) -> Result<Reader, Trouble> {
     const NAMES: [&str; 4] = ["ietf", "ehc", "6lo", "custom"];
     match word.to_ascii_lowercase().as_str() {
         "ietf" => Ok(ietf_attributes),
-        known if NAMES.contains(&known) => {
-            Err(trouble(format!("dialect `{known}` is not supported yet"), "only `ietf` is"))
-        }
+        "ehc" => Ok(ehc::attributes),
+        "6lo" => Ok(sixlo::attributes),
+        "custom" => Ok(custom::attributes),
         other => Err(trouble(
             format!("{} is no dialect", shown(word)),
             match near(other, NAMES.into_iter()).first() {

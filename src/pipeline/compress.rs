@@ -1,6 +1,7 @@
 //! compress: standard ESP, or plain IP packets, to Diet-ESP (wire format §7).
 
 use std::collections::{BTreeMap, HashMap};
+use std::net::IpAddr;
 
 use super::intake::{Intake, Seen, protected};
 use super::open::{Limits, explicit_iv};
@@ -10,7 +11,7 @@ use super::seal::{IvIssuer, UsedNumbers};
 use super::select::Selection;
 use super::warnings::Warnings;
 use crate::capture::{Packet, Reader, Window, Writer};
-use crate::codec::Mismatch;
+use crate::codec::{Mismatch, State};
 use crate::context::IpVersion;
 use crate::error::{Error, Fault};
 use crate::esp;
@@ -128,6 +129,9 @@ struct Compressor<'t> {
     esp_input: bool,
     /// By SA of the output: the next Sequence Number for plain input.
     next_sn: Vec<u64>,
+    /// What the packets sent before left for the next one, by SA of the output and, as receivers keep it, by source
+    /// where the destination is a multicast address.
+    states: HashMap<(usize, Option<IpAddr>), State>,
     /// SPI to SAs of the output, in file order.
     by_spi: HashMap<u32, Vec<usize>>,
     issuer: IvIssuer,
@@ -154,6 +158,7 @@ impl<'t> Compressor<'t> {
             settings,
             esp_input: false,
             next_sn: output.entries().iter().map(first).collect(),
+            states: HashMap::new(),
             by_spi,
             issuer: IvIssuer::new(Random::new(settings.seed, "iv")),
             random: Random::new(settings.seed, "blocks"),
@@ -219,7 +224,8 @@ impl<'t> Compressor<'t> {
         let Some((index, to)) = self.sa_of(esp.spi, &datagram.outer) else { return Ok(Made::NotOurs) };
         let udp = payload.udp_header;
         self.clear.clear();
-        let protocol = match to.codec.compress(seen.packet, &datagram.outer, &mut self.clear) {
+        let mut state = self.state(index, &datagram.outer);
+        let protocol = match to.codec.compress(seen.packet, &datagram.outer, &mut state, &mut self.clear) {
             Err(mismatch) => {
                 if self.mismatch(packet.number, &mismatch)? == OnMismatch::Skip {
                     return Ok(Made::Left);
@@ -250,6 +256,9 @@ impl<'t> Compressor<'t> {
         };
         let protocol = if udp.is_some() { esp::UDP } else { protocol };
         let rebuilt = link::rebuild(seen.link_header, datagram, protocol, udp, &[&self.esp], &mut self.frame);
+        if rebuilt.is_ok() {
+            self.sent(index, &datagram.outer, state);
+        }
         self.made(packet.number, rebuilt)
     }
 
@@ -275,7 +284,8 @@ impl<'t> Compressor<'t> {
         for (index, to) in self.output.entries().iter().enumerate() {
             let Some(outer) = new_outer(to, datagram) else { continue };
             self.clear.clear();
-            let compressed = match to.codec.compress(plain, &outer, &mut self.clear) {
+            let mut state = self.state(index, &outer);
+            let compressed = match to.codec.compress(plain, &outer, &mut state, &mut self.clear) {
                 Ok(compressed) => compressed,
                 Err(mismatch) => {
                     first_mismatch.get_or_insert((mismatch, outer, to));
@@ -294,6 +304,9 @@ impl<'t> Compressor<'t> {
             self.seal(to, sn, sn)?;
             self.count(index, plain.len() - compressed.payload_offset);
             let rebuilt = self.carry(packet, seen, datagram, to, &outer, to.protocol);
+            if rebuilt.is_ok() {
+                self.sent(index, &outer, state);
+            }
             return self.made(packet.number, rebuilt);
         }
         let Some((mismatch, outer, to)) = first_mismatch else { return Ok(Made::NotOurs) };
@@ -328,6 +341,18 @@ impl<'t> Compressor<'t> {
             link::encapsulate(packet.link_type(), seen.link_header, outer, protocol, &esp, frame)
         } else {
             link::rebuild(seen.link_header, datagram, protocol, None, &esp, frame)
+        }
+    }
+
+    /// The state that the next packet of an SA meets.
+    fn state(&self, sa: usize, outer: &Outer) -> State {
+        self.states.get(&state_key(sa, outer)).copied().unwrap_or_default()
+    }
+
+    /// Notes that a packet was sent, and the state it leaves.
+    fn sent(&mut self, sa: usize, outer: &Outer, state: State) {
+        if state != State::default() {
+            self.states.insert(state_key(sa, outer), state);
         }
     }
 
@@ -440,6 +465,10 @@ impl<'t> Compressor<'t> {
         }
         self.seal(to, sn, iv)
     }
+}
+
+fn state_key(sa: usize, outer: &Outer) -> (usize, Option<IpAddr>) {
+    (sa, Some(outer.src).filter(|_| outer.dst.is_multicast()))
 }
 
 /// The outer header of a plain packet on this SA; `None` if the SA cannot take plain packets.

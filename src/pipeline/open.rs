@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use super::outcome::{Bytes, Esp, Method, Reason, Status};
 use super::warnings::Warnings;
-use crate::codec::{Carrier, Restored};
+use crate::codec::{Carrier, Form, Restored};
 use crate::error::{Fault, FaultKind, Stage};
 use crate::esp;
 use crate::link::{self, Datagram, Outer};
@@ -312,10 +312,16 @@ impl<'t> Opener<'t> {
         }
         let carrier =
             Carrier { outer: &datagram.outer, header: datagram.header, protocol_offset: datagram.protocol_offset };
-        match entry.codec.restore(&self.scratch.clear, &carrier, &mut self.scratch.packet) {
+        let stream = self.stream(sa, datagram);
+        let mut state = stream.codec;
+        let after_gap = sequence > expected(entry, stream);
+        match entry.codec.restore(&self.scratch.clear, &carrier, &mut state, &mut self.scratch.packet) {
             Ok(restored) => {
                 opened.status = Some(Status::Ok);
                 opened.warnings.add_codec(restored.warnings);
+                if after_gap && entry.codec.is_stateful() && restored.form != Form::Dummy {
+                    opened.warnings.add(Warnings::TCP_NEAREST);
+                }
                 let cryptor = &entry.cryptor;
                 let protected_len = self.scratch.packet.len() - restored.payload_offset.min(self.scratch.packet.len());
                 let esp_len = esp::standard_len(protected_len, cryptor.iv_len(), cryptor.block(), cryptor.icv_len());
@@ -338,7 +344,9 @@ impl<'t> Opener<'t> {
             }
         }
         let iv = explicit_iv(entry, bytes);
-        match self.stream_mut(sa, datagram).verified(sequence, iv, bytes, frame) {
+        let stream = self.stream_mut(sa, datagram);
+        stream.codec = state;
+        match stream.verified(sequence, iv, bytes, frame) {
             Novelty::New => {}
             Novelty::Duplicate(first) => {
                 opened.warnings.add(Warnings::DUPLICATE);

@@ -13,6 +13,8 @@ pub struct Stream {
     pub highest: Option<u64>,
     /// Explicit IV xor Sequence Number of the last verified packet, for 8-byte IVs.
     pub iv_mask: Option<u64>,
+    /// What the packets before left for the next one to be restored.
+    pub codec: crate::codec::State,
     /// Packets that failed since the last that verified.
     pub failed_in_row: u32,
     recent: HashMap<u64, Seen, BuildHasherDefault<NumberHasher>>,

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 
 use super::Sa;
 use crate::codec::Codec;
-use crate::context::{Context, Dialect, Mode};
+use crate::context::{Context, Dialect, Mode, Origin};
 use crate::error::Error;
 use crate::link::Outer;
 use crate::suite::Cryptor;
@@ -32,6 +32,13 @@ impl Entry {
     pub fn new(sa: Sa, context: Option<Context>) -> Result<Entry, Error> {
         let cryptor = Cryptor::new(&sa.keys);
         let codec = Codec::new(context.as_ref(), cryptor.block())?;
+        if let (Some(spi), Some(context)) = (sa.spi, &context)
+            && let Err(mismatch) = codec.spi_residue(spi)
+        {
+            let Origin { path, line } = &context.origin;
+            let problem = format!("the SPI of SA {} does not match the rule: {mismatch}", sa.name);
+            return Err(Error::line(path, *line, problem, "give ESP.SPI a target value that matches it"));
+        }
         let protocol = context.as_ref().map_or(crate::esp::PROTOCOL, |context| context.protocol);
         Ok(Entry { sa, context, codec, cryptor, protocol })
     }
@@ -45,6 +52,7 @@ impl Entry {
     pub fn revision(&self) -> Option<u8> {
         match &self.context.as_ref()?.dialect {
             Dialect::Ietf(attributes) => Some(attributes.revision),
+            Dialect::Ehc(_) | Dialect::SixLo(_) | Dialect::Custom(_) => None,
         }
     }
 
@@ -119,7 +127,7 @@ impl SaTable {
                 }
             };
             if let Some(group) = group {
-                let low = low_bits(entry.sa.spi.unwrap_or(0), key.spi_bits);
+                let low = entry.sa.spi.and_then(|spi| entry.codec.spi_residue(spi).ok()).unwrap_or(0);
                 group.buckets.entry(low).or_default().push(index as u32);
             }
         }
@@ -186,8 +194,4 @@ impl SaTable {
             }
         }
     }
-}
-
-fn low_bits(spi: u32, bits: u8) -> u32 {
-    if bits == 0 { 0 } else { spi << (32 - bits) >> (32 - bits) }
 }

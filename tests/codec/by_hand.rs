@@ -1,6 +1,6 @@
 //! Clear texts worked out by hand from packets that scapy 2.5 made.
 
-use dietesp::codec::{Codec, Form, Mismatch, close_standard};
+use dietesp::codec::{Codec, Form, Mismatch, State, close_standard};
 use dietesp::context::*;
 use dietesp::error::{Fault, FaultKind};
 
@@ -69,7 +69,7 @@ fn send_all(_: &mut TrafficSelectors, ietf: &mut Ietf) {
 
 fn compress(codec: &Codec, packet: &str) -> Result<String, Mismatch> {
     let mut clear = vec![1];
-    codec.compress(&bytes(packet), &outer(&bytes(OUTER_V6)).0, &mut clear)?;
+    codec.compress(&bytes(packet), &outer(&bytes(OUTER_V6)).0, &mut State::default(), &mut clear)?;
     Ok(hex::encode(clear))
 }
 

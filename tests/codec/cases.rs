@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
-use dietesp::codec::{Carrier, Codec};
+use dietesp::codec::{Carrier, Codec, State};
 use dietesp::context::*;
 use serde_json::Value;
 
@@ -43,8 +43,9 @@ fn clear_texts_restore_to_the_packets_and_packets_compress_to_them() {
             let carrier = Carrier { outer: &outer, header: &ip[..header_len], protocol_offset };
 
             let mut packet = vec![1, 2, 3];
-            let restored =
-                codec.restore(&clear, &carrier, &mut packet).unwrap_or_else(|fault| panic!("{what}: {fault}"));
+            let restored = codec
+                .restore(&clear, &carrier, &mut State::default(), &mut packet)
+                .unwrap_or_else(|fault| panic!("{what}: {fault}"));
             assert_eq!(hex::encode(&packet), expected["packet"].as_str().unwrap(), "{what}");
             assert_eq!(restored.warnings.names().count(), 0, "{what}");
             let upper = restored.upper.unwrap();
@@ -57,10 +58,14 @@ fn clear_texts_restore_to_the_packets_and_packets_compress_to_them() {
 
             // The restored packet is what a sender started from, but for fields that no residue holds.
             let mut again = vec![9];
-            codec.compress(&packet, &outer, &mut again).unwrap_or_else(|mismatch| panic!("{what}: {mismatch}"));
+            codec
+                .compress(&packet, &outer, &mut State::default(), &mut again)
+                .unwrap_or_else(|mismatch| panic!("{what}: {mismatch}"));
             assert_eq!(hex::encode(&again), hex::encode(&clear), "{what}");
             let original = &case.original[expected["x_original"].as_u64().unwrap() as usize - 1];
-            codec.compress(original, &outer, &mut again).unwrap_or_else(|mismatch| panic!("{what}: {mismatch}"));
+            codec
+                .compress(original, &outer, &mut State::default(), &mut again)
+                .unwrap_or_else(|mismatch| panic!("{what}: {mismatch}"));
             assert_eq!(hex::encode(&again), hex::encode(&clear), "{what}, original");
             assert_eq!(*original == packet, expected["x_same_as_original"].as_bool().unwrap(), "{what}");
             seen += 1;
@@ -79,7 +84,7 @@ fn packets_that_do_not_match_name_the_field() {
     for expected in &case.expected {
         let frame = expected["frame"].as_u64().unwrap() as usize;
         let mut clear = vec![];
-        let compressed = codec.compress(&case.original[frame - 1], &outer, &mut clear);
+        let compressed = codec.compress(&case.original[frame - 1], &outer, &mut State::default(), &mut clear);
         if expected["matches"].as_bool().unwrap() {
             compressed.unwrap_or_else(|mismatch| panic!("frame {frame}: {mismatch}"));
             assert_eq!(hex::encode(&clear), expected["x_clear"].as_str().unwrap(), "frame {frame}");

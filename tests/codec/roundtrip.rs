@@ -1,7 +1,7 @@
 //! Any valid context and any packet that it takes: what is compressed comes back. Any clear text: no panic.
 
 use dietesp::checksum;
-use dietesp::codec::Codec;
+use dietesp::codec::{Codec, State};
 use dietesp::context::*;
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
@@ -279,7 +279,7 @@ proptest! {
         let bytes = packet.bytes();
         let codec = Codec::new(Some(&context), cipher_block).unwrap();
         let mut clear = vec![];
-        let compressed = match codec.compress(&bytes, &outer(&bytes).0, &mut clear) {
+        let compressed = match codec.compress(&bytes, &outer(&bytes).0, &mut State::default(), &mut clear) {
             Ok(compressed) => compressed,
             Err(mismatch) => return Err(TestCaseError::fail(mismatch.to_string())),
         };
@@ -297,7 +297,7 @@ proptest! {
         prop_assert_eq!(restored.warnings.names().count(), 0);
         prop_assert_eq!(restored.next_header, compressed.next_header);
         prop_assert_eq!(restored.payload_offset, compressed.payload_offset);
-        let Dialect::Ietf(ietf) = &context.dialect;
+        let Dialect::Ietf(ietf) = &context.dialect else { unreachable!() };
         let generated = ietf.flow_label_cda == FlowLabelCda::Generated && context.mode == Mode::Tunnel;
         prop_assert_eq!(
             without_lossy_fields(back, generated, &packet),
@@ -322,7 +322,7 @@ proptest! {
         let standard = Codec::new(None, cipher_block).unwrap();
         let bytes = packet.bytes();
         let mut clear = vec![];
-        codec.compress(&bytes, &outer(&bytes).0, &mut clear).unwrap();
+        codec.compress(&bytes, &outer(&bytes).0, &mut State::default(), &mut clear).unwrap();
         for (at, value) in flips {
             if !clear.is_empty() {
                 let at = at.index(clear.len());
@@ -337,8 +337,8 @@ proptest! {
         // Nor does any packet that is to be compressed.
         let outer = outer(&bytes).0;
         for packet in [&bytes[..cut_packet.index(bytes.len() + 1)], &noise] {
-            let _ = codec.compress(packet, &outer, &mut clear);
-            let _ = standard.compress(packet, &outer, &mut clear);
+            let _ = codec.compress(packet, &outer, &mut State::default(), &mut clear);
+            let _ = standard.compress(packet, &outer, &mut State::default(), &mut clear);
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::path::PathBuf;
 
-use dietesp::codec::{Carrier, Codec, Restored};
+use dietesp::codec::{Carrier, Codec, Restored, State};
 use dietesp::context::*;
 use dietesp::error::Fault;
 use dietesp::link::Outer;
@@ -37,7 +37,7 @@ pub fn restore(codec: &Codec, clear: &[u8], carrier: &[u8]) -> Result<(Restored,
     let (outer, header_len, protocol_offset) = outer(carrier);
     let carrier = Carrier { outer: &outer, header: &carrier[..header_len], protocol_offset };
     let mut packet = vec![1, 2, 3];
-    let restored = codec.restore(clear, &carrier, &mut packet)?;
+    let restored = codec.restore(clear, &carrier, &mut State::default(), &mut packet)?;
     Ok((restored, packet))
 }
 

@@ -6,8 +6,8 @@ use std::path::PathBuf;
 use super::show::sa_name;
 use crate::capture::{Reader, Window};
 use crate::cli::{Ended, print, tell};
-use crate::codec::Codec;
 use crate::codec::schc::{Action, Compute, FieldDescriptor};
+use crate::codec::{Codec, State};
 use crate::context::Context;
 use crate::error::Error;
 use crate::files;
@@ -40,6 +40,7 @@ pub struct Args {
 /// What a capture says about one SA.
 #[derive(Debug, Default)]
 struct Tried {
+    state: State,
     matched: u64,
     failed: u64,
     /// Packets that did not match by field, with the first sentence.
@@ -149,7 +150,7 @@ fn try_all(reader: &mut Reader, plain: &SaTable, table: &SaTable) -> Result<Vec<
                 continue;
             };
             clear.clear();
-            match entry.codec.compress(seen.packet, &outer, &mut clear) {
+            match entry.codec.compress(seen.packet, &outer, &mut tried.state, &mut clear) {
                 Ok(_) => tried.matched += 1,
                 Err(mismatch) => {
                     let first = || (0, format!("frame {}: {mismatch}", packet.number));

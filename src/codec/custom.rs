@@ -1,0 +1,508 @@
+//! Dialect `custom`: three rules of the user's own (wire format §5), as field tables of RFC 8724.
+//!
+//! A rule must name every field of a header, in packet order: what is between its fields could not be cut. Which tables
+//! can work is checked when they are loaded, row by row.
+
+use std::fmt;
+
+use super::fields::*;
+use super::headers::{SCTP, TCP, UDP, UDPLITE};
+use super::inner::{Header, Inner, IpRule, Selected, TCP_LEN, Transport, addresses, limits, ports};
+use super::schc::{Action, Direction, FieldDescriptor, FieldLength, Matching, Rule, Target, header_order};
+use super::trailer::{NextHeader, Trailer};
+use super::{Codec, EspHeader, Table};
+use crate::context::{Context, Custom, Dialect, IpVersion, Mode};
+
+/// A rule of dialect `custom` that cannot work.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RowError {
+    /// The rule: `iipc`, `ctec` or `eec`.
+    pub rule: &'static str,
+    /// The row, from 0; `None` for the rule as a whole.
+    pub row: Option<usize>,
+    /// What is wrong, naming the field.
+    pub problem: String,
+}
+
+impl fmt::Display for RowError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.rule, self.problem)
+    }
+}
+
+/// Checks the rules of a context of dialect `custom`, as far as this can be done without its keys.
+///
+/// # Errors
+/// The first row that cannot work.
+pub fn check(context: &Context) -> Result<(), RowError> {
+    match &context.dialect {
+        Dialect::Custom(custom) => compile(context, custom, 1).map(|_| ()),
+        _ => Ok(()),
+    }
+}
+
+/// Compiles a context for a cipher of `cipher_block` bytes.
+pub(super) fn compile(context: &Context, custom: &Custom, cipher_block: usize) -> Result<Codec, RowError> {
+    check_direction(custom)?;
+    let inner = inner(context, custom)?;
+    Ok(Codec {
+        header: esp_header(&Rows::of("eec", &custom.eec, custom.direction))?,
+        trailer: trailer(&Rows::of("ctec", &custom.ctec, custom.direction), custom, &inner, cipher_block)?,
+        inner,
+    })
+}
+
+/// What a row of one direction, or a field of one end of the link, means depends on the direction of the packets.
+fn check_direction(custom: &Custom) -> Result<(), RowError> {
+    if custom.direction != Direction::Both {
+        return Ok(());
+    }
+    for (rule, table) in [("iipc", &custom.iipc), ("ctec", &custom.ctec), ("eec", &custom.eec)] {
+        let needs = |row: &FieldDescriptor| row.direction != Direction::Both || row.fid.by_direction(false).is_some();
+        if let Some((position, row)) = table.fields.iter().enumerate().find(|(_, row)| needs(row)) {
+            let problem =
+                format!("{}: it depends on the direction: add `direction: Up` or `direction: Dw`", row.fid.name);
+            return Err(RowError { rule, row: Some(position), problem });
+        }
+    }
+    Ok(())
+}
+
+/// The rules as data; what has no rows is sent.
+pub(super) fn tables(custom: &Custom) -> Vec<Table> {
+    let Custom { iipc, ctec, eec, .. } = custom;
+    let all = [("iipc", iipc), ("ctec", ctec), ("eec", eec)].into_iter();
+    all.filter(|(_, rule)| !rule.fields.is_empty()).map(|(name, rule)| Table { name, rule: rule.clone() }).collect()
+}
+
+/// The rows of a rule that apply, each with its position in the table.
+struct Rows<'a> {
+    rule: &'static str,
+    direction: Direction,
+    rows: Vec<(usize, &'a FieldDescriptor)>,
+}
+
+impl<'a> Rows<'a> {
+    fn of(rule: &'static str, table: &'a Rule, direction: Direction) -> Rows<'a> {
+        let rows = table.fields.iter().enumerate().filter(|(_, row)| row.direction.applies_to(direction));
+        Rows { rule, direction, rows: rows.collect() }
+    }
+
+    fn wrong(&self, row: Option<usize>, problem: impl Into<String>) -> RowError {
+        RowError { rule: self.rule, row, problem: problem.into() }
+    }
+
+    fn as_rule(&self) -> Rule {
+        Rule { fields: self.rows.iter().map(|(_, row)| (*row).clone()).collect() }
+    }
+
+    fn header(&self) -> Option<&'static HeaderForm> {
+        let (_, first) = self.rows.first()?;
+        HEADERS.iter().find(|form| form.has(first.fid))
+    }
+
+    /// The row of `field` and its position.
+    fn row(&self, field: FieldId) -> Option<(usize, &'a FieldDescriptor)> {
+        self.rows.iter().copied().find(|(_, row)| row.fid == field)
+    }
+
+    /// Splits off the rows behind the fields of the first one's header.
+    fn split_behind(mut self, form: &HeaderForm) -> (Rows<'a>, Rows<'a>) {
+        let behind = self.rows.iter().position(|(_, row)| !form.has(row.fid)).unwrap_or(self.rows.len());
+        let rest = self.rows.split_off(behind);
+        let rest = Rows { rule: self.rule, direction: self.direction, rows: rest };
+        (self, rest)
+    }
+
+    /// Checks that the rows are the fields of a header, all of them in its order.
+    fn check_complete(&self, form: &HeaderForm) -> Result<(), RowError> {
+        let rows: Vec<&FieldDescriptor> = self.rows.iter().map(|(_, row)| *row).collect();
+        let mut at = 0;
+        for (index, field) in header_order(&rows, self.direction) {
+            let Some((position, row)) = self.rows.get(index) else { continue };
+            let wrong = |problem: String| Err(self.wrong(Some(*position), format!("{}: {problem}", row.fid.name)));
+            let own_bits = field.bits.unwrap_or(0);
+            if row.length != FieldLength::Fixed(own_bits) {
+                return wrong(format!("its length is {own_bits} bits in every packet"));
+            }
+            // FP 0: at any place.
+            if row.position > 1 {
+                return wrong("a packet has it once: FP is 1".into());
+            }
+            match form.offset(field) {
+                Some(offset) if offset == at => at += own_bits,
+                Some(offset) if offset > at => {
+                    return wrong(format!("the row of {} is missing in front of it", form.field_at(at)));
+                }
+                Some(_) => return wrong("its place is further in front, or it is there already".into()),
+                None => return wrong(format!("no field of the {} header", form.name)),
+            }
+        }
+        if at < form.bits {
+            let last = self.rows.last().map(|(position, _)| *position);
+            return Err(self.wrong(last, format!("the row of {} is missing behind this one", form.field_at(at))));
+        }
+        Ok(())
+    }
+
+    fn compile_header(&self, selected: Vec<Selected>) -> Result<Header, RowError> {
+        Header::of_direction(&self.as_rule(), self.direction, &[], selected).map_err(|error| {
+            let row = self.rows.iter().find(|(_, row)| row.fid == error.field).map(|(position, _)| *position);
+            self.wrong(row, error.to_string())
+        })
+    }
+}
+
+/// A header that rules can name.
+struct HeaderForm {
+    name: &'static str,
+    /// Its length without options.
+    bits: u16,
+    protocol: Option<u8>,
+    /// Its fields and their offset in bits.
+    fields: &'static [(FieldId, u16)],
+}
+
+impl HeaderForm {
+    /// Whether `field` is one of this header, under any of its names.
+    fn has(&self, field: FieldId) -> bool {
+        field.name.split_once('.').is_some_and(|(header, _)| header == self.name)
+    }
+
+    fn offset(&self, field: FieldId) -> Option<u16> {
+        self.fields.iter().find(|(known, _)| *known == field).map(|(_, offset)| *offset)
+    }
+
+    fn field_at(&self, at: u16) -> &'static str {
+        // A place inside of a field is that of the second half of an address, or of ECN.
+        self.fields.iter().find(|(_, offset)| *offset == at).map_or("a field", |(field, _)| field.name)
+    }
+}
+
+const HEADERS: [HeaderForm; 6] = [
+    HeaderForm {
+        name: "IPV6",
+        bits: 320,
+        protocol: None,
+        fields: &[
+            (IPV6_VER, 0),
+            (IPV6_TC, 4),
+            (IPV6_DSCP, 4),
+            (IPV6_ECN, 10),
+            (IPV6_FL, 12),
+            (IPV6_LEN, 32),
+            (IPV6_NXT, 48),
+            (IPV6_HOP_LMT, 56),
+            (IPV6_SRC, 64),
+            (IPV6_SRC_PREFIX, 64),
+            (IPV6_SRC_IID, 128),
+            (IPV6_DST, 192),
+            (IPV6_DST_PREFIX, 192),
+            (IPV6_DST_IID, 256),
+        ],
+    },
+    HeaderForm {
+        name: "IPV4",
+        bits: 160,
+        protocol: None,
+        fields: &[
+            (IPV4_VER, 0),
+            (IPV4_IHL, 4),
+            (IPV4_DSCP, 8),
+            (IPV4_ECN, 14),
+            (IPV4_LEN, 16),
+            (IPV4_ID, 32),
+            (IPV4_FLAGS, 48),
+            (IPV4_FRAG, 51),
+            (IPV4_TTL, 64),
+            (IPV4_PROTO, 72),
+            (IPV4_CKSUM, 80),
+            (IPV4_SRC, 96),
+            (IPV4_DST, 128),
+        ],
+    },
+    HeaderForm {
+        name: "UDP",
+        bits: 64,
+        protocol: Some(UDP),
+        fields: &[(UDP_SRC_PORT, 0), (UDP_DST_PORT, 16), (UDP_LEN, 32), (UDP_CKSUM, 48)],
+    },
+    HeaderForm {
+        name: "UDPLITE",
+        bits: 64,
+        protocol: Some(UDPLITE),
+        fields: &[(UDPLITE_SRC_PORT, 0), (UDPLITE_DST_PORT, 16), (UDPLITE_COVERAGE, 32), (UDPLITE_CKSUM, 48)],
+    },
+    HeaderForm {
+        name: "TCP",
+        bits: 160,
+        protocol: Some(TCP),
+        fields: &[
+            (TCP_SRC_PORT, 0),
+            (TCP_DST_PORT, 16),
+            (TCP_SEQ, 32),
+            (TCP_ACK, 64),
+            (TCP_DOFF_FLAGS, 96),
+            (TCP_WINDOW, 112),
+            (TCP_CKSUM, 128),
+            (TCP_URG, 144),
+        ],
+    },
+    HeaderForm {
+        name: "SCTP",
+        bits: 96,
+        protocol: Some(SCTP),
+        fields: &[(SCTP_SRC_PORT, 0), (SCTP_DST_PORT, 16), (SCTP_VTAG, 32), (SCTP_CKSUM, 64)],
+    },
+];
+
+fn inner(context: &Context, custom: &Custom) -> Result<Inner, RowError> {
+    let Context { mode, selectors, .. } = context;
+    let mut rows = Rows::of("iipc", &custom.iipc, custom.direction);
+    if rows.rows.is_empty() && !custom.iipc.fields.is_empty() {
+        return Err(rows.wrong(Some(0), "no row applies to the `direction` of this SA"));
+    }
+    let mut version = selectors.version;
+    let mut ip = None;
+    if let Some(form) = rows.header().filter(|form| form.protocol.is_none()) {
+        let first = rows.rows.first().map(|(position, _)| *position);
+        if *mode == Mode::Transport {
+            return Err(rows.wrong(first, "transport mode leaves the IP header in front of ESP: no row can name it"));
+        }
+        let named = if form.bits == 160 { IpVersion::V4 } else { IpVersion::V6 };
+        if version.is_some_and(|stated| stated != named) {
+            let problem = format!("IPv{} fields, but the selectors `ts_ip_*` are of the other version", named.number());
+            return Err(rows.wrong(first, problem));
+        }
+        let (header, rest) = rows.split_behind(form);
+        rows = rest;
+        header.check_complete(form)?;
+        ip = Some((named, ip_rule(context, named, &header)?, header));
+        version = Some(named);
+    }
+
+    let mut protocol = selectors.protocol;
+    let mut transport = None;
+    if let Some(form) = rows.header() {
+        let first = rows.rows.first().map(|(position, _)| *position);
+        let Some(named) = form.protocol else {
+            return Err(rows.wrong(first, "a second IP header: the rows are those of one packet, in its order"));
+        };
+        if *mode == Mode::Tunnel && ip.is_none() {
+            return Err(rows.wrong(first, "the rows of the IP header are missing in front of this one"));
+        }
+        if protocol.is_some_and(|selected| selected != named) {
+            return Err(rows.wrong(first, format!("{} fields, but `ts_proto` is another protocol", form.name)));
+        }
+        let (header, rest) = rows.split_behind(form);
+        rows = rest;
+        header.check_complete(form)?;
+        protocol = Some(named);
+        transport = Some(Transport {
+            protocol: named,
+            min_len: match named {
+                TCP => TCP_LEN,
+                _ => usize::from(form.bits / 8),
+            },
+            ports_only: false,
+            near: None,
+            header: header.compile_header(limits(ports(selectors)).into())?,
+        });
+    }
+    if let Some((position, row)) = rows.rows.first() {
+        let problem = format!("{}: no header that may stand here", row.fid.name);
+        return Err(rows.wrong(Some(*position), problem));
+    }
+    if let (Some(protocol), Some((_, _, header))) = (protocol, &ip) {
+        check_next_header(protocol, header)?;
+    }
+    Ok(Inner {
+        addresses: match selectors.version {
+            Some(version) if ip.is_none() => limits(addresses(selectors, version)),
+            _ => [].into(),
+        },
+        ports: if transport.is_none() { limits(ports(selectors)) } else { [].into() },
+        ip: ip.map(|(_, rule, _)| rule),
+        transports: transport.into_iter().collect(),
+        ..Inner::uncompressed(Some(*mode), version, protocol)
+    })
+}
+
+/// Fields that a receiver needs as they were to cut and rebuild the packet.
+const STRUCTURE: [FieldId; 9] =
+    [IPV6_VER, IPV6_LEN, IPV6_NXT, IPV4_VER, IPV4_IHL, IPV4_LEN, IPV4_FLAGS, IPV4_FRAG, IPV4_PROTO];
+
+fn ip_rule(context: &Context, version: IpVersion, header: &Rows) -> Result<IpRule, RowError> {
+    let mut length_sent = true;
+    for (position, row) in &header.rows {
+        let wrong = |problem: &str| Err(header.wrong(Some(*position), format!("{}: {problem}", row.fid.name)));
+        if STRUCTURE.contains(&row.fid) && row.action == Action::NotSent && row.matching != Matching::Equal {
+            return wrong("not-sent needs `equal` here: with another value the packet could not be rebuilt");
+        }
+        if [IPV6_VER, IPV4_VER].contains(&row.fid)
+            && row.matching == Matching::Equal
+            && row.target != Target::Value(version.number().into())
+        {
+            return wrong("its target value is another IP version");
+        }
+        if [IPV6_LEN, IPV4_LEN].contains(&row.fid) {
+            length_sent = !matches!(row.action, Action::Compute(_));
+        }
+    }
+    let selectors = &context.selectors;
+    let selected = if selectors.version.is_some() { limits(addresses(selectors, version)) } else { [].into() };
+    Ok(IpRule::new(version, length_sent, header.compile_header(selected.into())?))
+}
+
+/// Checks that a packet of `protocol` can match.
+fn check_next_header(protocol: u8, header: &Rows) -> Result<(), RowError> {
+    let Some((position, row)) = header.row(IPV6_NXT).or(header.row(IPV4_PROTO)) else { return Ok(()) };
+    match &row.target {
+        Target::Value(value) if row.matching == Matching::Equal && *value != u128::from(protocol) => {
+            let problem =
+                format!("{}: it is {value}, but the fields behind it, or `ts_proto`, mean {protocol}", row.fid.name);
+            Err(header.wrong(Some(position), problem))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Checks that `rows` are those of `fields`, in this order; none are allowed too.
+fn in_order(rows: &Rows, fields: &[FieldId]) -> Result<(), RowError> {
+    for (index, (position, row)) in rows.rows.iter().enumerate() {
+        if fields.get(index) != Some(&row.fid) {
+            let names: Vec<_> = fields.iter().map(|field| field.name).collect();
+            let problem = format!("{}: the rows are {}, in this order", row.fid.name, names.join(", "));
+            return Err(rows.wrong(Some(*position), problem));
+        }
+        if row.position > 1 {
+            return Err(rows.wrong(Some(*position), format!("{}: a packet has it once: FP is 1", row.fid.name)));
+        }
+    }
+    match fields.get(rows.rows.len()) {
+        Some(missing) if !rows.rows.is_empty() => {
+            let last = rows.rows.last().map(|(position, _)| *position);
+            Err(rows.wrong(last, format!("the row of {} is missing", missing.name)))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The rule of one field of 8 or 32 bits.
+fn single_field(rows: &Rows, position: usize, row: &FieldDescriptor) -> Result<super::schc::Compiled, RowError> {
+    let own_bits = row.fid.bits.unwrap_or(0);
+    if row.length != FieldLength::Fixed(own_bits) {
+        let problem = format!("{}: its length is {own_bits} bits in every packet", row.fid.name);
+        return Err(rows.wrong(Some(position), problem));
+    }
+    let rule = Rule { fields: vec![row.clone()] };
+    rule.compile(rows.direction).map_err(|error| rows.wrong(Some(position), error.to_string()))
+}
+
+/// The rule of Padding, Pad Length and Next Header: what is sent follows the payload.
+fn trailer(rows: &Rows, custom: &Custom, inner: &Inner, cipher_block: usize) -> Result<Trailer, RowError> {
+    in_order(rows, &[ESP_PAD, ESP_PAD_LEN, ESP_NXT])?;
+    let mut trailer = Trailer {
+        rule_id: None,
+        pad: true,
+        next_header: NextHeader::Sent,
+        // Both are powers of 2.
+        align: cipher_block.max(custom.alignment.into()),
+        uncounted: 0,
+    };
+    let [Some(padding), Some(pad_len), Some(next_header)] =
+        [ESP_PAD, ESP_PAD_LEN, ESP_NXT].map(|field| rows.row(field))
+    else {
+        return Ok(trailer);
+    };
+    let [padding_sent, pad_len_sent] = [is_sent(rows, padding)?, is_sent(rows, pad_len)?];
+    if padding_sent != pad_len_sent {
+        let problem = "ESP.PAD_LEN: sent without ESP.PAD, or the other way round: without one the other means nothing";
+        return Err(rows.wrong(Some(pad_len.0), problem));
+    }
+    if !padding_sent && trailer.align > 1 {
+        let problem = "ESP.PAD: it can be left out only with `alignment: 8 bit` and a cipher without blocks";
+        return Err(rows.wrong(Some(padding.0), problem));
+    }
+    trailer.pad = padding_sent;
+
+    let (position, row) = next_header;
+    let wrong = |problem: &str| Err(rows.wrong(Some(position), format!("ESP.NXT: {problem}")));
+    let known = match inner.mode {
+        Some(Mode::Tunnel) => inner.version.map(IpVersion::next_header),
+        _ => inner.protocol,
+    };
+    trailer.next_header = match (row.matching, row.action) {
+        (Matching::Ignore, Action::ValueSent) => NextHeader::Sent,
+        // In tunnel mode the version of the packet tells.
+        (_, Action::Compute(_)) if known.is_some() || inner.mode == Some(Mode::Tunnel) => NextHeader::Elided,
+        (_, Action::Compute(_)) => return wrong("nothing tells it: name a single `ts_proto`, or send it"),
+        (Matching::Equal, Action::NotSent) => {
+            if let (Target::Value(value), Some(known)) = (&row.target, known)
+                && *value != u128::from(known)
+            {
+                return wrong("its target value is not that of the packets of this SA");
+            }
+            NextHeader::Rule(single_field(rows, position, row)?)
+        }
+        (_, Action::NotSent) => return wrong("not-sent needs `equal` here: another value would be another packet"),
+        (_, Action::Nearest(_)) => return wrong("this action is not for it"),
+        _ => NextHeader::Rule(single_field(rows, position, row)?),
+    };
+    Ok(trailer)
+}
+
+/// Whether Padding or Pad Length is sent: all of it, or nothing.
+fn is_sent(rows: &Rows, (position, row): (usize, &FieldDescriptor)) -> Result<bool, RowError> {
+    match (row.matching, row.action) {
+        (Matching::Ignore, Action::ValueSent) => Ok(true),
+        (Matching::Ignore | Matching::Equal, Action::NotSent | Action::Compute(_))
+            if matches!(row.target, Target::Empty | Target::Value(0)) =>
+        {
+            Ok(false)
+        }
+        _ => Err(rows
+            .wrong(Some(position), format!("{}: it is value-sent, or not-sent with no or 0 as target", row.fid.name))),
+    }
+}
+
+/// The rule of SPI and Sequence Number. What the SA knows of them are all the bits of the SPI, and the high ones of the
+/// Sequence Number, which a receiver finds by the integrity check: their target values are those of the SA and of each
+/// packet, and may be left out.
+fn esp_header(rows: &Rows) -> Result<EspHeader, RowError> {
+    in_order(rows, &[ESP_SPI, ESP_SEQ])?;
+    let (Some((spi_position, spi)), Some((sn_position, sn))) = (rows.row(ESP_SPI), rows.row(ESP_SEQ)) else {
+        return Ok(EspHeader::low_bits(32, 32));
+    };
+    let low = |row: &FieldDescriptor| match (row.matching, row.action) {
+        (_, Action::ValueSent) => Some(32),
+        (_, Action::NotSent) => Some(0),
+        (Matching::Msb(msb), Action::Lsb) if msb <= 32 => Some(32 - msb as u8),
+        _ => None,
+    };
+    let Some(sn_bits) = low(sn) else {
+        let problem = "ESP.SEQ: it is value-sent, not-sent, or MSB with LSB: every packet has another number";
+        return Err(rows.wrong(Some(sn_position), problem));
+    };
+    if matches!(sn.matching, Matching::Equal | Matching::MatchMapping) {
+        let problem = "ESP.SEQ: every packet has another number: use `ignore` or `MSB`";
+        return Err(rows.wrong(Some(sn_position), problem));
+    }
+    if matches!(spi.action, Action::Compute(_) | Action::Nearest(_)) {
+        return Err(rows.wrong(Some(spi_position), "ESP.SPI: it cannot be computed; not-sent leaves it out"));
+    }
+    let mut header = EspHeader::low_bits(low(spi).unwrap_or(32), sn_bits);
+    if spi.target != Target::Empty {
+        let rule = single_field(rows, spi_position, spi)?;
+        header = EspHeader { spi_bits: rule.residue_bits() as u8, spi_rule: Some(rule), ..header };
+    } else if low(spi).is_none() {
+        // Says what is wrong with it.
+        single_field(rows, spi_position, spi)?;
+    }
+    let bits = header.spi_bits + header.sn_bits;
+    if !bits.is_multiple_of(8) {
+        let problem = format!("SPI and Sequence Number leave {bits} bits, which are no whole bytes");
+        return Err(rows.wrong(Some(sn_position), problem));
+    }
+    Ok(header)
+}

@@ -1,0 +1,130 @@
+//! What a stream of packets remembers for the next one: the TCP numbers of which dialect `ehc` sends low bits only.
+
+use super::restored::Mismatch;
+
+/// What is known of the packets of one Security Association before (of one source of it, where the destination is a
+/// multicast address): sender and receiver keep one each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct State {
+    /// Sequence Number and Acknowledgment Number of the TCP packet before.
+    tcp: Option<[u32; 2]>,
+}
+
+/// TCP Sequence Number and Acknowledgment Number of which only low bits are sent (wire format §3, `tcp_lsb`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Near {
+    /// Bits sent of each, less than 32.
+    pub bits: u32,
+    /// The numbers before the first packet: `tcp_sn`, `tcp_ack`.
+    pub first: [u32; 2],
+}
+
+/// What messages call the two numbers.
+const NAMES: [&str; 2] = ["tcp.sequence", "tcp.acknowledgment"];
+/// Their offset in a TCP header, in bytes (RFC 9293 §3.1).
+const NUMBERS: usize = 4;
+
+impl State {
+    /// Notes the numbers of a TCP segment.
+    pub(crate) fn note(&mut self, segment: &[u8]) {
+        self.tcp = Some(numbers(segment));
+    }
+}
+
+impl Near {
+    /// Checks that a receiver finds the numbers of `segment` again: both jump by less than half of what the bits can
+    /// tell.
+    pub fn check(&self, segment: &[u8], state: &State) -> Result<(), Mismatch> {
+        let before = state.tcp.unwrap_or(self.first);
+        for ((number, before), name) in numbers(segment).into_iter().zip(before).zip(NAMES) {
+            // The shorter way round the circle of 2^32 numbers.
+            let jump = (number.wrapping_sub(before) as i32).unsigned_abs();
+            if u64::from(jump) * 2 >= 1 << self.bits {
+                return Err(Mismatch::says(name, "jumps too far from that of the packet before for `tcp_lsb`"));
+            }
+        }
+        Ok(())
+    }
+
+    /// Completes the numbers of `segment`, which has their low bits, and notes them.
+    pub fn fill(&self, segment: &mut [u8], state: &mut State) {
+        let before = state.tcp.unwrap_or(self.first);
+        let low = numbers(segment);
+        let [sequence, acknowledgment] = [0, 1].map(|index: usize| {
+            let of = |pair: [u32; 2]| pair.get(index).copied().unwrap_or(0);
+            self.nearest(of(before), of(low))
+        });
+        if let Some(place) = segment.get_mut(NUMBERS..).and_then(|rest| rest.first_chunk_mut::<8>()) {
+            *place = ((u64::from(sequence) << 32) | u64::from(acknowledgment)).to_be_bytes();
+        }
+        state.tcp = Some([sequence, acknowledgment]);
+    }
+
+    /// The number nearest to `before` with these low bits; of two at the same distance the larger.
+    fn nearest(&self, before: u32, low: u32) -> u32 {
+        let range = 1u64 << self.bits;
+        let ahead = u64::from(low.wrapping_sub(before)) & (range - 1);
+        let forward = before.wrapping_add(ahead as u32);
+        if ahead * 2 > range { forward.wrapping_sub(range as u32) } else { forward }
+    }
+}
+
+fn numbers(segment: &[u8]) -> [u32; 2] {
+    let both = segment.get(NUMBERS..).and_then(|rest| rest.first_chunk()).map_or(0, |bytes| u64::from_be_bytes(*bytes));
+    [(both >> 32) as u32, both as u32]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn segment(numbers: [u32; 2]) -> Vec<u8> {
+        let mut bytes = vec![0; 20];
+        for (place, number) in bytes[4..12].chunks_mut(4).zip(numbers) {
+            place.copy_from_slice(&number.to_be_bytes());
+        }
+        bytes
+    }
+
+    /// Low 16 bits around 0x0001_2345: what lies less than 0x8000 away comes back, on both sides and round 2^32.
+    #[test]
+    fn the_nearest_number_is_taken() {
+        let near = Near { bits: 16, first: [0x0001_2345, 5] };
+        for (sent, sequence) in [
+            (0x2345, 0x0001_2345),
+            (0x2346, 0x0001_2346),
+            (0xa344, 0x0001_a344),
+            // 0x8000 away on both sides: the larger.
+            (0xa345, 0x0001_a345),
+            (0xa346, 0x0000_a346),
+            (0x2344, 0x0001_2344),
+            (0x0000, 0x0001_0000),
+        ] {
+            let mut bytes = segment([sent, 0xfffe]);
+            let mut state = State::default();
+            near.fill(&mut bytes, &mut state);
+            // 5 and fffe: 7 below 5.
+            assert_eq!(numbers(&bytes), [sequence, 0xffff_fffe], "{sent:04x}");
+            assert_eq!(state.tcp, Some([sequence, 0xffff_fffe]));
+        }
+    }
+
+    #[test]
+    fn a_sender_refuses_what_a_receiver_would_take_for_another() {
+        let state = State { tcp: Some([0x0001_2345, 0xffff_ff00]) };
+        let says = |bits: u32, numbers| {
+            let near = Near { bits, first: [0; 2] };
+            near.check(&segment(numbers), &state).err().map(|mismatch| mismatch.field)
+        };
+        assert_eq!(says(16, [0x0001_a344, 0x0000_7eff]), None);
+        assert_eq!(says(16, [0x0001_a345, 0xffff_ff00]), Some("tcp.sequence"));
+        assert_eq!(says(16, [0x0000_a345, 0xffff_ff00]), Some("tcp.sequence"));
+        assert_eq!(says(16, [0x0000_a346, 0xffff_ff00]), None);
+        assert_eq!(says(16, [0x0001_2345, 0x0000_7f00]), Some("tcp.acknowledgment"));
+        assert_eq!(says(24, [0x0081_2344, 0xffff_ff00]), None);
+        assert_eq!(says(24, [0x0081_2345, 0xffff_ff00]), Some("tcp.sequence"));
+        // Nothing sent: nothing may change.
+        assert_eq!(says(0, [0x0001_2345, 0xffff_ff00]), None);
+        assert_eq!(says(0, [0x0001_2346, 0xffff_ff00]), Some("tcp.sequence"));
+    }
+}
