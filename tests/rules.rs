@@ -1,6 +1,5 @@
 //! `dietesp rules` against published cases, another SCHC engine and the samples.
 
-#[allow(dead_code)]
 mod common;
 
 use std::path::{Path, PathBuf};
@@ -20,13 +19,21 @@ fn good(output: &Output) -> String {
 
 fn written(folder: &tempfile::TempDir, name: &str, text: &str) -> PathBuf {
     let path = folder.path().join(name);
-    std::fs::write(&path, text).unwrap();
+    std::fs::write(&path, text).expect("a file of a temporary folder");
     path
 }
 
 fn apply(rule: &Path, packet: &str, direction: &str) -> Value {
-    let output =
-        rules(&["apply", rule.to_str().unwrap(), "--packet", packet, "--direction", direction, "--format", "json"]);
+    let output = rules(&[
+        "apply",
+        rule.to_str().expect("UTF-8"),
+        "--packet",
+        packet,
+        "--direction",
+        direction,
+        "--format",
+        "json",
+    ]);
     serde_json::from_str(&good(&output)).expect("JSON")
 }
 

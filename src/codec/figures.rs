@@ -72,11 +72,20 @@ pub fn rule_bits(rule: &Rule) -> (usize, bool) {
     (sent.clone().flatten().sum(), sent.clone().any(|bits| bits.is_none()))
 }
 
-/// Compresses sample packets of each header kind; a kind of which no sample matches comes with the field.
+/// A header kind of which no sample packet matches.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NoFigures {
+    /// The headers: `IPv6 UDP`.
+    pub headers: String,
+    /// What does not match.
+    pub mismatch: Mismatch,
+}
+
+/// Compresses sample packets of each header kind.
 ///
 /// # Errors
 /// A context that makes no rule.
-pub fn figures(context: &Context, cipher: CipherLens) -> Result<Vec<Result<Figures, (String, Mismatch)>>, Error> {
+pub fn figures(context: &Context, cipher: CipherLens) -> Result<Vec<Result<Figures, NoFigures>>, Error> {
     let codec = Codec::new(Some(context), cipher.block)?;
     let tables = Codec::tables(context, cipher.block);
     let versions = match context.selectors.version {
@@ -90,11 +99,11 @@ pub fn figures(context: &Context, cipher: CipherLens) -> Result<Vec<Result<Figur
             None => vec![UDP, TCP, UDPLITE, SCTP],
         };
         for protocol in protocols {
-            let name = format!("IPv{} {}", version.number(), protocol_name(protocol));
-            found.push(of_kind(context, &codec, &tables, version, protocol, cipher).map_or_else(
-                |mismatch| Err((name.clone(), mismatch)),
-                |figures| Ok(Figures { headers: name.clone(), ..figures }),
-            ));
+            let headers = format!("IPv{} {}", version.number(), protocol_name(protocol));
+            found.push(match of_kind(context, &codec, &tables, version, protocol, cipher) {
+                Ok(figures) => Ok(Figures { headers, ..figures }),
+                Err(mismatch) => Err(NoFigures { headers, mismatch }),
+            });
         }
     }
     Ok(found)

@@ -144,8 +144,12 @@ fn target_json(row: &FieldDescriptor, value: u128) -> Value {
 
 /// An Interface Identifier as an address with 64 zero bits in front, never in the form with an IPv4 address in it.
 fn iid(value: u128) -> String {
-    let [a, b, c, d] = [48, 32, 16, 0].map(|shift| (value >> shift) as u16);
-    format!("::{a:x}:{b:x}:{c:x}:{d:x}")
+    let text = Ipv6Addr::from(value).to_string();
+    if text.contains('.') {
+        let [a, b, c, d] = [48, 32, 16, 0].map(|shift| (value >> shift) as u16);
+        return format!("::{a:x}:{b:x}:{c:x}:{d:x}");
+    }
+    text
 }
 
 #[derive(Serialize)]

@@ -344,3 +344,49 @@ fn custom() -> Vec<(&'static str, Value)> {
         ("alignment", alignment()),
     ]
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::path::Path;
+
+    use super::super::{rules, yaml};
+    use super::*;
+
+    fn keys(properties: Vec<(&'static str, Value)>) -> BTreeSet<&'static str> {
+        properties.into_iter().map(|(name, _)| name).collect()
+    }
+
+    /// What the reader says it knows, when it meets a key that it does not know.
+    fn known_to_the_reader(dialect: &str, more: &str) -> BTreeSet<String> {
+        let text = format!("- {{ sa: a, dialect: {dialect}, ipsec_mode: Transport, unlike_any_other: 1{more} }}");
+        let node = yaml::parse(Path::new("f"), &text).unwrap().unwrap();
+        let error = rules::contexts(Path::new("f"), &node).unwrap_err();
+        let names = error.help().strip_prefix("known keys: ").unwrap_or_else(|| panic!("{error}: {}", error.help()));
+        names.split(", ").map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn the_schema_has_the_keys_of_the_reader() {
+        let dialects = [
+            ("ietf", ietf(), ""),
+            ("ehc", ehc(), ""),
+            ("6lo", sixlo(), ""),
+            ("custom", custom(), ", rules: { iipc: [], ctec: [], eec: [] }"),
+        ];
+        for (dialect, own, more) in dialects {
+            let mut wanted = known_to_the_reader(dialect, more);
+            // With `sa`, the reader does not ask for the addresses that belong to `spi`.
+            wanted.extend(["spi", "src", "dst", "dialect"].map(str::to_owned));
+            let mut found: BTreeSet<String> = keys(common()).into_iter().map(str::to_owned).collect();
+            found.extend(keys(own).into_iter().map(str::to_owned));
+            found.insert("dialect".to_owned());
+            assert_eq!(found, wanted, "{dialect}");
+        }
+    }
+
+    #[test]
+    fn words_match_in_any_case() {
+        assert_eq!(any_case("iipc_8"), "[Ii][Ii][Pp][Cc]_8");
+    }
+}

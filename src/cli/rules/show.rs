@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::Format;
 use crate::cli::{Ended, print, tell};
-use crate::codec::figures::{CipherLens, Figures, Span, figures, rule_bits, sent_bits};
+use crate::codec::figures::{CipherLens, Figures, NoFigures, Span, figures, rule_bits, sent_bits};
 use crate::codec::schc::{FieldDescriptor, Matching, Rule, Target};
 use crate::codec::{Codec, Mismatch, Table};
 use crate::context::{Context, Mode, SaReference};
@@ -162,7 +162,7 @@ fn show(
     for kind in figures(context, lens)? {
         match kind {
             Ok(figures) => packets.push(packet(&figures, lens)),
-            Err((headers, mismatch)) => warn(no_sample(context, &headers, &mismatch)),
+            Err(NoFigures { headers, mismatch }) => warn(no_sample(context, &headers, &mismatch)),
         }
     }
     Ok(Shown {
