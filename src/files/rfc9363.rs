@@ -73,7 +73,7 @@ fn rule(path: &Path, node: &Node) -> Result<NumberedRule, Error> {
     let mut fields = Fields::new(path, "a rule", node)?;
     let help = "RFC 9363 §5 requires it";
     let value = fields.required("rule-id-value", help, |word| number(word, 0..=u64::from(u32::MAX)))? as u32;
-    let bits = fields.required("rule-id-length", help, |word| byte(word, 1..=32))?;
+    let bits = fields.required("rule-id-length", help, |word| byte(word, 0..=32))?;
     fields.required("rule-nature", help, |word| match bare(word) {
         COMPRESSION => Ok(()),
         other => Err(trouble(format!("{} cannot be taken over", shown(other)), "only nature-compression can")),

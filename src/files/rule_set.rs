@@ -29,7 +29,7 @@ pub struct NumberedRule {
     pub rule: Rule,
 }
 
-/// RuleID: `value` in `bits` (1 to 32) bits.
+/// RuleID: `value` in `bits` (0 to 32) bits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RuleId {
     /// The value.
@@ -95,7 +95,7 @@ fn numbered(path: &Path, node: &Node) -> Result<NumberedRule, Error> {
         Some(entry) => {
             let value = fields.read(entry, |word| number(word, 0..=u64::from(u32::MAX)))?;
             let bits =
-                fields.required("RuleIDLength", "add the length of the RuleID in bits", |word| byte(word, 1..=32))?;
+                fields.required("RuleIDLength", "add the length of the RuleID in bits", |word| byte(word, 0..=32))?;
             if value >> bits != 0 {
                 return Err(fields.wrong(entry, trouble(format!("longer than {bits} bits"), "correct `RuleIDLength`")));
             }
