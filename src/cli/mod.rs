@@ -6,6 +6,7 @@ mod decode;
 mod keys;
 mod options;
 mod progress;
+mod rules;
 mod sa;
 
 use std::io::Write;
@@ -33,6 +34,7 @@ enum Command {
     Decode(decode::Args),
     Convert(convert::Args),
     Compress(compress::Args),
+    Rules(rules::Args),
     Sa(sa::Args),
     Keys(keys::Args),
     /// Write the completions of a shell to standard output
@@ -60,6 +62,7 @@ pub fn main() -> ExitCode {
         Command::Decode(command) => command.run(args.quiet),
         Command::Convert(command) => command.run(args.quiet),
         Command::Compress(command) => command.run(args.quiet),
+        Command::Rules(command) => command.run(args.quiet),
         Command::Sa(command) => command.run(args.quiet),
         Command::Keys(command) => command.run(args.quiet),
         Command::Completions { shell } => {

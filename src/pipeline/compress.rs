@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
+use std::ops::ControlFlow;
 
 use super::batch::{Arena, Item};
 use super::convert::iv_of;
@@ -100,37 +101,10 @@ pub fn run(
 
 /// Whether a capture has packets of these SAs; reads up to the first.
 pub fn holds_esp(reader: &mut Reader, input: &SaTable, limits: Limits) -> Result<bool, Error> {
-    struct Look<'t>(std::marker::PhantomData<&'t ()>);
-    impl Job<bool> for Look<'_> {
-        type State = bool;
-        type Work = ();
-
-        fn settle(
-            &self,
-            found: &mut bool,
-            _: &Window,
-            items: &mut [Item<'_>],
-            _: &Arena,
-            (): &mut (),
-        ) -> Result<(), Error> {
-            *found |= items.iter().any(|item| item.status == Status::Ok);
-            // The way to end a run early; the caller knows.
-            if *found { Err(Error::usage("found", "")) } else { Ok(()) }
-        }
-
-        fn render(&self, _: &Window, _: &[Item<'_>], _: &Arena, (): &mut ()) -> Result<(), Error> {
-            Ok(())
-        }
-
-        fn emit(&self, _: &mut bool, _: &Window, _: &[Item<'_>], (): &mut (), _: u64) -> Result<(), Error> {
-            Ok(())
-        }
-    }
-    let mut found = false;
-    match drive::run(reader, input, limits, 1, &Look(std::marker::PhantomData), &mut found, &mut false) {
-        Err(_) if found => Ok(true),
-        result => result.map(|_| false),
-    }
+    drive::visit(reader, input, limits, |_, item, _| match item.status {
+        Status::Ok => ControlFlow::Break(()),
+        _ => ControlFlow::Continue(()),
+    })
 }
 
 /// What became of one packet.

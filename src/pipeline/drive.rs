@@ -8,12 +8,13 @@
 //!      read | attempt ........     | settle | render ........ | emit
 //! ```
 
+use std::ops::ControlFlow;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 use super::batch::{Arena, Attempter, Item, Settler};
 use super::find::Limits;
 use super::ledger::{Glimpse, Ledger};
-use crate::capture::{Reader, Window};
+use crate::capture::{Packet, Reader, Window};
 use crate::error::Error;
 use crate::sa::table::SaTable;
 
@@ -120,6 +121,30 @@ pub fn run<'t, Out: Send, J: Job<Out>>(
         return Err(error);
     }
     Ok(settling.into_inner().0.into_ledger())
+}
+
+/// Shows every frame of a capture in order, until `see` breaks off or the capture ends; true if it broke off.
+pub fn visit(
+    reader: &mut Reader,
+    table: &SaTable,
+    limits: Limits,
+    mut see: impl FnMut(&Packet<'_>, &Item<'_>, &Arena) -> ControlFlow<()>,
+) -> Result<bool, Error> {
+    let glimpse = Glimpse::new(table);
+    let mut attempter = Attempter::new(table, limits, &glimpse);
+    let mut settler = Settler::new(table, limits);
+    let (mut window, mut arena) = (Window::default(), Arena::default());
+    while reader.fill(&mut window)? {
+        arena.clear();
+        let mut items = attempter.attempt(&window, &mut arena);
+        settler.settle(&window, &mut items, &mut arena, &glimpse);
+        for (packet, item) in window.packets().zip(&items) {
+            if see(&packet, item, &arena).is_break() {
+                return Ok(true);
+            }
+        }
+    }
+    Ok(false)
 }
 
 /// Something that workers use one after another, in the order of their tickets.
