@@ -83,6 +83,7 @@ impl Args {
                 }
                 decode::Event::WindowDone { bytes_read } => {
                     progress.at(bytes_read);
+                    rows.flush(&mut buffer);
                     stdout
                         .write_all(&buffer)
                         .and_then(|()| stdout.flush())

@@ -1,7 +1,7 @@
 //! Records as an aligned table for people.
 //!
-//! Rows are written as their packets arrive, so column widths cannot wait for the last one: they start from the widths
-//! that common values need, and grow with what comes.
+//! Rows are written as their packets arrive, so column widths cannot wait for the last one: they come from the first rows,
+//! which are held back for that, and grow with what follows.
 
 use super::json::write_plain;
 use super::record::{Record, Value};
@@ -11,10 +11,20 @@ use crate::pipeline::outcome::{Status, protocol_name};
 #[derive(Debug)]
 pub struct Table {
     widths: [usize; COLUMNS.len()],
-    header_written: bool,
     color: bool,
     cell: Vec<u8>,
+    /// The first rows, until the header is written.
+    held_back: Option<Vec<Row>>,
 }
+
+#[derive(Debug)]
+struct Row {
+    cells: [Vec<u8>; COLUMNS.len()],
+    status: Status,
+}
+
+/// So many rows are held back at most: more than a screen, and little memory.
+const HELD_BACK: usize = 256;
 
 struct Column {
     title: &'static str,
@@ -29,9 +39,9 @@ const fn column(title: &'static str, right: bool, width: usize) -> Column {
 const COLUMNS: [Column; 11] = [
     column("Frame", true, 5),
     column("Time", false, 15),
-    column("SA", false, 10),
+    column("SA", false, 8),
     column("SPI", false, 10),
-    column("SN", true, 5),
+    column("SN", true, 4),
     column("Source", false, 15),
     column("Destination", false, 15),
     column("Proto", false, 5),
@@ -43,40 +53,56 @@ const COLUMNS: [Column; 11] = [
 impl Table {
     /// A table; with `color` the status is coloured.
     pub fn new(color: bool) -> Table {
-        Table { widths: COLUMNS.map(|column| column.width), header_written: false, color, cell: vec![] }
+        Table { widths: COLUMNS.map(|column| column.width), color, cell: vec![], held_back: Some(vec![]) }
     }
 
-    /// Appends one row, and the header line before the first.
+    /// Appends one row, or holds it back until [`Table::flush`].
     pub fn write_row(&mut self, record: &Record<'_>, out: &mut Vec<u8>) {
-        if !self.header_written {
-            self.header_written = true;
-            self.measure(record);
-            for (index, column) in COLUMNS.iter().enumerate() {
+        let Some(rows) = &mut self.held_back else {
+            for index in 0..COLUMNS.len() {
                 self.cell.clear();
-                self.cell.extend_from_slice(column.title.as_bytes());
-                self.write_cell(index, None, out);
+                fill_cell(index, record, &mut self.cell);
+                self.write_cell(index, record.status, out);
+            }
+            out.push(b'\n');
+            return;
+        };
+        let cells = std::array::from_fn(|index| {
+            let mut cell = vec![];
+            fill_cell(index, record, &mut cell);
+            cell
+        });
+        rows.push(Row { cells, status: record.status });
+        if rows.len() == HELD_BACK {
+            self.flush(out);
+        }
+    }
+
+    /// Appends what was held back, below the header line. To be called when no more rows can be waited for.
+    pub fn flush(&mut self, out: &mut Vec<u8>) {
+        let rows = match &self.held_back {
+            Some(rows) if !rows.is_empty() => self.held_back.take().unwrap_or_default(),
+            _ => return,
+        };
+        for (index, column) in COLUMNS.iter().enumerate() {
+            for cell in rows.iter().filter_map(|row| row.cells.get(index)) {
+                self.widen(index, str_width(cell));
+            }
+            self.cell.clear();
+            self.cell.extend_from_slice(column.title.as_bytes());
+            self.write_aligned(index, None, out);
+        }
+        out.push(b'\n');
+        for row in rows {
+            for (index, cell) in row.cells.into_iter().enumerate() {
+                self.cell = cell;
+                self.write_cell(index, row.status, out);
             }
             out.push(b'\n');
         }
-        for index in 0..COLUMNS.len() {
-            self.cell.clear();
-            fill_cell(index, record, &mut self.cell);
-            let color = if index + 1 == COLUMNS.len() && self.color { Some(record.status) } else { None };
-            self.write_cell(index, color, out);
-        }
-        out.push(b'\n');
     }
 
-    fn measure(&mut self, record: &Record<'_>) {
-        for index in 0..COLUMNS.len() {
-            self.cell.clear();
-            fill_cell(index, record, &mut self.cell);
-            self.widen(index);
-        }
-    }
-
-    fn widen(&mut self, index: usize) -> usize {
-        let len = str_width(&self.cell);
+    fn widen(&mut self, index: usize, len: usize) -> usize {
         match self.widths.get_mut(index) {
             Some(width) => {
                 *width = (*width).max(len);
@@ -86,10 +112,14 @@ impl Table {
         }
     }
 
-    fn write_cell(&mut self, index: usize, color: Option<Status>, out: &mut Vec<u8>) {
+    fn write_cell(&mut self, index: usize, status: Status, out: &mut Vec<u8>) {
+        self.write_aligned(index, (self.color && index + 1 == COLUMNS.len()).then_some(status), out);
+    }
+
+    fn write_aligned(&mut self, index: usize, color: Option<Status>, out: &mut Vec<u8>) {
         let last = index + 1 == COLUMNS.len();
-        let width = if last { 0 } else { self.widen(index) };
-        let padding = width.saturating_sub(str_width(&self.cell));
+        let len = str_width(&self.cell);
+        let padding = if last { 0 } else { self.widen(index, len) - len };
         let right = COLUMNS.get(index).is_some_and(|column| column.right);
         if index > 0 {
             out.extend_from_slice(b"  ");
@@ -180,5 +210,60 @@ fn fill_cell(index: usize, record: &Record<'_>, cell: &mut Vec<u8>) {
                 write_plain(Value::Reason(reason), cell);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::capture::Timestamp;
+    use crate::pipeline::warnings::Warnings;
+
+    fn record(frame: u64, sa: &'static str) -> Record<'static> {
+        Record {
+            frame,
+            time: Timestamp::new(0, 0),
+            status: Status::NotEsp,
+            reason: None,
+            sa: Some(sa),
+            repeat_of: None,
+            fragments: &[],
+            outer: None,
+            esp: None,
+            inner: None,
+            packet: None,
+            restored: None,
+            bytes: None,
+            warnings: Warnings::NONE,
+        }
+    }
+
+    fn lines(out: &[u8]) -> Vec<String> {
+        String::from_utf8(out.to_vec()).unwrap().lines().map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn the_first_rows_set_the_widths_and_nothing_is_lost() {
+        let (mut table, mut out) = (Table::new(false), vec![]);
+        table.write_row(&record(1, "a"), &mut out);
+        table.write_row(&record(2, "a-name-of-23-characters"), &mut out);
+        assert!(out.is_empty());
+        table.flush(&mut out);
+        table.flush(&mut out);
+        table.write_row(&record(3, "c"), &mut out);
+        let lines = lines(&out);
+        assert_eq!(lines.len(), 4, "{lines:?}");
+        let column = lines[0].find("SPI").unwrap();
+        assert_eq!(&lines[2][column - 25..column], "a-name-of-23-characters  ");
+        assert!(lines.iter().all(|line| line.find("not-esp").is_none_or(|at| at == lines[0].find("Status").unwrap())));
+    }
+
+    #[test]
+    fn rows_are_not_held_back_without_end() {
+        let (mut table, mut out) = (Table::new(false), vec![]);
+        for frame in 1..=1000 {
+            table.write_row(&record(frame, "a"), &mut out);
+        }
+        assert_eq!(lines(&out).len(), 1001);
     }
 }
