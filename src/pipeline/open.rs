@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use super::outcome::{Bytes, Esp, Method, Reason, Status};
 use super::warnings::Warnings;
-use crate::codec::{Carrier, Restored};
+use crate::codec::{self, Carrier, Form, Restored};
 use crate::error::{Fault, FaultKind, Stage};
 use crate::esp;
 use crate::link::{self, Datagram, Outer};
@@ -312,7 +312,17 @@ impl<'t> Opener<'t> {
         }
         let carrier =
             Carrier { outer: &datagram.outer, header: datagram.header, protocol_offset: datagram.protocol_offset };
+        let second_reading = entry.sa.alternative_to.is_some();
         match entry.codec.restore(&self.scratch.clear, &carrier, &mut self.scratch.packet) {
+            restored if second_reading && !restored.as_ref().is_ok_and(makes_sense) => {
+                // A second reading of a key-file line that makes no sense is the wrong one.
+                return self.failed_known(
+                    Status::AuthFailed,
+                    Reason::NotAuthentic { sas: 1, tries },
+                    Some(sa),
+                    datagram,
+                );
+            }
             Ok(restored) => {
                 opened.status = Some(Status::Ok);
                 opened.warnings.add_codec(restored.warnings);
@@ -321,15 +331,6 @@ impl<'t> Opener<'t> {
                 let esp_len = esp::standard_len(protected_len, cryptor.iv_len(), cryptor.block(), cryptor.icv_len());
                 opened.bytes = Some(Bytes { diet: bytes.len() as u64, esp: esp_len as u64 });
                 opened.restored = Some(restored);
-            }
-            Err(_) if entry.sa.alternative_to.is_some() => {
-                // A second reading of a key-file line that makes no sense is the wrong one.
-                return self.failed_known(
-                    Status::AuthFailed,
-                    Reason::NotAuthentic { sas: 1, tries },
-                    Some(sa),
-                    datagram,
-                );
             }
             Err(fault) => {
                 let unsupported = matches!(fault.kind, FaultKind::Unsupported(_));
@@ -393,6 +394,20 @@ impl<'t> Opener<'t> {
             }
         }
     }
+}
+
+/// Whether a clear text that nothing has verified may be one: any bytes end in a Next Header of some kind, but few in
+/// right padding and the number of a tunnelled packet or a common transport protocol.
+fn makes_sense(restored: &Restored) -> bool {
+    let right_padding = !restored.warnings.contains(codec::Warnings::PADDING);
+    right_padding
+        && match restored.form {
+            Form::Tunnel => true,
+            Form::Transport => {
+                restored.upper.is_some_and(|upper| upper.ports.is_some() || matches!(upper.protocol, 1 | 58))
+            }
+            Form::Dummy => false,
+        }
 }
 
 /// The number that the next packet of a stream most likely has (wire format §6 step 4).
