@@ -130,7 +130,7 @@ def gateway(root):
         Sa(name, "up", spi, src, dst, "AES-CCM", 8, "ENCR_AES_CCM_8", IPv6(src=src, dst=dst, hlim=63, fl=0x12345))
         for name, spi in (("meters", 0x3A51_00C7), ("alarms", 0x9E02_4417))
     ]
-    hosts = [("2001:db8:c::", 5683), ("2001:db8:d::", 5684)]
+    hosts = [("2001:db8:c::", 5683), ("2001:db8:d::", 5683)]
     numbered = []
     for number in range(1, 61):
         for which, (sa, (net, port)) in enumerate(zip(sas, hosts)):

@@ -1,5 +1,7 @@
 //! Exit statuses and output files, where one line of `tests/cmd` does not do.
 
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a panic is how a test fails")]
+
 mod common;
 
 use std::io::{BufRead, BufReader, Read};

@@ -1,5 +1,7 @@
 //! Damaged packets never decode: one bit anywhere between the ESP header and the end of the ICV.
 
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a panic is how a test fails")]
+
 mod common;
 
 use common::{count, decode, file, pcap};

@@ -1,5 +1,7 @@
 //! Diet-ESP captures made by an independent implementation: every frame must come out as its `expected.jsonl` says.
 
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a panic is how a test fails")]
+
 mod common;
 
 use std::path::Path;

@@ -1,5 +1,7 @@
 //! DPDK's ESP packets (`shared/vectors`): what comes out must be what DPDK's tests expect.
 
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a panic is how a test fails")]
+
 mod common;
 
 use common::{decode, pcap};

@@ -1,5 +1,7 @@
 //! Frames that are not ours pass `compress` and `convert` byte for byte, with time stamps and comments.
 
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a panic is how a test fails")]
+
 mod common;
 
 use std::path::{Path, PathBuf};

@@ -1,5 +1,7 @@
 //! Checks against scapy, in Python: `DIETESP_PYTHON`, or `python3`, must have the packages of tests/requirements.txt.
 
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a panic is how a test fails")]
+
 mod common;
 
 use std::process::Command;

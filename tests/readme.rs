@@ -1,5 +1,7 @@
 //! The shell commands of README.md and samples/README.md run as they are written, and the samples are what they make.
 
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a panic is how a test fails")]
+
 mod common;
 
 use std::path::{Path, PathBuf};

@@ -1,5 +1,7 @@
 //! Captures of real IPsec stacks: everything opens, and to the same bytes as in tshark.
 
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a panic is how a test fails")]
+
 mod common;
 
 use common::{count, decode, tshark_decrypted, wireshark_config};

@@ -1,5 +1,7 @@
 //! Real strongSwan captures to Diet-ESP and back: tshark, which knows nothing of Diet-ESP, says what must come out.
 
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a panic is how a test fails")]
+
 mod common;
 
 use std::path::{Path, PathBuf};

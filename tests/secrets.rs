@@ -1,5 +1,7 @@
 //! No key ever shows: not in results, not in messages, not in captures; only where the user asks for keys.
 
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a panic is how a test fails")]
+
 mod common;
 
 use common::{dietesp, file};
@@ -86,22 +88,22 @@ fn no_command_shows_a_key() {
 
 /// Key files with one fault each, all near the keys.
 fn broken_key_files(folder: &str, good: &str) -> Vec<String> {
-    let faults: [(&str, &dyn Fn(&str) -> String); 8] = [
-        ("kye", &|text| text.replace("    key:", "    kye:")),
-        ("tab", &|text| text.replace("    key:", "\tkey:")),
-        ("indent", &|text| text.replace("    key:", "      key:")),
-        ("list", &|text| text.replace("key: ", "key: [").replace("\n    salt", "]\n    salt")),
-        ("quote", &|text| text.replace("key: ", "key: \"")),
-        ("letter", &|text| text.replace("\n    salt", "g\n    salt")),
-        ("long", &|text| text.replace("\n    salt", "0011\n    salt")),
-        ("cut", &|text| text[..text.rfind("salt").unwrap()].to_owned()),
+    let replaced = |from: &str, to: &str| good.replace(from, to);
+    let faults = [
+        ("kye", replaced("    key:", "    kye:")),
+        ("tab", replaced("    key:", "\tkey:")),
+        ("indent", replaced("    key:", "      key:")),
+        ("list", replaced("key: ", "key: [").replace("\n    salt", "]\n    salt")),
+        ("quote", replaced("key: ", "key: \"")),
+        ("letter", replaced("\n    salt", "g\n    salt")),
+        ("long", replaced("\n    salt", "0011\n    salt")),
+        ("cut", good[..good.rfind("salt").unwrap()].to_owned()),
     ];
-    let write = |(name, break_it): &(&str, &dyn Fn(&str) -> String)| {
-        let path = format!("{folder}/{name}.yaml");
-        let broken = break_it(good);
+    let write = |(name, broken): (&str, String)| {
         assert_ne!(broken, good);
+        let path = format!("{folder}/{name}.yaml");
         std::fs::write(&path, broken).unwrap();
         path
     };
-    faults.iter().map(write).collect()
+    faults.into_iter().map(write).collect()
 }
