@@ -84,6 +84,15 @@ impl Line<'_> {
         text.push('\n');
         Ok(())
     }
+
+    /// The first Wireshark that reads the line. An earlier one refuses the whole file because of it.
+    pub fn since(&self) -> &'static str {
+        match (self.keys.suite().cipher, self.esn_high) {
+            (Cipher::ChaCha20Poly1305, _) => "4.6",
+            (_, Some(_)) => "4.4",
+            _ => "4.0",
+        }
+    }
 }
 
 /// The `esp_sa` lines of SAs, which hold secrets, and what to tell the user: what Wireshark cannot do.
@@ -97,11 +106,16 @@ pub fn lines(sas: &[UsedKeys]) -> (Zeroizing<String>, Vec<String>) {
             None => &[IpVersion::V4, IpVersion::V6],
         };
         let esn_high = sa.esn.then_some(0);
+        let mut since = "4.0";
         let named = versions.iter().try_for_each(|version| {
-            Line { version: *version, src, dst, spi: sa.spi, keys: &sa.keys, esn_high }.append_to(&mut text)
+            let line = Line { version: *version, src, dst, spi: sa.spi, keys: &sa.keys, esn_high };
+            since = line.since();
+            line.append_to(&mut text)
         });
         if let Err(unnamed) = named {
             warnings.push(format!("SA {}: {unnamed}", sa.name));
+        } else if since == "4.6" {
+            warnings.push(format!("SA {}: needs Wireshark 4.6; an earlier one refuses the whole esp_sa file", sa.name));
         } else if sa.esn {
             warnings.push(format!(
                 "SA {}: extended Sequence Numbers need Wireshark 4.4, which verifies only those below 2^32",
@@ -149,4 +163,118 @@ fn make_private(folder: &Path) -> std::io::Result<()> {
 #[cfg(not(unix))]
 fn make_private(folder: &Path) -> std::io::Result<()> {
     std::fs::create_dir_all(folder)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::secret::Secret;
+    use crate::suite::{INTEGS, Integ, IntegKey, SUITES, Suite};
+
+    fn keys(suite: &'static Suite, integ: Option<&'static Integ>) -> Keys {
+        let key_len = suite.key_lens.first().copied().unwrap_or(0);
+        let integ = match integ {
+            Some(integ) => IntegKey::Algorithm(integ, Secret::new(vec![0x22; integ.key_len])),
+            None => IntegKey::None,
+        };
+        let salt = Secret::new((0xa0..).take(suite.salt_len).collect());
+        Keys::new(suite, Secret::new(vec![0x11; key_len]), salt, integ).unwrap()
+    }
+
+    fn text(line: Line) -> Result<String, Unnamed> {
+        let mut text = Zeroizing::new(String::new());
+        line.append_to(&mut text).map(|()| text.to_string())
+    }
+
+    fn line(keys: &Keys) -> Line<'_> {
+        let address = |text: &str| Some(text.parse().unwrap());
+        Line {
+            version: IpVersion::V6,
+            src: address("fd01::1"),
+            dst: address("fd01::2"),
+            spi: Some(0xa1b2),
+            keys,
+            esn_high: None,
+        }
+    }
+
+    #[test]
+    fn lines_as_wireshark_writes_them() {
+        let suite = |name| Suite::by_name(name).unwrap();
+        let key = "11".repeat(16);
+        let head = "\"IPv6\",\"fd01::1\",\"fd01::2\",\"0x0000a1b2\"";
+        for (keys, rest) in [
+            (
+                keys(suite("ENCR_AES_CCM_8"), None),
+                format!("\"AES-CTR [RFC3686]\",\"0x{key}03a0a1a2\",\"ANY 64 bit authentication [no checking]\",\"\""),
+            ),
+            (
+                keys(suite("ENCR_AES_CCM_16"), None),
+                format!("\"AES-CTR [RFC3686]\",\"0x{key}03a0a1a2\",\"ANY 128 bit authentication [no checking]\",\"\""),
+            ),
+            (
+                keys(suite("ENCR_AES_GCM_16"), None),
+                format!("\"AES-GCM with 16 octet ICV [RFC4106]\",\"0x{key}a0a1a2a3\",\"NULL\",\"\""),
+            ),
+            (
+                keys(suite("ENCR_AES_CBC"), Integ::by_name("AUTH_HMAC_SHA2_256_128")),
+                format!("\"AES-CBC [RFC3602]\",\"0x{key}\",\"HMAC-SHA-256-128 [RFC4868]\",\"0x{}\"", "22".repeat(32)),
+            ),
+            (keys(suite("ENCR_NULL"), None), "\"NULL\",\"\",\"NULL\",\"\"".into()),
+        ] {
+            assert_eq!(text(line(&keys)).unwrap(), format!("{head},{rest}\n"));
+            assert_eq!(line(&keys).since(), "4.0");
+            let esn =
+                Line { version: IpVersion::V4, src: None, dst: None, spi: None, esn_high: Some(0x1f), ..line(&keys) };
+            assert_eq!(text(esn).unwrap(), format!("\"IPv4\",\"*\",\"*\",\"*\",{rest},\"64-bit\",\"1f\"\n"));
+        }
+    }
+
+    #[test]
+    fn what_is_written_is_read_again() {
+        let mut named = 0;
+        for suite in SUITES {
+            let integs = if suite.is_aead() { vec![None] } else { INTEGS.iter().map(Some).chain([None]).collect() };
+            for integ in integs {
+                let keys = keys(suite, integ);
+                let Ok(text) = text(line(&keys)) else {
+                    assert!(suite.implicit_iv || suite.cipher == Cipher::AesGmac);
+                    continue;
+                };
+                let folder = tempfile::tempdir().unwrap();
+                let path = folder.path().join("esp_sa");
+                std::fs::write(&path, text).unwrap();
+                let loaded = crate::files::load(&[path], &[]).unwrap();
+                let Some(sa) = loaded.sas.first() else { panic!("{:?}", loaded.warnings) };
+                assert_eq!((&sa.keys, sa.spi), (&keys, Some(0xa1b2)));
+                named += 1;
+            }
+        }
+        assert_eq!(named, 7 + 3 * (INTEGS.len() + 1));
+    }
+
+    #[test]
+    fn what_wireshark_cannot_decrypt_has_no_line() {
+        for name in ["ENCR_NULL_AUTH_AES_GMAC", "ENCR_AES_CCM_8_IIV"] {
+            let error = text(line(&keys(Suite::by_name(name).unwrap(), None))).unwrap_err();
+            assert_eq!(error.to_string(), format!("Wireshark cannot decrypt {name}"));
+        }
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn nobody_else_may_read_the_folder() {
+        use std::os::unix::fs::PermissionsExt;
+        let parent = tempfile::tempdir().unwrap();
+        let folder = parent.path().join("OUT.wireshark");
+        for text in ["first\n", "second\n"] {
+            write_folder(&folder, text).unwrap();
+            let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+            assert_eq!(mode(&folder), 0o700);
+            assert_eq!((mode(&folder.join("esp_sa")), mode(&folder.join("preferences"))), (0o600, 0o600));
+            assert_eq!(std::fs::read_to_string(folder.join("esp_sa")).unwrap(), text);
+            assert_eq!(std::fs::read_dir(&folder).unwrap().count(), 2);
+            std::fs::set_permissions(&folder, std::fs::Permissions::from_mode(0o755)).unwrap();
+        }
+    }
 }

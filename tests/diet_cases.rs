@@ -1,6 +1,6 @@
 //! Diet-ESP captures made by an independent implementation: every frame must come out as its `expected.jsonl` says.
 
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a panic is how a test fails")]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing)] // a test may fail by panic
 
 mod common;
 

@@ -1,7 +1,9 @@
 //! The inner packet: payload data <-> packet (IIPC, draft-ietf-ipsecme-diet-esp-07 §5.1).
 //!
-//!     [RuleID] residue of the IP header (tunnel mode), IPv4 options, residue of the transport header,
-//!     0 bits up to a whole byte | payload
+//! ```text
+//! [RuleID] residue of the IP header (tunnel mode), IPv4 options, residue of the transport header,
+//! 0 bits up to a whole byte | payload
+//! ```
 //!
 //! Dialects differ in the rules that they bring along; the steps are the same.
 

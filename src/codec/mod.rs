@@ -1,6 +1,8 @@
 //! How a dialect leaves headers out: the ESP header (EEC), the ESP trailer (CTEC) and the inner packet (IIPC).
 //!
-//!     clear text --trailer--> payload data --inner--> packet        (compress: the same upwards)
+//! ```text
+//! clear text --trailer--> payload data --inner--> packet        (compress: the same upwards)
+//! ```
 //!
 //! A [`Codec`] is compiled once per Security Association from its [`Context`]; then every packet costs a few copies.
 

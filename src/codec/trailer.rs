@@ -1,6 +1,8 @@
 //! The ESP trailer: RFC 4303 §2.4 to §2.6, and its compression (CTEC, draft-ietf-ipsecme-diet-esp-07 §5.2).
 //!
-//!     [RuleID] payload data | Padding | [Pad Length] | [Next Header]
+//! ```text
+//! [RuleID] payload data | Padding | [Pad Length] | [Next Header]
+//! ```
 //!
 //! What stays keeps its place, and the whole is a multiple of the alignment.
 

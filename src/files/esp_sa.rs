@@ -6,6 +6,8 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::Path;
 
+use zeroize::Zeroizing;
+
 use super::LeftOut;
 use super::values::{address, prefix, shown, spi};
 use crate::context::{IpVersion, Origin};
@@ -59,7 +61,7 @@ pub(super) fn read(path: &Path, text: &str, sas: &mut Vec<Sa>, left_out: &mut Le
 }
 
 /// The fields of a line, without quotes and escapes.
-fn fields(line: &str) -> Result<Vec<String>, Unusable> {
+fn fields(line: &str) -> Result<Vec<Zeroizing<String>>, Unusable> {
     let mut fields = vec![];
     let mut rest = line;
     loop {
@@ -70,7 +72,7 @@ fn fields(line: &str) -> Result<Vec<String>, Unusable> {
             return wrong(format!("field {} does not end with a quote", fields.len() + 1), HELP);
         };
         let (field, behind) = inside.split_at(end);
-        fields.push(unescaped(field));
+        fields.push(Zeroizing::new(unescaped(field)));
         match behind.get(1..).unwrap_or_default().trim_start() {
             "" => return Ok(fields),
             behind => match behind.strip_prefix(',') {
@@ -103,7 +105,7 @@ fn unescaped(field: &str) -> String {
 }
 
 /// The SA of a line; and, where the line may mean two ciphers, the keys of the second reading.
-fn sa(fields: &[String], origin: Origin) -> Result<(Sa, Option<Keys>), Unusable> {
+fn sa(fields: &[Zeroizing<String>], origin: Origin) -> Result<(Sa, Option<Keys>), Unusable> {
     let (head, numbers) = match fields.split_first_chunk::<8>() {
         Some((head, [])) => (head, None),
         Some((head, [width, high])) => (head, Some((width.as_str(), high.as_str()))),
@@ -132,7 +134,7 @@ fn sa(fields: &[String], origin: Origin) -> Result<(Sa, Option<Keys>), Unusable>
         None => (false, None),
         Some(numbers) => sequence_numbers(numbers)?,
     };
-    let (keys, second_keys) = keys(encryption, ascii_or_hex(key)?, authentication, ascii_or_hex(auth_key)?)?;
+    let (keys, second_keys) = keys(encryption, key, authentication, auth_key)?;
     let name = spi.map_or("any".into(), |spi| format!("0x{spi:08x}"));
     let sa =
         Sa { name, spi, src, dst, link_src: None, link_dst: None, keys, esn, sn_hint, alternative_to: None, origin };
@@ -194,19 +196,14 @@ fn ascii_or_hex(field: &str) -> Result<Secret, Unusable> {
     let Some(digits) = field.strip_prefix("0x").or_else(|| field.strip_prefix("0X")) else {
         return Ok(Secret::new(field.as_bytes().to_vec()));
     };
-    let padded = if digits.len() % 2 == 1 { format!("0{digits}") } else { digits.to_owned() };
+    let padded = Zeroizing::new(if digits.len() % 2 == 1 { format!("0{digits}") } else { digits.to_owned() });
     match hex::decode(padded.as_bytes()) {
         Ok(bytes) => Ok(Secret::new(bytes)),
         Err(_) => wrong("a key holds something else than hex digits", "write `0x` and the key in hexadecimal"),
     }
 }
 
-fn keys(
-    encryption: &str,
-    key: Secret,
-    authentication: &str,
-    auth_key: Secret,
-) -> Result<(Keys, Option<Keys>), Unusable> {
+fn keys(encryption: &str, key: &str, authentication: &str, auth_key: &str) -> Result<(Keys, Option<Keys>), Unusable> {
     let integ = match authentication {
         "NULL" => None,
         name => Some(
@@ -225,8 +222,9 @@ fn keys(
             return Err(Unusable::LeftOut(format!("{} goes with authentication \"NULL\"", suite.name)));
         }
         Some(integ) if integ.hash.is_none() => IntegKey::Algorithm(integ, Secret::default()),
-        Some(integ) => IntegKey::Algorithm(integ, auth_key),
+        Some(integ) => IntegKey::Algorithm(integ, ascii_or_hex(auth_key)?),
     };
+    let key = ascii_or_hex(key)?;
     let ccm = ccm(encryption, &key, authentication);
     let help = "the key is followed by its salt (nonce): 4 bytes for AES-CTR, AES-GCM and ChaCha20";
     let own = Keys::from_parts(suite, key, None, integ_key).map_err(|error| Wrong(error.to_string(), help))?;
@@ -270,4 +268,241 @@ fn suite(encryption: &str, integ: Option<&Integ>) -> Result<&'static Suite, Unus
         .iter()
         .find(of_that_name)
         .ok_or_else(|| Unusable::LeftOut(format!("encryption {} is not supported", shown(encryption))))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KEY: &str = "00112233445566778899aabbccddeeff";
+
+    /// The SAs, or message and help; and what was left out.
+    type Outcome = Result<Vec<Sa>, (String, String)>;
+
+    fn read_text(text: &str) -> (Outcome, Vec<String>) {
+        let path = Path::new("f");
+        let mut left_out = LeftOut { path, messages: vec![], more: 0 };
+        let (mut sas, mut warnings) = (vec![], vec![]);
+        let result = read(path, text, &mut sas, &mut left_out);
+        left_out.finish(&mut warnings);
+        let result = result.map(|()| sas).map_err(|error| (error.to_string(), error.help().to_owned()));
+        (result, warnings)
+    }
+
+    fn one(line: &str) -> Sa {
+        let (sas, warnings) = read_text(line);
+        assert_eq!(warnings, [""; 0]);
+        let mut sas = sas.unwrap();
+        assert_eq!(sas.len(), 1);
+        sas.remove(0)
+    }
+
+    fn line(head: &str, encryption: &str, key: &str, authentication: &str, auth_key: &str) -> String {
+        format!("{head},\"{encryption}\",\"{key}\",\"{authentication}\",\"{auth_key}\"")
+    }
+
+    const HEAD: &str = r#""IPv4","10.0.0.1","10.0.0.2","0x00000001""#;
+
+    #[test]
+    fn every_cipher_and_authentication_of_wireshark() {
+        let any = |bits: usize| format!("ANY {bits} bit authentication [no checking]");
+        let hmac = "HMAC-SHA-256-128 [RFC4868]".to_owned();
+        let null = "NULL".to_owned();
+        for (encryption, salt, authentication, auth_len, suite, integ_icv_len) in [
+            ("NULL", 0, &hmac, 32, "ENCR_NULL", Some(16)),
+            ("NULL", 0, &any(256), 0, "ENCR_NULL", Some(32)),
+            ("AES-CBC [RFC3602]", 0, &null, 0, "ENCR_AES_CBC", None),
+            ("AES-CBC [RFC3602]", 0, &"HMAC-SHA-1-96 [RFC2404]".into(), 20, "ENCR_AES_CBC", Some(12)),
+            ("AES-CBC [RFC3602]", 0, &"HMAC-SHA-384-192 [RFC4868]".into(), 48, "ENCR_AES_CBC", Some(24)),
+            ("AES-CBC [RFC3602]", 0, &"HMAC-SHA-512-256 [RFC4868]".into(), 64, "ENCR_AES_CBC", Some(32)),
+            ("AES-CBC [RFC3602]", 0, &any(192), 0, "ENCR_AES_CBC", Some(24)),
+            ("AES-CTR [RFC3686]", 4, &hmac, 32, "ENCR_AES_CTR", Some(16)),
+            ("AES-CTR [RFC3686]", 4, &any(64), 0, "ENCR_AES_CTR", Some(8)),
+            ("AES-GCM [RFC4106]", 4, &any(128), 0, "ENCR_AES_GCM_16", None),
+            ("AES-GCM [RFC4106]", 4, &any(96), 0, "ENCR_AES_GCM_12", None),
+            ("AES-GCM [RFC4106]", 4, &any(64), 0, "ENCR_AES_GCM_8", None),
+            ("AES-GCM with 8 octet ICV [RFC4106]", 4, &null, 0, "ENCR_AES_GCM_8", None),
+            ("AES-GCM with 12 octet ICV [RFC4106]", 4, &null, 0, "ENCR_AES_GCM_12", None),
+            ("AES-GCM with 16 octet ICV [RFC4106]", 4, &null, 0, "ENCR_AES_GCM_16", None),
+            ("AES-GCM with 16 octet ICV [RFC4106]", 4, &any(128), 0, "ENCR_AES_GCM_16", None),
+            ("ChaCha20 with Poly1305 [RFC7634]", 4, &null, 0, "ENCR_CHACHA20_POLY1305", None),
+        ] {
+            let key_len = match suite {
+                "ENCR_NULL" => 0,
+                "ENCR_CHACHA20_POLY1305" => 32,
+                _ => 16,
+            };
+            let salt_digits = "a0a1a2a3".get(..salt * 2).unwrap();
+            let key = format!("0x{}{salt_digits}", "11".repeat(key_len));
+            let auth_key = if auth_len > 0 { format!("0x{}", "22".repeat(auth_len)) } else { String::new() };
+            let sa = one(&line(HEAD, encryption, &key, authentication, &auth_key));
+            assert_eq!((sa.name.as_str(), sa.spi, sa.esn), ("0x00000001", Some(1), false));
+            assert_eq!(sa.keys.suite().name, suite);
+            assert_eq!(sa.keys.key().expose(), vec![0x11; key_len]);
+            assert_eq!(hex::encode(sa.keys.salt().expose()), salt_digits);
+            assert_eq!(sa.keys.integ().map(|(integ, _)| integ.icv_len), integ_icv_len, "{encryption} {authentication}");
+            assert_eq!(sa.keys.integ().map_or(0, |(_, key)| key.len()), auth_len);
+        }
+    }
+
+    #[test]
+    fn ctr_with_nonce_03_and_unchecked_icv_may_be_ccm() {
+        for (bits, ccm) in [(64, "ENCR_AES_CCM_8"), (96, "ENCR_AES_CCM_12"), (128, "ENCR_AES_CCM_16")] {
+            let authentication = format!("ANY {bits} bit authentication [no checking]");
+            let text = line(HEAD, "AES-CTR [RFC3686]", &format!("0x{KEY}03a0a1a2"), &authentication, "");
+            let before = line(HEAD, "NULL", "", "NULL", "");
+            let sas = read_text(&format!("{before}\n{text}")).0.unwrap();
+            let [_, first, second] = sas.as_slice() else { panic!() };
+            assert_eq!((first.keys.suite().name, first.alternative_to), (ccm, None));
+            assert_eq!(
+                (hex::encode(first.keys.key().expose()), hex::encode(first.keys.salt().expose())),
+                (KEY.into(), "a0a1a2".into())
+            );
+            assert_eq!((second.keys.suite().name, second.alternative_to), ("ENCR_AES_CTR", Some(1)));
+            assert_eq!(hex::encode(second.keys.salt().expose()), "03a0a1a2");
+            assert_eq!((&first.name, &first.origin), (&second.name, &second.origin));
+            assert_eq!(first.origin.line, 2);
+        }
+        for (nonce, authentication) in [
+            ("04a0a1a2", "ANY 64 bit authentication [no checking]"),
+            ("03a0a1a2", "ANY 192 bit authentication [no checking]"),
+        ] {
+            let sa = one(&line(HEAD, "AES-CTR [RFC3686]", &format!("0x{KEY}{nonce}"), authentication, ""));
+            assert_eq!(sa.keys.suite().name, "ENCR_AES_CTR");
+        }
+    }
+
+    #[test]
+    fn addresses_spis_and_keys_in_wiresharks_spellings() {
+        let sa = |head: &str, key: &str| one(&line(head, "AES-CBC [RFC3602]", key, "NULL", ""));
+        let key = format!("0x{KEY}");
+        let prefix = |address: &str, len| Selector::Prefix { address: address.parse().unwrap(), len };
+        for (protocol, written, selector) in [
+            ("IPv4", "10.0.0.1", prefix("10.0.0.1", 32)),
+            ("IPv4", "*", prefix("0.0.0.0", 0)),
+            ("ipv6", "*", prefix("::", 0)),
+            ("IPv4", "192.168.0.0/16", prefix("192.168.0.0", 16)),
+            ("IPv4", "192.168.*.*", prefix("192.168.0.0", 16)),
+            ("IPv4", "*.*.*.*", prefix("0.0.0.0", 0)),
+            ("IPv6", "fd00::/8", prefix("fd00::", 8)),
+            ("IPv6", "2001:db8::*", prefix("2001:db8::", 112)),
+            ("IPv6", "2001:DB8:0:0:0:0:*:*", prefix("2001:db8::", 96)),
+        ] {
+            let sa = sa(&format!("\"{protocol}\", \"{written}\" ,\"*\",\"0x00000001\""), &key);
+            assert_eq!(sa.src, selector, "{written}");
+        }
+        for (written, spi, name) in [
+            ("0xfd761b86", Some(0xfd76_1b86), "0xfd761b86"),
+            ("0xFD761B86", Some(0xfd76_1b86), "0xfd761b86"),
+            ("4252375942", Some(0xfd76_1b86), "0xfd761b86"),
+            ("*", None, "any"),
+        ] {
+            let sa = sa(&format!("\"IPv4\",\"*\",\"*\",\"{written}\""), &key);
+            assert_eq!((sa.spi, sa.name.as_str()), (spi, name));
+        }
+        for (written, expected) in [
+            (format!("0X{KEY}"), KEY.to_owned()),
+            // Wireshark puts a zero in front of an odd number of digits.
+            ("0x0112233445566778899aabbccddeeff".to_owned(), KEY.to_owned()),
+            ("0123456789abcdef".to_owned(), "30313233343536373839616263646566".to_owned()),
+            (r"0123456789abcd\x22\x5c".to_owned(), "3031323334353637383961626364225c".to_owned()),
+        ] {
+            assert_eq!(hex::encode(sa(HEAD, &written).keys.key().expose()), expected, "{written}");
+        }
+    }
+
+    #[test]
+    fn extended_sequence_numbers_have_two_more_fields() {
+        let with = |fields: &str| one(&format!("{}{fields}", line(HEAD, "NULL", "", "NULL", "")));
+        let sa = |fields: &str| {
+            let sa = with(fields);
+            (sa.esn, sa.sn_hint)
+        };
+        assert_eq!(sa(""), (false, None));
+        assert_eq!(sa(",\"32-bit\",\"0\""), (false, None));
+        assert_eq!(sa(",\"64-bit\",\"0\""), (true, None));
+        assert_eq!(sa(",\"64-bit\",\"\""), (true, None));
+        assert_eq!(sa(",\"64-bit\",\"1f\""), (true, Some(0x1f_0000_0000)));
+        assert_eq!(sa(",\"64-bit\",\"0xffffffff\""), (true, Some(0xffff_ffff_0000_0000)));
+    }
+
+    #[test]
+    fn lines_of_no_use_are_left_out_with_a_warning() {
+        let key = format!("0x{KEY}");
+        let lines = [
+            "# This file is automatically generated, DO NOT MODIFY.".to_owned(),
+            line(HEAD, "TripleDES-CBC [RFC2451]", "zz", "NULL", ""),
+            line(HEAD, "AES-CBC [RFC3602]", &key, "HMAC-MD5-96 [RFC2403]", &key),
+            line(HEAD, "AES-GCM [RFC4106]", &key, "NULL", ""),
+            line(HEAD, "AES-GCM with 16 octet ICV [RFC4106]", &key, "HMAC-SHA-1-96 [RFC2404]", &key),
+            line(HEAD, &key, "AES-CBC [RFC3602]", "NULL", ""),
+            line(HEAD, "AES-CBC [RFC3602]", &key, "NULL", ""),
+        ];
+        let (sas, warnings) = read_text(&lines.join("\r\n"));
+        assert_eq!(sas.unwrap().len(), 1);
+        assert_eq!(
+            warnings,
+            [
+                "f:2: left out: encryption `TripleDES-CBC [RFC2451]` is not supported",
+                "f:3: left out: authentication `HMAC-MD5-96 [RFC2403]` is not supported",
+                "f:4: left out: \"AES-GCM [RFC4106]\" does not tell the length of the ICV, as \"AES-GCM with 16 octet ICV \
+                 [RFC4106]\" does",
+                "f:5: left out: ENCR_AES_GCM_16 goes with authentication \"NULL\"",
+                "f:6: left out: encryption (not shown: it may be a secret) is not supported",
+            ]
+        );
+        let many = format!("{}\n", lines[1]).repeat(50);
+        let warnings = read_text(&many).1;
+        assert_eq!((warnings.len(), warnings[20].as_str()), (21, "f: 30 more entries left out"));
+    }
+
+    #[test]
+    fn one_spi_may_stand_in_several_lines() {
+        let text = line(HEAD, "NULL", "", "NULL", "");
+        assert_eq!(read_text(&format!("{text}\n{text}\n")).0.unwrap().len(), 2);
+    }
+
+    #[test]
+    fn wrong_lines_are_refused() {
+        let good = line(HEAD, "AES-CBC [RFC3602]", &format!("0x{KEY}"), "NULL", "");
+        let addresses = "an address, address/length without host bits, `*`, or `*` for its last parts (10.0.*.*)";
+        for (from, to, problem, help) in [
+            (",\"\"", "", "7 fields", HELP),
+            (",\"\"", ",\"\",\"32-bit\"", "9 fields", HELP),
+            (",\"\"", ",", "field 8 does not begin with a quote", HELP),
+            ("\"IPv4\"", "IPv4", "field 1 does not begin with a quote", HELP),
+            (",\"\"", ",\"", "field 8 does not end with a quote", HELP),
+            ("\"10.0.0.1\",", "\"10.0.0.1\"", "no comma behind field 2", HELP),
+            ("IPv4", "IPv5", "the protocol is neither IPv4 nor IPv6", "the first field is \"IPv4\" or \"IPv6\""),
+            ("10.0.0.1", "::1", "the source address is not of the IP version of the first field", addresses),
+            ("10.0.0.2", "10.0.*.2", "destination address: no IP address", addresses),
+            ("10.0.0.2", "10.0.0.2/8", "destination address: bits behind the first 8 are set", addresses),
+            ("0x00000001", "0x0000000*", "an SPI with a `*` in it", "write the whole SPI, or `*` alone for every SPI"),
+            ("0x00000001", "0x000000001f", "", ""),
+            ("0x00000001", "1x", "SPI: not an SPI of 32 bits", "write `0x` and 8 hex digits"),
+            ("0x0011", "0xg011", "a key holds something else than hex digits", "write `0x` and the key in hexadecimal"),
+            (
+                "0x0011",
+                "0x11",
+                "key of ENCR_AES_CBC is 16, 24 or 32 bytes, not 15",
+                "the key is followed by its salt (nonce): 4 bytes for AES-CTR, AES-GCM and ChaCha20",
+            ),
+            (
+                ",\"\"",
+                ",\"\",\"48-bit\",\"0\"",
+                "the width of the sequence number is neither \"32-bit\" nor \"64-bit\"",
+                "the ninth field says it",
+            ),
+            (
+                ",\"\"",
+                ",\"\",\"64-bit\",\"100000000\"",
+                "the upper sequence number is no hex number of 32 bits",
+                "write `0` if it is not known",
+            ),
+        ] {
+            let text = format!("# head\n{}", good.replacen(from, to, 1));
+            let expected = if problem.is_empty() { None } else { Some((format!("f:2: {problem}"), help.to_owned())) };
+            assert_eq!(read_text(&text).0.err(), expected, "{text}");
+        }
+    }
 }

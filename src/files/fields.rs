@@ -27,9 +27,14 @@ pub(super) struct Entry<'n, 'a> {
 impl<'n, 'a> Fields<'n, 'a> {
     /// Reads `node`, which must be a mapping.
     pub(super) fn new(path: &'n Path, what: &'static str, node: &'n Node<'a>) -> Result<Self, Error> {
-        let Value::Map(entries) = &node.value else {
-            return Err(node.place.error(path, format!("expected {what}: a mapping"), "write `key: value` lines here"));
+        let found = match &node.value {
+            Value::Map(entries) => Ok(entries),
+            Value::List(_) => Err("a list"),
+            Value::Scalar { .. } => Err("a single value"),
         };
+        let entries = found.map_err(|found| {
+            node.place.error(path, format!("{found}, where {what} is expected"), "write `key: value` lines here")
+        })?;
         // An item of a block list begins at its first key.
         let place = entries.first().map_or(node.place, |(key, _)| key.place);
         Ok(Fields { path, what, place, entries, taken: vec![false; entries.len()], asked: Vec::with_capacity(24) })
@@ -94,8 +99,11 @@ impl<'n, 'a> Fields<'n, 'a> {
         entry.node.place.error(self.path, format!("{}: {}", entry.name, trouble.problem), trouble.help)
     }
 
-    /// An error about `name` not being there.
+    /// An error about `name` not being there; or about a key that was meant to be it.
     pub(super) fn missing(&self, name: &'static str, help: &str) -> Error {
+        if let Some(key) = self.unknown().find(|key| !near(&key.text, [name].into_iter()).is_empty()) {
+            return self.not_known(key, format!("did you mean `{name}`?"));
+        }
         self.place.error(self.path, format!("{} without `{name}`", self.what), help)
     }
 
@@ -110,11 +118,8 @@ impl<'n, 'a> Fields<'n, 'a> {
     }
 
     /// An error if an entry is there that nobody asked for.
-    pub(super) fn finish(mut self) -> Result<(), Error> {
-        let Some((key, _)) = self.entries.iter().zip(&self.taken).find(|(_, taken)| !**taken).map(|(entry, _)| entry)
-        else {
-            return Ok(());
-        };
+    pub(super) fn finish(&mut self) -> Result<(), Error> {
+        let Some(key) = self.unknown().next() else { return Ok(()) };
         let help = match near(&key.text, self.asked.iter().copied()).first() {
             Some(name) => format!("did you mean `{name}`?"),
             None => {
@@ -123,6 +128,16 @@ impl<'n, 'a> Fields<'n, 'a> {
                 format!("known keys: {}", self.asked.join(", "))
             }
         };
-        Err(key.place.error(self.path, format!("unknown key {} in {}", shown(&key.text), self.what), help))
+        Err(self.not_known(key, help))
+    }
+
+    /// The keys that nobody asked for, so far.
+    fn unknown(&self) -> impl Iterator<Item = &'n Key<'a>> {
+        let untaken = self.entries.iter().zip(&self.taken).filter(|(_, taken)| !**taken);
+        untaken.map(|((key, _), _)| key)
+    }
+
+    fn not_known(&self, key: &Key, help: String) -> Error {
+        key.place.error(self.path, format!("unknown key {} in {}", shown(&key.text), self.what), help)
     }
 }

@@ -81,9 +81,13 @@ fn keys(fields: &mut Fields) -> Result<Keys, Error> {
             KeyError::IntegRefused { .. } => integ_entry,
             _ => None,
         };
+        if let KeyError::Length { part, algorithm, expected, got: 0 } = &error {
+            let lens: Vec<String> = expected.iter().map(usize::to_string).collect();
+            let or = if *part == Part::Salt { ", or append it to `key`" } else { "" };
+            let help = format!("{algorithm} needs {} bytes: add `{}:`{or}", lens.join(" or "), part.name());
+            return fields.missing(part.name(), &help);
+        }
         let help = match &error {
-            KeyError::Length { part: Part::Salt, got: 0, .. } => "add `salt:`, or append the salt to `key`",
-            KeyError::Length { got: 0, .. } => "add it in hexadecimal",
             KeyError::IntegMissing { .. } => "one of: AUTH_HMAC_SHA2_256_128 and its kin, NONE",
             _ => "compare `encr`, `integ` and the secrets with the peers' configuration",
         };

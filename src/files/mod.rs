@@ -19,6 +19,7 @@ use std::path::{Path, PathBuf};
 use zeroize::Zeroizing;
 
 use self::fields::Fields;
+use self::values::{near, shown_name};
 use crate::context::{Context, Origin, SaReference};
 use crate::error::Error;
 use crate::sa::{Sa, Selector};
@@ -117,7 +118,12 @@ fn kind(text: &str) -> Kind {
         Some(behind.trim_start().starts_with(','))
     };
     let mut words = line.split_whitespace();
-    if first_is_quoted_field().unwrap_or(false) {
+    // Wireshark quotes the fields; the reader tells who does not.
+    let first_is_protocol = || {
+        let (first, _) = line.split_once(',')?;
+        Some(first.eq_ignore_ascii_case("IPv4") || first.eq_ignore_ascii_case("IPv6"))
+    };
+    if first_is_protocol().unwrap_or(false) || first_is_quoted_field().unwrap_or(false) {
         Kind::EspSa
     } else if words.next() == Some("src") && words.nth(1) == Some("dst") {
         Kind::Xfrm
@@ -146,7 +152,7 @@ impl Loader {
             Kind::Yaml => self.yaml(path, text)?,
             Kind::EspSa => esp_sa::read(path, text, &mut self.loaded.sas, &mut left_out)?,
             Kind::Xfrm => xfrm::read(path, text, &mut self.loaded.sas, &mut left_out)?,
-            Kind::Empty => self.loaded.warnings.push(format!("{}: the file is empty", path.display())),
+            Kind::Empty => self.loaded.warnings.push(format!("{}: nothing but comments in it", path.display())),
         }
         left_out.finish(&mut self.loaded.warnings);
         Ok(())
@@ -184,7 +190,7 @@ impl Loader {
                 return Err(Error::line(
                     &sa.origin.path,
                     sa.origin.line,
-                    format!("name `{}` is given twice, first at {}", sa.name, first.origin),
+                    format!("name {} is given twice, first at {}", shown_name(&sa.name), first.origin),
                     "give each SA a name of its own",
                 ));
             }
@@ -195,10 +201,10 @@ impl Loader {
                 &second.origin.path,
                 second.origin.line,
                 format!(
-                    "SPI 0x{:08x} of `{}` is also the SPI of `{}` at {}, and their `src` and `dst` overlap",
+                    "SPI 0x{:08x} of {} is also the SPI of {} at {}, and their `src` and `dst` overlap",
                     second.spi.unwrap_or_default(),
-                    second.name,
-                    first.name,
+                    shown_name(&second.name),
+                    shown_name(&first.name),
                     first.origin
                 ),
                 "give both `src` and `dst` so that no packet fits both, or take one SA away",
@@ -294,7 +300,7 @@ fn check(
     let wrong =
         |problem: String, help: String| Err(Error::line(&context.origin.path, context.origin.line, problem, help));
     let label = match &context.sa {
-        SaReference::Name(name) => format!("`{name}`"),
+        SaReference::Name(name) => shown_name(name),
         SaReference::Spi { spi, .. } => format!("SPI 0x{spi:08x}"),
     };
     let of = |index: &usize| sas.get(*index);
@@ -337,14 +343,14 @@ fn names_like(sas: &[Sa], reference: &SaReference) -> String {
         SaReference::Name(name) => name.clone(),
         SaReference::Spi { spi, .. } => format!("0x{spi:08x}"),
     };
-    let near = values::near(&word, sas.iter().map(|sa| sa.name.as_str()));
+    let near = near(&word, sas.iter().map(|sa| sa.name.as_str()));
     if near.is_empty() {
-        let mut names: Vec<&str> = sas.iter().map(|sa| sa.name.as_str()).take(5).collect();
+        let mut names: Vec<String> = sas.iter().map(|sa| shown_name(&sa.name)).take(5).collect();
         names.dedup();
         let more = if sas.len() > 5 { ", ..." } else { "" };
         format!("the SAs are: {}{more}", names.join(", "))
     } else {
-        format!("did you mean {}?", near.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(" or "))
+        format!("did you mean {}?", near.iter().map(|name| shown_name(name)).collect::<Vec<_>>().join(" or "))
     }
 }
 

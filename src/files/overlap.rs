@@ -80,7 +80,9 @@ fn find_in<'s>(group: &[&'s Sa]) -> Option<(&'s Sa, &'s Sa)> {
             let cut = |index: &usize| group.get(*index).map(|sa| (src.cut(sa.src), dst.cut(sa.dst)));
             let mut seen = HashMap::new();
             if a != b {
-                seen.extend(a_members.iter().map(|index| (cut(index), *index)));
+                a_members.iter().for_each(|index| {
+                    seen.entry(cut(index)).or_insert(*index);
+                });
             }
             for index in b_members {
                 let before = if a == b { seen.insert(cut(index), *index) } else { seen.get(&cut(index)).copied() };

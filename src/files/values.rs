@@ -45,6 +45,12 @@ pub(super) fn shown(word: &str) -> String {
     }
 }
 
+/// A name of an SA for a message; not if it may be a key.
+pub(super) fn shown_name(name: &str) -> String {
+    let longest_hex_run = name.split(|c: char| !c.is_ascii_hexdigit()).map(str::len).max().unwrap_or(0);
+    if longest_hex_run < 24 && name.len() < 200 { format!("`{name}`") } else { "(a name too long to show)".into() }
+}
+
 /// The names among `candidates` that `word` may have been meant to be, nearest first, at most 3.
 pub(super) fn near<'c>(word: &str, candidates: impl Iterator<Item = &'c str>) -> Vec<&'c str> {
     let word: Vec<char> = word.to_lowercase().chars().take(64).collect();
@@ -59,23 +65,25 @@ pub(super) fn near<'c>(word: &str, candidates: impl Iterator<Item = &'c str>) ->
     found.into_iter().take(3).map(|(_, candidate)| candidate).collect()
 }
 
-/// Edit distance (insert, delete, replace), without case.
+/// Edit distance (insert, delete, replace, swap two neighbours), without case.
 fn distance(word: &[char], candidate: &str) -> usize {
-    let mut row: Vec<usize> = (0..=word.len()).collect();
-    for (index, letter) in candidate.to_lowercase().chars().take(64).enumerate() {
-        let mut diagonal = index;
-        let mut left = index + 1;
-        for (cell, own) in row.iter_mut().skip(1).zip(word) {
-            let replaced = diagonal + usize::from(*own != letter);
-            diagonal = *cell;
-            left = replaced.min(left + 1).min(*cell + 1);
-            *cell = left;
+    let candidate: Vec<char> = candidate.to_lowercase().chars().take(64).collect();
+    let mut before: Vec<usize> = vec![];
+    let mut above: Vec<usize> = (0..=word.len()).collect();
+    for (y, theirs) in candidate.iter().enumerate() {
+        let mut row = vec![y + 1];
+        for (x, ours) in word.iter().enumerate() {
+            let at = |row: &[usize], x: usize| row.get(x).copied().unwrap_or(usize::MAX / 2);
+            let mut cost =
+                (at(&above, x) + usize::from(ours != theirs)).min(at(&above, x + 1) + 1).min(at(&row, x) + 1);
+            if x > 0 && y > 0 && word.get(x - 1) == Some(theirs) && candidate.get(y - 1) == Some(ours) {
+                cost = cost.min(at(&before, x - 1) + 1);
+            }
+            row.push(cost);
         }
-        if let Some(first) = row.first_mut() {
-            *first = index + 1;
-        }
+        before = std::mem::replace(&mut above, row);
     }
-    row.last().copied().unwrap_or(0)
+    above.last().copied().unwrap_or(0)
 }
 
 /// One of `choices`, compared without case.
@@ -300,6 +308,7 @@ mod tests {
         let names = ["spi", "salt", "src", "encr", "integ", "integ_key"];
         assert_eq!(near("sipi", names.into_iter()), ["spi"]);
         assert_eq!(near("Integ-Key", names.into_iter()), ["integ_key"]);
+        assert_eq!(near("UPD", ["TCP", "UDP", "ESP"].into_iter()), ["UDP"]);
         assert!(near("wholly other", names.into_iter()).is_empty());
         assert!(near("00112233445566778899aabbccddeeff", names.into_iter()).is_empty());
     }

@@ -34,7 +34,7 @@ pub(super) fn read(path: &Path, text: &str, sas: &mut Vec<Sa>, left_out: &mut Le
         let words: Vec<&str> = line.split_whitespace().collect();
         match (words.as_slice(), &mut block) {
             ([] | ["#", ..], _) => {}
-            (["src", src, "dst", dst, ..], _) if !line.starts_with([' ', '\t']) => {
+            (["src", src, "dst", dst, ..], _) => {
                 finish(block.take(), left_out)?;
                 block = Some(Block::new(number, src, dst));
             }
@@ -243,4 +243,136 @@ fn integrity(algorithm: &Algorithm) -> Result<Option<&'static Integ>, Unusable> 
         _ => return Err(not_supported(algorithm)),
     };
     Integ::by_name(name).map(Some).ok_or_else(|| not_supported(algorithm))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    type Outcome = Result<Vec<Sa>, (String, String)>;
+
+    fn read_text(text: &str) -> (Outcome, Vec<String>) {
+        let path = Path::new("f");
+        let mut left_out = LeftOut { path, messages: vec![], more: 0 };
+        let (mut sas, mut warnings) = (vec![], vec![]);
+        let result = read(path, text, &mut sas, &mut left_out);
+        left_out.finish(&mut warnings);
+        let result = result.map(|()| sas).map_err(|error| (error.to_string(), error.help().to_owned()));
+        (result, warnings)
+    }
+
+    /// As iproute2 6.1 prints it.
+    #[test]
+    fn with_statistics() {
+        let text = "src 192.0.2.1 dst 0.0.0.0
+\tproto esp spi 0xc1d2e3f4(3251823604) reqid 1(0x00000001) mode tunnel
+\treplay-window 0 seq 0x00000000 flag  af-unspec esn (0x00100080)
+\tauth-trunc hmac(sha256) 0x000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f (256 bits) 128
+\tenc cbc(aes) 0x00112233445566778899aabbccddeeff (128 bits)
+\tencap type espinudp sport 4500 dport 4500 addr 0.0.0.0
+\tlastused 2026-01-02 03:04:05
+\tanti-replay esn context:
+\t seq-hi 0x0, seq 0x0, oseq-hi 0x2, oseq 0x10
+\t replay_window 128, bitmap-length 4
+\t 00000000 00000000 00000000 00000000
+\tsel src 0.0.0.0/0 dst 0.0.0.0/0 uid 0
+\tlifetime config:
+\t  limit: soft (INF)(bytes), hard (INF)(bytes)
+\tstats:
+\t  replay-window 0 replay 0 failed 0
+
+src :: dst 2001:db8::1
+\tproto esp spi 0x00000002(2) reqid 1(0x00000001) mode transport
+\treplay-window 32 seq 0x00000000 flag  (0x00000000)
+\tenc ecb(cipher_null)  (0 bits)
+\tauth-trunc hmac(sha1) 0x000102030405060708090a0b0c0d0e0f10111213 (160 bits) 96
+\tanti-replay context: seq 0x2a, oseq 0x0, bitmap 0xffffffff
+src 192.0.2.1 dst 192.0.2.2
+\tproto comp spi 0x0000abcd(43981) reqid 1(0x00000001) mode tunnel
+\tcomp deflate
+";
+        let (sas, warnings) = read_text(text);
+        assert_eq!(warnings, [""; 0]);
+        let sas = sas.unwrap();
+        let [a, b] = sas.as_slice() else { panic!("{sas:?}") };
+        assert_eq!(
+            (a.name.as_str(), a.spi, a.esn, a.sn_hint),
+            ("0xc1d2e3f4", Some(0xc1d2_e3f4), true, Some(0x2_0000_0010))
+        );
+        assert_eq!((a.src, a.dst), (Selector::address("192.0.2.1".parse().unwrap()), Selector::Any));
+        assert_eq!((a.keys.suite().name, a.keys.key().len()), ("ENCR_AES_CBC", 16));
+        assert_eq!(a.keys.integ().map(|(integ, key)| (integ.name, key.len())), Some(("AUTH_HMAC_SHA2_256_128", 32)));
+        assert_eq!(a.origin.line, 1);
+        assert_eq!((b.esn, b.sn_hint, b.src, b.origin.line), (false, Some(42), Selector::Any, 18));
+        assert_eq!((b.keys.suite().name, b.keys.key().len()), ("ENCR_NULL", 0));
+        assert_eq!(b.keys.integ().map(|(integ, key)| (integ.name, key.len())), Some(("AUTH_HMAC_SHA1_96", 20)));
+    }
+
+    fn block(lines: &str) -> String {
+        format!("src 192.0.2.1 dst 192.0.2.2\n\tproto esp spi 0x00000001 reqid 1 mode tunnel\n{lines}\n")
+    }
+
+    #[test]
+    fn every_algorithm() {
+        let key = |len: usize| format!("0x{}", "ab".repeat(len));
+        for (line, suite, key_len, salt_len) in [
+            (format!("aead rfc4309(ccm(aes)) {} 64", key(19)), "ENCR_AES_CCM_8", 16, 3),
+            (format!("aead rfc4309(ccm(aes)) {} 96", key(27)), "ENCR_AES_CCM_12", 24, 3),
+            (format!("aead rfc4309(ccm(aes)) {} (280 bits) 128", key(35)), "ENCR_AES_CCM_16", 32, 3),
+            (format!("aead rfc4106(gcm(aes)) {} 64", key(20)), "ENCR_AES_GCM_8", 16, 4),
+            (format!("aead rfc4106(gcm(aes)) {} 96", key(20)), "ENCR_AES_GCM_12", 16, 4),
+            (format!("aead rfc4106(gcm(aes)) {} 128", key(36)), "ENCR_AES_GCM_16", 32, 4),
+            (format!("aead rfc7539esp(chacha20,poly1305) {} 128", key(36)), "ENCR_CHACHA20_POLY1305", 32, 4),
+            (format!("aead rfc4543(gcm(aes)) {} 128", key(20)), "ENCR_NULL_AUTH_AES_GMAC", 16, 4),
+            (format!("enc rfc3686(ctr(aes)) {}\nauth-trunc hmac(sha1) {} 96", key(20), key(20)), "ENCR_AES_CTR", 16, 4),
+            (format!("auth-trunc hmac(sha384) {} 192\nenc cbc(aes) {}", key(48), key(32)), "ENCR_AES_CBC", 32, 0),
+            (format!("auth-trunc hmac(sha512) {} 256\nenc aes {}", key(64), key(24)), "ENCR_AES_CBC", 24, 0),
+            (format!("auth hmac(sha1) {}\nenc cbc(aes) {}", key(20), key(16)), "ENCR_AES_CBC", 16, 0),
+            (format!("auth digest_null 0x\nenc cbc(aes) {}", key(16)), "ENCR_AES_CBC", 16, 0),
+            (format!("enc cbc(aes) {}", key(16)), "ENCR_AES_CBC", 16, 0),
+        ] {
+            let (sas, warnings) = read_text(&block(&line));
+            assert_eq!(warnings, [""; 0], "{line}");
+            let keys = &sas.unwrap()[0].keys;
+            assert_eq!((keys.suite().name, keys.key().len(), keys.salt().len()), (suite, key_len, salt_len), "{line}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_supported_is_left_out() {
+        for (line, why) in [
+            ("auth-trunc hmac(md5) 0x00 96\nenc cbc(aes) 0x00", "`hmac(md5)` with an ICV of 96 bits is not supported"),
+            ("enc cbc(des3_ede) 0x00", "`cbc(des3_ede)` is not supported"),
+            ("aead rfc4106(gcm(aes)) 0x00 32", "`rfc4106(gcm(aes))` with an ICV of 32 bits is not supported"),
+            (
+                "auth hmac(sha256) 0x00\nenc cbc(aes) 0x00",
+                "HMAC-SHA-256 with an ICV of 96 bits (an early draft's) is not supported",
+            ),
+        ] {
+            let (sas, warnings) = read_text(&block(line));
+            assert_eq!((sas.unwrap().len(), warnings), (0, vec![format!("f:1: left out: {why}")]));
+        }
+    }
+
+    #[test]
+    fn wrong_text_is_refused() {
+        let hidden = "the kernel's keys are hidden: run `ip xfrm state` as root, without `nokeys`";
+        for (text, problem, help) in [
+            (block("aead rfc4106(gcm(aes)) <<Keys hidden>> 128"), "3: the keys are not in this text", hidden),
+            (
+                block("aead rfc4106(gcm(aes)) <<Keys hidden>> (160 bits) 128"),
+                "3: the keys are not in this text",
+                hidden,
+            ),
+            (block("enc cbc(aes) 0x001122"), "3: key of ENCR_AES_CBC is 16, 24 or 32 bytes, not 3", HELP),
+            (block("enc cbc(aes) 0x00112"), "3: key: 5 hex digits are no whole bytes", HELP),
+            (block("replay-window 0"), "1: ESP without a line `aead` or `enc`", HELP),
+            ("src 10.0.0.1 dst 10.0.0.2\n".into(), "1: an SA without a line `proto ... spi ...`", HELP),
+            ("src 10.0.0.1 dst x\n\tproto esp spi 0x1\n".into(), "1: `dst` is no IP address", HELP),
+            ("src 10.0.0.1 dst 10.0.0.2\n\tproto esp spi x\n".into(), "1: an SPI that is none", HELP),
+            ("\tproto esp spi 0x1\n".into(), "1: an SA does not begin with `src ... dst ...`", HELP),
+        ] {
+            assert_eq!(read_text(&text).0.unwrap_err(), (format!("f:{problem}"), help.to_owned()), "{text}");
+        }
+    }
 }

@@ -7,7 +7,7 @@ use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
 
-use serde_saphyr::granit_parser::{Event, Parser, ScalarStyle, ScanError, options};
+use serde_saphyr::granit_parser::{ErrorKind, Event, Parser, ScalarStyle, ScanError, options};
 
 use crate::error::Error;
 
@@ -76,7 +76,7 @@ pub(super) fn parse<'a>(path: &Path, text: &'a str) -> Result<Option<Node<'a>>, 
     let options = options! { emit_comments: false };
     let mut builder = Builder { path, open: vec![], root: None, anchors: HashMap::new(), nodes: 0, copied: 0 };
     for event in Parser::new_from_str_with_options(text, options) {
-        let (event, span) = event.map_err(|error| syntax(path, &error))?;
+        let (event, span) = event.map_err(|error| syntax(path, text, &error))?;
         let place = place(span.start.line(), span.start.col());
         builder.take(event, place)?;
     }
@@ -88,14 +88,19 @@ fn place(line: usize, column_from_0: usize) -> Place {
     Place { line: small(line), column: small(column_from_0.saturating_add(1)) }
 }
 
-fn syntax(path: &Path, error: &ScanError) -> Error {
+fn syntax(path: &Path, text: &str, error: &ScanError) -> Error {
     let marker = error.marker();
+    let line = text.lines().nth(marker.line().saturating_sub(1)).unwrap_or_default();
+    let ends_in_colon = |word: &str| word.trim_end_matches([',', '}', ']']).ends_with("::");
+    let help = if matches!(error.kind(), ErrorKind::TabNotAllowed | ErrorKind::TabInBlockIndentation) {
+        "YAML is indented with spaces, not with tabs"
+    } else if line.split_whitespace().any(ends_in_colon) {
+        "quote what ends in a colon: \"2001:db8::\""
+    } else {
+        "check the indentation, the brackets and the quotes here and in the lines above"
+    };
     // The parser's sentence names at most one character of the file, never a word of it.
-    place(marker.line(), marker.col()).error(
-        path,
-        format!("not valid YAML: {}", error.info()),
-        "check the indentation, the brackets and the quotes here and in the lines above",
-    )
+    place(marker.line(), marker.col()).error(path, format!("not valid YAML: {}", error.info()), help)
 }
 
 /// A collection whose end has not been seen.
@@ -324,14 +329,20 @@ mod tests {
             let items = vec![format!("*a{}", level - 1); 10].join(", ");
             bomb.push_str(&format!("a{level}: &a{level} [{items}]\n"));
         }
-        assert_eq!(tree(&bomb).unwrap_err(), "f:5:10: the aliases up to here multiply the file too much");
-        assert_eq!(tree(&"[".repeat(100_000)).unwrap_err(), "f:1:65: nested more than 64 deep");
+        assert_eq!(tree(&bomb).unwrap_err(), "f:4:45: the aliases up to here multiply the file too much");
+        assert_eq!(
+            tree(&format!("{}{}", "[".repeat(100), "]".repeat(100))).unwrap_err(),
+            "f:1:65: nested more than 64 deep"
+        );
+        assert_eq!(tree(&"[".repeat(100_000)).unwrap_err(), "f:1:256: not valid YAML: recursion limit exceeded");
+        assert_eq!(tree(&"- ".repeat(100)).unwrap_err(), "f:1:129: nested more than 64 deep");
+        assert!(tree(&"- ".repeat(100_000)).is_err() && tree(&"? ".repeat(100_000)).is_err());
         assert_eq!(tree("a: &a [*a]").unwrap_err(), "f:1:8: an alias to a value that holds the alias");
     }
 
     #[test]
     fn what_is_no_yaml_is_refused_with_its_place() {
-        assert_eq!(tree("a: [1, 2\nb: 3").unwrap_err().split(": ").next().unwrap(), "f:2:1");
+        assert!(tree("a: [1, 2\nb: 3").unwrap_err().starts_with("f:2:2: not valid YAML: "));
         assert_eq!(tree("a: 1\n---\nb: 2").unwrap_err(), "f:2:1: a second YAML document");
         assert_eq!(tree("[a]: 1").unwrap_err(), "f:1:1: a list or mapping stands where a key is expected");
         assert_eq!(tree("").unwrap(), "");

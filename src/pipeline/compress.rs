@@ -187,9 +187,9 @@ impl<'t> Compressor<'t> {
             return outlet.hold(packet);
         }
         let made = match (seen.opened.status(), &seen.datagram) {
-            (Status::Ok, Some(datagram)) => self.from_esp(packet, seen, datagram, input)?,
+            (Status::Ok, Some(datagram)) => self.esp_packet(packet, seen, datagram, input)?,
             (Status::NotEsp, Some(datagram)) if !self.esp_input && seen.payload.is_none() => {
-                self.from_plain(packet, seen, datagram)?
+                self.plain_datagram(packet, seen, datagram)?
             }
             _ => Made::NotOurs,
         };
@@ -207,7 +207,7 @@ impl<'t> Compressor<'t> {
     }
 
     /// An ESP packet that opened: the SA of the output is the one of the same SPI and outer addresses.
-    fn from_esp(
+    fn esp_packet(
         &mut self,
         packet: &Packet<'_>,
         seen: &Seen<'_>,
@@ -254,17 +254,17 @@ impl<'t> Compressor<'t> {
     }
 
     /// A plain IP packet: the first context that matches takes it.
-    fn from_plain(&mut self, packet: &Packet<'_>, seen: &Seen<'_>, datagram: &Datagram<'_>) -> Result<Made, Error> {
+    fn plain_datagram(&mut self, packet: &Packet<'_>, seen: &Seen<'_>, datagram: &Datagram<'_>) -> Result<Made, Error> {
         let mut plain = std::mem::take(&mut self.plain);
         plain.clear();
         plain.extend_from_slice(datagram.header);
         plain.extend_from_slice(datagram.payload);
-        let made = self.from_plain_packet(packet, seen, datagram, &plain);
+        let made = self.plain_packet(packet, seen, datagram, &plain);
         self.plain = plain;
         made
     }
 
-    fn from_plain_packet(
+    fn plain_packet(
         &mut self,
         packet: &Packet<'_>,
         seen: &Seen<'_>,

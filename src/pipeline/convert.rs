@@ -160,7 +160,7 @@ impl Converter<'_> {
         }
         let rewritten = match (opened.status(), seen.datagram, opened.sa.and_then(|sa| Some((sa, table.entry(sa)?)))) {
             (Status::Ok, Some(datagram), Some((sa, entry))) => match self.settings.target {
-                Target::Esp => self.to_esp(seen, &datagram, sa, entry)?,
+                Target::Esp => self.rewrite(seen, &datagram, sa, entry)?,
                 Target::Plain if seen.packet.is_empty() => return outlet.drop_frames(seen.fragments),
                 Target::Plain => {
                     link::replace(packet.link_type(), seen.link_header, seen.packet, &mut self.frame).map(|()| true)
@@ -201,7 +201,7 @@ impl Converter<'_> {
     }
 
     /// Writes the packet as standard ESP into `self.frame`; false if it is already.
-    fn to_esp(
+    fn rewrite(
         &mut self,
         seen: &Seen<'_>,
         datagram: &Datagram<'_>,

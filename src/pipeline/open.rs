@@ -362,7 +362,7 @@ impl<'t> Opener<'t> {
         let Opener { table, streams, scratch, .. } = self;
         scratch.found.retain(|sa| {
             let first = table.entry(*sa).and_then(|entry| entry.sa.alternative_to);
-            !first.is_some_and(|first| streams.get(first).is_some_and(|stream| stream.highest.is_some()))
+            first.is_none_or(|first| streams.get(first).is_none_or(|stream| stream.highest.is_none()))
         });
     }
 

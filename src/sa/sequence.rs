@@ -93,7 +93,7 @@ impl Iterator for Candidates {
                     let pair = i - 2 * BLIND_RUN - 1;
                     let up = expected.checked_add(BLIND_RUN + pair / 2).filter(|sn| sn <= max);
                     let down = expected.checked_sub(BLIND_RUN + 2 + pair / 2);
-                    (if pair % 2 == 0 { up } else { down }, up.is_none() && down.is_none())
+                    (if pair.is_multiple_of(2) { up } else { down }, up.is_none() && down.is_none())
                 };
                 *index = i + 1;
                 match candidate.filter(|sn| sn <= max) {

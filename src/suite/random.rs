@@ -34,7 +34,7 @@ impl Random {
             Random::Seeded { seed, purpose, counter } => {
                 for chunk in bytes.chunks_mut(32) {
                     let block = Sha256::new().chain_update(b"dietesp").chain_update(seed.to_be_bytes());
-                    let block = block.chain_update(counter.to_be_bytes()).chain_update(&*purpose).finalize();
+                    let block = block.chain_update(counter.to_be_bytes()).chain_update(*purpose).finalize();
                     *counter += 1;
                     chunk.iter_mut().zip(block).for_each(|(to, from)| *to = from);
                 }
