@@ -1,6 +1,7 @@
 //! What several test files need: running the command, and the captures that are not shipped.
 
 #![allow(dead_code)]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a panic is how a test fails")]
 
 pub mod pcap;
 
