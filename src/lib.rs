@@ -24,6 +24,7 @@ pub mod context;
 pub mod error;
 pub mod esp;
 pub mod files;
+pub mod ike;
 pub mod link;
 pub mod pipeline;
 pub mod report;

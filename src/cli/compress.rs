@@ -57,10 +57,10 @@ enum OnMismatchArg {
 
 impl Args {
     pub(super) fn run(self, quiet: bool) -> Result<Ended, Error> {
-        let output = load_table(&self.keys, &self.rules, quiet)?;
+        let output = load_table(&self.keys, &self.rules, &self.capture, quiet)?;
         let esp_keys = if self.esp_keys.is_empty() { &self.keys } else { &self.esp_keys };
-        let input = load_table(esp_keys, &[], quiet)?;
-        let limits = self.opening.limits();
+        let input = load_table(esp_keys, &[], &self.capture, quiet)?;
+        let limits = self.opening.limits(quiet);
         // A pipe cannot be read twice: there the first packets decide.
         let esp_input = match self.capture == Path::new("-") {
             true => None,
@@ -79,9 +79,10 @@ impl Args {
             seed: self.seed,
             limits,
             selection: self.opening.selection.selection(),
+            threads: self.opening.threads(),
         };
         let progress = Progress::new(quiet, reader.total_len(), false);
-        let done = compress::run(&mut reader, writer, &input, &output, &settings, |position| progress.at(position));
+        let done = compress::run(&mut reader, writer, &input, &output, &settings, &mut |position| progress.at(position));
         progress.finish();
         let done = done?;
         for warning in reader.warnings() {

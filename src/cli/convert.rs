@@ -78,18 +78,19 @@ impl Args {
                 "add --wireshark DIR to keep them, or use --reseal keep",
             ));
         }
-        let table = self.inputs.table(quiet)?;
+        let table = self.inputs.table(&self.capture, quiet)?;
         let mut reader = Reader::open(&self.capture)?;
         let writer = Writer::create(&self.output)?;
         let settings = Settings {
             target: if self.to == To::Esp { Target::Esp } else { Target::Plain },
             reseal: if self.reseal == ResealArg::Fresh { Reseal::Fresh(self.cipher) } else { Reseal::Keep },
             seed: self.seed,
-            limits: self.opening.limits(),
+            limits: self.opening.limits(quiet),
             selection: self.opening.selection.selection(),
+            threads: self.opening.threads(),
         };
         let progress = Progress::new(quiet, reader.total_len(), false);
-        let converted = convert::run(&mut reader, writer, &table, &settings, |position| progress.at(position));
+        let converted = convert::run(&mut reader, writer, &table, &settings, &mut |position| progress.at(position));
         progress.finish();
         let converted = converted?;
         if let Some(folder) = &folder {

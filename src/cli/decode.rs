@@ -10,7 +10,7 @@ use crate::capture::Reader;
 use crate::error::Error;
 use crate::pipeline::decode;
 use crate::report::json;
-use crate::report::record::{FIELDS, Field};
+use crate::report::record::{FIELDS, Field, Record};
 use crate::report::table::Table;
 
 /// Show what is inside: one record per captured frame, on standard output
@@ -55,52 +55,58 @@ impl Args {
         if self.format != Format::Fields && !self.fields.is_empty() {
             return Err(Error::usage("-e FIELD goes with --format fields", "add --format fields"));
         }
-        let table = self.inputs.table(quiet)?;
+        let table = self.inputs.table(&self.capture, quiet)?;
         let mut reader = Reader::open(&self.capture)?;
         let stdout = std::io::stdout();
         let progress = Progress::new(quiet, reader.total_len(), stdout.is_terminal());
         let color = stdout.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-        let mut stdout = stdout.lock();
-        let mut rows = Table::new(color);
-        let mut buffer = Vec::new();
+        // Workers take turns at it, so the lock is taken for each window.
+        let mut stdout = stdout;
         if self.header && self.format == Format::Fields {
             let names: Vec<String> = self.fields.iter().map(Field::full_name).collect();
-            buffer.extend_from_slice(names.join("\t").as_bytes());
-            buffer.push(b'\n');
+            write(&mut stdout, format!("{}\n", names.join("\t")).as_bytes())?;
         }
+        let writer = RecordWriter { format: self.format, fields: self.fields, table: Table::new(color, &table) };
+        if self.format == Format::Table {
+            let mut header = vec![];
+            writer.table.write_header(&mut header);
+            write(&mut stdout, &header)?;
+        }
+        let mut sink = |text: &[u8], bytes_read: u64| {
+            progress.at(bytes_read);
+            write(&mut stdout, text)
+        };
+        let (limits, threads) = (self.opening.limits(quiet), self.opening.threads());
         let selection = self.opening.selection.selection();
-        let totals = decode::run(&mut reader, &table, self.opening.limits(), |event| {
-            match event {
-                decode::Event::Record(record) => {
-                    let spi = record.esp.map(|esp| esp.spi);
-                    if selection.takes(record.frame, record.status, record.outer, spi) {
-                        match self.format {
-                            Format::Table => rows.write_row(record, &mut buffer),
-                            Format::Jsonl => json::write_line(record, &mut buffer),
-                            Format::Fields => json::write_fields(record, &self.fields, &mut buffer),
-                        }
-                    }
-                }
-                decode::Event::WindowDone { bytes_read } => {
-                    progress.at(bytes_read);
-                    rows.flush(&mut buffer);
-                    stdout
-                        .write_all(&buffer)
-                        .and_then(|()| stdout.flush())
-                        .map_err(Error::io(Path::new("-"), "write"))?;
-                    buffer.clear();
-                }
-            }
-            Ok(())
-        });
+        let ended = decode::run(&mut reader, &table, limits, threads, selection, &writer, &mut sink);
         progress.finish();
-        let totals = totals?;
+        let (totals, _) = ended?;
         for warning in reader.warnings() {
             tell(quiet, &format!("dietesp: warning: {warning}\n"));
         }
         tell(quiet, &totals.summary());
         Ok(if totals.failed == 0 { Ended::Well } else { Ended::WithFailures })
     }
+}
+
+struct RecordWriter {
+    format: Format,
+    fields: Vec<Field>,
+    table: Table,
+}
+
+impl decode::Render for RecordWriter {
+    fn record(&self, record: &Record<'_>, text: &mut Vec<u8>) {
+        match self.format {
+            Format::Table => self.table.write_row(record, text),
+            Format::Jsonl => json::write_line(record, text),
+            Format::Fields => json::write_fields(record, &self.fields, text),
+        }
+    }
+}
+
+fn write(stdout: &mut impl Write, text: &[u8]) -> Result<(), Error> {
+    stdout.write_all(text).and_then(|()| stdout.flush()).map_err(Error::io(Path::new("-"), "write"))
 }
 
 fn parse_field(name: &str) -> Result<Field, String> {

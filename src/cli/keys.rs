@@ -1,10 +1,11 @@
 //! `dietesp keys`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
 use comfy_table::{CellAlignment, Table, presets};
 
+use super::options::derive_children;
 use super::{Ended, print, tell};
 use crate::error::Error;
 use crate::files;
@@ -22,37 +23,44 @@ pub struct Args {
 enum Command {
     /// List the SAs of key files; secrets are masked
     Show {
-        /// Native YAML, Wireshark esp_sa, or the text of `ip xfrm state`
+        /// Any form of key file that decode reads
         #[arg(required = true)]
         files: Vec<PathBuf>,
+        /// A capture of the IKE exchanges, for files with secrets of IKE SAs
+        #[arg(long, value_name = "CAPTURE")]
+        capture: Option<PathBuf>,
     },
     /// Write the SAs as Wireshark's esp_sa to standard output, keys in the clear
     Export {
-        /// Native YAML, Wireshark esp_sa, or the text of `ip xfrm state`
+        /// Any form of key file that decode reads
         #[arg(required = true)]
         files: Vec<PathBuf>,
+        /// A capture of the IKE exchanges, for files with secrets of IKE SAs
+        #[arg(long, value_name = "CAPTURE")]
+        capture: Option<PathBuf>,
     },
 }
 
 impl Args {
     pub(super) fn run(self, quiet: bool) -> Result<Ended, Error> {
         match self.command {
-            Command::Show { files } => show(&files, quiet),
-            Command::Export { files } => export(&files, quiet),
+            Command::Show { files, capture } => show(&files, capture.as_deref(), quiet),
+            Command::Export { files, capture } => export(&files, capture.as_deref(), quiet),
         }
     }
 }
 
-fn load(paths: &[PathBuf], quiet: bool) -> Result<files::Loaded, Error> {
-    let loaded = files::load(paths, &[])?;
+fn load(paths: &[PathBuf], capture: Option<&Path>, quiet: bool) -> Result<files::Loaded, Error> {
+    let mut loaded = files::load(paths, &[])?;
+    derive_children(&mut loaded, capture)?;
     for warning in &loaded.warnings {
         tell(quiet, &format!("dietesp: warning: {warning}\n"));
     }
     Ok(loaded)
 }
 
-fn show(paths: &[PathBuf], quiet: bool) -> Result<Ended, Error> {
-    let loaded = load(paths, quiet)?;
+fn show(paths: &[PathBuf], capture: Option<&Path>, quiet: bool) -> Result<Ended, Error> {
+    let loaded = load(paths, capture, quiet)?;
     let mut table = Table::new();
     table.load_style(presets::NOTHING);
     table.set_header(["Name", "SPI", "Source", "Destination", "Encryption", "Key", "Integrity", "ESN"]);
@@ -76,8 +84,8 @@ fn show(paths: &[PathBuf], quiet: bool) -> Result<Ended, Error> {
     print(format!("{}\n", table.trim_fmt()).as_bytes())
 }
 
-fn export(paths: &[PathBuf], quiet: bool) -> Result<Ended, Error> {
-    let loaded = load(paths, quiet)?;
+fn export(paths: &[PathBuf], capture: Option<&Path>, quiet: bool) -> Result<Ended, Error> {
+    let loaded = load(paths, capture, quiet)?;
     let keys: Vec<UsedKeys> = loaded
         .sas
         .into_iter()

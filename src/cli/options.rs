@@ -1,13 +1,16 @@
 //! Options that several commands share.
 
+use std::io::IsTerminal;
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 
+use crate::capture::Reader;
 use crate::error::Error;
 use crate::files;
-use crate::pipeline::open::{Limits, RESYNC_TRIES};
+use crate::ike;
+use crate::pipeline::find::{Limits, RESYNC_TRIES};
 use crate::pipeline::select::Selection;
 use crate::sa::Selector;
 use crate::sa::table::{Entry, SaTable};
@@ -18,7 +21,8 @@ pub struct Inputs {
     /// Rule file: the contexts of the SAs (native YAML)
     #[arg(long = "rules", short = 'r', value_name = "R")]
     pub rules: Vec<PathBuf>,
-    /// Key file: native YAML, Wireshark esp_sa, or the text of `ip xfrm state`
+    /// Key file: native YAML, Wireshark esp_sa, the text of `ip xfrm state`, a charon log with keys, a setkey file,
+    /// tcpdump -E secrets, or SK_d with an ikev2_decryption_table; told apart by their content
     #[arg(long = "keys", short = 'k', value_name = "K", required = true)]
     pub keys: Vec<PathBuf>,
 }
@@ -32,7 +36,7 @@ pub struct Opening {
     /// Search wider (2^24 numbers) for an SA that has not verified yet or has lost its stream; `full`: all numbers
     #[arg(long, value_name = "full", num_args = 0..=1, require_equals = true, default_missing_value = "wide", value_parser = ["wide", "full"])]
     pub resync: Option<String>,
-    /// Threads
+    /// Worker threads (default: all cores); the output does not depend on their number
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     pub threads: Option<u16>,
     #[command(flatten)]
@@ -60,15 +64,17 @@ pub struct SelectionArgs {
 }
 
 impl Inputs {
-    /// Loads the files and prepares every SA; warnings go to standard error.
-    pub fn table(&self, quiet: bool) -> Result<SaTable, Error> {
-        load_table(&self.keys, &self.rules, quiet)
+    /// Loads the files and prepares every SA; warnings go to standard error. Where there are secrets of IKE SAs, the
+    /// capture is read for their exchanges first.
+    pub fn table(&self, capture: &Path, quiet: bool) -> Result<SaTable, Error> {
+        load_table(&self.keys, &self.rules, capture, quiet)
     }
 }
 
-/// Loads key and rule files and prepares every SA.
-pub fn load_table(keys: &[PathBuf], rules: &[PathBuf], quiet: bool) -> Result<SaTable, Error> {
-    let loaded = files::load(keys, rules)?;
+/// Loads key and rule files and prepares every SA; see [`Inputs::table`].
+pub fn load_table(keys: &[PathBuf], rules: &[PathBuf], capture: &Path, quiet: bool) -> Result<SaTable, Error> {
+    let mut loaded = files::load(keys, rules)?;
+    derive_children(&mut loaded, Some(capture))?;
     for warning in &loaded.warnings {
         super::tell(quiet, &format!("dietesp: warning: {warning}\n"));
     }
@@ -85,11 +91,38 @@ pub fn load_table(keys: &[PathBuf], rules: &[PathBuf], quiet: bool) -> Result<Sa
     Ok(SaTable::new(entries))
 }
 
+/// Adds the SAs that secrets of IKE SAs give together with the exchanges in a capture.
+pub fn derive_children(loaded: &mut files::Loaded, capture: Option<&Path>) -> Result<(), Error> {
+    let Some(origin) = loaded.ike.origin() else { return Ok(()) };
+    let Some(capture) = capture else {
+        loaded.warnings.push(format!("{origin}: secrets of IKE SAs give SAs only with a capture: add --capture"));
+        return Ok(());
+    };
+    if capture == Path::new("-") {
+        return Err(Error::line(
+            &origin.path,
+            origin.line,
+            "secrets of IKE SAs need the capture twice: for its IKE exchanges, then for its packets",
+            "standard input can be read once only: save the capture to a file, and name that",
+        ));
+    }
+    let derived = ike::derive(&mut Reader::open(capture)?, &loaded.ike)?;
+    loaded.sas.extend(derived.sas);
+    loaded.warnings.extend(derived.warnings);
+    Ok(())
+}
+
 impl Opening {
     /// The limits of the search.
-    pub fn limits(&self) -> Limits {
+    pub fn limits(&self, quiet: bool) -> Limits {
         let resync_tries = self.resync.as_ref().map(|how| if how == "full" { u64::MAX } else { RESYNC_TRIES });
-        Limits { sn_tries: self.sn_tries, resync_tries }
+        Limits { sn_tries: self.sn_tries, resync_tries, notify: (!quiet).then_some(search_progress) }
+    }
+
+    /// Worker threads: as many as there are cores, unless told otherwise.
+    pub fn threads(&self) -> usize {
+        let cores = || std::thread::available_parallelism().map_or(1, usize::from);
+        self.threads.map_or_else(cores, usize::from)
     }
 }
 
@@ -97,6 +130,28 @@ impl SelectionArgs {
     /// As the pipeline takes it.
     pub fn selection(&self) -> Selection {
         Selection { spi: self.spi, src: self.src, dst: self.dst, frames: self.frames, failed: self.failed }
+    }
+}
+
+/// Says on a terminal how far a wider search is, a few times a second at most.
+fn search_progress(tried: u64, all: u64) {
+    use std::sync::Mutex;
+    use std::time::{Duration, Instant};
+    static STARTED: Mutex<Option<(Instant, Instant, u64)>> = Mutex::new(None);
+    if !std::io::stderr().is_terminal() {
+        return;
+    }
+    let Ok(mut started) = STARTED.lock() else { return };
+    let now = Instant::now();
+    let (start, last, before) = *started.get_or_insert((now, now, 0));
+    // A search that starts again from the beginning is another one.
+    let (start, last) = if tried < before { (now, now) } else { (start, last) };
+    *started = Some((start, last, tried));
+    if now.duration_since(last) >= Duration::from_millis(300) {
+        *started = Some((start, now, tried));
+        let per_second = tried as f64 / now.duration_since(start).as_secs_f64().max(0.001);
+        let left = all.saturating_sub(tried) as f64 / per_second;
+        super::tell(false, &format!("\rsearching: {tried} of {all} Sequence Numbers, {left:.0} s left  "));
     }
 }
 

@@ -1,11 +1,15 @@
 //! Key and rule files: YAML, and what other tools write. Messages name file, line and key, never a secret.
 
+mod charon;
 mod esp_sa;
 mod fields;
 mod ietf;
+mod ike;
 mod keys;
 mod overlap;
 mod rules;
+mod setkey;
+mod tcpdump;
 mod values;
 mod xfrm;
 mod yaml;
@@ -22,11 +26,16 @@ use self::fields::Fields;
 use self::values::{near, shown_name};
 use crate::context::{Context, Origin, SaReference};
 use crate::error::Error;
+use crate::ike::Secrets;
 use crate::sa::{Sa, Selector};
 use crate::secret::Secret;
 
 /// Bytes of the largest file that is read.
 const MAX_FILE_LEN: u64 = 256 * 1024 * 1024;
+/// The heading of `ip xfrm state` in the text of libreswan's `ipsec look`.
+const XFRM_STATE: &str = "XFRM state:";
+/// Lines of other programs that may stand in front of charon's in a log.
+const MAX_LINES_BEFORE_CHARON: usize = 1000;
 /// Warnings kept of one file; of the rest only the number is told.
 const MAX_WARNINGS: usize = 20;
 
@@ -41,6 +50,8 @@ pub struct Loaded {
     pub lowpan_contexts: BTreeMap<u8, (Ipv6Addr, u8)>,
     /// Keys of IEEE 802.15.4 frames.
     pub link_keys: Vec<LinkKey>,
+    /// Secrets of IKE SAs: with a capture they give the SAs of their children; see [`derive`](crate::ike::derive()).
+    pub ike: Secrets,
     /// What was left out, for people: one sentence each, with file and line.
     pub warnings: Vec<String>,
 }
@@ -64,7 +75,8 @@ pub struct LinkKey {
 /// both options: it is read once.
 ///
 /// What a file is, is told by its content: YAML with `sas`, `link_keys`, `contexts`, `lowpan_contexts`; Wireshark's
-/// `esp_sa`; the text of `ip xfrm state`.
+/// `esp_sa`; the text of `ip xfrm state`, also inside that of libreswan's `ipsec look`; a log of strongSwan's charon that
+/// prints keys; a file of `setkey`; secrets of `tcpdump -E`; SK_d of IKE SAs and Wireshark's `ikev2_decryption_table`.
 ///
 /// # Errors
 /// A file that cannot be read or used, a name that is given twice, an SPI given twice in YAML with selectors that
@@ -104,6 +116,11 @@ enum Kind {
     Yaml,
     EspSa,
     Xfrm,
+    IpsecLook,
+    Charon,
+    Setkey,
+    Tcpdump,
+    Ike,
     /// Comments at most.
     Empty,
 }
@@ -127,9 +144,37 @@ fn kind(text: &str) -> Kind {
         Kind::EspSa
     } else if words.next() == Some("src") && words.nth(1) == Some("dst") {
         Kind::Xfrm
+    } else if ike::is_line(line) {
+        Kind::Ike
+    } else if setkey::is_line(line) {
+        Kind::Setkey
+    } else if tcpdump::is_line(line) {
+        Kind::Tcpdump
+    } else if text.lines().any(|line| line.trim_end() == XFRM_STATE) {
+        Kind::IpsecLook
+    } else if text.lines().take(MAX_LINES_BEFORE_CHARON).any(|line| charon::message(line).is_some()) {
+        Kind::Charon
     } else {
         Kind::Yaml
     }
+}
+
+/// The text of `ip xfrm state` inside that of `ipsec look`, on lines of the same numbers: it goes up to the next heading.
+fn xfrm_section(text: &str) -> Zeroizing<String> {
+    let mut section = Zeroizing::new(String::with_capacity(text.len()));
+    let mut inside = false;
+    for line in text.lines() {
+        inside = match line.trim_end() {
+            XFRM_STATE => true,
+            heading if heading.starts_with("XFRM ") => false,
+            _ => inside,
+        };
+        if inside && line.trim_end() != XFRM_STATE {
+            section.push_str(line);
+        }
+        section.push('\n');
+    }
+    section
 }
 
 #[derive(Default)]
@@ -152,6 +197,11 @@ impl Loader {
             Kind::Yaml => self.yaml(path, text)?,
             Kind::EspSa => esp_sa::read(path, text, &mut self.loaded.sas, &mut left_out)?,
             Kind::Xfrm => xfrm::read(path, text, &mut self.loaded.sas, &mut left_out)?,
+            Kind::IpsecLook => xfrm::read(path, &xfrm_section(text), &mut self.loaded.sas, &mut left_out)?,
+            Kind::Charon => charon::read(path, text, &mut self.loaded.sas, &mut left_out),
+            Kind::Setkey => setkey::read(path, text, &mut self.loaded.sas, &mut left_out)?,
+            Kind::Tcpdump => tcpdump::read(path, text, &mut self.loaded.sas, &mut left_out)?,
+            Kind::Ike => ike::read(path, text, &mut self.loaded.ike, &mut left_out)?,
             Kind::Empty => self.loaded.warnings.push(format!("{}: nothing but comments in it", path.display())),
         }
         left_out.finish(&mut self.loaded.warnings);
@@ -228,6 +278,11 @@ impl LeftOut<'_> {
         } else {
             self.more += 1;
         }
+    }
+
+    /// Something to know about an entry that was taken.
+    fn note(&mut self, line: u64, what: impl std::fmt::Display) {
+        self.messages.push(format!("{}:{line}: {what}", self.path.display()));
     }
 
     fn finish(mut self, warnings: &mut Vec<String>) {

@@ -2,10 +2,12 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use super::intake::{Intake, Seen, protected};
-use super::open::{Limits, explicit_iv};
+use super::batch::{Arena, Item};
+use super::convert::iv_of;
+use super::drive::{self, Job};
+use super::find::Limits;
 use super::outcome::{Bytes, Status};
-use super::outlet::Outlet;
+use super::outlet::{Change, Outlet};
 use super::seal::{IvIssuer, UsedNumbers};
 use super::select::Selection;
 use super::warnings::Warnings;
@@ -45,6 +47,8 @@ pub struct Settings {
     pub limits: Limits,
     /// Which frames are written.
     pub selection: Selection,
+    /// Worker threads.
+    pub threads: usize,
 }
 
 /// What [`run`] did.
@@ -74,42 +78,43 @@ pub fn run(
     input: &SaTable,
     output: &SaTable,
     settings: &Settings,
-    mut tell: impl FnMut(u64),
+    tell: &mut (dyn FnMut(u64) + Send),
 ) -> Result<Compressed, Error> {
-    let mut intake = Intake::new(input, settings.limits);
-    let mut window = Window::default();
     let mut compressor = Compressor::new(output, settings);
-    let mut outlet = Outlet::new(writer);
-    let mut esp_input = settings.esp_input;
-    while reader.fill(&mut window)? {
-        compressor.esp_input =
-            *esp_input.get_or_insert_with(|| window_holds_esp(&window, &mut Intake::new(input, settings.limits)));
-        for packet in window.packets() {
-            let seen = intake.take(&packet);
-            compressor.result.totals.count(&seen.record(&packet, input), seen.opened.of_known_sa);
-            compressor.pass_on(&packet, &seen, input, &mut outlet)?;
-            outlet.release(intake.reassembler().given_up())?;
-        }
-        tell(reader.bytes_read());
-    }
-    compressor.result.written = outlet.finish()?;
-    Ok(compressor.result)
+    let mut out = Out { outlet: Outlet::new(writer), totals: Totals::default(), tell };
+    drive::run(reader, input, settings.limits, settings.threads, &Compress { input, settings }, &mut compressor, &mut out)?;
+    let mut result = compressor.result;
+    result.totals = out.totals;
+    result.written = out.outlet.finish()?;
+    Ok(result)
 }
 
 /// Whether a capture has packets of these SAs; reads up to the first.
 pub fn holds_esp(reader: &mut Reader, input: &SaTable, limits: Limits) -> Result<bool, Error> {
-    let mut intake = Intake::new(input, limits);
-    let mut window = Window::default();
-    while reader.fill(&mut window)? {
-        if window_holds_esp(&window, &mut intake) {
-            return Ok(true);
+    struct Look<'t>(std::marker::PhantomData<&'t ()>);
+    impl Job<bool> for Look<'_> {
+        type State = bool;
+        type Work = ();
+
+        fn settle(&self, found: &mut bool, _: &Window, items: &mut [Item<'_>], _: &Arena, (): &mut ()) -> Result<(), Error> {
+            *found |= items.iter().any(|item| item.status == Status::Ok);
+            // The way to end a run early; the caller knows.
+            if *found { Err(Error::usage("found", "")) } else { Ok(()) }
+        }
+
+        fn render(&self, _: &Window, _: &[Item<'_>], _: &Arena, (): &mut ()) -> Result<(), Error> {
+            Ok(())
+        }
+
+        fn emit(&self, _: &mut bool, _: &Window, _: &[Item<'_>], (): &mut (), _: u64) -> Result<(), Error> {
+            Ok(())
         }
     }
-    Ok(false)
-}
-
-fn window_holds_esp(window: &Window, intake: &mut Intake<'_>) -> bool {
-    window.packets().any(|packet| intake.take(&packet).opened.status() == Status::Ok)
+    let mut found = false;
+    match drive::run(reader, input, limits, 1, &Look(std::marker::PhantomData), &mut found, &mut false) {
+        Err(_) if found => Ok(true),
+        result => result.map(|_| false),
+    }
 }
 
 /// What became of one packet.
@@ -120,12 +125,92 @@ enum Made {
     NotOurs,
     /// It was not compressed, and is left out.
     Left,
+    /// A fragment whose packet is not whole yet.
+    Waits,
+}
+
+struct Compress<'t> {
+    input: &'t SaTable,
+    settings: &'t Settings,
+}
+
+struct Out<'o> {
+    outlet: Outlet,
+    totals: Totals,
+    tell: &'o mut (dyn FnMut(u64) + Send),
+}
+
+#[derive(Debug, Default)]
+struct Work {
+    totals: Totals,
+    changes: Vec<Change>,
+    /// The bytes of compressed frames.
+    frames: Vec<u8>,
+    given_up: Vec<u64>,
+}
+
+impl<'t> Job<Out<'_>> for Compress<'t> {
+    type State = Compressor<'t>;
+    type Work = Work;
+
+    fn settle(
+        &self,
+        compressor: &mut Compressor<'t>,
+        window: &Window,
+        items: &mut [Item<'_>],
+        arena: &Arena,
+        work: &mut Work,
+    ) -> Result<(), Error> {
+        work.changes.clear();
+        work.frames.clear();
+        let esp_there = || items.iter().any(|item| item.status == Status::Ok);
+        compressor.esp_input.get_or_insert_with(esp_there);
+        for (packet, item) in window.packets().zip(items) {
+            let taken = self.settings.selection.takes(&item.record(&packet, self.input, arena));
+            let change = match compressor.change(&packet, item, arena, self.input, taken)? {
+                Made::Frame => {
+                    let start = work.frames.len();
+                    work.frames.extend_from_slice(&compressor.frame);
+                    Change::Replace(start..work.frames.len())
+                }
+                Made::NotOurs => Change::Pass(None),
+                Made::Left => Change::Leave,
+                Made::Waits => Change::Hold,
+            };
+            work.changes.push(change);
+        }
+        Ok(())
+    }
+
+    fn render(&self, window: &Window, items: &[Item<'_>], arena: &Arena, work: &mut Work) -> Result<(), Error> {
+        work.totals = Totals::default();
+        for (packet, item) in window.packets().zip(items) {
+            work.totals.count(&item.record(&packet, self.input, arena), item.of_known_sa);
+        }
+        work.given_up = arena.given_up().to_vec();
+        Ok(())
+    }
+
+    fn emit(
+        &self,
+        out: &mut Out<'_>,
+        window: &Window,
+        items: &[Item<'_>],
+        work: &mut Work,
+        bytes_read: u64,
+    ) -> Result<(), Error> {
+        out.totals.add(&work.totals);
+        out.outlet.apply(window, items, &work.changes, &work.frames, &work.given_up)?;
+        (out.tell)(bytes_read);
+        Ok(())
+    }
 }
 
 struct Compressor<'t> {
     output: &'t SaTable,
     settings: &'t Settings,
-    esp_input: bool,
+    /// The packets to compress are ESP packets; `None` until the first window has been seen.
+    esp_input: Option<bool>,
     /// By SA of the output: the next Sequence Number for plain input.
     next_sn: Vec<u64>,
     /// SPI to SAs of the output, in file order.
@@ -152,7 +237,7 @@ impl<'t> Compressor<'t> {
         Compressor {
             output,
             settings,
-            esp_input: false,
+            esp_input: settings.esp_input,
             next_sn: output.entries().iter().map(first).collect(),
             by_spi,
             issuer: IvIssuer::new(Random::new(settings.seed, "iv")),
@@ -166,43 +251,33 @@ impl<'t> Compressor<'t> {
         }
     }
 
-    fn pass_on(
+    fn change(
         &mut self,
         packet: &Packet<'_>,
-        seen: &Seen<'_>,
+        item: &Item<'_>,
+        arena: &Arena,
         input: &SaTable,
-        outlet: &mut Outlet,
-    ) -> Result<(), Error> {
-        if let Some((entry, payload)) = seen.opened.sa.and_then(|sa| input.entry(sa)).zip(seen.payload) {
-            let implicit = || seen.opened.esp.filter(|_| entry.cryptor.suite().implicit_iv).map(|esp| esp.sequence);
-            if let Some(iv) = explicit_iv(entry, payload.bytes).or_else(implicit) {
-                self.issuer.seen(&entry.sa.keys, iv)?;
-            }
+        taken: bool,
+    ) -> Result<Made, Error> {
+        if let Some(entry) = item.sa.and_then(|sa| input.entry(sa))
+            && let Some(iv) = iv_of(item, entry, input)
+        {
+            self.issuer.seen(&entry.sa.keys, iv)?;
         }
-        let spi = seen.opened.esp.map(|esp| esp.spi);
-        if !self.settings.selection.takes(packet.number, seen.opened.status(), seen.outer, spi) {
-            return outlet.drop_frames(seen.fragments);
+        if !taken {
+            return Ok(Made::Left);
         }
-        if seen.waits {
-            return outlet.hold(packet);
+        if item.waits {
+            return Ok(Made::Waits);
         }
-        let made = match (seen.opened.status(), &seen.datagram) {
-            (Status::Ok, Some(datagram)) => self.esp_packet(packet, seen, datagram, input)?,
-            (Status::NotEsp, Some(datagram)) if !self.esp_input && seen.payload.is_none() => {
-                self.plain_datagram(packet, seen, datagram)?
+        match item.datagram() {
+            Some(datagram) if item.status == Status::Ok => self.esp_packet(packet, item, &datagram, arena, input),
+            Some(datagram)
+                if item.status == Status::NotEsp && self.esp_input == Some(false) && item.payload(input).is_none() =>
+            {
+                self.plain_datagram(packet, item, &datagram)
             }
-            _ => Made::NotOurs,
-        };
-        match made {
-            Made::Frame => {
-                outlet.drop_frames(seen.fragments)?;
-                outlet.write(&packet.with_data(&self.frame), None)
-            }
-            Made::NotOurs => {
-                outlet.release(seen.fragments)?;
-                outlet.write(packet, None)
-            }
-            Made::Left => outlet.drop_frames(seen.fragments),
+            _ => Ok(Made::NotOurs),
         }
     }
 
@@ -210,56 +285,58 @@ impl<'t> Compressor<'t> {
     fn esp_packet(
         &mut self,
         packet: &Packet<'_>,
-        seen: &Seen<'_>,
+        item: &Item<'_>,
         datagram: &Datagram<'_>,
+        arena: &Arena,
         input: &SaTable,
     ) -> Result<Made, Error> {
-        let (Some(esp), Some(payload)) = (seen.opened.esp, seen.payload) else { return Ok(Made::NotOurs) };
-        let Some(from) = seen.opened.sa.and_then(|sa| input.entry(sa)) else { return Ok(Made::NotOurs) };
+        let (Some(esp), Some(payload)) = (item.esp, item.payload(input)) else { return Ok(Made::NotOurs) };
+        let Some(from) = item.sa.and_then(|sa| input.entry(sa)) else { return Ok(Made::NotOurs) };
         let Some((index, to)) = self.sa_of(esp.spi, &datagram.outer) else { return Ok(Made::NotOurs) };
         let udp = payload.udp_header;
         self.clear.clear();
-        let protocol = match to.codec.compress(seen.packet, &datagram.outer, &mut self.clear) {
+        let protocol = match to.codec.compress(item.packet(arena), &datagram.outer, &mut self.clear) {
             Err(mismatch) => {
                 if self.mismatch(packet.number, &mismatch)? == OnMismatch::Skip {
                     return Ok(Made::Left);
                 }
-                let next_header = protected(seen, &mut self.clear);
+                self.clear.clear();
+                let next_header = item.protected(arena, &mut self.clear);
                 self.seal_standard(&datagram.outer, next_header)?;
                 esp::PROTOCOL
             }
             Ok(compressed) => {
                 self.esp.clear();
                 to.codec.encode_header(esp.spi, esp.sequence, &mut self.esp);
-                if self.clear == seen.clear && from.sa.keys == to.sa.keys && from.sa.esn == to.sa.esn {
+                if self.clear == item.clear(arena) && from.sa.keys == to.sa.keys && from.sa.esn == to.sa.esn {
                     // Only SPI and Sequence Number bits go.
                     self.esp.extend_from_slice(payload.bytes.get(from.header_len()..).unwrap_or_default());
                 } else if from.sa.keys.fingerprint() == to.sa.keys.fingerprint() {
                     self.seal_with_key_of_input(to, esp.sequence)?;
                 } else {
-                    let repeated = seen.opened.warnings.has(Warnings::DUPLICATE);
+                    let repeated = item.warnings.has(Warnings::DUPLICATE);
                     if !self.used.take(&to.sa.keys, esp.sequence) && !repeated {
                         self.result.refused += 1;
                         return Ok(Made::Left);
                     }
                     self.seal(to, esp.sequence, esp.sequence)?;
                 }
-                self.count(index, seen.packet.len() - compressed.payload_offset);
+                self.count(index, item.packet(arena).len() - compressed.payload_offset);
                 to.protocol
             }
         };
         let protocol = if udp.is_some() { esp::UDP } else { protocol };
-        let rebuilt = link::rebuild(seen.link_header, datagram, protocol, udp, &[&self.esp], &mut self.frame);
+        let rebuilt = link::rebuild(item.link_header, datagram, protocol, udp, &[&self.esp], &mut self.frame);
         self.made(packet.number, rebuilt)
     }
 
     /// A plain IP packet: the first context that matches takes it.
-    fn plain_datagram(&mut self, packet: &Packet<'_>, seen: &Seen<'_>, datagram: &Datagram<'_>) -> Result<Made, Error> {
+    fn plain_datagram(&mut self, packet: &Packet<'_>, item: &Item<'_>, datagram: &Datagram<'_>) -> Result<Made, Error> {
         let mut plain = std::mem::take(&mut self.plain);
         plain.clear();
         plain.extend_from_slice(datagram.header);
         plain.extend_from_slice(datagram.payload);
-        let made = self.plain_packet(packet, seen, datagram, &plain);
+        let made = self.plain_packet(packet, item, datagram, &plain);
         self.plain = plain;
         made
     }
@@ -267,7 +344,7 @@ impl<'t> Compressor<'t> {
     fn plain_packet(
         &mut self,
         packet: &Packet<'_>,
-        seen: &Seen<'_>,
+        item: &Item<'_>,
         datagram: &Datagram<'_>,
         plain: &[u8],
     ) -> Result<Made, Error> {
@@ -293,7 +370,7 @@ impl<'t> Compressor<'t> {
             }
             self.seal(to, sn, sn)?;
             self.count(index, plain.len() - compressed.payload_offset);
-            let rebuilt = self.carry(packet, seen, datagram, to, &outer, to.protocol);
+            let rebuilt = self.carry(packet, item, datagram, to, &outer, to.protocol);
             return self.made(packet.number, rebuilt);
         }
         let Some((mismatch, outer, to)) = first_mismatch else { return Ok(Made::NotOurs) };
@@ -309,7 +386,7 @@ impl<'t> Compressor<'t> {
             datagram.protocol
         };
         self.seal_standard(&outer, next_header)?;
-        let rebuilt = self.carry(packet, seen, datagram, to, &outer, esp::PROTOCOL);
+        let rebuilt = self.carry(packet, item, datagram, to, &outer, esp::PROTOCOL);
         self.made(packet.number, rebuilt)
     }
 
@@ -317,7 +394,7 @@ impl<'t> Compressor<'t> {
     fn carry(
         &mut self,
         packet: &Packet<'_>,
-        seen: &Seen<'_>,
+        item: &Item<'_>,
         datagram: &Datagram<'_>,
         to: &Entry,
         outer: &Outer,
@@ -325,9 +402,9 @@ impl<'t> Compressor<'t> {
     ) -> Result<(), Fault> {
         let (esp, frame) = ([self.esp.as_slice()], &mut self.frame);
         if to.is_tunnel() {
-            link::encapsulate(packet.link_type(), seen.link_header, outer, protocol, &esp, frame)
+            link::encapsulate(packet.link_type(), item.link_header, outer, protocol, &esp, frame)
         } else {
-            link::rebuild(seen.link_header, datagram, protocol, None, &esp, frame)
+            link::rebuild(item.link_header, datagram, protocol, None, &esp, frame)
         }
     }
 

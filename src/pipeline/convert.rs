@@ -1,15 +1,18 @@
 //! convert: Diet-ESP to standard ESP, or to the inner packets (wire format §7).
 
-use super::intake::{Intake, Seen, protected};
-use super::open::{Limits, explicit_iv};
+use std::sync::Arc;
+
+use super::batch::{Arena, Item};
+use super::drive::{self, Job};
+use super::find::{Limits, explicit_iv};
 use super::outcome::Status;
-use super::outlet::Outlet;
+use super::outlet::{Change, Outlet};
 use super::seal::{IvIssuer, UsedKeys};
 use super::select::Selection;
 use crate::capture::{Packet, Reader, Window, Writer};
 use crate::error::{Error, Fault};
 use crate::esp;
-use crate::link::{self, Datagram};
+use crate::link;
 use crate::report::totals::Totals;
 use crate::sa::table::{Entry, SaTable};
 use crate::suite::{Cryptor, Keys, Random, Suite};
@@ -45,6 +48,8 @@ pub struct Settings {
     pub limits: Limits,
     /// Which frames are written.
     pub selection: Selection,
+    /// Worker threads.
+    pub threads: usize,
 }
 
 /// What [`run`] did.
@@ -62,7 +67,7 @@ pub struct Converted {
 
 /// How the packets of one SA become standard ESP; the same for all of them, because Wireshark takes the first key that
 /// fits an SPI.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 enum Plan {
     /// They are.
     Standard,
@@ -71,26 +76,66 @@ enum Plan {
     /// The implicit IV is inserted as well.
     ExplicitIv,
     /// The restored packet is sealed again.
-    Sealed(Box<Sealer>),
+    Sealed(Arc<Sealer>),
 }
 
 #[derive(Debug)]
 struct Sealer {
     keys: Keys,
     cryptor: Cryptor,
-    iv: Iv,
+    /// The key is that of the capture.
+    kept: bool,
 }
 
+/// What becomes of one frame; decided in capture order.
 #[derive(Debug)]
-enum Iv {
-    /// New key: counts from 1.
-    Count(u64),
-    /// Key of the capture: from the issuer.
-    Issued,
-    /// Cipher block chaining: random.
-    Random,
-    /// None.
-    None,
+enum Make {
+    /// It passes as it is.
+    Pass,
+    /// A fragment that waits.
+    Hold,
+    /// It is left out.
+    Leave,
+    /// The inner packet.
+    Plain,
+    HeaderOnly,
+    ExplicitIv,
+    Sealed(Arc<Sealer>, [u8; 16]),
+}
+
+struct State {
+    /// By SA, made when its first packet comes.
+    plans: Vec<Option<Plan>>,
+    /// By SA: IVs counted under a fresh key.
+    counts: Vec<u64>,
+    random: Random,
+    issuer: IvIssuer,
+}
+
+#[derive(Debug, Default)]
+struct Work {
+    makes: Vec<Make>,
+    totals: Totals,
+    rewritten: [u64; 3],
+    changes: Vec<Change>,
+    /// The bytes of rewritten frames.
+    frames: Vec<u8>,
+    given_up: Vec<u64>,
+    clear: Vec<u8>,
+    esp: Vec<u8>,
+    frame: Vec<u8>,
+}
+
+struct Out<'o> {
+    outlet: Outlet,
+    totals: Totals,
+    rewritten: [u64; 3],
+    tell: &'o mut (dyn FnMut(u64) + Send),
+}
+
+struct Convert<'t, 's> {
+    table: &'t SaTable,
+    settings: &'s Settings,
 }
 
 /// Reads a capture to its end and writes it converted. `tell` is called after each window with the bytes read so far.
@@ -99,160 +144,87 @@ pub fn run(
     writer: Writer,
     table: &SaTable,
     settings: &Settings,
-    mut tell: impl FnMut(u64),
+    tell: &mut (dyn FnMut(u64) + Send),
 ) -> Result<Converted, Error> {
-    let mut intake = Intake::new(table, settings.limits);
-    let mut window = Window::default();
-    let mut converter = Converter {
-        settings,
+    let mut state = State {
         plans: table.entries().iter().map(|_| None).collect(),
+        counts: table.entries().iter().map(|_| 0).collect(),
         random: Random::new(settings.seed, "keys"),
         issuer: IvIssuer::new(Random::new(settings.seed, "iv")),
-        clear: vec![],
-        esp: vec![],
-        frame: vec![],
-        rewritten: [0; 3],
     };
-    let mut outlet = Outlet::new(writer);
-    let mut totals = Totals::default();
-    while reader.fill(&mut window)? {
-        for packet in window.packets() {
-            let seen = intake.take(&packet);
-            totals.count(&seen.record(&packet, table), seen.opened.of_known_sa);
-            converter.pass_on(&packet, &seen, table, &mut outlet)?;
-            outlet.release(intake.reassembler().given_up())?;
+    let mut out = Out { outlet: Outlet::new(writer), totals: Totals::default(), rewritten: [0; 3], tell };
+    let job = Convert { table, settings };
+    drive::run(reader, table, settings.limits, settings.threads, &job, &mut state, &mut out)?;
+    let written = out.outlet.finish()?;
+    Ok(Converted { totals: out.totals, written, rewritten: out.rewritten, keys: used_keys(table, state.plans) })
+}
+
+impl Convert<'_, '_> {
+    fn make(&self, state: &mut State, item: &Item<'_>, taken: bool) -> Result<Make, Error> {
+        self.note_iv(state, item)?;
+        if item.waits {
+            return Ok(if taken { Make::Hold } else { Make::Leave });
         }
-        tell(reader.bytes_read());
-    }
-    let written = outlet.finish()?;
-    Ok(Converted { totals, written, rewritten: converter.rewritten, keys: converter.used_keys(table) })
-}
-
-struct Converter<'s> {
-    settings: &'s Settings,
-    /// By SA, made when its first packet comes.
-    plans: Vec<Option<Plan>>,
-    random: Random,
-    issuer: IvIssuer,
-    clear: Vec<u8>,
-    esp: Vec<u8>,
-    frame: Vec<u8>,
-    rewritten: [u64; 3],
-}
-
-impl Converter<'_> {
-    fn pass_on(
-        &mut self,
-        packet: &Packet<'_>,
-        seen: &Seen<'_>,
-        table: &SaTable,
-        outlet: &mut Outlet,
-    ) -> Result<(), Error> {
-        let opened = &seen.opened;
-        self.note_iv(seen, table)?;
-        let spi = opened.esp.map(|esp| esp.spi);
-        let taken = self.settings.selection.takes(packet.number, opened.status(), seen.outer, spi);
         if !taken {
-            return outlet.drop_frames(seen.fragments);
+            return Ok(Make::Leave);
         }
-        if seen.waits {
-            return outlet.hold(packet);
-        }
-        let rewritten = match (opened.status(), seen.datagram, opened.sa.and_then(|sa| Some((sa, table.entry(sa)?)))) {
-            (Status::Ok, Some(datagram), Some((sa, entry))) => match self.settings.target {
-                Target::Esp => self.rewrite(seen, &datagram, sa, entry)?,
-                Target::Plain if seen.packet.is_empty() => return outlet.drop_frames(seen.fragments),
-                Target::Plain => {
-                    link::replace(packet.link_type(), seen.link_header, seen.packet, &mut self.frame).map(|()| true)
-                }
-            },
-            _ => Ok(false),
+        let Some((sa, entry)) = item.sa.and_then(|sa| Some((sa as usize, self.table.entry(sa)?))) else {
+            return Ok(Make::Pass);
         };
-        match rewritten {
-            Ok(true) => {
-                outlet.drop_frames(seen.fragments)?;
-                outlet.write(&packet.with_data(&self.frame), None)
-            }
-            Ok(false) => {
-                outlet.release(seen.fragments)?;
-                let comment = opened.reason.filter(|_| opened.of_known_sa);
-                let comment = comment.map(|reason| format!("dietesp: {}: {reason}", opened.status().name()));
-                outlet.write(packet, comment.as_deref())
-            }
-            Err(fault) => {
-                outlet.release(seen.fragments)?;
-                outlet.write(packet, Some(&format!("dietesp: not converted: {fault}")))
-            }
+        if item.status != Status::Ok {
+            return Ok(Make::Pass);
         }
+        if self.settings.target == Target::Plain {
+            let dummy = item.restored.is_some_and(|restored| restored.upper.is_none());
+            return Ok(if dummy { Make::Leave } else { Make::Plain });
+        }
+        let plan = match state.plans.get(sa) {
+            Some(Some(plan)) => plan.clone(),
+            _ => {
+                let plan = self.plan(state, entry)?;
+                if let Some(slot) = state.plans.get_mut(sa) {
+                    *slot = Some(plan.clone());
+                }
+                plan
+            }
+        };
+        Ok(match plan {
+            Plan::Standard => Make::Pass,
+            Plan::HeaderOnly => Make::HeaderOnly,
+            Plan::ExplicitIv => Make::ExplicitIv,
+            Plan::Sealed(sealer) => {
+                let mut iv = [0; 16];
+                match sealer.cryptor.iv_len() {
+                    0 => {}
+                    8 => {
+                        let number = match state.counts.get_mut(sa) {
+                            Some(count) if !sealer.kept => {
+                                *count += 1;
+                                *count
+                            }
+                            _ => state.issuer.issue(&sealer.keys)?,
+                        };
+                        iv[..8].copy_from_slice(&number.to_be_bytes());
+                    }
+                    _ => state.random.fill(&mut iv)?,
+                }
+                Make::Sealed(sealer, iv)
+            }
+        })
     }
 
     /// With `keep`, remembers the IVs that the capture shows.
-    fn note_iv(&mut self, seen: &Seen<'_>, table: &SaTable) -> Result<(), Error> {
+    fn note_iv(&self, state: &mut State, item: &Item<'_>) -> Result<(), Error> {
         if self.settings.reseal != Reseal::Keep || self.settings.target != Target::Esp {
             return Ok(());
         }
-        let Some(entry) = seen.opened.sa.and_then(|sa| table.entry(sa)) else { return Ok(()) };
-        let on_wire = seen.payload.and_then(|payload| explicit_iv(entry, payload.bytes));
-        let implicit = seen.opened.esp.filter(|_| entry.cryptor.suite().implicit_iv).map(|esp| esp.sequence);
-        match on_wire.or(implicit) {
-            Some(iv) => self.issuer.seen(&entry.sa.keys, iv),
+        match item.sa.and_then(|sa| self.table.entry(sa)).and_then(|entry| Some((entry, iv_of(item, entry, self.table)?))) {
+            Some((entry, iv)) => state.issuer.seen(&entry.sa.keys, iv),
             None => Ok(()),
         }
     }
 
-    /// Writes the packet as standard ESP into `self.frame`; false if it is already.
-    fn rewrite(
-        &mut self,
-        seen: &Seen<'_>,
-        datagram: &Datagram<'_>,
-        sa: u32,
-        entry: &Entry,
-    ) -> Result<Result<bool, Fault>, Error> {
-        let (Some(restored), Some(payload)) = (seen.opened.esp, seen.payload) else { return Ok(Ok(false)) };
-        if self.plans.get(sa as usize).is_some_and(Option::is_none) {
-            let plan = self.plan(entry)?;
-            if let Some(slot) = self.plans.get_mut(sa as usize) {
-                *slot = Some(plan);
-            }
-        }
-        let Some(Some(plan)) = self.plans.get_mut(sa as usize) else { return Ok(Ok(false)) };
-        self.esp.clear();
-        esp::write_header(restored.spi, restored.sequence, &mut self.esp);
-        let behind_header = payload.bytes.get(entry.header_len()..).unwrap_or_default();
-        let tier = match plan {
-            Plan::Standard => return Ok(Ok(false)),
-            Plan::HeaderOnly => {
-                self.esp.extend_from_slice(behind_header);
-                0
-            }
-            Plan::ExplicitIv => {
-                self.esp.extend_from_slice(&restored.sequence.to_be_bytes());
-                self.esp.extend_from_slice(behind_header);
-                1
-            }
-            Plan::Sealed(sealer) => {
-                self.clear.clear();
-                let next_header = protected(seen, &mut self.clear);
-                esp::write_trailer(0, next_header, sealer.cryptor.block(), &mut self.clear);
-                let mut iv = [0; 16];
-                let iv = sealer.iv(&mut iv, &mut self.issuer, &mut self.random)?;
-                // 32-bit numbers, whatever the SA has: Wireshark before 4.4 cannot be told of longer ones.
-                let sealed =
-                    sealer.cryptor.seal(restored.spi, restored.sequence, false, iv, &self.clear, &mut self.esp);
-                debug_assert!(sealed.is_ok(), "IV and clear text have the lengths of the suite");
-                2
-            }
-        };
-        if let Some(count) = self.rewritten.get_mut(tier) {
-            *count += 1;
-        }
-        let protocol = if payload.udp_header.is_some() { esp::UDP } else { esp::PROTOCOL };
-        let rebuilt =
-            link::rebuild(seen.link_header, datagram, protocol, payload.udp_header, &[&self.esp], &mut self.frame);
-        Ok(rebuilt.map(|()| true))
-    }
-
-    fn plan(&mut self, entry: &Entry) -> Result<Plan, Error> {
+    fn plan(&self, state: &mut State, entry: &Entry) -> Result<Plan, Error> {
         let suite = entry.cryptor.suite();
         if entry.codec.clear_text_is_standard() {
             return Ok(match (suite.implicit_iv, entry.context.is_some()) {
@@ -261,64 +233,139 @@ impl Converter<'_> {
                 (false, false) => Plan::Standard,
             });
         }
-        let (keys, counted) = match self.settings.reseal {
-            Reseal::Fresh(suite) => (Keys::generate(suite, &mut self.random)?, Iv::Count(0)),
-            Reseal::Keep => (entry.sa.keys.with_explicit_iv(), Iv::Issued),
+        let (keys, kept) = match self.settings.reseal {
+            Reseal::Fresh(suite) => (Keys::generate(suite, &mut state.random)?, false),
+            Reseal::Keep => (entry.sa.keys.with_explicit_iv(), true),
         };
         let cryptor = Cryptor::new(&keys);
-        let iv = match cryptor.iv_len() {
-            0 => Iv::None,
-            8 => counted,
-            _ => Iv::Random,
-        };
-        Ok(Plan::Sealed(Box::new(Sealer { keys, cryptor, iv })))
+        Ok(Plan::Sealed(Arc::new(Sealer { keys, cryptor, kept })))
     }
 
-    fn used_keys(self, table: &SaTable) -> Vec<UsedKeys> {
-        table
-            .entries()
-            .iter()
-            .zip(self.plans)
-            .filter_map(|(entry, plan)| {
-                let (keys, esn) = match plan? {
-                    Plan::Standard | Plan::HeaderOnly => (entry.sa.keys.clone(), entry.sa.esn),
-                    Plan::ExplicitIv => (entry.sa.keys.with_explicit_iv(), entry.sa.esn),
-                    Plan::Sealed(sealer) => (sealer.keys, false),
-                };
-                Some(UsedKeys {
-                    name: entry.sa.name.clone(),
-                    spi: entry.sa.spi,
-                    src: entry.sa.src,
-                    dst: entry.sa.dst,
-                    keys,
-                    esn,
-                })
-            })
-            .collect()
+    /// Writes the frame of a packet into `work.frame`; false if it passes as it is.
+    fn write(
+        &self,
+        packet: &Packet<'_>,
+        item: &Item<'_>,
+        arena: &Arena,
+        make: &Make,
+        work: &mut Work,
+    ) -> Result<bool, Fault> {
+        let entry = || item.sa.and_then(|sa| self.table.entry(sa));
+        if let Make::Plain = make {
+            return link::replace(packet.link_type(), item.link_header, item.packet(arena), &mut work.frame).map(|()| true);
+        }
+        let (Some(restored), Some(entry), Some(datagram)) = (item.esp, entry(), item.datagram()) else { return Ok(false) };
+        let Some(payload) = item.payload(self.table) else { return Ok(false) };
+        work.esp.clear();
+        esp::write_header(restored.spi, restored.sequence, &mut work.esp);
+        let behind_header = payload.bytes.get(entry.header_len()..).unwrap_or_default();
+        let tier = match make {
+            Make::HeaderOnly => {
+                work.esp.extend_from_slice(behind_header);
+                0
+            }
+            Make::ExplicitIv => {
+                work.esp.extend_from_slice(&restored.sequence.to_be_bytes());
+                work.esp.extend_from_slice(behind_header);
+                1
+            }
+            Make::Sealed(sealer, iv) => {
+                work.clear.clear();
+                let next_header = item.protected(arena, &mut work.clear);
+                esp::write_trailer(0, next_header, sealer.cryptor.block(), &mut work.clear);
+                let iv = iv.get(..sealer.cryptor.iv_len()).unwrap_or_default();
+                // 32-bit numbers, whatever the SA has: Wireshark before 4.4 cannot be told of longer ones.
+                let sealed =
+                    sealer.cryptor.seal(restored.spi, restored.sequence, false, iv, &work.clear, &mut work.esp);
+                debug_assert!(sealed.is_ok(), "IV and clear text have the lengths of the suite");
+                2
+            }
+            Make::Pass | Make::Hold | Make::Leave | Make::Plain => return Ok(false),
+        };
+        if let Some(count) = work.rewritten.get_mut(tier) {
+            *count += 1;
+        }
+        let protocol = if payload.udp_header.is_some() { esp::UDP } else { esp::PROTOCOL };
+        link::rebuild(item.link_header, &datagram, protocol, payload.udp_header, &[&work.esp], &mut work.frame)?;
+        Ok(true)
     }
 }
 
-impl Sealer {
-    fn iv<'b>(
-        &mut self,
-        buffer: &'b mut [u8; 16],
-        issuer: &mut IvIssuer,
-        random: &mut Random,
-    ) -> Result<&'b [u8], Error> {
-        let counted = match &mut self.iv {
-            Iv::None => return Ok(&[]),
-            Iv::Random => {
-                random.fill(buffer)?;
-                return Ok(buffer);
-            }
-            Iv::Count(count) => {
-                *count += 1;
-                *count
-            }
-            Iv::Issued => issuer.issue(&self.keys)?,
-        };
-        let (first, _) = buffer.split_at_mut(8);
-        first.copy_from_slice(&counted.to_be_bytes());
-        Ok(first)
+/// The IV of a packet, sent or implicit, if it is 8 bytes long.
+pub fn iv_of(item: &Item<'_>, entry: &Entry, table: &SaTable) -> Option<u64> {
+    let implicit = || item.esp.filter(|_| entry.cryptor.suite().implicit_iv).map(|esp| esp.sequence);
+    item.payload(table).and_then(|payload| explicit_iv(entry, payload.bytes)).or_else(implicit)
+}
+
+impl Job<Out<'_>> for Convert<'_, '_> {
+    type State = State;
+    type Work = Work;
+
+    fn settle(
+        &self,
+        state: &mut State,
+        window: &Window,
+        items: &mut [Item<'_>],
+        arena: &Arena,
+        work: &mut Work,
+    ) -> Result<(), Error> {
+        work.makes.clear();
+        for (packet, item) in window.packets().zip(items) {
+            let taken = self.settings.selection.takes(&item.record(&packet, self.table, arena));
+            work.makes.push(self.make(state, item, taken)?);
+        }
+        Ok(())
     }
+
+    fn render(&self, window: &Window, items: &[Item<'_>], arena: &Arena, work: &mut Work) -> Result<(), Error> {
+        work.totals = Totals::default();
+        work.rewritten = [0; 3];
+        work.changes.clear();
+        work.frames.clear();
+        let makes = std::mem::take(&mut work.makes);
+        for ((packet, item), make) in window.packets().zip(items).zip(&makes) {
+            work.totals.count(&item.record(&packet, self.table, arena), item.of_known_sa);
+            let change = match make {
+                Make::Hold => Change::Hold,
+                Make::Leave => Change::Leave,
+                make => match self.write(&packet, item, arena, make, work) {
+                    Ok(true) => {
+                        let start = work.frames.len();
+                        work.frames.extend_from_slice(&work.frame);
+                        Change::Replace(start..work.frames.len())
+                    }
+                    Ok(false) => {
+                        let reason = item.reason.filter(|_| item.of_known_sa);
+                        Change::Pass(reason.map(|reason| format!("dietesp: {}: {reason}", item.status.name())))
+                    }
+                    Err(fault) => Change::Pass(Some(format!("dietesp: not converted: {fault}"))),
+                },
+            };
+            work.changes.push(change);
+        }
+        work.makes = makes;
+        work.given_up = arena.given_up().to_vec();
+        Ok(())
+    }
+
+    fn emit(&self, out: &mut Out<'_>, window: &Window, items: &[Item<'_>], work: &mut Work, bytes_read: u64) -> Result<(), Error> {
+        out.totals.add(&work.totals);
+        out.rewritten.iter_mut().zip(work.rewritten).for_each(|(total, own)| *total += own);
+        out.outlet.apply(window, items, &work.changes, &work.frames, &work.given_up)?;
+        (out.tell)(bytes_read);
+        Ok(())
+    }
+}
+
+fn used_keys(table: &SaTable, plans: Vec<Option<Plan>>) -> Vec<UsedKeys> {
+    let used = |(entry, plan): (&Entry, Option<Plan>)| {
+        let (keys, esn) = match plan? {
+            Plan::Standard | Plan::HeaderOnly => (entry.sa.keys.clone(), entry.sa.esn),
+            Plan::ExplicitIv => (entry.sa.keys.with_explicit_iv(), entry.sa.esn),
+            Plan::Sealed(sealer) => (sealer.keys.clone(), false),
+        };
+        let (src, dst) = (entry.sa.src, entry.sa.dst);
+        Some(UsedKeys { name: entry.sa.name.clone(), spi: entry.sa.spi, src, dst, keys, esn })
+    };
+    table.entries().iter().zip(plans).filter_map(used).collect()
 }

@@ -1,43 +1,97 @@
 //! decode: a record of every captured frame.
 
-use super::intake::Intake;
-use super::open::Limits;
+use super::batch::{Arena, Item};
+use super::drive::{self, Job};
+use super::find::Limits;
+use super::ledger::Ledger;
+use super::select::Selection;
 use crate::capture::{Reader, Window};
 use crate::error::Error;
 use crate::report::record::Record;
 use crate::report::totals::Totals;
 use crate::sa::table::SaTable;
 
-/// What [`run`] tells its caller.
-#[derive(Debug)]
-pub enum Event<'a> {
-    /// The record of the next frame.
-    Record(&'a Record<'a>),
-    /// All that has been read so far has its record.
-    WindowDone {
-        /// Bytes of the input read so far.
-        bytes_read: u64,
-    },
+/// How records become text. Records of one window are rendered side by side with those of others.
+pub trait Render: Sync {
+    /// Appends a record to the text of its window.
+    fn record(&self, record: &Record<'_>, text: &mut Vec<u8>);
 }
 
-/// Reads a capture to its end. `tell` gets every record in capture order and may end the run with an error.
-pub fn run(
+/// Takes the text of each window, in capture order, and how many bytes of the input have been read.
+pub type Sink<'s> = dyn FnMut(&[u8], u64) -> Result<(), Error> + Send + 's;
+
+struct Out<'s> {
+    totals: Totals,
+    sink: &'s mut Sink<'s>,
+}
+
+struct Decode<'t, R> {
+    table: &'t SaTable,
+    selection: Selection,
+    render: &'t R,
+}
+
+/// What a window adds to the output.
+#[derive(Debug, Default)]
+struct Work {
+    text: Vec<u8>,
+    totals: Totals,
+}
+
+/// Reads a capture to its end; gives back counts and streams. `sink` takes the text of each window, in capture order, and
+/// how many bytes of the input have been read.
+pub fn run<'t, R: Render>(
     reader: &mut Reader,
-    table: &SaTable,
+    table: &'t SaTable,
     limits: Limits,
-    mut tell: impl FnMut(Event<'_>) -> Result<(), Error>,
-) -> Result<Totals, Error> {
-    let mut intake = Intake::new(table, limits);
-    let mut window = Window::default();
-    let mut totals = Totals::default();
-    while reader.fill(&mut window)? {
-        for packet in window.packets() {
-            let seen = intake.take(&packet);
-            let record = seen.record(&packet, table);
-            totals.count(&record, seen.opened.of_known_sa);
-            tell(Event::Record(&record))?;
-        }
-        tell(Event::WindowDone { bytes_read: reader.bytes_read() })?;
+    threads: usize,
+    selection: Selection,
+    render: &R,
+    sink: &mut Sink<'_>,
+) -> Result<(Totals, Ledger<'t>), Error> {
+    let job = Decode { table, selection, render };
+    let mut out = Out { totals: Totals::default(), sink };
+    let ledger = drive::run(reader, table, limits, threads, &job, &mut (), &mut out)?;
+    Ok((out.totals, ledger))
+}
+
+impl<R: Render> Job<Out<'_>> for Decode<'_, R> {
+    type State = ();
+    type Work = Work;
+
+    fn settle(
+        &self,
+        _state: &mut (),
+        _window: &Window,
+        _items: &mut [Item<'_>],
+        _arena: &Arena,
+        _work: &mut Work,
+    ) -> Result<(), Error> {
+        Ok(())
     }
-    Ok(totals)
+
+    fn render(&self, window: &Window, items: &[Item<'_>], arena: &Arena, work: &mut Work) -> Result<(), Error> {
+        work.text.clear();
+        work.totals = Totals::default();
+        for (packet, item) in window.packets().zip(items) {
+            let record = item.record(&packet, self.table, arena);
+            work.totals.count(&record, item.of_known_sa);
+            if self.selection.takes(&record) {
+                self.render.record(&record, &mut work.text);
+            }
+        }
+        Ok(())
+    }
+
+    fn emit(
+        &self,
+        out: &mut Out<'_>,
+        _window: &Window,
+        _items: &[Item<'_>],
+        work: &mut Work,
+        bytes_read: u64,
+    ) -> Result<(), Error> {
+        out.totals.add(&work.totals);
+        (out.sink)(&work.text, bytes_read)
+    }
 }

@@ -1,11 +1,13 @@
 //! The order of the steps: each command's story, one line a step.
 
+pub mod batch;
 pub mod compress;
 pub mod convert;
 pub mod decode;
+pub mod drive;
+pub mod find;
 pub mod inner;
-pub mod intake;
-pub mod open;
+pub mod ledger;
 pub mod outcome;
 pub mod outlet;
 pub mod seal;

@@ -136,10 +136,14 @@ pub enum Method {
     Wire,
     /// Explicit IV xor the constant that earlier packets showed.
     IvMask,
+    /// Computed from the ICV.
+    Icv,
     /// Nearest to the number expected that agrees with the bits on the wire.
     Nearest,
     /// The wider search of `--resync`.
     Search,
+    /// From the time of capture, for `esp_sn_gen: time`.
+    Time,
 }
 
 impl Method {
@@ -148,6 +152,8 @@ impl Method {
         match self {
             Method::Wire => "wire",
             Method::IvMask => "iv-mask",
+            Method::Icv => "icv",
+            Method::Time => "time",
             Method::Nearest => "nearest",
             Method::Search => "search",
         }

@@ -5,12 +5,27 @@
 //! behind it wait.
 
 use std::collections::VecDeque;
+use std::ops::Range;
 
-use crate::capture::{OwnedPacket, Packet, Writer};
+use super::batch::Item;
+use crate::capture::{OwnedPacket, Packet, Window, Writer};
 use crate::error::Error;
 
 /// Bytes of frames that may wait; beyond, the oldest fragments pass as they are.
 const MAX_WAITING: usize = 16 << 20;
+
+/// What becomes of one frame of the input.
+#[derive(Debug)]
+pub enum Change {
+    /// It is written as it is, with one more comment if there is one.
+    Pass(Option<String>),
+    /// A fragment whose packet is not whole yet.
+    Hold,
+    /// It is left out, and with it the fragments that it completes.
+    Leave,
+    /// Another frame is written in its place, and in that of the fragments that it completes: these bytes.
+    Replace(Range<usize>),
+}
 
 /// Writes the frames of a run.
 pub struct Outlet {
@@ -35,13 +50,36 @@ impl Outlet {
         Outlet { writer, waiting: VecDeque::new(), bytes: 0, written: 0 }
     }
 
-    /// Frames written so far.
-    pub fn written(&self) -> u64 {
-        self.written
+    /// Writes the frames of a window, changed as `changes` says; replaced ones are in `frames`. The packets of the frames
+    /// `given_up` will never be whole.
+    pub fn apply(
+        &mut self,
+        window: &Window,
+        items: &[Item<'_>],
+        changes: &[Change],
+        frames: &[u8],
+        given_up: &[u64],
+    ) -> Result<(), Error> {
+        for ((packet, item), change) in window.packets().zip(items).zip(changes) {
+            match change {
+                Change::Pass(comment) => {
+                    self.release(item.fragments())?;
+                    self.write(&packet, comment.as_deref())?;
+                }
+                Change::Hold => self.hold(&packet)?,
+                Change::Leave => self.drop_frames(item.fragments())?,
+                Change::Replace(range) => {
+                    self.drop_frames(item.fragments())?;
+                    self.write(&packet.with_data(frames.get(range.clone()).unwrap_or_default()), None)?;
+                }
+            }
+        }
+        self.release(given_up)?;
+        self.writer.flush()
     }
 
     /// Writes a frame, with one more comment if there is one.
-    pub fn write(&mut self, packet: &Packet<'_>, comment: Option<&str>) -> Result<(), Error> {
+    fn write(&mut self, packet: &Packet<'_>, comment: Option<&str>) -> Result<(), Error> {
         if self.waiting.is_empty() {
             self.written += 1;
             return self.writer.write(packet, comment);
@@ -50,17 +88,17 @@ impl Outlet {
     }
 
     /// Takes a fragment whose packet is not whole yet.
-    pub fn hold(&mut self, packet: &Packet<'_>) -> Result<(), Error> {
+    fn hold(&mut self, packet: &Packet<'_>) -> Result<(), Error> {
         self.queue(packet, None, true)
     }
 
     /// The packet of these frames is not ours, or will never be whole: they pass.
-    pub fn release(&mut self, frames: &[u64]) -> Result<(), Error> {
+    fn release(&mut self, frames: &[u64]) -> Result<(), Error> {
         self.decide(frames, false)
     }
 
     /// The packet of these frames was rebuilt: they go.
-    pub fn drop_frames(&mut self, frames: &[u64]) -> Result<(), Error> {
+    fn drop_frames(&mut self, frames: &[u64]) -> Result<(), Error> {
         self.decide(frames, true)
     }
 

@@ -1,7 +1,7 @@
 //! Which frames a command shows or writes. All frames are opened, whatever is selected: what follows depends on them.
 
 use super::outcome::Status;
-use crate::link::Outer;
+use crate::report::record::Record;
 use crate::sa::Selector;
 
 /// The selection of `--spi`, `--src`, `--dst`, `--frames`, `--failed`; all that are given must hold.
@@ -21,11 +21,12 @@ pub struct Selection {
 
 impl Selection {
     /// Whether a frame is taken.
-    pub fn takes(&self, frame: u64, status: Status, outer: Option<Outer>, spi: Option<u32>) -> bool {
-        self.frames.is_none_or(|(first, last)| (first..=last).contains(&frame))
-            && self.spi.is_none_or(|wanted| spi == Some(wanted))
+    pub fn takes(&self, record: &Record<'_>) -> bool {
+        let outer = record.outer;
+        self.frames.is_none_or(|(first, last)| (first..=last).contains(&record.frame))
+            && self.spi.is_none_or(|wanted| record.esp.is_some_and(|esp| esp.spi == wanted))
             && self.src.is_none_or(|selector| outer.is_some_and(|outer| selector.accepts(outer.src)))
             && self.dst.is_none_or(|selector| outer.is_some_and(|outer| selector.accepts(outer.dst)))
-            && !(self.failed && status == Status::Ok)
+            && !(self.failed && record.status == Status::Ok)
     }
 }

@@ -1,30 +1,19 @@
 //! Records as an aligned table for people.
 //!
-//! Rows are written as their packets arrive, so column widths cannot wait for the last one: they come from the first rows,
-//! which are held back for that, and grow with what follows.
+//! Rows are written as their packets arrive and side by side, so a column cannot wait for its widest cell: widths are
+//! those that the cells of most captures need, and those of the names of the SAs.
 
 use super::json::write_plain;
 use super::record::{Record, Value};
 use crate::pipeline::outcome::{Status, protocol_name};
+use crate::sa::table::SaTable;
 
 /// Writes records as rows.
 #[derive(Debug)]
 pub struct Table {
     widths: [usize; COLUMNS.len()],
     color: bool,
-    cell: Vec<u8>,
-    /// The first rows, until the header is written.
-    held_back: Option<Vec<Row>>,
 }
-
-#[derive(Debug)]
-struct Row {
-    cells: [Vec<u8>; COLUMNS.len()],
-    status: Status,
-}
-
-/// So many rows are held back at most: more than a screen, and little memory.
-const HELD_BACK: usize = 256;
 
 struct Column {
     title: &'static str,
@@ -36,112 +25,72 @@ const fn column(title: &'static str, right: bool, width: usize) -> Column {
     Column { title, right, width }
 }
 
+const SA_COLUMN: usize = 2;
 const COLUMNS: [Column; 11] = [
-    column("Frame", true, 5),
+    column("Frame", true, 6),
     column("Time", false, 15),
-    column("SA", false, 8),
+    column("SA", false, 10),
     column("SPI", false, 10),
-    column("SN", true, 4),
-    column("Source", false, 15),
-    column("Destination", false, 15),
-    column("Proto", false, 5),
-    column("Wire", true, 4),
+    column("SN", true, 6),
+    column("Source", false, 24),
+    column("Destination", false, 24),
+    column("Proto", false, 6),
+    column("Wire", true, 5),
     column("Saved", true, 5),
     column("Status", false, 0),
 ];
 
 impl Table {
-    /// A table; with `color` the status is coloured.
-    pub fn new(color: bool) -> Table {
-        Table { widths: COLUMNS.map(|column| column.width), color, cell: vec![], held_back: Some(vec![]) }
+    /// A table for packets of these SAs; with `color` the status is coloured.
+    pub fn new(color: bool, sas: &SaTable) -> Table {
+        const WIDEST_NAME: usize = 24;
+        let mut widths = COLUMNS.map(|column| column.width);
+        let names = sas.entries().iter().map(|entry| str_width(entry.sa.name.as_bytes()));
+        if let (Some(width), Some(longest)) = (widths.get_mut(SA_COLUMN), names.max()) {
+            *width = (*width).max(longest.min(WIDEST_NAME));
+        }
+        Table { widths, color }
     }
 
-    /// Appends one row, or holds it back until [`Table::flush`].
-    pub fn write_row(&mut self, record: &Record<'_>, out: &mut Vec<u8>) {
-        let Some(rows) = &mut self.held_back else {
-            for index in 0..COLUMNS.len() {
-                self.cell.clear();
-                fill_cell(index, record, &mut self.cell);
-                self.write_cell(index, record.status, out);
-            }
-            out.push(b'\n');
-            return;
-        };
-        let cells = std::array::from_fn(|index| {
-            let mut cell = vec![];
-            fill_cell(index, record, &mut cell);
-            cell
+    /// Appends the line of titles.
+    pub fn write_header(&self, out: &mut Vec<u8>) {
+        self.write_line(out, None, |index, out| {
+            out.extend(COLUMNS.get(index).map_or("", |column| column.title).as_bytes());
         });
-        rows.push(Row { cells, status: record.status });
-        if rows.len() == HELD_BACK {
-            self.flush(out);
-        }
     }
 
-    /// Appends what was held back, below the header line. To be called when no more rows can be waited for.
-    pub fn flush(&mut self, out: &mut Vec<u8>) {
-        let rows = match &self.held_back {
-            Some(rows) if !rows.is_empty() => self.held_back.take().unwrap_or_default(),
-            _ => return,
-        };
-        for (index, column) in COLUMNS.iter().enumerate() {
-            for cell in rows.iter().filter_map(|row| row.cells.get(index)) {
-                self.widen(index, str_width(cell));
+    /// Appends one row.
+    pub fn write_row(&self, record: &Record<'_>, out: &mut Vec<u8>) {
+        let color = self.color.then_some(record.status);
+        self.write_line(out, color, |index, out| fill_cell(index, record, out));
+    }
+
+    fn write_line(&self, out: &mut Vec<u8>, color: Option<Status>, cell: impl Fn(usize, &mut Vec<u8>)) {
+        for (index, (column, width)) in COLUMNS.iter().zip(self.widths).enumerate() {
+            let last = index + 1 == COLUMNS.len();
+            if index > 0 {
+                out.extend_from_slice(b"  ");
             }
-            self.cell.clear();
-            self.cell.extend_from_slice(column.title.as_bytes());
-            self.write_aligned(index, None, out);
-        }
-        out.push(b'\n');
-        for row in rows {
-            for (index, cell) in row.cells.into_iter().enumerate() {
-                self.cell = cell;
-                self.write_cell(index, row.status, out);
-            }
-            out.push(b'\n');
-        }
-    }
-
-    fn widen(&mut self, index: usize, len: usize) -> usize {
-        match self.widths.get_mut(index) {
-            Some(width) => {
-                *width = (*width).max(len);
-                *width
-            }
-            None => len,
-        }
-    }
-
-    fn write_cell(&mut self, index: usize, status: Status, out: &mut Vec<u8>) {
-        self.write_aligned(index, (self.color && index + 1 == COLUMNS.len()).then_some(status), out);
-    }
-
-    fn write_aligned(&mut self, index: usize, color: Option<Status>, out: &mut Vec<u8>) {
-        let last = index + 1 == COLUMNS.len();
-        let len = str_width(&self.cell);
-        let padding = if last { 0 } else { self.widen(index, len) - len };
-        let right = COLUMNS.get(index).is_some_and(|column| column.right);
-        if index > 0 {
-            out.extend_from_slice(b"  ");
-        }
-        if right {
-            out.extend(std::iter::repeat_n(b' ', padding));
-        }
-        match color {
-            Some(status) => {
+            if let Some(status) = color.filter(|_| last) {
                 out.extend_from_slice(match status {
                     Status::Ok => b"\x1b[32m",
                     Status::NotEsp => b"\x1b[2m",
                     _ => b"\x1b[31m",
                 });
-                out.extend_from_slice(&self.cell);
+            }
+            let start = out.len();
+            cell(index, out);
+            let padding = width.saturating_sub(str_width(out.get(start..).unwrap_or_default()));
+            if column.right {
+                out.splice(start..start, std::iter::repeat_n(b' ', padding));
+            } else if !last {
+                out.extend(std::iter::repeat_n(b' ', padding));
+            }
+            if color.is_some() && last {
                 out.extend_from_slice(b"\x1b[0m");
             }
-            None => out.extend_from_slice(&self.cell),
         }
-        if !right && !last {
-            out.extend(std::iter::repeat_n(b' ', padding));
-        }
+        out.push(b'\n');
     }
 }
 
@@ -151,6 +100,16 @@ fn str_width(cell: &[u8]) -> usize {
 }
 
 fn fill_cell(index: usize, record: &Record<'_>, cell: &mut Vec<u8>) {
+    if index == 1 {
+        // The time of day: what stands between the `T` and the `Z` of RFC 3339.
+        let start = cell.len();
+        write_plain(Value::Time(record.time), cell);
+        let time = cell.get(start..).unwrap_or_default();
+        let date = time.iter().position(|byte| *byte == b'T').map_or(0, |at| at + 1);
+        cell.drain(start..start + date);
+        cell.pop();
+        return;
+    }
     let mut plain = |value: Option<Value<'_>>| {
         if let Some(value) = value {
             write_plain(value, cell);
@@ -158,13 +117,6 @@ fn fill_cell(index: usize, record: &Record<'_>, cell: &mut Vec<u8>) {
     };
     match index {
         0 => plain(Some(Value::Number(record.frame))),
-        1 => {
-            // The time of day: between the `T` and the `Z` of RFC 3339.
-            plain(Some(Value::Time(record.time)));
-            let start = cell.iter().position(|byte| *byte == b'T').map_or(0, |at| at + 1);
-            cell.drain(..start);
-            cell.pop();
-        }
         2 => plain(record.sa.map(Value::Text)),
         3 => plain(record.esp.map(|esp| Value::Spi(esp.spi))),
         4 => plain(record.esp.map(|esp| Value::Number(esp.sequence))),
@@ -210,60 +162,5 @@ fn fill_cell(index: usize, record: &Record<'_>, cell: &mut Vec<u8>) {
                 write_plain(Value::Reason(reason), cell);
             }
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::capture::Timestamp;
-    use crate::pipeline::warnings::Warnings;
-
-    fn record(frame: u64, sa: &'static str) -> Record<'static> {
-        Record {
-            frame,
-            time: Timestamp::new(0, 0),
-            status: Status::NotEsp,
-            reason: None,
-            sa: Some(sa),
-            repeat_of: None,
-            fragments: &[],
-            outer: None,
-            esp: None,
-            inner: None,
-            packet: None,
-            restored: None,
-            bytes: None,
-            warnings: Warnings::NONE,
-        }
-    }
-
-    fn lines(out: &[u8]) -> Vec<String> {
-        String::from_utf8(out.to_vec()).unwrap().lines().map(str::to_owned).collect()
-    }
-
-    #[test]
-    fn the_first_rows_set_the_widths_and_nothing_is_lost() {
-        let (mut table, mut out) = (Table::new(false), vec![]);
-        table.write_row(&record(1, "a"), &mut out);
-        table.write_row(&record(2, "a-name-of-23-characters"), &mut out);
-        assert!(out.is_empty());
-        table.flush(&mut out);
-        table.flush(&mut out);
-        table.write_row(&record(3, "c"), &mut out);
-        let lines = lines(&out);
-        assert_eq!(lines.len(), 4, "{lines:?}");
-        let column = lines[0].find("SPI").unwrap();
-        assert_eq!(&lines[2][column - 25..column], "a-name-of-23-characters  ");
-        assert!(lines.iter().all(|line| line.find("not-esp").is_none_or(|at| at == lines[0].find("Status").unwrap())));
-    }
-
-    #[test]
-    fn rows_are_not_held_back_without_end() {
-        let (mut table, mut out) = (Table::new(false), vec![]);
-        for frame in 1..=1000 {
-            table.write_row(&record(frame, "a"), &mut out);
-        }
-        assert_eq!(lines(&out).len(), 1001);
     }
 }

@@ -25,7 +25,7 @@ pub struct Totals {
 }
 
 impl Totals {
-    /// Counts one record; `of_known_sa` as in [`crate::pipeline::open::Opened`].
+    /// Counts one record; `of_known_sa` as in [`crate::pipeline::batch::Item`].
     pub fn count(&mut self, record: &Record<'_>, of_known_sa: bool) {
         self.frames += 1;
         if let Some(count) = self.statuses.get_mut(record.status as usize) {
@@ -39,6 +39,18 @@ impl Totals {
         self.replayed += u64::from(record.warnings.has(Warnings::REPLAYED));
         self.unauthenticated += u64::from(record.warnings.has(Warnings::UNAUTHENTICATED));
         self.failed += u64::from(record.status != Status::Ok && of_known_sa);
+    }
+
+    /// Adds the counts of `other`.
+    pub fn add(&mut self, other: &Totals) {
+        self.frames += other.frames;
+        self.statuses.iter_mut().zip(other.statuses).for_each(|(own, other)| *own += other);
+        self.bytes.diet += other.bytes.diet;
+        self.bytes.esp += other.bytes.esp;
+        self.duplicates += other.duplicates;
+        self.replayed += other.replayed;
+        self.unauthenticated += other.unauthenticated;
+        self.failed += other.failed;
     }
 
     /// Frames of one verdict.

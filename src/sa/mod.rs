@@ -1,5 +1,6 @@
 //! Security Associations: who talks, under which keys; the table of them and its lookup.
 
+pub mod hash;
 pub mod sequence;
 pub mod stream;
 pub mod table;

@@ -56,9 +56,51 @@ impl Candidates {
         matches!(self.order, Order::One(_))
     }
 
-    /// Whether the next candidate is the one from the IV mask.
-    pub fn next_is_from_mask(&self) -> bool {
-        self.from_mask.is_some()
+    /// The candidate from the IV mask, if it agrees with the wire; it is the first.
+    pub fn from_mask(&self) -> Option<u64> {
+        self.from_mask
+    }
+
+    /// How many candidates of a fresh search come before `sn`, which is one of them; without the one from the mask.
+    pub fn position(&self, sn: u64) -> u64 {
+        match self.order {
+            Order::One(_) => 0,
+            Order::Nearest { expected, step, .. } => {
+                // Candidates nearer than `sn`, on its own side and on the other one.
+                let distance = sn.abs_diff(expected);
+                let above = sn >= expected;
+                let same = if above { distance / step } else { (distance - 1) / step };
+                let other_first = (step - distance % step) % step;
+                let (other_side, reach) = match above {
+                    // Below, and strictly nearer.
+                    true => (if other_first == 0 { step } else { other_first }, expected),
+                    false => (other_first, self.max - expected),
+                };
+                let limit = if above { distance.saturating_sub(1) } else { distance }.min(reach);
+                let other = if limit >= other_side { (limit - other_side) / step + 1 } else { 0 };
+                same + other
+            }
+            Order::Blind { expected, .. } => {
+                // Numbers there are above and below; those behind the edges are no candidates.
+                let (above, below) = ((self.max - expected).saturating_add(1), expected);
+                let outwards = |all: u64, run: u64| all.saturating_sub(run);
+                match sn.checked_sub(expected) {
+                    Some(up) if up < BLIND_RUN => up,
+                    Some(up) => {
+                        let pair = up - BLIND_RUN;
+                        up + below.min(BLIND_RUN + 1) + outwards(below, BLIND_RUN + 1).min(pair)
+                    }
+                    None => {
+                        let down = expected - sn - 1;
+                        let first_run = above.min(BLIND_RUN);
+                        match down.checked_sub(BLIND_RUN + 1) {
+                            None => first_run + down,
+                            Some(pair) => first_run + down + outwards(above, BLIND_RUN).min(pair + 1),
+                        }
+                    }
+                }
+            },
+        }
     }
 }
 
@@ -146,6 +188,32 @@ mod tests {
         assert_eq!(low[64..], [2, 1, 0, 67, 68, 69]);
         low.dedup();
         assert_eq!(low.len(), 70);
+    }
+
+    #[test]
+    fn positions_are_those_of_the_search() {
+        let top = u64::from(u32::MAX);
+        for (expected, wire, bits) in [(108, 4, 4), (108, 0, 4), (108, 12, 4), (1, 0xff, 8), (1, 1, 8), (300, 44, 8), (300, 45, 8), (300, 43, 8)] {
+            let all = Candidates::new(expected, wire, bits, false, None);
+            for (index, sn) in all.clone().take(200).enumerate() {
+                assert_eq!(all.position(sn), index as u64, "{sn} of {expected} {wire} {bits}");
+            }
+        }
+        let blind = Candidates::new(1000, 0, 0, false, None);
+        for (index, sn) in blind.clone().take(500).enumerate() {
+            assert_eq!(blind.position(sn), index as u64, "{sn}");
+        }
+        for expected in [0, 1, 3, 65, 66, 70, top, top - 3, top - 63, top - 70] {
+            let blind = Candidates::new(expected, 0, 0, false, None);
+            for (index, sn) in blind.clone().take(400).enumerate() {
+                assert_eq!(blind.position(sn), index as u64, "{sn} around {expected}");
+            }
+        }
+        let whole = Candidates::new(9, 7, 32, true, None);
+        for (index, sn) in whole.clone().take(9).enumerate() {
+            assert_eq!(whole.position(sn), index as u64, "{sn}");
+        }
+        assert_eq!(Candidates::new(top, 0, 8, false, None).position(top - 511), 1);
     }
 
     #[test]

@@ -1,21 +1,146 @@
 //! What is known of one stream of packets: the numbers seen and how the sender makes its IVs.
 
-use std::collections::{HashMap, VecDeque};
-use std::hash::{BuildHasherDefault, Hasher};
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::hash::BuildHasherDefault;
+
+use super::hash::{MixHasher, mix};
 
 /// Packets of a stream whose numbers and digests are kept.
 const REMEMBERED: usize = 4096;
 
-/// State of the packets of one SA (of one source of it, where the destination is a multicast address).
-#[derive(Debug, Default)]
-pub struct Stream {
+/// What the search for the next Sequence Number starts from.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Progress {
     /// The highest Sequence Number that verified.
     pub highest: Option<u64>,
+    /// When it was captured, in nanoseconds since 1970.
+    pub time_ns: i64,
     /// Explicit IV xor Sequence Number of the last verified packet, for 8-byte IVs.
     pub iv_mask: Option<u64>,
     /// Packets that failed since the last that verified.
     pub failed_in_row: u32,
-    recent: HashMap<u64, Seen, BuildHasherDefault<NumberHasher>>,
+}
+
+impl Progress {
+    /// A packet verified. `explicit_iv` are the 8 bytes of its explicit IV.
+    pub fn verified(&mut self, sn: u64, explicit_iv: Option<u64>, time_ns: i64) {
+        if self.highest.is_none_or(|highest| sn >= highest) {
+            self.highest = Some(sn);
+            self.time_ns = time_ns;
+        }
+        self.iv_mask = explicit_iv.map(|iv| iv ^ sn);
+        self.failed_in_row = 0;
+    }
+
+    /// No number verified for a packet.
+    pub fn failed(&mut self) {
+        self.failed_in_row = self.failed_in_row.saturating_add(1);
+    }
+}
+
+/// Counts of a stream, for people.
+#[derive(Debug, Clone, Default)]
+pub struct Counts {
+    /// Packets that verified, repeats included.
+    pub verified: u64,
+    /// Packets that failed and had this SA as their only candidate.
+    pub failed: u64,
+    /// Openings that were tried for the packets that verified.
+    pub tries: u64,
+    /// Packets with a number and payload seen before.
+    pub duplicates: u64,
+    /// Packets with a number seen before and another payload.
+    pub replays: u64,
+    /// How far behind the highest number a late packet was, at most.
+    pub reorder_depth: u64,
+    /// Packets whose number was found by the wider search.
+    pub resyncs: u64,
+    /// Numbers that verified.
+    pub numbers: Runs,
+}
+
+/// A set of numbers, as runs.
+#[derive(Debug, Clone, Default)]
+pub struct Runs {
+    /// The run that grows at its end, first to last.
+    current: Option<(u64, u64)>,
+    /// The others: first to last.
+    closed: BTreeMap<u64, u64>,
+}
+
+/// Runs kept of a stream; of one with more holes the lowest are joined.
+const MAX_RUNS: usize = 4096;
+
+impl Runs {
+    /// Adds a number.
+    pub fn add(&mut self, number: u64) {
+        match &mut self.current {
+            Some((_, last)) if last.checked_add(1) == Some(number) => {
+                *last = number;
+                if self.closed.last_key_value().is_some_and(|(highest, _)| *highest > number) {
+                    self.join();
+                }
+            }
+            Some((first, last)) if (*first..=*last).contains(&number) => {}
+            _ => {
+                if let Some((first, last)) = self.current.take() {
+                    self.close(first, last);
+                }
+                let before = self.closed.range(..=number).next_back().map(|(first, last)| (*first, *last));
+                match before {
+                    Some((_, last)) if last >= number => self.reopen(),
+                    Some((first, last)) if last + 1 == number => {
+                        self.closed.remove(&first);
+                        self.current = Some((first, number));
+                    }
+                    _ => self.current = Some((number, number)),
+                }
+                self.join();
+            }
+        }
+    }
+
+    /// Joins the current run with the one that it has come up to.
+    fn join(&mut self) {
+        if let Some((first, last)) = self.current
+            && let Some(end) = last.checked_add(1).and_then(|next| self.closed.remove(&next))
+        {
+            self.close(first, end);
+            self.reopen();
+        }
+    }
+
+    /// The runs, lowest first.
+    pub fn iter(&self) -> impl Iterator<Item = (u64, u64)> {
+        let mut runs: Vec<_> = self.closed.iter().map(|(first, last)| (*first, *last)).chain(self.current).collect();
+        runs.sort_unstable();
+        runs.into_iter()
+    }
+
+    fn close(&mut self, first: u64, last: u64) {
+        self.closed.insert(first, last);
+        if self.closed.len() > MAX_RUNS
+            && let Some((lowest, _)) = self.closed.pop_first()
+            && let Some((_, last)) = self.closed.pop_first()
+        {
+            self.closed.insert(lowest, last);
+        }
+    }
+
+    /// The highest run grows again.
+    fn reopen(&mut self) {
+        self.current = self.closed.pop_last();
+    }
+}
+
+/// State of the packets of one SA (of one source of it, where the destination is a multicast address).
+#[derive(Debug, Default)]
+pub struct Stream {
+    /// Where the search for the next number starts.
+    pub progress: Progress,
+    /// Counts.
+    pub counts: Counts,
+    recent: HashMap<u64, Seen, BuildHasherDefault<MixHasher>>,
     order: VecDeque<u64>,
 }
 
@@ -37,12 +162,29 @@ pub enum Novelty {
 }
 
 impl Stream {
-    /// Notes a verified packet. `first_iv` are the 8 bytes of an explicit IV.
-    pub fn verified(&mut self, sn: u64, explicit_iv: Option<u64>, payload: &[u8], frame: u64) -> Novelty {
-        self.highest = Some(self.highest.map_or(sn, |highest| highest.max(sn)));
-        self.iv_mask = explicit_iv.map(|iv| iv ^ sn);
-        self.failed_in_row = 0;
-        let digest = digest(payload);
+    /// Notes a verified packet. `explicit_iv` are the 8 bytes of its explicit IV, `digest` is that of its ESP payload.
+    pub fn verified(
+        &mut self,
+        sn: u64,
+        explicit_iv: Option<u64>,
+        time_ns: i64,
+        digest: u64,
+        frame: u64,
+    ) -> Novelty {
+        let late = self.progress.highest.map_or(0, |highest| highest.saturating_sub(sn));
+        self.progress.verified(sn, explicit_iv, time_ns);
+        self.counts.verified += 1;
+        self.counts.numbers.add(sn);
+        let novelty = self.compare(sn, digest, frame);
+        match novelty {
+            Novelty::New => self.counts.reorder_depth = self.counts.reorder_depth.max(late),
+            Novelty::Duplicate(_) => self.counts.duplicates += 1,
+            Novelty::Replayed => self.counts.replays += 1,
+        }
+        novelty
+    }
+
+    fn compare(&mut self, sn: u64, digest: u64, frame: u64) -> Novelty {
         match self.recent.get(&sn) {
             Some(seen) if seen.digest == digest => Novelty::Duplicate(seen.frame),
             Some(_) => Novelty::Replayed,
@@ -61,13 +203,14 @@ impl Stream {
 
     /// Notes a packet for which no number verified.
     pub fn failed(&mut self) {
-        self.failed_in_row = self.failed_in_row.saturating_add(1);
+        self.progress.failed();
+        self.counts.failed += 1;
     }
 }
 
 /// Tells payloads apart that carry the same number under the same key. Not a cryptographic digest: what it compares
 /// has verified already.
-fn digest(payload: &[u8]) -> u64 {
+pub fn digest(payload: &[u8]) -> u64 {
     let mut state = payload.len() as u64;
     let mut chunks = payload.chunks_exact(8);
     for chunk in &mut chunks {
@@ -78,29 +221,6 @@ fn digest(payload: &[u8]) -> u64 {
     mix(state ^ tail)
 }
 
-fn mix(word: u64) -> u64 {
-    let wide = u128::from(word ^ 0xf39c_c060_5ced_c835) * 0x9e37_79b9_7f4a_7c15;
-    (wide >> 64) as u64 ^ wide as u64
-}
-
-/// Sequence Numbers need no keyed hash: only verified ones get here.
-#[derive(Debug, Default)]
-struct NumberHasher(u64);
-
-impl Hasher for NumberHasher {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        self.0 = bytes.iter().fold(self.0, |hash, byte| mix(hash ^ u64::from(*byte)));
-    }
-
-    fn write_u64(&mut self, number: u64) {
-        self.0 = mix(number);
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -108,25 +228,49 @@ mod tests {
     #[test]
     fn repeats_are_told_from_replays_for_4096_packets() {
         let mut stream = Stream::default();
-        assert_eq!(stream.verified(1, None, b"a", 10), Novelty::New);
-        assert_eq!(stream.verified(1, None, b"a", 11), Novelty::Duplicate(10));
-        assert_eq!(stream.verified(1, None, b"b", 12), Novelty::Replayed);
+        assert_eq!(stream.verified(1, None, 0, digest(b"a"), 10), Novelty::New);
+        assert_eq!(stream.verified(1, None, 0, digest(b"a"), 11), Novelty::Duplicate(10));
+        assert_eq!(stream.verified(1, None, 0, digest(b"b"), 12), Novelty::Replayed);
         for sn in 2..=4096 {
-            assert_eq!(stream.verified(sn, None, b"c", sn + 20), Novelty::New);
+            assert_eq!(stream.verified(sn, None, 0, digest(b"c"), sn + 20), Novelty::New);
         }
-        assert_eq!(stream.verified(1, None, b"a", 9000), Novelty::Duplicate(10));
-        assert_eq!(stream.verified(4097, None, b"d", 9001), Novelty::New);
-        assert_eq!(stream.verified(1, None, b"a", 9002), Novelty::New, "forgotten after 4096 others");
-        assert_eq!(stream.highest, Some(4097));
+        assert_eq!(stream.verified(1, None, 0, digest(b"a"), 9000), Novelty::Duplicate(10));
+        assert_eq!(stream.verified(4097, None, 0, digest(b"d"), 9001), Novelty::New);
+        assert_eq!(stream.verified(1, None, 0, digest(b"a"), 9002), Novelty::New, "forgotten after 4096 others");
+        assert_eq!(stream.progress.highest, Some(4097));
     }
 
     #[test]
     fn the_mask_is_that_of_the_last_packet() {
         let mut stream = Stream::default();
-        stream.verified(5, Some(5 ^ 0xfeed), b"a", 1);
-        assert_eq!(stream.iv_mask, Some(0xfeed));
-        stream.verified(6, Some(6 ^ 0xbeef), b"b", 2);
-        assert_eq!(stream.iv_mask, Some(0xbeef));
+        stream.verified(5, Some(5 ^ 0xfeed), 0, digest(b"a"), 1);
+        assert_eq!(stream.progress.iv_mask, Some(0xfeed));
+        stream.verified(6, Some(6 ^ 0xbeef), 0, digest(b"b"), 2);
+        assert_eq!(stream.progress.iv_mask, Some(0xbeef));
+    }
+
+    #[test]
+    fn runs_hold_what_was_added() {
+        let mut runs = Runs::default();
+        for number in [5, 6, 7, 10, 9, 8, 1, 3, 2, 6, 20, u64::MAX, 19, 21] {
+            runs.add(number);
+        }
+        assert_eq!(runs.iter().collect::<Vec<_>>(), [(1, 3), (5, 10), (19, 21), (u64::MAX, u64::MAX)]);
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn runs_are_a_set(numbers in proptest::collection::vec(0u64..60, 0..80)) {
+            let mut runs = Runs::default();
+            numbers.iter().for_each(|number| runs.add(*number));
+            let mut expected = numbers;
+            expected.sort_unstable();
+            expected.dedup();
+            let held: Vec<u64> = runs.iter().flat_map(|(first, last)| first..=last).collect();
+            proptest::prop_assert_eq!(held, expected);
+            let all: Vec<_> = runs.iter().collect();
+            proptest::prop_assert!(all.windows(2).all(|pair| pair[0].1 + 1 < pair[1].0), "{:?}", all);
+        }
     }
 
     #[test]

@@ -4,10 +4,12 @@
 //! number of bits each; a packet is looked up once in every group.
 
 use std::collections::HashMap;
+use std::hash::BuildHasherDefault;
 
 use super::Sa;
+use super::hash::{MixHasher, mix};
 use crate::codec::Codec;
-use crate::context::{Context, Dialect, Mode};
+use crate::context::{Context, Dialect, Mode, address_value};
 use crate::error::Error;
 use crate::link::Outer;
 use crate::suite::Cryptor;
@@ -39,6 +41,11 @@ impl Entry {
     /// Bytes in front of the IV: RuleID, SPI bits, Sequence Number bits.
     pub fn header_len(&self) -> usize {
         self.codec.header_len()
+    }
+
+    /// The time from one Sequence Number to the next in nanoseconds, where they follow the clock.
+    pub fn sn_period(&self) -> Option<u64> {
+        None
     }
 
     /// The revision of the draft that the context follows.
@@ -88,7 +95,7 @@ pub struct SaTable {
 struct Group {
     key: GroupKey,
     /// Low SPI bits to positions in `entries`, in file order.
-    buckets: HashMap<u32, Vec<u32>>,
+    buckets: HashMap<u32, Vec<u32>, BuildHasherDefault<MixHasher>>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -105,16 +112,11 @@ impl SaTable {
     pub fn new(entries: Vec<Entry>) -> SaTable {
         let mut groups: Vec<Group> = vec![];
         for (index, entry) in entries.iter().enumerate() {
-            let key = GroupKey {
-                protocol: entry.protocol,
-                rule_id: entry.codec.header_rule_id(),
-                spi_bits: if entry.sa.spi.is_some() { entry.codec.spi_bits() } else { 0 },
-                authenticates: entry.cryptor.authenticates(),
-            };
+            let key = group_key(entry);
             let group = match groups.iter().position(|group| group.key == key) {
                 Some(at) => groups.get_mut(at),
                 None => {
-                    groups.push(Group { key, buckets: HashMap::new() });
+                    groups.push(Group { key, buckets: HashMap::default() });
                     groups.last_mut()
                 }
             };
@@ -145,46 +147,134 @@ impl SaTable {
     /// Replaces `found` by the positions of the SAs that a packet may belong to: outer addresses accepted and low SPI
     /// bits equal, the longest number of bits first, then in file order, SAs without integrity check last. A packet
     /// too short to hold an SA's SPI bits is compared as far as it goes.
-    pub fn candidates(&self, protocol: u8, outer: &Outer, payload: &[u8], found: &mut Vec<u32>) {
-        found.clear();
-        let mut head = [0u8; 8];
-        let len = payload.len().min(8);
-        if let (Some(to), Some(from)) = (head.get_mut(..len), payload.get(..len)) {
-            to.copy_from_slice(from);
+    pub fn candidates(&self, packet: &Lookup<'_>, found: &mut Vec<u32>) {
+        self.look_up(packet, None, found);
+    }
+
+    /// Like [`SaTable::candidates`], but of many SAs that share the same bits only the one in `hints`, if there is one.
+    /// False if others were left out.
+    pub fn likely(&self, packet: &Lookup<'_>, hints: &Hints, found: &mut Vec<u32>) -> bool {
+        self.look_up(packet, Some(hints), found)
+    }
+
+    /// Notes in `hints` that a packet belongs to an SA with integrity check, so that it comes first for the next one.
+    pub fn learn(&self, packet: &Lookup<'_>, sa: u32, hints: &mut Hints) {
+        let Some(entry) = self.entry(sa).filter(|entry| entry.cryptor.authenticates()) else { return };
+        let key = group_key(entry);
+        let low = low_bits(entry.sa.spi.unwrap_or(0), key.spi_bits);
+        let group = self.groups.iter().position(|group| group.key == key);
+        if let Some(group) = group
+            && self.groups.get(group).and_then(|group| group.buckets.get(&low)).is_some_and(|sas| sas.len() > FEW)
+        {
+            hints.set(hint_key(group, low, packet.outer), sa);
         }
-        let head = u64::from_be_bytes(head);
-        let head_bits = (len * 8) as u32;
+    }
+
+    fn look_up(&self, packet: &Lookup<'_>, hints: Option<&Hints>, found: &mut Vec<u32>) -> bool {
+        found.clear();
+        let mut complete = true;
+        let (outer, payload) = (packet.outer, packet.payload);
+        let head = match payload.first_chunk::<8>() {
+            Some(head) => u64::from_be_bytes(*head),
+            None => payload.iter().enumerate().fold(0, |head, (at, byte)| head | u64::from(*byte) << (56 - 8 * at)),
+        };
+        let head_bits = (payload.len().min(8) * 8) as u32;
         let (mut run_start, mut run_key) = (0, None);
-        for group in &self.groups {
-            let GroupKey { protocol: own, rule_id, spi_bits, authenticates } = group.key;
+        for (index, group) in self.groups.iter().enumerate() {
+            let GroupKey { protocol, rule_id, spi_bits, authenticates } = group.key;
             // Groups of one length are merged into file order.
             if run_key != Some((authenticates, spi_bits)) {
                 run_key = Some((authenticates, spi_bits));
                 run_start = found.len();
             }
             let rule_bits = if rule_id.is_some() { 8 } else { 0 };
-            if own != protocol || rule_id.is_some_and(|id| head_bits >= 8 && (head >> 56) as u8 != id) {
+            if protocol != packet.protocol || rule_id.is_some_and(|id| head_bits >= 8 && (head >> 56) as u8 != id) {
                 continue;
             }
             let behind_rule = head << rule_bits;
             let accepts = |index: &&u32| {
-                let sa = self.entries.get(**index as usize).map(|entry| &entry.sa);
+                let sa = self.entry(**index).map(|entry| &entry.sa);
                 sa.is_some_and(|sa| sa.src.accepts(outer.src) && sa.dst.accepts(outer.dst))
             };
+            let before = found.len();
             if head_bits >= rule_bits + u32::from(spi_bits) {
                 let low = if spi_bits == 0 { 0 } else { (behind_rule >> (64 - spi_bits)) as u32 };
-                found.extend(group.buckets.get(&low).into_iter().flatten().filter(accepts));
+                let Some(bucket) = group.buckets.get(&low) else { continue };
+                let hint = hints.filter(|_| bucket.len() > FEW).and_then(|hints| hints.of(hint_key(index, low, outer)));
+                match hint {
+                    Some(sa) if accepts(&&sa) => {
+                        complete = false;
+                        found.push(sa);
+                    }
+                    _ => found.extend(bucket.iter().filter(accepts)),
+                }
             } else {
                 let there = head_bits.saturating_sub(rule_bits);
-                let same =
-                    |low: u32| there == 0 || (u64::from(low) << (64 - spi_bits) ^ behind_rule) >> (64 - there) == 0;
+                let same = |low: u32| there == 0 || ((u64::from(low) << (64 - spi_bits)) ^ behind_rule) >> (64 - there) == 0;
                 let buckets = group.buckets.iter().filter(|(low, _)| same(**low));
                 found.extend(buckets.flat_map(|(_, bucket)| bucket).filter(accepts));
             }
-            if let Some(run) = found.get_mut(run_start..) {
+            if before > run_start
+                && let Some(run) = found.get_mut(run_start..)
+            {
                 run.sort_unstable();
             }
         }
+        complete
+    }
+}
+
+/// What a packet is looked up by.
+#[derive(Debug, Clone, Copy)]
+pub struct Lookup<'a> {
+    /// IP protocol number: 50, or one that a context names. 50 for UDP encapsulation too.
+    pub protocol: u8,
+    /// The outer header.
+    pub outer: &'a Outer,
+    /// The ESP payload.
+    pub payload: &'a [u8],
+}
+
+/// SAs that share their SPI bits with no more than this many are just tried.
+const FEW: usize = 2;
+/// Flows remembered. Two that fall on one place only cost a try more.
+const HINTS: usize = 4096;
+
+/// Which SA the last packet of a flow belonged to, where many share the same SPI bits.
+#[derive(Debug, Clone, Default)]
+pub struct Hints(Vec<(u64, u32)>);
+
+impl Hints {
+    fn of(&self, key: u64) -> Option<u32> {
+        self.0.get(key as usize % HINTS).filter(|(own, _)| *own == key).map(|(_, sa)| *sa)
+    }
+
+    fn set(&mut self, key: u64, sa: u32) {
+        if self.0.is_empty() {
+            self.0.resize(HINTS, (0, 0));
+        }
+        if let Some(place) = self.0.get_mut(key as usize % HINTS) {
+            *place = (key, sa);
+        }
+    }
+}
+
+fn hint_key(group: usize, low: u32, outer: &Outer) -> u64 {
+    let halves = |address| {
+        let value = address_value(address);
+        (value >> 64) as u64 ^ (value as u64).rotate_left(29)
+    };
+    let group = (group as u64) << 32 | u64::from(low);
+    // 0 marks an empty place.
+    mix(mix(mix(group) ^ halves(outer.src)) ^ halves(outer.dst)) | 1 << 63
+}
+
+fn group_key(entry: &Entry) -> GroupKey {
+    GroupKey {
+        protocol: entry.protocol,
+        rule_id: entry.codec.header_rule_id(),
+        spi_bits: if entry.sa.spi.is_some() { entry.codec.spi_bits() } else { 0 },
+        authenticates: entry.cryptor.authenticates(),
     }
 }
 

@@ -20,7 +20,7 @@ pub struct Cryptor {
     /// the first 12 bytes are its nonce.
     counter_block: Zeroizing<[u8; 16]>,
     /// The integrity check of a cipher that is no AEAD; `None` also where the ICV is not checked.
-    hmac: Option<KeyedHmac>,
+    pub(super) hmac: Option<KeyedHmac>,
     icv_len: usize,
 }
 

@@ -13,6 +13,7 @@ mod chacha;
 mod cryptor;
 mod gcm;
 mod hmac;
+mod ike;
 mod keys;
 mod random;
 mod search;
@@ -21,6 +22,7 @@ mod table;
 mod vectors;
 
 pub use cryptor::{Cryptor, OpenError, SealError};
+pub use ike::{MAX_PRF_PLUS_BLOCKS, prf_plus};
 pub use keys::{IntegKey, KeyError, Keys, Part};
 pub use random::Random;
 pub use table::{Cipher, Hash, INTEGS, Integ, SUITES, Suite, WiresharkNames};

@@ -94,6 +94,12 @@ impl Cryptor {
         })
     }
 
+    /// Whether [`Cryptor::recover_aad`] works for this suite.
+    pub fn recovers(&self) -> bool {
+        let kind = matches!(self.cipher, Prepared::Ccm(_) | Prepared::Gcm(_) | Prepared::Gmac(_));
+        kind && self.iv_len() == 8 && self.icv_len() == 16
+    }
+
     /// SPI and Sequence Number of a packet, out of its ICV: the AAD is computed backwards. `None` if the packet is not
     /// of this key, which the other bytes of that block show (AES-CCM 8, with ESN 4; AES-GCM 8, with ESN 4; AES-GMAC
     /// 8, with ESN 4): open it to be sure. `None` also where this cannot be done: it takes an explicit IV and the

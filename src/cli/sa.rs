@@ -1,0 +1,162 @@
+//! `dietesp sa`.
+
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+
+use comfy_table::{CellAlignment, Table, presets};
+use serde_json::{Value, json};
+
+use super::options::{Inputs, Opening};
+use super::progress::Progress;
+use super::{Ended, print, tell};
+use crate::capture::Reader;
+use crate::error::Error;
+use crate::pipeline::decode;
+use crate::pipeline::ledger::Ledger;
+use crate::report::record::Record;
+use crate::sa::stream::Stream;
+
+/// Show the Security Associations seen in a capture: counts, gaps, repeats, tries
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Columns: Failed counts packets of which the SA was the only candidate. Missing are Sequence Numbers
+between First and Last that did not come, in so many Gaps. Depth is how far behind the highest number a late packet
+was. Tries are openings per packet that verified.")]
+pub struct Args {
+    /// pcap or pcapng, may be .gz or .zst; `-` is standard input
+    capture: PathBuf,
+    #[command(flatten)]
+    inputs: Inputs,
+    /// How to write the SAs
+    #[arg(long, value_enum, default_value_t = Format::Table)]
+    format: Format,
+    #[command(flatten)]
+    opening: Opening,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Format {
+    /// Aligned columns for people
+    Table,
+    /// One JSON object a line, with every gap
+    Jsonl,
+}
+
+/// No text for records.
+struct Nothing;
+
+impl decode::Render for Nothing {
+    fn record(&self, _record: &Record<'_>, _text: &mut Vec<u8>) {}
+}
+
+impl Args {
+    pub(super) fn run(self, quiet: bool) -> Result<Ended, Error> {
+        let table = self.inputs.table(&self.capture, quiet)?;
+        let mut reader = Reader::open(&self.capture)?;
+        let progress = Progress::new(quiet, reader.total_len(), false);
+        let mut sink = |_: &[u8], position: u64| {
+            progress.at(position);
+            Ok(())
+        };
+        let (limits, threads) = (self.opening.limits(quiet), self.opening.threads());
+        let selection = self.opening.selection.selection();
+        let ended = decode::run(&mut reader, &table, limits, threads, selection, &Nothing, &mut sink);
+        progress.finish();
+        let (totals, ledger) = ended?;
+        for warning in reader.warnings() {
+            tell(quiet, &format!("dietesp: warning: {warning}\n"));
+        }
+        match self.format {
+            Format::Table => print(rows(&ledger).as_bytes())?,
+            Format::Jsonl => print(&lines(&ledger)?)?,
+        };
+        tell(quiet, &totals.summary());
+        Ok(if totals.failed == 0 { Ended::Well } else { Ended::WithFailures })
+    }
+}
+
+/// What the numbers of a stream show.
+struct Numbers {
+    first: Option<u64>,
+    last: Option<u64>,
+    /// First and last missing number of each gap.
+    gaps: Vec<(u64, u64)>,
+}
+
+impl Numbers {
+    fn of(stream: &Stream) -> Numbers {
+        let runs: Vec<(u64, u64)> = stream.counts.numbers.iter().collect();
+        let gaps = runs.iter().zip(runs.iter().skip(1)).map(|(before, after)| (before.1 + 1, after.0 - 1)).collect();
+        Numbers { first: runs.first().map(|run| run.0), last: runs.last().map(|run| run.1), gaps }
+    }
+
+    fn missing(&self) -> u64 {
+        self.gaps.iter().map(|(first, last)| last - first + 1).sum()
+    }
+}
+
+fn tries_per_packet(stream: &Stream) -> f64 {
+    stream.counts.tries as f64 / stream.counts.verified.max(1) as f64
+}
+
+fn rows(ledger: &Ledger<'_>) -> String {
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING);
+    table.set_header([
+        "SA", "SPI", "Source", "Verified", "Failed", "Tries", "First", "Last", "Missing", "Gaps", "Repeats", "Replays",
+        "Depth", "Resyncs",
+    ]);
+    for (sa, source, stream) in ledger.streams() {
+        let Some(entry) = ledger.table().entry(sa) else { continue };
+        let (counts, numbers) = (&stream.counts, Numbers::of(stream));
+        let number = |number: Option<u64>| number.map_or("-".to_owned(), |number| number.to_string());
+        table.add_row([
+            entry.sa.name.clone(),
+            entry.sa.spi.map_or("any".to_owned(), |spi| format!("0x{spi:08x}")),
+            source.map_or_else(|| entry.sa.src.to_string(), |source| source.to_string()),
+            counts.verified.to_string(),
+            counts.failed.to_string(),
+            format!("{:.2}", tries_per_packet(stream)),
+            number(numbers.first),
+            number(numbers.last),
+            numbers.missing().to_string(),
+            numbers.gaps.len().to_string(),
+            counts.duplicates.to_string(),
+            counts.replays.to_string(),
+            counts.reorder_depth.to_string(),
+            counts.resyncs.to_string(),
+        ]);
+    }
+    for column in table.column_iter_mut().skip(3) {
+        column.set_cell_alignment(CellAlignment::Right);
+    }
+    format!("{}\n", table.trim_fmt())
+}
+
+fn lines(ledger: &Ledger<'_>) -> Result<Vec<u8>, Error> {
+    let mut text = vec![];
+    for (sa, source, stream) in ledger.streams() {
+        let Some(entry) = ledger.table().entry(sa) else { continue };
+        let (counts, numbers) = (&stream.counts, Numbers::of(stream));
+        let gaps: Vec<Value> = numbers.gaps.iter().map(|(first, last)| json!([first, last])).collect();
+        let line = json!({
+            "sa": entry.sa.name,
+            "spi": entry.sa.spi.map(|spi| format!("0x{spi:08x}")),
+            "src": source.map_or_else(|| entry.sa.src.to_string(), |source| source.to_string()),
+            "dst": entry.sa.dst.to_string(),
+            "packets": counts.verified + counts.failed,
+            "verified": counts.verified,
+            "failed": counts.failed,
+            "tries": counts.tries,
+            "first": numbers.first,
+            "last": numbers.last,
+            "missing": numbers.missing(),
+            "gaps": gaps,
+            "duplicates": counts.duplicates,
+            "replays": counts.replays,
+            "reorder_depth": counts.reorder_depth,
+            "resyncs": counts.resyncs,
+        });
+        writeln!(text, "{line}").map_err(Error::io(Path::new("-"), "write"))?;
+    }
+    Ok(text)
+}

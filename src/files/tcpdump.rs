@@ -1,0 +1,218 @@
+//! Secrets of `tcpdump -E`: its argument, or the lines of the file that `-E "file NAME"` names.
+//!
+//! ```text
+//! 0xa1b2@192.0.2.2 aes128-cbc-hmac96:0x00112233445566778899aabbccddeeff
+//! 0xa1b3@2001:db8::1 aes256-cbc:thirty-two characters of a key..
+//! aes128-cbc:0x00112233445566778899aabbccddeeff           for every SPI and address
+//! ```
+//!
+//! The address is the destination. tcpdump checks no ICV: `-hmac96` says that 12 bytes of one are there, without it none
+//! are. Of several lines for the same SA it takes the last.
+
+use std::path::Path;
+
+use super::LeftOut;
+use super::values::{address, hex, shown, spi};
+use crate::context::Origin;
+use crate::error::Error;
+use crate::sa::{Sa, Selector};
+use crate::secret::Secret;
+use crate::suite::{Integ, IntegKey, Keys, Suite};
+
+const HELP: &str = "a line is `SPI@ADDRESS aes128-cbc-hmac96:0xKEY`, as for tcpdump -E";
+
+/// Whether `line` is one of these.
+pub(super) fn is_line(line: &str) -> bool {
+    let mut words = line.split_whitespace();
+    let (Some(first), second) = (words.next(), words.next()) else { return false };
+    match first.split_once('@') {
+        Some((number, host)) => spi(number).is_ok() && address(host).is_ok(),
+        None if second.is_none() => {
+            first.split_once(':').is_some_and(|(name, _)| name.ends_with("-cbc") || name.ends_with("-hmac96"))
+        }
+        None => first == "ikev2" && matches!(second, Some("I" | "R")),
+    }
+}
+
+/// Appends the SAs of `text`, the last line first.
+pub(super) fn read(path: &Path, text: &str, sas: &mut Vec<Sa>, left_out: &mut LeftOut) -> Result<(), Error> {
+    let mut found = vec![];
+    for (line, number) in text.lines().zip(1u64..) {
+        if line.trim_start().starts_with('#') {
+            continue;
+        }
+        for secret in secrets(line) {
+            match sa(secret, Origin { path: path.to_owned(), line: number }) {
+                Ok(sa) => found.push(sa),
+                Err(Unusable::LeftOut(why)) => left_out.push(number, why),
+                Err(Unusable::Wrong(problem)) => return Err(Error::line(path, number, problem, HELP)),
+            }
+        }
+    }
+    // A secret for every SA counts where no other does.
+    found.reverse();
+    found.sort_by_key(|sa| sa.spi.is_none());
+    sas.extend(found);
+    Ok(())
+}
+
+/// The argument of -E has commas between secrets. A key that is text may hold one too, so that only those count behind
+/// which a secret begins.
+fn secrets(line: &str) -> Vec<&str> {
+    let mut secrets: Vec<&str> = vec![];
+    let mut start = 0;
+    for (at, _) in line.match_indices(',') {
+        if line.get(at + 1..).is_some_and(is_line) {
+            secrets.extend(line.get(start..at));
+            start = at + 1;
+        }
+    }
+    secrets.extend(line.get(start..));
+    secrets.into_iter().map(str::trim).filter(|secret| !secret.is_empty()).collect()
+}
+
+enum Unusable {
+    Wrong(String),
+    LeftOut(String),
+}
+
+use Unusable::Wrong;
+
+fn sa(line: &str, origin: Origin) -> Result<Sa, Unusable> {
+    let (whose, rest) = match line.split_once([' ', '\t']) {
+        Some(("ikev2", _)) => {
+            return Err(Unusable::LeftOut("a secret of IKE messages: without SK_d no SA comes of it".into()));
+        }
+        Some((whose, rest)) => (Some(whose), rest.trim_start()),
+        None => (None, line),
+    };
+    let (spi, dst) = match whose.map(|whose| whose.split_once('@')) {
+        None => (None, Selector::Any),
+        Some(None) => return Err(Wrong("no `SPI@ADDRESS` in front of the algorithm".into())),
+        Some(Some((number, host))) => {
+            let spi = spi(number).map_err(|trouble| Wrong(format!("SPI: {}", trouble.problem)))?;
+            let dst = address(host).map_err(|trouble| Wrong(format!("address: {}", trouble.problem)))?;
+            (Some(spi), Selector::address(dst))
+        }
+    };
+    let Some((algorithm, secret)) = rest.split_once(':') else {
+        return Err(Wrong("no `:` between algorithm and key".into()));
+    };
+    let (cipher, integ) = match algorithm.strip_suffix("-hmac96") {
+        Some(cipher) => (cipher, Integ::by_name("ANY 96 bit authentication [no checking]")),
+        None => (algorithm, None),
+    };
+    // tcpdump asks OpenSSL for what is left in front of `-cbc`.
+    let key_len = match cipher.strip_suffix("-cbc").unwrap_or(cipher) {
+        "aes128" | "aes-128" => 16,
+        "aes192" | "aes-192" => 24,
+        "aes256" | "aes-256" => 32,
+        _ => return Err(Unusable::LeftOut(format!("algorithm {} is not supported", shown(algorithm)))),
+    };
+    let key = key(secret, key_len)?;
+    let integ = integ.map_or(IntegKey::None, |integ| IntegKey::Algorithm(integ, Secret::default()));
+    let suite = Suite::by_name("ENCR_AES_CBC").ok_or_else(|| Wrong(HELP.into()))?;
+    let keys = Keys::new(suite, key, Secret::default(), integ).map_err(|error| Wrong(error.to_string()))?;
+    Ok(Sa {
+        name: spi.map_or("any".into(), |spi| format!("0x{spi:08x}")),
+        spi,
+        src: Selector::Any,
+        dst,
+        link_src: None,
+        link_dst: None,
+        keys,
+        esn: false,
+        sn_hint: None,
+        alternative_to: None,
+        origin,
+    })
+}
+
+/// Text is cut, or filled with zeros, to the length of the key, as tcpdump does. It does the same with hex digits, where
+/// another length is a mistake.
+fn key(secret: &str, len: usize) -> Result<Secret, Unusable> {
+    if secret.starts_with("0x") {
+        let key = hex(secret).map_err(|trouble| Wrong(format!("key: {}", trouble.problem)))?;
+        return match key.len() == len {
+            true => Ok(key),
+            false => Err(Wrong(format!("the key is {len} bytes, not {}", key.len()))),
+        };
+    }
+    if secret.is_empty() {
+        return Err(Wrong("no key behind the `:`".into()));
+    }
+    let mut bytes: Vec<u8> = secret.bytes().take(len).collect();
+    bytes.resize(len, 0);
+    Ok(Secret::new(bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read_text(text: &str) -> (Result<Vec<Sa>, String>, Vec<String>) {
+        let path = Path::new("f");
+        let mut left_out = LeftOut { path, messages: vec![], more: 0 };
+        let (mut sas, mut warnings) = (vec![], vec![]);
+        let result = read(path, text, &mut sas, &mut left_out);
+        left_out.finish(&mut warnings);
+        (result.map(|()| sas).map_err(|error| error.to_string()), warnings)
+    }
+
+    /// As print-esp.c reads them.
+    #[test]
+    fn lines_of_a_file_and_the_argument() {
+        let (sas, warnings) = read_text(
+            "# comment
+aes128-cbc-hmac96:0x00112233445566778899aabbccddeeff
+0xa1b2@192.0.2.2 aes128-cbc-hmac96:0x00112233445566778899aabbccddeeff
+41394@2001:db8::1\taes256-cbc:thirty-two, characters of a key.
+0x12@192.0.2.2 aes192:short,0x13@192.0.2.2 aes128-cbc:too long to be a key
+ikev2 I 0x0011223344556677 0x8899aabbccddeeff sha1:0x00 aes128-cbc:0x00
+0x14@192.0.2.2 3des-cbc:0x00",
+        );
+        let sas = sas.unwrap();
+        let seen: Vec<String> = sas
+            .iter()
+            .map(|sa| {
+                let integ = sa.keys.integ().map_or(0, |(integ, _)| integ.icv_len);
+                format!("{} {} {} {} {integ} {}", sa.origin.line, sa.name, sa.src, sa.dst, sa.keys.key().len())
+            })
+            .collect();
+        assert_eq!(
+            seen,
+            [
+                "5 0x00000013 any 192.0.2.2 0 16",
+                "5 0x00000012 any 192.0.2.2 0 24",
+                "4 0x0000a1b2 any 2001:db8::1 0 32",
+                "3 0x0000a1b2 any 192.0.2.2 12 16",
+                "2 any any any 12 16",
+            ]
+        );
+        assert!(sas[0].keys.key().expose() == b"too long to be a");
+        assert!(sas[1].keys.key().expose() == b"short\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0");
+        assert!(sas[2].keys.key().expose() == b"thirty-two, characters of a key.");
+        assert_eq!(
+            warnings,
+            [
+                "f:6: left out: a secret of IKE messages: without SK_d no SA comes of it",
+                "f:7: left out: algorithm `3des-cbc` is not supported"
+            ]
+        );
+    }
+
+    #[test]
+    fn what_is_wrong_is_told_without_its_key() {
+        for (line, problem) in [
+            ("0x1@192.0.2.2 aes128-cbc:0x0011", "the key is 16 bytes, not 2"),
+            ("0x1@192.0.2.2 aes128-cbc:0x001g", "key: character 6 is no hex digit"),
+            ("0x1@192.0.2.2 aes128-cbc:", "no key behind the `:`"),
+            ("0x1@192.0.2.2 aes128-cbc", "no `:` between algorithm and key"),
+            ("0x1@gate aes128-cbc:k", "address: no IP address"),
+            ("x@192.0.2.2 aes128-cbc:k", "SPI: not an SPI of 32 bits"),
+            ("0x1 aes128-cbc:k", "no `SPI@ADDRESS` in front of the algorithm"),
+        ] {
+            assert_eq!(read_text(line).0.map(|_| ()), Err(format!("f:1: {problem}")), "{line}");
+        }
+    }
+}

@@ -1,0 +1,246 @@
+//! Messages of IKEv2, as far as the keys of child SAs hang on them.
+//!
+//! ```text
+//!  0                   1                   2                   3
+//!  0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1
+//! |                   IKE SA Initiator's SPI (8)                  |    header, RFC 7296 §3.1
+//! |                   IKE SA Responder's SPI (8)                  |
+//! | Next Payload  | MjVer | MnVer | Exchange Type |     Flags     |
+//! |                          Message ID                           |
+//! |                            Length                             |
+//!
+//! | Next Payload  |C|  Reserved   |         Payload Length        |    of every payload, §3.2
+//! | 0 (last) or 2 |   Reserved    |        Proposal Length        |    in an SA payload, §3.3.1
+//! | Proposal Num  |  Protocol ID  |    SPI Size   |Num  Transforms|    then the SPI
+//! | 0 (last) or 3 |   Reserved    |        Transform Length       |    then transforms, §3.3.2
+//! |Transform Type |   Reserved    |          Transform ID         |    and their attributes, §3.3.5
+//! ```
+
+use super::Spis;
+
+/// IKE_SA_INIT.
+pub(super) const IKE_SA_INIT: u8 = 34;
+/// IKE_AUTH.
+pub(super) const IKE_AUTH: u8 = 35;
+/// CREATE_CHILD_SA.
+pub(super) const CREATE_CHILD_SA: u8 = 36;
+
+const HEADER_LEN: usize = 28;
+const SA: u8 = 33;
+const KEY_EXCHANGE: u8 = 34;
+const NONCE: u8 = 40;
+const ENCRYPTED: u8 = 46;
+const ENCRYPTED_FRAGMENT: u8 = 53;
+
+/// One message, its header read.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Message<'a> {
+    /// SPI of the responder 0: the first message of an IKE SA.
+    pub(super) spis: Spis,
+    pub(super) exchange: u8,
+    /// The sender is who began the IKE SA.
+    pub(super) from_initiator: bool,
+    pub(super) is_response: bool,
+    pub(super) id: u32,
+    first_payload: u8,
+    /// The message, header included.
+    bytes: &'a [u8],
+}
+
+impl<'a> Message<'a> {
+    /// `None` if this is no whole message of IKE version 2. Bytes behind it are passed over.
+    pub(super) fn parse(bytes: &'a [u8]) -> Option<Message<'a>> {
+        let header = bytes.first_chunk::<HEADER_LEN>()?;
+        let (spi_i, rest) = header.split_first_chunk()?;
+        let (spi_r, rest) = rest.split_first_chunk()?;
+        let &[first_payload, version, exchange, flags, ref rest @ ..] = rest else { return None };
+        let (id, rest) = rest.split_first_chunk()?;
+        let len = usize::try_from(u32::from_be_bytes(*rest.first_chunk()?)).ok()?;
+        (version >> 4 == 2 && len >= HEADER_LEN).then_some(())?;
+        Some(Message {
+            spis: Spis { initiator: u64::from_be_bytes(*spi_i), responder: u64::from_be_bytes(*spi_r) },
+            exchange,
+            from_initiator: flags & 0x08 != 0,
+            is_response: flags & 0x20 != 0,
+            id: u32::from_be_bytes(*id),
+            first_payload,
+            bytes: bytes.get(..len)?,
+        })
+    }
+
+    /// The payloads that are in the clear.
+    pub(super) fn payloads(&self) -> Payloads<'a> {
+        Payloads { next: self.first_payload, rest: self.bytes.get(HEADER_LEN..).unwrap_or_default() }
+    }
+
+    /// The encrypted payload, or a fragment of it.
+    pub(super) fn encrypted(&self) -> Option<Encrypted<'a>> {
+        // It is the last one, and the chain goes on inside of it.
+        let payload = self.payloads().find(|payload| matches!(payload.kind, ENCRYPTED | ENCRYPTED_FRAGMENT))?;
+        let (fragment, body) = match payload.kind {
+            ENCRYPTED => (None, payload.body),
+            _ => {
+                let (&[a, b, c, d], body) = payload.body.split_first_chunk()?;
+                let (number, total) = (u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d]));
+                (1..=total).contains(&number).then_some(())?;
+                (Some(FragmentNumber { number, total }), body)
+            }
+        };
+        // What is authenticated reaches from the first byte of the message to the ICV.
+        let head_len = self.bytes.len().checked_sub(body.len())?;
+        let (head, end) = self.bytes.split_at_checked(head_len)?;
+        std::ptr::eq(end, body).then_some(Encrypted { first_inner: payload.next, fragment, head, body })
+    }
+}
+
+/// "Encrypted and Authenticated" (RFC 7296 §3.14), or "Encrypted and Authenticated Fragment" (RFC 7383 §2.5).
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Encrypted<'a> {
+    /// The type of the first payload inside; 0 in all fragments but the first.
+    pub(super) first_inner: u8,
+    pub(super) fragment: Option<FragmentNumber>,
+    /// The message up to `body`.
+    pub(super) head: &'a [u8],
+    /// IV, cipher text, ICV.
+    pub(super) body: &'a [u8],
+}
+
+/// Which fragment of how many, from 1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct FragmentNumber {
+    pub(super) number: u16,
+    pub(super) total: u16,
+}
+
+/// Clear text without padding: the last byte is its length, itself not counted (RFC 7296 §3.14).
+pub(super) fn without_padding(clear: &[u8]) -> Option<&[u8]> {
+    let (pad_len, rest) = clear.split_last()?;
+    rest.get(..rest.len().checked_sub(usize::from(*pad_len))?)
+}
+
+/// Payloads one behind the other; ends at the first that is cut short.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Payloads<'a> {
+    pub(super) next: u8,
+    pub(super) rest: &'a [u8],
+}
+
+/// One payload.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Payload<'a> {
+    kind: u8,
+    next: u8,
+    body: &'a [u8],
+}
+
+impl<'a> Iterator for Payloads<'a> {
+    type Item = Payload<'a>;
+
+    fn next(&mut self) -> Option<Payload<'a>> {
+        let kind = std::mem::take(&mut self.next);
+        if kind == 0 {
+            return None;
+        }
+        let &[next, _, a, b] = self.rest.first_chunk()?;
+        let (payload, rest) = self.rest.split_at_checked(usize::from(u16::from_be_bytes([a, b])))?;
+        let body = payload.get(4..)?;
+        self.rest = rest;
+        if !matches!(kind, ENCRYPTED | ENCRYPTED_FRAGMENT) {
+            self.next = next;
+        }
+        Some(Payload { kind, next, body })
+    }
+}
+
+/// What one message says of the SA that its exchange makes.
+#[derive(Debug, Default, Clone)]
+pub(super) struct Offer {
+    pub(super) nonce: Vec<u8>,
+    pub(super) proposals: Vec<Proposal>,
+    /// A new key exchange (PFS).
+    pub(super) key_exchange: bool,
+}
+
+impl Offer {
+    /// Reads the SA, Nonce and Key Exchange payloads, whichever there are.
+    pub(super) fn read(payloads: Payloads<'_>) -> Offer {
+        let mut offer = Offer::default();
+        for payload in payloads {
+            match payload.kind {
+                SA => offer.proposals = proposals(payload.body),
+                NONCE => offer.nonce = payload.body.to_vec(),
+                KEY_EXCHANGE => offer.key_exchange = true,
+                _ => {}
+            }
+        }
+        offer
+    }
+}
+
+/// One proposal of an SA payload.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Proposal {
+    pub(super) number: u8,
+    /// 1 IKE, 2 AH, 3 ESP.
+    pub(super) protocol: u8,
+    pub(super) spi: Vec<u8>,
+    pub(super) transforms: Vec<Transform>,
+}
+
+/// One transform of a proposal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Transform {
+    /// 1 encryption, 2 prf, 3 integrity, 4 key exchange, 5 Extended Sequence Numbers.
+    pub(super) kind: u8,
+    pub(super) id: u16,
+    pub(super) key_bits: Option<u16>,
+}
+
+impl Proposal {
+    /// The one transform of a type, in a proposal that was chosen.
+    pub(super) fn transform(&self, kind: u8) -> Option<Transform> {
+        self.transforms.iter().find(|transform| transform.kind == kind).copied()
+    }
+}
+
+/// The proposals that can be read; ends at the first that is cut short.
+fn proposals(body: &[u8]) -> Vec<Proposal> {
+    Substructures(body).filter_map(proposal).collect()
+}
+
+fn proposal(body: &[u8]) -> Option<Proposal> {
+    let (&[number, protocol, spi_len, _count], rest) = body.split_first_chunk()?;
+    let (spi, rest) = rest.split_at_checked(usize::from(spi_len))?;
+    let transforms = Substructures(rest).filter_map(transform).collect();
+    Some(Proposal { number, protocol, spi: spi.to_vec(), transforms })
+}
+
+fn transform(body: &[u8]) -> Option<Transform> {
+    const KEY_LENGTH: u16 = 14;
+    let (&[kind, _, a, b], mut rest) = body.split_first_chunk()?;
+    let mut key_bits = None;
+    while let Some((&[a, b, c, d], behind)) = rest.split_first_chunk() {
+        let (format_and_type, value) = (u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d]));
+        // Without the top bit the value is a length, and the value follows.
+        let short = format_and_type & 0x8000 != 0;
+        if short && format_and_type & 0x7fff == KEY_LENGTH {
+            key_bits = Some(value);
+        }
+        rest = if short { behind } else { behind.get(usize::from(value)..).unwrap_or_default() };
+    }
+    Some(Transform { kind, id: u16::from_be_bytes([a, b]), key_bits })
+}
+
+/// Proposals or transforms: last or not, reserved, length of the whole in 2 bytes, what is inside.
+struct Substructures<'a>(&'a [u8]);
+
+impl<'a> Iterator for Substructures<'a> {
+    type Item = &'a [u8];
+
+    fn next(&mut self) -> Option<&'a [u8]> {
+        let &[_, _, a, b] = self.0.first_chunk()?;
+        let (one, rest) = self.0.split_at_checked(usize::from(u16::from_be_bytes([a, b])))?;
+        self.0 = rest;
+        one.get(4..)
+    }
+}

@@ -1,0 +1,467 @@
+//! Keys of child SAs out of an IKE SA: from SK_d and the exchanges in a capture (RFC 7296).
+//!
+//! ```text
+//! SK_d, prf           a file that gives them                       [`ChildSecret`]
+//! SK_e*, SK_a*        Wireshark's `ikev2_decryption_table`         [`MessageKeys`]: opens IKE_AUTH and CREATE_CHILD_SA
+//! Ni, Nr              IKE_SA_INIT for the first child, CREATE_CHILD_SA for the others
+//! KEYMAT              prf+(SK_d, Ni | Nr)                          §2.17
+//! SPI, algorithms     the SA payloads
+//! ```
+//!
+//! A child that was made with a new key exchange (PFS) needs that exchange's secret beside SK_d, and so does the SK_d of
+//! an IKE SA that was rekeyed: no capture has it. Both are told in a warning. Messages over TCP (RFC 8229) are not read.
+
+mod child;
+mod message;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, HashMap};
+use std::fmt;
+use std::net::IpAddr;
+
+use zeroize::Zeroizing;
+
+use self::message::{CREATE_CHILD_SA, Encrypted, IKE_AUTH, IKE_SA_INIT, Message, Offer, Payloads, Proposal};
+use crate::capture::{Reader, Window};
+use crate::context::Origin;
+use crate::error::Error;
+use crate::link::{self, Datagram, Frame, Outer, Reassembled, Reassembler};
+use crate::sa::{Sa, Selector};
+use crate::secret::Secret;
+use crate::suite::{Cryptor, Hash, Keys};
+
+/// Protocol ID of ESP, and of IKE itself, in a proposal (RFC 7296 §3.3.1).
+const PROTOCOL_ESP: u8 = 3;
+const PROTOCOL_IKE: u8 = 1;
+/// Fragments of one message that are put together (RFC 7383); more are no message.
+const MAX_FRAGMENTS: u16 = 1024;
+/// Messages of one IKE SA whose fragments wait for the rest.
+const MAX_WAITING: usize = 64;
+
+/// What key files say of IKE SAs.
+#[derive(Debug, Default)]
+pub struct Secrets {
+    /// Where the keys of child SAs come from.
+    pub children: Vec<ChildSecret>,
+    /// What opens messages.
+    pub messages: Vec<MessageKeys>,
+}
+
+impl Secrets {
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.children.is_empty() && self.messages.is_empty()
+    }
+
+    /// Where the first of them was read.
+    pub fn origin(&self) -> Option<&Origin> {
+        self.children.first().map(|secret| &secret.origin).or(self.messages.first().map(|keys| &keys.origin))
+    }
+}
+
+/// The SPIs of an IKE SA, its name on the wire.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Spis {
+    /// Of who began the IKE SA.
+    pub initiator: u64,
+    /// Of the other side.
+    pub responder: u64,
+}
+
+impl fmt::Display for Spis {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}_i {:016x}_r", self.initiator, self.responder)
+    }
+}
+
+/// The SK_d of one IKE SA (RFC 7296 §2.14).
+#[derive(Debug)]
+pub struct ChildSecret {
+    /// The IKE SA.
+    pub spis: Spis,
+    /// The hash of the HMAC that is its prf; `None`: as IKE_SA_INIT says.
+    pub prf: Option<Hash>,
+    /// SK_d.
+    pub sk_d: Secret,
+    /// Where it was read.
+    pub origin: Origin,
+}
+
+/// What opens the messages of one IKE SA: SK_ei and SK_ai, SK_er and SK_ar.
+#[derive(Debug)]
+pub struct MessageKeys {
+    /// The IKE SA.
+    pub spis: Spis,
+    /// For messages of who began the IKE SA.
+    pub initiator: Keys,
+    /// For messages of the other side.
+    pub responder: Keys,
+    /// Where they were read.
+    pub origin: Origin,
+}
+
+/// What [`derive()`] found.
+#[derive(Debug, Default)]
+pub struct Derived {
+    /// Both directions of every child SA, in the order of their exchanges. Selectors are the addresses of the messages.
+    pub sas: Vec<Sa>,
+    /// What could not be derived, for people: one sentence each.
+    pub warnings: Vec<String>,
+}
+
+/// Reads a capture to its end and derives the keys of the child SAs in it.
+///
+/// # Errors
+/// The capture cannot be read on; an SK_d whose messages nothing opens, or no SK_d at all.
+pub fn derive(reader: &mut Reader, secrets: &Secrets) -> Result<Derived, Error> {
+    let mut sessions = Sessions::new(secrets)?;
+    let mut window = Window::default();
+    let mut reassembler = Reassembler::new();
+    let mut reassembled = Reassembled::default();
+    while reader.fill(&mut window)? {
+        for packet in window.packets() {
+            match link::parse(packet.link_type(), packet.data) {
+                Frame::Datagram(datagram) => sessions.datagram(packet.number, &datagram),
+                Frame::Fragment(fragment) if fragment.protocol == link::UDP => {
+                    let time = i64::try_from(packet.time.nanos()).unwrap_or(i64::MAX);
+                    if let Ok(true) = reassembler.push(packet.number, time, &fragment, &mut reassembled)
+                        && let Ok(datagram) = reassembled.datagram()
+                    {
+                        sessions.datagram(packet.number, &datagram);
+                    }
+                }
+                _ => {}
+            }
+        }
+    }
+    Ok(sessions.finish())
+}
+
+/// The IKE SAs whose secrets are known.
+struct Sessions<'s> {
+    sessions: Vec<Session<'s>>,
+    by_initiator: HashMap<u64, Vec<usize>>,
+}
+
+impl<'s> Sessions<'s> {
+    fn new(secrets: &'s Secrets) -> Result<Sessions<'s>, Error> {
+        let wrong =
+            |origin: &Origin, problem: String, help: &str| Err(Error::line(&origin.path, origin.line, problem, help));
+        let mut sessions: Vec<Session<'_>> = vec![];
+        let mut by_initiator: HashMap<u64, Vec<usize>> = HashMap::new();
+        let messages: HashMap<Spis, &MessageKeys> = secrets.messages.iter().map(|keys| (keys.spis, keys)).collect();
+        let mut given: HashMap<Spis, &ChildSecret> = HashMap::new();
+        for child in &secrets.children {
+            if let Some(first) = given.insert(child.spis, child) {
+                if first.sk_d == child.sk_d {
+                    continue;
+                }
+                let problem = format!("another SK_d of the same IKE SA is at {}", first.origin);
+                return wrong(&child.origin, problem, "an IKE SA has one SK_d: take one away");
+            }
+            let Some(keys) = messages.get(&child.spis) else {
+                let problem = format!("SK_d of the IKE SA {}, but not the keys of its messages", child.spis);
+                let help = "SPIs, algorithms and nonces of child SAs are in encrypted messages: name a Wireshark ikev2_decryption_table with this IKE SA too";
+                return wrong(&child.origin, problem, help);
+            };
+            by_initiator.entry(child.spis.initiator).or_default().push(sessions.len());
+            sessions.push(Session::new(child, keys));
+        }
+        if sessions.is_empty()
+            && let Some(keys) = secrets.messages.first()
+        {
+            let help =
+                "a decryption table opens IKE messages only: name a file with `ispi=... rspi=... prf=... SK_d=...` too";
+            return wrong(&keys.origin, format!("no SK_d of the IKE SA {}", keys.spis), help);
+        }
+        Ok(Sessions { sessions, by_initiator })
+    }
+
+    /// Looks for a message on any UDP port: 500, 4500 behind four zero octets (RFC 7296 §2.23), or one of people's own.
+    fn datagram(&mut self, frame: u64, datagram: &Datagram<'_>) {
+        const NON_ESP_MARKER: [u8; 4] = [0; 4];
+        if datagram.protocol != link::UDP {
+            return;
+        }
+        let payload = datagram.payload.get(8..).unwrap_or_default();
+        let ours = |bytes: &[u8]| {
+            bytes.first_chunk().is_some_and(|spi| self.by_initiator.contains_key(&u64::from_be_bytes(*spi)))
+        };
+        let bytes = match payload.strip_prefix(&NON_ESP_MARKER) {
+            _ if ours(payload) => payload,
+            Some(behind) if ours(behind) => behind,
+            _ => return,
+        };
+        let Some(message) = Message::parse(bytes) else { return };
+        for index in self.by_initiator.get(&message.spis.initiator).into_iter().flatten() {
+            if let Some(session) = self.sessions.get_mut(*index) {
+                session.message(frame, datagram.outer, &message);
+            }
+        }
+    }
+
+    fn finish(self) -> Derived {
+        let mut derived = Derived::default();
+        let known: Vec<u64> = self.by_initiator.keys().copied().collect();
+        for session in self.sessions {
+            session.finish(&known, &mut derived);
+        }
+        derived
+    }
+}
+
+/// One IKE SA, and what its messages said.
+struct Session<'s> {
+    secret: &'s ChildSecret,
+    keys: &'s MessageKeys,
+    from_initiator: Cryptor,
+    from_responder: Cryptor,
+    prf: Option<Hash>,
+    /// The nonces of IKE_SA_INIT: those of the first child too.
+    initial_nonces: [Option<Vec<u8>>; 2],
+    exchanges: BTreeMap<ExchangeId, Exchange>,
+    fragments: BTreeMap<MessageId, Fragments>,
+    /// Messages that were opened, those that did not verify, and the first frame of the latter.
+    opened: u64,
+    failed: u64,
+    first_failed: u64,
+}
+
+/// One message: sender, request or response, Message ID.
+type MessageId = (bool, bool, u32);
+
+/// Request and response of one exchange.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum ExchangeId {
+    /// All rounds of IKE_AUTH: the first request and the last response have the SA payloads (RFC 7296 §2.16).
+    Auth,
+    /// CREATE_CHILD_SA: whether it was begun by who began the IKE SA, and its Message ID. Each side counts its own.
+    Create(bool, u32),
+}
+
+#[derive(Debug, Default)]
+struct Exchange {
+    request: Option<Half>,
+    response: Option<Half>,
+}
+
+/// What is kept of a message.
+#[derive(Debug)]
+struct Half {
+    frame: u64,
+    src: IpAddr,
+    dst: IpAddr,
+    offer: Offer,
+}
+
+#[derive(Default)]
+struct Fragments {
+    total: u16,
+    first_inner: u8,
+    clear: BTreeMap<u16, Zeroizing<Vec<u8>>>,
+}
+
+impl<'s> Session<'s> {
+    fn new(secret: &'s ChildSecret, keys: &'s MessageKeys) -> Session<'s> {
+        Session {
+            secret,
+            keys,
+            from_initiator: Cryptor::new(&keys.initiator),
+            from_responder: Cryptor::new(&keys.responder),
+            prf: secret.prf,
+            initial_nonces: [None, None],
+            exchanges: BTreeMap::new(),
+            fragments: BTreeMap::new(),
+            opened: 0,
+            failed: 0,
+            first_failed: 0,
+        }
+    }
+
+    fn message(&mut self, frame: u64, outer: Outer, message: &Message<'_>) {
+        let exchange = match message.exchange {
+            IKE_SA_INIT => return self.initial(message),
+            _ if message.spis != self.secret.spis => return,
+            IKE_AUTH => ExchangeId::Auth,
+            // Who sends a response did not begin the exchange.
+            CREATE_CHILD_SA => ExchangeId::Create(message.from_initiator != message.is_response, message.id),
+            _ => return,
+        };
+        let Some(encrypted) = message.encrypted() else { return };
+        let Some(offer) = self.open(frame, message, &encrypted) else { return };
+        if offer.proposals.is_empty() {
+            return;
+        }
+        let exchange = self.exchanges.entry(exchange).or_default();
+        let half = if message.is_response { &mut exchange.response } else { &mut exchange.request };
+        // Retransmissions are the same.
+        half.get_or_insert(Half { frame, src: outer.src, dst: outer.dst, offer });
+    }
+
+    /// IKE_SA_INIT. A request may be repeated, with a cookie or another key exchange, until it gets the nonce of the
+    /// other side (RFC 7296 §2.6, §1.3): the last one counts.
+    fn initial(&mut self, message: &Message<'_>) {
+        let for_us = message.spis == self.secret.spis || (message.spis.responder == 0 && !message.is_response);
+        let offer = Offer::read(message.payloads());
+        if !for_us || offer.nonce.is_empty() {
+            return;
+        }
+        let [nonce_i, nonce_r] = &mut self.initial_nonces;
+        if message.is_response {
+            nonce_r.get_or_insert(offer.nonce);
+            if let [chosen] = offer.proposals.as_slice() {
+                self.prf = self.prf.or(child::prf(chosen));
+            }
+        } else if nonce_i.is_none() || nonce_r.is_none() {
+            *nonce_i = Some(offer.nonce);
+        }
+    }
+
+    /// The payloads inside, once all fragments are there.
+    fn open(&mut self, frame: u64, message: &Message<'_>, encrypted: &Encrypted<'_>) -> Option<Offer> {
+        let cryptor = if message.from_initiator { &self.from_initiator } else { &self.from_responder };
+        let Some(clear) = cryptor.open_ike(encrypted.head, encrypted.body) else {
+            self.failed += 1;
+            if self.failed == 1 {
+                self.first_failed = frame;
+            }
+            return None;
+        };
+        self.opened += 1;
+        let inside = message::without_padding(&clear)?;
+        let Some(number) = encrypted.fragment else {
+            return Some(Offer::read(Payloads { next: encrypted.first_inner, rest: inside }));
+        };
+        if number.total > MAX_FRAGMENTS {
+            return None;
+        }
+        let id = (message.from_initiator, message.is_response, message.id);
+        if self.fragments.len() >= MAX_WAITING && !self.fragments.contains_key(&id) {
+            self.fragments.pop_first();
+        }
+        let fragments = self.fragments.entry(id).or_default();
+        if fragments.total != number.total {
+            // Sent again in other pieces; the larger number wins (RFC 7383 §2.6).
+            if fragments.total > number.total {
+                return None;
+            }
+            *fragments = Fragments { total: number.total, ..Fragments::default() };
+        }
+        if number.number == 1 {
+            fragments.first_inner = encrypted.first_inner;
+        }
+        fragments.clear.insert(number.number, Zeroizing::new(inside.to_vec()));
+        if fragments.clear.len() < usize::from(number.total) {
+            return None;
+        }
+        let fragments = self.fragments.remove(&id)?;
+        let mut whole = Zeroizing::new(vec![]);
+        fragments.clear.values().for_each(|part| whole.extend_from_slice(part));
+        Some(Offer::read(Payloads { next: fragments.first_inner, rest: &whole }))
+    }
+
+    fn finish(self, known: &[u64], derived: &mut Derived) {
+        let (secret, keys, initial_nonces) = (self.secret, self.keys, self.initial_nonces);
+        let spis = secret.spis;
+        if self.opened == 0 {
+            derived.warnings.push(match self.failed {
+                0 => format!("{}: the capture has no IKE_AUTH and no CREATE_CHILD_SA of the IKE SA {spis}", secret.origin),
+                failed => format!(
+                    "{}: none of {failed} messages of the IKE SA {spis} verifies under these keys, frame {} is the first",
+                    keys.origin, self.first_failed
+                ),
+            });
+        } else if self.failed > 0 {
+            derived.warnings.push(format!(
+                "{}: messages of the IKE SA {spis} that do not verify: {}, frame {} is the first",
+                keys.origin, self.failed, self.first_failed
+            ));
+        }
+        // In the order of the exchanges.
+        let mut whole: Vec<(ExchangeId, Half, Half)> = self
+            .exchanges
+            .into_iter()
+            .filter_map(|(id, exchange)| Some((id, exchange.request?, exchange.response?)))
+            .collect();
+        whole.sort_by_key(|(_, request, _)| request.frame);
+        for (id, request, response) in &whole {
+            let initial = || match &initial_nonces {
+                [Some(i), Some(r)] => Ok([i.as_slice(), r.as_slice()]),
+                _ => Err("the capture does not have its IKE_SA_INIT, whose nonces the keys are made of".to_owned()),
+            };
+            let nonces = match id {
+                ExchangeId::Auth => initial(),
+                ExchangeId::Create(..) => Ok([request.offer.nonce.as_slice(), response.offer.nonce.as_slice()]),
+            };
+            match children(secret, self.prf, nonces, request, response, known) {
+                Ok(sas) => derived.sas.extend(sas),
+                Err(why) if why.is_empty() => {}
+                Err(why) => derived
+                    .warnings
+                    .push(format!("frames {} and {}, IKE SA {spis}: {why}", request.frame, response.frame)),
+            }
+        }
+    }
+}
+
+/// Both directions of the child SA that an exchange made; an empty error if it made something else.
+fn children(
+    secret: &ChildSecret,
+    prf: Option<Hash>,
+    nonces: Result<[&[u8]; 2], String>,
+    request: &Half,
+    response: &Half,
+    known: &[u64],
+) -> Result<Vec<Sa>, String> {
+    let [chosen] = response.offer.proposals.as_slice() else {
+        return Err("the response does not choose one proposal".into());
+    };
+    match chosen.protocol {
+        PROTOCOL_ESP => {}
+        PROTOCOL_IKE => {
+            let is_known = request.offer.proposals.iter().any(|proposal| {
+                proposal.spi.first_chunk().is_some_and(|spi| known.contains(&u64::from_be_bytes(*spi)))
+            });
+            let why = "the IKE SA is rekeyed here; the new SK_d cannot be derived from the old one: give its SK_d and its line of the decryption table too";
+            return Err(if is_known { String::new() } else { why.into() });
+        }
+        _ => return Err(String::new()),
+    }
+    // A proposal that is chosen keeps its number; each side gives the SPI of what it receives (RFC 7296 §3.3.1).
+    let offered = request
+        .offer
+        .proposals
+        .iter()
+        .find(|offered| (offered.number, offered.protocol) == (chosen.number, chosen.protocol));
+    let spi = |proposal: &Proposal| <[u8; 4]>::try_from(proposal.spi.as_slice()).ok().map(u32::from_be_bytes);
+    let (Some(initiator_spi), Some(responder_spi)) = (offered.and_then(spi), spi(chosen)) else {
+        return Err("the response chooses a proposal that the request does not have".into());
+    };
+    let child = format!("child SA 0x{initiator_spi:08x}, 0x{responder_spi:08x}");
+    if response.offer.key_exchange {
+        return Err(format!(
+            "{child} was made with a new key exchange (PFS): its keys cannot be derived from SK_d, give them by themselves"
+        ));
+    }
+    let prf = prf.ok_or_else(|| format!("{child}: the prf of the IKE SA is not known: give `prf=` with SK_d"))?;
+    let nonces = nonces.map_err(|why| format!("{child}: {why}"))?;
+    let keys = child::keys(prf, &secret.sk_d, nonces, chosen).map_err(|why| format!("{child}: {why}"))?;
+    let sa = |spi: u32, src: IpAddr, dst: IpAddr, of_direction: Keys| Sa {
+        name: format!("0x{spi:08x}"),
+        spi: Some(spi),
+        src: Selector::address(src),
+        dst: Selector::address(dst),
+        link_src: None,
+        link_dst: None,
+        keys: of_direction,
+        esn: keys.esn,
+        sn_hint: None,
+        alternative_to: None,
+        origin: secret.origin.clone(),
+    };
+    Ok(vec![
+        sa(responder_spi, request.src, request.dst, keys.initiator),
+        sa(initiator_spi, request.dst, request.src, keys.responder),
+    ])
+}

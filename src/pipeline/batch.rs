@@ -1,0 +1,607 @@
+//! The packets of one window on their way from frame to record.
+
+use std::collections::HashMap;
+use std::hash::BuildHasherDefault;
+use std::ops::Range;
+
+use super::find::{Finder, Found, Limits, explicit_iv, spi};
+use super::inner::Inner;
+use super::ledger::{Glimpse, Ledger};
+use super::outcome::{Bytes, Esp, Method, Reason, Status};
+use super::warnings::Warnings;
+use crate::capture::{Packet, Window};
+use crate::codec::{Carrier, Restored};
+use crate::error::{Fault, FaultKind, Stage};
+use crate::esp;
+use crate::link::{self, Datagram, Frame, Outer, Reassembled, Reassembler};
+use crate::report::record::Record;
+use crate::sa::hash::MixHasher;
+use crate::sa::stream::{Novelty, Progress, digest};
+use crate::sa::table::{Entry, Lookup, SaTable};
+
+/// One frame, and what became of it.
+#[derive(Debug)]
+pub struct Item<'w> {
+    /// The outer IP header, if there was one.
+    pub outer: Option<Outer>,
+    /// The bytes in front of the IP header of this frame.
+    pub link_header: &'w [u8],
+    /// A fragment whose packet is not whole yet.
+    pub waits: bool,
+    /// The verdict.
+    pub status: Status,
+    /// Why it is not `ok`.
+    pub reason: Option<Reason>,
+    /// The SA that verified, or the only candidate.
+    pub sa: Option<u32>,
+    /// Some SA was a candidate: such a packet failed, it is not somebody else's.
+    pub of_known_sa: bool,
+    /// The restored ESP header.
+    pub esp: Option<Esp>,
+    /// Where fields of the packet came from; `ok` only.
+    pub restored: Option<Restored>,
+    /// Bytes on the wire and as standard ESP; `ok` only.
+    pub bytes: Option<Bytes>,
+    /// Warnings.
+    pub warnings: Warnings,
+    /// The frame that this one repeats.
+    pub repeat_of: Option<u64>,
+    source: Source<'w>,
+    step: Step,
+    packet: Range<usize>,
+    clear: Range<usize>,
+}
+
+/// Where the IP packet of a frame is.
+#[derive(Debug)]
+enum Source<'w> {
+    None,
+    /// In the frame.
+    Frame(Datagram<'w>),
+    /// Put together from several frames.
+    Whole(Box<Whole>),
+}
+
+#[derive(Debug)]
+struct Whole {
+    packet: Vec<u8>,
+    fragments: Vec<u64>,
+}
+
+/// How far a frame has come.
+#[derive(Debug, Clone, Copy)]
+enum Step {
+    /// The verdict stands.
+    Done,
+    /// What it holds depends on frames before: it waits for its turn.
+    InOrder,
+    /// It verified; its place in the stream is not looked at yet.
+    Verified { sa: u32, sn: u64, ambiguous: bool, digest: u64 },
+    /// It did not verify with what was known when it was tried.
+    Failed,
+}
+
+/// The ESP payload of a datagram, and how it is carried.
+#[derive(Debug, Clone, Copy)]
+pub struct EspPayload<'a> {
+    /// IP protocol number: 50, or one that a context names. 50 for UDP encapsulation too.
+    pub protocol: u8,
+    /// The UDP header, where ESP is carried in UDP.
+    pub udp_header: Option<&'a [u8; 8]>,
+    /// From the first byte of SPI or RuleID to the end of the ICV.
+    pub bytes: &'a [u8],
+    /// Bytes that the lengths promise and the capture does not have (snap length).
+    pub missing: usize,
+}
+
+/// Finds the ESP payload of a datagram, or says why there is none.
+pub fn esp_payload<'a>(table: &SaTable, datagram: &Datagram<'a>) -> Result<EspPayload<'a>, Reason> {
+    match datagram.protocol {
+        esp::UDP if !table.uses_protocol(esp::UDP) => match link::udp_encapsulation(datagram) {
+            Ok(Some(udp)) => Ok(EspPayload {
+                protocol: esp::PROTOCOL,
+                udp_header: Some(udp.udp_header),
+                bytes: udp.payload,
+                missing: udp.missing,
+            }),
+            Ok(None) => Err(Reason::Protocol(esp::UDP)),
+            Err(fault) => Err(Reason::Fault(fault)),
+        },
+        protocol if table.uses_protocol(protocol) => {
+            Ok(EspPayload { protocol, udp_header: None, bytes: datagram.payload, missing: datagram.missing })
+        }
+        protocol => Err(Reason::Protocol(protocol)),
+    }
+}
+
+/// The restored packets and clear texts of one window.
+#[derive(Debug, Default)]
+pub struct Arena {
+    bytes: Vec<u8>,
+    packet: Vec<u8>,
+    given_up: Vec<u64>,
+}
+
+impl Arena {
+    /// Forgets the last window and keeps the memory.
+    pub fn clear(&mut self) {
+        self.bytes.clear();
+    }
+
+    /// Frames, of this window and before, whose packet will never be whole.
+    pub fn given_up(&self) -> &[u64] {
+        &self.given_up
+    }
+
+    fn put(&mut self, bytes: &[u8]) -> Range<usize> {
+        let start = self.bytes.len();
+        self.bytes.extend_from_slice(bytes);
+        start..self.bytes.len()
+    }
+
+    fn get(&self, range: &Range<usize>) -> &[u8] {
+        self.bytes.get(range.clone()).unwrap_or_default()
+    }
+}
+
+impl<'w> Item<'w> {
+    fn new(outer: Option<Outer>, step: Step) -> Item<'w> {
+        Item {
+            outer,
+            link_header: &[],
+            waits: false,
+            status: Status::NotEsp,
+            reason: None,
+            sa: None,
+            of_known_sa: false,
+            esp: None,
+            restored: None,
+            bytes: None,
+            warnings: Warnings::NONE,
+            repeat_of: None,
+            source: Source::None,
+            step,
+            packet: 0..0,
+            clear: 0..0,
+        }
+    }
+
+    fn done(outer: Option<Outer>, status: Status, reason: Reason) -> Item<'w> {
+        Item { status, reason: Some(reason), ..Item::new(outer, Step::Done) }
+    }
+
+    fn set(&mut self, status: Status, reason: Reason) {
+        (self.status, self.reason) = (status, Some(reason));
+    }
+
+    /// The IP packet that the frame holds or completes.
+    pub fn datagram(&self) -> Option<Datagram<'_>> {
+        match &self.source {
+            Source::None => None,
+            Source::Frame(datagram) => Some(*datagram),
+            Source::Whole(whole) => match link::parse(crate::capture::LINKTYPE_RAW, &whole.packet) {
+                Frame::Datagram(datagram) => Some(datagram),
+                _ => None,
+            },
+        }
+    }
+
+    /// The ESP payload of the packet, if it carries one.
+    pub fn payload(&self, table: &SaTable) -> Option<EspPayload<'_>> {
+        match &self.source {
+            Source::Frame(datagram) => esp_payload(table, datagram).ok(),
+            _ => esp_payload(table, &self.datagram()?).ok(),
+        }
+    }
+
+    /// All frames of a packet that was reassembled.
+    pub fn fragments(&self) -> &[u64] {
+        match &self.source {
+            Source::Whole(whole) => &whole.fragments,
+            _ => &[],
+        }
+    }
+
+    /// The restored packet, if the frame is `ok`: the inner one in tunnel mode, the whole one in transport mode. Empty
+    /// for a dummy.
+    pub fn packet<'a>(&self, arena: &'a Arena) -> &'a [u8] {
+        arena.get(&self.packet)
+    }
+
+    /// The clear text, if the frame is `ok`.
+    pub fn clear<'a>(&self, arena: &'a Arena) -> &'a [u8] {
+        arena.get(&self.clear)
+    }
+
+    /// Appends what ESP protects (tunnel mode: the restored packet; transport mode: its segment) and tells its Next
+    /// Header.
+    pub fn protected(&self, arena: &Arena, out: &mut Vec<u8>) -> u8 {
+        const NO_NEXT_HEADER: u8 = 59;
+        let Some(restored) = &self.restored else { return NO_NEXT_HEADER };
+        out.extend_from_slice(self.packet(arena).get(restored.payload_offset..).unwrap_or_default());
+        restored.next_header
+    }
+
+    /// The record of this frame.
+    pub fn record<'r>(&'r self, packet: &Packet<'_>, table: &'r SaTable, arena: &'r Arena) -> Record<'r> {
+        let ok = self.status == Status::Ok;
+        let bytes = self.packet(arena);
+        let has_packet = ok && !bytes.is_empty();
+        Record {
+            frame: packet.number,
+            time: packet.time,
+            status: self.status,
+            reason: self.reason,
+            sa: self.sa.and_then(|sa| table.entry(sa)).map(|entry| entry.sa.name.as_str()),
+            fragments: self.fragments(),
+            repeat_of: self.repeat_of,
+            outer: self.outer,
+            esp: self.esp,
+            inner: self.restored.filter(|_| has_packet).and_then(|restored| Inner::of(bytes, &restored)),
+            packet: has_packet.then_some(bytes),
+            restored: self.restored.filter(|_| ok).map(|restored| restored.sources),
+            bytes: self.bytes,
+            warnings: self.warnings,
+        }
+    }
+
+    /// Restores the packet of a clear text that verified under `entry`.
+    fn restore(&mut self, entry: &Entry, datagram: &Datagram<'_>, clear: &[u8], wire_len: usize, arena: &mut Arena) {
+        let Datagram { outer, header, protocol_offset, .. } = datagram;
+        let carrier = Carrier { outer, header, protocol_offset: *protocol_offset };
+        let mut packet = std::mem::take(&mut arena.packet);
+        match entry.codec.restore(clear, &carrier, &mut packet) {
+            Ok(restored) => {
+                self.status = Status::Ok;
+                self.reason = None;
+                self.warnings.add_codec(restored.warnings);
+                let protected_len = packet.len().saturating_sub(restored.payload_offset);
+                let cryptor = &entry.cryptor;
+                let standard =
+                    esp::standard_len(protected_len, cryptor.iv_len(), cryptor.block(), cryptor.icv_len());
+                self.bytes = Some(Bytes { diet: wire_len as u64, esp: standard as u64 });
+                self.restored = Some(restored);
+                self.packet = arena.put(&packet);
+                self.clear = arena.put(clear);
+            }
+            Err(fault) => {
+                let unsupported = matches!(fault.kind, FaultKind::Unsupported(_));
+                let status = if unsupported { Status::Unsupported } else { Status::Malformed };
+                self.set(status, Reason::Fault(fault));
+            }
+        }
+        arena.packet = packet;
+    }
+}
+
+/// Takes frames as far as they go without knowing what came before.
+#[derive(Debug)]
+pub struct Attempter<'t, 'g> {
+    finder: Finder<'t>,
+    glimpse: &'g Glimpse,
+    /// What this window has shown of the streams so far.
+    seen: HashMap<u64, Progress, BuildHasherDefault<MixHasher>>,
+}
+
+/// Numbers tried per SA before a packet waits for its turn.
+const EARLY_TRIES: u32 = 512;
+
+impl<'t, 'g> Attempter<'t, 'g> {
+    /// One that knows of streams what `glimpse` shows.
+    pub fn new(table: &'t SaTable, limits: Limits, glimpse: &'g Glimpse) -> Attempter<'t, 'g> {
+        let limits = Limits { sn_tries: limits.sn_tries.min(EARLY_TRIES), resync_tries: None, ..limits };
+        Attempter { finder: Finder::new(table, limits), glimpse, seen: HashMap::default() }
+    }
+
+    /// Takes the frames of a window; what they restore to goes into `arena`.
+    pub fn attempt<'w>(&mut self, window: &'w Window, arena: &mut Arena) -> Vec<Item<'w>> {
+        self.seen.clear();
+        window.packets().map(|packet| self.attempt_one(&packet, arena)).collect()
+    }
+
+    fn attempt_one<'w>(&mut self, packet: &Packet<'w>, arena: &mut Arena) -> Item<'w> {
+        match link::parse(packet.link_type(), packet.data) {
+            Frame::Datagram(datagram) => {
+                let mut item = Item::new(Some(datagram.outer), Step::Done);
+                item.link_header = packet.data.get(..datagram.frame_offset).unwrap_or_default();
+                match esp_payload(self.finder.table(), &datagram) {
+                    Ok(payload) => self.attempt_payload(packet, &datagram, &payload, &mut item, arena),
+                    Err(reason) => item.reason = Some(reason),
+                }
+                item.source = Source::Frame(datagram);
+                item
+            }
+            Frame::Fragment(fragment) => {
+                let ours = fragment.protocol == esp::UDP || self.finder.table().uses_protocol(fragment.protocol);
+                let step = if ours { Step::InOrder } else { Step::Done };
+                Item {
+                    reason: Some(Reason::Text("fragment")),
+                    link_header: packet.data.get(..fragment.frame_offset).unwrap_or_default(),
+                    ..Item::new(Some(fragment.outer), step)
+                }
+            }
+            Frame::NotIp(what) => Item::done(None, Status::NotEsp, Reason::Text(what)),
+            Frame::Malformed { outer, fault } => Item::done(outer, Status::Malformed, Reason::Fault(fault)),
+        }
+    }
+
+    fn attempt_payload(
+        &mut self,
+        packet: &Packet<'_>,
+        datagram: &Datagram<'_>,
+        payload: &EspPayload<'_>,
+        item: &mut Item<'_>,
+        arena: &mut Arena,
+    ) {
+        let Attempter { finder, glimpse, seen } = self;
+        let table = finder.table();
+        let lookup = Lookup { protocol: payload.protocol, outer: &datagram.outer, payload: payload.bytes };
+        let time_ns = nanos(packet);
+        item.step = Step::Failed;
+        if payload.missing > 0 {
+            return;
+        }
+        let found = finder.find(&lookup, time_ns, false, |sa| {
+            // Readings that the ledger may know to be void, and such as verify nothing, wait for their turn.
+            table.entry(sa).filter(|entry| entry.cryptor.authenticates())?;
+            let known = seen.get(&stream_key(sa, &datagram.outer)).copied();
+            Some(known.unwrap_or_else(|| glimpse.of(sa)))
+        });
+        let Found::Verified { sa, sn, ambiguous } = found else { return };
+        let Some(entry) = table.entry(sa) else { return };
+        let iv = explicit_iv(entry, payload.bytes);
+        seen.entry(stream_key(sa, &datagram.outer))
+            .or_insert_with(|| glimpse.of(sa))
+            .verified(sn, iv, time_ns);
+        item.step = Step::Verified { sa, sn, ambiguous, digest: digest(payload.bytes) };
+        let clear = std::mem::take(&mut finder.clear);
+        item.restore(entry, datagram, &clear, payload.bytes.len(), arena);
+        finder.clear = clear;
+    }
+}
+
+fn stream_key(sa: u32, outer: &Outer) -> u64 {
+    use crate::context::address_value;
+    use crate::sa::hash::mix;
+    match outer.dst.is_multicast() {
+        true => mix(address_value(outer.src) as u64) << 32 | u64::from(sa),
+        false => u64::from(sa),
+    }
+}
+
+fn nanos(packet: &Packet<'_>) -> i64 {
+    i64::try_from(packet.time.nanos()).unwrap_or(i64::MAX)
+}
+
+/// Settles in capture order what depends on the packets before.
+#[derive(Debug)]
+pub struct Settler<'t> {
+    finder: Finder<'t>,
+    ledger: Ledger<'t>,
+    reassembler: Reassembler,
+    reassembled: Reassembled,
+    found: Vec<u32>,
+    hints: crate::sa::table::Hints,
+}
+
+impl<'t> Settler<'t> {
+    /// Nothing seen yet.
+    pub fn new(table: &'t SaTable, limits: Limits) -> Settler<'t> {
+        Settler {
+            finder: Finder::new(table, limits),
+            ledger: Ledger::new(table),
+            reassembler: Reassembler::new(),
+            reassembled: Reassembled::default(),
+            found: vec![],
+            hints: crate::sa::table::Hints::default(),
+        }
+    }
+
+    /// What is known of the streams.
+    pub fn into_ledger(self) -> Ledger<'t> {
+        self.ledger
+    }
+
+    /// Settles the frames of the next window.
+    pub fn settle(&mut self, window: &Window, items: &mut [Item<'_>], arena: &mut Arena, glimpse: &Glimpse) {
+        arena.given_up.clear();
+        for (packet, item) in window.packets().zip(items) {
+            match item.step {
+                Step::Done => {}
+                Step::Verified { sa, sn, ambiguous, digest } => {
+                    let Source::Frame(datagram) = &item.source else { continue };
+                    let datagram = *datagram;
+                    let Ok(payload) = esp_payload(self.ledger.table(), &datagram) else { continue };
+                    if self.enter(&packet, &datagram, &payload, item, (sa, sn, ambiguous, digest)).is_none() {
+                        // Further away than the search would have gone from what is known now.
+                        self.open(&packet, &datagram, &payload, item, arena);
+                    }
+                }
+                Step::Failed => {
+                    let Source::Frame(datagram) = &item.source else { continue };
+                    let datagram = *datagram;
+                    let Ok(payload) = esp_payload(self.ledger.table(), &datagram) else { continue };
+                    self.open(&packet, &datagram, &payload, item, arena);
+                }
+                Step::InOrder => self.reassemble(&packet, item, arena),
+            }
+            item.step = Step::Done;
+            if let (Some(sa), Some(outer)) = (item.sa, item.outer.filter(|_| item.esp.is_some()))
+                && let Some(progress) = self.ledger.progress(sa, &outer)
+                && !outer.dst.is_multicast()
+            {
+                glimpse.set(sa, &progress);
+            }
+        }
+    }
+    /// A packet that verified takes its place in its stream. `None`, and nothing noted, if its number is out of reach.
+    fn enter(
+        &mut self,
+        packet: &Packet<'_>,
+        datagram: &Datagram<'_>,
+        payload: &EspPayload<'_>,
+        item: &mut Item<'_>,
+        (sa, sn, ambiguous, digest): (u32, u64, bool, u64),
+    ) -> Option<()> {
+        let table = self.ledger.table();
+        let entry = table.entry(sa)?;
+        let (bytes, time_ns) = (payload.bytes, nanos(packet));
+        let progress = self.ledger.progress(sa, &datagram.outer)?;
+        let (method, own_tries) = self.finder.method(entry, bytes, time_ns, sn, &progress)?;
+        let tries = match ambiguous {
+            false => own_tries,
+            true => {
+                let lookup = Lookup { protocol: payload.protocol, outer: &datagram.outer, payload: bytes };
+                let tries = self.tries_of(&lookup, sa, own_tries);
+                table.learn(&lookup, sa, &mut self.hints);
+                tries
+            }
+        };
+        item.sa = Some(sa);
+        item.of_known_sa = true;
+        let verified = entry.cryptor.authenticates();
+        if !verified {
+            item.warnings.add(Warnings::UNAUTHENTICATED);
+        }
+        item.esp = Some(Esp {
+            spi: spi(entry, bytes),
+            sequence: sn,
+            method,
+            spi_bits: entry.codec.spi_bits(),
+            sn_bits: entry.codec.sn_bits(),
+            wire_bytes: bytes.len(),
+            verified,
+            tries,
+            revision: entry.revision(),
+        });
+        let iv = explicit_iv(entry, bytes);
+        let stream = self.ledger.stream_mut(sa, &datagram.outer);
+        stream.counts.tries += tries;
+        stream.counts.resyncs += u64::from(method == Method::Search);
+        match stream.verified(sn, iv, time_ns, digest, packet.number) {
+            Novelty::New => {}
+            Novelty::Duplicate(first) => {
+                item.warnings.add(Warnings::DUPLICATE);
+                item.repeat_of = Some(first);
+            }
+            Novelty::Replayed => item.warnings.add(Warnings::REPLAYED),
+        }
+        Some(())
+    }
+
+    /// Openings up to the one that verified, where several SAs are candidates: the first number of every SA, then the
+    /// second of each, and so on, the SA that the flow had last before all others.
+    fn tries_of(&mut self, lookup: &Lookup<'_>, sa: u32, own_tries: u64) -> u64 {
+        let table = self.ledger.table();
+        let complete = table.likely(lookup, &self.hints, &mut self.found);
+        let place = self.found.iter().position(|other| *other == sa);
+        match place {
+            Some(place) if own_tries == 1 => place as u64 + 1,
+            _ => {
+                let likely = self.found.len();
+                if !complete {
+                    table.candidates(lookup, &mut self.found);
+                }
+                let place = self.found.iter().position(|other| *other == sa).unwrap_or(0);
+                let again = if complete { 0 } else { likely };
+                (self.found.len() as u64) * (own_tries - 1) + (place + 1 + again) as u64
+            }
+        }
+    }
+
+    /// Opens a packet with all that is known.
+    fn open(
+        &mut self,
+        packet: &Packet<'_>,
+        datagram: &Datagram<'_>,
+        payload: &EspPayload<'_>,
+        item: &mut Item<'_>,
+        arena: &mut Arena,
+    ) {
+        const NOT_ESP: Reason = Reason::Text("IKE or NAT keepalive on UDP 4500");
+        let bytes = payload.bytes;
+        let lookup = Lookup { protocol: payload.protocol, outer: &datagram.outer, payload: bytes };
+        let ledger = &self.ledger;
+        let progress = |sa| ledger.progress(sa, &datagram.outer);
+        let udp = payload.udp_header.is_some();
+        let is_marker = udp && (esp::is_marker_or_keepalive(bytes) || bytes.is_empty());
+        let found = match payload.missing {
+            0 => self.finder.find(&lookup, nanos(packet), true, progress),
+            _ => self.finder.cut(&lookup, progress),
+        };
+        let only = match self.finder.candidates() {
+            [one] => Some(*one),
+            _ => None,
+        };
+        item.restored = None;
+        item.of_known_sa = found != Found::NoSa;
+        match found {
+            Found::Verified { sa, sn, ambiguous } => {
+                let verified = (sa, sn, ambiguous, digest(bytes));
+                let clear = std::mem::take(&mut self.finder.clear);
+                if let Some(entry) = self.ledger.table().entry(sa)
+                    && self.enter(packet, datagram, payload, item, verified).is_some()
+                {
+                    item.restore(entry, datagram, &clear, bytes.len(), arena);
+                }
+                self.finder.clear = clear;
+                return;
+            }
+            _ if is_marker => {
+                item.of_known_sa = false;
+                return item.set(Status::NotEsp, NOT_ESP);
+            }
+            Found::NoSa => {
+                let mut head = [0; 4];
+                head.iter_mut().zip(bytes).for_each(|(to, from)| *to = *from);
+                return item.set(Status::NoSa, Reason::NoSa { head: u32::from_be_bytes(head) });
+            }
+            Found::Short(least) => {
+                let fault = Fault::short(Stage::EspHeader, 0, "ESP header, IV and ICV", least, bytes.len());
+                item.set(Status::Malformed, Reason::Fault(fault));
+            }
+            Found::Cut => {
+                let (needs, has) = (bytes.len() + payload.missing, bytes.len());
+                let fault = Fault::short(Stage::EspHeader, 0, "ESP packet (cut by the snap length)", needs, has);
+                item.set(Status::Malformed, Reason::Fault(fault));
+            }
+            Found::NotAuthentic { tries } => {
+                let sas = self.finder.candidates().len() as u32;
+                item.set(Status::AuthFailed, Reason::NotAuthentic { sas, tries });
+            }
+        }
+        item.sa = only;
+        if let Some(sa) = only {
+            self.ledger.failed(sa, &datagram.outer);
+        }
+    }
+
+    /// Takes a fragment; opens the packet if it is whole now.
+    fn reassemble(&mut self, packet: &Packet<'_>, item: &mut Item<'_>, arena: &mut Arena) {
+        let Frame::Fragment(fragment) = link::parse(packet.link_type(), packet.data) else { return };
+        let pushed = self.reassembler.push(packet.number, nanos(packet), &fragment, &mut self.reassembled);
+        arena.given_up.extend_from_slice(self.reassembler.given_up());
+        match pushed {
+            Err(fault) => item.set(Status::Malformed, Reason::Fault(fault)),
+            Ok(false) => item.waits = true,
+            Ok(true) => {
+                let reassembled = std::mem::take(&mut self.reassembled);
+                match reassembled.datagram() {
+                    Err(fault) => item.set(Status::Malformed, Reason::Fault(fault)),
+                    Ok(datagram) => {
+                        item.outer = Some(datagram.outer);
+                        item.reason = None;
+                        match esp_payload(self.ledger.table(), &datagram) {
+                            Ok(payload) => self.open(packet, &datagram, &payload, item, arena),
+                            Err(reason) => item.reason = Some(reason),
+                        }
+                        let whole = [datagram.header, datagram.payload].concat();
+                        let fragments = reassembled.fragments().to_vec();
+                        item.source = Source::Whole(Box::new(Whole { packet: whole, fragments }));
+                    }
+                }
+                self.reassembled = reassembled;
+            }
+        }
+    }
+}

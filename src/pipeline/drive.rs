@@ -1,0 +1,207 @@
+//! Windows of a capture through the steps, on all cores.
+//!
+//! Workers take turns at the reader. Opening and rewriting go on side by side; what depends on the packets before is
+//! settled window by window in capture order, and so is the output, so that it does not depend on the number of threads.
+//!
+//! ```text
+//! read | attempt ........ | settle | render ........ | emit
+//!      read | attempt ........     | settle | render ........ | emit
+//! ```
+
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+
+use super::batch::{Arena, Attempter, Item, Settler};
+use super::find::Limits;
+use super::ledger::{Glimpse, Ledger};
+use crate::capture::{Reader, Window};
+use crate::error::Error;
+use crate::sa::table::SaTable;
+
+/// What a command does with the packets of a window; the result goes to an `Out`.
+pub trait Job<Out>: Sync {
+    /// What it keeps from window to window.
+    type State: Send;
+    /// What it makes of one window.
+    type Work: Default + Send;
+
+    /// In capture order: decides what depends on the packets before.
+    fn settle(
+        &self,
+        state: &mut Self::State,
+        window: &Window,
+        items: &mut [Item<'_>],
+        arena: &Arena,
+        work: &mut Self::Work,
+    ) -> Result<(), Error>;
+
+    /// Side by side with other windows: makes the output.
+    fn render(&self, window: &Window, items: &[Item<'_>], arena: &Arena, work: &mut Self::Work) -> Result<(), Error>;
+
+    /// In capture order: hands the output on. `bytes_read` is how far the input has been read.
+    fn emit(
+        &self,
+        out: &mut Out,
+        window: &Window,
+        items: &[Item<'_>],
+        work: &mut Self::Work,
+        bytes_read: u64,
+    ) -> Result<(), Error>;
+}
+
+/// Reads a capture to its end. Gives back what is known of the streams.
+pub fn run<'t, Out: Send, J: Job<Out>>(
+    reader: &mut Reader,
+    table: &'t SaTable,
+    limits: Limits,
+    threads: usize,
+    job: &J,
+    state: &mut J::State,
+    out: &mut Out,
+) -> Result<Ledger<'t>, Error> {
+    let glimpse = Glimpse::new(table);
+    let reader = Mutex::new((reader, 0u64));
+    let settling = Turn::new((Settler::new(table, limits), state));
+    let emitting = Turn::new(out);
+    let work = || {
+        let mut attempter = Attempter::new(table, limits, &glimpse);
+        let mut window = Window::default();
+        let mut arena = Arena::default();
+        let mut work = J::Work::default();
+        loop {
+            let (ticket, bytes_read) = {
+                let mut reader = lock(&reader);
+                match reader.0.fill(&mut window) {
+                    Ok(true) => {}
+                    Ok(false) => return,
+                    Err(error) => {
+                        let ticket = reader.1;
+                        reader.1 = u64::MAX;
+                        drop(reader);
+                        return settling.fail(ticket, error);
+                    }
+                }
+                if reader.1 == u64::MAX {
+                    return;
+                }
+                reader.1 += 1;
+                (reader.1 - 1, reader.0.bytes_read())
+            };
+            arena.clear();
+            let mut items = attempter.attempt(&window, &mut arena);
+            let Some(mut turn) = settling.wait(ticket) else { return };
+            let (settler, state) = &mut *turn;
+            settler.settle(&window, &mut items, &mut arena, &glimpse);
+            let result = job.settle(state, &window, &mut items, &arena, &mut work);
+            if !settling.done(turn, result) {
+                return;
+            }
+            let result = job.render(&window, &items, &arena, &mut work);
+            let Some(mut turn) = emitting.wait(ticket) else { return };
+            let result = result.and_then(|()| job.emit(&mut turn, &window, &items, &mut work, bytes_read));
+            if !emitting.done(turn, result) {
+                return settling.stop();
+            }
+        }
+    };
+    if threads == 1 {
+        work();
+    } else {
+        std::thread::scope(|scope| {
+            for _ in 1..threads {
+                scope.spawn(work);
+            }
+            work();
+        });
+    }
+    if let Some(error) = emitting.error() {
+        return Err(error);
+    }
+    if let Some(error) = settling.error() {
+        return Err(error);
+    }
+    Ok(settling.into_inner().0.into_ledger())
+}
+
+/// Something that workers use one after another, in the order of their tickets.
+struct Turn<T> {
+    inner: Mutex<TurnState<T>>,
+    next: Condvar,
+}
+
+struct TurnState<T> {
+    ticket: u64,
+    stopped: bool,
+    error: Option<Error>,
+    value: T,
+}
+
+/// The right to use the value, until [`Turn::done`].
+struct Taken<'a, T>(MutexGuard<'a, TurnState<T>>);
+
+impl<T> std::ops::Deref for Taken<'_, T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.0.value
+    }
+}
+
+impl<T> std::ops::DerefMut for Taken<'_, T> {
+    fn deref_mut(&mut self) -> &mut T {
+        &mut self.0.value
+    }
+}
+
+impl<T> Turn<T> {
+    fn new(value: T) -> Turn<T> {
+        Turn { inner: Mutex::new(TurnState { ticket: 0, stopped: false, error: None, value }), next: Condvar::new() }
+    }
+
+    /// Waits for the turn of `ticket`; `None` if the run is over.
+    fn wait(&self, ticket: u64) -> Option<Taken<'_, T>> {
+        let mut state = lock(&self.inner);
+        while state.ticket != ticket && !state.stopped {
+            state = self.next.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+        (!state.stopped).then_some(Taken(state))
+    }
+
+    /// Ends a turn; false if it ends the run, too.
+    fn done(&self, taken: Taken<'_, T>, result: Result<(), Error>) -> bool {
+        let Taken(mut state) = taken;
+        state.ticket += 1;
+        if let Err(error) = result {
+            state.stopped = true;
+            state.error.get_or_insert(error);
+        }
+        let goes_on = !state.stopped;
+        drop(state);
+        self.next.notify_all();
+        goes_on
+    }
+
+    /// Ends the run with an error when the turn of `ticket` comes, so that what was read before is still written.
+    fn fail(&self, ticket: u64, error: Error) {
+        if let Some(taken) = self.wait(ticket) {
+            self.done(taken, Err(error));
+        }
+    }
+
+    fn stop(&self) {
+        lock(&self.inner).stopped = true;
+        self.next.notify_all();
+    }
+
+    fn error(&self) -> Option<Error> {
+        lock(&self.inner).error.take()
+    }
+
+    fn into_inner(self) -> T {
+        self.inner.into_inner().unwrap_or_else(PoisonError::into_inner).value
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // A panic elsewhere ends the process; no state is half changed that anybody reads.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,378 @@
+//! Which SA and which Sequence Number a packet has (wire format §1 and §6). The ICV decides; what is known of the streams
+//! decides only what is tried first.
+
+use super::outcome::Method;
+use crate::context::Context;
+use crate::sa::sequence::Candidates;
+use crate::sa::stream::Progress;
+use crate::sa::table::{Entry, Hints, Lookup, SaTable};
+use crate::suite::OpenError;
+
+/// How far the search for a Sequence Number goes.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Candidates tried per SA and packet.
+    pub sn_tries: u32,
+    /// Candidates tried instead for an SA that has not verified yet or whose last 16 packets all failed.
+    pub resync_tries: Option<u64>,
+    /// Told of a wider search: candidates tried so far, and how many there are.
+    pub notify: Option<fn(u64, u64)>,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits { sn_tries: 1024, resync_tries: None, notify: None }
+    }
+}
+
+/// Candidates of `--resync` (wire format §6 step 4).
+pub const RESYNC_TRIES: u64 = 1 << 24;
+/// Packets that fail in a row before an SA counts as lost.
+const LOST_AFTER: u32 = 16;
+
+/// What a search found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Found {
+    /// A packet of this SA, with this Sequence Number.
+    Verified {
+        /// The SA.
+        sa: u32,
+        /// The Sequence Number.
+        sn: u64,
+        /// Other SAs were candidates, too.
+        ambiguous: bool,
+    },
+    /// No candidate verified.
+    NotAuthentic {
+        /// Openings that were tried.
+        tries: u64,
+    },
+    /// Cut by the snap length; it was not tried.
+    Cut,
+    /// No SA takes the outer addresses and SPI bits.
+    NoSa,
+    /// Shorter than header, IV and ICV of every candidate; the least that one needs.
+    Short(usize),
+}
+
+/// Searches, with buffers that are used again.
+#[derive(Debug)]
+pub struct Finder<'t> {
+    table: &'t SaTable,
+    limits: Limits,
+    /// Flows of this searcher; another one may know others.
+    hints: Hints,
+    found: Vec<u32>,
+    tried: Vec<u32>,
+    scratch: Vec<u8>,
+    /// Openings tried for the packet at hand.
+    tries_spent: u64,
+    /// The clear text of the last packet that verified.
+    pub clear: Vec<u8>,
+}
+
+impl<'t> Finder<'t> {
+    /// A finder that knows no flow.
+    pub fn new(table: &'t SaTable, limits: Limits) -> Finder<'t> {
+        let (found, tried, scratch, clear) = (vec![], vec![], vec![], vec![]);
+        Finder { table, limits, hints: Hints::default(), found, tried, scratch, tries_spent: 0, clear }
+    }
+
+    /// The SAs.
+    pub fn table(&self) -> &'t SaTable {
+        self.table
+    }
+
+    /// How far it searches.
+    pub fn limits(&self) -> Limits {
+        self.limits
+    }
+
+    /// The candidates of the last packet that did not verify.
+    pub fn candidates(&self) -> &[u32] {
+        &self.found
+    }
+
+    /// Searches SA and number of a packet captured at `time_ns`. `progress` tells what is known of an SA's stream;
+    /// `None` leaves the SA out. With `wide` SAs that are lost are searched as far as `--resync` says.
+    pub fn find(
+        &mut self,
+        packet: &Lookup<'_>,
+        time_ns: i64,
+        wide: bool,
+        mut progress: impl FnMut(u32) -> Option<Progress>,
+    ) -> Found {
+        let table = self.table;
+        self.tries_spent = 0;
+        let complete = table.likely(packet, &self.hints, &mut self.found);
+        self.found.retain(|sa| progress(*sa).is_some());
+        let ambiguous = !complete || self.found.len() > 1;
+        if let Some((sa, sn)) = self.first_numbers(packet, time_ns, &mut progress) {
+            if ambiguous {
+                table.learn(packet, sa, &mut self.hints);
+            }
+            return Found::Verified { sa, sn, ambiguous };
+        }
+        if !complete {
+            std::mem::swap(&mut self.tried, &mut self.found);
+            table.candidates(packet, &mut self.found);
+            self.found.retain(|sa| !self.tried.contains(sa) && progress(*sa).is_some());
+            if let Some((sa, sn)) = self.first_numbers(packet, time_ns, &mut progress) {
+                table.learn(packet, sa, &mut self.hints);
+                return Found::Verified { sa, sn, ambiguous: true };
+            }
+            self.tried.append(&mut self.found);
+            std::mem::swap(&mut self.tried, &mut self.found);
+        }
+        if self.found.is_empty() {
+            return Found::NoSa;
+        }
+        let least = self.found.iter().filter_map(|sa| Some(table.entry(*sa)?.least_len())).min().unwrap_or(0);
+        if packet.payload.len() < least {
+            return Found::Short(least);
+        }
+        if let Some((sa, sn)) = self.further_numbers(packet, time_ns, wide, &mut progress) {
+            if ambiguous {
+                table.learn(packet, sa, &mut self.hints);
+            }
+            return Found::Verified { sa, sn, ambiguous };
+        }
+        Found::NotAuthentic { tries: self.tries_spent }
+    }
+
+    /// The candidates of a packet that was cut, which cannot be tried.
+    pub fn cut(&mut self, packet: &Lookup<'_>, mut progress: impl FnMut(u32) -> Option<Progress>) -> Found {
+        self.table.candidates(packet, &mut self.found);
+        self.found.retain(|sa| progress(*sa).is_some());
+        if self.found.is_empty() { Found::NoSa } else { Found::Cut }
+    }
+
+    /// Tries the first number of every SA that checks integrity.
+    fn first_numbers(
+        &mut self,
+        packet: &Lookup<'_>,
+        time_ns: i64,
+        progress: &mut impl FnMut(u32) -> Option<Progress>,
+    ) -> Option<(u32, u64)> {
+        for sa in &self.found {
+            let Some(entry) = self.table.entry(*sa).filter(|entry| entry.cryptor.authenticates()) else { continue };
+            let Some(body) = body(entry, packet.payload) else { continue };
+            let order = candidates(entry, packet.payload, &progress(*sa)?, time_ns);
+            let spi = spi(entry, packet.payload);
+            self.tries_spent += 1;
+            let sn = match order.from_mask() {
+                None if recovers(entry) => {
+                    match entry.cryptor.recover_aad(body, entry.sa.esn, &mut self.scratch) {
+                        Some((found, sn)) if found == spi && agrees(entry, packet.payload, sn) => sn,
+                        _ => continue,
+                    }
+                }
+                Some(sn) => sn,
+                None => match order.clone().next() {
+                    Some(sn) => sn,
+                    None => continue,
+                },
+            };
+            if entry.cryptor.open(spi, sn, entry.sa.esn, body, &mut self.clear).is_ok() {
+                return Some((*sa, sn));
+            }
+        }
+        None
+    }
+
+    /// Tries the other numbers, SA by SA, those without integrity check last.
+    fn further_numbers(
+        &mut self,
+        packet: &Lookup<'_>,
+        time_ns: i64,
+        wide: bool,
+        progress: &mut impl FnMut(u32) -> Option<Progress>,
+    ) -> Option<(u32, u64)> {
+        for sa in &self.found {
+            let Some(entry) = self.table.entry(*sa) else { continue };
+            let Some(body) = body(entry, packet.payload) else { continue };
+            let progress = progress(*sa)?;
+            let mut order = candidates(entry, packet.payload, &progress, time_ns);
+            let spi = spi(entry, packet.payload);
+            let esn = entry.sa.esn;
+            let authenticates = entry.cryptor.authenticates();
+            if authenticates {
+                if recovers(entry) {
+                    // The mask may have been wrong; the ICV itself never is.
+                    let recovered = entry.cryptor.recover_aad(body, esn, &mut self.scratch);
+                    if let Some((found, sn)) = recovered
+                        && found == spi
+                        && agrees(entry, packet.payload, sn)
+                        && entry.cryptor.open(spi, sn, esn, body, &mut self.clear).is_ok()
+                    {
+                        return Some((*sa, sn));
+                    }
+                    continue;
+                }
+                order.next();
+            }
+            let tries = self.tries(&progress, wide);
+            let found = match tries {
+                0..=PARALLEL_FROM => {
+                    let numbers = order.take(tries as usize - usize::from(authenticates)).inspect(|_| self.tries_spent += 1);
+                    entry.cryptor.open_search(spi, numbers, esn, body, &mut self.clear)
+                }
+                _ => {
+                    self.tries_spent = self.tries_spent.saturating_add(tries);
+                    search_on_all_cores(entry, spi, order, tries, body, &mut self.clear, self.limits.notify)
+                }
+            };
+            if let Ok(sn) = found {
+                return Some((*sa, sn));
+            }
+        }
+        None
+    }
+
+    /// Candidates to try under an SA.
+    fn tries(&self, progress: &Progress, wide: bool) -> u64 {
+        let usual = u64::from(self.limits.sn_tries);
+        // After a wide search that found nothing, another one only when many more packets have failed.
+        let due = progress.highest.is_none() && progress.failed_in_row == 0
+            || progress.failed_in_row >= LOST_AFTER && progress.failed_in_row.is_power_of_two();
+        match self.limits.resync_tries {
+            Some(resync) if wide && due => resync.max(usual),
+            _ => usual,
+        }
+    }
+
+    /// How a number that verified was found, and after how many tries under its SA; `None` if it is out of reach from
+    /// `progress`.
+    pub fn method(
+        &self,
+        entry: &Entry,
+        payload: &[u8],
+        time_ns: i64,
+        sn: u64,
+        progress: &Progress,
+    ) -> Option<(Method, u64)> {
+        let order = candidates(entry, payload, progress, time_ns);
+        if order.is_whole() {
+            return Some((Method::Wire, 1));
+        }
+        let mask = order.from_mask();
+        if mask == Some(sn) {
+            return Some((Method::IvMask, 1));
+        }
+        let before = u64::from(mask.is_some()) + 1;
+        if recovers(entry) {
+            return Some((Method::Icv, before));
+        }
+        let position = order.position(sn);
+        let timed = entry.sn_period().is_some() && progress.highest.is_some();
+        match position + before {
+            tries if tries > u64::from(self.limits.sn_tries) => {
+                (tries <= self.tries(progress, true)).then_some((Method::Search, tries))
+            }
+            tries if timed => Some((Method::Time, tries)),
+            tries => Some((Method::Nearest, tries)),
+        }
+    }
+}
+
+/// Candidates that one core searches alone.
+const PARALLEL_FROM: u64 = 1 << 16;
+
+/// The wide search: blocks of candidates in order, taken by all cores in turn.
+fn search_on_all_cores(
+    entry: &Entry,
+    spi: u32,
+    order: Candidates,
+    tries: u64,
+    body: &[u8],
+    clear: &mut Vec<u8>,
+    notify: Option<fn(u64, u64)>,
+) -> Result<u64, OpenError> {
+    const BLOCK: usize = 1 << 15;
+    let order = std::sync::Mutex::new((order, 0u64));
+    let found = std::sync::Mutex::new(None);
+    let work = || {
+        let mut clear = vec![];
+        let mut block = Vec::with_capacity(BLOCK);
+        loop {
+            if found.lock().is_ok_and(|found| found.is_some()) {
+                return;
+            }
+            block.clear();
+            if let Ok(mut next) = order.lock() {
+                let (order, taken) = &mut *next;
+                let left = tries.saturating_sub(*taken).min(BLOCK as u64);
+                block.extend(order.take(left as usize));
+                *taken += block.len() as u64;
+                if let Some(notify) = notify {
+                    notify(*taken, tries);
+                }
+            }
+            if block.is_empty() {
+                return;
+            }
+            let result = entry.cryptor.open_search(spi, block.iter().copied(), entry.sa.esn, body, &mut clear);
+            if let (Ok(sn), Ok(mut found)) = (result, found.lock()) {
+                found.get_or_insert(sn);
+            }
+        }
+    };
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    std::thread::scope(|scope| {
+        for _ in 1..threads {
+            scope.spawn(work);
+        }
+        work();
+    });
+    let sn = found.into_inner().ok().flatten().ok_or(OpenError::NotAuthentic)?;
+    entry.cryptor.open(spi, sn, entry.sa.esn, body, clear).map(|()| sn)
+}
+
+/// The candidates of a packet under an SA, best first.
+fn candidates(entry: &Entry, payload: &[u8], progress: &Progress, time_ns: i64) -> Candidates {
+    let mask = progress.iv_mask.zip(explicit_iv(entry, payload)).map(|(mask, iv)| mask ^ iv);
+    let expected = expected(entry, progress, time_ns);
+    Candidates::new(expected, entry.sn_on_wire(payload), entry.codec.sn_bits(), entry.sa.esn, mask)
+}
+
+/// The number that the next packet of a stream most likely has.
+fn expected(entry: &Entry, progress: &Progress, time_ns: i64) -> u64 {
+    let start = |context: &Context| context.esp_sn;
+    match (progress.highest, entry.sn_period()) {
+        (None, _) => entry.context.as_ref().and_then(start).or(entry.sa.sn_hint).unwrap_or(1),
+        (Some(highest), None) => highest.saturating_add(1),
+        (Some(highest), Some(period_ns)) => {
+            let periods = time_ns.saturating_sub(progress.time_ns).max(0) as u64 / period_ns.max(1);
+            highest.saturating_add(periods)
+        }
+    }
+}
+
+/// Whether SPI and Sequence Number can be computed from the ICV, and are not on the wire.
+fn recovers(entry: &Entry) -> bool {
+    let whole = entry.codec.sn_bits() >= 32 && !entry.sa.esn;
+    !whole && entry.cryptor.recovers()
+}
+
+fn agrees(entry: &Entry, payload: &[u8], sn: u64) -> bool {
+    let bits = entry.codec.sn_bits().min(32);
+    (sn ^ u64::from(entry.sn_on_wire(payload))) & ((1u64 << bits) - 1) == 0
+}
+
+fn body<'a>(entry: &Entry, payload: &'a [u8]) -> Option<&'a [u8]> {
+    if payload.len() < entry.least_len() { None } else { payload.get(entry.header_len()..) }
+}
+
+/// The SPI of a packet under an SA: the SA's own, or for an SA that takes every SPI the one on the wire.
+pub fn spi(entry: &Entry, payload: &[u8]) -> u32 {
+    let wire = || payload.first_chunk().map_or(0, |word| u32::from_be_bytes(*word));
+    entry.sa.spi.unwrap_or_else(wire)
+}
+
+/// The explicit IV of a packet, if it is 8 bytes long.
+pub fn explicit_iv(entry: &Entry, payload: &[u8]) -> Option<u64> {
+    if entry.cryptor.iv_len() != 8 {
+        return None;
+    }
+    payload.get(entry.header_len()..)?.first_chunk().map(|iv| u64::from_be_bytes(*iv))
+}

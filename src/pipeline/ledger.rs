@@ -1,0 +1,134 @@
+//! What the packets seen so far say of their streams. Packets enter in capture order.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::link::Outer;
+use crate::sa::stream::{Progress, Stream};
+use crate::sa::table::SaTable;
+
+/// Sources of multicast packets whose numbers are kept apart.
+const MULTICAST_SOURCES: usize = 1 << 14;
+
+/// The streams of all SAs.
+#[derive(Debug)]
+pub struct Ledger<'t> {
+    table: &'t SaTable,
+    /// By SA.
+    streams: Vec<Stream>,
+    /// Of SAs whose destination is a multicast address, by SA and source.
+    multicast: HashMap<(u32, IpAddr), Stream>,
+    /// A stream of which nothing is known.
+    unknown: Stream,
+}
+
+impl<'t> Ledger<'t> {
+    /// Nothing seen yet.
+    pub fn new(table: &'t SaTable) -> Ledger<'t> {
+        let streams = table.entries().iter().map(|_| Stream::default()).collect();
+        Ledger { table, streams, multicast: HashMap::new(), unknown: Stream::default() }
+    }
+
+    /// The SAs.
+    pub fn table(&self) -> &'t SaTable {
+        self.table
+    }
+
+    /// What is known of the stream of a packet under an SA; `None` if the SA is void: a second reading of a key-file line
+    /// whose first reading has verified a packet.
+    pub fn progress(&self, sa: u32, outer: &Outer) -> Option<Progress> {
+        let first_reading = self.table.entry(sa).and_then(|entry| entry.sa.alternative_to);
+        let void = first_reading
+            .and_then(|first| self.streams.get(first))
+            .is_some_and(|stream| stream.progress.highest.is_some());
+        if void {
+            return None;
+        }
+        let stream = if outer.dst.is_multicast() {
+            self.multicast.get(&(sa, outer.src))
+        } else {
+            self.streams.get(sa as usize)
+        };
+        Some(stream.unwrap_or(&self.unknown).progress)
+    }
+
+    /// The stream of a packet that verified; a source is taken up only then, so that packets that belong to no SA cannot
+    /// fill the memory.
+    pub fn stream_mut(&mut self, sa: u32, outer: &Outer) -> &mut Stream {
+        match self.streams.get_mut(sa as usize) {
+            Some(stream) if !outer.dst.is_multicast() => stream,
+            _ => {
+                if self.multicast.len() >= MULTICAST_SOURCES {
+                    self.multicast.clear();
+                }
+                self.multicast.entry((sa, outer.src)).or_default()
+            }
+        }
+    }
+
+    /// A packet failed under its only candidate.
+    pub fn failed(&mut self, sa: u32, outer: &Outer) {
+        let stream = if outer.dst.is_multicast() {
+            self.multicast.get_mut(&(sa, outer.src))
+        } else {
+            self.streams.get_mut(sa as usize)
+        };
+        if let Some(stream) = stream {
+            stream.failed();
+        }
+    }
+
+    /// Every stream that has counted a packet: SA, source where it counts for itself, stream.
+    pub fn streams(&self) -> Vec<(u32, Option<IpAddr>, &Stream)> {
+        let own = self.streams.iter().enumerate().map(|(sa, stream)| (sa as u32, None, stream));
+        let by_source = self.multicast.iter().map(|((sa, src), stream)| (*sa, Some(*src), stream));
+        let counted = |stream: &Stream| stream.counts.verified + stream.counts.failed > 0;
+        let mut all: Vec<_> = own.chain(by_source).filter(|(_, _, stream)| counted(stream)).collect();
+        all.sort_by_key(|(sa, src, _)| (*sa, *src));
+        all
+    }
+}
+
+/// What the ledger said a moment ago, for searchers that run ahead of it. What they find is checked against the ledger
+/// itself, so a value out of date costs time, never a wrong answer.
+#[derive(Debug)]
+pub struct Glimpse(Vec<Glimpsed>);
+
+#[derive(Debug, Default)]
+struct Glimpsed {
+    /// Highest number plus one; 0 for none.
+    next: AtomicU64,
+    /// The mask, where `has_mask` is 1.
+    mask: AtomicU64,
+    has_mask: AtomicU64,
+    time_ns: AtomicU64,
+}
+
+impl Glimpse {
+    /// Nothing seen yet.
+    pub fn new(table: &SaTable) -> Glimpse {
+        Glimpse(table.entries().iter().map(|_| Glimpsed::default()).collect())
+    }
+
+    /// Takes what the ledger knows of an SA.
+    pub fn set(&self, sa: u32, progress: &Progress) {
+        let Some(own) = self.0.get(sa as usize) else { return };
+        own.next.store(progress.highest.map_or(0, |highest| highest.wrapping_add(1)), Ordering::Relaxed);
+        own.mask.store(progress.iv_mask.unwrap_or(0), Ordering::Relaxed);
+        own.has_mask.store(u64::from(progress.iv_mask.is_some()), Ordering::Relaxed);
+        own.time_ns.store(progress.time_ns as u64, Ordering::Relaxed);
+    }
+
+    /// What was known of an SA.
+    pub fn of(&self, sa: u32) -> Progress {
+        let Some(own) = self.0.get(sa as usize) else { return Progress::default() };
+        let has_mask = own.has_mask.load(Ordering::Relaxed) == 1;
+        Progress {
+            highest: own.next.load(Ordering::Relaxed).checked_sub(1),
+            time_ns: own.time_ns.load(Ordering::Relaxed) as i64,
+            iv_mask: has_mask.then(|| own.mask.load(Ordering::Relaxed)),
+            failed_in_row: 0,
+        }
+    }
+}
