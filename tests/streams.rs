@@ -97,9 +97,10 @@ impl Lab {
             let spi = 0x0010_0abc + ((sa as u64) << 12);
             let (a, b, salt) = (random.next(), random.next(), random.next());
             let salt = &format!("{salt:016x}")[..salt_len];
+            let key = format!("{a:016x}{b:016x}").repeat(if encr.contains("CHACHA") { 2 } else { 1 });
             keys += &format!(
                 "  - {{ name: s{sa}, spi: 0x{spi:08x}, src: 2001:db8:0:1::2, dst: 2001:db8:0:1::1, encr: {encr}, \
-                 key: {a:016x}{b:016x}, salt: {salt}{more} }}\n"
+                 key: {key}, salt: {salt}{more} }}\n"
             );
             rules += &format!(
                 "  - sa: s{sa}\n    ipsec_mode: Tunnel\n    tunnel_ip: {{ src: 2001:db8:0:1::2, dst: 2001:db8:0:1::1 }}\n    \

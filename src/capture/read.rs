@@ -11,7 +11,7 @@ use super::{Interface, pcapng};
 use crate::Error;
 
 const HELP: &str =
-    "Give a capture as tcpdump, dumpcap, tshark and Wireshark write it: pcap or pcapng, also .gz and .zst.";
+    "give a capture as tcpdump, dumpcap, tshark and Wireshark write it: pcap or pcapng, also .gz and .zst";
 
 /// A capture being read, packet by packet, from a file or a live pipe. Workers take turns at it: one locks it, fills its
 /// window, and lets go.

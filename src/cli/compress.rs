@@ -96,7 +96,7 @@ impl Args {
 }
 
 fn summary(done: &Compressed, output: &Path) -> String {
-    let mut text = done.totals.summary();
+    let mut text = done.totals.counts() + &done.totals.remarks();
     text += &format!("{} packets compressed", done.compressed);
     if done.compressed > 0 {
         let saved = done.bytes.saved();

@@ -17,8 +17,8 @@ use crate::report::table::Table;
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   dietesp decode field.pcapng --rules rules.yaml --keys keys.yaml
-  dietesp decode field.pcapng -r rules.yaml -k keys.yaml --format jsonl | jq 'select(.status != \"ok\")'
-  tcpdump -w - | dietesp decode - -r rules.yaml -k keys.yaml --format fields -e esp.sequence -e inner.dst_port")]
+  dietesp decode field.pcapng -r rules.yaml -k keys.yaml --format jsonl | jq .inner
+  tcpdump -U -w - | dietesp decode - -r rules.yaml -k keys.yaml --format fields -e esp.sequence")]
 pub struct Args {
     /// pcap or pcapng, may be .gz or .zst; `-` is standard input
     capture: PathBuf,
@@ -110,10 +110,10 @@ fn write(stdout: &mut impl Write, text: &[u8]) -> Result<(), Error> {
 }
 
 fn parse_field(name: &str) -> Result<Field, String> {
-    Field::by_name(name).ok_or_else(field_help)
+    Field::by_name(name).ok_or_else(|| format!("no field has that name; {}", field_help()))
 }
 
 fn field_help() -> String {
     let names: Vec<String> = FIELDS.iter().map(Field::full_name).collect();
-    format!("fields: {}", names.join(" "))
+    format!("the fields are: {}", names.join(" "))
 }

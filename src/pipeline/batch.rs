@@ -10,7 +10,7 @@ use super::ledger::{Glimpse, Ledger};
 use super::outcome::{Bytes, Esp, Method, Reason, Status};
 use super::warnings::Warnings;
 use crate::capture::{Packet, Window};
-use crate::codec::{Carrier, Form, Restored, State};
+use crate::codec::{self, Carrier, Form, Restored, State};
 use crate::error::{Fault, FaultKind, Stage};
 use crate::esp;
 use crate::link::{self, Datagram, Frame, Outer, Reassembled, Reassembler};
@@ -528,12 +528,6 @@ impl<'t> Settler<'t> {
         if place.after_gap && entry.codec.is_stateful() && has_packet {
             item.warnings.add(Warnings::TCP_NEAREST);
         }
-        if item.status != Status::Ok && entry.sa.alternative_to.is_some() {
-            // A second reading of a key-file line that makes no sense is the wrong one.
-            (item.esp, item.sa) = (None, None);
-            item.warnings = Warnings::NONE;
-            item.set(Status::AuthFailed, Reason::NotAuthentic { sas: 1, tries: 1 });
-        }
     }
 
     /// Openings up to the one that verified, where several SAs are candidates: the first number of every SA, then the
@@ -556,6 +550,29 @@ impl<'t> Settler<'t> {
         }
     }
 
+    /// Whether the clear text just found rests on the second reading of a key-file line, which verifies nothing, and does
+    /// not look like one: any bytes end in some Next Header, but few in right padding and the number of a tunnelled packet
+    /// or of a common transport protocol.
+    fn is_nonsense(&self, sa: u32, datagram: &Datagram<'_>, arena: &mut Arena) -> bool {
+        let Some(entry) = self.ledger.table().entry(sa).filter(|entry| entry.sa.alternative_to.is_some()) else {
+            return false;
+        };
+        let Datagram { outer, header, protocol_offset, .. } = datagram;
+        let carrier = Carrier { outer, header, protocol_offset: *protocol_offset };
+        let Ok(restored) = entry.codec.restore(&self.finder.clear, &carrier, &mut State::default(), &mut arena.packet)
+        else {
+            return true;
+        };
+        let known = match restored.form {
+            Form::Tunnel => true,
+            Form::Transport => {
+                restored.upper.is_some_and(|upper| upper.ports.is_some() || matches!(upper.protocol, 1 | 58))
+            }
+            Form::Dummy => false,
+        };
+        !known || restored.warnings.contains(codec::Warnings::PADDING)
+    }
+
     /// Opens a packet with all that is known.
     fn open(
         &mut self,
@@ -573,7 +590,12 @@ impl<'t> Settler<'t> {
         let udp = payload.udp_header.is_some();
         let is_marker = udp && (esp::is_marker_or_keepalive(bytes) || bytes.is_empty());
         let found = match payload.missing {
-            0 => self.finder.find(&lookup, nanos(packet), true, progress),
+            0 => match self.finder.find(&lookup, nanos(packet), true, progress) {
+                Found::Verified { sa, .. } if self.is_nonsense(sa, datagram, arena) => {
+                    Found::NotAuthentic { tries: self.finder.candidates().len() as u64 }
+                }
+                found => found,
+            },
             _ => self.finder.cut(&lookup, progress),
         };
         let only = match self.finder.candidates() {

@@ -28,7 +28,7 @@ const fn column(title: &'static str, right: bool, width: usize) -> Column {
 const SA_COLUMN: usize = 2;
 const COLUMNS: [Column; 11] = [
     column("Frame", true, 6),
-    column("Time", false, 15),
+    column("Time", false, 18),
     column("SA", false, 10),
     column("SPI", false, 10),
     column("SN", true, 6),

@@ -60,6 +60,11 @@ impl Totals {
 
     /// The summary for people: a few lines, and for what failed what to try.
     pub fn summary(&self) -> String {
+        self.counts() + &self.sizes() + &self.remarks()
+    }
+
+    /// Frames by status, in one line.
+    pub fn counts(&self) -> String {
         let mut text = format!("{} frame{}", self.frames, if self.frames == 1 { "" } else { "s" });
         let mut separator = ": ";
         for status in Status::ALL.into_iter().filter(|status| self.of(*status) > 0) {
@@ -68,12 +73,23 @@ impl Totals {
             separator = ", ";
         }
         text.push('\n');
+        text
+    }
+
+    fn sizes(&self) -> String {
+        let mut text = String::new();
         if self.of(Status::Ok) > 0 {
             let Bytes { diet, esp } = self.bytes;
             let saved = self.bytes.saved();
             let share = if esp == 0 { 0.0 } else { saved as f64 * 100.0 / esp as f64 };
             let _ = writeln!(text, "{diet} bytes on the wire, {esp} as standard ESP, {saved} saved ({share:.1} %)");
         }
+        text
+    }
+
+    /// What was odd, and for what failed what to try; empty if all was well.
+    pub fn remarks(&self) -> String {
+        let mut text = String::new();
         for (count, what) in [
             (self.duplicates, "repeat an earlier packet (duplicate)"),
             (self.replayed, "carry an earlier Sequence Number with another payload (replayed)"),

@@ -246,7 +246,7 @@ pub struct Lookup<'a> {
 }
 
 /// SAs that share their SPI bits with no more than this many are just tried.
-const FEW: usize = 2;
+const FEW: usize = 1;
 /// Flows remembered. Two that fall on one place only cost a try more.
 const HINTS: usize = 4096;
 

@@ -1,0 +1,118 @@
+//! Exit statuses and output files, where one line of `tests/cmd` does not do.
+
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a panic is how a test fails")]
+
+mod common;
+
+use std::io::{BufRead, BufReader, Read};
+use std::process::{Command, Stdio};
+
+use common::{dietesp_ends, file, pcap};
+
+fn probe() -> [String; 3] {
+    ["samples/probe/diet-esp.pcapng", "samples/probe/rules.yaml", "keys/probe.yaml"].map(file)
+}
+
+#[test]
+fn what_cannot_be_used_leaves_no_output() {
+    let folder = tempfile::tempdir().unwrap();
+    let [capture, rules, keys] = probe();
+    let [empty, text, typo, short] =
+        ["files/empty.pcap", "files/text.pcap", "files/rules-typo.yaml", "files/keys-short.yaml"]
+            .map(|name| file(&format!("tests/cmd/{name}")));
+    let cases = [
+        (&empty, &rules, &keys, "is empty"),
+        (&text, &rules, &keys, "is neither pcap nor pcapng"),
+        (&capture, &typo, &keys, "did you mean `esp_sn_lsb`?"),
+        (&capture, &rules, &short, "not 15"),
+    ];
+    for (capture, rules, keys, expected) in cases {
+        for command in ["convert", "compress"] {
+            for name in ["out.pcapng", "out.pcap"] {
+                let out = folder.path().join(name);
+                let (stdout, stderr) =
+                    dietesp_ends(2, [command, capture, "-o", out.to_str().unwrap(), "-r", rules, "-k", keys]);
+                assert!(stderr.contains(expected), "{command}: {stderr}");
+                assert!(stdout.is_empty());
+                assert!(stderr.lines().count() <= 2, "one message and what to do: {stderr}");
+                assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0, "{command}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_run_that_fails_keeps_the_output_of_before() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("out.pcapng");
+    std::fs::write(&out, "before").unwrap();
+    let (rules, keys) = (file("samples/tcp/rules.yaml"), file("keys/tcp.yaml"));
+    // The port of MQTT over TLS, which nothing in the capture uses.
+    let other = folder.path().join("rules.yaml");
+    let text = std::fs::read_to_string(&rules).unwrap().replace("1883", "8883");
+    std::fs::write(&other, text).unwrap();
+    let (original, esp_keys) = (file("samples/tcp/original.pcap"), file("samples/tcp/esp_keys.yaml"));
+    let [out_text, other] = [&out, &other].map(|path| path.to_str().unwrap());
+    let args = ["compress", &original, "-o", out_text, "-r", other, "-k", &keys, "--esp-keys", &esp_keys];
+    let (_, stderr) = dietesp_ends(1, args);
+    assert!(stderr.contains("frame 1") && stderr.contains("--on-mismatch"), "{stderr}");
+    assert_eq!(std::fs::read(&out).unwrap(), b"before");
+
+    let (_, stderr) = dietesp_ends(1, args.into_iter().chain(["--on-mismatch", "skip"]));
+    assert!(stderr.contains("17 did not match: dst_port"), "{stderr}");
+    assert_ne!(std::fs::read(&out).unwrap(), b"before");
+}
+
+#[test]
+fn failed_packets_make_the_status_1() {
+    let folder = tempfile::tempdir().unwrap();
+    let capture = folder.path().join("cut.pcap");
+    let (link_type, mut frames) = pcap::read(std::path::Path::new(&file("samples/tcp/original.pcap")));
+    let last = frames[3].1.len() - 1;
+    frames[3].1[last] ^= 1;
+    pcap::write(&capture, link_type, &frames);
+    let (stdout, stderr) =
+        dietesp_ends(1, ["decode", capture.to_str().unwrap(), "-k", &file("samples/tcp/esp_keys.yaml"), "--failed"]);
+    assert_eq!(stdout.lines().count(), 2, "the header and one row: {stdout}");
+    assert!(stdout.contains("auth-failed"), "{stdout}");
+    assert!(stderr.contains("30 frames: 29 ok, 1 auth-failed"), "{stderr}");
+}
+
+#[test]
+fn quiet_is_quiet() {
+    let [capture, rules, keys] = probe();
+    let (stdout, stderr) = dietesp_ends(0, ["-q", "decode", &capture, "-r", &rules, "-k", &keys]);
+    assert_eq!((stdout.lines().count(), stderr.as_str()), (283, ""));
+}
+
+#[test]
+fn a_reader_that_goes_away_is_no_failure() {
+    let [capture, rules, keys] = probe();
+    let mut child = Command::new(env!("CARGO_BIN_EXE_dietesp"))
+        .args(["decode", &capture, "-r", &rules, "-k", &keys, "--format", "jsonl"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    BufReader::with_capacity(512, child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    assert!(line.starts_with("{\"frame\":1,"), "{line}");
+    let mut message = String::new();
+    child.stderr.take().unwrap().read_to_string(&mut message).unwrap();
+    assert_eq!((child.wait().unwrap().code(), message.as_str()), (Some(0), ""));
+}
+
+#[test]
+fn standard_input_and_output_are_captures_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let [capture, rules, keys] = probe();
+    let child = Command::new(env!("CARGO_BIN_EXE_dietesp"))
+        .args(["convert", "-", "-o", "-", "--to", "plain", "-r", &rules, "-k", &keys])
+        .stdin(std::fs::File::open(&capture).unwrap())
+        .output()
+        .unwrap();
+    assert_eq!(child.status.code(), Some(0), "{}", String::from_utf8_lossy(&child.stderr));
+    let file = folder.path().join("file.pcapng");
+    dietesp_ends(0, ["convert", &capture, "-o", file.to_str().unwrap(), "--to", "plain", "-r", &rules, "-k", &keys]);
+    assert!(std::fs::read(file).unwrap() == child.stdout);
+}

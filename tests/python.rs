@@ -1,0 +1,50 @@
+//! Checks against scapy, in Python: `DIETESP_PYTHON`, or `python3`, must have the packages of tests/requirements.txt.
+
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a panic is how a test fails")]
+
+mod common;
+
+use std::process::Command;
+
+use common::file;
+
+/// A Python that has scapy.
+fn python() -> Option<String> {
+    let python = std::env::var("DIETESP_PYTHON").unwrap_or_else(|_| "python3".to_owned());
+    match Command::new(&python).args(["-c", "import scapy.layers.ipsec, cryptography"]).output() {
+        Ok(output) if output.status.success() => Some(python),
+        _ => {
+            common::left_out("Python with the packages of tests/requirements.txt is not installed");
+            None
+        }
+    }
+}
+
+fn run(python: &str, args: &[&str]) -> String {
+    let output = Command::new(python).args(args).output().unwrap();
+    let [stdout, stderr] = [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
+    assert!(output.status.success(), "{args:?}\n{stdout}\n{stderr}");
+    stdout
+}
+
+#[test]
+fn scapy_and_dietesp_open_each_others_packets() {
+    let Some(python) = python() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let script = file("tests/python/scapy_interop.py");
+    let said = run(&python, &[&script, env!("CARGO_BIN_EXE_dietesp"), folder.path().to_str().unwrap()]);
+    assert_eq!(said.trim(), "1360 packets of 20 suites, both ways");
+}
+
+#[test]
+fn make_py_makes_the_samples() {
+    let Some(python) = python() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    run(&python, &[&file("samples/make.py"), folder.path().to_str().unwrap()]);
+    for sample in ["tcp", "gateway", "ipv4", "transport"] {
+        for name in ["original.pcap", "esp_keys.yaml"] {
+            let made = std::fs::read(folder.path().join(sample).join(name)).unwrap();
+            assert!(made == std::fs::read(file(&format!("samples/{sample}/{name}"))).unwrap(), "{sample}/{name}");
+        }
+    }
+}

@@ -1,0 +1,161 @@
+//! The shell commands of README.md and samples/README.md run as they are written, and the samples are what they make.
+
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a panic is how a test fails")]
+
+mod common;
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use common::file;
+
+/// The lines of the `sh` blocks of a page.
+fn shell_lines(page: &str) -> Vec<String> {
+    let text = std::fs::read_to_string(file(page)).unwrap();
+    let (mut lines, mut inside) = (vec![], false);
+    for line in text.lines() {
+        match line {
+            "```sh" => inside = true,
+            "```" => inside = false,
+            command if inside => lines.push(command.to_owned()),
+            _ => {}
+        }
+    }
+    lines
+}
+
+/// A folder that looks like the project's root, and whose files may be replaced.
+fn copy_of_samples() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    for name in ["samples", "keys"] {
+        copy(&PathBuf::from(file(name)), &folder.path().join(name));
+    }
+    folder
+}
+
+fn copy(from: &Path, to: &Path) {
+    if from.is_dir() {
+        std::fs::create_dir_all(to).unwrap();
+        for entry in std::fs::read_dir(from).unwrap().flatten() {
+            copy(&entry.path(), &to.join(entry.file_name()));
+        }
+    } else {
+        std::fs::copy(from, to).unwrap();
+    }
+}
+
+/// Runs a line with bash in `folder`, `dietesp` being the one under test.
+fn bash(line: &str, folder: &Path) -> Output {
+    let program = Path::new(env!("CARGO_BIN_EXE_dietesp")).parent().unwrap();
+    let path = format!("{}:{}", program.display(), std::env::var("PATH").unwrap());
+    let line = format!("set -euo pipefail; {line}");
+    Command::new("bash").args(["-c", &line]).env("PATH", path).current_dir(folder).output().unwrap()
+}
+
+fn installed(program: &str) -> bool {
+    let found = Command::new(program).arg("--version").output().is_ok();
+    if !found {
+        common::left_out(&format!("{program} is not installed"));
+    }
+    found
+}
+
+#[test]
+fn the_shell_commands_of_the_readme_run() {
+    let folder = copy_of_samples();
+    let mut run = vec![];
+    for line in shell_lines("README.md") {
+        // What needs the network, root or a window, by something that does not; what builds or runs the tests, not.
+        let line = match line.split_once(" | dietesp decode - ") {
+            Some(("sudo tcpdump -i eth0 -U -w - 'esp or udp port 4500'", options)) => {
+                format!("cat samples/probe/diet-esp.pcapng | dietesp decode - {options}")
+            }
+            Some((other, _)) => panic!("{other} is not known here"),
+            None => line.replace(" wireshark ", " tshark -r ").replace("cargo run --release -- ", "dietesp "),
+        };
+        if line.starts_with("cargo install") || line == "tests/run.sh" {
+            continue;
+        }
+        if (line.contains("tshark") && !installed("tshark")) || (line.contains("| jq") && !installed("jq")) {
+            continue;
+        }
+        let output = bash(&line, folder.path());
+        assert!(output.status.success(), "{line}\n{}", String::from_utf8_lossy(&output.stderr));
+        run.push((line, String::from_utf8(output.stdout).unwrap()));
+    }
+    let output_of = |part: &str| run.iter().find(|(line, _)| line.contains(part)).map(|(_, output)| output.as_str());
+    let first = output_of("dietesp decode samples/probe/diet-esp.pcapng --rules").unwrap();
+    assert_eq!(first.lines().filter(|line| line.ends_with("  ok")).count(), 240);
+    let row: Vec<&str> = first.lines().nth(17).unwrap().split_whitespace().collect();
+    let expected = "17 00:55:05.555399146 probe-1-up 0xfd761b86 1 [fd0a::1]:5001 [fd0b::1]:5683 UDP 23 57 ok";
+    assert_eq!(row.join(" "), expected);
+    if let Some(shown) = output_of("tshark") {
+        assert_eq!(shown.lines().filter(|line| line.contains("CoAP")).count(), 240, "{shown}");
+    }
+    if let Some(selected) = output_of("jq") {
+        assert_eq!(selected.lines().next(), Some("[1,50123,52]"));
+        assert_eq!(selected.lines().count(), 30);
+    }
+    assert_eq!(output_of("--failed").map(|shown| shown.lines().count()), Some(1), "the titles alone");
+    assert!(output_of("decode - ").unwrap().contains("\n17\t1\t5683\n"));
+}
+
+#[test]
+fn cargo_run_takes_the_same_arguments() {
+    let lines = shell_lines("README.md");
+    let cargo: Vec<_> = lines.iter().filter_map(|line| line.strip_prefix("cargo run --release -- ")).collect();
+    assert_eq!(cargo, ["decode samples/probe/diet-esp.pcapng --rules samples/probe/rules.yaml --keys keys/probe.yaml"]);
+}
+
+#[test]
+fn the_samples_are_what_their_page_says() {
+    let folder = copy_of_samples();
+    let lines = shell_lines("samples/README.md");
+    assert_eq!(lines.len(), 5);
+    for (line, sample) in lines.iter().zip(["probe", "tcp", "gateway", "ipv4", "transport"]) {
+        let made = folder.path().join(format!("samples/{sample}/diet-esp.pcapng"));
+        std::fs::remove_file(&made).unwrap();
+        let output = bash(line, folder.path());
+        assert!(output.status.success(), "{line}\n{}", String::from_utf8_lossy(&output.stderr));
+        let shipped = std::fs::read(file(&format!("samples/{sample}/diet-esp.pcapng"))).unwrap();
+        assert!(std::fs::read(&made).unwrap() == shipped, "{sample}: the shipped capture is another");
+
+        let keys = if sample == "probe" { "esp_keys.txt" } else { "esp_keys.yaml" };
+        let original = common::decode([
+            &file(&format!("samples/{sample}/original.pcap")),
+            "-k",
+            &file(&format!("samples/{sample}/{keys}")),
+        ]);
+        let diet = common::decode([
+            &file(&format!("samples/{sample}/diet-esp.pcapng")),
+            "-r",
+            &file(&format!("samples/{sample}/rules.yaml")),
+            "-k",
+            &file(&format!("keys/{sample}.yaml")),
+        ]);
+        let (frames, ok, bytes, as_esp) = table_row(sample);
+        for (records, status) in [&original, &diet] {
+            assert_eq!((records.len(), common::count(records, "ok"), *status), (frames, ok, 0), "{sample}");
+        }
+        let sum = |of: &str| diet.0.iter().filter_map(|record| record["bytes"][of].as_u64()).sum::<u64>();
+        assert_eq!((sum("diet"), sum("esp")), (bytes, as_esp), "{sample}");
+        for (original, diet) in original.0.iter().zip(&diet.0) {
+            assert_eq!(original["esp"]["spi"], diet["esp"]["spi"], "{sample} frame {}", diet["frame"]);
+            assert_eq!(original["esp"]["sequence"], diet["esp"]["sequence"], "{sample} frame {}", diet["frame"]);
+            assert_eq!(original["inner"], diet["inner"], "{sample} frame {}", diet["frame"]);
+        }
+    }
+}
+
+/// Frames, `ok` frames, bytes and bytes as standard ESP, as `samples/README.md` has them.
+fn table_row(sample: &str) -> (usize, usize, u64, u64) {
+    let text = std::fs::read_to_string(file("samples/README.md")).unwrap();
+    let row = text.lines().find(|line| line.starts_with(&format!("| `{sample}` |"))).unwrap();
+    let expected = row.rsplit('|').nth(1).unwrap();
+    let number = |text: &str| text.split_whitespace().find_map(|word| word.parse::<u64>().ok());
+    let frames = number(expected).unwrap();
+    let ok = expected.split_once(" `ok`").and_then(|(before, _)| before.rsplit(' ').next()?.parse().ok());
+    let (before, after) = expected.split_once(" bytes instead of ").unwrap();
+    let bytes = before.rsplit(' ').next().unwrap().parse().unwrap();
+    (frames as usize, ok.unwrap_or(frames as usize), bytes, number(after).unwrap())
+}
