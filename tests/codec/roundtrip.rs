@@ -284,7 +284,8 @@ proptest! {
             Err(mismatch) => return Err(TestCaseError::fail(mismatch.to_string())),
         };
         // `lower` takes the packet's own values from this outer header.
-        let mut carrier = bytes[..compressed.payload_offset.max(if packet.version == IpVersion::V4 { 20 } else { 40 })].to_vec();
+        let least = if packet.version == IpVersion::V4 { 20 } else { 40 };
+        let mut carrier = bytes[..compressed.payload_offset.max(least)].to_vec();
         if context.mode == Mode::Transport {
             carrier[compressed.protocol_offset] = 50;
         } else {
