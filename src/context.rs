@@ -289,6 +289,18 @@ pub struct Custom {
     pub alignment: u8,
 }
 
+impl Dialect {
+    /// Its name in rule files.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Dialect::Ietf(_) => "ietf",
+            Dialect::Ehc(_) => "ehc",
+            Dialect::SixLo(_) => "6lo",
+            Dialect::Custom(_) => "custom",
+        }
+    }
+}
+
 /// Attributes and options of dialect `ietf`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Ietf {

@@ -6,6 +6,7 @@ mod decode;
 mod keys;
 mod options;
 mod progress;
+mod rules;
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -32,6 +33,7 @@ enum Command {
     Decode(decode::Args),
     Convert(convert::Args),
     Compress(compress::Args),
+    Rules(rules::Args),
     Keys(keys::Args),
     /// Write the completions of a shell to standard output
     Completions {
@@ -58,6 +60,7 @@ pub fn main() -> ExitCode {
         Command::Decode(command) => command.run(args.quiet),
         Command::Convert(command) => command.run(args.quiet),
         Command::Compress(command) => command.run(args.quiet),
+        Command::Rules(command) => command.run(args.quiet),
         Command::Keys(command) => command.run(args.quiet),
         Command::Completions { shell } => {
             let mut script = vec![];

@@ -47,8 +47,9 @@ impl FieldId {
             None => (index([IPV6_APP_PREFIX, IPV6_APP_IID, UDP_APP_PORT])?, down),
         };
         let field = if source { sources } else { destinations }.get(index).copied()?;
-        // Prefix and IID of the source stand in front of those of the destination.
-        Some((field, index as u8 + if source { 0 } else { 2 }))
+        // Prefix and IID of the source stand in front of those of the destination, and so do the ports behind them.
+        let place = if index == 2 { 4 + u8::from(!source) } else { index as u8 + if source { 0 } else { 2 } };
+        Some((field, place))
     }
 }
 

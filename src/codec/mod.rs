@@ -4,10 +4,12 @@
 //!
 //! A [`Codec`] is compiled once per Security Association from its [`Context`]; then every packet costs a few copies.
 
+pub mod apply;
 mod compute;
 mod custom;
 mod ehc;
 pub mod fields;
+pub mod figures;
 mod headers;
 mod ietf;
 mod inner;

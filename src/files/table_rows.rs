@@ -184,7 +184,10 @@ fn action(word: &str, fid: FieldId) -> Result<Action, Trouble> {
 }
 
 fn target(fields: &Fields, entry: Entry, fid: FieldId, length: FieldLength) -> Result<Target, Error> {
-    let value = |entry: Entry| fields.read(entry, |word| target_value(word, fid, length));
+    let value = |entry: Entry| {
+        let quoted = matches!(entry.node.value, Value::Scalar { plain: false, .. });
+        fields.read(entry, |word| target_value(word, quoted, fid, length))
+    };
     let Value::List(nodes) = &entry.node.value else { return value(entry).map(Target::Value) };
     let mut values: Vec<u128> = Vec::with_capacity(nodes.len());
     for node in nodes {
@@ -199,16 +202,17 @@ fn target(fields: &Fields, entry: Entry, fid: FieldId, length: FieldLength) -> R
 }
 
 /// A number, hexadecimal digits of as many bits as the field has, an address or, for half of one, a prefix of 64 bits.
-fn target_value(word: &str, fid: FieldId, length: FieldLength) -> Result<u128, Trouble> {
+fn target_value(word: &str, quoted: bool, fid: FieldId, length: FieldLength) -> Result<u128, Trouble> {
     let FieldLength::Fixed(bits) = length else { return varying_value(word) };
-    let value = if word.contains([':', '.']) { address_value(word, fid, bits)? } else { numeric_value(word, bits)? };
+    let value =
+        if word.contains([':', '.']) { address_value(word, fid, bits)? } else { numeric_value(word, quoted, bits)? };
     if value > u128::MAX >> (128 - bits) {
         return Err(trouble(format!("longer than the {bits} bits of the field"), "give a value that fits"));
     }
     Ok(value)
 }
 
-fn numeric_value(word: &str, bits: u16) -> Result<u128, Trouble> {
+fn numeric_value(word: &str, quoted: bool, bits: u16) -> Result<u128, Trouble> {
     let wrong = || {
         let help = "write a number, `0x` and hex digits, an address, or a list of them";
         trouble("no target value", help)
@@ -218,9 +222,9 @@ fn numeric_value(word: &str, bits: u16) -> Result<u128, Trouble> {
         return u128::from_str_radix(digits, 16).ok().filter(|_| plain).ok_or_else(wrong);
     }
     if !word.is_empty() && word.bytes().all(|digit| digit.is_ascii_digit()) {
-        // 16 digits and more are rather those of an address in hexadecimal: not to be guessed at.
-        if word.len() >= 16 && word.len() == usize::from(bits.div_ceil(4)) {
-            let help = "put `0x` in front of hex digits, or leading zeros away from a decimal number";
+        // In quotes it may be meant as hexadecimal digits: not to be guessed at.
+        if quoted && word.len() > 1 && word.len() == usize::from(bits.div_ceil(4)) {
+            let help = "put `0x` in front of hexadecimal digits, or take the quotes off a decimal number";
             return Err(trouble("decimal or hexadecimal?", help));
         }
         return word.parse().map_err(|_| wrong());
@@ -335,6 +339,8 @@ mod tests {
         assert_eq!(value("UDP.DST_PORT", "0x1633"), Target::Value(0x1633));
         assert_eq!(value("UDP.DST_PORT", "\"163f\""), Target::Value(0x163f));
         assert_eq!(value("UDP.DST_PORT", "1633"), Target::Value(1633));
+        assert_eq!(value("UDP.DST_PORT", "\"61616\""), Target::Value(61616));
+        assert_eq!(value("IPV6.SRC_IID", "9711681621227044"), Target::Value(9_711_681_621_227_044));
         let list = one("FID: UDP.DST_PORT, TV: [5683, 0x1634], MO: match-mapping, CDA: index").target;
         assert_eq!(list, Target::List(vec![5683, 0x1634]));
         let options = one("FID: IPV4.OPTIONS, FL: var, TV: \"94040000\", MO: equal, CDA: not-sent").target;
@@ -383,6 +389,7 @@ mod tests {
             ("FID: UDP.SRC_PORT, MO: ignore, CDA: compute", "f:1:41: CDA: UDP.SRC_PORT cannot be worked out"),
             ("FID: UDP.LEN, MO: ignore, MO.VAL: 3, CDA: value-sent", "f:1:39: MO.VAL: stands without MSB"),
             ("FID: UDP.LEN, MO: ignore, CDA: value-sent, SB: 1", "f:1:48: unknown key `SB` in a row of a rule"),
+            ("FID: UDP.LEN, TV: \"1633\", MO: equal, CDA: not-sent", "f:1:23: TV: decimal or hexadecimal?"),
             ("FID: UDP.LEN, FL: 0, MO: ignore, CDA: value-sent", "f:1:23: FL: not a number from 1 to 128"),
             (
                 "FID: IPV6.SRC_IID, TV: \"2001::1\", MO: equal, CDA: not-sent",

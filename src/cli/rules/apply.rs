@@ -1,0 +1,282 @@
+//! `dietesp rules apply`.
+
+use std::io::{BufRead, Write};
+use std::path::PathBuf;
+
+use comfy_table::{CellAlignment, Table, presets};
+use serde::Serialize;
+
+use super::Format;
+use crate::bits;
+use crate::cli::Ended;
+use crate::codec::apply::{Applied, NotApplied, digits};
+use crate::codec::schc::{Action, Direction, FieldDescriptor, Matching, Target};
+use crate::error::Error;
+use crate::files::{self, NumberedRule, target_text};
+
+/// Apply one rule to one packet: residue, fields, or the field that does not match
+///
+/// The packet is cut in the rule's field order from its first bit. Fields that are named by the ends of the link (DEV_,
+/// APP_) are found by the direction: the device is the source of a packet that goes up.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  dietesp rules apply rule.yaml --packet 6b912345001111402001... --direction dw --format json
+  dietesp rules apply rules.json --rule-id 5 --packet - < packets.hex
+
+The exit status is 0 whether the rule matches or not.")]
+pub struct Args {
+    /// A list of rows, a rule with RuleID and fields, OpenSCHC or RFC 9363 JSON
+    rule: PathBuf,
+    /// The packet in hexadecimal; `-` reads one packet a line from standard input
+    #[arg(long, value_name = "HEX")]
+    packet: String,
+    /// The way of the packet, as seen from the device
+    #[arg(long, ignore_case = true, value_enum, default_value_t = DirectionArg::Up)]
+    direction: DirectionArg,
+    /// Which rule of a file with several
+    #[arg(long, value_name = "N")]
+    rule_id: Option<u32>,
+    /// How to write the answer; JSON is one object a packet and line
+    #[arg(long, value_enum, default_value_t = Format::Table)]
+    format: Format,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum DirectionArg {
+    /// From the device
+    Up,
+    /// To the device
+    #[value(alias = "down")]
+    Dw,
+}
+
+/// The answer about one packet.
+#[derive(Debug, Serialize)]
+struct Answer {
+    #[serde(rename = "match")]
+    matched: bool,
+    #[serde(rename = "RuleID", skip_serializing_if = "Option::is_none")]
+    rule_id: Option<u32>,
+    #[serde(rename = "RuleIDLength", skip_serializing_if = "Option::is_none")]
+    rule_id_bits: Option<u8>,
+    /// The field that does not match.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    field: Option<&'static str>,
+    /// Why not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<String>,
+    #[serde(flatten)]
+    taken: Option<Taken>,
+}
+
+/// What the rule makes of a packet that matches.
+#[derive(Debug, Serialize)]
+struct Taken {
+    residue_bits: String,
+    residue_len: usize,
+    fields: Vec<FieldAnswer>,
+    /// What follows the header, from its first bit.
+    payload: String,
+    payload_bits: usize,
+    /// The packet as a receiver restores it; `null` if the rule alone is not enough for that.
+    restored: Option<String>,
+    /// Fields that the receiver takes from elsewhere, such as the outer header.
+    unknown: Vec<&'static str>,
+    lossless: bool,
+}
+
+#[derive(Debug, Serialize)]
+struct FieldAnswer {
+    #[serde(rename = "FID")]
+    fid: &'static str,
+    #[serde(rename = "FP")]
+    position: u8,
+    /// The bits in the packet.
+    value: String,
+    /// The bits that are sent.
+    residue: String,
+}
+
+impl Args {
+    pub(super) fn run(self) -> Result<Ended, Error> {
+        let set = files::load_rules(&self.rule)?;
+        let chosen: Vec<&NumberedRule> = match self.rule_id {
+            None => set.rules.iter().collect(),
+            Some(wanted) => set.rules.iter().filter(|rule| rule.id.is_some_and(|id| id.value == wanted)).collect(),
+        };
+        let [rule] = chosen.as_slice() else {
+            let ids: Vec<String> = set.rules.iter().filter_map(|rule| rule.id).map(|id| id.value.to_string()).collect();
+            let help = format!("choose one with --rule-id: {}", ids.join(", "));
+            return Err(Error::file(&self.rule, format!("{} rules fit", chosen.len()), help));
+        };
+        let direction = match self.direction {
+            DirectionArg::Up => Direction::Up,
+            DirectionArg::Dw => Direction::Down,
+        };
+        let mut out = std::io::stdout().lock();
+        let write_error = || Error::io("-".as_ref(), "write");
+        if self.packet == "-" {
+            for line in std::io::stdin().lock().lines() {
+                let line = line.map_err(Error::io("-".as_ref(), "read"))?;
+                if !line.trim().is_empty() {
+                    self.answer(rule, direction, &line, &mut out)?;
+                }
+            }
+        } else {
+            self.answer(rule, direction, &self.packet, &mut out)?;
+        }
+        out.flush().map_err(write_error())?;
+        Ok(Ended::Well)
+    }
+
+    fn answer(&self, rule: &NumberedRule, direction: Direction, hex: &str, out: &mut impl Write) -> Result<(), Error> {
+        let packet = packet_bytes(hex)?;
+        let applied = rule.rule.apply(direction, &packet);
+        if let Err(NotApplied::Rule(error)) = &applied {
+            return Err(Error::file(&self.rule, error.to_string(), "correct the rule"));
+        }
+        let answer = answer(rule, direction, &packet, applied);
+        let text = match self.format {
+            Format::Json => serde_json::to_string(&answer).map_err(|error| Error::usage(error.to_string(), ""))? + "\n",
+            Format::Table => table(&answer),
+        };
+        out.write_all(text.as_bytes()).map_err(Error::io("-".as_ref(), "write"))
+    }
+}
+
+/// Hexadecimal as people write it: spaces, `:` and `_` are passed over, and `0x` in front.
+fn packet_bytes(text: &str) -> Result<Vec<u8>, Error> {
+    let text = text.trim();
+    let text = text.strip_prefix("0x").or_else(|| text.strip_prefix("0X")).unwrap_or(text);
+    let digits: String = text.chars().filter(|c| !matches!(c, ' ' | ':' | '_')).collect();
+    let wrong = |error: hex::FromHexError| {
+        Error::usage(format!("--packet: {error}"), "write the bytes of the packet as pairs of hex digits")
+    };
+    hex::decode(digits).map_err(wrong)
+}
+
+fn answer(rule: &NumberedRule, direction: Direction, packet: &[u8], applied: Result<Applied, NotApplied>) -> Answer {
+    let mut answer = Answer {
+        matched: false,
+        rule_id: rule.id.map(|id| id.value),
+        rule_id_bits: rule.id.map(|id| id.bits),
+        field: None,
+        reason: None,
+        taken: None,
+    };
+    match applied {
+        Ok(applied) => {
+            answer.matched = true;
+            answer.taken = Some(taken(rule, direction, packet, &applied));
+        }
+        Err(NotApplied::Rule(error)) => answer.reason = Some(error.to_string()),
+        Err(NotApplied::Short { field, needs_bits }) => {
+            answer.field = Some(field.name);
+            answer.reason =
+                Some(format!("the packet has {} bits, its end would be at bit {needs_bits}", packet.len() * 8));
+        }
+        Err(NotApplied::Unmatched { row, at, bits }) => {
+            answer.field = Some(row.fid.name);
+            answer.reason = Some(format!("is {}, {}", value_text(&row, packet, at, bits), expected(&row)));
+        }
+    }
+    answer
+}
+
+fn taken(rule: &NumberedRule, direction: Direction, packet: &[u8], applied: &Applied) -> Taken {
+    let payload_bits = packet.len() * 8 - applied.header_bits;
+    let mut payload = vec![0; payload_bits.div_ceil(8)];
+    let copied = bits::copy(packet, applied.header_bits, &mut payload, 0, payload_bits);
+    debug_assert!(copied.is_some());
+    let expanded = rule.rule.expand(direction, &applied.residue, packet, applied.header_bits).ok();
+    let unknown: Vec<&'static str> =
+        expanded.iter().flat_map(|expanded| &expanded.unknown).map(|field| field.name).collect();
+    let restored = expanded.filter(|expanded| expanded.unknown.is_empty()).map(|expanded| expanded.packet);
+    Taken {
+        residue_bits: digits(&applied.residue, 0, applied.residue_bits),
+        residue_len: applied.residue_bits,
+        fields: applied
+            .pieces
+            .iter()
+            .map(|piece| FieldAnswer {
+                fid: piece.fid.name,
+                position: piece.position,
+                value: digits(packet, piece.at, piece.bits),
+                residue: digits(&applied.residue, piece.residue_at, piece.residue_bits),
+            })
+            .collect(),
+        payload: hex::encode(payload),
+        payload_bits,
+        lossless: restored.as_deref() == Some(packet),
+        restored: restored.map(hex::encode),
+        unknown,
+    }
+}
+
+fn value_text(row: &FieldDescriptor, packet: &[u8], at: usize, count: usize) -> String {
+    match (count <= 128).then(|| bits::read(packet, at, count)).flatten() {
+        Some(value) => target_text(row, value),
+        None => format!("{count} bits"),
+    }
+}
+
+/// What would match, as the end of a sentence.
+fn expected(row: &FieldDescriptor) -> String {
+    let target = match &row.target {
+        Target::Empty => "nothing".to_owned(),
+        Target::Value(value) => target_text(row, *value),
+        Target::List(values) => {
+            let shown: Vec<String> = values.iter().take(8).map(|value| target_text(row, *value)).collect();
+            shown.join(", ") + if values.len() > 8 { ", ..." } else { "" }
+        }
+    };
+    match row.matching {
+        Matching::Msb(bits) => format!("whose first {bits} bits are not those of {target}"),
+        Matching::MatchMapping => format!("none of {target}"),
+        Matching::Equal | Matching::Ignore => format!("not {target}"),
+    }
+}
+
+fn table(answer: &Answer) -> String {
+    let Some(taken) = &answer.taken else {
+        let field = answer.field.unwrap_or("the rule");
+        return format!("no match: {field} {}\n", answer.reason.as_deref().unwrap_or_default());
+    };
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING);
+    table.set_header(["Field", "Bits", "Value", "Sent"]);
+    for field in &taken.fields {
+        table.add_row([
+            field.fid.to_owned(),
+            field.value.len().to_string(),
+            nibbles(&field.value),
+            if field.residue.is_empty() { Action::NotSent.name().to_owned() } else { field.residue.clone() },
+        ]);
+    }
+    if let Some(column) = table.column_mut(1) {
+        column.set_cell_alignment(CellAlignment::Right);
+    }
+    let restored = match (&taken.restored, taken.lossless) {
+        (Some(_), true) => "comes back as it is".to_owned(),
+        (Some(restored), false) => format!("comes back as {restored}"),
+        (None, _) => format!("needs other headers to come back: {}", taken.unknown.join(", ")),
+    };
+    format!(
+        "match\n{}\nresidue: {} ({} bits)\npayload: {}\nthe packet {restored}\n",
+        table.trim_fmt(),
+        taken.residue_bits,
+        taken.residue_len,
+        taken.payload,
+    )
+}
+
+/// Bits as a hexadecimal number.
+fn nibbles(digits: &str) -> String {
+    let mut bytes = vec![];
+    let mut writer = bits::BitWriter::new(&mut bytes);
+    writer.write(0, (8 - digits.len() as u32 % 8) % 8);
+    digits.bytes().for_each(|digit| writer.write(u128::from(digit == b'1'), 1));
+    let hex = hex::encode(bytes);
+    let count = digits.len().div_ceil(4);
+    format!("0x{}", hex.get(hex.len().saturating_sub(count)..).unwrap_or_default())
+}

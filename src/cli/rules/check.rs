@@ -1,0 +1,177 @@
+//! `dietesp rules check`.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use super::show::sa_name;
+use crate::capture::{Reader, Window};
+use crate::cli::{Ended, print, tell};
+use crate::codec::schc::{Action, Compute, FieldDescriptor};
+use crate::codec::{Codec, State};
+use crate::context::Context;
+use crate::error::Error;
+use crate::files;
+use crate::pipeline::intake::Intake;
+use crate::pipeline::open::Limits;
+use crate::pipeline::outcome::Status;
+use crate::sa::table::{Entry, SaTable};
+
+/// Check rule files, and say what their contexts elide and lose
+///
+/// With a capture of standard ESP it opens the packets and says for each SA how many its context would match, and which
+/// fields stop the others.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:
+  dietesp rules check rules.yaml --keys keys.yaml --capture esp.pcapng
+
+The exit status is 1 if a packet of the capture does not match, or cannot be opened.")]
+pub struct Args {
+    /// Rule file with contexts (native YAML)
+    #[arg(required = true)]
+    files: Vec<PathBuf>,
+    /// Key file of the SAs that the contexts name
+    #[arg(long = "keys", short = 'k', value_name = "K")]
+    keys: Vec<PathBuf>,
+    /// Capture of standard ESP packets of these SAs
+    #[arg(long, value_name = "F", requires = "keys")]
+    capture: Option<PathBuf>,
+}
+
+/// What a capture says about one SA.
+#[derive(Debug, Default)]
+struct Tried {
+    state: State,
+    matched: u64,
+    failed: u64,
+    /// Packets that did not match by field, with the first sentence.
+    stopped: BTreeMap<&'static str, (u64, String)>,
+}
+
+impl Args {
+    pub(super) fn run(self, quiet: bool) -> Result<Ended, Error> {
+        let loaded = files::load(&self.keys, &self.files)?;
+        for warning in &loaded.warnings {
+            tell(quiet, &format!("dietesp: warning: {warning}\n"));
+        }
+        let mut text = String::new();
+        if loaded.sas.is_empty() {
+            for context in &loaded.contexts {
+                // Any cipher will do to find a rule that makes no sense.
+                let _ = Codec::new(Some(context), 1)?;
+                text += &format!("{}: {}: good\n{}", context.origin, sa_name(context), explained(context, 1));
+            }
+            text += "without --keys: that the SAs exist is not checked\n";
+            print(text.as_bytes())?;
+            return Ok(Ended::Well);
+        }
+        let table = table(loaded, true)?;
+        for entry in table.entries() {
+            if let Some(context) = &entry.context {
+                let own = explained(context, entry.cryptor.block());
+                text += &format!("{}: {}: good\n{own}", context.origin, entry.sa.name);
+                if entry.cryptor.iv_len() > 0 {
+                    let cipher = entry.cryptor.suite().name;
+                    text += &format!("  {cipher} sends an IV of {} bytes, uncompressed\n", entry.cryptor.iv_len());
+                }
+            }
+        }
+        let mut ended = Ended::Well;
+        if let Some(capture) = &self.capture {
+            let plain = self::table(files::load(&self.keys, &self.files)?, false)?;
+            let tried = try_all(&mut Reader::open(capture)?, &plain, &table)?;
+            for (entry, tried) in table.entries().iter().zip(&tried).filter(|(entry, _)| entry.context.is_some()) {
+                text += &tried.text(&entry.sa.name);
+                if tried.failed > 0 || !tried.stopped.is_empty() {
+                    ended = Ended::WithFailures;
+                }
+            }
+        }
+        print(text.as_bytes())?;
+        Ok(ended)
+    }
+}
+
+fn table(loaded: files::Loaded, with_contexts: bool) -> Result<SaTable, Error> {
+    let bound = files::bind(&loaded.sas, &loaded.contexts)?;
+    let entries = loaded.sas.into_iter().zip(bound).map(|(sa, context)| {
+        let context = context.filter(|_| with_contexts).and_then(|index| loaded.contexts.get(index));
+        Entry::new(sa, context.cloned())
+    });
+    Ok(SaTable::new(entries.collect::<Result<_, _>>()?))
+}
+
+/// What a context leaves to find out, and what does not come back as it was: one line each.
+fn explained(context: &Context, cipher_block: usize) -> String {
+    let mut lines = vec![];
+    if let Ok(codec) = Codec::new(Some(context), cipher_block) {
+        lines.push(format!(
+            "the ESP header takes {} bytes: {} bits of the SPI, {} of the Sequence Number",
+            codec.header_len(),
+            codec.spi_bits(),
+            codec.sn_bits()
+        ));
+        if codec.spi_bits() == 0 {
+            lines.push("no SPI on the wire: only the outer addresses and the ICV tell this SA from others".to_owned());
+        }
+        if codec.sn_bits() == 0 {
+            lines.push("no Sequence Number on the wire: a receiver tries the numbers near the last one".to_owned());
+        }
+    }
+    let tables = Codec::tables(context, cipher_block);
+    let rows: Vec<&FieldDescriptor> = tables.iter().flat_map(|table| &table.rule.fields).collect();
+    let named = |wanted: &[Compute]| {
+        let names = rows.iter().filter(|row| matches!(row.action, Action::Compute(how) if wanted.contains(&how)));
+        names.map(|row| row.fid.name).collect::<Vec<_>>().join(", ")
+    };
+    let lower = named(&[Compute::Lower]);
+    if !lower.is_empty() {
+        lines.push(format!("from the outer header, whatever they were: {lower}"));
+    }
+    let generated = named(&[Compute::Generated, Compute::GeneratedZero]);
+    if !generated.is_empty() {
+        lines.push(format!("made by the receiver, whatever they were: {generated}"));
+    }
+    lines.iter().map(|line| format!("  {line}\n")).collect()
+}
+
+/// Opens the packets with `plain`, the SAs without contexts, and tries the contexts of `table`, which has the same SAs.
+fn try_all(reader: &mut Reader, plain: &SaTable, table: &SaTable) -> Result<Vec<Tried>, Error> {
+    let mut tried: Vec<Tried> = table.entries().iter().map(|_| Tried::default()).collect();
+    let mut intake = Intake::new(plain, Limits::default());
+    let mut window = Window::default();
+    let mut clear = vec![];
+    while reader.fill(&mut window)? {
+        for packet in window.packets() {
+            let seen = intake.take(&packet);
+            let Some(index) = seen.opened.sa.map(|index| index as usize) else { continue };
+            let (Some(entry), Some(tried)) = (table.entries().get(index), tried.get_mut(index)) else { continue };
+            let Some(outer) = seen.outer.filter(|_| seen.opened.status() == Status::Ok) else {
+                tried.failed += 1;
+                continue;
+            };
+            clear.clear();
+            match entry.codec.compress(seen.packet, &outer, &mut tried.state, &mut clear) {
+                Ok(_) => tried.matched += 1,
+                Err(mismatch) => {
+                    let first = || (0, format!("frame {}: {mismatch}", packet.number));
+                    tried.stopped.entry(mismatch.field).or_insert_with(first).0 += 1;
+                }
+            }
+        }
+    }
+    Ok(tried)
+}
+
+impl Tried {
+    fn text(&self, name: &str) -> String {
+        let stopped: u64 = self.stopped.values().map(|(count, _)| count).sum();
+        let mut text = format!("{name}: {} of {} packets match\n", self.matched, self.matched + stopped);
+        for (field, (count, first)) in &self.stopped {
+            text += &format!("  {count} stopped by {field}; {first}\n");
+        }
+        if self.failed > 0 {
+            text += &format!("  {} more packets could not be opened\n", self.failed);
+        }
+        text
+    }
+}

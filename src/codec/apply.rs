@@ -1,0 +1,417 @@
+//! One rule on one packet, field by field, RFC 8724 §7.2: for people to look at, and for rules with fields whose length
+//! varies (§7.4.2), which [`super::schc::Compiled`] does not take.
+
+use std::net::IpAddr;
+
+use super::compute::Fill;
+use super::fields::{FieldId, IPV4_IHL, IPV4_OPTIONS, IPV4_VER, IPV6_VER};
+use super::headers::{IPV4_LEN, IPV6_LEN};
+use super::schc::{
+    Action, Compute, Direction, FieldDescriptor, FieldLength, Matching, Rule, RuleError, Target, header_order,
+    index_bits,
+};
+use crate::bits::{self, BitWriter};
+use crate::context::IpVersion;
+use crate::link::Outer;
+
+/// Bytes of the longest IPv6 packet without jumbo payload option.
+const MAX_PACKET_LEN: usize = IPV6_LEN + 65_535;
+
+/// A packet that matches a rule. Offsets and lengths are in bits.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Applied {
+    /// What became of each row that applies, in the rule's order.
+    pub pieces: Vec<Piece>,
+    /// Length of the header that the rule describes.
+    pub header_bits: usize,
+    /// The compression residue without RuleID, filled up with 0 bits.
+    pub residue: Vec<u8>,
+    /// Its length.
+    pub residue_bits: usize,
+}
+
+/// A field of a packet, and what is sent of it. Offsets and lengths are in bits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Piece {
+    /// FID of the row.
+    pub fid: FieldId,
+    /// FP of the row.
+    pub position: u8,
+    /// Where it stands in the packet.
+    pub at: usize,
+    /// Its length there.
+    pub bits: usize,
+    /// Where its part of the residue begins.
+    pub residue_at: usize,
+    /// The length of that.
+    pub residue_bits: usize,
+}
+
+/// Why a rule does not take a packet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NotApplied {
+    /// The rule makes no sense.
+    Rule(RuleError),
+    /// The packet ends in front of the end of this field.
+    Short {
+        /// FID of the row.
+        field: FieldId,
+        /// Bits needed from the start of the packet.
+        needs_bits: usize,
+    },
+    /// The matching operator of this row says no.
+    Unmatched {
+        /// The row.
+        row: FieldDescriptor,
+        /// Where the field stands in the packet, in bits.
+        at: usize,
+        /// Its length in bits.
+        bits: usize,
+    },
+}
+
+/// A packet that was put together from a residue.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Expanded {
+    /// The packet.
+    pub packet: Vec<u8>,
+    /// Fields that could not be worked out, because they come from headers that are not there; their bits are 0.
+    pub unknown: Vec<FieldId>,
+    /// Bits of the residue that were read.
+    pub residue_bits: usize,
+}
+
+/// Bits as `0` and `1`, for people.
+pub fn digits(bytes: &[u8], at: usize, count: usize) -> String {
+    (at..at.saturating_add(count))
+        .map_while(|at| bits::read(bytes, at, 1))
+        .map(|bit| if bit == 1 { '1' } else { '0' })
+        .collect()
+}
+
+/// [`bits::read`] of any number of bits; `None` for more than an integer holds.
+fn read(bytes: &[u8], at: usize, count: usize) -> Option<u128> {
+    if count > 128 { None } else { bits::read(bytes, at, count) }
+}
+
+/// A field that was cut out: offset and length in bits.
+#[derive(Debug, Clone, Copy)]
+struct Cut {
+    at: usize,
+    bits: usize,
+}
+
+impl Rule {
+    /// Compresses `packet`, which is cut in the order of the rows from its first bit (as in [`Rule::compile`]).
+    ///
+    /// Compute actions are taken at their word: whether the receiver gets the same value is not checked.
+    pub fn apply(&self, direction: Direction, packet: &[u8]) -> Result<Applied, NotApplied> {
+        let rows = self.rows(direction);
+        for row in &rows {
+            row.check().map_err(|problem| NotApplied::Rule(RuleError { field: row.fid, problem }))?;
+        }
+        let cuts = cut(&rows, direction, packet)?;
+        let mut residue = vec![];
+        let mut writer = Residue { bits: 0, writer: BitWriter::new(&mut residue) };
+        let mut pieces = Vec::with_capacity(rows.len());
+        for (row, Cut { at, bits }) in rows.iter().zip(&cuts) {
+            let (at, bits) = (*at, *bits);
+            if !matches(row, packet, at, bits) {
+                return Err(NotApplied::Unmatched { row: (*row).clone(), at, bits });
+            }
+            let residue_at = writer.bits;
+            writer.field(row, packet, at, bits)?;
+            let residue_bits = writer.bits - residue_at;
+            pieces.push(Piece { fid: row.fid, position: row.position, at, bits, residue_at, residue_bits });
+        }
+        let residue_bits = writer.bits;
+        let header_bits = cuts.iter().map(|cut| cut.at + cut.bits).max().unwrap_or(0);
+        Ok(Applied { pieces, header_bits, residue, residue_bits })
+    }
+
+    /// Puts the packet together again: the header of the residue, then `payload` from its bit `payload_at` on, then what
+    /// is computed. Says which field cannot be read.
+    pub fn expand(
+        &self,
+        direction: Direction,
+        residue: &[u8],
+        payload: &[u8],
+        payload_at: usize,
+    ) -> Result<Expanded, RuleError> {
+        let rows = self.rows(direction);
+        let mut reader = Reader { bytes: residue, at: 0 };
+        // Values with their length in bits, in the order of the rows.
+        let mut values: Vec<(Vec<u8>, usize)> = Vec::with_capacity(rows.len());
+        for (index, row) in rows.iter().enumerate() {
+            let wrong = |problem| RuleError { field: row.fid, problem };
+            row.check().map_err(wrong)?;
+            let before = rows.iter().take(index).zip(&values);
+            let ihl = before
+                .filter(|(row, _)| row.fid == IPV4_IHL)
+                .find_map(|(_, (bytes, bits))| bits::read(bytes, 0, *bits));
+            values.push(reader.field(row, ihl).ok_or_else(|| wrong("cannot be read out of the residue"))?);
+        }
+        let mut packet = vec![];
+        let mut writer = BitWriter::new(&mut packet);
+        let mut header_bits = 0;
+        let mut segment_bits = None;
+        let mut fills = vec![];
+        let mut unknown = vec![];
+        let order = header_order(&rows, direction);
+        for (index, field) in order {
+            let (Some(row), Some((bytes, bits))) = (rows.get(index), values.get(index)) else { continue };
+            if !is_ip(field) {
+                segment_bits.get_or_insert(header_bits);
+            }
+            if let Action::Compute(compute) = row.action {
+                match Fill::of(field, compute).filter(|_| compute != Compute::Lower) {
+                    Some(fill) => fills.push((fill, field)),
+                    None => unknown.push(row.fid),
+                }
+            }
+            append(&mut writer, bytes, 0, *bits);
+            header_bits += bits;
+        }
+        append(&mut writer, payload, payload_at, (payload.len() * 8).saturating_sub(payload_at));
+        let segment = segment_bits.unwrap_or(header_bits);
+        let has_ip = match rows.first().map(|row| row.fid) {
+            Some(IPV6_VER) => segment >= IPV6_LEN * 8,
+            Some(IPV4_VER) => segment >= IPV4_LEN * 8,
+            _ => false,
+        };
+        // Nothing is copied from it.
+        let nobody = IpAddr::from([0; 16]);
+        let outer =
+            Outer { version: IpVersion::V6, src: nobody, dst: nobody, dscp: 0, ecn: 0, hop_limit: 0, flow_label: 0 };
+        for (fill, field) in fills {
+            // A checksum of the transport header covers addresses; a length does not.
+            let alone = matches!(fill, Fill::UdpLength | Fill::UdpLiteCoverage) && segment == 0;
+            if segment.is_multiple_of(8) && packet.len() <= MAX_PACKET_LEN && (has_ip || alone) {
+                fill.apply(&mut packet, segment / 8, &outer);
+            } else {
+                unknown.push(field);
+            }
+        }
+        Ok(Expanded { packet, unknown, residue_bits: reader.at })
+    }
+}
+
+fn is_ip(field: FieldId) -> bool {
+    field.name.starts_with("IPV6.") || field.name.starts_with("IPV4.")
+}
+
+/// Where each row's field stands.
+fn cut(rows: &[&FieldDescriptor], direction: Direction, packet: &[u8]) -> Result<Vec<Cut>, NotApplied> {
+    let order = header_order(rows, direction);
+    let fixed = |index: &usize| match rows.get(*index).map(|row| row.length) {
+        Some(FieldLength::Fixed(bits)) => usize::from(bits),
+        _ => 0,
+    };
+    let has_bits = packet.len() * 8;
+    let mut cuts = vec![Cut { at: 0, bits: 0 }; rows.len()];
+    let mut at = 0usize;
+    let mut ihl = None;
+    for (step, (index, field)) in order.iter().enumerate() {
+        let Some(row) = rows.get(*index) else { continue };
+        let bits = match (row.length, ihl) {
+            (FieldLength::Fixed(bits), _) => usize::from(bits),
+            (_, Some(ihl)) if *field == IPV4_OPTIONS => options_bits(ihl),
+            // What the fields behind it leave over.
+            _ => {
+                let behind: usize = order.iter().skip(step + 1).map(|(index, _)| fixed(index)).sum();
+                let left = has_bits.saturating_sub(at + behind);
+                left - left % 8
+            }
+        };
+        let needs_bits = at + bits;
+        if needs_bits > has_bits {
+            return Err(NotApplied::Short { field: row.fid, needs_bits });
+        }
+        if *field == IPV4_IHL {
+            ihl = bits::read(packet, at, bits);
+        }
+        if let Some(cut) = cuts.get_mut(*index) {
+            *cut = Cut { at, bits };
+        }
+        at = needs_bits;
+    }
+    Ok(cuts)
+}
+
+/// IPv4 options: what IHL, in words of 32 bits, counts beyond the 5 words of the header.
+fn options_bits(ihl: u128) -> usize {
+    usize::try_from(ihl).unwrap_or(0).saturating_sub(5).saturating_mul(32)
+}
+
+/// Length in bits of a target value: the field's, or whole bytes where that varies.
+fn target_bits(row: &FieldDescriptor, value: u128) -> usize {
+    match row.length {
+        FieldLength::Fixed(bits) => usize::from(bits),
+        _ => (128 - value.leading_zeros() as usize).next_multiple_of(8),
+    }
+}
+
+fn matches(row: &FieldDescriptor, packet: &[u8], at: usize, bits: usize) -> bool {
+    let is = |value: u128, count: usize| {
+        let own = target_bits(row, value);
+        let first = own.checked_sub(count).and_then(|rest| value.checked_shr(rest as u32).or(Some(0)));
+        count <= bits && first.is_some() && read(packet, at, count) == first
+    };
+    match row.matching {
+        Matching::Ignore | Matching::Msb(0) => true,
+        Matching::Equal => row.target.value().is_some_and(|value| target_bits(row, value) == bits && is(value, bits)),
+        Matching::Msb(msb) => row.target.value().is_some_and(|value| is(value, msb.into())),
+        Matching::MatchMapping => listed(row, packet, at, bits).is_some(),
+    }
+}
+
+/// The index of the field's value in the target's list.
+fn listed(row: &FieldDescriptor, packet: &[u8], at: usize, bits: usize) -> Option<usize> {
+    let Target::List(values) = &row.target else { return None };
+    let got = read(packet, at, bits)?;
+    values.iter().position(|value| *value == got && target_bits(row, *value) == bits)
+}
+
+struct Residue<'a> {
+    bits: usize,
+    writer: BitWriter<'a>,
+}
+
+impl Residue<'_> {
+    fn field(&mut self, row: &FieldDescriptor, packet: &[u8], at: usize, bits: usize) -> Result<(), NotApplied> {
+        match (row.action, row.matching) {
+            (Action::NotSent | Action::Compute(_), _) => Ok(()),
+            (Action::MappingSent, _) => {
+                let index = listed(row, packet, at, bits).unwrap_or(0);
+                self.put(index as u128, index_bits(row.target.list().len()));
+                Ok(())
+            }
+            (Action::Lsb, Matching::Msb(msb)) => {
+                self.value(row, packet, at + usize::from(msb), bits - usize::from(msb))
+            }
+            (Action::Lsb | Action::ValueSent, _) => self.value(row, packet, at, bits),
+            (Action::Nearest(low), _) => {
+                let low = usize::from(low).min(bits);
+                self.value(row, packet, at + bits - low, low)
+            }
+        }
+    }
+
+    /// The bits as they are, behind their size in bytes if the length varies (RFC 8724 §7.4.2).
+    fn value(&mut self, row: &FieldDescriptor, packet: &[u8], at: usize, bits: usize) -> Result<(), NotApplied> {
+        if row.length == FieldLength::Variable {
+            let problem = |problem| NotApplied::Rule(RuleError { field: row.fid, problem });
+            if !bits.is_multiple_of(8) {
+                return Err(problem("what is sent of a field whose length varies is no whole number of bytes"));
+            }
+            match bits / 8 {
+                size @ 0..=14 => self.put(size as u128, 4),
+                size @ 15..=254 => self.put(0xf << 8 | size as u128, 12),
+                size @ 255..=0xffff => self.put(0xfff << 16 | size as u128, 28),
+                _ => return Err(problem("is longer than 65535 bytes")),
+            }
+        }
+        self.bits += bits;
+        append(&mut self.writer, packet, at, bits);
+        Ok(())
+    }
+
+    fn put(&mut self, value: u128, bits: usize) {
+        self.bits += bits;
+        self.writer.write(value, bits as u32);
+    }
+}
+
+/// Appends `count` bits of `from` from bit `at`.
+fn append(writer: &mut BitWriter, from: &[u8], mut at: usize, count: usize) {
+    let end = at + count;
+    while at < end {
+        let taken = (end - at).min(64);
+        writer.write(bits::read(from, at, taken).unwrap_or(0), taken as u32);
+        at += taken;
+    }
+}
+
+struct Reader<'a> {
+    bytes: &'a [u8],
+    at: usize,
+}
+
+impl Reader<'_> {
+    fn take(&mut self, count: usize) -> Option<u128> {
+        let value = read(self.bytes, self.at, count)?;
+        self.at += count;
+        Some(value)
+    }
+
+    /// The value of a row and its length in bits; `None` if the residue has too few bits, or the length is not known.
+    fn field(&mut self, row: &FieldDescriptor, ihl: Option<u128>) -> Option<(Vec<u8>, usize)> {
+        let known = |value: u128| (number_bytes(value, target_bits(row, value)), target_bits(row, value));
+        match (row.action, row.matching) {
+            (Action::NotSent, _) => row.target.value().map(known),
+            (Action::Compute(_), _) => match row.length {
+                FieldLength::Fixed(bits) => Some((vec![0; usize::from(bits).div_ceil(8)], bits.into())),
+                _ => None,
+            },
+            (Action::MappingSent, _) => {
+                let list = row.target.list();
+                let index = self.take(index_bits(list.len()))?;
+                list.get(usize::try_from(index).ok()?).copied().map(known)
+            }
+            (Action::Lsb, Matching::Msb(msb)) => {
+                let msb = usize::from(msb);
+                let value = row.target.value().unwrap_or(0);
+                let target_bits = target_bits(row, value);
+                let first = value.checked_shr(target_bits.checked_sub(msb)? as u32).unwrap_or(0);
+                self.sent(row, ihl, Some((first, msb)))
+            }
+            (Action::Lsb | Action::ValueSent, _) => self.sent(row, ihl, None),
+            // It takes the packet before.
+            (Action::Nearest(_), _) => None,
+        }
+    }
+
+    /// A value that was sent, behind the bits that the rule knows.
+    fn sent(
+        &mut self,
+        row: &FieldDescriptor,
+        ihl: Option<u128>,
+        known: Option<(u128, usize)>,
+    ) -> Option<(Vec<u8>, usize)> {
+        let (first, first_bits) = known.unwrap_or((0, 0));
+        let rest_bits = match row.length {
+            FieldLength::Fixed(bits) => usize::from(bits).checked_sub(first_bits)?,
+            FieldLength::Variable => 8 * self.size()?,
+            FieldLength::Function if row.fid == IPV4_OPTIONS => options_bits(ihl?).checked_sub(first_bits)?,
+            FieldLength::Function => return None,
+        };
+        if self.at.checked_add(rest_bits)? > self.bytes.len().checked_mul(8)? {
+            return None;
+        }
+        let mut bytes = vec![];
+        let mut writer = BitWriter::new(&mut bytes);
+        writer.write(first, first_bits as u32);
+        append(&mut writer, self.bytes, self.at, rest_bits);
+        self.at += rest_bits;
+        Some((bytes, first_bits + rest_bits))
+    }
+
+    /// The size in bytes of RFC 8724 §7.4.2.
+    fn size(&mut self) -> Option<usize> {
+        let size = match self.take(4)? {
+            15 => match self.take(8)? {
+                255 => self.take(16)?,
+                size => size,
+            },
+            size => size,
+        };
+        usize::try_from(size).ok()
+    }
+}
+
+/// The low `count` bits of `value`, left-aligned.
+fn number_bytes(value: u128, count: usize) -> Vec<u8> {
+    let mut bytes = vec![];
+    BitWriter::new(&mut bytes).write(value, count as u32);
+    bytes
+}

@@ -1,0 +1,290 @@
+//! What a context costs and saves: sample packets that it matches, compressed and counted.
+
+use std::net::IpAddr;
+
+use super::compute::Fill;
+use super::headers::{IPV4_LEN, IPV6_LEN, SCTP, TCP, UDP, UDPLITE};
+use super::schc::{Action, Compute, Direction, FieldDescriptor, FieldLength, Matching, Rule, header_order, index_bits};
+use super::{Codec, Mismatch, State, Table, fields};
+use crate::bits;
+use crate::context::{Context, Dialect, IpVersion};
+use crate::error::Error;
+use crate::link::Outer;
+
+/// Payload lengths that are tried: every remainder of every alignment.
+const PAYLOAD_LENS: std::ops::Range<usize> = 1..65;
+
+/// What a cipher adds to each packet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CipherLens {
+    /// Clear texts are a multiple of this many bytes.
+    pub block: usize,
+    /// Bytes of the explicit IV.
+    pub iv: usize,
+    /// Bytes of the ICV.
+    pub icv: usize,
+}
+
+/// Fewest and most bytes, over all payload lengths.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Span {
+    /// The fewest.
+    pub least: isize,
+    /// The most.
+    pub most: isize,
+}
+
+/// Bytes per packet of one header kind. None of them counts the IV, which is the same in both.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Figures {
+    /// The headers: `IPv6 UDP`.
+    pub headers: String,
+    /// Bits of the residue of the inner headers.
+    pub residue_bits: usize,
+    /// ESP payload of Diet-ESP without the payload of the innermost header.
+    pub diet: Span,
+    /// The same of standard ESP.
+    pub esp: Span,
+    /// ESP payload of Diet-ESP beyond what is protected: the inner packet, or in transport mode its segment.
+    pub overhead: Span,
+    /// Bytes fewer than standard ESP.
+    pub saved: Span,
+}
+
+/// Bits that a row sends; `None` where the length of the field varies.
+pub fn sent_bits(row: &FieldDescriptor) -> Option<usize> {
+    match (row.action, row.length) {
+        (Action::NotSent | Action::Compute(_), _) => Some(0),
+        (Action::MappingSent, _) => Some(index_bits(row.target.list().len())),
+        (Action::Lsb, FieldLength::Fixed(bits)) => match row.matching {
+            Matching::Msb(msb) => Some(usize::from(bits.saturating_sub(msb))),
+            _ => Some(bits.into()),
+        },
+        (Action::ValueSent, FieldLength::Fixed(bits)) => Some(bits.into()),
+        (Action::Nearest(low), _) => Some(low.into()),
+        (Action::ValueSent | Action::Lsb, _) => None,
+    }
+}
+
+/// Bits that all fixed rows of a rule send, and whether there are rows whose length varies.
+pub fn rule_bits(rule: &Rule) -> (usize, bool) {
+    let sent = rule.fields.iter().map(sent_bits);
+    (sent.clone().flatten().sum(), sent.clone().any(|bits| bits.is_none()))
+}
+
+/// A header kind of which no sample packet matches.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NoFigures {
+    /// The headers: `IPv6 UDP`.
+    pub headers: String,
+    /// What does not match.
+    pub mismatch: Mismatch,
+}
+
+/// Compresses sample packets of each header kind.
+///
+/// # Errors
+/// A context that makes no rule.
+pub fn figures(context: &Context, cipher: CipherLens) -> Result<Vec<Result<Figures, NoFigures>>, Error> {
+    let codec = Codec::new(Some(context), cipher.block)?;
+    let tables = Codec::tables(context, cipher.block);
+    let versions = match context.selectors.version {
+        Some(version) => vec![version],
+        None => vec![IpVersion::V6, IpVersion::V4],
+    };
+    let mut found = vec![];
+    for version in versions {
+        let protocols = match context.selectors.protocol.or(known_protocol(&tables)) {
+            Some(protocol) => vec![protocol],
+            None => vec![UDP, TCP, UDPLITE, SCTP],
+        };
+        for protocol in protocols {
+            let headers = format!("IPv{} {}", version.number(), protocol_name(protocol));
+            found.push(match of_kind(context, &codec, &tables, version, protocol, cipher) {
+                Ok(figures) => Ok(Figures { headers, ..figures }),
+                Err(mismatch) => Err(NoFigures { headers, mismatch }),
+            });
+        }
+    }
+    Ok(found)
+}
+
+/// The protocol that a rule fixes.
+fn known_protocol(tables: &[Table]) -> Option<u8> {
+    let rows = tables.iter().flat_map(|table| &table.rule.fields);
+    let is_protocol = |row: &&FieldDescriptor| matches!(row.fid, fields::IPV6_NXT | fields::IPV4_PROTO);
+    rows.filter(is_protocol).find_map(|row| row.target.value()).and_then(|value| u8::try_from(value).ok())
+}
+
+fn protocol_name(protocol: u8) -> String {
+    match protocol {
+        UDP => "UDP".into(),
+        TCP => "TCP".into(),
+        UDPLITE => "UDP-Lite".into(),
+        SCTP => "SCTP".into(),
+        other => format!("protocol {other}"),
+    }
+}
+
+fn of_kind(
+    context: &Context,
+    codec: &Codec,
+    tables: &[Table],
+    version: IpVersion,
+    protocol: u8,
+    cipher: CipherLens,
+) -> Result<Figures, Mismatch> {
+    let outer = outer(context, version);
+    let mut clear = vec![];
+    let mut spans: Option<[Span; 4]> = None;
+    for payload_len in PAYLOAD_LENS {
+        let (packet, header_len) = sample(context, tables, version, protocol, payload_len);
+        clear.clear();
+        let compressed = codec.compress(&packet, &outer, &mut State::default(), &mut clear)?;
+        let protected = packet.len() - compressed.payload_offset;
+        let payload = packet.len() - header_len;
+        let diet = codec.header_len() + clear.len() + cipher.icv;
+        let esp = 8 + (protected + 2).next_multiple_of(cipher.block.max(4)) + cipher.icv;
+        let signed = |len: usize| len as isize;
+        let values = [
+            signed(diet) - signed(payload),
+            signed(esp) - signed(payload),
+            signed(diet) - signed(protected),
+            signed(esp) - signed(diet),
+        ];
+        let spans = spans.get_or_insert(values.map(|value| Span { least: value, most: value }));
+        for (span, value) in spans.iter_mut().zip(values) {
+            *span = Span { least: span.least.min(value), most: span.most.max(value) };
+        }
+    }
+    let none = Span { least: 0, most: 0 };
+    let [diet, esp, overhead, saved] = spans.unwrap_or([none; 4]);
+    let kind = tables.iter().filter(|table| is_of(table, version, protocol));
+    let residue_bits =
+        kind.filter(|table| is_for_outer(table, tables, outer.version)).map(|table| rule_bits(&table.rule).0).sum();
+    Ok(Figures { headers: String::new(), residue_bits, diet, esp, overhead, saved })
+}
+
+/// Whether a rule is for the inner headers of such packets.
+fn is_of(table: &Table, version: IpVersion, protocol: u8) -> bool {
+    let Some(first) = table.rule.fields.first() else { return false };
+    let header = first.fid.name.split('.').next().unwrap_or_default();
+    match header {
+        "IPV6" => version == IpVersion::V6,
+        "IPV4" => version == IpVersion::V4,
+        "UDP" => protocol == UDP,
+        "UDPLITE" => protocol == UDPLITE,
+        "TCP" => protocol == TCP,
+        "SCTP" => protocol == SCTP,
+        _ => false,
+    }
+}
+
+/// Dialect `ehc` has a rule of its own for an outer header of the other version (wire format §3, bypass).
+fn is_for_outer(table: &Table, tables: &[Table], outer: IpVersion) -> bool {
+    let suffix = if outer == IpVersion::V4 { ", outer ipv4" } else { ", outer ipv6" };
+    match table.name.split_once(',') {
+        Some(_) => table.name.ends_with(suffix),
+        None => !tables.iter().any(|other| other.name.strip_suffix(suffix) == Some(table.name)),
+    }
+}
+
+fn outer(context: &Context, version: IpVersion) -> Outer {
+    let nobody = IpAddr::from([0; 16]);
+    let (src, dst) = context.tunnel_ip.unwrap_or((nobody, nobody));
+    let version = if context.tunnel_ip.is_some() { IpVersion::of(src) } else { version };
+    Outer { version, src, dst, dscp: 0, ecn: 0, hop_limit: 64, flow_label: 0 }
+}
+
+/// A packet with the first values of the selectors and the target values of the rules, and the length of its headers.
+fn sample(
+    context: &Context,
+    tables: &[Table],
+    version: IpVersion,
+    protocol: u8,
+    payload_len: usize,
+) -> (Vec<u8>, usize) {
+    let selectors = &context.selectors;
+    let segment = if version == IpVersion::V4 { IPV4_LEN } else { IPV6_LEN };
+    let transport_len = match protocol {
+        UDP | UDPLITE => 8,
+        TCP => 20,
+        SCTP => 12,
+        _ => 0,
+    };
+    let header_len = segment + transport_len;
+    let mut packet = vec![0; header_len + payload_len];
+    let mut put = |at: usize, bits: usize, value: u128| {
+        let written = bits::write(&mut packet, at, bits, value);
+        debug_assert!(written.is_some());
+    };
+    match version {
+        IpVersion::V4 => {
+            put(0, 8, 0x45);
+            put(64, 8, 64);
+            put(72, 8, protocol.into());
+            put(96, 32, selectors.src.start);
+            put(128, 32, selectors.dst.start);
+        }
+        IpVersion::V6 => {
+            put(0, 4, 6);
+            put(48, 8, protocol.into());
+            put(56, 8, 64);
+            put(64, 128, selectors.src.start);
+            put(192, 128, selectors.dst.start);
+        }
+    }
+    if transport_len > 0 {
+        put(segment * 8, 16, selectors.src_port.start);
+        put(segment * 8 + 16, 16, selectors.dst_port.start);
+    }
+    if protocol == TCP {
+        put(segment * 8 + 96, 8, 0x50);
+        if let Dialect::Ehc(ehc) = &context.dialect {
+            put(segment * 8 + 32, 32, ehc.tcp_sn.into());
+            put(segment * 8 + 64, 32, ehc.tcp_ack.into());
+        }
+    }
+    for table in tables.iter().filter(|table| is_of(table, version, protocol)) {
+        let is_ip = table.rule.fields.first().is_some_and(|row| row.fid.name.starts_with("IPV"));
+        overlay(&table.rule, if is_ip { 0 } else { segment * 8 }, &mut packet);
+    }
+    let outer = outer(context, version);
+    let lengths = match version {
+        IpVersion::V4 => vec![(fields::IPV4_LEN, Compute::Length), (fields::IPV4_CKSUM, Compute::Checksum)],
+        IpVersion::V6 => vec![(fields::IPV6_LEN, Compute::Length)],
+    };
+    let transport = match protocol {
+        UDP => vec![(fields::UDP_LEN, Compute::Length), (fields::UDP_CKSUM, Compute::Checksum)],
+        UDPLITE => vec![(fields::UDPLITE_COVERAGE, Compute::Length), (fields::UDPLITE_CKSUM, Compute::Checksum)],
+        TCP => vec![(fields::TCP_CKSUM, Compute::Checksum)],
+        SCTP => vec![(fields::SCTP_CKSUM, Compute::Checksum)],
+        _ => vec![],
+    };
+    for fill in lengths.into_iter().chain(transport).filter_map(|(field, compute)| Fill::of(field, compute)) {
+        fill.apply(&mut packet, segment, &outer);
+    }
+    (packet, header_len)
+}
+
+/// Writes what a rule knows over a header that begins at bit `start`.
+fn overlay(rule: &Rule, start: usize, packet: &mut [u8]) {
+    let rows = rule.rows(Direction::Both);
+    let mut at = start;
+    for (index, _) in header_order(&rows, Direction::Both) {
+        let Some(row) = rows.get(index) else { continue };
+        let FieldLength::Fixed(bits) = row.length else { return };
+        let bits = usize::from(bits);
+        let value = row.target.value().or(row.target.list().first().copied());
+        let known = match row.matching {
+            Matching::Msb(msb) => usize::from(msb),
+            Matching::Equal | Matching::MatchMapping => bits,
+            Matching::Ignore => 0,
+        };
+        if let Some(value) = value.filter(|_| known > 0) {
+            // A field outside the packet stays as it is: the rule is not for it.
+            let _ = bits::write(packet, at, known, value >> (bits - known));
+        }
+        at += bits;
+    }
+}

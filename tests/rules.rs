@@ -1,0 +1,258 @@
+//! `dietesp rules` against published cases, another SCHC engine and the samples.
+
+mod common;
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use serde_json::Value;
+
+fn rules(args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_dietesp")).arg("rules").args(args).output().expect("dietesp runs")
+}
+
+fn good(output: &Output) -> String {
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}");
+    String::from_utf8(output.stdout.clone()).expect("UTF-8")
+}
+
+fn written(folder: &tempfile::TempDir, name: &str, text: &str) -> PathBuf {
+    let path = folder.path().join(name);
+    std::fs::write(&path, text).expect("a file of a temporary folder");
+    path
+}
+
+fn apply(rule: &Path, packet: &str, direction: &str) -> Value {
+    let output = rules(&[
+        "apply",
+        rule.to_str().expect("UTF-8"),
+        "--packet",
+        packet,
+        "--direction",
+        direction,
+        "--format",
+        "json",
+    ]);
+    serde_json::from_str(&good(&output)).expect("JSON")
+}
+
+/// Residues that two SCHC engines and the tables of the draft agree on.
+#[test]
+fn schc_cases() {
+    let Some(shared) = common::shared() else { return };
+    let text = std::fs::read_to_string(shared.join("vectors/schc_cases.json")).unwrap();
+    let cases: Vec<Value> = serde_json::from_str(&text).unwrap();
+    assert_eq!(cases.len(), 46);
+    let folder = tempfile::tempdir().unwrap();
+    let (mut matched, mut restored) = (0, 0);
+    for case in &cases {
+        let name = case["name"].as_str().unwrap();
+        let rule = written(&folder, "rule.json", &case["rule"].to_string());
+        let packet = case["packet_hex"].as_str().unwrap();
+        let answer = apply(&rule, packet, case["direction"].as_str().unwrap());
+        assert_eq!(answer["match"], case["match"], "{name}");
+        if case["match"] == Value::Bool(false) {
+            assert!(answer["field"].is_string() && answer["residue_bits"].is_null(), "{name}");
+            continue;
+        }
+        matched += 1;
+        assert_eq!(answer["residue_bits"], case["residue_bits"], "{name}");
+        assert_eq!(answer["residue_len"], case["residue_len"], "{name}");
+        assert_eq!(answer["payload"], case["payload_hex"], "{name}");
+        let fields: Vec<Value> = answer["fields"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .filter(|field| field["residue"] != "")
+            .map(|field| serde_json::json!([field["FID"], field["residue"]]))
+            .collect();
+        assert_eq!(Value::from(fields), case["residue_per_field"], "{name}");
+        if case["microschc_decompressed_hex"].is_string() {
+            assert_eq!(answer["restored"], case["microschc_decompressed_hex"], "{name}");
+            assert_eq!(answer["lossless"], true, "{name}");
+            restored += 1;
+        }
+    }
+    assert_eq!((matched, restored), (43, 22));
+}
+
+#[test]
+fn the_field_that_does_not_match_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let rule = written(
+        &folder,
+        "rule.yaml",
+        "- { FID: UDP.SRC_PORT, TV: [5683, 5684], MO: match-mapping, CDA: mapping-sent }
+- { FID: UDP.DST_PORT, TV: 0x1630, MO: MSB, MO.VAL: 12, CDA: LSB }
+",
+    );
+    let answer = apply(&rule, "16331642", "up");
+    assert_eq!(answer["field"], "UDP.DST_PORT");
+    assert_eq!(answer["reason"], "is 5698, whose first 12 bits are not those of 5680");
+    assert_eq!(apply(&rule, "00001633", "up")["reason"], "is 0, none of 5683, 5684");
+    assert_eq!(apply(&rule, "163316", "up")["reason"], "the packet has 24 bits, its end would be at bit 32");
+    assert_eq!(apply(&rule, "0x16 34:16_33", "up")["residue_bits"], "10011");
+}
+
+/// RFC 8724 §7.4.2: 4, 12 and 28 bits of size.
+#[test]
+fn a_length_that_varies_is_sent_in_front() {
+    let folder = tempfile::tempdir().unwrap();
+    let row =
+        |mo: &str| format!("- {{ FID: ESP.PAD, FL: var, {mo} }}\n- {{ FID: ESP.NXT, MO: ignore, CDA: value-sent }}\n");
+    let sent = written(&folder, "sent.yaml", &row("MO: ignore, CDA: value-sent"));
+    let sizes = [
+        (0, "0000".to_owned()),
+        (14, "1110".to_owned()),
+        (15, "111100001111".to_owned()),
+        (254, "111111111110".to_owned()),
+        (255, "1".repeat(12) + "0000000011111111"),
+        (1000, "1".repeat(12) + "0000001111101000"),
+    ];
+    for (len, size) in sizes {
+        let packet = "a5".repeat(len) + "29";
+        let answer = apply(&sent, &packet, "up");
+        let wanted = size + &"10100101".repeat(len) + "00101001";
+        assert_eq!(answer["residue_bits"].as_str(), Some(wanted.as_str()), "{len}");
+        assert_eq!(answer["restored"].as_str(), Some(packet.as_str()), "{len}");
+    }
+    let lsb = written(&folder, "lsb.yaml", &row("TV: \"010203\", MO: MSB, MO.VAL: 16, CDA: LSB"));
+    assert_eq!(apply(&lsb, "0102030429", "up")["residue_bits"], "001000000011 00000100 00101001".replace(' ', ""));
+    assert_eq!(apply(&lsb, "0102030429", "up")["restored"], "0102030429");
+    assert_eq!(apply(&lsb, "0129", "up")["field"], "ESP.PAD");
+    let listed = row("TV: [\"01\", \"0102\", \"\"], MO: match-mapping, CDA: mapping-sent");
+    let listed = written(&folder, "list.yaml", &listed);
+    for (packet, index) in [("0129", "00"), ("010229", "01"), ("29", "10")] {
+        let answer = apply(&listed, packet, "up");
+        assert_eq!(answer["residue_bits"].as_str(), Some((index.to_owned() + "00101001").as_str()));
+        assert_eq!(answer["restored"], packet);
+    }
+    assert_eq!(apply(&listed, "0329", "up")["match"], false);
+}
+
+/// The options of an IPv4 header are as long as IHL says.
+#[test]
+fn a_length_that_another_field_tells() {
+    let folder = tempfile::tempdir().unwrap();
+    let rule = written(
+        &folder,
+        "rule.yaml",
+        "- { FID: IPV4.VER, TV: 4, MO: equal, CDA: not-sent }
+- { FID: IPV4.IHL, MO: ignore, CDA: value-sent }
+- { FID: IPV4.OPTIONS, MO: ignore, CDA: value-sent }
+- { FID: UDP.SRC_PORT, MO: ignore, CDA: value-sent }
+",
+    );
+    let answer = apply(&rule, "46940400001633ff", "up");
+    let wanted = "0110 10010100000001000000000000000000 0001011000110011".replace(' ', "");
+    assert_eq!(answer["residue_bits"], wanted);
+    assert_eq!(answer["payload"], "ff");
+    assert_eq!(answer["restored"], "46940400001633ff");
+    assert_eq!(apply(&rule, "451633ff", "up")["residue_bits"], "0101 0001011000110011".replace(' ', ""));
+}
+
+/// Fields named by the ends of the link stand elsewhere in packets to the device; the residue keeps the rule's order.
+#[test]
+fn ends_of_the_link_are_found_by_direction() {
+    let folder = tempfile::tempdir().unwrap();
+    let rule = written(
+        &folder,
+        "rule.json",
+        r#"{"RuleID": 1, "RuleIDLength": 3, "Compression": [
+            {"FID": "IPV6.DEV_PREFIX", "TV": "2001:db8:a::/64", "MO": "equal", "CDA": "not-sent"},
+            {"FID": "IPV6.DEV_IID", "MO": "ignore", "CDA": "value-sent"},
+            {"FID": "IPV6.APP_PREFIX", "TV": ["2001:db8:b::/64", "fe80::/64"], "MO": "match-mapping", "CDA": "mapping-sent"},
+            {"FID": "IPV6.APP_IID", "TV": "::1", "MO": "equal", "CDA": "not-sent"},
+            {"FID": "UDP.DEV_PORT", "MO": "ignore", "CDA": "value-sent"},
+            {"FID": "UDP.APP_PORT", "TV": 5683, "MO": "equal", "CDA": "not-sent"}]}"#,
+    );
+    let device = "20010db8000a0000000000000000abcd";
+    let application = "20010db8000b00000000000000000001";
+    let residue = format!("{:064b}0{:016b}", 0xabcd, 61_616);
+    let up = apply(&rule, &format!("{device}{application}f0b01633"), "up");
+    let down = apply(&rule, &format!("{application}{device}1633f0b0"), "dw");
+    assert_eq!(up["residue_bits"], residue);
+    assert_eq!(down["residue_bits"], residue);
+    assert_eq!(down["restored"], format!("{application}{device}1633f0b0"));
+    assert_eq!(apply(&rule, &format!("{application}{device}1633f0b0"), "up")["field"], "IPV6.DEV_PREFIX");
+}
+
+#[test]
+fn many_packets_in_one_run() {
+    use std::io::Write;
+    let folder = tempfile::tempdir().unwrap();
+    let rule = written(&folder, "rule.yaml", "[{ FID: UDP.LEN, TV: 0, MO: MSB, MO.VAL: 12, CDA: LSB }]");
+    let mut child = Command::new(env!("CARGO_BIN_EXE_dietesp"))
+        .args(["rules", "apply", rule.to_str().unwrap(), "--packet", "-", "--format", "json"])
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    child.stdin.take().unwrap().write_all(b"0005\n\n1000\n000f").unwrap();
+    let text = good(&child.wait_with_output().unwrap());
+    let residues: Vec<Value> = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()).collect();
+    let residues: Vec<&Value> = residues.iter().map(|answer| &answer["residue_bits"]).collect();
+    assert_eq!(residues, ["0101".into(), Value::Null, "1111".into()].iter().collect::<Vec<_>>());
+}
+
+/// Wire format §8 and §3.
+#[test]
+fn figures_of_the_documents() {
+    let folder = tempfile::tempdir().unwrap();
+    let show = |context: &str| -> Value {
+        let path = written(&folder, "rules.yaml", &format!("contexts: [{{ sa: a, {context} }}]"));
+        let text = good(&rules(&["show", path.to_str().unwrap(), "--format", "json"]));
+        serde_json::from_str::<Value>(&text).unwrap()[0].clone()
+    };
+    let tunnel =
+        "ipsec_mode: Tunnel, tunnel_ip: { src: \"2001:db8::1\", dst: \"2001:db8::2\" }, ts_ip_version: IPv6-only";
+    // The ICV alone; SPI, SN, Pad Length, Next Header and up to 3 bytes of Padding beside it.
+    let least = show(&format!("dialect: 6lo, {tunnel}, SPI_SIZE: 0, SN_SIZE: 0, NH: removed, PAD: removed, ALIGN: 8"));
+    let most = show(&format!("dialect: 6lo, {tunnel}"));
+    assert_eq!(least["cipher"], "ENCR_AES_CCM_8");
+    assert_eq!(least["cipher_assumed"], true);
+    assert_eq!(least["packets"][0]["overhead_bytes"], serde_json::json!([8, 8]));
+    assert_eq!(least["packets"][0]["iv_bytes"], 8);
+    assert_eq!(most["packets"][0]["overhead_bytes"], serde_json::json!([18, 21]));
+    // draft-mglt-ipsecme-diet-esp-07: 61 bytes of a UDP session VPN with 3 padding bytes, 66 of a TCP one.
+    let single = "ts_ip_src: 2001:db8:a::1, ts_ip_dst: 2001:db8:b::1, ts_port_src: 5683, ts_port_dst: 5683, esp_spi_lsb: 0, esp_sn_lsb: 0, esp_align: 8";
+    let udp = show(&format!("dialect: ehc, {tunnel}, {single}, ts_proto: UDP"));
+    assert_eq!(udp["packets"][0]["saved_bytes"][1], 61);
+    assert_eq!(udp["packets"][0]["residue_bits"], 0);
+    let tcp = show(&format!(
+        "dialect: ehc, {tunnel}, {single}, ts_proto: TCP, tcp_lsb: 2, tcp_options: False, tcp_urgent: False"
+    ));
+    assert_eq!(tcp["packets"][0]["saved_bytes"][1], 66);
+    let traditional =
+        show(&format!("dialect: ehc, {tunnel}, ts_ip_src: 2001:db8:a::1, esp_spi_lsb: 2, esp_sn_lsb: 2, esp_align: 8"));
+    assert_eq!(traditional["packets"][0]["saved_bytes"][1], 32);
+}
+
+/// `tests/python/rules.py`: random rules against microschc, and schemas against jsonschema.
+#[test]
+fn against_other_implementations() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let script = root.join("tests/python/rules.py");
+    let mut command = Command::new("python3");
+    command.arg(&script).arg(env!("CARGO_BIN_EXE_dietesp")).current_dir(root);
+    if let Some(shared) = common::shared() {
+        command.arg(shared);
+    }
+    let Ok(output) = command.output() else {
+        eprintln!("left out: python3 is not here");
+        return;
+    };
+    eprint!("{}", String::from_utf8_lossy(&output.stdout));
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[test]
+fn shipped_schemas_are_current() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    for of in ["rules", "keys"] {
+        let shipped = std::fs::read_to_string(root.join(format!("schemas/{of}.json"))).unwrap();
+        let current = good(&rules(&["schema", of]));
+        assert_eq!(shipped, current, "write it again: dietesp rules schema {of} > schemas/{of}.json");
+    }
+}
