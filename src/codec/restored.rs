@@ -105,9 +105,9 @@ impl Sources {
     }
 
     /// Where a field came from, if it is one of them.
-    pub fn of(&self, field: Restorable) -> Option<Source> {
+    pub fn of(self, field: Restorable) -> Option<Source> {
         let number = (self.0 >> (4 * field as u32)) & 0xf;
-        Self::ALL.into_iter().find(|source| *source as u32 + 1 == number)
+        Sources::ALL.get((number as usize).checked_sub(1)?).copied()
     }
 
     /// The fields of both, none of which is in both.
@@ -117,10 +117,7 @@ impl Sources {
 
     /// The names of the records (`dscp`, ...) and the sources, in the order of the records.
     pub fn iter(self) -> impl Iterator<Item = (&'static str, Source)> {
-        RESTORABLE.iter().filter_map(move |(name, field)| {
-            let number = (self.0 >> (4 * *field as u32)) & 0xf;
-            Some((*name, *Sources::ALL.get((number as usize).checked_sub(1)?)?))
-        })
+        RESTORABLE.iter().filter_map(move |(name, field)| Some((*name, self.of(*field)?)))
     }
 }
 
