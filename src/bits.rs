@@ -18,8 +18,8 @@ pub fn read(bytes: &[u8], mut at: usize, bits: usize) -> Option<u128> {
     Some(value)
 }
 
-/// Overwrites `bits` bits (0 to 128) of `bytes` from bit `at` with the low bits of `value`; `None`, and nothing written,
-/// if they do not fit.
+/// Overwrites `bits` bits (0 to 128) of `bytes` from bit `at` with the low bits of `value`; `None`, and nothing
+/// written, if they do not fit.
 pub fn write(bytes: &mut [u8], mut at: usize, bits: usize, value: u128) -> Option<()> {
     debug_assert!(bits <= 128);
     if !fits(bytes, at, bits) {
@@ -36,8 +36,8 @@ pub fn write(bytes: &mut [u8], mut at: usize, bits: usize, value: u128) -> Optio
     Some(())
 }
 
-/// Overwrites `bits` bits of `to` from bit `to_at` with those of `from` from bit `from_at`; `None`, and nothing written,
-/// if either is too short.
+/// Overwrites `bits` bits of `to` from bit `to_at` with those of `from` from bit `from_at`; `None`, and nothing
+/// written, if either is too short.
 pub fn copy(from: &[u8], mut from_at: usize, to: &mut [u8], mut to_at: usize, bits: usize) -> Option<()> {
     if (from_at | to_at | bits).is_multiple_of(8) {
         let from = from.get(from_at / 8..)?.get(..bits / 8)?;

@@ -1,5 +1,5 @@
 //! The compute actions: what a receiver works out and writes into a rebuilt packet, and what a sender checks so that
-//! this gives the same bytes. wire-format: draft-ietf-ipsecme-diet-esp-07 §5.1, RFC 8724 §7.4.
+//! this gives the same bytes. draft-ietf-ipsecme-diet-esp-07 §5.1, RFC 8724 §7.4.
 
 use sha2::{Digest, Sha256};
 
@@ -7,7 +7,6 @@ use super::fields::{self, FieldId};
 use super::headers::{self, fill_u16};
 use super::restored::{Mismatch, Restorable, Source, Sources};
 use super::schc::Compute;
-use crate::bits;
 use crate::checksum;
 use crate::link::Outer;
 
@@ -114,27 +113,26 @@ impl Fill {
         let segment_len = packet.len().saturating_sub(segment) as u16;
         match self {
             Fill::Ipv6TrafficClass => {
-                put(packet, 4, 6, outer.dscp.into());
-                put(packet, 10, 2, outer.ecn.into());
+                fill_first_word(packet, u32::from(outer.dscp & 0x3f) << 22 | u32::from(outer.ecn & 3) << 20);
             }
-            Fill::Ipv6Dscp => put(packet, 4, 6, outer.dscp.into()),
-            Fill::Ipv6Ecn => put(packet, 10, 2, outer.ecn.into()),
+            Fill::Ipv6Dscp => fill_first_word(packet, u32::from(outer.dscp & 0x3f) << 22),
+            Fill::Ipv6Ecn => fill_first_word(packet, u32::from(outer.ecn & 3) << 20),
             // An IPv4 outer header has 16 bits of Identification there: 4 zero bits in front.
-            Fill::FlowLabel => put(packet, 12, 20, outer.flow_label.into()),
-            Fill::GeneratedFlowLabel => put(packet, 12, 20, generated(packet, segment, 20).into()),
+            Fill::FlowLabel => fill_first_word(packet, outer.flow_label & 0xf_ffff),
+            Fill::GeneratedFlowLabel => fill_first_word(packet, generated(packet, segment, 20)),
             Fill::ZeroFlowLabel | Fill::ZeroIdentification => {}
             Fill::PayloadLength => {
                 let len = packet.len().saturating_sub(headers::IPV6_LEN) as u16;
                 fill_u16(packet, 4, len);
             }
-            Fill::HopLimit => put(packet, 56, 8, outer.hop_limit.into()),
-            Fill::Ipv4Dscp => put(packet, 8, 6, outer.dscp.into()),
-            Fill::Ipv4Ecn => put(packet, 14, 2, outer.ecn.into()),
+            Fill::HopLimit => fill_u8(packet, 7, outer.hop_limit),
+            Fill::Ipv4Dscp => fill_first_word(packet, u32::from(outer.dscp & 0x3f) << 18),
+            Fill::Ipv4Ecn => fill_first_word(packet, u32::from(outer.ecn & 3) << 16),
             Fill::TotalLength => fill_u16(packet, 2, packet.len() as u16),
             // Of a Flow Label the low 16 bits.
             Fill::Identification => fill_u16(packet, 4, outer.flow_label as u16),
             Fill::GeneratedIdentification => fill_u16(packet, 4, generated(packet, segment, 16) as u16),
-            Fill::Ttl => put(packet, 64, 8, outer.hop_limit.into()),
+            Fill::Ttl => fill_u8(packet, 8, outer.hop_limit),
             Fill::HeaderChecksum => {
                 let header_len = packet.first().map_or(0, |byte| usize::from(byte & 0x0f) * 4);
                 let checksum = checksum::internet(packet.get(..header_len).unwrap_or_default());
@@ -232,9 +230,17 @@ fn is_right(sum: u16, stored: u16) -> bool {
     sum == 0 && stored != 0xffff
 }
 
-fn put(packet: &mut [u8], at_bits: usize, bits: usize, value: u128) {
-    let written = bits::write(packet, at_bits, bits, value);
-    debug_assert!(written.is_some());
+/// Sets bits of the first four bytes, which are 0 there.
+fn fill_first_word(packet: &mut [u8], value: u32) {
+    if let Some(word) = packet.first_chunk_mut() {
+        *word = (u32::from_be_bytes(*word) | value).to_be_bytes();
+    }
+}
+
+fn fill_u8(packet: &mut [u8], offset: usize, value: u8) {
+    if let Some(byte) = packet.get_mut(offset) {
+        *byte = value;
+    }
 }
 
 fn upper_layer(packet: &[u8], segment: usize, protocol: u8) -> u16 {

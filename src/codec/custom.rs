@@ -68,11 +68,17 @@ fn check_direction(custom: &Custom) -> Result<(), RowError> {
     Ok(())
 }
 
-/// The rules as data; what has no rows is sent.
-pub(super) fn tables(custom: &Custom) -> Vec<Table> {
-    let Custom { iipc, ctec, eec, .. } = custom;
-    let all = [("iipc", iipc), ("ctec", ctec), ("eec", eec)].into_iter();
-    all.filter(|(_, rule)| !rule.fields.is_empty()).map(|(name, rule)| Table { name, rule: rule.clone() }).collect()
+/// The rules as data; what of the ESP header and trailer has no rows is sent.
+pub(super) fn tables(context: &Context, custom: &Custom) -> Vec<Table> {
+    let mut tables = vec![];
+    if !custom.iipc.fields.is_empty() {
+        tables.push(Table { name: "iipc", rule: custom.iipc.clone() });
+    }
+    let or_sent = |rule: &Rule, sent: Rule| if rule.fields.is_empty() { sent } else { rule.clone() };
+    let ctec = or_sent(&custom.ctec, Trailer::standard(1).table(context));
+    tables.push(Table { name: "ctec", rule: ctec });
+    tables.push(Table { name: "eec", rule: or_sent(&custom.eec, EspHeader::low_bits(32, 32).table()) });
+    tables
 }
 
 /// The rows of a rule that apply, each with its position in the table.
@@ -122,6 +128,12 @@ impl<'a> Rows<'a> {
             let Some((position, row)) = self.rows.get(index) else { continue };
             let wrong = |problem: String| Err(self.wrong(Some(*position), format!("{}: {problem}", row.fid.name)));
             let own_bits = field.bits.unwrap_or(0);
+            if field == IPV4_OPTIONS {
+                return wrong("they follow the residue of the addresses without a row (IHL tells how many)".into());
+            }
+            let Some(offset) = form.offset(field) else {
+                return wrong(format!("no field of the {} header", form.name));
+            };
             if row.length != FieldLength::Fixed(own_bits) {
                 return wrong(format!("its length is {own_bits} bits in every packet"));
             }
@@ -129,20 +141,21 @@ impl<'a> Rows<'a> {
             if row.position > 1 {
                 return wrong("a packet has it once: FP is 1".into());
             }
-            match form.offset(field) {
-                Some(offset) if offset == at => at += own_bits,
-                Some(offset) if offset > at => {
-                    return wrong(format!("the row of {} is missing in front of it", form.field_at(at)));
-                }
-                Some(_) => return wrong("its place is further in front, or it is there already".into()),
-                None => return wrong(format!("no field of the {} header", form.name)),
+            if offset > at {
+                return wrong(format!("the row of {} is missing in front of it", form.field_at(at)));
             }
+            if offset < at {
+                return wrong("its place is further in front, or it is there already".into());
+            }
+            at += own_bits;
         }
-        if at < form.bits {
-            let last = self.rows.last().map(|(position, _)| *position);
-            return Err(self.wrong(last, format!("the row of {} is missing behind this one", form.field_at(at))));
+        match self.rows.last() {
+            Some((position, last)) if at < form.bits => {
+                let problem = format!("{}: the row of {} is missing behind it", last.fid.name, form.field_at(at));
+                Err(self.wrong(Some(*position), problem))
+            }
+            _ => Ok(()),
         }
-        Ok(())
     }
 
     fn compile_header(&self, selected: Vec<Selected>) -> Result<Header, RowError> {
@@ -438,12 +451,13 @@ fn trailer(rows: &Rows, custom: &Custom, inner: &Inner, cipher_block: usize) -> 
         (_, Action::Compute(_)) if known.is_some() || inner.mode == Some(Mode::Tunnel) => NextHeader::Elided,
         (_, Action::Compute(_)) => return wrong("nothing tells it: name a single `ts_proto`, or send it"),
         (Matching::Equal, Action::NotSent) => {
-            if let (Target::Value(value), Some(known)) = (&row.target, known)
-                && *value != u128::from(known)
-            {
+            // Compiled only to be checked.
+            single_field(rows, position, row)?;
+            let value = row.target.value().unwrap_or(0) as u8;
+            if known.is_some_and(|known| known != value) {
                 return wrong("its target value is not that of the packets of this SA");
             }
-            NextHeader::Rule(single_field(rows, position, row)?)
+            NextHeader::Known(value)
         }
         (_, Action::NotSent) => return wrong("not-sent needs `equal` here: another value would be another packet"),
         (_, Action::Nearest(_)) => return wrong("this action is not for it"),

@@ -127,7 +127,7 @@ impl Codec {
             Dialect::Ietf(attributes) => ietf::tables(context, attributes, cipher_block),
             Dialect::Ehc(attributes) => ehc::tables(context, attributes, cipher_block),
             Dialect::SixLo(attributes) => sixlo::tables(context, attributes, cipher_block),
-            Dialect::Custom(rules) => custom::tables(rules),
+            Dialect::Custom(rules) => custom::tables(context, rules),
         }
     }
 
@@ -226,12 +226,9 @@ impl Codec {
     ) -> Result<Compressed, Mismatch> {
         clear.clear();
         self.trailer.begin(clear);
-        let before = *state;
         let compressed = self.inner.compress(packet, outer, state, clear)?;
-        if let Err(mismatch) = self.trailer.close(clear, compressed.next_header) {
-            *state = before;
-            return Err(mismatch);
-        }
+        // Only rules of the user's own can mismatch here, and those have no use for a state.
+        self.trailer.close(clear, compressed.next_header)?;
         Ok(compressed)
     }
 }

@@ -92,32 +92,32 @@ const RESTORABLE: [(&str, Restorable); 8] = [
     ("udplite.coverage", Restorable::UdpLiteCoverage),
 ];
 
-/// Which fields came from where.
+/// Which fields came from where: four bits for each [`Restorable`], 0 or the number of a [`Source`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Sources([Option<Source>; RESTORABLE.len()]);
+pub struct Sources(u32);
 
 impl Sources {
-    /// Notes that `field` came from `source`.
+    const ALL: [Source; 4] = [Source::Outer, Source::Generated, Source::Computed, Source::Length];
+
+    /// Notes that `field`, which was not noted before, came from `source`.
     pub fn set(&mut self, field: Restorable, source: Source) {
-        if let Some(slot) = self.0.get_mut(field as usize) {
-            *slot = Some(source);
-        }
+        self.0 |= (source as u32 + 1) << (4 * field as u32);
     }
 
     /// Where a field came from, if it is one of them.
-    pub fn of(&self, field: Restorable) -> Option<Source> {
-        self.0.get(field as usize).copied().flatten()
+    pub fn of(self, field: Restorable) -> Option<Source> {
+        let number = (self.0 >> (4 * field as u32)) & 0xf;
+        Sources::ALL.get((number as usize).checked_sub(1)?).copied()
     }
 
-    /// The fields of both.
-    pub fn and(mut self, other: Sources) -> Sources {
-        self.0.iter_mut().zip(other.0).for_each(|(own, other)| *own = own.or(other));
-        self
+    /// The fields of both, none of which is in both.
+    pub fn and(self, other: Sources) -> Sources {
+        Sources(self.0 | other.0)
     }
 
     /// The names of the records (`dscp`, ...) and the sources, in the order of the records.
-    pub fn iter(&self) -> impl Iterator<Item = (&'static str, Source)> + '_ {
-        RESTORABLE.iter().zip(self.0).filter_map(|((name, _), source)| Some((*name, source?)))
+    pub fn iter(self) -> impl Iterator<Item = (&'static str, Source)> {
+        RESTORABLE.iter().filter_map(move |(name, field)| Some((*name, self.of(*field)?)))
     }
 }
 
@@ -256,9 +256,11 @@ mod tests {
     fn names_stand_at_the_index_of_their_field() {
         for (index, (name, field)) in RESTORABLE.iter().enumerate() {
             assert_eq!(*field as usize, index);
-            let mut sources = Sources::default();
-            sources.set(*field, Source::Outer);
-            assert_eq!(sources.iter().collect::<Vec<_>>(), [(*name, Source::Outer)]);
+            for source in Sources::ALL {
+                let mut sources = Sources::default();
+                sources.set(*field, source);
+                assert_eq!(sources.iter().collect::<Vec<_>>(), [(*name, source)]);
+            }
         }
     }
 

@@ -3,7 +3,7 @@
 //! A [`Rule`] is a table of field descriptors. [`Rule::compile`] turns it into a header template and a short list of
 //! bit runs, once per Security Association, so that a packet costs one masked comparison and a few copies. This module
 //! knows nothing of ESP or IP: it cuts a bit string in the order of the rule's fields. What `compute` actions put into
-//! a rebuilt header is done by [`super::compute`].
+//! a rebuilt header is done by the `compute` module beside it.
 
 use std::fmt;
 

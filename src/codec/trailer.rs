@@ -33,6 +33,8 @@ pub(crate) enum NextHeader {
     Sent,
     /// Nothing: the traffic selectors tell.
     Elided,
+    /// Nothing: it is this one.
+    Known(u8),
     /// The residue of a rule for this one field, filled up with 0 bits to a whole byte; nothing if it has no bits.
     Rule(Compiled),
 }
@@ -42,7 +44,7 @@ impl NextHeader {
     fn len(&self) -> usize {
         match self {
             NextHeader::Sent => 1,
-            NextHeader::Elided => 0,
+            NextHeader::Elided | NextHeader::Known(_) => 0,
             NextHeader::Rule(rule) => rule.residue_bits().div_ceil(8),
         }
     }
@@ -80,6 +82,7 @@ impl Trailer {
         let selectors = &context.selectors;
         let next_header = match (&self.next_header, context.mode) {
             (NextHeader::Sent | NextHeader::Rule(_), _) => FieldDescriptor::sent(ESP_NXT),
+            (NextHeader::Known(known), _) => FieldDescriptor::equal(ESP_NXT, (*known).into()),
             (NextHeader::Elided, Mode::Tunnel) => match selectors.version {
                 Some(version) => FieldDescriptor::equal(ESP_NXT, version.next_header().into()),
                 None => FieldDescriptor::computed(ESP_NXT, Compute::Length),
@@ -112,6 +115,7 @@ impl Trailer {
         let next_header = match &self.next_header {
             NextHeader::Sent => last.first().copied(),
             NextHeader::Elided => None,
+            NextHeader::Known(known) => Some(*known),
             NextHeader::Rule(rule) => Some(expand(rule, last, offset + payload.len(), &mut warnings)?),
         };
         if self.pad {
@@ -144,6 +148,10 @@ impl Trailer {
         match &self.next_header {
             NextHeader::Sent => clear.push(next_header),
             NextHeader::Elided => {}
+            NextHeader::Known(known) if *known != next_header => {
+                return Err(Mismatch::differs(ESP_NXT.key, next_header, *known));
+            }
+            NextHeader::Known(_) => {}
             NextHeader::Rule(rule) => {
                 let mut residue = [0];
                 rule.compress(&[next_header], &mut residue, 0).map_err(Mismatch::from)?;

@@ -4,6 +4,8 @@
 
 mod by_hand;
 mod cases;
+mod dialects;
+mod dialects_roundtrip;
 mod engine;
 mod roundtrip;
 mod support;

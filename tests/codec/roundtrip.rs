@@ -10,27 +10,27 @@ use crate::support::{context, outer, restore};
 
 /// An IP packet in parts; lengths and checksums follow from them.
 #[derive(Debug, Clone)]
-struct Packet {
-    version: IpVersion,
-    traffic_class: u8,
+pub struct Packet {
+    pub version: IpVersion,
+    pub traffic_class: u8,
     /// Flow Label, or Identification.
-    label: u32,
-    hop_limit: u8,
-    protocol: u8,
+    pub label: u32,
+    pub hop_limit: u8,
+    pub protocol: u8,
     /// IPv4 Flags and Fragment Offset.
-    frag: u16,
-    src: u128,
-    dst: u128,
-    options: Vec<u8>,
-    ports: [u16; 2],
-    fields: [u8; 12],
+    pub frag: u16,
+    pub src: u128,
+    pub dst: u128,
+    pub options: Vec<u8>,
+    pub ports: [u16; 2],
+    pub fields: [u8; 12],
     /// 0 instead of a UDP checksum or a UDP-Lite coverage.
-    zero: bool,
-    payload: Vec<u8>,
+    pub zero: bool,
+    pub payload: Vec<u8>,
 }
 
 impl Packet {
-    fn bytes(&self) -> Vec<u8> {
+    pub fn bytes(&self) -> Vec<u8> {
         let mut packet = self.ip_header();
         let segment = packet.len();
         let [src_port, dst_port] = self.ports.map(u16::to_be_bytes);
@@ -113,7 +113,7 @@ fn crc32c(bytes: &[u8]) -> u32 {
 }
 
 prop_compose! {
-    fn packets()(
+    pub fn packets()(
         version in select(vec![IpVersion::V4, IpVersion::V6]),
         (traffic_class, label, hop_limit) in any::<(u8, u32, u8)>(),
         protocol in select(vec![17u8, 17, 6, 132, 136, 58, 1, 44, 0]),
@@ -144,7 +144,7 @@ prop_compose! {
 }
 
 /// A range of `bits`-bit values around `value`.
-fn ranges(value: u128, bits: u32) -> impl Strategy<Value = Range> {
+pub fn ranges(value: u128, bits: u32) -> impl Strategy<Value = Range> {
     let all = Range::whole(bits).end;
     (0..=bits, 0..=bits, any::<(u128, u128)>()).prop_map(move |(below, above, (down, up))| {
         let within = |random: u128, bits: u32| random & ((1u128 << (bits % 128)) - 1);
@@ -251,7 +251,7 @@ fn contexts(packet: Packet) -> impl Strategy<Value = (Packet, Context, usize)> {
 }
 
 /// Fields that may differ: cleared on both sides.
-fn without_lossy_fields(mut bytes: Vec<u8>, generated: bool, packet: &Packet) -> String {
+pub fn without_lossy_fields(mut bytes: Vec<u8>, generated: bool, packet: &Packet) -> String {
     let v4 = packet.version == IpVersion::V4;
     if generated {
         if v4 {
@@ -284,7 +284,8 @@ proptest! {
             Err(mismatch) => return Err(TestCaseError::fail(mismatch.to_string())),
         };
         // `lower` takes the packet's own values from this outer header.
-        let mut carrier = bytes[..compressed.payload_offset.max(if packet.version == IpVersion::V4 { 20 } else { 40 })].to_vec();
+        let least = if packet.version == IpVersion::V4 { 20 } else { 40 };
+        let mut carrier = bytes[..compressed.payload_offset.max(least)].to_vec();
         if context.mode == Mode::Transport {
             carrier[compressed.protocol_offset] = 50;
         } else {

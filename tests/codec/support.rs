@@ -74,3 +74,15 @@ pub fn outer(ip: &[u8]) -> (Outer, usize, usize) {
         (Outer { version: IpVersion::V6, src, dst, dscp, ecn, hop_limit: ip[7], flow_label }, 40, 6)
     }
 }
+
+/// The contexts of a rule file.
+pub fn load(rules: &str) -> Result<Vec<Context>, String> {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), rules).unwrap();
+    let loaded = dietesp::files::load(&[], &[file.path().to_owned()]);
+    loaded.map(|loaded| loaded.contexts).map_err(|error| {
+        let text = error.to_string();
+        // Without the folder.
+        text.split_once(':').map_or(text.clone(), |(_, rest)| rest.to_owned())
+    })
+}
