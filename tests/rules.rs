@@ -91,7 +91,7 @@ fn the_field_that_does_not_match_is_named() {
     assert_eq!(answer["field"], "UDP.DST_PORT");
     assert_eq!(answer["reason"], "is 5698, whose first 12 bits are not those of 5680");
     assert_eq!(apply(&rule, "00001633", "up")["reason"], "is 0, none of 5683, 5684");
-    assert_eq!(apply(&rule, "163316", "up")["reason"], "the packet has 24 bits, its end would be at bit 32");
+    assert_eq!(apply(&rule, "163316", "up")["reason"], "ends at bit 32, the packet at bit 24");
     assert_eq!(apply(&rule, "0x16 34:16_33", "up")["residue_bits"], "10011");
 }
 
@@ -227,6 +227,32 @@ fn figures_of_the_documents() {
     let traditional =
         show(&format!("dialect: ehc, {tunnel}, ts_ip_src: 2001:db8:a::1, esp_spi_lsb: 2, esp_sn_lsb: 2, esp_align: 8"));
     assert_eq!(traditional["packets"][0]["saved_bytes"][1], 32);
+}
+
+/// The form of a rule is told by its content, whoever wrote it.
+#[test]
+fn rules_go_to_other_programs_and_come_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let rows = "        - { FID: IPV6.VER, FL: 4, TV: 6, MO: equal, CDA: not-sent }
+        - { FID: UDP.APP_PORT, FL: 16, TV: [5683, 5684], MO: match-mapping, CDA: mapping-sent }
+";
+    let contexts = format!("contexts:\n  - sa: s\n    dialect: custom\n    rules:\n      iipc:\n{rows}");
+    let contexts = written(&folder, "rules.yaml", &contexts);
+    let native = "RuleID: 0\nRuleIDLength: 8\nfields:\n".to_owned() + &rows.replace("        - ", "  - ");
+    for to in ["openschc", "rfc9363", "yang"] {
+        let exported = good(&rules(&["export", contexts.to_str().unwrap(), "--to", to]));
+        let exported = written(&folder, "exported.json", &exported);
+        assert_eq!(good(&rules(&["import", exported.to_str().unwrap()])), native, "{to}");
+    }
+    let esp = written(
+        &folder,
+        "esp.yaml",
+        "RuleID: 1\nRuleIDLength: 3\nfields: [{ FID: ESP.SPI, MO: ignore, CDA: value-sent }]",
+    );
+    let refused = rules(&["export", esp.to_str().unwrap()]);
+    assert_eq!(refused.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("ESP.SPI: OpenSCHC has no word for this field"));
+    assert!(refused.stdout.is_empty());
 }
 
 /// `tests/python/rules.py`: random rules against microschc, and schemas against jsonschema.

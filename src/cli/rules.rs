@@ -86,7 +86,7 @@ impl Args {
                     To::Openschc => RuleForm::OpenSchc,
                     To::Rfc9363 => RuleForm::Rfc9363,
                 };
-                print(files::load_rules(&file)?.to_json(form)?.as_bytes())
+                print(files::load_custom_rules(&file)?.to_json(form)?.as_bytes())
             }
             Command::Schema { of } => {
                 let of = match of {

@@ -88,7 +88,7 @@ pub struct NoFigures {
 pub fn figures(context: &Context, cipher: CipherLens) -> Result<Vec<Result<Figures, NoFigures>>, Error> {
     let codec = Codec::new(Some(context), cipher.block)?;
     let tables = Codec::tables(context, cipher.block);
-    let versions = match context.selectors.version {
+    let versions = match context.selectors.version.or(known_version(&tables)) {
         Some(version) => vec![version],
         None => vec![IpVersion::V6, IpVersion::V4],
     };
@@ -107,6 +107,16 @@ pub fn figures(context: &Context, cipher: CipherLens) -> Result<Vec<Result<Figur
         }
     }
     Ok(found)
+}
+
+/// The IP version that a rule is for.
+fn known_version(tables: &[Table]) -> Option<IpVersion> {
+    let first = tables.iter().filter_map(|table| table.rule.fields.first());
+    first.map(|row| row.fid.name).find_map(|name| match name.split_once('.') {
+        Some(("IPV4", _)) => Some(IpVersion::V4),
+        Some(("IPV6", _)) => Some(IpVersion::V6),
+        _ => None,
+    })
 }
 
 /// The protocol that a rule fixes.

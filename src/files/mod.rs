@@ -31,7 +31,7 @@ use std::path::{Path, PathBuf};
 use zeroize::Zeroizing;
 
 use self::fields::Fields;
-pub use self::rule_set::{NumberedRule, RuleId, RuleSet, load_rules};
+pub use self::rule_set::{NumberedRule, RuleId, RuleSet, load_custom_rules, load_rules};
 pub use self::rule_text::{RuleForm, length_name, target_text};
 pub use self::schema::{SchemaOf, schema};
 use self::values::{near, shown_name};

@@ -7,6 +7,7 @@ use serde::Serialize;
 use super::fields::{Entry, Fields};
 use super::keys::items;
 use super::rule_set::{NumberedRule, RuleId};
+use super::table_rows::MAX_ROWS;
 use super::values::{Trouble, byte, number, shown, trouble};
 use super::yaml::Node;
 use crate::codec::fields::*;
@@ -81,6 +82,10 @@ fn rule(path: &Path, node: &Node) -> Result<NumberedRule, Error> {
     let Some(list) = fields.entry("entry") else { return Err(fields.missing("entry", "add the fields of the rule")) };
     fields.finish()?;
     let rows = items(path, "entry", list.node)?.iter().map(|node| entry(path, node)).collect::<Result<Vec<_>, _>>()?;
+    if rows.len() > MAX_ROWS {
+        let problem = format!("entry: more than {MAX_ROWS} rows");
+        return Err(list.node.place.error(path, problem, "no header has so many fields"));
+    }
     if rows.is_empty() {
         return Err(list.node.place.error(path, "entry: a rule without rows", "add the fields of the rule"));
     }
@@ -177,8 +182,9 @@ fn binaries(path: &Path, list: Entry) -> Result<Vec<u128>, Error> {
     Ok(values.into_iter().map(|(_, value)| value).collect())
 }
 
+/// The whole document.
 #[derive(Serialize)]
-struct Document {
+pub(super) struct Document {
     #[serde(rename = "ietf-schc:schc")]
     schc: Container,
 }
@@ -219,7 +225,7 @@ struct ValueOut {
 }
 
 /// The document of `rules`; says what the data model has no word for.
-pub(super) fn write(rules: &[NumberedRule]) -> Result<serde_json::Value, Trouble> {
+pub(super) fn write(rules: &[NumberedRule]) -> Result<Document, Trouble> {
     let mut written = Vec::with_capacity(rules.len());
     for NumberedRule { id, rule } in rules {
         let id =
@@ -239,8 +245,7 @@ pub(super) fn write(rules: &[NumberedRule]) -> Result<serde_json::Value, Trouble
             entry: rule.fields.iter().map(entry_out).collect::<Result<_, _>>()?,
         });
     }
-    let document = Document { schc: Container { rule: written } };
-    serde_json::to_value(document).map_err(|error| trouble(error.to_string(), ""))
+    Ok(Document { schc: Container { rule: written } })
 }
 
 fn entry_out(row: &FieldDescriptor) -> Result<EntryOut, Trouble> {

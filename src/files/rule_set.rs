@@ -43,10 +43,25 @@ pub struct RuleId {
 /// # Errors
 /// A file that cannot be read or used; what the rules of this program cannot say is named.
 pub fn load_rules(path: &Path) -> Result<RuleSet, Error> {
+    read_text(path, |text| parse(path, text))
+}
+
+/// Reads a file of rules, or the `iipc` rules of custom contexts, numbered from 0 in 8 bits.
+///
+/// # Errors
+/// As [`load_rules`]; no custom context.
+pub fn load_custom_rules(path: &Path) -> Result<RuleSet, Error> {
+    read_text(path, |text| match yaml::parse(path, text)? {
+        Some(root) if has(&root, "contexts") => Ok(RuleSet { device: None, rules: contexts(path, &root)? }),
+        _ => parse(path, text),
+    })
+}
+
+fn read_text(path: &Path, take: impl FnOnce(&str) -> Result<RuleSet, Error>) -> Result<RuleSet, Error> {
     let bytes = super::read(path)?;
     let text = std::str::from_utf8(&bytes)
         .map_err(|_| Error::file(path, "not UTF-8 text", "is this a rule file? If so, save it as UTF-8"))?;
-    parse(path, text.strip_prefix('\u{feff}').unwrap_or(text))
+    take(text.strip_prefix('\u{feff}').unwrap_or(text))
 }
 
 /// Reads the text of a file of rules; `path` is for messages.
@@ -70,7 +85,6 @@ pub(super) fn parse(path: &Path, text: &str) -> Result<RuleSet, Error> {
             of_rules(vec![NumberedRule { id: None, rule: table_rows::rule(path, "a rule", &root)? }])
         }
         Value::List(_) => of_rules(rules(path, &root)?),
-        _ if has(&root, "contexts") => of_rules(contexts(path, &root)?),
         _ => of_rules(vec![numbered(path, &root)?]),
     }
 }

@@ -1,6 +1,7 @@
 //! Field tables of SCHC rules (RFC 8724 §7.1) in YAML or JSON: rows
 //! `{ FID: IPV6.VER, FL: 4, FP: 1, DI: Bi, TV: 6, MO: equal, CDA: not-sent }` in the order of the packet.
 
+use std::collections::HashSet;
 use std::net::IpAddr;
 use std::path::Path;
 
@@ -57,12 +58,24 @@ pub(super) const VARIABLE: &str = "var";
 /// FL of a field whose length another field of the packet tells.
 pub(super) const FUNCTION: &str = "function";
 
+/// Rows of the longest rule that is read.
+pub(super) const MAX_ROWS: usize = 1000;
+/// Values of the longest mapping that is read.
+const MAX_VALUES: usize = 1 << 16;
+
 /// Reads the rows in `node`, the value of `name`: a list, at least one row.
 pub(super) fn rule(path: &Path, name: &str, node: &Node) -> Result<Rule, Error> {
     let rows = items(path, name, node)?;
     if rows.is_empty() {
         let help = "add rows such as `- { FID: IPV6.VER, TV: 6, MO: equal, CDA: not-sent }`";
         return Err(node.place.error(path, format!("{name}: a rule without rows"), help));
+    }
+    if rows.len() > MAX_ROWS {
+        return Err(node.place.error(
+            path,
+            format!("{name}: more than {MAX_ROWS} rows"),
+            "no header has so many fields",
+        ));
     }
     Ok(Rule { fields: rows.iter().map(|node| row(path, node)).collect::<Result<_, _>>()? })
 }
@@ -189,11 +202,15 @@ fn target(fields: &Fields, entry: Entry, fid: FieldId, length: FieldLength) -> R
         fields.read(entry, |word| target_value(word, quoted, fid, length))
     };
     let Value::List(nodes) = &entry.node.value else { return value(entry).map(Target::Value) };
+    if nodes.len() > MAX_VALUES {
+        return Err(fields.wrong(entry, trouble(format!("more than {MAX_VALUES} values"), "write a shorter list")));
+    }
+    let mut seen = HashSet::with_capacity(nodes.len());
     let mut values: Vec<u128> = Vec::with_capacity(nodes.len());
     for node in nodes {
         let item = Entry { node, ..entry };
         let next = value(item)?;
-        if values.contains(&next) {
+        if !seen.insert(next) {
             return Err(fields.wrong(item, trouble("a value that stands in the list before", "take one of them away")));
         }
         values.push(next);

@@ -8,6 +8,7 @@ import copy
 import json
 import pathlib
 import random
+import struct
 import subprocess
 import sys
 import tempfile
@@ -264,12 +265,61 @@ def schemas(dietesp, shared, folder):
     print(f"{files} key and rule files fit the schemas, {len(BROKEN_KEYS) + len(BROKEN_RULES)} broken ones do not")
 
 
+def records(pcap):
+    """The packets of a pcap file."""
+    data = pcap.read_bytes()
+    order = "<" if data[:4] in (b"\xd4\xc3\xb2\xa1", b"\x4d\x3c\xb2\xa1") else ">"
+    at = 24
+    while at < len(data):
+        length = struct.unpack(order + "I", data[at + 8:at + 12])[0]
+        yield data[at + 16:at + 16 + length]
+        at += 16 + length
+
+
+def matches_of_a_capture(dietesp, shared, folder):
+    """`rules check --capture` on the packets of a compress case, sealed here as standard ESP."""
+    if shared is None:
+        return
+    try:
+        from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+    except ImportError:
+        print("left out: cryptography is not installed")
+        return
+    case = shared / "diet-cases/compress/01-ietf-tunnel"
+    key, salt, spi = bytes(range(16)), b"salt", 0xc07901b1
+    keys = folder / "keys.yaml"
+    keys.write_text(f"sas: [{{ name: s, spi: {spi}, encr: ENCR_AES_GCM_16, key: {key.hex()}, salt: {salt.hex()} }}]")
+    capture = struct.pack("<IHHiIII", 0xa1b2c3d4, 2, 4, 0, 0, 65535, 101)
+    outer = bytes.fromhex("20010db8000000010000000000000002" "20010db8000000010000000000000001")
+    for number, packet in enumerate(records(case / "original.pcap"), 1):
+        header = struct.pack(">II", spi, number)
+        iv = number.to_bytes(8, "big")
+        padding = -(len(packet) + 2) % 4
+        clear = packet + bytes(range(1, padding + 1)) + bytes([padding, 41 if packet[0] >> 4 == 6 else 4])
+        esp = header + iv + AESGCM(key).encrypt(salt + iv, clear, header)
+        frame = struct.pack(">IHBB", 6 << 28, len(esp), 50, 64) + outer + esp
+        capture += struct.pack("<IIII", number, 0, len(frame), len(frame)) + frame
+    path = folder / "esp.pcap"
+    path.write_bytes(capture)
+    run = subprocess.run([dietesp, "rules", "check", case / "rules.yaml", "--keys", keys, "--capture", path],
+                         capture_output=True, text=True)
+    assert run.returncode == 1, run.stderr
+    expected = [json.loads(line) for line in (case / "expected.jsonl").read_text().splitlines()]
+    good = sum(frame["matches"] for frame in expected)
+    assert f"s: {good} of {len(expected)} packets match\n" in run.stdout, run.stdout
+    for field in {frame["x_field"] for frame in expected if not frame["matches"]}:
+        stopped = [frame["frame"] for frame in expected if frame.get("x_field") == field]
+        assert f"  {len(stopped)} stopped by {field}; frame {stopped[0]}: {field} " in run.stdout, (field, run.stdout)
+    print(f"{good} of {len(expected)} packets match, the others are stopped by the fields of the case")
+
+
 def main():
     dietesp = pathlib.Path(sys.argv[1]).resolve()
     shared = pathlib.Path(sys.argv[2]) if len(sys.argv) > 2 else None
     with tempfile.TemporaryDirectory() as folder:
         rules(dietesp, pathlib.Path(folder))
         schemas(dietesp, shared, pathlib.Path(folder))
+        matches_of_a_capture(dietesp, shared, pathlib.Path(folder))
 
 
 if __name__ == "__main__":

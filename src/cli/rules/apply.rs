@@ -10,7 +10,7 @@ use super::Format;
 use crate::bits;
 use crate::cli::Ended;
 use crate::codec::apply::{Applied, NotApplied, digits};
-use crate::codec::schc::{Action, Direction, FieldDescriptor, Matching, Target};
+use crate::codec::schc::{Direction, FieldDescriptor, Matching, Target};
 use crate::error::Error;
 use crate::files::{self, NumberedRule, target_text};
 
@@ -172,8 +172,7 @@ fn answer(rule: &NumberedRule, direction: Direction, packet: &[u8], applied: Res
         Err(NotApplied::Rule(error)) => answer.reason = Some(error.to_string()),
         Err(NotApplied::Short { field, needs_bits }) => {
             answer.field = Some(field.name);
-            answer.reason =
-                Some(format!("the packet has {} bits, its end would be at bit {needs_bits}", packet.len() * 8));
+            answer.reason = Some(format!("ends at bit {needs_bits}, the packet at bit {}", packet.len() * 8));
         }
         Err(NotApplied::Unmatched { row, at, bits }) => {
             answer.field = Some(row.fid.name);
@@ -250,7 +249,7 @@ fn table(answer: &Answer) -> String {
             field.fid.to_owned(),
             field.value.len().to_string(),
             nibbles(&field.value),
-            if field.residue.is_empty() { Action::NotSent.name().to_owned() } else { field.residue.clone() },
+            if field.residue.is_empty() { "-".to_owned() } else { field.residue.clone() },
         ]);
     }
     if let Some(column) = table.column_mut(1) {
@@ -259,6 +258,7 @@ fn table(answer: &Answer) -> String {
     let restored = match (&taken.restored, taken.lossless) {
         (Some(_), true) => "comes back as it is".to_owned(),
         (Some(restored), false) => format!("comes back as {restored}"),
+        (None, _) if taken.unknown.is_empty() => "cannot be put together again from this rule alone".to_owned(),
         (None, _) => format!("needs other headers to come back: {}", taken.unknown.join(", ")),
     };
     format!(
