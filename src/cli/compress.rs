@@ -57,14 +57,17 @@ enum OnMismatchArg {
 
 impl Args {
     pub(super) fn run(self, quiet: bool) -> Result<Ended, Error> {
-        let output = load_table(&self.keys, &self.rules, quiet)?;
+        let (output, mut link) = load_table(&self.keys, &self.rules, quiet)?;
         let esp_keys = if self.esp_keys.is_empty() { &self.keys } else { &self.esp_keys };
-        let input = load_table(esp_keys, &[], quiet)?;
+        let (input, link_of_input) = load_table(esp_keys, &[], quiet)?;
+        link.link_keys.extend(link_of_input.link_keys);
+        link.contexts.extend(link_of_input.contexts);
+        link.fcs = self.opening.fcs();
         let limits = self.opening.limits();
         // A pipe cannot be read twice: there the first packets decide.
         let esp_input = match self.capture == Path::new("-") {
             true => None,
-            false => Some(compress::holds_esp(&mut Reader::open(&self.capture)?, &input, limits)?),
+            false => Some(compress::holds_esp(&mut Reader::open(&self.capture)?, &input, limits, &link)?),
         };
         let mut reader = Reader::open(&self.capture)?;
         let writer = Writer::create(&self.output)?;
@@ -78,6 +81,7 @@ impl Args {
             allow_nonce_reuse: self.allow_nonce_reuse,
             seed: self.seed,
             limits,
+            link,
             selection: self.opening.selection.selection(),
         };
         let progress = Progress::new(quiet, reader.total_len(), false);

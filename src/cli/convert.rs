@@ -7,6 +7,7 @@ use super::progress::Progress;
 use super::{Ended, tell};
 use crate::capture::{Reader, Writer};
 use crate::error::Error;
+use crate::link;
 use crate::pipeline::convert::{self, Converted, Reseal, Settings, Target};
 use crate::suite::{SUITES, Suite};
 use crate::wireshark;
@@ -39,6 +40,9 @@ pub struct Args {
     /// Make the fresh keys from this number, for output that can be made again; whoever knows it can read the output
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
+    /// Write radio frames that repeat an earlier one, too
+    #[arg(long)]
+    keep_repeats: bool,
     #[command(flatten)]
     opening: Opening,
 }
@@ -78,7 +82,7 @@ impl Args {
                 "add --wireshark DIR to keep them, or use --reseal keep",
             ));
         }
-        let table = self.inputs.table(quiet)?;
+        let (table, link) = self.inputs.table(quiet)?;
         let mut reader = Reader::open(&self.capture)?;
         let writer = Writer::create(&self.output)?;
         let settings = Settings {
@@ -86,6 +90,8 @@ impl Args {
             reseal: if self.reseal == ResealArg::Fresh { Reseal::Fresh(self.cipher) } else { Reseal::Keep },
             seed: self.seed,
             limits: self.opening.limits(),
+            link: link::Settings { fcs: self.opening.fcs(), ..link },
+            keep_repeats: self.keep_repeats,
             selection: self.opening.selection.selection(),
         };
         let progress = Progress::new(quiet, reader.total_len(), false);

@@ -8,6 +8,7 @@ use super::progress::Progress;
 use super::{Ended, tell};
 use crate::capture::Reader;
 use crate::error::Error;
+use crate::link;
 use crate::pipeline::decode;
 use crate::report::json;
 use crate::report::record::{FIELDS, Field};
@@ -55,7 +56,8 @@ impl Args {
         if self.format != Format::Fields && !self.fields.is_empty() {
             return Err(Error::usage("-e FIELD goes with --format fields", "add --format fields"));
         }
-        let table = self.inputs.table(quiet)?;
+        let (table, link) = self.inputs.table(quiet)?;
+        let link = link::Settings { fcs: self.opening.fcs(), ..link };
         let mut reader = Reader::open(&self.capture)?;
         let stdout = std::io::stdout();
         let progress = Progress::new(quiet, reader.total_len(), stdout.is_terminal());
@@ -69,7 +71,7 @@ impl Args {
             buffer.push(b'\n');
         }
         let selection = self.opening.selection.selection();
-        let totals = decode::run(&mut reader, &table, self.opening.limits(), |event| {
+        let totals = decode::run(&mut reader, &table, self.opening.limits(), &link, |event| {
             match event {
                 decode::Event::Record(record) => {
                     let spi = record.esp.map(|esp| esp.spi);

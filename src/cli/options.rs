@@ -7,6 +7,7 @@ use clap::Args;
 
 use crate::error::Error;
 use crate::files;
+use crate::link;
 use crate::pipeline::open::{Limits, RESYNC_TRIES};
 use crate::pipeline::select::Selection;
 use crate::sa::Selector;
@@ -32,11 +33,27 @@ pub struct Opening {
     /// Search wider (2^24 numbers) for an SA that has not verified yet or has lost its stream; `full`: all numbers
     #[arg(long, value_name = "full", num_args = 0..=1, require_equals = true, default_missing_value = "wide", value_parser = ["wide", "full"])]
     pub resync: Option<String>,
+    /// What stands behind IEEE 802.15.4 frames: a CRC, TI metadata, or nothing (default: what most frames have)
+    #[arg(long, value_enum, default_value_t = FcsArg::Auto)]
+    pub fcs: FcsArg,
     /// Threads
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     pub threads: Option<u16>,
     #[command(flatten)]
     pub selection: SelectionArgs,
+}
+
+/// The values of `--fcs`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum FcsArg {
+    /// ITU-T CRC-16
+    Crc,
+    /// RSSI, CRC_OK and LQI of a TI radio
+    Ti,
+    /// Nothing
+    None,
+    /// What most of the first frames have
+    Auto,
 }
 
 /// Which packets to take.
@@ -61,13 +78,13 @@ pub struct SelectionArgs {
 
 impl Inputs {
     /// Loads the files and prepares every SA; warnings go to standard error.
-    pub fn table(&self, quiet: bool) -> Result<SaTable, Error> {
+    pub fn table(&self, quiet: bool) -> Result<(SaTable, link::Settings), Error> {
         load_table(&self.keys, &self.rules, quiet)
     }
 }
 
-/// Loads key and rule files and prepares every SA.
-pub fn load_table(keys: &[PathBuf], rules: &[PathBuf], quiet: bool) -> Result<SaTable, Error> {
+/// Loads key and rule files and prepares every SA; also what they say of the link layer.
+pub fn load_table(keys: &[PathBuf], rules: &[PathBuf], quiet: bool) -> Result<(SaTable, link::Settings), Error> {
     let loaded = files::load(keys, rules)?;
     for warning in &loaded.warnings {
         super::tell(quiet, &format!("dietesp: warning: {warning}\n"));
@@ -82,10 +99,22 @@ pub fn load_table(keys: &[PathBuf], rules: &[PathBuf], quiet: bool) -> Result<Sa
             Entry::new(sa, context)
         })
         .collect::<Result<Vec<_>, _>>()?;
-    Ok(SaTable::new(entries))
+    let link =
+        link::Settings { contexts: loaded.lowpan_contexts, link_keys: loaded.link_keys, fcs: link::Fcs::default() };
+    Ok((SaTable::new(entries), link))
 }
 
 impl Opening {
+    /// The mode of `--fcs`.
+    pub fn fcs(&self) -> link::Fcs {
+        match self.fcs {
+            FcsArg::Crc => link::Fcs::Crc,
+            FcsArg::Ti => link::Fcs::Ti,
+            FcsArg::None => link::Fcs::None,
+            FcsArg::Auto => link::Fcs::Auto,
+        }
+    }
+
     /// The limits of the search.
     pub fn limits(&self) -> Limits {
         let resync_tries = self.resync.as_ref().map(|how| if how == "full" { u64::MAX } else { RESYNC_TRIES });

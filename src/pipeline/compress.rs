@@ -43,6 +43,8 @@ pub struct Settings {
     pub seed: Option<u64>,
     /// How far to search in the input.
     pub limits: Limits,
+    /// What the link layer of the input has to be told.
+    pub link: link::Settings,
     /// Which frames are written.
     pub selection: Selection,
 }
@@ -76,19 +78,20 @@ pub fn run(
     settings: &Settings,
     mut tell: impl FnMut(u64),
 ) -> Result<Compressed, Error> {
-    let mut intake = Intake::new(input, settings.limits);
+    let mut intake = Intake::new(input, settings.limits, &settings.link);
     let mut window = Window::default();
     let mut compressor = Compressor::new(output, settings);
     let mut outlet = Outlet::new(writer);
     let mut esp_input = settings.esp_input;
     while reader.fill(&mut window)? {
-        compressor.esp_input =
-            *esp_input.get_or_insert_with(|| window_holds_esp(&window, &mut Intake::new(input, settings.limits)));
+        intake.survey(&window);
+        compressor.esp_input = *esp_input
+            .get_or_insert_with(|| window_holds_esp(&window, &mut Intake::new(input, settings.limits, &settings.link)));
         for packet in window.packets() {
             let seen = intake.take(&packet);
             compressor.result.totals.count(&seen.record(&packet, input), seen.opened.of_known_sa);
             compressor.pass_on(&packet, &seen, input, &mut outlet)?;
-            outlet.release(intake.reassembler().given_up())?;
+            outlet.release(intake.given_up())?;
         }
         tell(reader.bytes_read());
     }
@@ -97,8 +100,8 @@ pub fn run(
 }
 
 /// Whether a capture has packets of these SAs; reads up to the first.
-pub fn holds_esp(reader: &mut Reader, input: &SaTable, limits: Limits) -> Result<bool, Error> {
-    let mut intake = Intake::new(input, limits);
+pub fn holds_esp(reader: &mut Reader, input: &SaTable, limits: Limits, link: &link::Settings) -> Result<bool, Error> {
+    let mut intake = Intake::new(input, limits, link);
     let mut window = Window::default();
     while reader.fill(&mut window)? {
         if window_holds_esp(&window, &mut intake) {
@@ -109,6 +112,7 @@ pub fn holds_esp(reader: &mut Reader, input: &SaTable, limits: Limits) -> Result
 }
 
 fn window_holds_esp(window: &Window, intake: &mut Intake<'_>) -> bool {
+    intake.survey(window);
     window.packets().any(|packet| intake.take(&packet).opened.status() == Status::Ok)
 }
 
@@ -173,6 +177,10 @@ impl<'t> Compressor<'t> {
         input: &SaTable,
         outlet: &mut Outlet,
     ) -> Result<(), Error> {
+        // The packets of radio frames go on without them, and once.
+        if seen.repeat || seen.radio && seen.datagram.is_none() {
+            return Ok(());
+        }
         if let Some((entry, payload)) = seen.opened.sa.and_then(|sa| input.entry(sa)).zip(seen.payload) {
             let implicit = || seen.opened.esp.filter(|_| entry.cryptor.suite().implicit_iv).map(|esp| esp.sequence);
             if let Some(iv) = explicit_iv(entry, payload.bytes).or_else(implicit) {
@@ -193,6 +201,17 @@ impl<'t> Compressor<'t> {
             }
             _ => Made::NotOurs,
         };
+        let rebuilt = seen.datagram.filter(|datagram| datagram.rebuilt);
+        if let (Some(datagram), Made::Frame | Made::NotOurs) = (rebuilt, &made) {
+            if matches!(made, Made::NotOurs) {
+                self.frame.clear();
+                self.frame.extend_from_slice(datagram.header);
+                self.frame.extend_from_slice(datagram.payload);
+            }
+            outlet.drop_frames(seen.fragments)?;
+            let comment = format!("dietesp: rebuilt from frame {}", packet.number);
+            return outlet.write_raw(packet, &self.frame, 0, &comment);
+        }
         match made {
             Made::Frame => {
                 outlet.drop_frames(seen.fragments)?;
@@ -293,7 +312,7 @@ impl<'t> Compressor<'t> {
             }
             self.seal(to, sn, sn)?;
             self.count(index, plain.len() - compressed.payload_offset);
-            let rebuilt = self.carry(packet, seen, datagram, to, &outer, to.protocol);
+            let rebuilt = self.carry(seen, datagram, to, &outer, to.protocol);
             return self.made(packet.number, rebuilt);
         }
         let Some((mismatch, outer, to)) = first_mismatch else { return Ok(Made::NotOurs) };
@@ -309,14 +328,13 @@ impl<'t> Compressor<'t> {
             datagram.protocol
         };
         self.seal_standard(&outer, next_header)?;
-        let rebuilt = self.carry(packet, seen, datagram, to, &outer, esp::PROTOCOL);
+        let rebuilt = self.carry(seen, datagram, to, &outer, esp::PROTOCOL);
         self.made(packet.number, rebuilt)
     }
 
     /// Puts `self.esp`, made of a plain packet, behind the outer header of its SA.
     fn carry(
         &mut self,
-        packet: &Packet<'_>,
         seen: &Seen<'_>,
         datagram: &Datagram<'_>,
         to: &Entry,
@@ -325,7 +343,7 @@ impl<'t> Compressor<'t> {
     ) -> Result<(), Fault> {
         let (esp, frame) = ([self.esp.as_slice()], &mut self.frame);
         if to.is_tunnel() {
-            link::encapsulate(packet.link_type(), seen.link_header, outer, protocol, &esp, frame)
+            link::encapsulate(seen.link_type, seen.link_header, outer, protocol, &esp, frame)
         } else {
             link::rebuild(seen.link_header, datagram, protocol, None, &esp, frame)
         }

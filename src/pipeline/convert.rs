@@ -43,6 +43,10 @@ pub struct Settings {
     pub seed: Option<u64>,
     /// How far to search.
     pub limits: Limits,
+    /// What the link layer has to be told.
+    pub link: link::Settings,
+    /// Frames that repeat another one on the link layer are written, too.
+    pub keep_repeats: bool,
     /// Which frames are written.
     pub selection: Selection,
 }
@@ -101,7 +105,7 @@ pub fn run(
     settings: &Settings,
     mut tell: impl FnMut(u64),
 ) -> Result<Converted, Error> {
-    let mut intake = Intake::new(table, settings.limits);
+    let mut intake = Intake::new(table, settings.limits, &settings.link);
     let mut window = Window::default();
     let mut converter = Converter {
         settings,
@@ -116,11 +120,12 @@ pub fn run(
     let mut outlet = Outlet::new(writer);
     let mut totals = Totals::default();
     while reader.fill(&mut window)? {
+        intake.survey(&window);
         for packet in window.packets() {
             let seen = intake.take(&packet);
             totals.count(&seen.record(&packet, table), seen.opened.of_known_sa);
             converter.pass_on(&packet, &seen, table, &mut outlet)?;
-            outlet.release(intake.reassembler().given_up())?;
+            outlet.release(intake.given_up())?;
         }
         tell(reader.bytes_read());
     }
@@ -149,6 +154,9 @@ impl Converter<'_> {
         outlet: &mut Outlet,
     ) -> Result<(), Error> {
         let opened = &seen.opened;
+        if seen.repeat && !self.settings.keep_repeats {
+            return Ok(());
+        }
         self.note_iv(seen, table)?;
         let spi = opened.esp.map(|esp| esp.spi);
         let taken = self.settings.selection.takes(packet.number, opened.status(), seen.outer, spi);
@@ -158,17 +166,13 @@ impl Converter<'_> {
         if seen.waits {
             return outlet.hold(packet);
         }
-        let rewritten = match (opened.status(), seen.datagram, opened.sa.and_then(|sa| Some((sa, table.entry(sa)?)))) {
-            (Status::Ok, Some(datagram), Some((sa, entry))) => match self.settings.target {
-                Target::Esp => self.to_esp(seen, &datagram, sa, entry)?,
-                Target::Plain if seen.packet.is_empty() => return outlet.drop_frames(seen.fragments),
-                Target::Plain => {
-                    link::replace(packet.link_type(), seen.link_header, seen.packet, &mut self.frame).map(|()| true)
-                }
-            },
-            _ => Ok(false),
-        };
-        match rewritten {
+        if seen.radio || seen.datagram.is_some_and(|datagram| datagram.rebuilt) {
+            return self.write_beside(packet, seen, table, outlet);
+        }
+        if opened.status() == Status::Ok && self.settings.target == Target::Plain && seen.packet.is_empty() {
+            return outlet.drop_frames(seen.fragments);
+        }
+        match self.rewrite(seen, table)? {
             Ok(true) => {
                 outlet.drop_frames(seen.fragments)?;
                 outlet.write(&packet.with_data(&self.frame), None)
@@ -182,6 +186,62 @@ impl Converter<'_> {
             Err(fault) => {
                 outlet.release(seen.fragments)?;
                 outlet.write(packet, Some(&format!("dietesp: not converted: {fault}")))
+            }
+        }
+    }
+
+    /// Writes the packet into `self.frame` as the target wants it; false if it stays as it is.
+    fn rewrite(&mut self, seen: &Seen<'_>, table: &SaTable) -> Result<Result<bool, Fault>, Error> {
+        let opened = &seen.opened;
+        match (opened.status(), seen.datagram, opened.sa.and_then(|sa| Some((sa, table.entry(sa)?)))) {
+            (Status::Ok, Some(datagram), Some((sa, entry))) => match self.settings.target {
+                Target::Esp => self.to_esp(seen, &datagram, sa, entry),
+                Target::Plain => {
+                    let replaced = link::replace(seen.link_type, seen.link_header, seen.packet, &mut self.frame);
+                    Ok(replaced.map(|()| true))
+                }
+            },
+            _ => Ok(Ok(false)),
+        }
+    }
+
+    /// Writes a radio frame, or one with a tunnel in front of ESP, as it is, and the packet that came out of it beside
+    /// it. pcap holds one link type: there the packets of radio frames are alone.
+    fn write_beside(
+        &mut self,
+        packet: &Packet<'_>,
+        seen: &Seen<'_>,
+        table: &SaTable,
+        outlet: &mut Outlet,
+    ) -> Result<(), Error> {
+        let opened = &seen.opened;
+        let fault = opened.reason.filter(|_| opened.of_known_sa);
+        let fault = fault.map(|reason| format!("dietesp: {}: {reason}", opened.status().name()));
+        outlet.release(seen.fragments)?;
+        if !seen.radio || outlet.mixes_link_types() {
+            outlet.write(packet, fault.as_deref())?;
+        }
+        let Some(datagram) = seen.datagram else { return Ok(()) };
+        let mut comment = match seen.fragments {
+            [] => format!("dietesp: rebuilt from frame {}", packet.number),
+            frames => {
+                let frames: Vec<String> = frames.iter().map(u64::to_string).collect();
+                format!("dietesp: rebuilt from frames {}", frames.join(", "))
+            }
+        };
+        match self.rewrite(seen, table)? {
+            Ok(true) if self.frame.is_empty() => Ok(()),
+            Ok(true) => outlet.write_raw(packet, &self.frame, 0, &comment),
+            unchanged => {
+                if let Err(fault) = unchanged {
+                    comment += &format!("\ndietesp: not converted: {fault}");
+                } else if let Some(fault) = fault {
+                    comment += &format!("\n{fault}");
+                }
+                self.frame.clear();
+                self.frame.extend_from_slice(datagram.header);
+                self.frame.extend_from_slice(datagram.payload);
+                outlet.write_raw(packet, &self.frame, datagram.missing, &comment)
             }
         }
     }

@@ -4,6 +4,7 @@ use super::intake::Intake;
 use super::open::Limits;
 use crate::capture::{Reader, Window};
 use crate::error::Error;
+use crate::link;
 use crate::report::record::Record;
 use crate::report::totals::Totals;
 use crate::sa::table::SaTable;
@@ -25,12 +26,14 @@ pub fn run(
     reader: &mut Reader,
     table: &SaTable,
     limits: Limits,
+    link: &link::Settings,
     mut tell: impl FnMut(Event<'_>) -> Result<(), Error>,
 ) -> Result<Totals, Error> {
-    let mut intake = Intake::new(table, limits);
+    let mut intake = Intake::new(table, limits, link);
     let mut window = Window::default();
     let mut totals = Totals::default();
     while reader.fill(&mut window)? {
+        intake.survey(&window);
         for packet in window.packets() {
             let seen = intake.take(&packet);
             let record = seen.record(&packet, table);

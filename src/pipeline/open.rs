@@ -37,7 +37,7 @@ const MULTICAST_SOURCES: usize = 1 << 14;
 const LOST_AFTER: u32 = 16;
 
 /// What became of one datagram. The packet itself is [`Opener::packet`], until the next call.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Opened {
     /// The verdict; `None` until one is reached.
     pub status: Option<Status>,
@@ -172,7 +172,7 @@ impl<'t> Opener<'t> {
     /// Opens the ESP payload that the datagram of frame `frame` carries.
     pub fn open(&mut self, frame: u64, datagram: &Datagram<'_>, payload: EspPayload<'_>) -> Opened {
         let bytes = payload.bytes;
-        self.table.candidates(payload.protocol, &datagram.outer, bytes, &mut self.scratch.found);
+        self.table.candidates(payload.protocol, &datagram.outer, datagram.link, bytes, &mut self.scratch.found);
         self.drop_void_readings();
         let udp = payload.udp_header.is_some();
         if self.scratch.found.is_empty() {

@@ -5,8 +5,9 @@
 //! behind it wait.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
-use crate::capture::{OwnedPacket, Packet, Writer};
+use crate::capture::{Interface, LINKTYPE_RAW, Options, OwnedPacket, Packet, Writer};
 use crate::error::Error;
 
 /// Bytes of frames that may wait; beyond, the oldest fragments pass as they are.
@@ -18,6 +19,8 @@ pub struct Outlet {
     waiting: VecDeque<Waiting>,
     bytes: usize,
     written: u64,
+    /// Where packets go that have no frame of their own.
+    raw: Arc<Interface>,
 }
 
 #[derive(Debug)]
@@ -32,7 +35,7 @@ struct Waiting {
 impl Outlet {
     /// Writes to `writer`.
     pub fn new(writer: Writer) -> Outlet {
-        Outlet { writer, waiting: VecDeque::new(), bytes: 0, written: 0 }
+        Outlet { writer, waiting: VecDeque::new(), bytes: 0, written: 0, raw: Interface::new(LINKTYPE_RAW) }
     }
 
     /// Frames written so far.
@@ -47,6 +50,20 @@ impl Outlet {
             return self.writer.write(packet, comment);
         }
         self.queue(packet, comment, false)
+    }
+
+    /// Writes an IP packet, of which the capture lacks `missing` bytes, that came out of `frame` or was completed by it;
+    /// it goes without link header on an interface of its own.
+    pub fn write_raw(&mut self, frame: &Packet<'_>, ip: &[u8], missing: usize, comment: &str) -> Result<(), Error> {
+        let raw = Arc::clone(&self.raw);
+        let orig_len = u32::try_from(ip.len().saturating_add(missing)).unwrap_or(u32::MAX);
+        let packet = Packet { interface: &raw, data: ip, orig_len, options: Options::default(), ..*frame };
+        self.write(&packet, Some(comment))
+    }
+
+    /// Whether the output can have frames of several link types.
+    pub fn mixes_link_types(&self) -> bool {
+        self.writer.mixes_link_types()
     }
 
     /// Takes a fragment whose packet is not whole yet.

@@ -9,7 +9,7 @@ use super::Sa;
 use crate::codec::Codec;
 use crate::context::{Context, Dialect, Mode};
 use crate::error::Error;
-use crate::link::Outer;
+use crate::link::{LinkAddresses, Outer};
 use crate::suite::Cryptor;
 
 /// An SA ready for use: keys scheduled, rules compiled.
@@ -145,7 +145,17 @@ impl SaTable {
     /// Replaces `found` by the positions of the SAs that a packet may belong to: outer addresses accepted and low SPI
     /// bits equal, the longest number of bits first, then in file order, SAs without integrity check last. A packet
     /// too short to hold an SA's SPI bits is compared as far as it goes.
-    pub fn candidates(&self, protocol: u8, outer: &Outer, payload: &[u8], found: &mut Vec<u32>) {
+    ///
+    /// An SA with a link-layer address takes only packets that came in a frame with it.
+    pub fn candidates(
+        &self,
+        protocol: u8,
+        outer: &Outer,
+        link: Option<LinkAddresses>,
+        payload: &[u8],
+        found: &mut Vec<u32>,
+    ) {
+        let link = link.unwrap_or_default();
         found.clear();
         let mut head = [0u8; 8];
         let len = payload.len().min(8);
@@ -169,7 +179,12 @@ impl SaTable {
             let behind_rule = head << rule_bits;
             let accepts = |index: &&u32| {
                 let sa = self.entries.get(**index as usize).map(|entry| &entry.sa);
-                sa.is_some_and(|sa| sa.src.accepts(outer.src) && sa.dst.accepts(outer.dst))
+                sa.is_some_and(|sa| {
+                    sa.src.accepts(outer.src)
+                        && sa.dst.accepts(outer.dst)
+                        && (sa.link_src.is_none() || sa.link_src == link.src)
+                        && (sa.link_dst.is_none() || sa.link_dst == link.dst)
+                })
             };
             if head_bits >= rule_bits + u32::from(spi_bits) {
                 let low = if spi_bits == 0 { 0 } else { (behind_rule >> (64 - spi_bits)) as u32 };

@@ -20,6 +20,7 @@ mod table;
 #[cfg(test)]
 mod vectors;
 
+pub use ccm::CcmStar;
 pub use cryptor::{Cryptor, OpenError, SealError};
 pub use keys::{IntegKey, KeyError, Keys, Part};
 pub use random::Random;
