@@ -158,7 +158,8 @@ fn ipv6_header(
             // ff | flags, scope | RIID | prefix length | prefix 8 | group 4 (RFC 3306, RFC 3956)
             let [a, b, group @ ..] = reader.array::<6>()?;
             let Context { prefix, len, .. } = context(dci);
-            let [len, group] = [u128::from(len), u128::from(u32::from_be_bytes(group))];
+            // There a prefix has 64 bits at most.
+            let [len, group] = [u128::from(len.min(64)), u128::from(u32::from_be_bytes(group))];
             0xff << 120 | u128::from(a) << 112 | u128::from(b) << 104 | len << 96 | prefix >> 64 << 32 | group
         }
         (_, _, mode) => {
