@@ -497,7 +497,7 @@ impl Generator {
         let mut frames = vec![];
         let plain_len = headers.plain.len();
         let step = 8 * (2 + self.rng.below(9) as usize);
-        let end = (plain_len + step).next_multiple_of(8).min(len);
+        let end = (plain_len + step).next_multiple_of(8).min((len - 1) / 8 * 8);
         let fragment = [&prefix, &size.to_be_bytes()[..], &self.tag.to_be_bytes(), &first, &packet[plain_len..end]];
         frames.push((self.mac(src, dst, &fragment.concat()), 0..end));
         let mut start = end;
@@ -516,17 +516,12 @@ impl Generator {
                 frames.swap(at, other);
             }
         }
-        if self.rng.one_in(10) && frames.len() > 1 {
+        if self.rng.one_in(10) && frames.len() > 2 {
             // Lost.
             frames.pop();
         } else if self.rng.one_in(6) {
             let again = frames[0].clone();
             frames.insert(1, again);
-        }
-        if frames.len() == 1 {
-            // Not to be taken for a whole packet.
-            let again = frames[0].clone();
-            frames.push(again);
         }
         Sent { frames, packet, in_frame: false, checksum_at }
     }
@@ -630,7 +625,7 @@ fn secure(key: &[u8; 16], eui64: [u8; 8], counter: u32, level: u8, header: &[u8]
         data.resize(data.len().next_multiple_of(16), 0);
         data.extend(&m);
         data.resize(data.len().next_multiple_of(16), 0);
-        mac = encrypt(block(0x40 | (mic_len as u8 - 2) / 2 << 3 | 1, m.len() as u16));
+        mac = encrypt(block(0x40 | ((mic_len as u8 - 2) / 2) << 3 | 1, m.len() as u16));
         for chunk in data.chunks(16) {
             let mixed: Vec<u8> = mac.iter().zip(chunk).map(|(a, b)| a ^ b).collect();
             mac = encrypt(mixed.try_into().unwrap());

@@ -1,5 +1,7 @@
 //! IEEE 802.15.4 and 6LoWPAN: made captures, packet by packet against what was put in and against tshark.
 
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "a panic is how a test fails")]
+
 #[path = "../common/mod.rs"]
 mod common;
 mod generator;
@@ -147,7 +149,7 @@ fn pcap(link_type: u32, made: &[Made]) -> Vec<u8> {
     for field in [0xa1b2_c3d4, 0x0004_0002, 0, 0, 65_535, link_type] {
         out.extend(u32::to_le_bytes(field));
     }
-    for (number, made) in (0..).zip(&made[..]) {
+    for (number, made) in (0..).zip(made) {
         let fcs = if link_type == WITH_FCS { crc16(&made.frame).to_le_bytes().to_vec() } else { vec![] };
         let len = (made.frame.len() + fcs.len()) as u32;
         // 1000 frames a second: all within the 60 s that fragments wait.

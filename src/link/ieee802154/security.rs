@@ -75,7 +75,12 @@ impl Security {
         asn: Option<u64>,
     ) -> Result<&'s [u8], &'static str> {
         let encrypted = auxiliary.level & 4 != 0;
-        let mic_len = [0, 4, 8, 16][usize::from(auxiliary.level & 3)];
+        let mic_len = match auxiliary.level & 3 {
+            0 => 0,
+            1 => 4,
+            2 => 8,
+            _ => 16,
+        };
         let Some((data, mic)) = mac.payload.len().checked_sub(mic_len).and_then(|at| mac.payload.split_at_checked(at))
         else {
             return Err("the frame is shorter than its MIC");

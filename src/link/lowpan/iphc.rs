@@ -177,7 +177,7 @@ fn ipv6_header(
 
 /// Traffic Class and Flow Label; the former stands with ECN in front (RFC 6282 §3.2.1).
 fn traffic(tf: u8, reader: &mut Reader<'_>) -> Result<(u8, u32), Fault> {
-    let class = |ecn_dscp: u8| ecn_dscp << 2 | ecn_dscp >> 6;
+    let class = |ecn_dscp: u8| ecn_dscp.rotate_left(2);
     Ok(match tf {
         0 => {
             let word = reader.u32()?;
