@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "a panic is how a test fails")]
 
+mod captures;
 #[path = "../common/mod.rs"]
 mod common;
 mod generator;
