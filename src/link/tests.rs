@@ -4,6 +4,7 @@ use super::*;
 use crate::error::{FaultKind, Stage};
 
 mod captures;
+mod radio;
 mod reassembly;
 mod rebuilding;
 
