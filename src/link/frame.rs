@@ -18,9 +18,9 @@
 
 use etherparse::{EtherType, ether_type};
 
-use super::LinkAddresses;
 use super::ieee802154::carrier::{self, Radio};
 use super::ieee802154::fcs::Trailer;
+use super::{LinkAddresses, ppp, wireless};
 use crate::bytes::Reader;
 use crate::context::IpVersion;
 use crate::error::{Fault, Stage};
@@ -28,12 +28,19 @@ use crate::sa::LinkAddress;
 
 pub(super) const NULL: u16 = 0;
 pub(super) const ETHERNET: u16 = 1;
+pub(super) const PPP: u16 = 9;
 pub(super) const DLT_RAW: u16 = 12;
 pub(super) const DLT_RAW_OPENBSD: u16 = 14;
+pub(super) const PPP_HDLC: u16 = 50;
+pub(super) const PPP_ETHER: u16 = 51;
 pub(super) const RAW: u16 = 101;
+pub(super) const IEEE802_11: u16 = 105;
 pub(super) const LOOP: u16 = 108;
 pub(super) const LINUX_SLL: u16 = 113;
+pub(super) const IEEE802_11_RADIOTAP: u16 = 127;
+pub(super) const PPP_PPPD: u16 = 166;
 pub(super) const IEEE802_15_4_WITHFCS: u16 = 195;
+pub(super) const PPP_WITH_DIR: u16 = 204;
 pub(super) const IEEE802_15_4_NONASK_PHY: u16 = 215;
 pub(super) const IPV4: u16 = 228;
 pub(super) const IPV6: u16 = 229;
@@ -43,6 +50,8 @@ pub(super) const IEEE802_15_4_TAP: u16 = 283;
 
 /// IEEE 802.15.4 frames on Ethernet, as Wireshark takes them.
 const ETHERTYPE_IEEE802_15_4: u16 = 0x809a;
+/// PPPoE sessions (RFC 2516 §4).
+const ETHERTYPE_PPPOE: u16 = 0x8864;
 /// 6LoWPAN on Ethernet (RFC 7973).
 const ETHERTYPE_LOWPAN: u16 = 0xa0ed;
 
@@ -54,6 +63,8 @@ const MAX_VLAN_TAGS: usize = 8;
 pub(super) enum Network<'a> {
     /// An IP packet at `offset`, of `version` if the link header names one.
     Ip { offset: usize, version: Option<IpVersion> },
+    /// An IP packet at `offset`, inside something with a length or a trailer of its own.
+    Enclosed { offset: usize, version: IpVersion },
     /// A frame of IEEE 802.15.4.
     Radio(Radio<'a>),
     /// A 6LoWPAN frame at `offset`.
@@ -71,6 +82,12 @@ pub(super) fn network(link_type: u16, frame: &[u8]) -> Result<Network<'_>, Fault
         LINUX_SLL => linux_sll(frame),
         LINUX_SLL2 => linux_sll2(frame),
         NULL | LOOP => address_family(frame),
+        PPP | PPP_PPPD => ppp::ppp(frame, false),
+        PPP_WITH_DIR => ppp::ppp(frame, true),
+        PPP_HDLC => ppp::serial(frame),
+        PPP_ETHER => ppp::pppoe(Reader::new(Stage::Link, "PPPoE header", frame)),
+        IEEE802_11 => wireless_lan(frame, false),
+        IEEE802_11_RADIOTAP => wireless_lan(frame, true),
         IEEE802_15_4_WITHFCS => Ok(Network::Radio(Radio::bare(frame, Trailer::Unknown))),
         IEEE802_15_4_NOFCS => Ok(Network::Radio(Radio::bare(frame, Trailer::None))),
         IEEE802_15_4_TAP => carrier::tap(frame).map(Network::Radio),
@@ -84,6 +101,19 @@ fn ethernet(frame: &[u8]) -> Result<Network<'_>, Fault> {
     let (dst, src) = (reader.array::<6>()?, reader.array::<6>()?);
     let ether_type = reader.u16()?;
     announced(ether_type, reader, Some((src, dst)))
+}
+
+fn wireless_lan(frame: &[u8], radiotap: bool) -> Result<Network<'_>, Fault> {
+    let mut reader = match wireless::data_frame(frame, radiotap)? {
+        Ok(reader) => reader,
+        Err(other) => return Ok(other),
+    };
+    let ether_type = reader.u16()?;
+    Ok(match announced(ether_type, reader, None)? {
+        // An FCS may follow.
+        Network::Ip { offset, version: Some(version) } => Network::Enclosed { offset, version },
+        other => other,
+    })
 }
 
 fn linux_sll(frame: &[u8]) -> Result<Network<'_>, Fault> {
@@ -135,6 +165,7 @@ fn announced(
             EtherType(ETHERTYPE_IEEE802_15_4) => {
                 return Ok(Network::Radio(Radio::bare(reader.rest(), Trailer::Unknown)));
             }
+            EtherType(ETHERTYPE_PPPOE) => return ppp::pppoe(reader),
             EtherType(ETHERTYPE_LOWPAN) => {
                 let link = addresses.map_or(LinkAddresses::default(), |(src, dst)| LinkAddresses {
                     src: Some(eui64(src)),
@@ -204,6 +235,20 @@ pub(super) fn write(link_type: u16, header: &[u8], version: IpVersion, out: &mut
                 if is_v4 != (version == IpVersion::V4) {
                     *field = if big_endian { family.to_be_bytes() } else { family.to_le_bytes() };
                 }
+            }
+        }
+        // The protocol stands last; if it is not shortened to a byte.
+        PPP | PPP_PPPD | PPP_WITH_DIR | PPP_HDLC => {
+            let protocol = match header.last_chunk::<2>() {
+                Some([0x08, 0x00] | [0x86, 0xdd]) if link_type == PPP_HDLC => ether_type,
+                Some([0, _]) => match version {
+                    IpVersion::V4 => [0, 0x21],
+                    IpVersion::V6 => [0, 0x57],
+                },
+                _ => return Err(Fault::unsupported(Stage::Link, 0, "a shortened PPP protocol cannot be changed")),
+            };
+            if let Some(field) = header.last_chunk_mut() {
+                *field = protocol;
             }
         }
         RAW | DLT_RAW | DLT_RAW_OPENBSD => {}

@@ -9,11 +9,13 @@ mod frame;
 mod ieee802154;
 mod ip;
 mod lowpan;
+mod ppp;
 mod rebuild;
 mod receiver;
 mod repeats;
 mod tunnel;
 mod udp;
+mod wireless;
 
 use std::net::IpAddr;
 
@@ -35,11 +37,16 @@ pub const UDP: u8 = 17;
 
 /// Reads a frame captured on `link_type` (a `LINKTYPE_` value of the tcpdump.org registry).
 ///
-/// Known are NULL 0, Ethernet 1 with VLAN tags, raw IP 12, 14, 101, 228, 229, LOOP 108, Linux cooked 113 and 276. The
-/// frames of IEEE 802.15.4 need a [`Receiver`].
+/// Known are NULL 0, Ethernet 1 with VLAN tags and PPPoE, PPP 9, 50, 51, 166 and 204, raw IP 12, 14, 101, 228, 229,
+/// IEEE 802.11 in the clear 105 and 127, LOOP 108, Linux cooked 113 and 276. The frames of IEEE 802.15.4 need a
+/// [`Receiver`].
 pub fn parse(link_type: u16, frame: &[u8]) -> Frame<'_> {
     match frame::network(link_type, frame) {
         Ok(frame::Network::Ip { offset, version }) => ip::parse(frame, offset, version),
+        Ok(frame::Network::Enclosed { offset, version }) => match ip::parse(frame, offset, Some(version)) {
+            Frame::Datagram(datagram) => Frame::Datagram(Datagram { rebuilt: true, ..datagram }),
+            other => other,
+        },
         Ok(frame::Network::Radio(_) | frame::Network::Lowpan { .. }) => Frame::NotIp("IEEE 802.15.4"),
         Ok(frame::Network::Other(reason)) => Frame::NotIp(reason),
         Err(fault) => Frame::Malformed { outer: None, fault },
@@ -82,8 +89,8 @@ pub struct Datagram<'a> {
     pub missing: usize,
     /// Where in the frame the IP header starts; 0 for a reassembled packet.
     pub frame_offset: usize,
-    /// The packet is no stretch of the frame that another could take the place of: it came out of 6LoWPAN or a tunnel.
-    /// Written back, it goes without link header.
+    /// The packet is no stretch of the frame that another could take the place of: it came out of 6LoWPAN or a tunnel, or
+    /// what is around it has a length or a trailer. Written back, it goes without link header.
     pub rebuilt: bool,
     /// Addresses of the IEEE 802.15.4 frame, or of its mesh header.
     pub link: Option<LinkAddresses>,

@@ -136,8 +136,13 @@ impl Receiver {
     /// any further.
     pub fn receive<'s>(&'s mut self, packet: &Packet<'s>, wants: impl Fn(u8) -> bool) -> Received<'s> {
         let (link_type, data) = (packet.link_type(), packet.data);
+        let mut enclosed = false;
         let parsed = match frame::network(link_type, data) {
             Ok(frame::Network::Ip { offset, version }) => ip::parse(data, offset, version),
+            Ok(frame::Network::Enclosed { offset, version }) => {
+                enclosed = true;
+                ip::parse(data, offset, Some(version))
+            }
             Ok(frame::Network::Radio(radio)) => return self.radio(packet, radio, 0, wants),
             Ok(frame::Network::Lowpan { offset, link }) => {
                 let payload = data.get(offset..).unwrap_or_default();
@@ -163,7 +168,12 @@ impl Receiver {
             }
         }
         let Receiver { reassembler, reassembled, .. } = self;
-        ip_packet(parsed, packet, reassembler, reassembled, data, wants)
+        let mut received = ip_packet(parsed, packet, reassembler, reassembled, data, wants);
+        if enclosed && let Content::Datagram(datagram) = &mut received.content {
+            datagram.rebuilt = true;
+            received.link_header = &[];
+        }
+        received
     }
 
     /// The frames whose packet the last call gave up; see [`Reassembler::given_up`].

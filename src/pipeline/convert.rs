@@ -232,6 +232,8 @@ impl Converter<'_> {
         match self.rewrite(seen, table)? {
             Ok(true) if self.frame.is_empty() => Ok(()),
             Ok(true) => outlet.write_raw(packet, &self.frame, 0, &comment),
+            // It can be read where it is.
+            Ok(false) if !seen.radio => Ok(()),
             unchanged => {
                 if let Err(fault) = unchanged {
                     comment += &format!("\ndietesp: not converted: {fault}");
