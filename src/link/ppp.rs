@@ -41,6 +41,7 @@ pub(super) fn serial(frame: &[u8]) -> Result<Network<'_>, Fault> {
             };
             Ok(Network::Ip { offset: 4, version: Some(version) })
         }
+        [CISCO_UNICAST | CISCO_MULTICAST] => Err(Fault::short(Stage::Link, 0, "Cisco HDLC header", 4, 1)),
         _ => ppp(frame, false),
     }
 }

@@ -202,15 +202,19 @@ impl<'t> Compressor<'t> {
             _ => Made::NotOurs,
         };
         let rebuilt = seen.datagram.filter(|datagram| datagram.rebuilt);
-        if let (Some(datagram), Made::Frame | Made::NotOurs) = (rebuilt, &made) {
-            if matches!(made, Made::NotOurs) {
+        let comment = || format!("dietesp: rebuilt from frame {}", packet.number);
+        match (rebuilt, &made) {
+            (Some(_), Made::Frame) => {
+                outlet.drop_frames(seen.fragments)?;
+                return outlet.write_raw(packet, &self.frame, 0, &comment());
+            }
+            (Some(datagram), Made::NotOurs) if seen.radio => {
                 self.frame.clear();
                 self.frame.extend_from_slice(datagram.header);
                 self.frame.extend_from_slice(datagram.payload);
+                return outlet.write_raw(packet, &self.frame, datagram.missing, &comment());
             }
-            outlet.drop_frames(seen.fragments)?;
-            let comment = format!("dietesp: rebuilt from frame {}", packet.number);
-            return outlet.write_raw(packet, &self.frame, 0, &comment);
+            _ => {}
         }
         match made {
             Made::Frame => {

@@ -244,7 +244,7 @@ mod tests {
         }
     }
 
-    /// RFC 3610 §8, packet vectors 1 and 2. Other lengths of MIC and AAD: `tests/lowpan.rs`, against other programs.
+    /// RFC 3610 §8, packet vectors 1 and 2. Other lengths of MIC and AAD: `tests/lowpan`, against other programs.
     #[test]
     fn ccm_star_is_ccm() {
         let star = CcmStar::new(&(0xc0..=0xcf).collect::<Vec<u8>>()).unwrap();

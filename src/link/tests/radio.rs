@@ -1,4 +1,4 @@
-//! Frames of IEEE 802.15.4 and 6LoWPAN, mostly by hand; `tests/lowpan.rs` has many more, against tshark.
+//! Frames of IEEE 802.15.4 and 6LoWPAN, mostly by hand; `tests/lowpan` has many more, against tshark.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -324,6 +324,37 @@ fn tunnels_in_front_of_esp() {
     // Nothing for us in there: the outermost packet stays what it was.
     assert_eq!(take(v4("29", udp)), (41, false, 0));
     assert_eq!(take(v4("2f", &["0001 880b", esp].concat())), (47, false, 0));
+}
+
+/// A frame of 2015 without Frame Counter, sealed by another AES-CCM with the ASN in its nonce; tshark 4.0 opens it, too.
+#[test]
+fn link_layer_security() {
+    let (tap, frame) = (
+        "000018000000010000000000070008000504030201000000",
+        "49e807cdab020101000d06004b12026d01b0bc6904da0d1773fefc71",
+    );
+    let key = |eui64: &str, index| LinkKey {
+        eui64: bytes(eui64).try_into().unwrap(),
+        mode: 1,
+        index: Some(index),
+        key: Secret::new(b"0123456789abcdef".to_vec()),
+        origin: Origin { path: "keys".into(), line: 1 },
+    };
+    let with = |link_keys| Taker::new(283, &Settings { link_keys, ..Settings::default() });
+    let clear = "60000000000432fffe8000000000000000124b00060d0001fe80000000000000000000fffe00010201020304";
+    assert_eq!(with(vec![key("02124b00060d0001", 1)]).packet(&hexes(&[tap, frame])), clear);
+    // A key that the network shares, given for another node.
+    assert_eq!(with(vec![key("02124b00060d0002", 1)]).packet(&hexes(&[tap, frame])), clear);
+    let refused = |link_keys, tap: &str, frame: &str| with(link_keys).packet(&hexes(&[tap, frame]));
+    assert!(refused(vec![], tap, frame).contains("no link key"));
+    assert!(refused(vec![key("02124b00060d0001", 2)], tap, frame).contains("no link key"));
+    assert!(refused(vec![key("02124b00060d0001", 1)], "00000400", frame).contains("no ASN"));
+    let damaged = format!("{}00", &frame[..frame.len() - 2]);
+    assert!(refused(vec![key("02124b00060d0001", 1)], tap, &damaged).contains("the MIC verifies under no"));
+    // Level 1 is readable without a key: a MIC of four bytes goes.
+    let readable = ["4998 2a cdab 0200 0100", "09 01000000 01", IPHC, "deadbeef"].concat();
+    assert_eq!(refused(vec![], "00000400", &readable), packet());
+    assert!(refused(vec![key("02124b00060d0001", 1)], "00000400", &readable).contains("the MIC verifies under no"));
 }
 
 fn settings() -> Settings {
