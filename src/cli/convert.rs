@@ -40,9 +40,6 @@ pub struct Args {
     /// Make the fresh keys from this number, for output that can be made again; whoever knows it can read the output
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
-    /// Write radio frames that repeat an earlier one, too
-    #[arg(long)]
-    keep_repeats: bool,
     #[command(flatten)]
     opening: Opening,
 }
@@ -91,7 +88,7 @@ impl Args {
             seed: self.seed,
             limits: self.opening.limits(),
             link: link::Settings { fcs: self.opening.fcs(), ..link },
-            keep_repeats: self.keep_repeats,
+            keep_repeats: self.opening.keep_repeats,
             selection: self.opening.selection.selection(),
         };
         let progress = Progress::new(quiet, reader.total_len(), false);

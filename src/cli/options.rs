@@ -36,6 +36,9 @@ pub struct Opening {
     /// What stands behind IEEE 802.15.4 frames: a CRC, TI metadata, or nothing (default: what most frames have)
     #[arg(long, value_enum, default_value_t = FcsArg::Auto)]
     pub fcs: FcsArg,
+    /// Convert: write radio frames that repeat an earlier one, too (decode shows them always)
+    #[arg(long)]
+    pub keep_repeats: bool,
     /// Threads
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     pub threads: Option<u16>,
