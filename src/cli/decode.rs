@@ -8,6 +8,7 @@ use super::progress::Progress;
 use super::{Ended, tell};
 use crate::capture::Reader;
 use crate::error::Error;
+use crate::link;
 use crate::pipeline::decode;
 use crate::report::json;
 use crate::report::record::{FIELDS, Field, Record};
@@ -55,7 +56,8 @@ impl Args {
         if self.format != Format::Fields && !self.fields.is_empty() {
             return Err(Error::usage("-e FIELD goes with --format fields", "add --format fields"));
         }
-        let table = self.inputs.table(&self.capture, quiet)?;
+        let (table, link) = self.inputs.table(&self.capture, quiet)?;
+        let link = link::Settings { fcs: self.opening.fcs(), ..link };
         let mut reader = Reader::open(&self.capture)?;
         let stdout = std::io::stdout();
         let progress = Progress::new(quiet, reader.total_len(), stdout.is_terminal());
@@ -78,7 +80,7 @@ impl Args {
         };
         let (limits, threads) = (self.opening.limits(quiet), self.opening.threads());
         let selection = self.opening.selection.selection();
-        let ended = decode::run(&mut reader, &table, limits, threads, selection, &writer, &mut sink);
+        let ended = decode::run(&mut reader, &table, limits, &link, threads, selection, &writer, &mut sink);
         progress.finish();
         let (totals, _) = ended?;
         for warning in reader.warnings() {

@@ -11,6 +11,7 @@ use super::progress::Progress;
 use super::{Ended, print, tell};
 use crate::capture::Reader;
 use crate::error::Error;
+use crate::link;
 use crate::pipeline::decode;
 use crate::pipeline::ledger::Ledger;
 use crate::report::record::Record;
@@ -52,7 +53,8 @@ impl decode::Render for Nothing {
 
 impl Args {
     pub(super) fn run(self, quiet: bool) -> Result<Ended, Error> {
-        let table = self.inputs.table(&self.capture, quiet)?;
+        let (table, link) = self.inputs.table(&self.capture, quiet)?;
+        let link = link::Settings { fcs: self.opening.fcs(), ..link };
         let mut reader = Reader::open(&self.capture)?;
         let progress = Progress::new(quiet, reader.total_len(), false);
         let mut sink = |_: &[u8], position: u64| {
@@ -61,7 +63,7 @@ impl Args {
         };
         let (limits, threads) = (self.opening.limits(quiet), self.opening.threads());
         let selection = self.opening.selection.selection();
-        let ended = decode::run(&mut reader, &table, limits, threads, selection, &Nothing, &mut sink);
+        let ended = decode::run(&mut reader, &table, limits, &link, threads, selection, &Nothing, &mut sink);
         progress.finish();
         let (totals, ledger) = ended?;
         for warning in reader.warnings() {
