@@ -159,16 +159,6 @@ impl Vector {
         })
     }
 
-    /// The whole packet on the wire.
-    pub fn datagram(&self) -> Vec<u8> {
-        [self.outer_header.as_slice(), &self.wire].concat()
-    }
-
-    /// Offset in bytes of the IV in `wire`.
-    pub fn header_len(&self) -> usize {
-        self.header_rule_id.len() + self.eec_residue.len()
-    }
-
     /// The vector as the kit has it: packet `number` of the SA named.
     pub fn line(&self, number: usize, sa: &str) -> Json {
         let [sn, sn_high] = sn_values(self.sn, self.esn);
