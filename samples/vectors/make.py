@@ -361,9 +361,8 @@ def ehc(spi_bytes, sn_bytes):
 def sixlo(spi_bytes, sn_bytes):
     align = pick("ALIGN", 8, 16, 32, 64, 8)
     pad = pick("PAD", "removed", "present") if align == 8 else "present"
-    tunnel = pick("6lo mode", True, True, False)
-    v6 = pick("6lo version", True, False)
-    sa = Sa("6lo", tunnel=tunnel, v6=v6, outer_v6=pick("6lo outer", True, False) if tunnel else v6, stream=pad == "removed", esn=pick("6lo esn", False, True))
+    tunnel, v6, outer_v6 = pick("6lo form", *itertools.product((True,), (True, False), (True, False)), (False, True, True), (False, False, False))
+    sa = Sa("6lo", tunnel=tunnel, v6=v6, outer_v6=outer_v6, stream=pad == "removed", esn=pick("6lo esn", False, True))
     sa.select(pick("6lo protocol", "UDP", "TCP", "UDP"))
     sa.context |= {"SPI_SIZE": spi_bytes, "SN_SIZE": sn_bytes, "NH": pick("NH", "removed", "present"), "PAD": pad, "ALIGN": align}
     for which in (0, 1):
@@ -478,6 +477,7 @@ def custom():
         sa = Sa("custom", tunnel=tunnel, v6=v6, outer_v6=pick("custom outer", True, False) if tunnel else v6, stream=alignment == "8 bit")
         sa.hosts, sa.ports = {"src": (0x10, 0x1F), "dst": (0x10, 0x10)}, {"src": (61616, 61616), "dst": (5683, 5683)}
         if inner is v6_udp:
+            sa.context["ts_ip_version"] = "IPv6-only"
             sa.ports = {"src": (61616, 61617), "dst": (5683, 5690)}
         if eec == "mapping":
             eec = f'ESP.SPI ["0x{sa.spi.hex()}","0x00000001"] match-mapping mapping-sent\nESP.SEQ - MSB(25) LSB'
