@@ -31,6 +31,7 @@ pub mod report;
 pub mod sa;
 pub mod secret;
 pub mod suite;
+pub mod vectors;
 pub mod wireshark;
 
 pub use error::{Error, Fault};

@@ -36,6 +36,48 @@ fn scapy_and_dietesp_open_each_others_packets() {
     assert_eq!(said.trim(), "1360 packets of 20 suites, both ways");
 }
 
+/// Python code that shares nothing with the crate agrees with the published kit, and notices damage of what it checks.
+#[test]
+fn another_implementation_agrees_with_the_vectors() {
+    let Some(python) = python() else { return };
+    let (script, kit) = (file("tests/python/check_vectors.py"), file("samples/vectors/kit.json"));
+    let said = run(&python, &[&script, &kit]);
+    assert!(said.ends_with(", 0 values differ\n"), "{said}");
+
+    let folder = tempfile::tempdir().unwrap();
+    let damaged = folder.path().join("damaged.json");
+    let mut kit: serde_json::Value = serde_json::from_slice(&std::fs::read(kit).unwrap()).unwrap();
+    let names = ["payload_data", "nonce", "aad", "ciphertext", "icv", "eec_residue", "clear_text", "wire"];
+    for packet in kit["packets"].as_array_mut().unwrap() {
+        for name in names {
+            let value = packet[name].as_str().unwrap();
+            let first = if value.starts_with('0') { "1" } else { "0" };
+            packet[name] = value.get(1..).map_or(String::new(), |rest| format!("{first}{rest}")).into();
+        }
+    }
+    std::fs::write(&damaged, kit.to_string()).unwrap();
+    let output = Command::new(&python).args([&script, damaged.to_str().unwrap()]).output().unwrap();
+    let said = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    for packet in kit["packets"].as_array().unwrap() {
+        for name in names.into_iter().filter(|name| packet[*name] != "") {
+            let sentence = format!("packet {} ({}): {name}: ", packet["packet"], packet["sa"].as_str().unwrap());
+            assert!(said.contains(&sentence), "not noticed: {sentence}");
+        }
+    }
+}
+
+#[test]
+fn make_py_makes_the_packets_of_the_vectors() {
+    let Some(python) = python() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    run(&python, &[&file("samples/vectors/make.py"), folder.path().to_str().unwrap()]);
+    for name in ["packets.pcap", "keys.yaml", "rules.yaml"] {
+        let made = std::fs::read(folder.path().join(name)).unwrap();
+        assert!(made == std::fs::read(file(&format!("samples/vectors/{name}"))).unwrap(), "{name}");
+    }
+}
+
 #[test]
 fn make_py_makes_the_samples() {
     let Some(python) = python() else { return };

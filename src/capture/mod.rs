@@ -30,6 +30,7 @@ pub use options::Options;
 pub use read::Reader;
 pub use time::Timestamp;
 pub use window::Window;
+pub(crate) use write::write_whole;
 pub use write::{Batch, Writer};
 
 /// LINKTYPE_RAW: the frame is an IPv4 or IPv6 packet.

@@ -363,6 +363,16 @@ fn pad(out: &mut Vec<u8>) {
     out.resize(out.len().next_multiple_of(4), 0);
 }
 
+/// Writes a file that is no capture: it appears, or replaces its predecessor, only when it is whole.
+///
+/// # Errors
+/// The file cannot be made or written.
+pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), Error> {
+    let mut sink = Sink::create(path)?;
+    sink.write(bytes).map_err(Error::io(path, "write"))?;
+    sink.finish(path)
+}
+
 /// Where the bytes go.
 enum Sink {
     /// A file beside the target, removed when dropped.

@@ -8,6 +8,7 @@ mod options;
 mod progress;
 mod rules;
 mod sa;
+mod vectors;
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -34,6 +35,7 @@ enum Command {
     Decode(decode::Args),
     Convert(convert::Args),
     Compress(compress::Args),
+    Vectors(vectors::Args),
     Rules(rules::Args),
     Sa(sa::Args),
     Keys(keys::Args),
@@ -62,6 +64,7 @@ pub fn main() -> ExitCode {
         Command::Decode(command) => command.run(args.quiet),
         Command::Convert(command) => command.run(args.quiet),
         Command::Compress(command) => command.run(args.quiet),
+        Command::Vectors(command) => command.run(args.quiet),
         Command::Rules(command) => command.run(args.quiet),
         Command::Sa(command) => command.run(args.quiet),
         Command::Keys(command) => command.run(args.quiet),

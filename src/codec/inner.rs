@@ -543,7 +543,8 @@ impl Inner {
         if self.protocol.is_some() && ip.fragment {
             return Err(Mismatch::says("fragment_offset", "is that of a fragment"));
         }
-        let compressed = Compressed { payload_offset: 0, protocol_offset: 0, next_header: ip.version.next_header() };
+        let next_header = ip.version.next_header();
+        let compressed = Compressed { payload_offset: 0, protocol_offset: 0, next_header, residue_bits: 0 };
         let segment = packet.get(ip.header_len..).unwrap_or_default();
         let Some(rule) = self.ip_rule(outer) else {
             Selected::check(&self.addresses, packet)?;
@@ -573,7 +574,7 @@ impl Inner {
             transport.check(packet, ip.header_len, state)?;
         }
         compress_segment(transport, segment, at, start, state, clear)?;
-        Ok(compressed)
+        Ok(Compressed { residue_bits, ..compressed })
     }
 
     fn compress_transport(
@@ -597,12 +598,14 @@ impl Inner {
             transport.check(packet, carried.segment, state)?;
         }
         let start = clear.len();
-        clear.resize(start + transport.map_or(0, |transport| transport.header.rule.residue_bits().div_ceil(8)), 0);
+        let residue_bits = transport.map_or(0, |transport| transport.header.rule.residue_bits());
+        clear.resize(start + residue_bits.div_ceil(8), 0);
         compress_segment(transport, segment, 0, start, state, clear)?;
         Ok(Compressed {
             payload_offset: carried.segment,
             protocol_offset: carried.protocol_offset,
             next_header: carried.protocol,
+            residue_bits,
         })
     }
 

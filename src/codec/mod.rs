@@ -86,6 +86,9 @@ pub struct Compressed {
     pub protocol_offset: usize,
     /// The Next Header of RFC 4303 §2.6.
     pub next_header: u8,
+    /// Bits of the residue of the inner headers, which begins the payload data (behind a RuleID); 0 bits fill it up to
+    /// a whole byte.
+    pub residue_bits: usize,
 }
 
 /// A rule as data, for people to read.
@@ -189,6 +192,13 @@ impl Codec {
         // A multiple of 8 bits, at most 64.
         let len = (usize::from(spi_bits) + usize::from(sn_bits)) / 8;
         out.extend(residue.to_be_bytes().iter().skip(8 - len.min(8)));
+    }
+
+    /// Where the payload data is in a clear text: in front of it is a RuleID, where there is one, and behind it the
+    /// trailer. A [`Fault`] if the clear text is not long enough for its trailer, or has another RuleID.
+    pub fn payload_range(&self, clear: &[u8]) -> Result<std::ops::Range<usize>, Fault> {
+        let opened = self.trailer.open(clear)?;
+        Ok(opened.offset..opened.offset + opened.payload.len())
     }
 
     /// Whether every clear text is that of RFC 4303 and a multiple of 4 bytes: then standard ESP can be put together

@@ -19,6 +19,7 @@ mod sixlo;
 mod table_rows;
 mod tcpdump;
 mod values;
+mod written;
 mod xfrm;
 mod yaml;
 
@@ -35,6 +36,7 @@ pub use self::rule_set::{NumberedRule, RuleId, RuleSet, load_custom_rules, load_
 pub use self::rule_text::{RuleForm, length_name, target_text};
 pub use self::schema::{SchemaOf, schema};
 use self::values::{near, shown_name};
+pub use self::written::{Json, context_entry, rule_rows, sa_entry};
 use crate::context::{Context, Origin, SaReference};
 use crate::error::Error;
 use crate::ike::Secrets;
@@ -102,6 +104,16 @@ pub fn load(key_files: &[PathBuf], rule_files: &[PathBuf]) -> Result<Loaded, Err
             loader.file(path, &read(path)?)?;
         }
     }
+    loader.finish()
+}
+
+/// Reads the text of a native key or rule file, or of one that holds both; `path` is for messages.
+///
+/// # Errors
+/// As [`load`].
+pub fn parse(path: &Path, text: &str) -> Result<Loaded, Error> {
+    let mut loader = Loader::default();
+    loader.yaml(path, text)?;
     loader.finish()
 }
 

@@ -123,7 +123,7 @@ pub fn target_text(row: &FieldDescriptor, value: u128) -> String {
     }
 }
 
-fn target_json(row: &FieldDescriptor, value: u128) -> Value {
+pub(super) fn target_json(row: &FieldDescriptor, value: u128) -> Value {
     let name = row.fid.name;
     match row.length {
         FieldLength::Fixed(128) => Ipv6Addr::from(value).to_string().into(),

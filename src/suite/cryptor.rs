@@ -113,6 +113,36 @@ impl Cryptor {
         self.suite.is_aead() || self.hmac.is_some()
     }
 
+    /// What the cipher takes beside key and text. AES-CCM 11, AES-GCM, AES-GMAC and ChaCha20-Poly1305 12 bytes: salt and
+    /// IV, or the Sequence Number instead of an IV that is not sent; AES-CTR the first counter block of 16 bytes; AES-CBC
+    /// the IV; NULL nothing. `iv` as in [`Cryptor::seal`]. Holds the salt.
+    pub fn nonce(&self, sn: u64, esn: bool, iv: &[u8]) -> Vec<u8> {
+        let block = self.counter_block(iv, &Header::new(0, sn, esn));
+        let part = match self.suite.cipher {
+            Cipher::AesCcm => block.get(1..12),
+            Cipher::AesGcm | Cipher::AesGmac | Cipher::ChaCha20Poly1305 => block.get(..12),
+            Cipher::AesCtr => block.get(..),
+            Cipher::AesCbc => Some(iv),
+            Cipher::Null => None,
+        };
+        part.unwrap_or_default().to_vec()
+    }
+
+    /// What the ICV covers. AES-CCM, AES-GCM, ChaCha20-Poly1305: the AAD, 8 bytes, with ESN 12, the cipher text not
+    /// counted. AES-GMAC (RFC 4543 §3.3): the same, IV and cipher text. HMACs (RFC 4303 §2.8, §2.2.1): SPI, low half of
+    /// the Sequence Number, IV, cipher text, and with ESN its high half. Nothing where no ICV is checked.
+    pub fn aad(&self, spi: u32, sn: u64, esn: bool, iv: &[u8], cipher_text: &[u8]) -> Vec<u8> {
+        let header = Header::new(spi, sn, esn);
+        match &self.cipher {
+            Prepared::Ccm(_) | Prepared::Gcm(_) | Prepared::ChaCha(_) => header.aad().to_vec(),
+            Prepared::Gmac(_) => [header.aad(), iv, cipher_text].concat(),
+            Prepared::Cbc(_) | Prepared::Ctr(_) | Prepared::Null if self.hmac.is_some() => {
+                header.covered_by_hmac(iv, cipher_text).concat()
+            }
+            Prepared::Cbc(_) | Prepared::Ctr(_) | Prepared::Null => vec![],
+        }
+    }
+
     /// Opens `body`, that is IV, cipher text, ICV. Of the Sequence Number `sn` the high half counts with `esn` only:
     /// AEADs then have SPI, SN high, SN low as AAD, HMACs SN high behind the cipher text (RFC 4303 §2.2.1).
     ///
@@ -290,7 +320,12 @@ impl Header {
 
     /// RFC 4303 §2.8 and §2.2.1.
     fn hmac(&self, hmac: &KeyedHmac, iv: &[u8], cipher_text: &[u8]) -> [u8; 64] {
-        let [high @ .., _, _, _, _] = self.sn.to_be_bytes();
-        hmac.tag(&[&self.without_high, iv, cipher_text, if self.esn { &high } else { &[] }])
+        hmac.tag(&self.covered_by_hmac(iv, cipher_text))
+    }
+
+    fn covered_by_hmac<'a>(&'a self, iv: &'a [u8], cipher_text: &'a [u8]) -> [&'a [u8]; 4] {
+        // SN high is in the middle of SPI, SN high, SN low.
+        let high = if self.esn { self.with_high.get(4..8).unwrap_or_default() } else { &[] };
+        [&self.without_high, iv, cipher_text, high]
     }
 }

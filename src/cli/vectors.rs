@@ -1,0 +1,117 @@
+//! `dietesp vectors`.
+
+use std::path::{Path, PathBuf};
+
+use clap::Subcommand;
+
+use super::options::load_table;
+use super::{Ended, print, tell};
+use crate::capture::{Reader, write_whole};
+use crate::error::Error;
+use crate::vectors::{self, Settings};
+
+/// Test vectors: make them out of packets, check them
+///
+/// A kit is one JSON file with every value of every packet on its way to Diet-ESP and back, for other implementations to
+/// check themselves against. samples/vectors has one, and says what is in it.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Make(Make),
+    /// Work out every value of a kit again, and name the first that differs
+    #[command(after_help = "Exit status: 0 the kit is right; 1 a value differs; 2 it is no kit, or cannot be used.")]
+    Check {
+        /// A kit; `-` is standard input
+        kit: PathBuf,
+    },
+}
+
+/// Make a kit of test vectors out of packets
+///
+/// Plain IP packets become a vector under every SA whose context matches them, ESP packets (with --esp-keys) one under the
+/// SA of their SPI. For every SA follow packets that must fail, with the stage at which they do.
+///
+/// The kit has the keys of --keys in the clear: use test keys only.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  dietesp vectors make plain.pcap -o kit.json --rules rules.yaml --keys test-keys.yaml --seed 1
+  dietesp vectors check kit.json")]
+struct Make {
+    /// Capture of plain IP packets, or of ESP packets that --esp-keys opens
+    packets: PathBuf,
+    /// Where to write the kit; `-` is standard output
+    #[arg(short, long, value_name = "KIT")]
+    output: PathBuf,
+    /// Rule file: the contexts of the SAs (native YAML)
+    #[arg(long = "rules", short = 'r', value_name = "R", required = true)]
+    rules: Vec<PathBuf>,
+    /// Key file: test keys to seal with, which the kit will show
+    #[arg(long = "keys", short = 'k', value_name = "K", required = true)]
+    keys: Vec<PathBuf>,
+    /// Key file of the ESP packets in the input, which the kit will not show
+    #[arg(long, value_name = "K2")]
+    esp_keys: Vec<PathBuf>,
+    /// Make IVs from this number, for a kit that can be made again
+    #[arg(long, value_name = "N")]
+    seed: Option<u64>,
+}
+
+impl Args {
+    pub(super) fn run(self, quiet: bool) -> Result<Ended, Error> {
+        match self.command {
+            Command::Make(make) => make.run(quiet),
+            Command::Check { kit } => check(&kit, quiet),
+        }
+    }
+}
+
+impl Make {
+    fn run(self, quiet: bool) -> Result<Ended, Error> {
+        let table = load_table(&self.keys, &self.rules, &self.packets, quiet)?;
+        let esp = match self.esp_keys.as_slice() {
+            [] => None,
+            keys => Some(load_table(keys, &[], &self.packets, quiet)?),
+        };
+        let mut reader = Reader::open(&self.packets)?;
+        let made = vectors::make(&mut reader, &table, Settings { esp: esp.as_ref(), seed: self.seed })?;
+        for warning in reader.warnings() {
+            tell(quiet, &format!("dietesp: warning: {warning}\n"));
+        }
+        match self.output == Path::new("-") {
+            true => print(made.text.as_bytes()).map(|_| ())?,
+            false => write_whole(&self.output, made.text.as_bytes())?,
+        }
+        let vectors::Made { sas, packets, failures, left_out, .. } = made;
+        let left_out = match left_out {
+            0 => String::new(),
+            some => format!("; {some} packets that no context matches left out"),
+        };
+        let secret = "the kit has the keys of its SAs in the clear: they must be test keys";
+        tell(quiet, &format!("{packets} packets and {failures} failures of {sas} SAs{left_out}\n{secret}\n"));
+        Ok(Ended::Well)
+    }
+}
+
+fn check(path: &Path, quiet: bool) -> Result<Ended, Error> {
+    let text = match path == Path::new("-") {
+        true => std::io::read_to_string(std::io::stdin().lock()),
+        false => std::fs::read_to_string(path),
+    };
+    let checked = vectors::check(path, &text.map_err(Error::io(path, "read"))?)?;
+    match checked.difference {
+        None => {
+            let (packets, failures) = (checked.packets, checked.failures);
+            tell(quiet, &format!("{packets} packets and {failures} failures are as they should be\n"));
+            Ok(Ended::Well)
+        }
+        Some(difference) => {
+            print(format!("{}: {difference}\n", path.display()).as_bytes())?;
+            Ok(Ended::WithFailures)
+        }
+    }
+}
