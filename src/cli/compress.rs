@@ -64,9 +64,13 @@ impl Args {
         // A pipe cannot be read twice: there the first packets decide.
         let esp_input = match self.capture == Path::new("-") {
             true => None,
-            false => Some(compress::holds_esp(&mut Reader::open(&self.capture)?, &input, limits)?),
+            false => Some(compress::holds_esp(
+                &mut Reader::open_as(&self.capture, &self.opening.source()?)?,
+                &input,
+                limits,
+            )?),
         };
-        let mut reader = Reader::open(&self.capture)?;
+        let mut reader = self.opening.reader(&self.capture)?;
         let writer = Writer::create(&self.output)?;
         let settings = Settings {
             on_mismatch: match self.on_mismatch {

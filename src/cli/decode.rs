@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 use super::options::{Inputs, Opening};
 use super::progress::Progress;
 use super::{Ended, tell};
-use crate::capture::Reader;
 use crate::error::Error;
 use crate::pipeline::decode;
 use crate::report::json;
@@ -56,7 +55,7 @@ impl Args {
             return Err(Error::usage("-e FIELD goes with --format fields", "add --format fields"));
         }
         let table = self.inputs.table(&self.capture, quiet)?;
-        let mut reader = Reader::open(&self.capture)?;
+        let mut reader = self.opening.reader(&self.capture)?;
         let stdout = std::io::stdout();
         let progress = Progress::new(quiet, reader.total_len(), stdout.is_terminal());
         let color = stdout.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());

@@ -3,6 +3,7 @@
 mod compress;
 mod convert;
 mod decode;
+mod interrupt;
 mod keys;
 mod options;
 mod progress;

@@ -9,7 +9,6 @@ use serde_json::{Value, json};
 use super::options::{Inputs, Opening};
 use super::progress::Progress;
 use super::{Ended, print, tell};
-use crate::capture::Reader;
 use crate::error::Error;
 use crate::pipeline::decode;
 use crate::pipeline::ledger::Ledger;
@@ -53,7 +52,7 @@ impl decode::Render for Nothing {
 impl Args {
     pub(super) fn run(self, quiet: bool) -> Result<Ended, Error> {
         let table = self.inputs.table(&self.capture, quiet)?;
-        let mut reader = Reader::open(&self.capture)?;
+        let mut reader = self.opening.reader(&self.capture)?;
         let progress = Progress::new(quiet, reader.total_len(), false);
         let mut sink = |_: &[u8], position: u64| {
             progress.at(position);
