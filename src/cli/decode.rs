@@ -7,6 +7,7 @@ use super::options::{Inputs, Opening};
 use super::progress::Progress;
 use super::{Ended, tell};
 use crate::error::Error;
+use crate::link;
 use crate::pipeline::decode;
 use crate::report::json;
 use crate::report::record::{FIELDS, Field, Record};
@@ -54,7 +55,8 @@ impl Args {
         if self.format != Format::Fields && !self.fields.is_empty() {
             return Err(Error::usage("-e FIELD goes with --format fields", "add --format fields"));
         }
-        let table = self.inputs.table(&self.capture, quiet)?;
+        let (table, link) = self.inputs.table(&self.capture, quiet)?;
+        let link = link::Settings { fcs: self.opening.fcs(), ..link };
         let mut reader = self.opening.reader(&self.capture)?;
         let stdout = std::io::stdout();
         let progress = Progress::new(quiet, reader.total_len(), stdout.is_terminal());
@@ -77,7 +79,7 @@ impl Args {
         };
         let (limits, threads) = (self.opening.limits(quiet), self.opening.threads());
         let selection = self.opening.selection.selection();
-        let ended = decode::run(&mut reader, &table, limits, threads, selection, &writer, &mut sink);
+        let ended = decode::run(&mut reader, &table, limits, &link, threads, selection, &writer, &mut sink);
         progress.finish();
         let (totals, _) = ended?;
         for warning in reader.warnings() {

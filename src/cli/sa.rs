@@ -10,6 +10,7 @@ use super::options::{Inputs, Opening};
 use super::progress::Progress;
 use super::{Ended, print, tell};
 use crate::error::Error;
+use crate::link;
 use crate::pipeline::decode;
 use crate::pipeline::ledger::Ledger;
 use crate::report::record::Record;
@@ -51,7 +52,8 @@ impl decode::Render for Nothing {
 
 impl Args {
     pub(super) fn run(self, quiet: bool) -> Result<Ended, Error> {
-        let table = self.inputs.table(&self.capture, quiet)?;
+        let (table, link) = self.inputs.table(&self.capture, quiet)?;
+        let link = link::Settings { fcs: self.opening.fcs(), ..link };
         let mut reader = self.opening.reader(&self.capture)?;
         let progress = Progress::new(quiet, reader.total_len(), false);
         let mut sink = |_: &[u8], position: u64| {
@@ -60,7 +62,7 @@ impl Args {
         };
         let (limits, threads) = (self.opening.limits(quiet), self.opening.threads());
         let selection = self.opening.selection.selection();
-        let ended = decode::run(&mut reader, &table, limits, threads, selection, &Nothing, &mut sink);
+        let ended = decode::run(&mut reader, &table, limits, &link, threads, selection, &Nothing, &mut sink);
         progress.finish();
         let (totals, ledger) = ended?;
         for warning in reader.warnings() {

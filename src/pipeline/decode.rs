@@ -7,6 +7,7 @@ use super::ledger::Ledger;
 use super::select::Selection;
 use crate::capture::{Reader, Window};
 use crate::error::Error;
+use crate::link;
 use crate::report::record::Record;
 use crate::report::totals::Totals;
 use crate::sa::table::SaTable;
@@ -44,6 +45,7 @@ pub fn run<'t, R: Render>(
     reader: &mut Reader,
     table: &'t SaTable,
     limits: Limits,
+    link: &link::Settings,
     threads: usize,
     selection: Selection,
     render: &R,
@@ -51,7 +53,7 @@ pub fn run<'t, R: Render>(
 ) -> Result<(Totals, Ledger<'t>), Error> {
     let job = Decode { table, selection, render };
     let mut out = Out { totals: Totals::default(), sink };
-    let ledger = drive::run(reader, table, limits, threads, &job, &mut (), &mut out)?;
+    let ledger = drive::run(reader, table, limits, link, threads, &job, &mut (), &mut out)?;
     Ok((out.totals, ledger))
 }
 
