@@ -113,8 +113,7 @@ impl<R: Read> HexLines<R> {
             return Ok(());
         }
         let first = !std::mem::replace(&mut self.begun, true);
-        if first && line.trim_start_matches('"').starts_with(|char: char| char.is_ascii_alphabetic()) {
-            // The names of the columns.
+        if first && is_heading(line) {
             return Ok(());
         }
         let Line { time, packet } = Line::parse(line, self.hex_is)?;
@@ -161,6 +160,18 @@ impl<R: Read> Read for HexLines<R> {
     }
 }
 
+/// Whether a line has the names of the columns.
+fn is_heading(line: &str) -> bool {
+    let mut fields = fields(line);
+    let time = fields.next().unwrap_or_default();
+    time.starts_with(|char: char| char.is_ascii_alphabetic()) && parse_hex(fields.last().unwrap_or_default()).is_err()
+}
+
+fn fields(line: &str) -> impl Iterator<Item = &str> {
+    let separator = ['\t', ';', ','].into_iter().find(|separator| line.contains(*separator)).unwrap_or(',');
+    line.split(separator).map(|field| field.trim().trim_matches('"').trim())
+}
+
 struct Line {
     time: Timestamp,
     packet: Vec<u8>,
@@ -168,8 +179,7 @@ struct Line {
 
 impl Line {
     fn parse(line: &str, hex_is: HexIs) -> Result<Line, String> {
-        let separator = ['\t', ';', ','].into_iter().find(|separator| line.contains(*separator)).unwrap_or(',');
-        let mut fields = line.split(separator).map(|field| field.trim().trim_matches('"').trim());
+        let mut fields = fields(line);
         let (Some(time), Some(src), Some(dst), Some(hex), None) =
             (fields.next(), fields.next(), fields.next(), fields.next(), fields.next())
         else {
