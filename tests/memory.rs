@@ -140,7 +140,7 @@ fn memory_is_flat() {
         eprintln!("left out: there is no /proc here to tell the memory of a process");
         return;
     }
-    let lengths = std::env::var("DIETESP_MEMORY").unwrap_or_else(|_| "50000,300000".to_owned());
+    let lengths = std::env::var("DIETESP_MEMORY").unwrap_or_else(|_| "80000,320000".to_owned());
     let (short, long) = lengths.split_once(',').expect("two numbers");
     let (short, long) = (short.parse().unwrap(), long.parse().unwrap());
     let folder = tempfile::tempdir().unwrap();

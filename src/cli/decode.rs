@@ -18,7 +18,19 @@ use crate::report::table::Table;
 #[command(after_help = "Examples:
   dietesp decode field.pcapng --rules rules.yaml --keys keys.yaml
   dietesp decode field.pcapng -r rules.yaml -k keys.yaml --format jsonl | jq .inner
-  tcpdump -U -w - | dietesp decode - -r rules.yaml -k keys.yaml --format fields -e esp.sequence")]
+  tcpdump -U -w - | dietesp decode - -r rules.yaml -k keys.yaml --format fields -e esp.sequence
+  dietesp decode uplinks.csv --from hex -r rules.yaml -k keys.yaml
+
+Ctrl-C ends with the summary of what came so far; a second one kills.
+
+Lines of `--from hex` are `time,src,dst,hex`, also with `;` or tabs:
+  2026-01-02T03:04:05Z,2001:db8::1,2001:db8::2,1f2e3d4c5b6a79880123456789abcdef
+  time  RFC 3339 with its zone, or seconds since 1970, with or without a fraction
+  src, dst  addresses of the outer IP header, of one version; or an EUI-64, for the link-local
+       address made of it; or nothing, for the unspecified address
+  hex  the ESP payload, which stands behind the outer header; with --hex-is ip the whole IP
+       packet, and src and dst are not looked at
+Blank lines, lines that start with # and a heading are passed over.")]
 pub struct Args {
     /// pcap or pcapng, may be .gz or .zst; `-` is standard input
     capture: PathBuf,
