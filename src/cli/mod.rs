@@ -31,7 +31,7 @@ struct Args {
     #[command(subcommand)]
     command: Command,
     /// No summary, no warnings, no progress
-    #[arg(short, long, global = true)]
+    #[arg(short, long, global = true, display_order = 900)]
     quiet: bool,
 }
 
