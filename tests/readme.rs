@@ -70,6 +70,7 @@ fn the_shell_commands_of_the_readme_run() {
             Some(("sudo tcpdump -i eth0 -U -w - 'esp or udp port 4500'", options)) => {
                 format!("cat samples/probe/diet-esp.pcapng | dietesp decode - {options}")
             }
+            Some((echo, _)) if echo.starts_with("echo ") => line,
             Some((other, _)) => panic!("{other} is not known here"),
             None => line.replace(" wireshark ", " tshark -r ").replace("cargo run --release -- ", "dietesp "),
         };
@@ -97,6 +98,7 @@ fn the_shell_commands_of_the_readme_run() {
         assert_eq!(selected.lines().count(), 30);
     }
     assert_eq!(output_of("--failed").map(|shown| shown.lines().count()), Some(1), "the titles alone");
+    assert!(output_of("--from hex").unwrap().contains("probe-1-up    0xfd761b86       1  [fd0a::1]:5001 "));
     assert!(output_of("decode - ").unwrap().contains("\n17\t1\t5683\n"));
 }
 

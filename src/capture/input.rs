@@ -3,13 +3,16 @@
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Cursor, IsTerminal, Read};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use flate2::bufread::MultiGzDecoder;
 use ruzstd::decoding::errors::{FrameDecoderError, ReadFrameHeaderError};
 use ruzstd::decoding::{BlockDecodingStrategy, FrameDecoder};
 
+use super::hex_lines::HexLines;
+use super::live::{Live, Stop};
+use super::source::{Form, Source};
 use crate::Error;
 
 const COMPRESSED_BUFFER_LEN: usize = 64 * 1024;
@@ -19,8 +22,10 @@ pub(super) struct Input {
     path: PathBuf,
     bytes: Box<dyn Read + Send>,
     compression: Option<&'static str>,
-    source: Arc<Source>,
+    counter: Arc<Counter>,
     total_len: Option<u64>,
+    stop: Stop,
+    problems: Arc<Mutex<Vec<String>>>,
 }
 
 /// What a read gave.
@@ -32,25 +37,34 @@ pub(super) enum Got {
 }
 
 impl Input {
-    pub(super) fn open(path: &Path) -> Result<Input, Error> {
+    pub(super) fn open(path: &Path, source: &Source) -> Result<Input, Error> {
+        let stop = || source.stop.clone();
         if path == Path::new("-") {
-            let stdin = io::stdin();
-            if stdin.is_terminal() {
+            if io::stdin().is_terminal() {
                 return Err(Error::usage(
                     "standard input is a terminal, not a capture",
-                    "Give a file, or pipe a capture in: tcpdump -w - | dietesp ...",
+                    "give a file, or pipe a capture in: tcpdump -w - | dietesp ...",
                 ));
             }
-            return Input::new(path, Box::new(stdin), None);
+            return Input::new(path, Box::new(Live::new(|| Ok(io::stdin().lock()), stop())), None, source);
+        }
+        let metadata = std::fs::metadata(path).map_err(Error::io(path, "open"))?;
+        if !metadata.is_file() {
+            let name = path.to_owned();
+            return Input::new(path, Box::new(Live::new(|| File::open(name), stop())), None, source);
         }
         let file = File::open(path).map_err(Error::io(path, "open"))?;
-        let metadata = file.metadata().map_err(Error::io(path, "read"))?;
-        Input::new(path, Box::new(file), metadata.is_file().then_some(metadata.len()))
+        Input::new(path, Box::new(file), Some(metadata.len()), source)
     }
 
-    pub(super) fn new(path: &Path, input: Box<dyn Read + Send>, total_len: Option<u64>) -> Result<Input, Error> {
-        let source = Arc::new(Source::default());
-        let mut input = Counted { input, source: Arc::clone(&source) };
+    pub(super) fn new(
+        path: &Path,
+        input: Box<dyn Read + Send>,
+        total_len: Option<u64>,
+        source: &Source,
+    ) -> Result<Input, Error> {
+        let counter = Arc::new(Counter::default());
+        let mut input = Counted { input, counter: Arc::clone(&counter) };
         let mut magic = Vec::with_capacity(4);
         input.by_ref().take(4).read_to_end(&mut magic).map_err(Error::io(path, "read"))?;
         let gzip = magic.starts_with(&[0x1f, 0x8b]);
@@ -65,7 +79,7 @@ impl Input {
             None
         };
         if let Some(compressor) = compressor {
-            let help = format!("Decompress it first: {compressor} -dc FILE | dietesp ... -");
+            let help = format!("decompress it first: {compressor} -dc FILE | dietesp ... -");
             return Err(Error::file(path, format!("is compressed with {compressor}, which is not read"), help));
         }
         let whole = Cursor::new(magic).chain(input);
@@ -77,7 +91,13 @@ impl Input {
         } else {
             (Box::new(whole), None)
         };
-        Ok(Input { path: path.to_owned(), bytes, compression, source, total_len })
+        let problems = Arc::new(Mutex::new(vec![]));
+        let bytes = match source.form {
+            Form::Capture => bytes,
+            Form::Hex(hex_is) => Box::new(HexLines::new(path, bytes, hex_is, Arc::clone(&problems))),
+        };
+        let stop = source.stop.clone();
+        Ok(Input { path: path.to_owned(), bytes, compression, counter, total_len, stop, problems })
     }
 
     /// Reads once. Errors of the operating system are errors; errors of a decompressor are [`Got::Damage`].
@@ -86,7 +106,7 @@ impl Input {
             match (self.bytes.read(buffer), self.compression) {
                 (Ok(len), _) => return Ok(Got::Bytes(len)),
                 (Err(error), _) if error.kind() == io::ErrorKind::Interrupted => {}
-                (Err(error), Some(name)) if !self.source.failed.load(Ordering::Relaxed) => {
+                (Err(error), Some(name)) if !self.counter.failed.load(Ordering::Relaxed) => {
                     return Ok(Got::Damage(format!("the {name} data is damaged or cut short ({error})")));
                 }
                 (Err(error), _) => return Err(Error::io(&self.path, "read")(error)),
@@ -100,7 +120,22 @@ impl Input {
 
     /// Bytes read from the file, before decompression.
     pub(super) fn position(&self) -> u64 {
-        self.source.position.load(Ordering::Relaxed)
+        self.counter.position.load(Ordering::Relaxed)
+    }
+
+    /// Whether reading should end, or has ended, because somebody asked for it.
+    pub(super) fn is_stopped(&self) -> bool {
+        self.stop.is_requested()
+    }
+
+    /// Whether the bytes may keep a reader waiting. They end soon after a stop by themselves.
+    pub(super) fn is_live(&self) -> bool {
+        self.total_len.is_none()
+    }
+
+    /// Takes what was wrong with the lines of hex since the last call.
+    pub(super) fn problems(&self) -> Vec<String> {
+        std::mem::take(&mut *self.problems.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Length of the file, if it is one.
@@ -110,23 +145,23 @@ impl Input {
 }
 
 #[derive(Default)]
-struct Source {
+struct Counter {
     position: AtomicU64,
     failed: AtomicBool,
 }
 
 struct Counted {
     input: Box<dyn Read + Send>,
-    source: Arc<Source>,
+    counter: Arc<Counter>,
 }
 
 impl Read for Counted {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let result = self.input.read(buffer);
         match &result {
-            Ok(len) => _ = self.source.position.fetch_add(*len as u64, Ordering::Relaxed),
+            Ok(len) => _ = self.counter.position.fetch_add(*len as u64, Ordering::Relaxed),
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(_) => self.source.failed.store(true, Ordering::Relaxed),
+            Err(_) => self.counter.failed.store(true, Ordering::Relaxed),
         }
         result
     }

@@ -12,11 +12,14 @@
 //! A [`Reader`] hands out [`Window`]s of whole packets, so that workers can take turns at it; a worker turns its packets
 //! into a [`Batch`], and the [`Writer`] takes the batches in order.
 
+mod hex_lines;
 mod input;
+mod live;
 mod options;
 mod pcap;
 mod pcapng;
 mod read;
+mod source;
 mod time;
 mod window;
 mod write;
@@ -26,8 +29,10 @@ mod tests;
 
 use std::sync::Arc;
 
+pub use live::Stop;
 pub use options::Options;
 pub use read::Reader;
+pub use source::{Form, HexIs, Source};
 pub use time::Timestamp;
 pub use window::Window;
 pub(crate) use write::write_whole;

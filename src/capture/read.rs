@@ -6,12 +6,17 @@ use std::sync::Arc;
 
 use super::input::{Got, Input};
 use super::pcap::{FILE_HEADER_LEN, Flavour};
+use super::source::{Form, Source};
 use super::window::{Record, Window};
 use super::{Interface, pcapng};
 use crate::Error;
 
 const HELP: &str =
     "give a capture as tcpdump, dumpcap, tshark and Wireshark write it: pcap or pcapng, also .gz and .zst";
+
+const HEX_HELP: &str = "--from hex reads lines `time,src,dst,hex`; see `dietesp decode --help`";
+const TEXT_HELP: &str = "it is text: is it a key or rule file? For lines `time,src,dst,hex` add --from hex. A capture is \
+    pcap or pcapng, also .gz and .zst";
 
 /// A capture being read, packet by packet, from a file or a live pipe. Workers take turns at it: one locks it, fills its
 /// window, and lets go.
@@ -33,7 +38,15 @@ impl Reader {
     /// # Errors
     /// The file cannot be opened or read, is empty, or is no capture.
     pub fn open(path: &Path) -> Result<Reader, Error> {
-        Reader::new(Input::open(path)?)
+        Reader::open_as(path, &Source::default())
+    }
+
+    /// Opens a capture, or what `source` says it is, to be read until `source` stops it.
+    ///
+    /// # Errors
+    /// As [`Reader::open`]; also if a stop came before the first packet could.
+    pub fn open_as(path: &Path, source: &Source) -> Result<Reader, Error> {
+        Reader::new(Input::open(path, source)?, source.form)
     }
 
     /// Reads a capture from `input`, which messages call `path`.
@@ -41,10 +54,18 @@ impl Reader {
     /// # Errors
     /// As [`Reader::open`].
     pub fn from_read(path: &Path, input: Box<dyn Read + Send>) -> Result<Reader, Error> {
-        Reader::new(Input::new(path, input, None)?)
+        Reader::from_read_as(path, input, &Source::default())
     }
 
-    fn new(mut input: Input) -> Result<Reader, Error> {
+    /// [`Reader::from_read`] for what `source` says.
+    ///
+    /// # Errors
+    /// As [`Reader::open`].
+    pub fn from_read_as(path: &Path, input: Box<dyn Read + Send>, source: &Source) -> Result<Reader, Error> {
+        Reader::new(Input::new(path, input, None, source)?, source.form)
+    }
+
+    fn new(mut input: Input, form: Form) -> Result<Reader, Error> {
         let mut window = Window::default();
         let mut section = Section::default();
         let path = input.path().to_owned();
@@ -55,10 +76,24 @@ impl Reader {
                     let carry = content.get(len..).unwrap_or_default().to_vec();
                     return Ok(Reader { input, format, section, carry, number: 0, warnings: Vec::new(), done: false });
                 }
-                Detected::Problem(problem) => return Err(Error::file(&path, problem, HELP)),
+                Detected::Problem(problem) => {
+                    let help = if is_text(content) { TEXT_HELP } else { HELP };
+                    return Err(Error::file(&path, problem, help));
+                }
                 Detected::More => {}
             }
-            match input.read(window.spare())? {
+            let got = input.read(window.spare())?;
+            if input.is_stopped() && !matches!(got, Got::Bytes(1..)) {
+                return Err(Error::file(&path, "stopped before a capture came; nothing was written", ""));
+            }
+            match got {
+                Got::Bytes(0) if form != Form::Capture => {
+                    let problem = match input.problems().into_iter().next() {
+                        Some(problem) => format!("has no line that can be used; the first: {problem}"),
+                        None => "has no line with a packet".to_owned(),
+                    };
+                    return Err(Error::file(&path, problem, HEX_HELP));
+                }
                 Got::Bytes(0) if window.content(0).is_empty() => return Err(Error::file(&path, "is empty", HELP)),
                 Got::Bytes(0) => return Err(Error::file(&path, "is too short to be a capture", HELP)),
                 Got::Damage(problem) => return Err(Error::file(&path, problem, "")),
@@ -79,6 +114,10 @@ impl Reader {
         self.section.forget_window();
         let mut used = 0;
         while !self.done {
+            if self.input.is_stopped() && !self.input.is_live() {
+                self.stop();
+                break;
+            }
             let damage = self.parse(window, &mut used);
             if !window.is_empty() {
                 // Damage behind good packets is met again, first, by the next call.
@@ -92,6 +131,7 @@ impl Reader {
             window.discard(used);
             used = 0;
             match self.input.read(window.spare())? {
+                Got::Bytes(0) | Got::Damage(_) if self.input.is_stopped() => self.stop(),
                 Got::Bytes(0) if window.content(0).is_empty() => self.done = true,
                 Got::Bytes(0) => self.end("cut short in the middle of a packet"),
                 Got::Damage(problem) => self.end(&problem),
@@ -128,6 +168,11 @@ impl Reader {
         }
     }
 
+    fn stop(&mut self) {
+        self.done = true;
+        self.warnings.push(format!("stopped behind frame {}; what came so far is complete", self.number));
+    }
+
     fn end(&mut self, problem: &str) {
         self.done = true;
         let place = match self.number {
@@ -139,7 +184,9 @@ impl Reader {
 
     /// Takes what the user should be told since the last call, a line each.
     pub fn warnings(&mut self) -> Vec<String> {
-        std::mem::take(&mut self.warnings)
+        let mut warnings = self.input.problems();
+        warnings.append(&mut self.warnings);
+        warnings
     }
 
     /// The interfaces described so far in the current section.
@@ -156,6 +203,12 @@ impl Reader {
     pub fn total_len(&self) -> Option<u64> {
         self.input.total_len()
     }
+}
+
+/// Whether bytes look like lines of text, so that another file was meant.
+fn is_text(bytes: &[u8]) -> bool {
+    let bytes = bytes.get(..1024).unwrap_or(bytes);
+    bytes.iter().all(|byte| matches!(byte, b'\t' | b'\n' | b'\r' | b' '..=b'~' | 0x80..))
 }
 
 /// What a stretch of bytes starts with.

@@ -117,6 +117,69 @@ impl fmt::Display for Timestamp {
     }
 }
 
+/// Reads RFC 3339 (also with a space for the T), or decimal seconds since 1970; what is finer than a nanosecond is cut.
+pub(super) fn parse_rfc3339_or_seconds(text: &str) -> Option<Timestamp> {
+    let (whole, rest) = split_digits(text)?;
+    if !rest.starts_with('-') {
+        let (nanos, "") = fraction(rest)? else { return None };
+        return Some(Timestamp::new(i64::try_from(whole).ok()?, nanos));
+    }
+    // Two digits of a field that is at most `most`, and what follows.
+    let field = |text: &str, most: u32| -> Option<u32> {
+        let value = text.get(..2).filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()))?.parse().ok()?;
+        (value <= most).then_some(value)
+    };
+    let is_at = |offset: usize, expected: &[char]| text.get(offset..)?.strip_prefix(expected);
+    let year = (text.find('-') == Some(4)).then_some(i64::try_from(whole).ok()?)?;
+    let month = field(is_at(4, &['-'])?, 12)?;
+    let day = field(is_at(7, &['-'])?, 31)?;
+    let hour = field(is_at(10, &['T', 't', ' '])?, 23)?;
+    let minute = field(is_at(13, &[':'])?, 59)?;
+    // A leap second is the first of the next minute, as in POSIX.
+    let second = field(is_at(16, &[':'])?, 60)?;
+    let (nanos, zone) = fraction(text.get(19..)?)?;
+    let offset_minutes = match zone {
+        "Z" | "z" => 0,
+        _ => {
+            let sign = if zone.starts_with('-') { -1 } else { 1 };
+            let digits = zone.strip_prefix(['+', '-'])?;
+            let minutes = field(digits.get(2..)?.strip_prefix(':')?, 59)?;
+            if digits.len() != 5 {
+                return None;
+            }
+            sign * i64::from(field(digits, 23)? * 60 + minutes)
+        }
+    };
+    let days = days_from_civil(year, month, day)?;
+    let second_of_day = i64::from(hour * 3600 + minute * 60 + second);
+    Some(Timestamp::new(days * 86_400 + second_of_day - offset_minutes * 60, nanos))
+}
+
+/// Decimal digits in front, and what follows.
+fn split_digits(text: &str) -> Option<(u64, &str)> {
+    let end = text.find(|char: char| !char.is_ascii_digit()).unwrap_or(text.len());
+    let (digits, rest) = text.split_at_checked(end)?;
+    Some((digits.parse().ok()?, rest))
+}
+
+/// Nanoseconds of a fraction such as `.25`, if there is one, and what follows.
+fn fraction(text: &str) -> Option<(u32, &str)> {
+    let Some(digits) = text.strip_prefix('.') else { return Some((0, text)) };
+    let end = digits.find(|char: char| !char.is_ascii_digit()).unwrap_or(digits.len());
+    let (digits, rest) = digits.split_at_checked(end)?;
+    let nanos = digits.bytes().chain(std::iter::repeat(b'0')).take(9);
+    (!digits.is_empty()).then_some((nanos.fold(0, |nanos, digit| nanos * 10 + u32::from(digit - b'0')), rest))
+}
+
+/// Days since 1970-01-01, the inverse of [`civil`]; `None` if the month has no such day.
+fn days_from_civil(year: i64, month: u32, day: u32) -> Option<i64> {
+    let from_march = (i64::from(month) + 9) % 12;
+    let years = year - i64::from(month <= 2);
+    let of_year = (153 * from_march + 2) / 5 + i64::from(day) - 1;
+    let days = years * 365 + years.div_euclid(4) - years.div_euclid(100) + years.div_euclid(400) + of_year - 719_468;
+    (civil(days) == (year, month, day)).then_some(days)
+}
+
 /// The last `count` decimal digits of `value`.
 fn push_digits(out: &mut Vec<u8>, mut value: u64, count: usize) {
     let start = out.len();
@@ -207,6 +270,56 @@ mod tests {
             (-62_167_219_201, 0, "-00001-12-31T23:59:59.000000Z"),
         ] {
             assert_eq!(Timestamp::new(seconds, nanos).to_string(), text);
+        }
+    }
+
+    #[test]
+    fn times_are_read_as_rfc_3339_says_and_as_seconds() {
+        // Right: `date -u -d TEXT +%s`, and nanoseconds.
+        for (text, seconds, nanos) in [
+            ("0", 0, 0),
+            ("1767323045.000006", 1_767_323_045, 6000),
+            ("1767323045.1234567899", 1_767_323_045, 123_456_789),
+            ("2026-01-02T03:04:05.000006Z", 1_767_323_045, 6000),
+            ("2026-01-02 04:34:05+01:30", 1_767_323_045, 0),
+            ("2026-01-01t22:04:05.5-05:00", 1_767_323_045, 500_000_000),
+            ("2000-02-29T00:00:00z", 951_782_400, 0),
+            ("2100-03-01T00:00:00Z", 4_107_542_400, 0),
+            ("1969-12-31T23:59:59Z", -1, 0),
+            ("2016-12-31T23:59:60Z", 1_483_228_800, 0),
+        ] {
+            let read = parse_rfc3339_or_seconds(text).map(Timestamp::seconds_and_nanos);
+            assert_eq!(read, Some((seconds, nanos)), "{text}");
+        }
+        for text in [
+            "",
+            "-1",
+            "+1",
+            "1.",
+            ".5",
+            "1.5s",
+            "1e9",
+            "99999999999999999999",
+            "2026-01-02",
+            "2026-01-02T03:04:05",
+            "2026-13-02T03:04:05Z",
+            "2026-02-30T03:04:05Z",
+            "2100-02-29T03:04:05Z",
+            "2026-00-02T03:04:05Z",
+            "2026-01-00T03:04:05Z",
+            "2026-01-02T24:04:05Z",
+            "2026-01-02T03:04Z",
+            "2026-01-02T03:04:05.Z",
+            "2026-01-02T03:04:05+0100",
+            "2026-01-02T03:04:05+01:00x",
+            "2026-01-02T03:04:05Zx",
+            "26-01-02T03:04:05Z",
+            "2026-1-2T03:04:05Z",
+            "2026-01-02T+3:04:05Z",
+            "2026-01-0éT03:04:05Z",
+            "Jan 2 2026",
+        ] {
+            assert!(parse_rfc3339_or_seconds(text).is_none(), "{text}");
         }
     }
 }

@@ -65,11 +65,17 @@ impl Args {
         link.fcs = self.opening.fcs();
         let limits = self.opening.limits(quiet);
         // A pipe cannot be read twice: there the first packets decide.
-        let esp_input = match self.capture == Path::new("-") {
-            true => None,
-            false => Some(compress::holds_esp(&mut Reader::open(&self.capture)?, &input, limits, &link)?),
+        let esp_input = match std::fs::metadata(&self.capture) {
+            Ok(metadata) if !metadata.is_file() => None,
+            _ if self.capture == Path::new("-") => None,
+            _ => Some(compress::holds_esp(
+                &mut Reader::open_as(&self.capture, &self.opening.source()?)?,
+                &input,
+                limits,
+                &link,
+            )?),
         };
-        let mut reader = Reader::open(&self.capture)?;
+        let mut reader = self.opening.reader(&self.capture)?;
         let writer = Writer::create(&self.output)?;
         let settings = Settings {
             on_mismatch: match self.on_mismatch {

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use super::options::{Inputs, Opening};
 use super::progress::Progress;
 use super::{Ended, tell};
-use crate::capture::{Reader, Writer};
+use crate::capture::Writer;
 use crate::error::Error;
 use crate::link;
 use crate::pipeline::convert::{self, Converted, Reseal, Settings, Target};
@@ -80,7 +80,7 @@ impl Args {
             ));
         }
         let (table, link) = self.inputs.table(&self.capture, quiet)?;
-        let mut reader = Reader::open(&self.capture)?;
+        let mut reader = self.opening.reader(&self.capture)?;
         let writer = Writer::create(&self.output)?;
         let settings = Settings {
             target: if self.to == To::Esp { Target::Esp } else { Target::Plain },

@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 use super::options::{Inputs, Opening};
 use super::progress::Progress;
 use super::{Ended, tell};
-use crate::capture::Reader;
 use crate::error::Error;
 use crate::link;
 use crate::pipeline::decode;
@@ -20,7 +19,19 @@ use crate::report::table::Table;
 #[command(after_help = "Examples:
   dietesp decode field.pcapng --rules rules.yaml --keys keys.yaml
   dietesp decode field.pcapng -r rules.yaml -k keys.yaml --format jsonl | jq .inner
-  tcpdump -U -w - | dietesp decode - -r rules.yaml -k keys.yaml --format fields -e esp.sequence")]
+  tcpdump -U -w - | dietesp decode - -r rules.yaml -k keys.yaml --format fields -e esp.sequence
+  dietesp decode uplinks.csv --from hex -r rules.yaml -k keys.yaml
+
+Ctrl-C ends with the summary of what came so far; a second one kills.
+
+Lines of `--from hex` are `time,src,dst,hex`, also with `;` or tabs:
+  2026-01-02T03:04:05Z,2001:db8::1,2001:db8::2,1f2e3d4c5b6a79880123456789abcdef
+  time  RFC 3339 with its zone, or seconds since 1970, with or without a fraction
+  src, dst  addresses of the outer IP header, of one version; or an EUI-64, for the link-local
+       address made of it; or nothing, for the unspecified address
+  hex  the ESP payload, which stands behind the outer header; with --hex-is ip the whole IP
+       packet, and src and dst are not looked at
+Blank lines, lines that start with # and a heading are passed over.")]
 pub struct Args {
     /// pcap or pcapng, may be .gz or .zst; `-` is standard input
     capture: PathBuf,
@@ -59,7 +70,7 @@ impl Args {
         }
         let (table, link) = self.inputs.table(&self.capture, quiet)?;
         let link = link::Settings { fcs: self.opening.fcs(), ..link };
-        let mut reader = Reader::open(&self.capture)?;
+        let mut reader = self.opening.reader(&self.capture)?;
         let stdout = std::io::stdout();
         let progress = Progress::new(quiet, reader.total_len(), stdout.is_terminal());
         let color = stdout.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());

@@ -3,6 +3,7 @@
 mod compress;
 mod convert;
 mod decode;
+mod interrupt;
 mod keys;
 mod options;
 mod progress;
@@ -20,13 +21,18 @@ use crate::error::Error;
 /// Reads, decrypts, converts and makes Diet-ESP captures.
 #[derive(Debug, Parser)]
 #[command(name = "dietesp", version, about, max_term_width = 100, disable_help_subcommand = true)]
-#[command(after_help = "Exit status: 0 all well; 1 the run ended, but some packet of a known SA failed; \
+#[command(after_help = "Examples:
+  dietesp decode field.pcapng --rules rules.yaml --keys keys.yaml
+  dietesp convert field.pcapng -o esp.pcapng --rules rules.yaml --keys keys.yaml
+  dietesp decode --help
+
+Exit status: 0 all well; 1 the run ended, but some packet of a known SA failed; \
     2 the input, a file or the arguments were unusable, nothing was written.")]
 struct Args {
     #[command(subcommand)]
     command: Command,
     /// No summary, no warnings, no progress
-    #[arg(short, long, global = true)]
+    #[arg(short, long, global = true, display_order = 900)]
     quiet: bool,
 }
 
@@ -44,8 +50,11 @@ enum Command {
         /// The shell
         shell: clap_complete::Shell,
     },
-    /// Write the manual page to standard output
-    Man,
+    /// Write a manual page to standard output: dietesp man | man -l -
+    Man {
+        /// The command to describe (default: dietesp as a whole)
+        command: Option<String>,
+    },
 }
 
 /// What a command gives back when the run ended.
@@ -73,13 +82,7 @@ pub fn main() -> ExitCode {
             clap_complete::generate(shell, &mut Args::command(), "dietesp", &mut script);
             print(&script)
         }
-        Command::Man => {
-            let mut page = vec![];
-            match clap_mangen::Man::new(Args::command()).render(&mut page) {
-                Ok(()) => print(&page),
-                Err(error) => Err(Error::io("-".as_ref(), "write")(error)),
-            }
-        }
+        Command::Man { command } => man(command.as_deref()),
     };
     match result {
         Ok(Ended::Well) => ExitCode::SUCCESS,
@@ -94,6 +97,26 @@ pub fn main() -> ExitCode {
             ExitCode::from(if matches!(error, Error::Mismatch { .. }) { 1 } else { 2 })
         }
     }
+}
+
+/// Writes the manual page of a command, or of all.
+fn man(name: Option<&str>) -> Result<Ended, Error> {
+    let mut all = Args::command();
+    all.build();
+    let command = match name {
+        None => all,
+        Some(name) => match all.find_subcommand(name) {
+            Some(command) => command.clone(),
+            None => {
+                let names: Vec<&str> = all.get_subcommands().map(clap::Command::get_name).collect();
+                let help = format!("the commands are: {}", names.join(" "));
+                return Err(Error::usage(format!("there is no command {name}"), help));
+            }
+        },
+    };
+    let mut page = vec![];
+    clap_mangen::Man::new(command).render(&mut page).map_err(Error::io("-".as_ref(), "write"))?;
+    print(&page)
 }
 
 /// Writes results to standard output.

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
-use crate::capture::Reader;
+use crate::capture::{Form, HexIs, Reader, Source};
 use crate::error::Error;
 use crate::files;
 use crate::ike;
@@ -46,8 +46,32 @@ pub struct Opening {
     /// Worker threads (default: all cores); the output does not depend on their number
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     pub threads: Option<u16>,
+    /// What CAPTURE is: a capture, or lines `time,src,dst,hex`, a packet each
+    #[arg(long, value_enum, default_value_t = FromArg::Capture, value_name = "FORM")]
+    pub from: FromArg,
+    /// With `--from hex`, what hex is
+    #[arg(long, value_enum, default_value_t = HexIsArg::Esp, value_name = "WHAT")]
+    pub hex_is: HexIsArg,
     #[command(flatten)]
     pub selection: SelectionArgs,
+}
+
+/// The values of `--from`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum FromArg {
+    /// pcap or pcapng
+    Capture,
+    /// Lines: time in RFC 3339 or seconds since 1970; outer addresses, EUI-64s or nothing; hex digits
+    Hex,
+}
+
+/// The values of `--hex-is`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum HexIsArg {
+    /// The ESP payload, which stands behind the outer header
+    Esp,
+    /// The whole IP packet
+    Ip,
 }
 
 /// The values of `--fcs`.
@@ -140,6 +164,29 @@ pub fn derive_children(loaded: &mut files::Loaded, capture: Option<&Path>) -> Re
 }
 
 impl Opening {
+    /// Opens the input to be read until a signal comes.
+    pub fn reader(&self, path: &Path) -> Result<Reader, Error> {
+        let source = self.source()?;
+        super::interrupt::stops(&source.stop)?;
+        Reader::open_as(path, &source)
+    }
+
+    /// What the input is read as.
+    pub fn source(&self) -> Result<Source, Error> {
+        let hex_is = match self.hex_is {
+            HexIsArg::Esp => HexIs::Esp,
+            HexIsArg::Ip => HexIs::Ip,
+        };
+        let form = match self.from {
+            FromArg::Hex => Form::Hex(hex_is),
+            FromArg::Capture if hex_is == HexIs::Ip => {
+                return Err(Error::usage("--hex-is goes with --from hex", "add --from hex"));
+            }
+            FromArg::Capture => Form::Capture,
+        };
+        Ok(Source { form, ..Source::default() })
+    }
+
     /// The mode of `--fcs`.
     pub fn fcs(&self) -> link::Fcs {
         match self.fcs {

@@ -9,7 +9,6 @@ use serde_json::{Value, json};
 use super::options::{Inputs, Opening};
 use super::progress::Progress;
 use super::{Ended, print, tell};
-use crate::capture::Reader;
 use crate::error::Error;
 use crate::link;
 use crate::pipeline::decode;
@@ -56,7 +55,7 @@ impl Args {
     pub(super) fn run(self, quiet: bool) -> Result<Ended, Error> {
         let (table, link) = self.inputs.table(&self.capture, quiet)?;
         let link = link::Settings { fcs: self.opening.fcs(), ..link };
-        let mut reader = Reader::open(&self.capture)?;
+        let mut reader = self.opening.reader(&self.capture)?;
         let progress = Progress::new(quiet, reader.total_len(), false);
         let mut sink = |_: &[u8], position: u64| {
             progress.at(position);

@@ -511,10 +511,11 @@ impl<'t> Settler<'t> {
             revision: entry.revision(),
         });
         let iv = explicit_iv(entry, bytes);
+        let share = self.ledger.share(sa, &datagram.outer);
         let stream = self.ledger.stream_mut(sa, &datagram.outer);
         stream.counts.tries += tries;
         stream.counts.resyncs += u64::from(method == Method::Search);
-        match stream.verified(sn, iv, time_ns, digest, packet.number) {
+        match stream.verified(sn, iv, time_ns, (digest, packet.number), share) {
             Novelty::New => {}
             Novelty::Duplicate(first) => {
                 item.warnings.add(Warnings::DUPLICATE);

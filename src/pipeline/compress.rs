@@ -8,6 +8,7 @@ use super::batch::{Arena, Item};
 use super::convert::{is_beside, iv_of};
 use super::drive::{self, Input, Job};
 use super::find::Limits;
+use super::ledger::MULTICAST_SOURCES;
 use super::outcome::{Bytes, Status};
 use super::outlet::{Change, Outlet, Raw};
 use super::seal::{IvIssuer, UsedNumbers};
@@ -436,6 +437,10 @@ impl<'t> Compressor<'t> {
     /// Notes that a packet was sent, and the state it leaves.
     fn sent(&mut self, sa: usize, outer: &Outer, state: State) {
         if state != State::default() {
+            // As the receivers' ledger does.
+            if self.states.len() >= self.output.entries().len() + MULTICAST_SOURCES {
+                self.states.retain(|(_, src), _| src.is_none());
+            }
             self.states.insert(state_key(sa, outer), state);
         }
     }

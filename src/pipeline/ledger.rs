@@ -5,11 +5,11 @@ use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::link::Outer;
-use crate::sa::stream::{Progress, Stream};
+use crate::sa::stream::{Progress, Share, Stream};
 use crate::sa::table::SaTable;
 
 /// Sources of multicast packets whose numbers are kept apart.
-const MULTICAST_SOURCES: usize = 1 << 14;
+pub const MULTICAST_SOURCES: usize = 1 << 14;
 
 /// The streams of all SAs.
 #[derive(Debug)]
@@ -19,6 +19,8 @@ pub struct Ledger<'t> {
     streams: Vec<Stream>,
     /// Of SAs whose destination is a multicast address, by SA and source.
     multicast: HashMap<(u32, IpAddr), Stream>,
+    /// Streams that have counted a packet.
+    active: usize,
     /// A stream of which nothing is known.
     unknown: Stream,
 }
@@ -27,7 +29,7 @@ impl<'t> Ledger<'t> {
     /// Nothing seen yet.
     pub fn new(table: &'t SaTable) -> Ledger<'t> {
         let streams = table.entries().iter().map(|_| Stream::default()).collect();
-        Ledger { table, streams, multicast: HashMap::new(), unknown: Stream::default() }
+        Ledger { table, streams, multicast: HashMap::new(), active: 0, unknown: Stream::default() }
     }
 
     /// The SAs.
@@ -56,12 +58,21 @@ impl<'t> Ledger<'t> {
         match self.streams.get_mut(sa as usize) {
             Some(stream) if !outer.dst.is_multicast() => stream,
             _ => {
-                if self.multicast.len() >= MULTICAST_SOURCES {
+                if self.multicast.len() >= MULTICAST_SOURCES && !self.multicast.contains_key(&(sa, outer.src)) {
+                    self.active = self.active.saturating_sub(self.multicast.len());
                     self.multicast.clear();
                 }
                 self.multicast.entry((sa, outer.src)).or_default()
             }
         }
+    }
+
+    /// What the stream of a packet that verified may keep; to be asked before the packet is noted.
+    pub fn share(&mut self, sa: u32, outer: &Outer) -> Share {
+        if self.stream_mut(sa, outer).counts.verified == 0 {
+            self.active += 1;
+        }
+        Share::of(self.active)
     }
 
     /// A packet failed under its only candidate.

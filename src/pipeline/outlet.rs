@@ -12,8 +12,10 @@ use super::batch::Item;
 use crate::capture::{Interface, LINKTYPE_RAW, Options, OwnedPacket, Packet, Window, Writer};
 use crate::error::Error;
 
-/// Bytes of frames that may wait; beyond, the oldest fragments pass as they are.
+/// Bytes of memory for frames that wait; beyond, the oldest fragments pass as they are.
 const MAX_WAITING: usize = 16 << 20;
+/// About what a frame takes besides its bytes.
+const OVERHEAD: usize = 256;
 
 /// What becomes of one frame of the input.
 #[derive(Debug)]
@@ -157,7 +159,7 @@ impl Outlet {
     }
 
     fn queue(&mut self, packet: &Packet<'_>, comment: Option<&str>, undecided: bool) -> Result<(), Error> {
-        self.bytes += packet.data.len();
+        self.bytes += packet.data.len() + OVERHEAD;
         let packet = OwnedPacket::from(packet);
         self.waiting.push_back(Waiting { packet, comment: comment.map(str::to_owned), undecided, dropped: false });
         while self.bytes > MAX_WAITING {
@@ -173,8 +175,11 @@ impl Outlet {
         if frames.is_empty() || self.waiting.is_empty() {
             return Ok(());
         }
-        for waiting in &mut self.waiting {
-            if waiting.undecided && frames.contains(&waiting.packet.number) {
+        // They wait in the order of their numbers; a packet that came out of a frame has the number of the frame.
+        for frame in frames {
+            let first = self.waiting.partition_point(|waiting| waiting.packet.number < *frame);
+            let same = self.waiting.range_mut(first..).take_while(|waiting| waiting.packet.number == *frame);
+            for waiting in same.filter(|waiting| waiting.undecided) {
                 waiting.undecided = false;
                 waiting.dropped = dropped;
             }
@@ -184,7 +189,7 @@ impl Outlet {
 
     fn flush(&mut self) -> Result<(), Error> {
         while let Some(first) = self.waiting.pop_front_if(|first| !first.undecided) {
-            self.bytes -= first.packet.as_packet().data.len();
+            self.bytes -= first.packet.as_packet().data.len() + OVERHEAD;
             if !first.dropped {
                 self.written += 1;
                 self.writer.write(&first.packet.as_packet(), first.comment.as_deref())?;

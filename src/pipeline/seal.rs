@@ -3,24 +3,22 @@
 //! A nonce that meets two plaintexts under one key gives both away, and with counter modes the integrity key too. So
 //! every explicit IV issued here is unique per key, and differs from all that the capture shows under that key.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 
 use crate::error::Error;
 use crate::suite::{Keys, Random};
 
-/// IVs of one key: those seen in the capture and those issued.
+/// IVs issued under one key, at most.
+const MAX_ISSUED: u64 = 1 << 48;
+
+/// IVs of one key: those seen in the capture and those issued. All are counted from the first that was issued; what is
+/// [`MAX_ISSUED`] or more away from it is never issued and need not be kept.
 #[derive(Debug, Default)]
 struct Ivs {
-    seen: HashSet<u64>,
-    /// First issued, and the next to issue; all between are taken.
     first: u64,
+    seen: Runs,
+    /// The next to issue; all before it are taken.
     next: u64,
-}
-
-impl Ivs {
-    fn was_issued(&self, iv: u64) -> bool {
-        iv.wrapping_sub(self.first) < self.next.wrapping_sub(self.first)
-    }
 }
 
 /// Issues explicit IVs, for keys that are also used by the sender of the capture.
@@ -40,26 +38,34 @@ impl IvIssuer {
     /// odds of about packets squared in 2^64, the output cannot be used and the error says so.
     pub fn seen(&mut self, keys: &Keys, iv: u64) -> Result<(), Error> {
         let ivs = self.ivs(keys)?;
-        if ivs.was_issued(iv) && !ivs.seen.contains(&iv) {
+        let iv = iv.wrapping_sub(ivs.first);
+        if iv >= MAX_ISSUED {
+            return Ok(());
+        }
+        if !insert(&mut ivs.seen, iv) {
+            return Ok(());
+        }
+        if iv < ivs.next {
             return Err(Error::usage(
                 "an IV that was chosen for a rebuilt packet turned up later in the capture",
                 "run the command again: the IVs start from another random number each time",
             ));
         }
-        ivs.seen.insert(iv);
         Ok(())
     }
 
     /// The next IV to seal with under `keys`.
     pub fn issue(&mut self, keys: &Keys) -> Result<u64, Error> {
         let ivs = self.ivs(keys)?;
-        loop {
-            let iv = ivs.next;
-            ivs.next = iv.wrapping_add(1);
-            if !ivs.seen.contains(&iv) {
-                return Ok(iv);
-            }
+        if let Some((_, last)) = ivs.seen.range(..=ivs.next).next_back().filter(|(_, last)| **last >= ivs.next) {
+            ivs.next = last + 1;
         }
+        if ivs.next >= MAX_ISSUED {
+            return Err(Error::usage("the IVs of a key are used up", "give the output keys of its own"));
+        }
+        let iv = ivs.first.wrapping_add(ivs.next);
+        ivs.next += 1;
+        Ok(iv)
     }
 
     fn ivs(&mut self, keys: &Keys) -> Result<&mut Ivs, Error> {
@@ -68,7 +74,7 @@ impl IvIssuer {
             Entry::Occupied(entry) => Ok(entry.into_mut()),
             Entry::Vacant(entry) => {
                 let start = self.random.u64()?;
-                Ok(entry.insert(Ivs { seen: HashSet::new(), first: start, next: start }))
+                Ok(entry.insert(Ivs { first: start, ..Ivs::default() }))
             }
         }
     }
@@ -101,21 +107,37 @@ pub struct UsedNumbers {
 type Runs = BTreeMap<u64, u64>;
 
 impl UsedNumbers {
-    /// Takes a number for `keys`; false if it was taken before.
+    /// Takes a number for `keys`; false if it was taken before, or may have been: of a stream with very many holes the
+    /// lowest count as taken.
     pub fn take(&mut self, keys: &Keys, number: u64) -> bool {
         let runs = self.by_key.entry(keys.fingerprint()).or_default();
-        let before = runs.range(..=number).next_back().map(|(first, last)| (*first, *last));
-        if before.is_some_and(|(_, last)| last >= number) {
-            return false;
+        let is_new = insert(runs, number);
+        if runs.len() > MAX_RUNS
+            && let Some((first, _)) = runs.pop_first()
+            && let Some((_, last)) = runs.pop_first()
+        {
+            runs.insert(first, last);
         }
-        let first = match before {
-            Some((first, last)) if last + 1 == number => first,
-            _ => number,
-        };
-        let last = number.checked_add(1).and_then(|next| runs.remove(&next)).unwrap_or(number);
-        runs.insert(first, last);
-        true
+        is_new
     }
+}
+
+/// Runs of numbers kept for a key.
+const MAX_RUNS: usize = 4096;
+
+/// Adds a number; false if it was there.
+fn insert(runs: &mut Runs, number: u64) -> bool {
+    let before = runs.range(..=number).next_back().map(|(first, last)| (*first, *last));
+    if before.is_some_and(|(_, last)| last >= number) {
+        return false;
+    }
+    let first = match before {
+        Some((first, last)) if last + 1 == number => first,
+        _ => number,
+    };
+    let last = number.checked_add(1).and_then(|next| runs.remove(&next)).unwrap_or(number);
+    runs.insert(first, last);
+    true
 }
 
 #[cfg(test)]
@@ -152,5 +174,24 @@ mod tests {
         assert!(issuer.seen(&keys(1), first).is_err());
         assert!(issuer.seen(&keys(1), first.wrapping_add(2)).is_err());
         issuer.seen(&keys(2), first).unwrap();
+    }
+
+    #[test]
+    fn memory_does_not_grow_with_the_capture() {
+        let mut used = UsedNumbers::default();
+        let numbers = || (0..100_000u64).map(|index| index * 2);
+        assert!(numbers().all(|number| used.take(&keys(1), number)));
+        assert!(used.by_key[&keys(1).fingerprint()].len() <= MAX_RUNS);
+        // Whatever is forgotten, nothing is taken twice; what is recent is known exactly.
+        assert!(!numbers().any(|number| used.take(&keys(1), number)));
+        assert!(used.take(&keys(1), 199_997));
+        assert!(!used.take(&keys(1), 1));
+
+        let mut issuer = IvIssuer::new(Random::new(Some(1), "iv"));
+        let mut random = Random::new(Some(2), "senders");
+        for _ in 0..100_000 {
+            issuer.seen(&keys(1), random.u64().unwrap()).unwrap();
+        }
+        assert!(issuer.by_key[&keys(1).fingerprint()].seen.len() < 100);
     }
 }

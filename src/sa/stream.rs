@@ -5,8 +5,25 @@ use std::hash::BuildHasherDefault;
 
 use super::hash::{MixHasher, mix};
 
-/// Packets of a stream whose numbers and digests are kept.
-const REMEMBERED: usize = 4096;
+/// What a stream may keep in memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Share {
+    /// Packets whose numbers and digests are kept.
+    remembered: usize,
+    /// Runs of numbers that are kept; of a stream with more holes the lowest are joined.
+    runs: usize,
+}
+
+impl Share {
+    /// The share of each of `streams`: 4096 packets and runs, or less if there are so many streams that the memory would
+    /// grow and grow.
+    pub fn of(streams: usize) -> Share {
+        const REMEMBERED: usize = 1 << 16;
+        const RUNS: usize = 1 << 18;
+        let share = |all: usize, least| (all / streams.max(1)).clamp(least, 4096);
+        Share { remembered: share(REMEMBERED, 4), runs: share(RUNS, 16) }
+    }
+}
 
 /// What the search for the next Sequence Number starts from.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -68,23 +85,20 @@ pub struct Runs {
     closed: BTreeMap<u64, u64>,
 }
 
-/// Runs kept of a stream; of one with more holes the lowest are joined.
-const MAX_RUNS: usize = 4096;
-
 impl Runs {
-    /// Adds a number.
-    pub fn add(&mut self, number: u64) {
+    /// Adds a number. Of more than `most` runs the lowest are joined.
+    pub fn add(&mut self, number: u64, most: usize) {
         match &mut self.current {
             Some((_, last)) if last.checked_add(1) == Some(number) => {
                 *last = number;
                 if self.closed.last_key_value().is_some_and(|(highest, _)| *highest > number) {
-                    self.join();
+                    self.join(most);
                 }
             }
             Some((first, last)) if (*first..=*last).contains(&number) => {}
             _ => {
                 if let Some((first, last)) = self.current.take() {
-                    self.close(first, last);
+                    self.close(first, last, most);
                 }
                 let before = self.closed.range(..=number).next_back().map(|(first, last)| (*first, *last));
                 match before {
@@ -95,17 +109,17 @@ impl Runs {
                     }
                     _ => self.current = Some((number, number)),
                 }
-                self.join();
+                self.join(most);
             }
         }
     }
 
     /// Joins the current run with the one that it has come up to.
-    fn join(&mut self) {
+    fn join(&mut self, most: usize) {
         if let Some((first, last)) = self.current
             && let Some(end) = last.checked_add(1).and_then(|next| self.closed.remove(&next))
         {
-            self.close(first, end);
+            self.close(first, end, most);
             self.reopen();
         }
     }
@@ -117,9 +131,9 @@ impl Runs {
         runs.into_iter()
     }
 
-    fn close(&mut self, first: u64, last: u64) {
+    fn close(&mut self, first: u64, last: u64, most: usize) {
         self.closed.insert(first, last);
-        if self.closed.len() > MAX_RUNS
+        while self.closed.len() > most
             && let Some((lowest, _)) = self.closed.pop_first()
             && let Some((_, last)) = self.closed.pop_first()
         {
@@ -165,12 +179,19 @@ pub enum Novelty {
 
 impl Stream {
     /// Notes a verified packet. `explicit_iv` are the 8 bytes of its explicit IV, `digest` is that of its ESP payload.
-    pub fn verified(&mut self, sn: u64, explicit_iv: Option<u64>, time_ns: i64, digest: u64, frame: u64) -> Novelty {
+    pub fn verified(
+        &mut self,
+        sn: u64,
+        explicit_iv: Option<u64>,
+        time_ns: i64,
+        (digest, frame): (u64, u64),
+        share: Share,
+    ) -> Novelty {
         let late = self.progress.highest.map_or(0, |highest| highest.saturating_sub(sn));
         self.progress.verified(sn, explicit_iv, time_ns);
         self.counts.verified += 1;
-        self.counts.numbers.add(sn);
-        let novelty = self.compare(sn, digest, frame);
+        self.counts.numbers.add(sn, share.runs);
+        let novelty = self.compare(sn, digest, frame, share.remembered);
         match novelty {
             Novelty::New => self.counts.reorder_depth = self.counts.reorder_depth.max(late),
             Novelty::Duplicate(_) => self.counts.duplicates += 1,
@@ -179,12 +200,12 @@ impl Stream {
         novelty
     }
 
-    fn compare(&mut self, sn: u64, digest: u64, frame: u64) -> Novelty {
+    fn compare(&mut self, sn: u64, digest: u64, frame: u64, most: usize) -> Novelty {
         match self.recent.get(&sn) {
             Some(seen) if seen.digest == digest => Novelty::Duplicate(seen.frame),
             Some(_) => Novelty::Replayed,
             None => {
-                if self.order.len() == REMEMBERED
+                while self.order.len() >= most
                     && let Some(oldest) = self.order.pop_front()
                 {
                     self.recent.remove(&oldest);
@@ -223,24 +244,28 @@ mod tests {
     #[test]
     fn repeats_are_told_from_replays_for_4096_packets() {
         let mut stream = Stream::default();
-        assert_eq!(stream.verified(1, None, 0, digest(b"a"), 10), Novelty::New);
-        assert_eq!(stream.verified(1, None, 0, digest(b"a"), 11), Novelty::Duplicate(10));
-        assert_eq!(stream.verified(1, None, 0, digest(b"b"), 12), Novelty::Replayed);
+        assert_eq!(stream.verified(1, None, 0, (digest(b"a"), 10), Share::of(1)), Novelty::New);
+        assert_eq!(stream.verified(1, None, 0, (digest(b"a"), 11), Share::of(1)), Novelty::Duplicate(10));
+        assert_eq!(stream.verified(1, None, 0, (digest(b"b"), 12), Share::of(1)), Novelty::Replayed);
         for sn in 2..=4096 {
-            assert_eq!(stream.verified(sn, None, 0, digest(b"c"), sn + 20), Novelty::New);
+            assert_eq!(stream.verified(sn, None, 0, (digest(b"c"), sn + 20), Share::of(1)), Novelty::New);
         }
-        assert_eq!(stream.verified(1, None, 0, digest(b"a"), 9000), Novelty::Duplicate(10));
-        assert_eq!(stream.verified(4097, None, 0, digest(b"d"), 9001), Novelty::New);
-        assert_eq!(stream.verified(1, None, 0, digest(b"a"), 9002), Novelty::New, "forgotten after 4096 others");
+        assert_eq!(stream.verified(1, None, 0, (digest(b"a"), 9000), Share::of(1)), Novelty::Duplicate(10));
+        assert_eq!(stream.verified(4097, None, 0, (digest(b"d"), 9001), Share::of(1)), Novelty::New);
+        assert_eq!(
+            stream.verified(1, None, 0, (digest(b"a"), 9002), Share::of(1)),
+            Novelty::New,
+            "forgotten after 4096 others"
+        );
         assert_eq!(stream.progress.highest, Some(4097));
     }
 
     #[test]
     fn the_mask_is_that_of_the_last_packet() {
         let mut stream = Stream::default();
-        stream.verified(5, Some(5 ^ 0xfeed), 0, digest(b"a"), 1);
+        stream.verified(5, Some(5 ^ 0xfeed), 0, (digest(b"a"), 1), Share::of(1));
         assert_eq!(stream.progress.iv_mask, Some(0xfeed));
-        stream.verified(6, Some(6 ^ 0xbeef), 0, digest(b"b"), 2);
+        stream.verified(6, Some(6 ^ 0xbeef), 0, (digest(b"b"), 2), Share::of(1));
         assert_eq!(stream.progress.iv_mask, Some(0xbeef));
     }
 
@@ -248,16 +273,34 @@ mod tests {
     fn runs_hold_what_was_added() {
         let mut runs = Runs::default();
         for number in [5, 6, 7, 10, 9, 8, 1, 3, 2, 6, 20, u64::MAX, 19, 21] {
-            runs.add(number);
+            runs.add(number, 4096);
         }
         assert_eq!(runs.iter().collect::<Vec<_>>(), [(1, 3), (5, 10), (19, 21), (u64::MAX, u64::MAX)]);
+    }
+
+    #[test]
+    fn many_streams_share_the_memory() {
+        let filled = |share| {
+            let mut stream = Stream::default();
+            (0..10_000).for_each(|sn| _ = stream.verified(sn * 2, None, 0, (sn, sn), share));
+            (stream.order.len(), stream.recent.len(), stream.counts.numbers.iter().count())
+        };
+        assert_eq!(filled(Share::of(1)), (4096, 4096, 4097));
+        assert_eq!(Share::of(16), Share::of(0));
+        assert_eq!(filled(Share::of(1000)), (65, 65, 263));
+        assert_eq!(filled(Share::of(1 << 30)), (4, 4, 17));
+        // A stream that was alone gives back what it has too much.
+        let mut stream = Stream::default();
+        (0..9000).for_each(|sn| _ = stream.verified(sn, None, 0, (sn, sn), Share::of(1)));
+        stream.verified(9000, None, 0, (0, 0), Share::of(1000));
+        assert_eq!((stream.order.len(), stream.recent.len()), (65, 65));
     }
 
     proptest::proptest! {
         #[test]
         fn runs_are_a_set(numbers in proptest::collection::vec(0u64..60, 0..80)) {
             let mut runs = Runs::default();
-            numbers.iter().for_each(|number| runs.add(*number));
+            numbers.iter().for_each(|number| runs.add(*number, 4096));
             let mut expected = numbers;
             expected.sort_unstable();
             expected.dedup();

@@ -1,0 +1,276 @@
+//! Lines `time,src,dst,hex`, a packet each, as network servers export them, read as if they were a pcap file of raw IP.
+//!
+//! * `time`: RFC 3339, or seconds since 1970 with or without a fraction.
+//! * `src`, `dst`: addresses of the outer IP header. An EUI-64 (16 hex digits, with or without `:` or `-`) stands for the
+//!   link-local address with the interface identifier made of it (RFC 4291 appendix A). Empty: the unspecified address.
+//! * `hex`: the ESP payload, what stands behind the outer header; or the whole IP packet.
+//!
+//! Fields are separated by `,`, `;` or tabs, and may be quoted. Blank lines, lines that start with `#` and a first line
+//! with names are passed over. So is a line that cannot be used, with a warning.
+
+use std::io::{self, Read};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::source::HexIs;
+use super::time::parse_rfc3339_or_seconds;
+use super::{Interface, LINKTYPE_RAW, Timestamp, pcap};
+use crate::checksum;
+
+/// Bytes read at once.
+const CHUNK_LEN: usize = 64 * 1024;
+/// No line is longer: an IP packet in hex, spaced, and its other fields.
+const MAX_LINE_LEN: usize = 256 * 1024;
+/// Lines of which is told what is wrong.
+const MAX_TOLD: u64 = 10;
+const ESP: u8 = 50;
+/// Hop Limit or TTL of the headers made here.
+const HOP_LIMIT: u8 = 64;
+
+/// Lines in, a pcap file out.
+pub(super) struct HexLines<R> {
+    path: PathBuf,
+    lines: R,
+    hex_is: HexIs,
+    /// Read, but no whole line yet.
+    partial: Vec<u8>,
+    /// The rest of a line that is too long is thrown away.
+    overlong: bool,
+    line: u64,
+    bad: u64,
+    packets: u64,
+    /// A line that is not blank and no comment was there.
+    begun: bool,
+    pcap: Vec<u8>,
+    /// Bytes of `pcap` that were handed out.
+    used: usize,
+    problems: Arc<Mutex<Vec<String>>>,
+    chunk: Vec<u8>,
+    ended: bool,
+}
+
+impl<R: Read> HexLines<R> {
+    /// What is wrong with lines goes to `problems`.
+    pub(super) fn new(path: &Path, lines: R, hex_is: HexIs, problems: Arc<Mutex<Vec<String>>>) -> HexLines<R> {
+        HexLines {
+            path: path.to_owned(),
+            lines,
+            hex_is,
+            partial: vec![],
+            overlong: false,
+            line: 0,
+            bad: 0,
+            packets: 0,
+            begun: false,
+            pcap: vec![],
+            used: 0,
+            problems,
+            chunk: vec![0; CHUNK_LEN],
+            ended: false,
+        }
+    }
+
+    fn take(&mut self, len: usize) {
+        let chunk = std::mem::take(&mut self.chunk);
+        for piece in chunk.get(..len).unwrap_or_default().split_inclusive(|byte| *byte == b'\n') {
+            if self.partial.len() + piece.len() > MAX_LINE_LEN {
+                self.overlong = true;
+                self.partial.clear();
+            }
+            if !self.overlong {
+                self.partial.extend_from_slice(piece);
+            }
+            if piece.ends_with(b"\n") {
+                self.end_line();
+            }
+        }
+        self.chunk = chunk;
+    }
+
+    /// The line in `partial` is whole.
+    fn end_line(&mut self) {
+        let line = std::mem::take(&mut self.partial);
+        self.line += 1;
+        let result = match std::mem::take(&mut self.overlong) {
+            true => Err(format!("is longer than {MAX_LINE_LEN} bytes")),
+            false => self.packet(&line),
+        };
+        if let Err(problem) = result {
+            self.bad += 1;
+            if self.bad <= MAX_TOLD {
+                self.tell(format!("{}:{}: {problem}; the line is left out", self.path.display(), self.line));
+            }
+        }
+        self.partial = line;
+        self.partial.clear();
+    }
+
+    fn packet(&mut self, line: &[u8]) -> Result<(), String> {
+        let line = std::str::from_utf8(line).map_err(|_| "the line is not UTF-8")?;
+        let line = line.strip_prefix('\u{feff}').unwrap_or(line).trim();
+        if line.is_empty() || line.starts_with('#') {
+            return Ok(());
+        }
+        let first = !std::mem::replace(&mut self.begun, true);
+        if first && is_heading(line) {
+            return Ok(());
+        }
+        let Line { time, packet } = Line::parse(line, self.hex_is)?;
+        let (seconds, nanos) = time.seconds_and_nanos();
+        let seconds = u32::try_from(seconds).map_err(|_| "the time is not between 1970 and 2106")?;
+        if self.packets == 0 {
+            self.pcap.extend_from_slice(&pcap::file_header(&Interface::new(LINKTYPE_RAW), true));
+        }
+        self.packets += 1;
+        let len = packet.len() as u32;
+        self.pcap.extend([seconds, nanos, len, len].into_iter().flat_map(u32::to_le_bytes));
+        self.pcap.extend(packet);
+        Ok(())
+    }
+
+    fn end(&mut self) {
+        self.ended = true;
+        if !self.partial.is_empty() || self.overlong {
+            self.end_line();
+        }
+        if self.bad > MAX_TOLD {
+            self.tell(format!("{}: {} lines left out, of {}", self.path.display(), self.bad, self.line));
+        }
+    }
+
+    fn tell(&self, problem: String) {
+        self.problems.lock().unwrap_or_else(PoisonError::into_inner).push(problem);
+    }
+}
+
+impl<R: Read> Read for HexLines<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        while self.used == self.pcap.len() && !self.ended {
+            self.pcap.clear();
+            self.used = 0;
+            match self.lines.read(&mut self.chunk)? {
+                0 => self.end(),
+                len => self.take(len),
+            }
+        }
+        let len = self.pcap.get(self.used..).unwrap_or_default().read(buffer)?;
+        self.used += len;
+        Ok(len)
+    }
+}
+
+/// Whether a line has the names of the columns.
+fn is_heading(line: &str) -> bool {
+    let mut fields = fields(line);
+    let time = fields.next().unwrap_or_default();
+    time.starts_with(|char: char| char.is_ascii_alphabetic()) && parse_hex(fields.last().unwrap_or_default()).is_err()
+}
+
+fn fields(line: &str) -> impl Iterator<Item = &str> {
+    let separator = ['\t', ';', ','].into_iter().find(|separator| line.contains(*separator)).unwrap_or(',');
+    line.split(separator).map(|field| field.trim().trim_matches('"').trim())
+}
+
+struct Line {
+    time: Timestamp,
+    packet: Vec<u8>,
+}
+
+impl Line {
+    fn parse(line: &str, hex_is: HexIs) -> Result<Line, String> {
+        let mut fields = fields(line);
+        let (Some(time), Some(src), Some(dst), Some(hex), None) =
+            (fields.next(), fields.next(), fields.next(), fields.next(), fields.next())
+        else {
+            return Err("expected four fields: time,src,dst,hex".to_owned());
+        };
+        let time = parse_rfc3339_or_seconds(time)
+            .ok_or_else(|| format!("time: `{time}` is neither RFC 3339 with its zone nor seconds since 1970"))?;
+        let bytes = parse_hex(hex)?;
+        let packet = match hex_is {
+            HexIs::Ip => whole(bytes)?,
+            HexIs::Esp => enclose(address("src", src)?, address("dst", dst)?, bytes)?,
+        };
+        Ok(Line { time, packet })
+    }
+}
+
+/// Bytes of hex digits, which may start with `0x` and have spaces, `:`, `-` and `_` between them.
+fn parse_hex(text: &str) -> Result<Vec<u8>, String> {
+    let text = text.strip_prefix("0x").or_else(|| text.strip_prefix("0X")).unwrap_or(text);
+    let digits: Vec<u8> = text.bytes().filter(|byte| !matches!(byte, b' ' | b':' | b'-' | b'_')).collect();
+    match hex::decode(&digits) {
+        Ok(bytes) if bytes.is_empty() => Err("hex: there are no bytes".to_owned()),
+        Ok(bytes) => Ok(bytes),
+        Err(hex::FromHexError::OddLength) => Err(format!("hex: {} digits are no whole bytes", digits.len())),
+        Err(_) => Err("hex: not all are hex digits".to_owned()),
+    }
+}
+
+/// An address; `None` if it is left empty.
+fn address(name: &str, text: &str) -> Result<Option<IpAddr>, String> {
+    let plain = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text);
+    if plain.is_empty() {
+        return Ok(None);
+    }
+    let digits: String = plain.chars().filter(|char| !matches!(char, ':' | '-')).collect();
+    let eui64 = (digits.len() == 16).then(|| u64::from_str_radix(&digits, 16).ok()).flatten();
+    let by_bytes = plain.split([':', '-']).all(|byte| byte.len() == 2);
+    match (plain.parse(), eui64) {
+        (Ok(address), _) if !by_bytes => Ok(Some(address)),
+        (_, Some(eui64)) if by_bytes || plain.len() == 16 => {
+            const UNIVERSAL: u64 = 1 << 57;
+            let bits = 0xfe80_u128 << 112 | u128::from(eui64 ^ UNIVERSAL);
+            Ok(Some(IpAddr::V6(Ipv6Addr::from_bits(bits))))
+        }
+        (Ok(address), _) => Ok(Some(address)),
+        _ => Err(format!("{name}: `{text}` is neither an IP address nor an EUI-64")),
+    }
+}
+
+/// The ESP payload behind an IP header of its own.
+fn enclose(src: Option<IpAddr>, dst: Option<IpAddr>, payload: Vec<u8>) -> Result<Vec<u8>, String> {
+    let too_long = |_| format!("hex: {} bytes are more than an IP packet holds", payload.len());
+    let v4 = |address: Option<IpAddr>| match address {
+        None => Some(Ipv4Addr::UNSPECIFIED),
+        Some(IpAddr::V4(address)) => Some(address),
+        Some(IpAddr::V6(_)) => None,
+    };
+    let v6 = |address: Option<IpAddr>| match address {
+        None => Some(Ipv6Addr::UNSPECIFIED),
+        Some(IpAddr::V6(address)) => Some(address),
+        Some(IpAddr::V4(_)) => None,
+    };
+    if let (Some(src), Some(dst)) = (v6(src), v6(dst)) {
+        let len = u16::try_from(payload.len()).map_err(too_long)?.to_be_bytes();
+        let head = [&[0x60, 0, 0, 0], &len[..], &[ESP, HOP_LIMIT]].concat();
+        return Ok([head, src.octets().to_vec(), dst.octets().to_vec(), payload].concat());
+    }
+    let (Some(src), Some(dst)) = (v4(src), v4(dst)) else {
+        return Err("src and dst: one is IPv4 and the other IPv6".to_owned());
+    };
+    const LEN: usize = 20;
+    let len = u16::try_from(LEN + payload.len()).map_err(too_long)?.to_be_bytes();
+    const DONT_FRAGMENT: u8 = 0x40;
+    let header = |checksum: [u8; 2]| {
+        let head = [&[0x45, 0], &len[..], &[0, 0, DONT_FRAGMENT, 0, HOP_LIMIT, ESP], &checksum].concat();
+        [head, src.octets().to_vec(), dst.octets().to_vec()].concat()
+    };
+    let checksum = checksum::internet(&header([0, 0])).to_be_bytes();
+    Ok([header(checksum), payload].concat())
+}
+
+/// Checks a whole IP packet as far as to tell it from an ESP payload.
+fn whole(bytes: Vec<u8>) -> Result<Vec<u8>, String> {
+    let at = |offset: usize| bytes.get(offset).map_or(0, |byte| usize::from(*byte));
+    let claimed = match at(0) >> 4 {
+        4 => at(2) << 8 | at(3),
+        6 => 40 + (at(4) << 8 | at(5)),
+        version => return Err(format!("hex: IP version {version}; ESP payloads are --hex-is esp")),
+    };
+    match bytes.len() {
+        len if len == claimed => Ok(bytes),
+        len => Err(format!("hex: the IP header says {claimed} bytes, there are {len}")),
+    }
+}

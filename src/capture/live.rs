@@ -1,0 +1,160 @@
+//! Input that may keep a reader waiting: standard input, FIFOs, devices. It is read by a thread of its own, so that a
+//! [`Stop`] ends the wait.
+
+use std::io::{self, Read};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+
+/// What a pipe of Linux holds.
+const CHUNK_LEN: usize = 64 * 1024;
+/// Chunks read ahead.
+const AHEAD: usize = 4;
+/// How often a waiting reader looks whether it should stop.
+const LOOK: Duration = Duration::from_millis(50);
+/// Ctrl-C also reaches the program at the other end of a pipe, and that may still have packets to hand over (tcpdump
+/// without -U): so long they are taken.
+const GRACE: Duration = Duration::from_millis(500);
+
+/// Ends the reading of a capture early, from another thread. Clones are one.
+#[derive(Debug, Clone, Default)]
+pub struct Stop(Arc<OnceLock<Instant>>);
+
+impl Stop {
+    /// Asks for the end; false if that was asked before.
+    pub fn request(&self) -> bool {
+        self.0.set(Instant::now()).is_ok()
+    }
+
+    /// Whether the end was asked for.
+    pub fn is_requested(&self) -> bool {
+        self.0.get().is_some()
+    }
+
+    /// How long a pipe may still deliver; `None` while nobody asked for the end.
+    fn grace(&self) -> Option<Duration> {
+        self.0.get().map(|since| GRACE.saturating_sub(since.elapsed()))
+    }
+}
+
+/// Bytes as they arrive; the end of the stream soon after a stop.
+pub(super) struct Live {
+    chunks: Receiver<io::Result<Vec<u8>>>,
+    current: Vec<u8>,
+    /// Bytes of `current` that were handed out.
+    used: usize,
+    stop: Stop,
+    ended: bool,
+}
+
+impl Live {
+    /// Reads what `open` opens; that may wait, too.
+    pub(super) fn new<R: Read>(open: impl FnOnce() -> io::Result<R> + Send + 'static, stop: Stop) -> Live {
+        let (sender, chunks) = sync_channel(AHEAD);
+        // Not joined: it may wait for input for ever, and ends with the process.
+        std::thread::spawn(move || {
+            let result = open().and_then(|input| pump(input, &sender));
+            if let Err(error) = result {
+                let _ = sender.send(Err(error));
+            }
+        });
+        Live { chunks, current: vec![], used: 0, stop, ended: false }
+    }
+
+    /// The next chunk; `None` at the end.
+    fn next(&mut self) -> io::Result<Option<Vec<u8>>> {
+        loop {
+            let wait = self.stop.grace().unwrap_or(LOOK);
+            match self.chunks.recv_timeout(wait.min(LOOK)) {
+                Ok(chunk) if !self.stop.grace().is_some_and(|grace| grace.is_zero()) => return chunk.map(Some),
+                Err(RecvTimeoutError::Timeout) if !wait.is_zero() => {}
+                _ => return Ok(None),
+            }
+        }
+    }
+}
+
+/// Sends what `input` gives until it ends or nobody listens.
+fn pump(mut input: impl Read, sender: &SyncSender<io::Result<Vec<u8>>>) -> io::Result<()> {
+    let mut buffer = vec![0; CHUNK_LEN];
+    loop {
+        match input.read(&mut buffer) {
+            Ok(0) => return Ok(()),
+            Ok(len) => {
+                let chunk = buffer.get(..len).unwrap_or_default().to_vec();
+                if sender.send(Ok(chunk)).is_err() {
+                    return Ok(());
+                }
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+impl Read for Live {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.used == self.current.len() {
+            if self.ended {
+                return Ok(0);
+            }
+            match self.next() {
+                Ok(Some(chunk)) => (self.current, self.used) = (chunk, 0),
+                end => {
+                    self.ended = true;
+                    return end.map(|_| 0);
+                }
+            }
+        }
+        let len = self.current.get(self.used..).unwrap_or_default().read(buffer)?;
+        self.used += len;
+        Ok(len)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Gives one byte, and then nothing, not even an end.
+    struct Silent(bool);
+
+    impl Read for Silent {
+        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+            if std::mem::replace(&mut self.0, true) {
+                std::thread::sleep(Duration::from_secs(3600));
+            }
+            buffer[0] = 7;
+            Ok(1)
+        }
+    }
+
+    #[test]
+    fn a_stop_ends_the_wait_and_what_came_before_is_there() {
+        let stop = Stop::default();
+        let mut live = Live::new(|| Ok(Silent(false)), stop.clone());
+        let mut buffer = [0; 4];
+        assert_eq!(live.read(&mut buffer).unwrap(), 1);
+        let stopper = std::thread::spawn(move || {
+            std::thread::sleep(Duration::from_millis(100));
+            (stop.request(), stop.request())
+        });
+        let started = Instant::now();
+        assert_eq!(live.read(&mut buffer).unwrap(), 0);
+        assert!((GRACE..Duration::from_secs(20)).contains(&started.elapsed()), "{:?}", started.elapsed());
+        assert_eq!(stopper.join().unwrap(), (true, false));
+        assert_eq!(live.read(&mut buffer).unwrap(), 0);
+    }
+
+    #[test]
+    fn the_end_of_the_stream_and_errors_come_behind_the_bytes() {
+        let bytes: Vec<u8> = (0..1_000_000u32).map(|index| index as u8).collect();
+        let copy = bytes.clone();
+        let mut read = vec![];
+        Live::new(|| Ok(io::Cursor::new(copy)), Stop::default()).read_to_end(&mut read).unwrap();
+        assert!(read == bytes);
+        let refused = || Err::<io::Empty, _>(io::Error::from(io::ErrorKind::PermissionDenied));
+        let mut live = Live::new(refused, Stop::default());
+        assert_eq!(live.read(&mut [0; 4]).unwrap_err().kind(), io::ErrorKind::PermissionDenied);
+    }
+}
