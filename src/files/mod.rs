@@ -31,7 +31,7 @@ use std::path::{Path, PathBuf};
 use zeroize::Zeroizing;
 
 use self::fields::Fields;
-pub use self::rule_set::{NumberedRule, RuleId, RuleSet, load_custom_rules, load_rules};
+pub use self::rule_set::{NumberedRule, RuleId, RuleSet, load_custom_rules, load_rules, parse_rules};
 pub use self::rule_text::{RuleForm, length_name, target_text};
 pub use self::schema::{SchemaOf, schema};
 use self::values::{near, shown_name};
@@ -102,6 +102,16 @@ pub fn load(key_files: &[PathBuf], rule_files: &[PathBuf]) -> Result<Loaded, Err
             loader.file(path, &read(path)?)?;
         }
     }
+    loader.finish()
+}
+
+/// Reads the content of one key or rule file, as [`load`]; `path` is for messages.
+///
+/// # Errors
+/// As [`load`].
+pub fn parse(path: &Path, bytes: &[u8]) -> Result<Loaded, Error> {
+    let mut loader = Loader::default();
+    loader.file(path, bytes)?;
     loader.finish()
 }
 
