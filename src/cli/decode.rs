@@ -10,6 +10,7 @@ use crate::capture::Reader;
 use crate::error::Error;
 use crate::link;
 use crate::pipeline::decode;
+use crate::pipeline::drive::Input;
 use crate::report::json;
 use crate::report::record::{FIELDS, Field, Record};
 use crate::report::table::Table;
@@ -79,8 +80,9 @@ impl Args {
             write(&mut stdout, text)
         };
         let (limits, threads) = (self.opening.limits(quiet), self.opening.threads());
+        let input = Input { reader: &mut reader, table: &table, limits, link: &link, threads };
         let selection = self.opening.selection.selection();
-        let ended = decode::run(&mut reader, &table, limits, &link, threads, selection, &writer, &mut sink);
+        let ended = decode::run(input, selection, &writer, &mut sink);
         progress.finish();
         let (totals, _) = ended?;
         for warning in reader.warnings() {

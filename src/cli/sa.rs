@@ -13,6 +13,7 @@ use crate::capture::Reader;
 use crate::error::Error;
 use crate::link;
 use crate::pipeline::decode;
+use crate::pipeline::drive::Input;
 use crate::pipeline::ledger::Ledger;
 use crate::report::record::Record;
 use crate::sa::stream::Stream;
@@ -62,8 +63,9 @@ impl Args {
             Ok(())
         };
         let (limits, threads) = (self.opening.limits(quiet), self.opening.threads());
+        let input = Input { reader: &mut reader, table: &table, limits, link: &link, threads };
         let selection = self.opening.selection.selection();
-        let ended = decode::run(&mut reader, &table, limits, &link, threads, selection, &Nothing, &mut sink);
+        let ended = decode::run(input, selection, &Nothing, &mut sink);
         progress.finish();
         let (totals, ledger) = ended?;
         for warning in reader.warnings() {

@@ -6,7 +6,7 @@ use std::ops::ControlFlow;
 
 use super::batch::{Arena, Item};
 use super::convert::{is_beside, iv_of};
-use super::drive::{self, Job};
+use super::drive::{self, Input, Job};
 use super::find::Limits;
 use super::outcome::{Bytes, Status};
 use super::outlet::{Change, Outlet, Raw};
@@ -86,20 +86,16 @@ pub fn run(
 ) -> Result<Compressed, Error> {
     let mut compressor = Compressor::new(output, settings);
     let mut out = Out { outlet: Outlet::new(writer), totals: Totals::default(), tell };
-    drive::run(
-        reader,
-        input,
-        settings.limits,
-        &settings.link,
-        settings.threads,
-        &Compress { input, settings },
-        &mut compressor,
-        &mut out,
-    )?;
+    drive::run(input_of(reader, input, settings), &Compress { input, settings }, &mut compressor, &mut out)?;
     let mut result = compressor.result;
     result.totals = out.totals;
     result.written = out.outlet.finish()?;
     Ok(result)
+}
+
+fn input_of<'i, 't>(reader: &'i mut Reader, table: &'t SaTable, settings: &'i Settings) -> Input<'i, 't> {
+    let Settings { limits, link, threads, .. } = settings;
+    Input { reader, table, limits: *limits, link, threads: *threads }
 }
 
 /// Whether a capture has packets of these SAs; reads up to the first.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::batch::{Arena, Item};
-use super::drive::{self, Job};
+use super::drive::{self, Input, Job};
 use super::find::{Limits, explicit_iv};
 use super::outcome::Status;
 use super::outlet::{Change, Outlet, Raw};
@@ -158,7 +158,7 @@ pub fn run(
     };
     let mut out = Out { outlet: Outlet::new(writer), totals: Totals::default(), rewritten: [0; 3], tell };
     let job = Convert { table, settings };
-    drive::run(reader, table, settings.limits, &settings.link, settings.threads, &job, &mut state, &mut out)?;
+    drive::run(input_of(reader, table, settings), &job, &mut state, &mut out)?;
     let written = out.outlet.finish()?;
     Ok(Converted { totals: out.totals, written, rewritten: out.rewritten, keys: used_keys(table, state.plans) })
 }
@@ -343,6 +343,11 @@ fn beside(
 pub fn iv_of(item: &Item<'_>, entry: &Entry, table: &SaTable) -> Option<u64> {
     let implicit = || item.esp.filter(|_| entry.cryptor.suite().implicit_iv).map(|esp| esp.sequence);
     item.payload(table).and_then(|payload| explicit_iv(entry, payload.bytes)).or_else(implicit)
+}
+
+fn input_of<'i, 't>(reader: &'i mut Reader, table: &'t SaTable, settings: &'i Settings) -> Input<'i, 't> {
+    let Settings { limits, link, threads, .. } = settings;
+    Input { reader, table, limits: *limits, link, threads: *threads }
 }
 
 impl Job<Out<'_>> for Convert<'_, '_> {

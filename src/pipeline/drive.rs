@@ -50,17 +50,28 @@ pub trait Job<Out>: Sync {
     ) -> Result<(), Error>;
 }
 
+/// A capture, and what is needed to open its packets.
+pub struct Input<'i, 't> {
+    /// The capture.
+    pub reader: &'i mut Reader,
+    /// The SAs.
+    pub table: &'t SaTable,
+    /// How far to search.
+    pub limits: Limits,
+    /// What the link layer has to be told.
+    pub link: &'i link::Settings,
+    /// Worker threads.
+    pub threads: usize,
+}
+
 /// Reads a capture to its end. Gives back what is known of the streams.
 pub fn run<'t, Out: Send, J: Job<Out>>(
-    reader: &mut Reader,
-    table: &'t SaTable,
-    limits: Limits,
-    link: &link::Settings,
-    threads: usize,
+    input: Input<'_, 't>,
     job: &J,
     state: &mut J::State,
     out: &mut Out,
 ) -> Result<Ledger<'t>, Error> {
+    let Input { reader, table, limits, link, threads } = input;
     let glimpse = Glimpse::new(table);
     let reader = Mutex::new((reader, 0u64));
     let settling = Turn::new((Settler::new(table, limits, link), state));
