@@ -32,7 +32,7 @@ use std::path::{Path, PathBuf};
 use zeroize::Zeroizing;
 
 use self::fields::Fields;
-pub use self::rule_set::{NumberedRule, RuleId, RuleSet, load_custom_rules, load_rules};
+pub use self::rule_set::{NumberedRule, RuleId, RuleSet, load_custom_rules, load_rules, parse_rules};
 pub use self::rule_text::{RuleForm, length_name, target_text};
 pub use self::schema::{SchemaOf, schema};
 use self::values::{near, shown_name};
@@ -107,13 +107,13 @@ pub fn load(key_files: &[PathBuf], rule_files: &[PathBuf]) -> Result<Loaded, Err
     loader.finish()
 }
 
-/// Reads the text of a native key or rule file, or of one that holds both; `path` is for messages.
+/// Reads the content of one key or rule file, as [`load`]; `path` is for messages.
 ///
 /// # Errors
 /// As [`load`].
-pub fn parse(path: &Path, text: &str) -> Result<Loaded, Error> {
+pub fn parse(path: &Path, bytes: &[u8]) -> Result<Loaded, Error> {
     let mut loader = Loader::default();
-    loader.yaml(path, text)?;
+    loader.file(path, bytes)?;
     loader.finish()
 }
 

@@ -43,7 +43,7 @@ pub struct RuleId {
 /// # Errors
 /// A file that cannot be read or used; what the rules of this program cannot say is named.
 pub fn load_rules(path: &Path) -> Result<RuleSet, Error> {
-    read_text(path, |text| parse(path, text))
+    read_text(path, |text| parse_rules(path, text))
 }
 
 /// Reads a file of rules, or the `iipc` rules of custom contexts, numbered from 0 in 8 bits.
@@ -53,7 +53,7 @@ pub fn load_rules(path: &Path) -> Result<RuleSet, Error> {
 pub fn load_custom_rules(path: &Path) -> Result<RuleSet, Error> {
     read_text(path, |text| match yaml::parse(path, text)? {
         Some(root) if has(&root, "contexts") => Ok(RuleSet { device: None, rules: contexts(path, &root)? }),
-        _ => parse(path, text),
+        _ => parse_rules(path, text),
     })
 }
 
@@ -64,8 +64,11 @@ fn read_text(path: &Path, take: impl FnOnce(&str) -> Result<RuleSet, Error>) -> 
     take(text.strip_prefix('\u{feff}').unwrap_or(text))
 }
 
-/// Reads the text of a file of rules; `path` is for messages.
-pub(super) fn parse(path: &Path, text: &str) -> Result<RuleSet, Error> {
+/// Reads the text of a file of rules, as [`load_rules`]; `path` is for messages.
+///
+/// # Errors
+/// As [`load_rules`].
+pub fn parse_rules(path: &Path, text: &str) -> Result<RuleSet, Error> {
     let Some(root) = yaml::parse(path, text)? else {
         return Err(Error::file(path, "no rule in it", "write a list of rows, see `dietesp rules schema rules`"));
     };

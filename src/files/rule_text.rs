@@ -257,7 +257,7 @@ fn open_schc_row(row: &FieldDescriptor) -> Result<OpenSchcRow, Trouble> {
 mod tests {
     use std::path::Path;
 
-    use super::super::rule_set::parse;
+    use super::super::rule_set::parse_rules as parse;
     use super::*;
 
     fn read(text: &str) -> RuleSet {

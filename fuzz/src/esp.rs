@@ -1,0 +1,280 @@
+//! ESP: lookup, opening, and what the codecs make of clear texts.
+
+use dietesp::codec::{Carrier, Codec, Form, Restorable, Restored, State};
+use dietesp::link::{ESP, Outer};
+use dietesp::pipeline::find::{Finder, Found, Limits};
+use dietesp::pipeline::inner::Inner;
+use dietesp::sa::stream::Progress;
+use dietesp::sa::table::{Entry, Lookup, SaTable};
+
+use super::input::Input;
+use super::packets::{self, UDP, UDP_LITE};
+use super::sas;
+
+const LIMITS: Limits = Limits { sn_tries: 3, resync_tries: None, notify: None };
+/// More than any header takes that a codec puts in front of a clear text.
+const MAX_HEADERS: usize = 40 + 60 + 60;
+
+/// A payload as it is, or one that was sealed around a clear text: found, opened, restored.
+pub fn esp(data: &[u8]) {
+    let mut input = Input::new(data);
+    let table = &sas::tables()[usize::from(input.u8()) % sas::tables().len()];
+    let sa = u32::from(input.u8()) % table.entries().len() as u32;
+    let entry = table.entry(sa).expect("below their number");
+    let flags = input.u8();
+    let sn = sequence_number(entry, &mut input);
+    let carrier = carrier(&mut input, flags & 1 == 1);
+    let outer = packets::outer(&carrier);
+    if flags & 2 == 0 {
+        let payload = input.rest();
+        if let Found::Verified { sa, sn, .. } = find(table, &outer, payload, sn).0 {
+            // Only without an integrity check.
+            let entry = table.entry(sa).expect("it was found");
+            assert!(!entry.cryptor.authenticates(), "{} took noise for {sn}", entry.cryptor.suite().name);
+        }
+        return;
+    }
+    let mut clear = input.rest().to_vec();
+    clear.resize(clear.len().next_multiple_of(entry.cryptor.block()), 7);
+    let payload = seal(entry, sn, &clear);
+    let (found, opened) = find(table, &outer, &payload, sn);
+    if !entry.cryptor.authenticates() {
+        return;
+    }
+    assert!(matches!(found, Found::Verified { sa: of, sn: number, .. } if (of, number) == (sa, sn)), "{found:?}");
+    assert_eq!(opened, clear);
+    let mut packet = vec![];
+    restore(&entry.codec, &opened, &carrier, &mut State::default(), &mut packet);
+}
+
+fn sequence_number(entry: &Entry, input: &mut Input<'_>) -> u64 {
+    let low = input.u32();
+    let high = if entry.sa.esn { u64::from(input.u32()) << 32 } else { 0 };
+    // 0 is never sent.
+    (high | u64::from(low)).max(1)
+}
+
+/// The header of a packet that carries ESP.
+fn carrier(input: &mut Input<'_>, v4: bool) -> Vec<u8> {
+    let mut header = vec![0; if v4 { 20 } else { 40 }];
+    let random = input.take(8);
+    header[..random.len()].copy_from_slice(random);
+    if v4 {
+        header[0] = 0x45;
+        header[9] = ESP;
+        header[12..].copy_from_slice(&[192, 0, 2, 2, 192, 0, 2, 1]);
+    } else {
+        header[0] = 0x60 | header[0] & 15;
+        header[6] = ESP;
+        header[8] = 0xfd;
+        header[24] = 0xfd;
+    }
+    header
+}
+
+fn seal(entry: &Entry, sn: u64, clear: &[u8]) -> Vec<u8> {
+    let spi = entry.sa.spi.expect("all have one");
+    let mut payload = vec![];
+    entry.codec.encode_header(spi, sn, &mut payload);
+    assert_eq!(payload.len(), entry.header_len());
+    let iv = vec![0x44; entry.cryptor.iv_len()];
+    entry.cryptor.seal(spi, sn, entry.sa.esn, &iv, clear, &mut payload).expect("lengths are right");
+    payload
+}
+
+/// Looks for a payload when `sn` is the number to expect; also gives the clear text.
+fn find(table: &SaTable, outer: &Outer, payload: &[u8], sn: u64) -> (Found, Vec<u8>) {
+    let mut finder = Finder::new(table, LIMITS);
+    let progress = Progress { highest: Some(sn - 1), ..Progress::default() };
+    let lookup = Lookup { protocol: ESP, outer, link: None, payload };
+    let found = finder.find(&lookup, 0, false, |_| Some(progress));
+    (found, finder.clear)
+}
+
+/// Restores a clear text, and checks what must hold of any result.
+fn restore(codec: &Codec, clear: &[u8], carrier: &[u8], state: &mut State, packet: &mut Vec<u8>) -> Option<Restored> {
+    let outer = packets::outer(carrier);
+    let (header_len, protocol_offset) = packets::header(carrier);
+    let before = *state;
+    let carrier = Carrier { outer: &outer, header: &carrier[..header_len], protocol_offset };
+    match codec.restore(clear, &carrier, state, packet) {
+        Err(fault) => {
+            assert_eq!(*state, before, "{fault}");
+            None
+        }
+        Ok(restored) => {
+            assert!(packet.len() <= clear.len() + MAX_HEADERS);
+            assert!(restored.payload_offset <= packet.len());
+            assert_eq!(packet.is_empty(), restored.form == Form::Dummy);
+            Inner::of(packet, &restored);
+            Some(restored)
+        }
+    }
+}
+
+/// Any clear text in dialect `ietf`.
+pub fn restore_ietf(data: &[u8]) {
+    restore_dialect("ietf", data);
+}
+
+/// Any clear text in dialect `ehc`.
+pub fn restore_ehc(data: &[u8]) {
+    restore_dialect("ehc", data);
+}
+
+/// Any clear text in dialect `6lo`.
+pub fn restore_6lo(data: &[u8]) {
+    restore_dialect("6lo", data);
+}
+
+/// Any clear text in dialect `custom`.
+pub fn restore_custom(data: &[u8]) {
+    restore_dialect("custom", data);
+}
+
+/// Restores two clear texts of one stream. What comes out and is compressed again is restored to the same.
+fn restore_dialect(dialect: &str, data: &[u8]) {
+    let mut input = Input::new(data);
+    let context = input.choose(&sas::of_dialect(dialect));
+    let flags = input.u8();
+    let block = if flags & 2 == 2 { 16 } else { 1 };
+    // Without padding no cipher with blocks.
+    let Ok(codec) = Codec::new(Some(context), block) else { return assert_eq!(block, 16) };
+    let carrier = carrier(&mut input, flags & 1 == 1);
+    let mut state = State::default();
+    let mut packet = vec![];
+    if flags & 4 == 4 {
+        restore(&codec, input.piece(), &carrier, &mut state, &mut packet);
+    }
+    let (before, mut sender) = (state, state);
+    let Some(restored) = restore(&codec, input.rest(), &carrier, &mut state, &mut packet) else { return };
+    if restored.form == Form::Dummy {
+        return;
+    }
+    let mut clear = vec![];
+    if codec.compress(&packet, &packets::outer(&carrier), &mut sender, &mut clear).is_err() {
+        return;
+    }
+    let mut again = vec![];
+    let mut receiver = before;
+    assert!(restore(&codec, &clear, &carrier, &mut receiver, &mut again).is_some(), "{packet:02x?} -> {clear:02x?}");
+    assert_eq!(packet, again, "by way of {clear:02x?}");
+    assert_eq!(receiver, sender);
+}
+
+/// A packet compressed, sealed, found, opened and restored: what comes back is the packet, but for the fields that the
+/// result names as restored from elsewhere.
+pub fn round_trip(data: &[u8]) {
+    let mut input = Input::new(data);
+    let table = &sas::tables()[usize::from(input.u8()) % sas::contexts().len()];
+    let sa = u32::from(input.u8()) % table.entries().len() as u32;
+    let entry = table.entry(sa).expect("below their number");
+    let flags = input.u8();
+    let sn = sequence_number(entry, &mut input);
+    let mut sender = State::default();
+    let mut receiver = State::default();
+    for last in [false, true] {
+        if !last && flags & 1 == 0 {
+            continue;
+        }
+        let mut piece = Input::new(if last { input.rest() } else { input.piece() });
+        let own_outer = flags & 2 == 0;
+        let other = carrier(&mut piece, flags & 4 == 4);
+        let packet = packets::packet(&mut piece);
+        if !packets::has_header(&packet) {
+            let mut clear = vec![];
+            let _ = entry.codec.compress(&packet, &packets::outer(&other), &mut sender, &mut clear);
+            continue;
+        }
+        // In transport mode the packet's own header carries it; in tunnel mode one of the same fields, or any other.
+        let (header_len, protocol_offset) = packets::header(&packet);
+        let outer_of = if own_outer || !entry.is_tunnel() { &packet } else { &other };
+        let outer = packets::outer(outer_of);
+        let mut clear = vec![];
+        let before = sender;
+        let Ok(compressed) = entry.codec.compress(&packet, &outer, &mut sender, &mut clear) else {
+            assert_eq!(sender, before);
+            continue;
+        };
+        let payload = seal(entry, sn, &clear);
+        let (found, opened) = find(table, &outer, &payload, sn);
+        if entry.cryptor.authenticates() {
+            assert!(
+                matches!(found, Found::Verified { sa: of, sn: number, .. } if (of, number) == (sa, sn)),
+                "{found:?}"
+            );
+            assert_eq!(opened, clear);
+        }
+        let (header, protocol_offset) = match entry.is_tunnel() {
+            true => {
+                let (len, at) = packets::header(outer_of);
+                (outer_of[..len].to_vec(), at)
+            }
+            false => {
+                assert!(compressed.payload_offset >= header_len && compressed.protocol_offset >= protocol_offset);
+                let mut header = packet[..compressed.payload_offset].to_vec();
+                header[compressed.protocol_offset] = ESP;
+                (header, compressed.protocol_offset)
+            }
+        };
+        let carrier = Carrier { outer: &outer, header: &header, protocol_offset };
+        let mut back = vec![];
+        let restored = entry.codec.restore(&clear, &carrier, &mut receiver, &mut back);
+        let restored = restored.unwrap_or_else(|fault| panic!("{fault}: {packet:02x?} -> {clear:02x?}"));
+        assert_eq!(restored.next_header, compressed.next_header);
+        let (sent, got) = (without_lossy_fields(&packet, &restored), without_lossy_fields(&back, &restored));
+        assert_eq!(sent, got, "{restored:?}, by way of {clear:02x?}");
+        assert_eq!(sender, receiver);
+        if own_outer && entry.is_tunnel() {
+            // `lower` had the packet's own fields to copy.
+            let lossy = |field| restored.sources.of(field).is_some();
+            if !lossy(Restorable::UdpChecksum) && !lossy(Restorable::UdpLiteCoverage) {
+                let generated = |field| restored.sources.of(field).is_some_and(|source| source.name() == "generated");
+                if !generated(Restorable::FlowLabel) && !generated(Restorable::Identification) {
+                    assert_eq!(packet, back, "{restored:?}");
+                }
+            }
+        }
+    }
+}
+
+/// A packet with zeros where `restored` says that a field came from elsewhere, and in the checksums over it.
+fn without_lossy_fields(packet: &[u8], restored: &Restored) -> Vec<u8> {
+    let mut bytes = packet.to_vec();
+    let lossy = |field| restored.sources.of(field).is_some();
+    let (header_len, protocol_offset) = packets::header(packet);
+    let v4 = packet[0] >> 4 == 4;
+    let class = u8::from(lossy(Restorable::Dscp)) * 0xfc | u8::from(lossy(Restorable::Ecn)) * 3;
+    if v4 {
+        bytes[1] &= !class;
+        let fields = [Restorable::Dscp, Restorable::Ecn, Restorable::Identification, Restorable::Ttl];
+        if fields.into_iter().any(lossy) {
+            bytes[10..12].fill(0);
+        }
+        if lossy(Restorable::Identification) {
+            bytes[4..6].fill(0);
+        }
+        if lossy(Restorable::Ttl) {
+            bytes[8] = 0;
+        }
+    } else {
+        bytes[0] &= !(class >> 4);
+        bytes[1] &= !(class << 4);
+        if lossy(Restorable::FlowLabel) {
+            bytes[1] &= 0xf0;
+            bytes[2..4].fill(0);
+        }
+        if lossy(Restorable::HopLimit) {
+            bytes[7] = 0;
+        }
+    }
+    let segment = restored.upper.filter(|_| restored.form == Form::Transport).map_or(header_len, |upper| upper.offset);
+    let protocol = if restored.form == Form::Transport { restored.next_header } else { packet[protocol_offset] };
+    if lossy(Restorable::UdpChecksum) && protocol == UDP {
+        bytes[segment + 6..segment + 8].fill(0);
+    }
+    if lossy(Restorable::UdpLiteCoverage) && protocol == UDP_LITE {
+        bytes[segment + 4..segment + 8].fill(0);
+    }
+    bytes
+}

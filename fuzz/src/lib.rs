@@ -1,0 +1,38 @@
+//! What the fuzz targets do with an input. `tests/fuzz_bodies.rs` does the same on stable Rust, with the corpus and with
+//! random inputs. A body panics where the library does, or where it breaks a promise.
+
+#![allow(clippy::indexing_slicing, clippy::unwrap_used, missing_docs, reason = "a panic is how a finding shows")]
+
+mod esp;
+mod files;
+mod input;
+mod link;
+mod packets;
+mod pipeline;
+mod sas;
+
+pub use esp::{esp, restore_6lo, restore_custom, restore_ehc, restore_ietf, round_trip};
+pub use files::{ike, key_files, rule_files};
+pub use link::{capture, fragments, link, pcap, receiver};
+pub use pipeline::{decode, pipeline};
+
+/// A body, and the name of its target.
+pub type Target = (&'static str, fn(&[u8]));
+
+/// All of them.
+pub const TARGETS: [Target; 14] = [
+    ("capture", capture),
+    ("link", link),
+    ("fragments", fragments),
+    ("receiver", receiver),
+    ("esp", esp),
+    ("restore_ietf", restore_ietf),
+    ("restore_ehc", restore_ehc),
+    ("restore_6lo", restore_6lo),
+    ("restore_custom", restore_custom),
+    ("key_files", key_files),
+    ("rule_files", rule_files),
+    ("ike", ike),
+    ("round_trip", round_trip),
+    ("pipeline", pipeline),
+];

@@ -1,0 +1,133 @@
+//! Whole captures through the commands, with the keys and rules of the samples.
+
+use std::path::Path;
+use std::sync::OnceLock;
+
+use dietesp::capture::Writer;
+use dietesp::files;
+use dietesp::link;
+use dietesp::pipeline::compress::{self, OnMismatch};
+use dietesp::pipeline::convert::{self, Reseal, Target};
+use dietesp::pipeline::decode::{self, Render};
+use dietesp::pipeline::find::Limits;
+use dietesp::pipeline::select::Selection;
+use dietesp::report::json;
+use dietesp::report::record::Record;
+use dietesp::report::totals::Totals;
+use dietesp::sa::table::{Entry, SaTable};
+use dietesp::suite::Suite;
+use dietesp::wireshark;
+
+use super::link::reader;
+
+/// A sample's key and rule file.
+macro_rules! sample {
+    ($keys:literal, $sample:literal) => {
+        (
+            &include_bytes!(concat!("../../", $keys))[..],
+            &include_bytes!(concat!("../../samples/", $sample, "/rules.yaml"))[..],
+        )
+    };
+}
+
+/// The SAs of all samples in one table, and what is to be known of their radio.
+pub fn samples() -> &'static (SaTable, link::Settings) {
+    static SAMPLES: OnceLock<(SaTable, link::Settings)> = OnceLock::new();
+    SAMPLES.get_or_init(|| {
+        let mut entries = vec![];
+        let mut link = link::Settings::default();
+        for (keys, rules) in [
+            sample!("keys/gateway.yaml", "gateway"),
+            sample!("keys/ipv4.yaml", "ipv4"),
+            sample!("keys/probe.yaml", "probe"),
+            sample!("keys/tcp.yaml", "tcp"),
+            sample!("keys/transport.yaml", "transport"),
+            sample!("samples/radio/keys.yaml", "radio"),
+        ] {
+            let read = |bytes| files::parse(Path::new("sample"), bytes).unwrap_or_else(|error| panic!("{error}"));
+            let (keys, rules) = (read(keys), read(rules));
+            let bound = files::bind(&keys.sas, &rules.contexts).unwrap_or_else(|error| panic!("{error}"));
+            for (sa, context) in keys.sas.into_iter().zip(bound) {
+                let context = context.and_then(|at| rules.contexts.get(at)).cloned();
+                entries.push(Entry::new(sa, context).unwrap_or_else(|error| panic!("{error}")));
+            }
+            link.link_keys.extend(keys.link_keys);
+            link.contexts.extend(rules.lowpan_contexts);
+        }
+        (SaTable::new(entries), link)
+    })
+}
+
+const LIMITS: Limits = Limits { sn_tries: 8, resync_tries: None, notify: None };
+
+struct Json;
+
+impl Render for Json {
+    fn record(&self, record: &Record<'_>, text: &mut Vec<u8>) {
+        json::write_line(record, text);
+    }
+}
+
+/// Decodes a capture; `see` takes the JSON lines. `None` if it is no capture.
+pub fn decode(bytes: Vec<u8>, threads: usize, see: &mut (dyn FnMut(&[u8]) + Send)) -> Option<Totals> {
+    let (table, link) = samples();
+    let mut reader = reader(bytes)?;
+    let mut sink = |text: &[u8], _| {
+        see(text);
+        Ok(())
+    };
+    let run = decode::run(&mut reader, table, LIMITS, link, threads, Selection::default(), &Json, &mut sink);
+    Some(run.unwrap_or_else(|error| panic!("{error}")).0)
+}
+
+/// A capture file through `decode`, `convert` and `compress`.
+pub fn pipeline(data: &[u8]) {
+    let mut last = 0;
+    let mut see = |text: &[u8]| {
+        for line in text.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
+            let record: serde_json::Value = serde_json::from_slice(line).expect("every line is JSON");
+            let frame = record["frame"].as_u64().expect("every record has a frame");
+            assert!(frame > last, "a frame has one record");
+            assert!(record["status"].is_string());
+            last = frame;
+        }
+    };
+    if decode(data.to_vec(), 1, &mut see).is_none() {
+        return;
+    }
+    let (table, link) = samples();
+    let suite = Suite::by_name("ENCR_AES_GCM_16").expect("a cipher");
+    let targets = [(Target::Esp, Reseal::Fresh(suite)), (Target::Esp, Reseal::Keep), (Target::Plain, Reseal::Keep)];
+    for (target, reseal) in targets {
+        let Ok(writer) = Writer::create(Path::new("/dev/null")) else { return };
+        let settings = convert::Settings {
+            target,
+            reseal,
+            seed: Some(1),
+            limits: LIMITS,
+            selection: Selection::default(),
+            link: link.clone(),
+            keep_repeats: false,
+            threads: 1,
+        };
+        let mut reader = reader(data.to_vec()).expect("a capture, as before");
+        if let Ok(converted) = convert::run(&mut reader, writer, table, &settings, &mut |_| {}) {
+            wireshark::lines(&converted.keys);
+        }
+    }
+    for esp_input in [Some(true), Some(false), None] {
+        let Ok(writer) = Writer::create(Path::new("/dev/null")) else { return };
+        let settings = compress::Settings {
+            on_mismatch: OnMismatch::Skip,
+            esp_input,
+            allow_nonce_reuse: true,
+            seed: Some(1),
+            limits: LIMITS,
+            selection: Selection::default(),
+            link: link.clone(),
+            threads: 1,
+        };
+        let mut reader = reader(data.to_vec()).expect("a capture, as before");
+        let _ = compress::run(&mut reader, writer, table, table, &settings, &mut |_| {});
+    }
+}

@@ -1,0 +1,346 @@
+//! What goes wrong around a run: full disks, closed pipes, inputs cut short or changed, names that cannot be used. The
+//! exit status is right, a message says so, and nothing half done is left behind.
+
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a panic is how a test fails")]
+
+mod common;
+
+use std::io::Write;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+use common::{dietesp, dietesp_ends, file, pcap};
+use dietesp::capture::{Reader, Window};
+
+const SAMPLE: &str = "samples/ipv4/diet-esp.pcapng";
+
+/// The arguments behind the capture that open the sample.
+fn opening() -> [String; 4] {
+    ["--rules".into(), file("samples/ipv4/rules.yaml"), "--keys".into(), file("keys/ipv4.yaml")]
+}
+
+fn args(parts: &[&str]) -> Vec<String> {
+    parts.iter().map(|part| (*part).to_owned()).chain(opening()).collect()
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().unwrap()
+}
+
+/// All names in a folder, hidden ones too.
+fn names(folder: &Path) -> Vec<String> {
+    let mut names: Vec<String> =
+        std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
+}
+
+/// Runs with standard output going to `stdout`.
+fn dietesp_to(stdout: Stdio, args: &[String]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_dietesp"));
+    command.args(args).stdin(Stdio::null()).stdout(stdout).stderr(Stdio::piped()).output().unwrap()
+}
+
+fn fails_with(output: &Output, status: i32, said: &str) {
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(status), "{stderr}");
+    assert!(stderr.contains(said), "{stderr}");
+    assert!(!stderr.contains("panicked"), "{stderr}");
+}
+
+/// The first frames of the sample, as pcap and as pcapng, and where their packets end.
+fn small_captures(folder: &Path, frames: usize) -> Option<[std::path::PathBuf; 2]> {
+    let (nanos, ng) = (folder.join("small.pcap"), folder.join("small.pcapng"));
+    for (format, path) in [("nsecpcap", &nanos), ("pcapng", &ng)] {
+        let range = format!("1-{frames}");
+        let status = Command::new("editcap").args(["-F", format, "-r", &file(SAMPLE), text(path), &range]).status();
+        match status {
+            Ok(status) => assert!(status.success()),
+            Err(_) => {
+                common::left_out("editcap is not installed");
+                return None;
+            }
+        }
+    }
+    Some([nanos, ng])
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_full_disk_behind_standard_output() {
+    let folder = tempfile::tempdir().unwrap();
+    let keys = folder.path().join("keys");
+    let sample = file(SAMPLE);
+    for parts in [
+        &["decode", &sample][..],
+        &["decode", &sample, "--format", "jsonl"],
+        &["sa", &sample],
+        &["convert", &sample, "-o", "-", "--wireshark", text(&keys)],
+        &["convert", &sample, "-o", "-", "--to", "plain"],
+    ] {
+        let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+        fails_with(&dietesp_to(full.into(), &args(parts)), 2, "cannot write: No space left on device");
+        assert_eq!(names(folder.path()), [""; 0], "{parts:?}");
+    }
+    let wireshark = ["convert", &sample, "-o", "/dev/full", "--wireshark", text(&keys)];
+    fails_with(&dietesp(args(&wireshark)), 2, "/dev/full: cannot write: No space left on device");
+    assert_eq!(names(folder.path()), [""; 0]);
+}
+
+/// Standard error on a full disk changes nothing of the results.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_full_disk_behind_standard_error() {
+    let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_dietesp"));
+    let output = command.args(args(&["decode", &file(SAMPLE)])).stderr(full).output().unwrap();
+    assert_eq!(output.status.code(), Some(0));
+    assert_eq!(output.stdout, dietesp(args(&["decode", &file(SAMPLE)])).stdout);
+}
+
+/// A file system of 16 KiB, for this process only.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_full_disk_behind_a_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let disk = folder.path().join("disk");
+    std::fs::create_dir(&disk).unwrap();
+    let script = "mount -t tmpfs -o size=16k tmpfs \"$DISK\" || exit 99
+        echo old > \"$DISK/out.pcapng\" || exit 99
+        \"$@\" && exit 98
+        echo \"status $?\"; cat \"$DISK/out.pcapng\"; ls -A \"$DISK\"";
+    let mut command = Command::new("unshare");
+    command.args(["-rm", "sh", "-c", script, "sh", env!("CARGO_BIN_EXE_dietesp")]);
+    let out = disk.join("out.pcapng");
+    command.args(["convert", &file("samples/probe/diet-esp.pcapng"), "-o", text(&out)]);
+    command.args(["--rules", &file("samples/probe/rules.yaml"), "--keys", &file("keys/probe.yaml")]);
+    let Ok(output) = command.env("DISK", &disk).stdin(Stdio::null()).output() else {
+        return eprintln!("left out: unshare is not installed");
+    };
+    let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    if stdout.is_empty() && output.status.code() != Some(98) {
+        return eprintln!("left out: no file system can be mounted here: {stderr}");
+    }
+    assert_eq!(stdout, "status 2\nold\nout.pcapng\n", "{stderr}");
+    assert!(stderr.contains("out.pcapng: cannot write: No space left on device"), "{stderr}");
+}
+
+#[test]
+fn a_closed_pipe_is_no_failure() {
+    let folder = tempfile::tempdir().unwrap();
+    let keys = folder.path().join("keys");
+    // More than a pipe holds, so that the writer meets the closed end.
+    let many = folder.path().join("many.pcap");
+    let Some([small, _]) = small_captures(folder.path(), 8) else { return };
+    let (link_type, frames) = pcap::read(&small);
+    let frames: Vec<pcap::Frame> = frames.iter().cycle().take(40_000).cloned().collect();
+    pcap::write(&many, link_type, &frames);
+    for parts in [
+        &["decode", text(&many)][..],
+        &["decode", text(&many), "--format", "jsonl"],
+        &["convert", text(&many), "-o", "-", "--to", "plain"],
+        &["convert", text(&many), "-o", "-", "--wireshark", text(&keys)],
+    ] {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_dietesp"));
+        let mut child = command
+            .args(args(parts))
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        drop(child.stdout.take());
+        let output = child.wait_with_output().unwrap();
+        assert_eq!(String::from_utf8_lossy(&output.stderr), "", "{parts:?}");
+        assert_eq!(output.status.code(), Some(0), "{parts:?}");
+    }
+    assert_eq!(names(folder.path()), ["many.pcap", "small.pcap", "small.pcapng"]);
+}
+
+/// Cut at every byte: what comes before the cut is decoded and converted, or there is an error and no output.
+#[test]
+fn a_capture_cut_at_every_byte() {
+    let folder = tempfile::tempdir().unwrap();
+    let work = folder.path().join("work");
+    std::fs::create_dir(&work).unwrap();
+    let Some(captures) = small_captures(folder.path(), 2) else { return };
+    for whole in captures {
+        let bytes = std::fs::read(&whole).unwrap();
+        let kind = whole.extension().unwrap().to_str().unwrap().to_owned();
+        let (cut, out) = (work.join(format!("cut.{kind}")), work.join("out.pcap"));
+        let mut most = 0;
+        for len in 0..=bytes.len() {
+            std::fs::write(&cut, &bytes[..len]).unwrap();
+            let decoded = dietesp(args(&["decode", text(&cut), "--format", "jsonl"]));
+            let stderr = String::from_utf8_lossy(&decoded.stderr);
+            assert!(!stderr.contains("panicked"), "{len}: {stderr}");
+            let records = decoded.stdout.iter().filter(|byte| **byte == b'\n').count();
+            let status = decoded.status.code().unwrap();
+            // The frames are whole or not there.
+            assert!(records >= most && records <= 2, "{len}: {records} records");
+            most = records;
+            assert!(status == 0 || status == 2 && records == 0, "{len}: {status}: {stderr}");
+            if status == 0 && stderr.contains("cut short") {
+                assert!(len < bytes.len(), "{stderr}");
+            }
+
+            let converted = dietesp(args(&["convert", text(&cut), "-o", text(&out)]));
+            assert_eq!(converted.status.code().unwrap(), status, "{len}");
+            let cut_name = format!("cut.{kind}");
+            if status == 2 {
+                assert_eq!(names(&work), [cut_name.as_str()], "{len}");
+                continue;
+            }
+            assert_eq!(names(&work), [&cut_name, "out.pcap", "out.pcap.wireshark"], "{len}");
+            assert_eq!(pcap::read(&out).1.len(), records, "{len}");
+            assert_eq!(names(&work.join("out.pcap.wireshark")), ["esp_sa", "preferences"], "{len}");
+            std::fs::remove_file(&out).unwrap();
+            std::fs::remove_dir_all(work.join("out.pcap.wireshark")).unwrap();
+        }
+        assert_eq!(most, 2, "{kind}");
+        std::fs::remove_file(&cut).unwrap();
+    }
+}
+
+/// A capture that shrinks or grows while it is read.
+#[test]
+fn a_capture_that_changes() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("long.pcap");
+    let frames: Vec<pcap::Frame> = (0..20_000).map(|time| (time * 1000, vec![0x45; 60])).collect();
+    let read = |change: &dyn Fn()| {
+        pcap::write(&path, pcap::RAW, &frames);
+        let mut reader = Reader::open(&path).unwrap();
+        let mut window = Window::default();
+        assert!(reader.fill(&mut window).unwrap());
+        let mut count = window.len();
+        assert!(count < 10_000, "the file is longer than one window");
+        change();
+        while reader.fill(&mut window).unwrap() {
+            count += window.len();
+        }
+        (count, reader.warnings())
+    };
+    assert_eq!(read(&|| ()), (20_000, vec![]));
+    let shrink = |len: u64| std::fs::OpenOptions::new().write(true).open(&path).unwrap().set_len(len).unwrap();
+    let (count, warnings) = read(&|| shrink(24 + 76 * 15_000 + 30));
+    assert_eq!(count, 15_000);
+    assert!(warnings.len() == 1 && warnings[0].contains("cut short in the middle of a packet"), "{warnings:?}");
+    let (count, _) = read(&|| shrink(0));
+    assert!(count < 10_000);
+    let (count, warnings) = read(&|| {
+        let record = &std::fs::read(&path).unwrap()[24..24 + 76 * 500];
+        std::fs::OpenOptions::new().append(true).open(&path).unwrap().write_all(record).unwrap();
+    });
+    assert_eq!((count, warnings), (20_500, vec![]));
+}
+
+#[test]
+fn inputs_that_cannot_be_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let (out, missing) = (folder.path().join("out.pcapng"), folder.path().join("missing"));
+    let sample = file(SAMPLE);
+    let [rules_option, rules, keys_option, keys] = opening();
+    for bad in [text(folder.path()), text(&missing)] {
+        for parts in [
+            ["decode", bad, &rules_option, &rules, &keys_option, &keys].map(str::to_owned).to_vec(),
+            ["convert", bad, "-o", text(&out), &rules_option, &rules, &keys_option, &keys].map(str::to_owned).to_vec(),
+            ["convert", &sample, "-o", text(&out), &rules_option, bad, &keys_option, &keys].map(str::to_owned).to_vec(),
+            ["convert", &sample, "-o", text(&out), &rules_option, &rules, &keys_option, bad]
+                .map(str::to_owned)
+                .to_vec(),
+        ] {
+            fails_with(&dietesp(&parts), 2, bad);
+            assert_eq!(names(folder.path()), [""; 0], "{parts:?}");
+        }
+    }
+    // A file that opens, and gives an error when it is read.
+    if cfg!(target_os = "linux") {
+        let parts = args(&["convert", "/proc/self/mem", "-o", text(&out)]);
+        fails_with(&dietesp(parts), 2, "/proc/self/mem: cannot read: Input/output error");
+        assert_eq!(names(folder.path()), [""; 0]);
+    }
+}
+
+#[test]
+fn outputs_that_cannot_be_written() {
+    let folder = tempfile::tempdir().unwrap();
+    let sample = file(SAMPLE);
+    let (inside, directory) = (folder.path().join("missing/out.pcapng"), folder.path().join("directory.pcapng"));
+    std::fs::create_dir(&directory).unwrap();
+    for (out, said) in [(&inside, "cannot create"), (&directory, "cannot write")] {
+        for parts in [
+            args(&["convert", &sample, "-o", text(out)]),
+            args(&["convert", &sample, "-o", text(out), "--to", "plain"]),
+            args(&["compress", &file("samples/ipv4/original.pcap"), "-o", text(out)]),
+        ] {
+            fails_with(&dietesp(&parts), 2, &format!("{}: {said}: ", out.display()));
+            assert_eq!(names(folder.path()), ["directory.pcapng"], "{parts:?}");
+            assert_eq!(names(&directory), [""; 0]);
+        }
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn a_folder_that_cannot_be_written() {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = tempfile::tempdir().unwrap();
+    let closed = folder.path().join("closed");
+    std::fs::create_dir(&closed).unwrap();
+    std::fs::set_permissions(&closed, std::fs::Permissions::from_mode(0o555)).unwrap();
+    if std::fs::write(closed.join("probe"), "").is_ok() {
+        return eprintln!("left out: permissions do not bind this user");
+    }
+    let out = closed.join("out.pcapng");
+    fails_with(&dietesp(args(&["convert", &file(SAMPLE), "-o", text(&out)])), 2, "cannot create: Permission denied");
+    assert_eq!(names(&closed), [""; 0]);
+}
+
+/// Fresh keys that cannot be kept would make the output useless: then there is none, and the one before stays.
+#[test]
+fn keys_that_cannot_be_written() {
+    let folder = tempfile::tempdir().unwrap();
+    let (out, in_the_way) = (folder.path().join("out.pcapng"), folder.path().join("out.pcapng.wireshark"));
+    std::fs::write(&in_the_way, "a file").unwrap();
+    let convert = || dietesp(args(&["convert", &file(SAMPLE), "-o", text(&out)]));
+    fails_with(&convert(), 2, "out.pcapng.wireshark: cannot create");
+    assert_eq!(names(folder.path()), ["out.pcapng.wireshark"]);
+    std::fs::write(&out, "before").unwrap();
+    fails_with(&convert(), 2, "out.pcapng.wireshark: cannot create");
+    assert_eq!(std::fs::read_to_string(&out).unwrap(), "before");
+    assert_eq!(names(folder.path()), ["out.pcapng", "out.pcapng.wireshark"]);
+}
+
+/// The output may take the place of the input: only when the run has ended well.
+#[test]
+fn output_over_input() {
+    let folder = tempfile::tempdir().unwrap();
+    let (capture, other) = (folder.path().join("capture.pcapng"), folder.path().join("other.pcapng"));
+    std::fs::copy(file(SAMPLE), &capture).unwrap();
+    let original = std::fs::read(&capture).unwrap();
+    let run = |out: &Path, more: &[&str]| {
+        let parts = args(&["convert", text(&capture), "-o", text(out), "--seed", "7"]);
+        dietesp(parts.into_iter().chain(more.iter().map(|part| (*part).to_owned())))
+    };
+    // A key file that is none ends the run before it starts.
+    let broken = folder.path().join("broken.yaml");
+    std::fs::write(&broken, "sas: 3\n").unwrap();
+    fails_with(&run(&capture, &["--keys", text(&broken)]), 2, "broken.yaml");
+    assert_eq!(std::fs::read(&capture).unwrap(), original);
+
+    assert_eq!(run(&other, &[]).status.code(), Some(0));
+    assert_eq!(run(&capture, &[]).status.code(), Some(0));
+    assert_eq!(std::fs::read(&capture).unwrap(), std::fs::read(&other).unwrap());
+    assert_ne!(std::fs::read(&capture).unwrap(), original);
+    let all = ["broken.yaml", "capture.pcapng", "capture.pcapng.wireshark", "other.pcapng", "other.pcapng.wireshark"];
+    assert_eq!(names(folder.path()), all);
+
+    // A run that stops in the middle: compress at the first packet that does not match.
+    let plain = folder.path().join("plain.pcap");
+    std::fs::copy(file("samples/probe/original.pcap"), &plain).unwrap();
+    let before = std::fs::read(&plain).unwrap();
+    let (_, stderr) = dietesp_ends(1, args(&["compress", text(&plain), "-o", text(&plain)]));
+    assert!(stderr.contains("nothing was written"), "{stderr}");
+    assert_eq!(std::fs::read(&plain).unwrap(), before);
+}
