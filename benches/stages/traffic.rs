@@ -57,8 +57,8 @@ pub fn context(dialect: &str) -> Option<Context> {
     rules:
       iipc:
         - { FID: IPV6.VER, TV: 6, MO: equal, CDA: not-sent }
-        - { FID: IPV6.TC, MO: ignore, CDA: compute }
-        - { FID: IPV6.FL, MO: ignore, CDA: compute }
+        - { FID: IPV6.TC, TV: 0, MO: equal, CDA: not-sent }
+        - { FID: IPV6.FL, TV: 0, MO: equal, CDA: not-sent }
         - { FID: IPV6.LEN, MO: ignore, CDA: compute-length }
         - { FID: IPV6.NXT, TV: 17, MO: equal, CDA: not-sent }
         - { FID: IPV6.HOP_LMT, MO: ignore, CDA: value-sent }
@@ -68,7 +68,7 @@ pub fn context(dialect: &str) -> Option<Context> {
         - { FID: UDP.DST_PORT, TV: [5683, 5684], MO: match-mapping, CDA: mapping-sent }
         - { FID: UDP.LEN, MO: ignore, CDA: compute-length }
         - { FID: UDP.CKSUM, MO: ignore, CDA: compute-checksum }"
-            .replace("MO: ignore, CDA: compute }", "TV: 0, MO: equal, CDA: not-sent }"),
+            .to_owned(),
     };
     let text = format!(
         "contexts:
