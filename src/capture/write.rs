@@ -68,6 +68,11 @@ impl Writer {
         })
     }
 
+    /// Whether the packets may have several link types: in pcapng, not in pcap.
+    pub fn mixes_link_types(&self) -> bool {
+        self.format == Format::Pcapng
+    }
+
     /// An empty batch for this writer, to be filled by a worker.
     pub fn batch(&self) -> Batch {
         Batch::new(self.format)

@@ -57,14 +57,17 @@ enum OnMismatchArg {
 
 impl Args {
     pub(super) fn run(self, quiet: bool) -> Result<Ended, Error> {
-        let output = load_table(&self.keys, &self.rules, &self.capture, quiet)?;
+        let (output, mut link) = load_table(&self.keys, &self.rules, &self.capture, quiet)?;
         let esp_keys = if self.esp_keys.is_empty() { &self.keys } else { &self.esp_keys };
-        let input = load_table(esp_keys, &[], &self.capture, quiet)?;
+        let (input, link_of_input) = load_table(esp_keys, &[], &self.capture, quiet)?;
+        link.link_keys.extend(link_of_input.link_keys);
+        link.contexts.extend(link_of_input.contexts);
+        link.fcs = self.opening.fcs();
         let limits = self.opening.limits(quiet);
         // A pipe cannot be read twice: there the first packets decide.
         let esp_input = match self.capture == Path::new("-") {
             true => None,
-            false => Some(compress::holds_esp(&mut Reader::open(&self.capture)?, &input, limits)?),
+            false => Some(compress::holds_esp(&mut Reader::open(&self.capture)?, &input, limits, &link)?),
         };
         let mut reader = Reader::open(&self.capture)?;
         let writer = Writer::create(&self.output)?;
@@ -79,6 +82,7 @@ impl Args {
             seed: self.seed,
             limits,
             selection: self.opening.selection.selection(),
+            link,
             threads: self.opening.threads(),
         };
         let progress = Progress::new(quiet, reader.total_len(), false);

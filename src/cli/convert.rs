@@ -7,6 +7,7 @@ use super::progress::Progress;
 use super::{Ended, tell};
 use crate::capture::{Reader, Writer};
 use crate::error::Error;
+use crate::link;
 use crate::pipeline::convert::{self, Converted, Reseal, Settings, Target};
 use crate::suite::{SUITES, Suite};
 use crate::wireshark;
@@ -78,7 +79,7 @@ impl Args {
                 "add --wireshark DIR to keep them, or use --reseal keep",
             ));
         }
-        let table = self.inputs.table(&self.capture, quiet)?;
+        let (table, link) = self.inputs.table(&self.capture, quiet)?;
         let mut reader = Reader::open(&self.capture)?;
         let writer = Writer::create(&self.output)?;
         let settings = Settings {
@@ -87,6 +88,8 @@ impl Args {
             seed: self.seed,
             limits: self.opening.limits(quiet),
             selection: self.opening.selection.selection(),
+            link: link::Settings { fcs: self.opening.fcs(), ..link },
+            keep_repeats: self.opening.keep_repeats,
             threads: self.opening.threads(),
         };
         let progress = Progress::new(quiet, reader.total_len(), false);

@@ -8,7 +8,9 @@ use super::progress::Progress;
 use super::{Ended, tell};
 use crate::capture::Reader;
 use crate::error::Error;
+use crate::link;
 use crate::pipeline::decode;
+use crate::pipeline::drive::Input;
 use crate::report::json;
 use crate::report::record::{FIELDS, Field, Record};
 use crate::report::table::Table;
@@ -55,7 +57,8 @@ impl Args {
         if self.format != Format::Fields && !self.fields.is_empty() {
             return Err(Error::usage("-e FIELD goes with --format fields", "add --format fields"));
         }
-        let table = self.inputs.table(&self.capture, quiet)?;
+        let (table, link) = self.inputs.table(&self.capture, quiet)?;
+        let link = link::Settings { fcs: self.opening.fcs(), ..link };
         let mut reader = Reader::open(&self.capture)?;
         let stdout = std::io::stdout();
         let progress = Progress::new(quiet, reader.total_len(), stdout.is_terminal());
@@ -77,8 +80,9 @@ impl Args {
             write(&mut stdout, text)
         };
         let (limits, threads) = (self.opening.limits(quiet), self.opening.threads());
+        let input = Input { reader: &mut reader, table: &table, limits, link: &link, threads };
         let selection = self.opening.selection.selection();
-        let ended = decode::run(&mut reader, &table, limits, threads, selection, &writer, &mut sink);
+        let ended = decode::run(input, selection, &writer, &mut sink);
         progress.finish();
         let (totals, _) = ended?;
         for warning in reader.warnings() {

@@ -10,6 +10,7 @@ use crate::capture::Reader;
 use crate::error::Error;
 use crate::files;
 use crate::ike;
+use crate::link;
 use crate::pipeline::find::{Limits, RESYNC_TRIES};
 use crate::pipeline::select::Selection;
 use crate::sa::Selector;
@@ -36,11 +37,30 @@ pub struct Opening {
     /// Search wider (2^24 numbers) for an SA that has not verified yet or has lost its stream; `full`: all numbers
     #[arg(long, value_name = "full", num_args = 0..=1, require_equals = true, default_missing_value = "wide", value_parser = ["wide", "full"])]
     pub resync: Option<String>,
+    /// What stands behind IEEE 802.15.4 frames: a CRC, TI metadata, or nothing (default: what most frames have)
+    #[arg(long, value_enum, default_value_t = FcsArg::Auto)]
+    pub fcs: FcsArg,
+    /// Convert: write radio frames that repeat an earlier one, too (decode shows them always)
+    #[arg(long)]
+    pub keep_repeats: bool,
     /// Worker threads (default: all cores); the output does not depend on their number
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     pub threads: Option<u16>,
     #[command(flatten)]
     pub selection: SelectionArgs,
+}
+
+/// The values of `--fcs`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum FcsArg {
+    /// ITU-T CRC-16
+    Crc,
+    /// RSSI, CRC_OK and LQI of a TI radio
+    Ti,
+    /// Nothing
+    None,
+    /// What most of the first frames have
+    Auto,
 }
 
 /// Which packets to take.
@@ -66,13 +86,18 @@ pub struct SelectionArgs {
 impl Inputs {
     /// Loads the files and prepares every SA; warnings go to standard error. Where there are secrets of IKE SAs, the
     /// capture is read for their exchanges first.
-    pub fn table(&self, capture: &Path, quiet: bool) -> Result<SaTable, Error> {
+    pub fn table(&self, capture: &Path, quiet: bool) -> Result<(SaTable, link::Settings), Error> {
         load_table(&self.keys, &self.rules, capture, quiet)
     }
 }
 
-/// Loads key and rule files and prepares every SA; see [`Inputs::table`].
-pub fn load_table(keys: &[PathBuf], rules: &[PathBuf], capture: &Path, quiet: bool) -> Result<SaTable, Error> {
+/// Loads key and rule files and prepares every SA, as [`Inputs::table`]; also what they say of the link layer.
+pub fn load_table(
+    keys: &[PathBuf],
+    rules: &[PathBuf],
+    capture: &Path,
+    quiet: bool,
+) -> Result<(SaTable, link::Settings), Error> {
     let mut loaded = files::load(keys, rules)?;
     derive_children(&mut loaded, Some(capture))?;
     for warning in &loaded.warnings {
@@ -88,7 +113,9 @@ pub fn load_table(keys: &[PathBuf], rules: &[PathBuf], capture: &Path, quiet: bo
             Entry::new(sa, context)
         })
         .collect::<Result<Vec<_>, _>>()?;
-    Ok(SaTable::new(entries))
+    let link =
+        link::Settings { contexts: loaded.lowpan_contexts, link_keys: loaded.link_keys, fcs: link::Fcs::default() };
+    Ok((SaTable::new(entries), link))
 }
 
 /// Adds the SAs that secrets of IKE SAs give together with the exchanges in a capture.
@@ -113,6 +140,16 @@ pub fn derive_children(loaded: &mut files::Loaded, capture: Option<&Path>) -> Re
 }
 
 impl Opening {
+    /// The mode of `--fcs`.
+    pub fn fcs(&self) -> link::Fcs {
+        match self.fcs {
+            FcsArg::Crc => link::Fcs::Crc,
+            FcsArg::Ti => link::Fcs::Ti,
+            FcsArg::None => link::Fcs::None,
+            FcsArg::Auto => link::Fcs::Auto,
+        }
+    }
+
     /// The limits of the search.
     pub fn limits(&self, quiet: bool) -> Limits {
         let resync_tries = self.resync.as_ref().map(|how| if how == "full" { u64::MAX } else { RESYNC_TRIES });

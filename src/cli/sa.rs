@@ -11,7 +11,9 @@ use super::progress::Progress;
 use super::{Ended, print, tell};
 use crate::capture::Reader;
 use crate::error::Error;
+use crate::link;
 use crate::pipeline::decode;
+use crate::pipeline::drive::Input;
 use crate::pipeline::ledger::Ledger;
 use crate::report::record::Record;
 use crate::sa::stream::Stream;
@@ -52,7 +54,8 @@ impl decode::Render for Nothing {
 
 impl Args {
     pub(super) fn run(self, quiet: bool) -> Result<Ended, Error> {
-        let table = self.inputs.table(&self.capture, quiet)?;
+        let (table, link) = self.inputs.table(&self.capture, quiet)?;
+        let link = link::Settings { fcs: self.opening.fcs(), ..link };
         let mut reader = Reader::open(&self.capture)?;
         let progress = Progress::new(quiet, reader.total_len(), false);
         let mut sink = |_: &[u8], position: u64| {
@@ -60,8 +63,9 @@ impl Args {
             Ok(())
         };
         let (limits, threads) = (self.opening.limits(quiet), self.opening.threads());
+        let input = Input { reader: &mut reader, table: &table, limits, link: &link, threads };
         let selection = self.opening.selection.selection();
-        let ended = decode::run(&mut reader, &table, limits, threads, selection, &Nothing, &mut sink);
+        let ended = decode::run(input, selection, &Nothing, &mut sink);
         progress.finish();
         let (totals, ledger) = ended?;
         for warning in reader.warnings() {

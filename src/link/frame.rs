@@ -18,34 +18,62 @@
 
 use etherparse::{EtherType, ether_type};
 
+use super::ieee802154::carrier::{self, Radio};
+use super::ieee802154::fcs::Trailer;
+use super::{LinkAddresses, ppp, wireless};
 use crate::bytes::Reader;
 use crate::context::IpVersion;
 use crate::error::{Fault, Stage};
+use crate::sa::LinkAddress;
 
 pub(super) const NULL: u16 = 0;
 pub(super) const ETHERNET: u16 = 1;
+pub(super) const PPP: u16 = 9;
 pub(super) const DLT_RAW: u16 = 12;
 pub(super) const DLT_RAW_OPENBSD: u16 = 14;
+pub(super) const PPP_HDLC: u16 = 50;
+pub(super) const PPP_ETHER: u16 = 51;
 pub(super) const RAW: u16 = 101;
+pub(super) const IEEE802_11: u16 = 105;
 pub(super) const LOOP: u16 = 108;
 pub(super) const LINUX_SLL: u16 = 113;
+pub(super) const IEEE802_11_RADIOTAP: u16 = 127;
+pub(super) const PPP_PPPD: u16 = 166;
+pub(super) const IEEE802_15_4_WITHFCS: u16 = 195;
+pub(super) const PPP_WITH_DIR: u16 = 204;
+pub(super) const IEEE802_15_4_NONASK_PHY: u16 = 215;
 pub(super) const IPV4: u16 = 228;
 pub(super) const IPV6: u16 = 229;
+pub(super) const IEEE802_15_4_NOFCS: u16 = 230;
 pub(super) const LINUX_SLL2: u16 = 276;
+pub(super) const IEEE802_15_4_TAP: u16 = 283;
+
+/// IEEE 802.15.4 frames on Ethernet, as Wireshark takes them.
+const ETHERTYPE_IEEE802_15_4: u16 = 0x809a;
+/// PPPoE sessions (RFC 2516 §4).
+const ETHERTYPE_PPPOE: u16 = 0x8864;
+/// 6LoWPAN on Ethernet (RFC 7973).
+const ETHERTYPE_LOWPAN: u16 = 0xa0ed;
 
 /// More tags than any network stacks.
 const MAX_VLAN_TAGS: usize = 8;
 
 /// What the link header announces.
 #[derive(Debug)]
-pub(super) enum Network {
+pub(super) enum Network<'a> {
     /// An IP packet at `offset`, of `version` if the link header names one.
     Ip { offset: usize, version: Option<IpVersion> },
+    /// An IP packet at `offset`, inside something with a length or a trailer of its own.
+    Enclosed { offset: usize, version: IpVersion },
+    /// A frame of IEEE 802.15.4.
+    Radio(Radio<'a>),
+    /// A 6LoWPAN frame at `offset`.
+    Lowpan { offset: usize, link: LinkAddresses },
     /// Something else, in a few words.
     Other(&'static str),
 }
 
-pub(super) fn network(link_type: u16, frame: &[u8]) -> Result<Network, Fault> {
+pub(super) fn network(link_type: u16, frame: &[u8]) -> Result<Network<'_>, Fault> {
     match link_type {
         ETHERNET => ethernet(frame),
         RAW | DLT_RAW | DLT_RAW_OPENBSD => Ok(Network::Ip { offset: 0, version: None }),
@@ -54,18 +82,41 @@ pub(super) fn network(link_type: u16, frame: &[u8]) -> Result<Network, Fault> {
         LINUX_SLL => linux_sll(frame),
         LINUX_SLL2 => linux_sll2(frame),
         NULL | LOOP => address_family(frame),
+        PPP | PPP_PPPD => ppp::ppp(frame, false),
+        PPP_WITH_DIR => ppp::ppp(frame, true),
+        PPP_HDLC => ppp::serial(frame),
+        PPP_ETHER => ppp::pppoe(Reader::new(Stage::Link, "PPPoE header", frame)),
+        IEEE802_11 => wireless_lan(frame, false),
+        IEEE802_11_RADIOTAP => wireless_lan(frame, true),
+        IEEE802_15_4_WITHFCS => Ok(Network::Radio(Radio::bare(frame, Trailer::Unknown))),
+        IEEE802_15_4_NOFCS => Ok(Network::Radio(Radio::bare(frame, Trailer::None))),
+        IEEE802_15_4_TAP => carrier::tap(frame).map(Network::Radio),
+        IEEE802_15_4_NONASK_PHY => carrier::non_ask_phy(frame).map(Network::Radio),
         _ => Ok(Network::Other("the link type is not supported")),
     }
 }
 
-fn ethernet(frame: &[u8]) -> Result<Network, Fault> {
+fn ethernet(frame: &[u8]) -> Result<Network<'_>, Fault> {
     let mut reader = Reader::new(Stage::Link, "Ethernet header", frame);
-    reader.take(12)?;
+    let (dst, src) = (reader.array::<6>()?, reader.array::<6>()?);
     let ether_type = reader.u16()?;
-    announced(ether_type, reader)
+    announced(ether_type, reader, Some((src, dst)))
 }
 
-fn linux_sll(frame: &[u8]) -> Result<Network, Fault> {
+fn wireless_lan(frame: &[u8], radiotap: bool) -> Result<Network<'_>, Fault> {
+    let mut reader = match wireless::data_frame(frame, radiotap)? {
+        Ok(reader) => reader,
+        Err(other) => return Ok(other),
+    };
+    let ether_type = reader.u16()?;
+    Ok(match announced(ether_type, reader, None)? {
+        // An FCS may follow.
+        Network::Ip { offset, version: Some(version) } => Network::Enclosed { offset, version },
+        other => other,
+    })
+}
+
+fn linux_sll(frame: &[u8]) -> Result<Network<'_>, Fault> {
     let mut reader = Reader::new(Stage::Link, "SLL header", frame);
     reader.take(2)?;
     let hardware = reader.u16()?;
@@ -74,7 +125,7 @@ fn linux_sll(frame: &[u8]) -> Result<Network, Fault> {
     cooked(hardware, protocol, reader)
 }
 
-fn linux_sll2(frame: &[u8]) -> Result<Network, Fault> {
+fn linux_sll2(frame: &[u8]) -> Result<Network<'_>, Fault> {
     let mut reader = Reader::new(Stage::Link, "SLL2 header", frame);
     let protocol = reader.u16()?;
     reader.take(6)?;
@@ -83,18 +134,25 @@ fn linux_sll2(frame: &[u8]) -> Result<Network, Fault> {
     cooked(hardware, protocol, reader)
 }
 
-fn cooked(hardware: u16, protocol: u16, reader: Reader<'_>) -> Result<Network, Fault> {
+fn cooked(hardware: u16, protocol: u16, reader: Reader<'_>) -> Result<Network<'_>, Fault> {
+    const ETH_P_IEEE802154: u16 = 0x00f6;
     const ARPHRD_FRAD: u16 = 770;
     const ARPHRD_IEEE80211_RADIOTAP: u16 = 803;
     const ARPHRD_NETLINK: u16 = 824;
     match hardware {
         // Here the protocol field is no EtherType.
         ARPHRD_FRAD | ARPHRD_IEEE80211_RADIOTAP | ARPHRD_NETLINK => Ok(Network::Other("not an IP interface")),
-        _ => announced(protocol, reader),
+        _ if protocol == ETH_P_IEEE802154 => Ok(Network::Radio(Radio::bare(reader.rest(), Trailer::Unknown))),
+        _ => announced(protocol, reader, None),
     }
 }
 
-fn announced(mut ether_type: u16, mut reader: Reader<'_>) -> Result<Network, Fault> {
+/// `addresses` are those of an Ethernet header: source, destination.
+fn announced(
+    mut ether_type: u16,
+    mut reader: Reader<'_>,
+    addresses: Option<([u8; 6], [u8; 6])>,
+) -> Result<Network<'_>, Fault> {
     for _ in 0..=MAX_VLAN_TAGS {
         let version = match EtherType(ether_type) {
             ether_type::IPV4 => IpVersion::V4,
@@ -103,6 +161,17 @@ fn announced(mut ether_type: u16, mut reader: Reader<'_>) -> Result<Network, Fau
                 reader.u16()?;
                 ether_type = reader.u16()?;
                 continue;
+            }
+            EtherType(ETHERTYPE_IEEE802_15_4) => {
+                return Ok(Network::Radio(Radio::bare(reader.rest(), Trailer::Unknown)));
+            }
+            EtherType(ETHERTYPE_PPPOE) => return ppp::pppoe(reader),
+            EtherType(ETHERTYPE_LOWPAN) => {
+                let link = addresses.map_or(LinkAddresses::default(), |(src, dst)| LinkAddresses {
+                    src: Some(eui64(src)),
+                    dst: Some(eui64(dst)),
+                });
+                return Ok(Network::Lowpan { offset: reader.position(), link });
             }
             ether_type::ARP => return Ok(Network::Other("ARP")),
             EtherType(0..0x600) => return Ok(Network::Other("no EtherType (IEEE 802.3 length)")),
@@ -113,7 +182,12 @@ fn announced(mut ether_type: u16, mut reader: Reader<'_>) -> Result<Network, Fau
     Ok(Network::Other("too many VLAN tags"))
 }
 
-fn address_family(frame: &[u8]) -> Result<Network, Fault> {
+/// The EUI-64 of a 48-bit address (RFC 4291 Appendix A).
+fn eui64([a, b, c, d, e, f]: [u8; 6]) -> LinkAddress {
+    LinkAddress::Extended([a, b, c, 0xff, 0xfe, d, e, f])
+}
+
+fn address_family(frame: &[u8]) -> Result<Network<'_>, Fault> {
     let mut reader = Reader::new(Stage::Link, "address family", frame);
     let big_endian = reader.u32()?;
     // Families are small numbers.
@@ -161,6 +235,20 @@ pub(super) fn write(link_type: u16, header: &[u8], version: IpVersion, out: &mut
                 if is_v4 != (version == IpVersion::V4) {
                     *field = if big_endian { family.to_be_bytes() } else { family.to_le_bytes() };
                 }
+            }
+        }
+        // The protocol stands last; if it is not shortened to a byte.
+        PPP | PPP_PPPD | PPP_WITH_DIR | PPP_HDLC => {
+            let protocol = match header.last_chunk::<2>() {
+                Some([0x08, 0x00] | [0x86, 0xdd]) if link_type == PPP_HDLC => ether_type,
+                Some([0, _]) => match version {
+                    IpVersion::V4 => [0, 0x21],
+                    IpVersion::V6 => [0, 0x57],
+                },
+                _ => return Err(Fault::unsupported(Stage::Link, 0, "a shortened PPP protocol cannot be changed")),
+            };
+            if let Some(field) = header.last_chunk_mut() {
+                *field = protocol;
             }
         }
         RAW | DLT_RAW | DLT_RAW_OPENBSD => {}

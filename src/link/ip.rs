@@ -187,7 +187,17 @@ fn extension_headers(
         header_len += len;
     }
     let (header, payload) = packet.split_at_checked(header_len).unwrap_or((packet, &[]));
-    Ok(Frame::Datagram(Datagram { outer, header, protocol_offset, protocol, payload, missing, frame_offset }))
+    Ok(Frame::Datagram(Datagram {
+        outer,
+        header,
+        protocol_offset,
+        protocol,
+        payload,
+        missing,
+        frame_offset,
+        rebuilt: false,
+        link: None,
+    }))
 }
 
 /// Whether `protocol` names a header that still belongs to IP (IANA "IPv6 Extension Header Types", ESP left out).

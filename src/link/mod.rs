@@ -1,21 +1,33 @@
 //! Packet to Datagram: from a captured frame to the IP packet that may carry ESP, and back.
 //!
-//! [`parse`] looks at one frame and keeps no state. A [`Frame::Fragment`] goes to a [`Reassembler`], the payload of a
-//! [`Datagram`] of UDP port 4500 through [`udp_encapsulation`]; [`rebuild`] writes a frame back with another payload.
+//! A [`Receiver`] takes the frames of a capture one after the other: fragments of IP and of 6LoWPAN, radio frames that
+//! are secured, compressed and repeated. What needs no memory is in [`parse`]. The payload of a [`Datagram`] of UDP port
+//! 4500 goes through [`udp_encapsulation`]; [`rebuild`] writes a frame back with another payload.
 
 mod fragments;
 mod frame;
+mod ieee802154;
 mod ip;
+mod lowpan;
+mod ppp;
 mod rebuild;
+mod receiver;
+mod repeats;
+mod tunnel;
 mod udp;
+mod wireless;
 
 use std::net::IpAddr;
 
 use crate::context::IpVersion;
 use crate::error::Fault;
+use crate::sa::LinkAddress;
 
 pub use fragments::{Reassembled, Reassembler};
+pub use ieee802154::fcs::Fcs;
 pub use rebuild::{encapsulate, rebuild, replace};
+pub use receiver::{Content, Received, Receiver, Settings};
+pub use repeats::REPEATS_KEPT;
 pub use udp::{Encapsulated, udp_encapsulation};
 
 /// The IP protocol number of ESP.
@@ -25,12 +37,41 @@ pub const UDP: u8 = 17;
 
 /// Reads a frame captured on `link_type` (a `LINKTYPE_` value of the tcpdump.org registry).
 ///
-/// Known are NULL 0, Ethernet 1 with VLAN tags, raw IP 12, 14, 101, 228, 229, LOOP 108, Linux cooked 113 and 276.
+/// Known are NULL 0, Ethernet 1 with VLAN tags and PPPoE, PPP 9, 50, 51, 166 and 204, raw IP 12, 14, 101, 228, 229,
+/// IEEE 802.11 in the clear 105 and 127, LOOP 108, Linux cooked 113 and 276. The frames of IEEE 802.15.4 need a
+/// [`Receiver`].
 pub fn parse(link_type: u16, frame: &[u8]) -> Frame<'_> {
     match frame::network(link_type, frame) {
         Ok(frame::Network::Ip { offset, version }) => ip::parse(frame, offset, version),
+        Ok(frame::Network::Enclosed { offset, version }) => match ip::parse(frame, offset, Some(version)) {
+            Frame::Datagram(datagram) => Frame::Datagram(Datagram { rebuilt: true, ..datagram }),
+            other => other,
+        },
+        Ok(frame::Network::Radio(_) | frame::Network::Lowpan { .. }) => Frame::NotIp("IEEE 802.15.4"),
         Ok(frame::Network::Other(reason)) => Frame::NotIp(reason),
         Err(fault) => Frame::Malformed { outer: None, fault },
+    }
+}
+
+/// Like [`parse`], for frames that need no memory of others and hold their packet in the open; `None` for those that a
+/// [`Receiver`] must take in their turn: fragments, radio frames, tunnels. `wants` as in [`Receiver::receive`].
+pub fn parse_alone(link_type: u16, frame: &[u8], wants: impl Fn(u8) -> bool) -> Option<Frame<'_>> {
+    match frame::network(link_type, frame) {
+        Ok(frame::Network::Ip { offset, version }) => {
+            let parsed = ip::parse(frame, offset, version);
+            let alone = match &parsed {
+                Frame::Datagram(datagram) => match datagram.protocol {
+                    UDP => !receiver::may_be_zep(datagram),
+                    protocol => wants(protocol) || !tunnel::is_tunnel(protocol),
+                },
+                Frame::Fragment(_) => false,
+                Frame::NotIp(_) | Frame::Malformed { .. } => true,
+            };
+            alone.then_some(parsed)
+        }
+        Ok(frame::Network::Other(reason)) => Some(Frame::NotIp(reason)),
+        Ok(_) => None,
+        Err(fault) => Some(Frame::Malformed { outer: None, fault }),
     }
 }
 
@@ -70,6 +111,20 @@ pub struct Datagram<'a> {
     pub missing: usize,
     /// Where in the frame the IP header starts; 0 for a reassembled packet.
     pub frame_offset: usize,
+    /// The packet is no stretch of the frame that another could take the place of: it came out of 6LoWPAN or a tunnel, or
+    /// what is around it has a length or a trailer. Written back, it goes without link header.
+    pub rebuilt: bool,
+    /// Addresses of the IEEE 802.15.4 frame, or of its mesh header.
+    pub link: Option<LinkAddresses>,
+}
+
+/// Link-layer source and destination.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub struct LinkAddresses {
+    /// The sender.
+    pub src: Option<LinkAddress>,
+    /// The receiver.
+    pub dst: Option<LinkAddress>,
 }
 
 /// One fragment of an IP packet (RFC 791 §3.2, RFC 8200 §4.5).

@@ -4,6 +4,7 @@ use super::*;
 use crate::error::{FaultKind, Stage};
 
 mod captures;
+mod radio;
 mod reassembly;
 mod rebuilding;
 
@@ -64,7 +65,7 @@ fn cases() -> Vec<Case> {
 #[test]
 fn every_link_type_and_extension_header() {
     let cases = cases();
-    assert_eq!(cases.len(), 40);
+    assert_eq!(cases.len(), 54);
     for Case { name, link_type, frame, ip_offset, header_len, protocol_offset, protocol, payload_len } in cases {
         let read = datagram(link_type, &frame);
         assert_eq!(read.frame_offset, ip_offset, "{name}");

@@ -1,6 +1,6 @@
 //! The packets of one window on their way from frame to record.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::hash::BuildHasherDefault;
 use std::ops::Range;
 
@@ -9,11 +9,11 @@ use super::inner::Inner;
 use super::ledger::{Glimpse, Ledger};
 use super::outcome::{Bytes, Esp, Method, Reason, Status};
 use super::warnings::Warnings;
-use crate::capture::{Packet, Window};
+use crate::capture::{LINKTYPE_RAW, Packet, Window};
 use crate::codec::{self, Carrier, Form, Restored, State};
 use crate::error::{Fault, FaultKind, Stage};
 use crate::esp;
-use crate::link::{self, Datagram, Frame, Outer, Reassembled, Reassembler};
+use crate::link::{self, Content, Datagram, Frame, LinkAddresses, Outer, Receiver};
 use crate::report::record::Record;
 use crate::sa::hash::MixHasher;
 use crate::sa::stream::{Novelty, Progress, digest};
@@ -24,8 +24,14 @@ use crate::sa::table::{Entry, Lookup, SaTable};
 pub struct Item<'w> {
     /// The outer IP header, if there was one.
     pub outer: Option<Outer>,
-    /// The bytes in front of the IP header of this frame.
+    /// The bytes in front of the IP header of this frame; none for a rebuilt packet.
     pub link_header: &'w [u8],
+    /// The link type of a frame that starts with `link_header`: that of the capture, or raw IP.
+    pub link_type: u16,
+    /// A frame of IEEE 802.15.4 or 6LoWPAN: it stays as it is in what is written, and its packet goes beside it.
+    pub radio: bool,
+    /// The same link-layer frame as that of `repeat_of`: all else is what that frame had.
+    pub repeat: bool,
     /// A fragment whose packet is not whole yet.
     pub waits: bool,
     /// The verdict.
@@ -66,6 +72,8 @@ enum Source<'w> {
 struct Whole {
     packet: Vec<u8>,
     fragments: Vec<u64>,
+    rebuilt: bool,
+    link: Option<LinkAddresses>,
 }
 
 /// How far a frame has come.
@@ -149,6 +157,9 @@ impl<'w> Item<'w> {
         Item {
             outer,
             link_header: &[],
+            link_type: LINKTYPE_RAW,
+            radio: false,
+            repeat: false,
             waits: false,
             status: Status::NotEsp,
             reason: None,
@@ -179,8 +190,8 @@ impl<'w> Item<'w> {
         match &self.source {
             Source::None => None,
             Source::Frame(datagram) => Some(*datagram),
-            Source::Whole(whole) => match link::parse(crate::capture::LINKTYPE_RAW, &whole.packet) {
-                Frame::Datagram(datagram) => Some(datagram),
+            Source::Whole(whole) => match link::parse(LINKTYPE_RAW, &whole.packet) {
+                Frame::Datagram(datagram) => Some(Datagram { rebuilt: whole.rebuilt, link: whole.link, ..datagram }),
                 _ => None,
             },
         }
@@ -307,26 +318,24 @@ impl<'t, 'g> Attempter<'t, 'g> {
     }
 
     fn attempt_one<'w>(&mut self, packet: &Packet<'w>, arena: &mut Arena) -> Item<'w> {
-        match link::parse(packet.link_type(), packet.data) {
+        let table = self.finder.table();
+        let Some(frame) = link::parse_alone(packet.link_type(), packet.data, |protocol| table.uses_protocol(protocol))
+        else {
+            return Item::new(None, Step::InOrder);
+        };
+        match frame {
             Frame::Datagram(datagram) => {
                 let mut item = Item::new(Some(datagram.outer), Step::Done);
+                item.link_type = packet.link_type();
                 item.link_header = packet.data.get(..datagram.frame_offset).unwrap_or_default();
-                match esp_payload(self.finder.table(), &datagram) {
+                match esp_payload(table, &datagram) {
                     Ok(payload) => self.attempt_payload(packet, &datagram, &payload, &mut item, arena),
                     Err(reason) => item.reason = Some(reason),
                 }
                 item.source = Source::Frame(datagram);
                 item
             }
-            Frame::Fragment(fragment) => {
-                let ours = fragment.protocol == esp::UDP || self.finder.table().uses_protocol(fragment.protocol);
-                let step = if ours { Step::InOrder } else { Step::Done };
-                Item {
-                    reason: Some(Reason::Text("fragment")),
-                    link_header: packet.data.get(..fragment.frame_offset).unwrap_or_default(),
-                    ..Item::new(Some(fragment.outer), step)
-                }
-            }
+            Frame::Fragment(_) => Item::new(None, Step::InOrder),
             Frame::NotIp(what) => Item::done(None, Status::NotEsp, Reason::Text(what)),
             Frame::Malformed { outer, fault } => Item::done(outer, Status::Malformed, Reason::Fault(fault)),
         }
@@ -342,7 +351,8 @@ impl<'t, 'g> Attempter<'t, 'g> {
     ) {
         let Attempter { finder, glimpse, seen } = self;
         let table = finder.table();
-        let lookup = Lookup { protocol: payload.protocol, outer: &datagram.outer, payload: payload.bytes };
+        let lookup =
+            Lookup { protocol: payload.protocol, outer: &datagram.outer, link: datagram.link, payload: payload.bytes };
         let time_ns = nanos(packet);
         item.step = Step::Failed;
         if payload.missing > 0 {
@@ -394,20 +404,20 @@ struct Place {
 pub struct Settler<'t> {
     finder: Finder<'t>,
     ledger: Ledger<'t>,
-    reassembler: Reassembler,
-    reassembled: Reassembled,
+    receiver: Receiver,
+    kept: VecDeque<Kept>,
     found: Vec<u32>,
     hints: crate::sa::table::Hints,
 }
 
 impl<'t> Settler<'t> {
     /// Nothing seen yet.
-    pub fn new(table: &'t SaTable, limits: Limits) -> Settler<'t> {
+    pub fn new(table: &'t SaTable, limits: Limits, link: &link::Settings) -> Settler<'t> {
         Settler {
             finder: Finder::new(table, limits),
             ledger: Ledger::new(table),
-            reassembler: Reassembler::new(),
-            reassembled: Reassembled::default(),
+            receiver: Receiver::new(link),
+            kept: VecDeque::new(),
             found: vec![],
             hints: crate::sa::table::Hints::default(),
         }
@@ -419,8 +429,11 @@ impl<'t> Settler<'t> {
     }
 
     /// Settles the frames of the next window.
-    pub fn settle(&mut self, window: &Window, items: &mut [Item<'_>], arena: &mut Arena, glimpse: &Glimpse) {
+    pub fn settle<'w>(&mut self, window: &'w Window, items: &mut [Item<'w>], arena: &mut Arena, glimpse: &Glimpse) {
         arena.given_up.clear();
+        if items.iter().any(|item| matches!(item.step, Step::InOrder)) {
+            self.receiver.survey(window.packets());
+        }
         for (packet, item) in window.packets().zip(items) {
             match item.step {
                 Step::Done => {}
@@ -445,7 +458,7 @@ impl<'t> Settler<'t> {
                     let Ok(payload) = esp_payload(self.ledger.table(), &datagram) else { continue };
                     self.open(&packet, &datagram, &payload, item, arena);
                 }
-                Step::InOrder => self.reassemble(&packet, item, arena),
+                Step::InOrder => self.receive(&packet, item, arena),
             }
             item.step = Step::Done;
             if let (Some(sa), Some(outer)) = (item.sa, item.outer.filter(|_| item.esp.is_some()))
@@ -473,7 +486,8 @@ impl<'t> Settler<'t> {
         let tries = match ambiguous {
             false => own_tries,
             true => {
-                let lookup = Lookup { protocol: payload.protocol, outer: &datagram.outer, payload: bytes };
+                let lookup =
+                    Lookup { protocol: payload.protocol, outer: &datagram.outer, link: datagram.link, payload: bytes };
                 let tries = self.tries_of(&lookup, sa, own_tries);
                 table.learn(&lookup, sa, &mut self.hints);
                 tries
@@ -584,7 +598,7 @@ impl<'t> Settler<'t> {
     ) {
         const NOT_ESP: Reason = Reason::Text("IKE or NAT keepalive on UDP 4500");
         let bytes = payload.bytes;
-        let lookup = Lookup { protocol: payload.protocol, outer: &datagram.outer, payload: bytes };
+        let lookup = Lookup { protocol: payload.protocol, outer: &datagram.outer, link: datagram.link, payload: bytes };
         let ledger = &self.ledger;
         let progress = |sa| ledger.progress(sa, &datagram.outer);
         let udp = payload.udp_header.is_some();
@@ -643,32 +657,96 @@ impl<'t> Settler<'t> {
         }
     }
 
-    /// Takes a fragment; opens the packet if it is whole now.
-    fn reassemble(&mut self, packet: &Packet<'_>, item: &mut Item<'_>, arena: &mut Arena) {
-        let Frame::Fragment(fragment) = link::parse(packet.link_type(), packet.data) else { return };
-        let pushed = self.reassembler.push(packet.number, nanos(packet), &fragment, &mut self.reassembled);
-        arena.given_up.extend_from_slice(self.reassembler.given_up());
-        match pushed {
-            Err(fault) => item.set(Status::Malformed, Reason::Fault(fault)),
-            Ok(false) => item.waits = true,
-            Ok(true) => {
-                let reassembled = std::mem::take(&mut self.reassembled);
-                match reassembled.datagram() {
-                    Err(fault) => item.set(Status::Malformed, Reason::Fault(fault)),
-                    Ok(datagram) => {
-                        item.outer = Some(datagram.outer);
-                        item.reason = None;
-                        match esp_payload(self.ledger.table(), &datagram) {
-                            Ok(payload) => self.open(packet, &datagram, &payload, item, arena),
-                            Err(reason) => item.reason = Some(reason),
-                        }
-                        let whole = [datagram.header, datagram.payload].concat();
-                        let fragments = reassembled.fragments().to_vec();
-                        item.source = Source::Whole(Box::new(Whole { packet: whole, fragments }));
-                    }
+    /// Takes a frame whose packet depends on frames before, and opens the packet if there is one.
+    fn receive<'w>(&mut self, packet: &Packet<'w>, item: &mut Item<'w>, arena: &mut Arena) {
+        let table = self.ledger.table();
+        let mut receiver = std::mem::take(&mut self.receiver);
+        let received = receiver.receive(packet, |protocol| table.uses_protocol(protocol));
+        let (may_repeat, unknown_context) = (received.may_repeat, received.unknown_context);
+        item.radio = received.radio;
+        match received.content {
+            Content::Repeat { of } => self.repeat(of, item, arena),
+            Content::NotIp(what) => item.set(Status::NotEsp, Reason::Text(what)),
+            Content::Fragment { outer, waits } => {
+                (item.outer, item.waits) = (outer, waits);
+                item.set(Status::NotEsp, Reason::Text("fragment"));
+            }
+            Content::Malformed { outer, fault } => {
+                item.outer = outer;
+                item.set(Status::Malformed, Reason::Fault(fault));
+            }
+            Content::Datagram(datagram) => {
+                item.outer = Some(datagram.outer);
+                if !datagram.rebuilt {
+                    item.link_type = packet.link_type();
+                    item.link_header = packet.data.get(..received.link_header.len()).unwrap_or_default();
                 }
-                self.reassembled = reassembled;
+                match esp_payload(table, &datagram) {
+                    Ok(payload) => self.open(packet, &datagram, &payload, item, arena),
+                    Err(reason) => item.reason = Some(reason),
+                }
+                item.source = Source::Whole(Box::new(Whole {
+                    packet: [datagram.header, datagram.payload].concat(),
+                    fragments: received.fragments.to_vec(),
+                    rebuilt: datagram.rebuilt,
+                    link: datagram.link,
+                }));
             }
         }
+        arena.given_up.extend_from_slice(receiver.given_up());
+        self.receiver = receiver;
+        if unknown_context {
+            item.warnings.add(Warnings::UNKNOWN_CONTEXT);
+        }
+        if may_repeat {
+            self.keep(packet.number, item, arena);
+        }
     }
+
+    /// Keeps what became of a frame, for its repeats.
+    fn keep(&mut self, frame: u64, item: &Item<'_>, arena: &Arena) {
+        if self.kept.len() >= link::REPEATS_KEPT {
+            self.kept.pop_front();
+        }
+        let Item { outer, status, reason, sa, of_known_sa, esp, restored, bytes, warnings, .. } = *item;
+        let kept = Item {
+            status,
+            reason,
+            sa,
+            of_known_sa,
+            esp,
+            restored,
+            bytes,
+            warnings,
+            radio: item.radio,
+            ..Item::new(outer, Step::Done)
+        };
+        let (fragments, packet) = (item.fragments().to_vec(), item.packet(arena).to_vec());
+        self.kept.push_back(Kept { frame, item: kept, fragments, packet });
+    }
+
+    /// A frame that repeats another one on the link layer has all that that one had.
+    fn repeat(&self, of: u64, item: &mut Item<'_>, arena: &mut Arena) {
+        let kept = self.kept.binary_search_by_key(&of, |kept| kept.frame).ok().and_then(|at| self.kept.get(at));
+        if let Some(Kept { item: first, fragments, packet, .. }) = kept {
+            (item.outer, item.status, item.reason) = (first.outer, first.status, first.reason);
+            (item.sa, item.of_known_sa, item.esp) = (first.sa, first.of_known_sa, first.esp);
+            (item.restored, item.bytes, item.warnings) = (first.restored, first.bytes, first.warnings);
+            item.packet = arena.put(packet);
+            let (fragments, packet) = (fragments.clone(), vec![]);
+            item.source = Source::Whole(Box::new(Whole { packet, fragments, rebuilt: true, link: None }));
+        }
+        item.warnings.add(Warnings::DUPLICATE);
+        item.repeat_of = Some(of);
+        (item.radio, item.repeat) = (true, true);
+    }
+}
+
+/// What became of a frame that may be repeated.
+#[derive(Debug)]
+struct Kept {
+    frame: u64,
+    item: Item<'static>,
+    fragments: Vec<u64>,
+    packet: Vec<u8>,
 }

@@ -5,11 +5,11 @@ use std::net::IpAddr;
 use std::ops::ControlFlow;
 
 use super::batch::{Arena, Item};
-use super::convert::iv_of;
-use super::drive::{self, Job};
+use super::convert::{is_beside, iv_of};
+use super::drive::{self, Input, Job};
 use super::find::Limits;
 use super::outcome::{Bytes, Status};
-use super::outlet::{Change, Outlet};
+use super::outlet::{Change, Outlet, Raw};
 use super::seal::{IvIssuer, UsedNumbers};
 use super::select::Selection;
 use super::warnings::Warnings;
@@ -49,6 +49,8 @@ pub struct Settings {
     pub limits: Limits,
     /// Which frames are written.
     pub selection: Selection,
+    /// What the link layer of the input has to be told.
+    pub link: link::Settings,
     /// Worker threads.
     pub threads: usize,
 }
@@ -84,24 +86,21 @@ pub fn run(
 ) -> Result<Compressed, Error> {
     let mut compressor = Compressor::new(output, settings);
     let mut out = Out { outlet: Outlet::new(writer), totals: Totals::default(), tell };
-    drive::run(
-        reader,
-        input,
-        settings.limits,
-        settings.threads,
-        &Compress { input, settings },
-        &mut compressor,
-        &mut out,
-    )?;
+    drive::run(input_of(reader, input, settings), &Compress { input, settings }, &mut compressor, &mut out)?;
     let mut result = compressor.result;
     result.totals = out.totals;
     result.written = out.outlet.finish()?;
     Ok(result)
 }
 
+fn input_of<'i, 't>(reader: &'i mut Reader, table: &'t SaTable, settings: &'i Settings) -> Input<'i, 't> {
+    let Settings { limits, link, threads, .. } = settings;
+    Input { reader, table, limits: *limits, link, threads: *threads }
+}
+
 /// Whether a capture has packets of these SAs; reads up to the first.
-pub fn holds_esp(reader: &mut Reader, input: &SaTable, limits: Limits) -> Result<bool, Error> {
-    drive::visit(reader, input, limits, |_, item, _| match item.status {
+pub fn holds_esp(reader: &mut Reader, input: &SaTable, limits: Limits, link: &link::Settings) -> Result<bool, Error> {
+    drive::visit(reader, input, limits, link, |_, item, _| match item.status {
         Status::Ok => ControlFlow::Break(()),
         _ => ControlFlow::Continue(()),
     })
@@ -158,12 +157,28 @@ impl<'t> Job<Out<'_>> for Compress<'t> {
         for (packet, item) in window.packets().zip(items) {
             let taken = self.settings.selection.takes(&item.record(&packet, self.input, arena));
             let change = match compressor.change(&packet, item, arena, self.input, taken)? {
-                Made::Frame => {
+                made @ (Made::Frame | Made::NotOurs) => {
                     let start = work.frames.len();
-                    work.frames.extend_from_slice(&compressor.frame);
-                    Change::Replace(start..work.frames.len())
+                    let mut missing = 0;
+                    match (&made, item.datagram().filter(|_| item.radio)) {
+                        (Made::Frame, _) => work.frames.extend_from_slice(&compressor.frame),
+                        (_, Some(datagram)) => {
+                            work.frames.extend_from_slice(datagram.header);
+                            work.frames.extend_from_slice(datagram.payload);
+                            missing = datagram.missing;
+                        }
+                        _ => {}
+                    }
+                    let bytes = start..work.frames.len();
+                    if bytes.is_empty() {
+                        Change::Pass(None)
+                    } else if is_beside(item) {
+                        let comment = format!("dietesp: rebuilt from frame {}", packet.number);
+                        Change::Alone(Raw { bytes, missing, comment })
+                    } else {
+                        Change::Replace(bytes)
+                    }
                 }
-                Made::NotOurs => Change::Pass(None),
                 Made::Left => Change::Leave,
                 Made::Waits => Change::Hold,
             };
@@ -253,6 +268,10 @@ impl<'t> Compressor<'t> {
         input: &SaTable,
         taken: bool,
     ) -> Result<Made, Error> {
+        // The packets of radio frames go on without them, and once.
+        if item.repeat || item.radio && item.datagram().is_none() {
+            return Ok(Made::Left);
+        }
         if let Some(entry) = item.sa.and_then(|sa| input.entry(sa))
             && let Some(iv) = iv_of(item, entry, input)
         {
@@ -369,7 +388,7 @@ impl<'t> Compressor<'t> {
             }
             self.seal(to, sn, sn)?;
             self.count(index, plain.len() - compressed.payload_offset);
-            let rebuilt = self.carry(packet, item, datagram, to, &outer, to.protocol);
+            let rebuilt = self.carry(item, datagram, to, &outer, to.protocol);
             if rebuilt.is_ok() {
                 self.sent(index, &outer, state);
             }
@@ -388,14 +407,13 @@ impl<'t> Compressor<'t> {
             datagram.protocol
         };
         self.seal_standard(&outer, next_header)?;
-        let rebuilt = self.carry(packet, item, datagram, to, &outer, esp::PROTOCOL);
+        let rebuilt = self.carry(item, datagram, to, &outer, esp::PROTOCOL);
         self.made(packet.number, rebuilt)
     }
 
     /// Puts `self.esp`, made of a plain packet, behind the outer header of its SA.
     fn carry(
         &mut self,
-        packet: &Packet<'_>,
         item: &Item<'_>,
         datagram: &Datagram<'_>,
         to: &Entry,
@@ -404,7 +422,7 @@ impl<'t> Compressor<'t> {
     ) -> Result<(), Fault> {
         let (esp, frame) = ([self.esp.as_slice()], &mut self.frame);
         if to.is_tunnel() {
-            link::encapsulate(packet.link_type(), item.link_header, outer, protocol, &esp, frame)
+            link::encapsulate(item.link_type, item.link_header, outer, protocol, &esp, frame)
         } else {
             link::rebuild(item.link_header, datagram, protocol, None, &esp, frame)
         }

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use super::batch::{Arena, Item};
-use super::drive::{self, Job};
+use super::drive::{self, Input, Job};
 use super::find::{Limits, explicit_iv};
 use super::outcome::Status;
-use super::outlet::{Change, Outlet};
+use super::outlet::{Change, Outlet, Raw};
 use super::seal::{IvIssuer, UsedKeys};
 use super::select::Selection;
 use crate::capture::{Packet, Reader, Window, Writer};
@@ -48,6 +48,10 @@ pub struct Settings {
     pub limits: Limits,
     /// Which frames are written.
     pub selection: Selection,
+    /// What the link layer has to be told.
+    pub link: link::Settings,
+    /// Frames that repeat another one on the link layer are written, too.
+    pub keep_repeats: bool,
     /// Worker threads.
     pub threads: usize,
 }
@@ -154,13 +158,16 @@ pub fn run(
     };
     let mut out = Out { outlet: Outlet::new(writer), totals: Totals::default(), rewritten: [0; 3], tell };
     let job = Convert { table, settings };
-    drive::run(reader, table, settings.limits, settings.threads, &job, &mut state, &mut out)?;
+    drive::run(input_of(reader, table, settings), &job, &mut state, &mut out)?;
     let written = out.outlet.finish()?;
     Ok(Converted { totals: out.totals, written, rewritten: out.rewritten, keys: used_keys(table, state.plans) })
 }
 
 impl Convert<'_, '_> {
     fn make(&self, state: &mut State, item: &Item<'_>, taken: bool) -> Result<Make, Error> {
+        if item.repeat {
+            return Ok(if taken && self.settings.keep_repeats { Make::Pass } else { Make::Leave });
+        }
         self.note_iv(state, item)?;
         if item.waits {
             return Ok(if taken { Make::Hold } else { Make::Leave });
@@ -246,18 +253,10 @@ impl Convert<'_, '_> {
     }
 
     /// Writes the frame of a packet into `work.frame`; false if it passes as it is.
-    fn write(
-        &self,
-        packet: &Packet<'_>,
-        item: &Item<'_>,
-        arena: &Arena,
-        make: &Make,
-        work: &mut Work,
-    ) -> Result<bool, Fault> {
+    fn write(&self, item: &Item<'_>, arena: &Arena, make: &Make, work: &mut Work) -> Result<bool, Fault> {
         let entry = || item.sa.and_then(|sa| self.table.entry(sa));
         if let Make::Plain = make {
-            return link::replace(packet.link_type(), item.link_header, item.packet(arena), &mut work.frame)
-                .map(|()| true);
+            return link::replace(item.link_type, item.link_header, item.packet(arena), &mut work.frame).map(|()| true);
         }
         let (Some(restored), Some(entry), Some(datagram)) = (item.esp, entry(), item.datagram()) else {
             return Ok(false);
@@ -298,10 +297,57 @@ impl Convert<'_, '_> {
     }
 }
 
+/// Whether a frame cannot hold the packet that came out of it.
+pub fn is_beside(item: &Item<'_>) -> bool {
+    item.radio || item.datagram().is_some_and(|datagram| datagram.rebuilt)
+}
+
+/// A radio frame, or one with a tunnel in front of ESP, stays as it is, and the packet that came out of it goes beside it:
+/// as it was `written` into `work.frame`, or unchanged.
+fn beside(
+    packet: &Packet<'_>,
+    item: &Item<'_>,
+    written: Result<bool, Fault>,
+    comment: Option<String>,
+    work: &mut Work,
+) -> Change {
+    let Some(datagram) = item.datagram().filter(|_| !item.repeat) else { return Change::Beside { comment, raw: None } };
+    let mut origin = match item.fragments() {
+        [] => format!("dietesp: rebuilt from frame {}", packet.number),
+        frames => {
+            let frames: Vec<String> = frames.iter().map(u64::to_string).collect();
+            format!("dietesp: rebuilt from frames {}", frames.join(", "))
+        }
+    };
+    let start = work.frames.len();
+    let mut missing = 0;
+    match written {
+        Ok(true) => work.frames.extend_from_slice(&work.frame),
+        // It can be read where it is.
+        Ok(false) if !item.radio => return Change::Beside { comment, raw: None },
+        unchanged => {
+            if let Err(fault) = unchanged {
+                origin += &format!("\ndietesp: not converted: {fault}");
+            } else if let Some(comment) = &comment {
+                origin += &format!("\n{comment}");
+            }
+            work.frames.extend_from_slice(datagram.header);
+            work.frames.extend_from_slice(datagram.payload);
+            missing = datagram.missing;
+        }
+    }
+    Change::Beside { comment, raw: Some(Raw { bytes: start..work.frames.len(), missing, comment: origin }) }
+}
+
 /// The IV of a packet, sent or implicit, if it is 8 bytes long.
 pub fn iv_of(item: &Item<'_>, entry: &Entry, table: &SaTable) -> Option<u64> {
     let implicit = || item.esp.filter(|_| entry.cryptor.suite().implicit_iv).map(|esp| esp.sequence);
     item.payload(table).and_then(|payload| explicit_iv(entry, payload.bytes)).or_else(implicit)
+}
+
+fn input_of<'i, 't>(reader: &'i mut Reader, table: &'t SaTable, settings: &'i Settings) -> Input<'i, 't> {
+    let Settings { limits, link, threads, .. } = settings;
+    Input { reader, table, limits: *limits, link, threads: *threads }
 }
 
 impl Job<Out<'_>> for Convert<'_, '_> {
@@ -335,18 +381,21 @@ impl Job<Out<'_>> for Convert<'_, '_> {
             let change = match make {
                 Make::Hold => Change::Hold,
                 Make::Leave => Change::Leave,
-                make => match self.write(&packet, item, arena, make, work) {
-                    Ok(true) => {
-                        let start = work.frames.len();
-                        work.frames.extend_from_slice(&work.frame);
-                        Change::Replace(start..work.frames.len())
+                make => {
+                    let written = self.write(item, arena, make, work);
+                    let reason = item.reason.filter(|_| item.of_known_sa);
+                    let comment = reason.map(|reason| format!("dietesp: {}: {reason}", item.status.name()));
+                    match written {
+                        _ if is_beside(item) => beside(&packet, item, written, comment, work),
+                        Ok(true) => {
+                            let start = work.frames.len();
+                            work.frames.extend_from_slice(&work.frame);
+                            Change::Replace(start..work.frames.len())
+                        }
+                        Ok(false) => Change::Pass(comment),
+                        Err(fault) => Change::Pass(Some(format!("dietesp: not converted: {fault}"))),
                     }
-                    Ok(false) => {
-                        let reason = item.reason.filter(|_| item.of_known_sa);
-                        Change::Pass(reason.map(|reason| format!("dietesp: {}: {reason}", item.status.name())))
-                    }
-                    Err(fault) => Change::Pass(Some(format!("dietesp: not converted: {fault}"))),
-                },
+                }
             };
             work.changes.push(change);
         }

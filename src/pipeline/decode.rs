@@ -1,11 +1,10 @@
 //! decode: a record of every captured frame.
 
 use super::batch::{Arena, Item};
-use super::drive::{self, Job};
-use super::find::Limits;
+use super::drive::{self, Input, Job};
 use super::ledger::Ledger;
 use super::select::Selection;
-use crate::capture::{Reader, Window};
+use crate::capture::Window;
 use crate::error::Error;
 use crate::report::record::Record;
 use crate::report::totals::Totals;
@@ -41,17 +40,14 @@ struct Work {
 /// Reads a capture to its end; gives back counts and streams. `sink` takes the text of each window, in capture order, and
 /// how many bytes of the input have been read.
 pub fn run<'t, R: Render>(
-    reader: &mut Reader,
-    table: &'t SaTable,
-    limits: Limits,
-    threads: usize,
+    input: Input<'_, 't>,
     selection: Selection,
     render: &R,
     sink: &mut Sink<'_>,
 ) -> Result<(Totals, Ledger<'t>), Error> {
-    let job = Decode { table, selection, render };
+    let job = Decode { table: input.table, selection, render };
     let mut out = Out { totals: Totals::default(), sink };
-    let ledger = drive::run(reader, table, limits, threads, &job, &mut (), &mut out)?;
+    let ledger = drive::run(input, &job, &mut (), &mut out)?;
     Ok((out.totals, ledger))
 }
 

@@ -16,6 +16,7 @@ use super::find::Limits;
 use super::ledger::{Glimpse, Ledger};
 use crate::capture::{Packet, Reader, Window};
 use crate::error::Error;
+use crate::link;
 use crate::sa::table::SaTable;
 
 /// What a command does with the packets of a window; the result goes to an `Out`.
@@ -49,19 +50,31 @@ pub trait Job<Out>: Sync {
     ) -> Result<(), Error>;
 }
 
+/// A capture, and what is needed to open its packets.
+pub struct Input<'i, 't> {
+    /// The capture.
+    pub reader: &'i mut Reader,
+    /// The SAs.
+    pub table: &'t SaTable,
+    /// How far to search.
+    pub limits: Limits,
+    /// What the link layer has to be told.
+    pub link: &'i link::Settings,
+    /// Worker threads.
+    pub threads: usize,
+}
+
 /// Reads a capture to its end. Gives back what is known of the streams.
 pub fn run<'t, Out: Send, J: Job<Out>>(
-    reader: &mut Reader,
-    table: &'t SaTable,
-    limits: Limits,
-    threads: usize,
+    input: Input<'_, 't>,
     job: &J,
     state: &mut J::State,
     out: &mut Out,
 ) -> Result<Ledger<'t>, Error> {
+    let Input { reader, table, limits, link, threads } = input;
     let glimpse = Glimpse::new(table);
     let reader = Mutex::new((reader, 0u64));
-    let settling = Turn::new((Settler::new(table, limits), state));
+    let settling = Turn::new((Settler::new(table, limits, link), state));
     let emitting = Turn::new(out);
     let work = || {
         let mut attempter = Attempter::new(table, limits, &glimpse);
@@ -128,11 +141,12 @@ pub fn visit(
     reader: &mut Reader,
     table: &SaTable,
     limits: Limits,
+    link: &link::Settings,
     mut see: impl FnMut(&Packet<'_>, &Item<'_>, &Arena) -> ControlFlow<()>,
 ) -> Result<bool, Error> {
     let glimpse = Glimpse::new(table);
     let mut attempter = Attempter::new(table, limits, &glimpse);
-    let mut settler = Settler::new(table, limits);
+    let mut settler = Settler::new(table, limits, link);
     let (mut window, mut arena) = (Window::default(), Arena::default());
     while reader.fill(&mut window)? {
         arena.clear();

@@ -6,9 +6,10 @@
 
 use std::collections::VecDeque;
 use std::ops::Range;
+use std::sync::Arc;
 
 use super::batch::Item;
-use crate::capture::{OwnedPacket, Packet, Window, Writer};
+use crate::capture::{Interface, LINKTYPE_RAW, Options, OwnedPacket, Packet, Window, Writer};
 use crate::error::Error;
 
 /// Bytes of frames that may wait; beyond, the oldest fragments pass as they are.
@@ -25,6 +26,27 @@ pub enum Change {
     Leave,
     /// Another frame is written in its place, and in that of the fragments that it completes: these bytes.
     Replace(Range<usize>),
+    /// A frame that cannot hold the packet that came out of it, such as a radio frame: it stays, with one more comment if
+    /// there is one, and the packet goes beside it. pcap holds one link type: there the packets of radio frames are alone.
+    Beside {
+        /// The comment.
+        comment: Option<String>,
+        /// The packet.
+        raw: Option<Raw>,
+    },
+    /// The packet that came out of a frame is written, the frame is not.
+    Alone(Raw),
+}
+
+/// An IP packet that has no frame of its own.
+#[derive(Debug)]
+pub struct Raw {
+    /// Its bytes.
+    pub bytes: Range<usize>,
+    /// Bytes that the capture lacks of it.
+    pub missing: usize,
+    /// Says where it comes from.
+    pub comment: String,
 }
 
 /// Writes the frames of a run.
@@ -33,6 +55,8 @@ pub struct Outlet {
     waiting: VecDeque<Waiting>,
     bytes: usize,
     written: u64,
+    /// Where packets go that have no frame of their own.
+    raw: Arc<Interface>,
 }
 
 #[derive(Debug)]
@@ -47,7 +71,7 @@ struct Waiting {
 impl Outlet {
     /// Writes to `writer`.
     pub fn new(writer: Writer) -> Outlet {
-        Outlet { writer, waiting: VecDeque::new(), bytes: 0, written: 0 }
+        Outlet { writer, waiting: VecDeque::new(), bytes: 0, written: 0, raw: Interface::new(LINKTYPE_RAW) }
     }
 
     /// Writes the frames of a window, changed as `changes` says; replaced ones are in `frames`. The packets of the frames
@@ -72,10 +96,32 @@ impl Outlet {
                     self.drop_frames(item.fragments())?;
                     self.write(&packet.with_data(frames.get(range.clone()).unwrap_or_default()), None)?;
                 }
+                Change::Beside { comment, raw } => {
+                    self.release(item.fragments())?;
+                    if !item.radio || self.writer.mixes_link_types() {
+                        self.write(&packet, comment.as_deref())?;
+                    }
+                    if let Some(raw) = raw {
+                        self.write_raw(&packet, raw, frames)?;
+                    }
+                }
+                Change::Alone(raw) => {
+                    self.drop_frames(item.fragments())?;
+                    self.write_raw(&packet, raw, frames)?;
+                }
             }
         }
         self.release(given_up)?;
         self.writer.flush()
+    }
+
+    /// Writes a packet that came out of `frame` or was completed by it, without link header, on an interface of its own.
+    fn write_raw(&mut self, frame: &Packet<'_>, raw: &Raw, frames: &[u8]) -> Result<(), Error> {
+        let interface = Arc::clone(&self.raw);
+        let data = frames.get(raw.bytes.clone()).unwrap_or_default();
+        let orig_len = u32::try_from(data.len().saturating_add(raw.missing)).unwrap_or(u32::MAX);
+        let packet = Packet { interface: &interface, data, orig_len, options: Options::default(), ..*frame };
+        self.write(&packet, Some(&raw.comment))
     }
 
     /// Writes a frame, with one more comment if there is one.

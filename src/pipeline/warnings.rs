@@ -24,7 +24,10 @@ impl Warnings {
     /// TCP numbers were taken as the nearest after missing packets.
     pub const TCP_NEAREST: Warnings = Warnings(1 << 7);
 
-    const NAMES: [&'static str; 8] = [
+    /// A 6LoWPAN context was not known: an address of the packet has zeros for it.
+    pub const UNKNOWN_CONTEXT: Warnings = Warnings(1 << 8);
+
+    const NAMES: [&'static str; 9] = [
         "duplicate",
         "replayed",
         "unauthenticated",
@@ -33,6 +36,7 @@ impl Warnings {
         "nonzero-pad-bits",
         "dummy",
         "tcp-nearest",
+        "unknown-context",
     ];
 
     /// Adds those of `other`.

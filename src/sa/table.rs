@@ -11,7 +11,7 @@ use super::hash::{MixHasher, mix};
 use crate::codec::Codec;
 use crate::context::{Context, Dialect, Mode, Origin, address_value};
 use crate::error::Error;
-use crate::link::Outer;
+use crate::link::{LinkAddresses, Outer};
 use crate::suite::Cryptor;
 
 /// An SA ready for use: keys scheduled, rules compiled.
@@ -203,7 +203,9 @@ impl SaTable {
             let behind_rule = head << rule_bits;
             let accepts = |index: &&u32| {
                 let sa = self.entry(**index).map(|entry| &entry.sa);
-                sa.is_some_and(|sa| sa.src.accepts(outer.src) && sa.dst.accepts(outer.dst))
+                sa.is_some_and(|sa| {
+                    sa.src.accepts(outer.src) && sa.dst.accepts(outer.dst) && takes_link(sa, packet.link)
+                })
             };
             let before = found.len();
             if head_bits >= rule_bits + u32::from(spi_bits) {
@@ -241,8 +243,19 @@ pub struct Lookup<'a> {
     pub protocol: u8,
     /// The outer header.
     pub outer: &'a Outer,
+    /// Addresses of the radio frame, if it came in one.
+    pub link: Option<LinkAddresses>,
     /// The ESP payload.
     pub payload: &'a [u8],
+}
+
+/// An SA with a link-layer address takes only packets that came in a frame with it.
+fn takes_link(sa: &Sa, link: Option<LinkAddresses>) -> bool {
+    if sa.link_src.is_none() && sa.link_dst.is_none() {
+        return true;
+    }
+    let link = link.unwrap_or_default();
+    (sa.link_src.is_none() || sa.link_src == link.src) && (sa.link_dst.is_none() || sa.link_dst == link.dst)
 }
 
 /// SAs that share their SPI bits with no more than this many are just tried.

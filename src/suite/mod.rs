@@ -21,6 +21,7 @@ mod table;
 #[cfg(test)]
 mod vectors;
 
+pub use ccm::CcmStar;
 pub use cryptor::{Cryptor, OpenError, SealError};
 pub use ike::{MAX_PRF_PLUS_BLOCKS, prf_plus};
 pub use keys::{IntegKey, KeyError, Keys, Part};

@@ -217,6 +217,13 @@ BROKEN_RULES = [
 ]
 
 
+def with_text_keys(data):
+    """The value as JSON has it: the keys of objects are text."""
+    if isinstance(data, dict):
+        return {str(key): with_text_keys(value) for key, value in data.items()}
+    return [with_text_keys(value) for value in data] if isinstance(data, list) else data
+
+
 def schemas(dietesp, shared, folder):
     try:
         import jsonschema
@@ -244,7 +251,7 @@ def schemas(dietesp, shared, folder):
     key_file = None
     folders = [pathlib.Path("samples")] + ([shared / "diet-cases"] if shared else [])
     for path in sorted(path for top in folders for path in top.glob("**/*.yaml")):
-        data = yaml.safe_load(path.read_text())
+        data = with_text_keys(yaml.safe_load(path.read_text()))
         if path.stem.startswith(("rules", "keys")) or path.stem.endswith(("rules", "keys")):
             check("rules" if "rules" in path.stem else "keys", data, path)
             files += 1

@@ -12,6 +12,7 @@ use crate::codec::{Codec, State};
 use crate::context::Context;
 use crate::error::Error;
 use crate::files;
+use crate::link;
 use crate::pipeline::drive;
 use crate::pipeline::find::Limits;
 use crate::pipeline::outcome::Status;
@@ -139,7 +140,7 @@ fn explained(context: &Context, cipher_block: usize) -> String {
 fn try_all(reader: &mut Reader, plain: &SaTable, table: &SaTable) -> Result<Vec<Tried>, Error> {
     let mut tried: Vec<Tried> = table.entries().iter().map(|_| Tried::default()).collect();
     let mut clear = vec![];
-    drive::visit(reader, plain, Limits::default(), |packet, item, arena| {
+    drive::visit(reader, plain, Limits::default(), &link::Settings::default(), |packet, item, arena| {
         let index = item.sa.map_or(usize::MAX, |index| index as usize);
         if let (Some(entry), Some(tried)) = (table.entries().get(index), tried.get_mut(index)) {
             match item.outer.filter(|_| item.status == Status::Ok) {

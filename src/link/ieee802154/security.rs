@@ -1,0 +1,152 @@
+//! Link-layer security of IEEE 802.15.4: AES-CCM* (IEEE 802.15.4-2015 §9.3, Annex B).
+//!
+//! ```text
+//! nonce = source EUI-64 | frame counter 4 | security level 1       with a frame counter
+//! nonce = source EUI-64 | ASN 5                                    TSCH
+//! AAD   = MAC header                  levels 4 to 7; 1 to 3: and the payload
+//! ```
+
+use std::collections::HashMap;
+
+use super::{Auxiliary, Mac};
+use crate::files::LinkKey;
+use crate::sa::LinkAddress;
+use crate::suite::CcmStar;
+
+/// Keys tried on one frame.
+const MAX_TRIES: usize = 256;
+/// Short addresses whose EUI-64 is kept.
+const MAX_NEIGHBORS: usize = 1 << 14;
+
+/// Link keys, and which EUI-64 has which short address.
+#[derive(Debug, Default)]
+pub(in crate::link) struct Security {
+    keys: Vec<Key>,
+    neighbors: Neighbors,
+    clear: Vec<u8>,
+    aad: Vec<u8>,
+}
+
+#[derive(Debug)]
+struct Key {
+    eui64: [u8; 8],
+    mode: u8,
+    index: Option<u8>,
+    cipher: CcmStar,
+}
+
+/// Short addresses, by PAN, and the EUI-64 behind them, as the capture shows them.
+#[derive(Debug, Default)]
+pub(in crate::link) struct Neighbors(HashMap<(Option<u16>, u16), [u8; 8]>);
+
+impl Neighbors {
+    pub(in crate::link) fn learn(&mut self, pan: Option<u16>, short: u16, eui64: [u8; 8]) {
+        // fffe and ffff are no addresses of one node.
+        if short < 0xfffe && (self.0.len() < MAX_NEIGHBORS || self.0.contains_key(&(pan, short))) {
+            self.0.insert((pan, short), eui64);
+        }
+    }
+
+    fn eui64(&self, pan: Option<u16>, short: u16) -> Option<[u8; 8]> {
+        self.0.get(&(pan, short)).copied()
+    }
+}
+
+impl Security {
+    pub(in crate::link) fn new(keys: &[LinkKey]) -> Security {
+        let key = |key: &LinkKey| {
+            let cipher = CcmStar::new(key.key.expose())?;
+            Some(Key { eui64: key.eui64, mode: key.mode, index: key.index, cipher })
+        };
+        Security { keys: keys.iter().filter_map(key).collect(), ..Security::default() }
+    }
+
+    pub(in crate::link) fn neighbors(&mut self) -> &mut Neighbors {
+        &mut self.neighbors
+    }
+
+    /// Takes security off: the payload in the clear, without MIC, or in a few words why not.
+    ///
+    /// A frame that is not encrypted (levels 0 to 3) and for which there is no key is read as it is.
+    pub(in crate::link) fn open<'s>(
+        &'s mut self,
+        mac: &Mac<'s>,
+        auxiliary: Auxiliary,
+        asn: Option<u64>,
+    ) -> Result<&'s [u8], &'static str> {
+        let encrypted = auxiliary.level & 4 != 0;
+        let mic_len = match auxiliary.level & 3 {
+            0 => 0,
+            1 => 4,
+            2 => 8,
+            _ => 16,
+        };
+        let Some((data, mic)) = mac.payload.len().checked_sub(mic_len).and_then(|at| mac.payload.split_at_checked(at))
+        else {
+            return Err("the frame is shorter than its MIC");
+        };
+        let known = match mac.src {
+            Some(LinkAddress::Extended(eui64)) => Some(eui64),
+            Some(LinkAddress::Short(short)) => self.neighbors.eui64(mac.pan, short),
+            None => None,
+        };
+        let fits = |key: &&Key| key.mode == auxiliary.mode && key.index == auxiliary.index;
+        let own = |key: &&Key| known.is_none_or(|eui64| eui64 == key.eui64);
+        if auxiliary.level == 0 {
+            return Ok(data);
+        }
+        // First the keys of the sender; where a MIC tells right from wrong, those of others: a network may share one.
+        let mut tried = false;
+        let guessing = mic_len > 0;
+        let first =
+            self.keys.iter().filter(fits).filter(own).take(if known.is_some() || guessing { MAX_TRIES } else { 0 });
+        let others =
+            self.keys.iter().filter(fits).filter(|key| known.is_some() && guessing && !own(key)).take(MAX_TRIES);
+        let mut opened_by = None;
+        for key in first.chain(others) {
+            let eui64 = known.unwrap_or(key.eui64);
+            let Some(nonce) = nonce(eui64, auxiliary, asn) else {
+                return Err("the frame has no Frame Counter, and the capture no ASN");
+            };
+            tried = true;
+            self.aad.clear();
+            self.aad.extend_from_slice(mac.header);
+            self.clear.clear();
+            if encrypted {
+                self.clear.extend_from_slice(data);
+            } else {
+                self.aad.extend_from_slice(data);
+            }
+            if key.cipher.open(&nonce, &self.aad, &mut self.clear, mic) {
+                opened_by = Some(eui64);
+                break;
+            }
+        }
+        match (opened_by, encrypted) {
+            (Some(eui64), _) => {
+                if let (Some(LinkAddress::Short(short)), true) = (mac.src, guessing) {
+                    self.neighbors.learn(mac.pan, short, eui64);
+                }
+                Ok(if encrypted { &self.clear } else { data })
+            }
+            (None, false) if !tried => Ok(data),
+            (None, _) if tried => Err("link-layer security: the MIC verifies under no link key"),
+            (None, _) => Err("encrypted on the link layer, and there is no link key for it"),
+        }
+    }
+}
+
+fn nonce(eui64: [u8; 8], auxiliary: Auxiliary, asn: Option<u64>) -> Option<[u8; 13]> {
+    let mut nonce = [0; 13];
+    let (address, rest) = nonce.split_at_mut(8);
+    address.copy_from_slice(&eui64);
+    let last: [u8; 5] = match auxiliary.counter {
+        Some(counter) => {
+            let [a, b, c, d] = counter.to_be_bytes();
+            [a, b, c, d, auxiliary.level]
+        }
+        None => *asn?.to_be_bytes().last_chunk()?,
+    };
+    rest.copy_from_slice(&last);
+    Some(nonce)
+}

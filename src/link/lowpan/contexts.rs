@@ -1,0 +1,87 @@
+//! Contexts of address compression (RFC 6282 §3.1.2): given by a rule file, or learned from router advertisements
+//! (RFC 6775 §4.2).
+
+use std::collections::BTreeMap;
+use std::net::Ipv6Addr;
+
+use crate::bytes::Reader;
+use crate::error::{Fault, Stage};
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Context {
+    /// The prefix as an address; bits behind it are 0.
+    pub prefix: u128,
+    /// Prefix length in bits.
+    pub len: u8,
+    given: bool,
+}
+
+impl Context {
+    /// What stands for a context that is not known: the prefix `::/64`.
+    pub(super) const UNKNOWN: Context = Context { prefix: 0, len: 64, given: false };
+
+    fn new(prefix: u128, len: u8, given: bool) -> Context {
+        let len = len.min(128);
+        Context { prefix: prefix & mask(len), len, given }
+    }
+
+    /// The address of this prefix and, behind it, the bits of `rest`.
+    pub(super) fn address(self, rest: u128) -> u128 {
+        self.prefix | rest & !mask(self.len)
+    }
+}
+
+fn mask(len: u8) -> u128 {
+    u128::MAX.checked_shl(128 - u32::from(len)).unwrap_or(0)
+}
+
+/// The 16 contexts.
+#[derive(Debug, Default)]
+pub(super) struct Contexts([Option<Context>; 16]);
+
+impl Contexts {
+    pub(super) fn new(given: &BTreeMap<u8, (Ipv6Addr, u8)>) -> Contexts {
+        let mut contexts = Contexts::default();
+        for (id, (prefix, len)) in given {
+            if let Some(slot) = contexts.0.get_mut(usize::from(*id)) {
+                *slot = Some(Context::new(u128::from(*prefix), *len, true));
+            }
+        }
+        contexts
+    }
+
+    pub(super) fn get(&self, id: u8) -> Option<Context> {
+        self.0.get(usize::from(id)).copied().flatten()
+    }
+
+    /// Learns from the body of a router advertisement: the contexts of its 6CO options (RFC 6775 §4.2) that are not
+    /// given.
+    pub(super) fn learn(&mut self, advertisement: &[u8]) -> Result<(), Fault> {
+        const ADVERTISEMENT_LEN: usize = 16;
+        const SIXCO: u8 = 34;
+        let mut reader = Reader::new(Stage::Link, "router advertisement", advertisement);
+        reader.take(ADVERTISEMENT_LEN)?;
+        while reader.left() > 0 {
+            let (kind, value) = option(&mut reader)?;
+            let (SIXCO, [len, flags, _, _, l1, l0, prefix @ ..]) = (kind, value) else { continue };
+            let mut address = [0; 16];
+            address.iter_mut().zip(prefix).for_each(|(to, from)| *to = *from);
+            let Some(slot) = self.0.get_mut(usize::from(flags & 0xf)) else { continue };
+            if slot.is_some_and(|context| context.given) || usize::from(*len).div_ceil(8) > prefix.len() {
+                continue;
+            }
+            let valid = [*l1, *l0] != [0, 0];
+            *slot = valid.then(|| Context::new(u128::from_be_bytes(address), *len, false));
+        }
+        Ok(())
+    }
+}
+
+/// The next option of a Neighbor Discovery message (RFC 4861 §4.6): its type, and what follows its length.
+pub(super) fn option<'a>(reader: &mut Reader<'a>) -> Result<(u8, &'a [u8]), Fault> {
+    let (kind, units) = (reader.u8()?, reader.u8()?);
+    let Some(len) = (usize::from(units) * 8).checked_sub(2) else {
+        return Err(Fault::value(Stage::Link, reader.position(), "option length", 0, "1 or more"));
+    };
+    Ok((kind, reader.take(len)?))
+}

@@ -1,0 +1,153 @@
+//! Reassembly of 6LoWPAN fragments (RFC 4944 §5.3), in any order, with repeats and overlaps: the first copy of a byte
+//! wins.
+//!
+//! The bytes of a finished packet stay for a while: they tell a late repeat from the first fragment of another packet
+//! that uses the tag again.
+
+use std::collections::hash_map::Entry;
+use std::collections::{HashMap, VecDeque};
+
+use super::iphc::Blanks;
+use crate::error::{Fault, Stage};
+use crate::link::LinkAddresses;
+
+/// Packets put together at the same time.
+const MAX_SLOTS: usize = 1024;
+/// Frames of one packet: all 256 pieces, twice.
+const MAX_FRAMES: usize = 512;
+/// How long fragments wait for the rest (RFC 4944 §5.3).
+const TIMEOUT_NS: i64 = 60_000_000_000;
+
+/// What the fragments of one packet have in common.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct Key {
+    pub link: LinkAddresses,
+    pub size: u16,
+    pub tag: u16,
+}
+
+/// One fragment.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Piece<'a> {
+    pub frame: u64,
+    pub time_ns: i64,
+    /// Offset in the IPv6 packet, in bytes.
+    pub offset: usize,
+    /// What was found there, headers put back.
+    pub bytes: &'a [u8],
+    /// What is blank in the headers; of the first fragment.
+    pub blanks: Option<&'a Blanks>,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Fragments {
+    slots: HashMap<Key, Slot>,
+    /// The keys of `slots`, oldest first.
+    order: VecDeque<Key>,
+}
+
+#[derive(Debug, Default)]
+struct Slot {
+    deadline: i64,
+    /// As long as the packet.
+    data: Vec<u8>,
+    /// Which bytes of `data` are there; 2047 at most.
+    there: [u64; 32],
+    /// How many.
+    held: usize,
+    /// Where each fragment starts and ends.
+    pieces: Vec<(usize, usize)>,
+    frames: Vec<u64>,
+    has_first: bool,
+    blanks: Blanks,
+    /// `data` is that of a finished packet, and the fragments are repeats of it so far.
+    repeat: bool,
+}
+
+impl Fragments {
+    /// Takes a fragment. True if it completes a packet, which then is in `packet`, and the frames that brought it in
+    /// `frames`.
+    pub(super) fn push(
+        &mut self,
+        key: Key,
+        piece: Piece<'_>,
+        packet: &mut Vec<u8>,
+        frames: &mut Vec<u64>,
+    ) -> Result<Option<&Blanks>, Fault> {
+        let size = usize::from(key.size);
+        let range = (piece.offset, piece.offset.saturating_add(piece.bytes.len()));
+        if range.1 > size || piece.bytes.is_empty() {
+            let expected = "1 to the datagram size";
+            return Err(Fault::value(Stage::Link, 0, "end of the 6LoWPAN fragment", range.1 as u64, expected));
+        }
+        if !self.slots.contains_key(&key) {
+            while self.slots.len() >= MAX_SLOTS {
+                let Some(oldest) = self.order.pop_front() else { break };
+                self.slots.remove(&oldest);
+            }
+            self.order.push_back(key);
+        }
+        let slot = match self.slots.entry(key) {
+            Entry::Occupied(entry) => entry.into_mut(),
+            Entry::Vacant(entry) => entry.insert(Slot { data: vec![0; size], deadline: i64::MIN, ..Slot::default() }),
+        };
+        if slot.deadline <= piece.time_ns || slot.frames.len() >= MAX_FRAMES || slot.is_of_another_packet(range, piece)
+        {
+            slot.rest();
+            slot.repeat = false;
+        }
+        if slot.frames.is_empty() {
+            slot.deadline = piece.time_ns.saturating_add(TIMEOUT_NS);
+        }
+        slot.add(range, piece);
+        if slot.held < size || !slot.has_first {
+            return Ok(None);
+        }
+        packet.clear();
+        packet.extend_from_slice(&slot.data);
+        std::mem::swap(frames, &mut slot.frames);
+        slot.rest();
+        Ok(Some(&slot.blanks))
+    }
+}
+
+impl Slot {
+    /// Forgets the fragments, not the bytes: waits for a repeat of the packet.
+    fn rest(&mut self) {
+        self.there = [0; 32];
+        self.held = 0;
+        self.pieces.clear();
+        self.frames.clear();
+        self.has_first = false;
+        self.repeat = true;
+    }
+
+    /// Whether the fragment contradicts what is there in a way that only a packet that uses the tag again does: other
+    /// bytes than those of the finished packet, or than those of a fragment of the same place.
+    fn is_of_another_packet(&self, range: (usize, usize), piece: Piece<'_>) -> bool {
+        (self.repeat || self.pieces.contains(&range)) && self.data.get(range.0..range.1) != Some(piece.bytes)
+    }
+
+    fn add(&mut self, range: (usize, usize), piece: Piece<'_>) {
+        for (at, byte) in (range.0..range.1).zip(piece.bytes) {
+            if let (Some(word), Some(to)) = (self.there.get_mut(at / 64), self.data.get_mut(at)) {
+                let bit = 1 << (at % 64);
+                if *word & bit == 0 {
+                    *word |= bit;
+                    *to = *byte;
+                    self.held += 1;
+                }
+            }
+        }
+        if !self.pieces.contains(&range) {
+            self.pieces.push(range);
+        }
+        self.frames.push(piece.frame);
+        if let Some(blanks) = piece.blanks
+            && !self.has_first
+        {
+            self.has_first = true;
+            self.blanks.copy_from(blanks);
+        }
+    }
+}

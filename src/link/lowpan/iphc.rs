@@ -1,0 +1,326 @@
+//! IPHC and NHC, the compressed headers of 6LoWPAN (RFC 6282).
+//!
+//! ```text
+//!   0                                       1
+//!   0   1   2   3   4   5   6   7   8   9   0   1   2   3   4   5
+//! | 0 | 1 | 1 |  TF   |NH | HLIM  |CID|SAC|  SAM  | M |DAC|  DAM  |   then in line: CID, TF, NH, HLIM, source, destination
+//!
+//! | 1 1 1 0 | EID 3 | NH |       extension header, or (EID 7) an IPv6 header in IPHC
+//! | 1 1 1 1 0 | C | P 2 |        UDP
+//! ```
+
+use super::contexts::{Context, Contexts};
+use crate::bytes::Reader;
+use crate::checksum;
+use crate::error::{Fault, Stage};
+use crate::link::UDP;
+use crate::link::ip::{V6_HEADER_LEN, put};
+use crate::sa::LinkAddress;
+
+/// IPv6 headers in one packet; tunnels are not nested deeper.
+const MAX_IPV6_HEADERS: usize = 4;
+/// What the IPv6 Payload Length can say, and the header.
+const MAX_LEN: usize = 65_535 + V6_HEADER_LEN;
+const IPV6: u8 = 41;
+
+/// What is filled in when the packet is whole: offsets in it.
+#[derive(Debug, Default, Clone)]
+pub(super) struct Blanks {
+    /// IPv6 headers; of their Payload Length.
+    ipv6: Vec<usize>,
+    /// UDP header; of its Length.
+    udp: Option<usize>,
+    /// The UDP checksum, too.
+    checksum: bool,
+    /// A context was not known.
+    pub unknown_context: bool,
+}
+
+impl Blanks {
+    pub(super) fn clear(&mut self) {
+        self.ipv6.clear();
+        *self = Blanks { ipv6: std::mem::take(&mut self.ipv6), ..Blanks::default() };
+    }
+
+    pub(super) fn copy_from(&mut self, other: &Blanks) {
+        self.ipv6.clear();
+        self.ipv6.extend_from_slice(&other.ipv6);
+        *self = Blanks { ipv6: std::mem::take(&mut self.ipv6), ..*other };
+    }
+
+    /// Fills in lengths and checksum. `missing` bytes of the packet are not in the capture.
+    pub(super) fn fill(&self, packet: &mut [u8], missing: usize) -> Result<(), Fault> {
+        let len = packet.len().saturating_add(missing);
+        if len > MAX_LEN {
+            return Err(Fault::value(Stage::Link, 0, "length of the IPv6 packet", len as u64, "65575 or less"));
+        }
+        for at in &self.ipv6 {
+            // The outermost one reaches farthest: this cannot be cut.
+            put(packet, at + 4, len.saturating_sub(at + V6_HEADER_LEN) as u16);
+        }
+        let (Some(at), Some(ipv6)) = (self.udp, self.ipv6.last()) else { return Ok(()) };
+        put(packet, at + 4, len.saturating_sub(at) as u16);
+        if self.checksum && missing == 0 {
+            let address = |at: usize| packet.get(at..)?.first_chunk::<16>().map(|bytes| std::net::IpAddr::from(*bytes));
+            if let (Some(src), Some(dst), Some(segment)) = (address(ipv6 + 8), address(ipv6 + 24), packet.get(at..)) {
+                let checksum = checksum::upper_layer(src, dst, UDP, segment);
+                // 0 would mean none (RFC 8200 §8.1).
+                put(packet, at + 6, if checksum == 0 { 0xffff } else { checksum });
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The interface identifier of a link-layer address (RFC 6282 §3.2.2).
+pub(super) fn interface_id(address: LinkAddress) -> u64 {
+    match address {
+        LinkAddress::Short(short) => 0x0000_00ff_fe00_0000 | u64::from(short),
+        // The universal/local bit is inverted (RFC 4291 Appendix A).
+        LinkAddress::Extended(eui64) => u64::from_be_bytes(eui64) ^ 0x0200_0000_0000_0000,
+    }
+}
+
+/// Puts back the headers that `compressed`, from the IPHC dispatch on, starts with, and appends the packet to `out`,
+/// which is empty. `ids` are the interface identifiers of the link-layer source and destination.
+pub(super) fn decompress(
+    compressed: &[u8],
+    mut ids: [Option<u64>; 2],
+    contexts: &Contexts,
+    out: &mut Vec<u8>,
+    blanks: &mut Blanks,
+) -> Result<(), Fault> {
+    blanks.clear();
+    let mut reader = Reader::new(Stage::Link, "6LoWPAN header", compressed);
+    while blanks.ipv6.len() < MAX_IPV6_HEADERS {
+        let at = out.len();
+        blanks.ipv6.push(at);
+        let in_line = ipv6_header(&mut reader, ids, contexts, out, blanks)?;
+        let mut next_at = at + 6;
+        if in_line || !next_headers(&mut reader, &mut next_at, out, blanks)? {
+            out.extend_from_slice(reader.rest());
+            return Ok(());
+        }
+        // What is elided of an inner address comes from the outer one (RFC 6282 §3.2.2).
+        let id = |at: usize| out.get(at..)?.first_chunk().map(|bytes| u64::from_be_bytes(*bytes));
+        ids = [id(at + 16), id(at + 32)];
+    }
+    Err(Fault::unsupported(Stage::Link, reader.position(), "tunnels in tunnels"))
+}
+
+/// Appends one IPv6 header; whether its Next Header was in line, so that nothing behind it is compressed.
+fn ipv6_header(
+    reader: &mut Reader<'_>,
+    ids: [Option<u64>; 2],
+    contexts: &Contexts,
+    out: &mut Vec<u8>,
+    blanks: &mut Blanks,
+) -> Result<bool, Fault> {
+    let iphc = reader.u16()?;
+    if iphc >> 13 != 0b011 {
+        let fault = Fault::value(Stage::Link, reader.position(), "inner dispatch", u64::from(iphc >> 13), "3 (IPHC)");
+        return Err(fault);
+    }
+    let field = |shift: u32, mask: u16| (iphc >> shift & mask) as u8;
+    let in_line = field(10, 1) == 0;
+    // Without the identifiers both contexts are context 0.
+    let (sci, dci) = match field(7, 1) {
+        0 => (0, 0),
+        _ => reader.u8().map(|ids| (ids >> 4, ids & 0xf))?,
+    };
+    let (traffic_class, flow_label) = traffic(field(11, 3), reader)?;
+    let next_header = if in_line { reader.u8()? } else { 0 };
+    let hop_limit = match field(8, 3) {
+        0 => reader.u8()?,
+        1 => 1,
+        2 => 64,
+        _ => 255,
+    };
+    let mut context = |id: u8| {
+        let known = contexts.get(id);
+        blanks.unknown_context |= known.is_none();
+        known.unwrap_or(Context::UNKNOWN)
+    };
+    let [src_id, dst_id] = ids;
+    let src = match (field(6, 1), field(4, 3)) {
+        (1, 0) => 0,
+        (0, mode) => unicast(mode, None, src_id, reader)?,
+        (_, mode) => unicast(mode, Some(context(sci)), src_id, reader)?,
+    };
+    let dst = match (field(3, 1), field(2, 1), field(0, 3)) {
+        (0, 0, mode) => unicast(mode, None, dst_id, reader)?,
+        (0, _, 0) => {
+            return Err(Fault::value(Stage::Link, reader.position(), "DAM of a unicast context address", 0, "1 to 3"));
+        }
+        (0, _, mode) => unicast(mode, Some(context(dci)), dst_id, reader)?,
+        (_, 0, mode) => multicast(mode, reader)?,
+        (_, _, 0) => {
+            // ff | flags, scope | RIID | prefix length | prefix 8 | group 4 (RFC 3306, RFC 3956)
+            let [a, b, group @ ..] = reader.array::<6>()?;
+            let Context { prefix, len, .. } = context(dci);
+            // There a prefix has 64 bits at most.
+            let [len, group] = [u128::from(len.min(64)), u128::from(u32::from_be_bytes(group))];
+            0xff << 120 | u128::from(a) << 112 | u128::from(b) << 104 | len << 96 | prefix >> 64 << 32 | group
+        }
+        (_, _, mode) => {
+            let mode = u64::from(mode);
+            return Err(Fault::value(Stage::Link, reader.position(), "DAM of a multicast context address", mode, "0"));
+        }
+    };
+    let first_word = 6 << 28 | u32::from(traffic_class) << 20 | flow_label;
+    out.extend_from_slice(&first_word.to_be_bytes());
+    out.extend_from_slice(&[0, 0, next_header, hop_limit]);
+    out.extend_from_slice(&src.to_be_bytes());
+    out.extend_from_slice(&dst.to_be_bytes());
+    Ok(in_line)
+}
+
+/// Traffic Class and Flow Label; the former stands with ECN in front (RFC 6282 §3.2.1).
+fn traffic(tf: u8, reader: &mut Reader<'_>) -> Result<(u8, u32), Fault> {
+    let class = |ecn_dscp: u8| ecn_dscp.rotate_left(2);
+    Ok(match tf {
+        0 => {
+            let word = reader.u32()?;
+            (class((word >> 24) as u8), word & 0xf_ffff)
+        }
+        1 => {
+            let [a, b, c] = reader.array()?;
+            (a >> 6, u32::from_be_bytes([0, a & 0xf, b, c]))
+        }
+        2 => (class(reader.u8()?), 0),
+        _ => (0, 0),
+    })
+}
+
+/// A unicast address, link-local or of a context (RFC 6282 §3.1.1, SAM and DAM). Mode 0 is for link-local only.
+fn unicast(mode: u8, context: Option<Context>, link_id: Option<u64>, reader: &mut Reader<'_>) -> Result<u128, Fault> {
+    let id = match mode {
+        0 => return Ok(u128::from_be_bytes(reader.array()?)),
+        1 => u64::from_be_bytes(reader.array()?),
+        2 => interface_id(LinkAddress::Short(reader.u16()?)),
+        _ => link_id.ok_or_else(|| {
+            Fault::unsupported(Stage::Link, reader.position(), "an elided address that the MAC header lacks, too")
+        })?,
+    };
+    Ok(match context {
+        None => 0xfe80 << 112 | u128::from(id),
+        Some(context) => context.address(u128::from(id)),
+    })
+}
+
+fn multicast(mode: u8, reader: &mut Reader<'_>) -> Result<u128, Fault> {
+    Ok(match mode {
+        0 => u128::from_be_bytes(reader.array()?),
+        1 => {
+            let [scope, group @ ..] = reader.array::<6>()?;
+            let [a, b, c, d, e] = group;
+            0xff << 120 | u128::from(scope) << 112 | u128::from(u64::from_be_bytes([0, 0, 0, a, b, c, d, e]))
+        }
+        2 => {
+            let [scope, a, b, c] = reader.array::<4>()?;
+            0xff << 120 | u128::from(scope) << 112 | u128::from(u32::from_be_bytes([0, a, b, c]))
+        }
+        _ => 0xff02 << 112 | u128::from(reader.u8()?),
+    })
+}
+
+/// Appends the headers that NHC compresses. `next_at` is where the protocol of the first is to be named. True if an IPv6
+/// header in IPHC follows.
+fn next_headers(
+    reader: &mut Reader<'_>,
+    next_at: &mut usize,
+    out: &mut Vec<u8>,
+    blanks: &mut Blanks,
+) -> Result<bool, Fault> {
+    loop {
+        let nhc = reader.u8()?;
+        match nhc {
+            0xf0..=0xf7 => {
+                name(out, *next_at, UDP);
+                udp_header(nhc, reader, out, blanks)?;
+                return Ok(false);
+            }
+            0xe0..=0xef => {
+                let Some(protocol) = protocol(nhc >> 1 & 7) else {
+                    return Err(Fault::unsupported(Stage::Link, reader.position(), "a reserved EID of 6LoWPAN NHC"));
+                };
+                name(out, *next_at, protocol);
+                if protocol == IPV6 {
+                    return Ok(true);
+                }
+                let in_line = nhc & 1 == 0;
+                *next_at = out.len();
+                extension_header(protocol, in_line, reader, out)?;
+                if in_line {
+                    return Ok(false);
+                }
+            }
+            _ => return Err(Fault::unsupported(Stage::Link, reader.position(), "an unknown 6LoWPAN NHC")),
+        }
+    }
+}
+
+fn name(out: &mut [u8], at: usize, protocol: u8) {
+    if let Some(byte) = out.get_mut(at) {
+        *byte = protocol;
+    }
+}
+
+/// The protocol number of an IPv6 Extension Header ID (RFC 6282 §4.2).
+fn protocol(eid: u8) -> Option<u8> {
+    Some(match eid {
+        0 => 0,
+        1 => 43,
+        2 => FRAGMENT,
+        3 => DESTINATION_OPTIONS,
+        4 => 135,
+        7 => IPV6,
+        _ => return None,
+    })
+}
+
+const FRAGMENT: u8 = 44;
+const DESTINATION_OPTIONS: u8 = 60;
+
+fn extension_header(protocol: u8, in_line: bool, reader: &mut Reader<'_>, out: &mut Vec<u8>) -> Result<(), Fault> {
+    let next_header = if in_line { reader.u8()? } else { 0 };
+    let len = usize::from(reader.u8()?);
+    if protocol == FRAGMENT {
+        // It has no length: a reserved byte stands there.
+        out.extend_from_slice(&[next_header, 0]);
+        out.extend_from_slice(reader.take(6)?);
+        return Ok(());
+    }
+    let body = reader.take(len)?;
+    let whole = (len + 2).next_multiple_of(8);
+    // At most 257 bytes.
+    out.extend_from_slice(&[next_header, (whole / 8 - 1) as u8]);
+    out.extend_from_slice(body);
+    // Trailing padding of up to 7 bytes may be elided; it is Pad1 or PadN.
+    match whole - (len + 2) {
+        0 => {}
+        1 => out.push(0),
+        padding => out.extend_from_slice([1, (padding - 2) as u8, 0, 0, 0, 0, 0].get(..padding).unwrap_or_default()),
+    }
+    Ok(())
+}
+
+/// UDP (RFC 6282 §4.3).
+fn udp_header(nhc: u8, reader: &mut Reader<'_>, out: &mut Vec<u8>, blanks: &mut Blanks) -> Result<(), Fault> {
+    let (src, dst) = match nhc & 3 {
+        0 => (reader.u16()?, reader.u16()?),
+        1 => (reader.u16()?, 0xf000 | u16::from(reader.u8()?)),
+        2 => (0xf000 | u16::from(reader.u8()?), reader.u16()?),
+        _ => {
+            let both = u16::from(reader.u8()?);
+            (0xf0b0 | both >> 4, 0xf0b0 | both & 0xf)
+        }
+    };
+    blanks.udp = Some(out.len());
+    blanks.checksum = nhc & 4 != 0;
+    let checksum = if blanks.checksum { 0 } else { reader.u16()? };
+    for field in [src, dst, 0, checksum] {
+        out.extend_from_slice(&field.to_be_bytes());
+    }
+    Ok(())
+}

@@ -1,0 +1,243 @@
+//! 6LoWPAN: from the payload of a link-layer frame to the IPv6 packet (RFC 4944, RFC 6282, RFC 8025, RFC 8138).
+//!
+//! ```text
+//! | mesh header | BC0 | FRAG1 or FRAGN | page switch | 6LoRH ... | IPHC, NHC ... or 41 | payload
+//! ```
+
+mod contexts;
+mod fragments;
+mod iphc;
+
+use std::collections::BTreeMap;
+use std::net::Ipv6Addr;
+
+use self::contexts::Contexts;
+use self::fragments::{Fragments, Key, Piece};
+use self::iphc::Blanks;
+use super::LinkAddresses;
+use super::ip::V6_HEADER_LEN;
+use crate::bytes::Reader;
+use crate::checksum;
+use crate::error::{Fault, Stage};
+use crate::sa::LinkAddress;
+
+/// Turns 6LoWPAN frames into IPv6 packets.
+#[derive(Debug, Default)]
+pub(super) struct Lowpan {
+    contexts: Contexts,
+    fragments: Fragments,
+    packet: Vec<u8>,
+    frames: Vec<u64>,
+    blanks: Blanks,
+    /// Headers of a first fragment, put back.
+    first: Vec<u8>,
+}
+
+/// What became of a frame.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Taken {
+    /// [`Lowpan::packet`] is whole. A context may have been unknown.
+    Whole { link: LinkAddresses, unknown_context: bool },
+    /// A fragment whose packet is not whole yet.
+    Waits,
+    /// No IPv6 packet, in a few words.
+    Other(&'static str),
+}
+
+/// The frame that a payload came in.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Carried {
+    pub frame: u64,
+    pub time_ns: i64,
+    pub link: LinkAddresses,
+    /// Bytes of the payload that the capture lacks.
+    pub missing: usize,
+}
+
+impl Lowpan {
+    pub(super) fn new(contexts: &BTreeMap<u8, (Ipv6Addr, u8)>) -> Lowpan {
+        Lowpan { contexts: Contexts::new(contexts), ..Lowpan::default() }
+    }
+
+    /// The packet that was whole last.
+    pub(super) fn packet(&self) -> &[u8] {
+        &self.packet
+    }
+
+    /// The frames that brought it; none if it was no fragments.
+    pub(super) fn frames(&self) -> &[u64] {
+        &self.frames
+    }
+
+    /// Takes the payload of a frame. Faults are offsets in it.
+    pub(super) fn take(&mut self, payload: &[u8], carried: Carried) -> Result<Taken, Fault> {
+        let mut reader = Reader::new(Stage::Link, "6LoWPAN header", payload);
+        let mut link = carried.link;
+        let mut page = 0;
+        let mut first = None;
+        loop {
+            let at = reader.position();
+            let Some(&dispatch) = reader.rest().first() else {
+                return Ok(Taken::Other("a frame without payload"));
+            };
+            let unsupported = |what| Err(Fault::unsupported(Stage::Link, at, what));
+            match dispatch {
+                0x00..=0x3f => return Ok(Taken::Other("not a 6LoWPAN frame")),
+                0xf0..=0xff => {
+                    reader.u8()?;
+                    page = dispatch & 0xf;
+                }
+                _ if page > 1 => return unsupported("an unknown page of 6LoWPAN dispatches"),
+                0x80..=0xbf if page == 1 => routing_header(&mut reader)?,
+                0x80..=0xbf => link = mesh_header(&mut reader)?,
+                // LOWPAN_BC0 and its sequence number.
+                0x50 => {
+                    reader.take(2)?;
+                }
+                0xc0..=0xc7 | 0xe0..=0xe7 => {
+                    if carried.missing > 0 {
+                        let (has, needs) = (payload.len(), payload.len().saturating_add(carried.missing));
+                        return Err(Fault::short(Stage::Link, 0, "6LoWPAN fragment", needs, has));
+                    }
+                    let key = Key { size: reader.u16()? & 0x7ff, tag: reader.u16()?, link };
+                    if first.is_some() {
+                        return unsupported("a fragment of fragments");
+                    }
+                    if dispatch >= 0xe0 {
+                        let offset = usize::from(reader.u8()?) * 8;
+                        let (frame, time_ns) = (carried.frame, carried.time_ns);
+                        let piece = Piece { frame, time_ns, offset, bytes: reader.rest(), blanks: None };
+                        return self.fragment(key, piece);
+                    }
+                    first = Some(key);
+                }
+                0x41 => {
+                    reader.u8()?;
+                    self.blanks.clear();
+                    self.first.clear();
+                    self.first.extend_from_slice(reader.rest());
+                    return self.headers_restored(link, first, carried);
+                }
+                0x60..=0x7f => {
+                    let ids = [link.src, link.dst].map(|address| address.map(iphc::interface_id));
+                    self.first.clear();
+                    let Lowpan { contexts, blanks, first: out, .. } = self;
+                    iphc::decompress(reader.rest(), ids, contexts, out, blanks).map_err(|mut fault| {
+                        fault.offset = fault.offset.saturating_add(at);
+                        fault
+                    })?;
+                    return self.headers_restored(link, first, carried);
+                }
+                0x42 => return unsupported("6LoWPAN HC1, which RFC 6282 replaced"),
+                0xe8..=0xef => return unsupported("6LoWPAN recoverable fragments (RFC 8931)"),
+                _ => return unsupported("an unknown 6LoWPAN dispatch"),
+            }
+        }
+    }
+
+    /// Goes on with `self.first`: a whole packet, or what the first fragment brings.
+    fn headers_restored(
+        &mut self,
+        link: LinkAddresses,
+        first: Option<Key>,
+        Carried { frame, time_ns, missing, .. }: Carried,
+    ) -> Result<Taken, Fault> {
+        let Some(key) = first else {
+            std::mem::swap(&mut self.packet, &mut self.first);
+            self.frames.clear();
+            self.blanks.fill(&mut self.packet, missing)?;
+            return Ok(Taken::Whole { link, unknown_context: self.blanks.unknown_context });
+        };
+        let bytes = std::mem::take(&mut self.first);
+        let blanks = std::mem::take(&mut self.blanks);
+        let piece = Piece { frame, time_ns, offset: 0, bytes: &bytes, blanks: Some(&blanks) };
+        let taken = self.fragment(key, piece);
+        self.first = bytes;
+        self.blanks = blanks;
+        taken
+    }
+
+    fn fragment(&mut self, key: Key, piece: Piece<'_>) -> Result<Taken, Fault> {
+        let Some(blanks) = self.fragments.push(key, piece, &mut self.packet, &mut self.frames)? else {
+            return Ok(Taken::Waits);
+        };
+        blanks.fill(&mut self.packet, 0)?;
+        Ok(Taken::Whole { link: key.link, unknown_context: blanks.unknown_context })
+    }
+
+    /// Learns from Neighbor Discovery, if that is what the last packet was: contexts, and the EUI-64 of its sender, which
+    /// is returned.
+    pub(super) fn learn(&mut self) -> Option<[u8; 8]> {
+        const ICMPV6: u8 = 58;
+        const ROUTER_SOLICITATION: u8 = 133;
+        const ROUTER_ADVERTISEMENT: u8 = 134;
+        const NEIGHBOR_SOLICITATION: u8 = 135;
+        if self.packet.get(6) != Some(&ICMPV6) {
+            return None;
+        }
+        let message = self.packet.get(V6_HEADER_LEN..)?;
+        let address =
+            |at: usize| self.packet.get(at..)?.first_chunk::<16>().map(|bytes| std::net::IpAddr::from(*bytes));
+        let kind = *message.first()?;
+        let known = [ROUTER_SOLICITATION, ROUTER_ADVERTISEMENT, NEIGHBOR_SOLICITATION].contains(&kind);
+        if !known || checksum::upper_layer(address(8)?, address(24)?, ICMPV6, message) != 0 {
+            return None;
+        }
+        if kind == ROUTER_ADVERTISEMENT {
+            // What follows a broken option cannot be read.
+            let _ = self.contexts.learn(message);
+            return None;
+        }
+        sender_eui64(message.get(if kind == NEIGHBOR_SOLICITATION { 24 } else { 8 }..)?).ok().flatten()
+    }
+}
+
+/// The EUI-64 in the options of a solicitation: Address Registration (RFC 6775 §4.1) or Source Link-Layer Address.
+fn sender_eui64(options: &[u8]) -> Result<Option<[u8; 8]>, Fault> {
+    const SOURCE_LINK_LAYER_ADDRESS: u8 = 1;
+    const ADDRESS_REGISTRATION: u8 = 33;
+    let mut reader = Reader::new(Stage::Link, "solicitation", options);
+    while reader.left() > 0 {
+        match contexts::option(&mut reader)? {
+            // The address and 6 bytes of padding; a short address takes 6 bytes in all.
+            (SOURCE_LINK_LAYER_ADDRESS, value) if value.len() == 14 => return Ok(value.first_chunk().copied()),
+            (ADDRESS_REGISTRATION, value) if value.len() == 14 => return Ok(value.last_chunk().copied()),
+            _ => {}
+        }
+    }
+    Ok(None)
+}
+
+/// Originator and final destination of a mesh header (RFC 4944 §5.2); they stand for the addresses of the MAC header.
+fn mesh_header(reader: &mut Reader<'_>) -> Result<LinkAddresses, Fault> {
+    let header = reader.u8()?;
+    if header & 0xf == 0xf {
+        // Deep Hops Left.
+        reader.u8()?;
+    }
+    let mut address = |is_short: bool| {
+        Ok::<_, Fault>(Some(match is_short {
+            true => LinkAddress::Short(reader.u16()?),
+            false => LinkAddress::Extended(reader.array()?),
+        }))
+    };
+    Ok(LinkAddresses { src: address(header & 0x20 != 0)?, dst: address(header & 0x10 != 0)? })
+}
+
+/// Skips one 6LoWPAN Routing Header (RFC 8138 §4).
+fn routing_header(reader: &mut Reader<'_>) -> Result<(), Fault> {
+    let at = reader.position();
+    let (first, kind) = (reader.u8()?, reader.u8()?);
+    let low = usize::from(first & 0x1f);
+    let len = match (first & 0x20, kind) {
+        // Elective: the length is in bytes.
+        (0x20, _) => low,
+        // Source routing headers: Size is the number of addresses less 1.
+        (_, 0..=4) => (low + 1) << kind,
+        // RPL Packet Information: InstanceID unless I, SenderRank of 2 bytes, or 1 if K.
+        (_, 5) => 3 - usize::from(first >> 1 & 1) - usize::from(first & 1),
+        _ => return Err(Fault::unsupported(Stage::Link, at, "an unknown critical 6LoWPAN Routing Header")),
+    };
+    reader.take(len)?;
+    Ok(())
+}

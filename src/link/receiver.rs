@@ -1,0 +1,382 @@
+//! Captured frames in, IP packets out: everything that needs a memory from frame to frame.
+
+use std::collections::BTreeMap;
+use std::net::Ipv6Addr;
+
+use super::ieee802154::carrier::{self, Radio};
+use super::ieee802154::fcs::{self, Survey, Trailer};
+use super::ieee802154::security::Security;
+use super::ieee802154::{self, Kind};
+use super::lowpan::{Carried, Lowpan, Taken};
+use super::repeats::Repeats;
+use super::{Datagram, Fcs, Frame, LinkAddresses, Outer, Reassembled, Reassembler, UDP, frame, ip, tunnel};
+use crate::capture::Packet;
+use crate::context::IpVersion;
+use crate::error::{Fault, Stage};
+use crate::files::LinkKey;
+use crate::sa::LinkAddress;
+
+/// What a [`Receiver`] has to be told.
+#[derive(Debug, Clone, Default)]
+pub struct Settings {
+    /// 6LoWPAN contexts: Context Identifier (0 to 15) to prefix and its length in bits.
+    pub contexts: BTreeMap<u8, (Ipv6Addr, u8)>,
+    /// Keys of IEEE 802.15.4 frames.
+    pub link_keys: Vec<LinkKey>,
+    /// What stands behind IEEE 802.15.4 frames where the capture does not say.
+    pub fcs: Fcs,
+}
+
+/// Takes the frames of one capture in their order and hands out IP packets: reassembled (IP, 6LoWPAN), decompressed,
+/// without link-layer security, and out of tunnels.
+#[derive(Debug, Default)]
+pub struct Receiver {
+    fcs: Fcs,
+    survey: Survey,
+    repeats: Repeats,
+    security: Security,
+    lowpan: Lowpan,
+    reassembler: Reassembler,
+    reassembled: Reassembled,
+    /// The last frame is remembered in `repeats`.
+    remembered: bool,
+}
+
+/// What a frame brought.
+#[derive(Debug)]
+pub struct Received<'a> {
+    /// The packet, or why there is none.
+    pub content: Content<'a>,
+    /// What stands in front of the IP header in this frame; empty for a [`Datagram::rebuilt`] packet.
+    pub link_header: &'a [u8],
+    /// All frames of a packet that was reassembled.
+    pub fragments: &'a [u64],
+    /// An address of the packet has zeros for a 6LoWPAN context that is not known.
+    pub unknown_context: bool,
+    /// The frame, or what it carries, is one of IEEE 802.15.4 or 6LoWPAN.
+    pub radio: bool,
+    /// A later frame may be a [`Content::Repeat`] of this one, for as long as [`super::REPEATS_KEPT`] such frames.
+    pub may_repeat: bool,
+}
+
+/// The packet of a frame, or why there is none.
+#[derive(Debug)]
+pub enum Content<'a> {
+    /// An IP packet that this frame holds or completes.
+    Datagram(Datagram<'a>),
+    /// A fragment.
+    Fragment {
+        /// What its IP header says.
+        outer: Option<Outer>,
+        /// The frame waits in the [`Reassembler`]: [`Received::fragments`] or [`Receiver::given_up`] will tell of it.
+        waits: bool,
+    },
+    /// Something else, in a few words.
+    NotIp(&'static str),
+    /// Cut short, damaged, or contradicting itself.
+    Malformed {
+        /// What the IP header says, if that much could be read.
+        outer: Option<Outer>,
+        /// What is wrong, as offset in the frame.
+        fault: Fault,
+    },
+    /// The same link-layer frame as an earlier one.
+    Repeat {
+        /// The number of that frame.
+        of: u64,
+    },
+}
+
+/// What became of a radio frame; its packet is in the [`Lowpan`].
+enum Step {
+    Taken(Taken),
+    Repeat(u64),
+}
+
+impl Receiver {
+    /// One that has taken no frame.
+    pub fn new(settings: &Settings) -> Receiver {
+        Receiver {
+            fcs: settings.fcs,
+            security: Security::new(&settings.link_keys),
+            lowpan: Lowpan::new(&settings.contexts),
+            ..Receiver::default()
+        }
+    }
+
+    /// Looks at the first frames, to decide what stands behind IEEE 802.15.4 frames; to be called with the frames of a
+    /// window before they are received. It looks no more when it has seen enough.
+    pub fn survey<'p>(&mut self, packets: impl Iterator<Item = Packet<'p>>) {
+        if self.fcs != Fcs::Auto || self.survey.is_complete() {
+            return;
+        }
+        for packet in packets {
+            let radio = match frame::network(packet.link_type(), packet.data) {
+                Ok(frame::Network::Radio(radio)) => Some(radio),
+                Ok(frame::Network::Ip { offset, version }) => match ip::parse(packet.data, offset, version) {
+                    Frame::Datagram(datagram) => zep(&datagram).ok().flatten(),
+                    _ => None,
+                },
+                _ => None,
+            };
+            if let Some(radio) = radio
+                && radio.trailer == Trailer::Unknown
+                && radio.missing == 0
+                && packet.orig_len as usize <= packet.data.len()
+            {
+                self.survey.count(radio.frame);
+            }
+            if self.survey.is_complete() {
+                break;
+            }
+        }
+    }
+
+    /// Takes one frame. `wants` tells whether an IP protocol number may be that of ESP: such a packet is not looked into
+    /// any further.
+    pub fn receive<'s>(&'s mut self, packet: &Packet<'s>, wants: impl Fn(u8) -> bool) -> Received<'s> {
+        let (link_type, data) = (packet.link_type(), packet.data);
+        let mut enclosed = false;
+        let parsed = match frame::network(link_type, data) {
+            Ok(frame::Network::Ip { offset, version }) => ip::parse(data, offset, version),
+            Ok(frame::Network::Enclosed { offset, version }) => {
+                enclosed = true;
+                ip::parse(data, offset, Some(version))
+            }
+            Ok(frame::Network::Radio(radio)) => return self.radio(packet, radio, 0, wants),
+            Ok(frame::Network::Lowpan { offset, link }) => {
+                let payload = data.get(offset..).unwrap_or_default();
+                let missing = (packet.orig_len as usize).saturating_sub(data.len());
+                let taken = self.lowpan(packet, payload, link, missing);
+                return self.hand_out(packet, taken.map(Step::Taken), offset, wants);
+            }
+            Ok(frame::Network::Other(reason)) => Frame::NotIp(reason),
+            Err(fault) => Frame::Malformed { outer: None, fault },
+        };
+        if let Frame::Datagram(datagram) = &parsed {
+            match zep(datagram) {
+                Ok(None) => {}
+                Ok(Some(radio)) => {
+                    let offset = datagram.frame_offset.saturating_add(datagram.header.len());
+                    return self.radio(packet, radio, offset, wants);
+                }
+                Err(mut fault) => {
+                    fault.offset =
+                        fault.offset.saturating_add(datagram.frame_offset).saturating_add(datagram.header.len());
+                    return Received::of(Content::Malformed { outer: Some(datagram.outer), fault });
+                }
+            }
+        }
+        let Receiver { reassembler, reassembled, .. } = self;
+        let mut received = ip_packet(parsed, packet, reassembler, reassembled, data, wants);
+        if enclosed && let Content::Datagram(datagram) = &mut received.content {
+            datagram.rebuilt = true;
+            received.link_header = &[];
+        }
+        received
+    }
+
+    /// The frames whose packet the last call gave up; see [`Reassembler::given_up`].
+    pub fn given_up(&self) -> &[u64] {
+        self.reassembler.given_up()
+    }
+
+    /// Takes a frame of IEEE 802.15.4, which starts at `offset` or behind.
+    fn radio<'s>(
+        &'s mut self,
+        packet: &Packet<'s>,
+        radio: Radio<'s>,
+        offset: usize,
+        wants: impl Fn(u8) -> bool,
+    ) -> Received<'s> {
+        self.remembered = false;
+        let step = self.mac(packet, radio);
+        self.hand_out(packet, step, offset, wants)
+    }
+
+    fn mac(&mut self, packet: &Packet<'_>, radio: Radio<'_>) -> Result<Step, Fault> {
+        let other = |what| Ok(Step::Taken(Taken::Other(what)));
+        let cut = (packet.orig_len as usize).saturating_sub(packet.data.len());
+        let mode = if self.fcs == Fcs::Auto { self.survey.mode() } else { self.fcs };
+        let Some((frame, missing)) = fcs::strip(radio.frame, radio.missing.max(cut), radio.trailer, mode) else {
+            let at = radio.frame.len().saturating_sub(2);
+            return Err(Fault::unsupported(Stage::Link, at, "the FCS of the IEEE 802.15.4 frame is wrong"));
+        };
+        let mac = ieee802154::parse(frame)?;
+        if let Kind::Other(what) = mac.kind {
+            return other(what);
+        }
+        if let Some(of) = self.repeats.check(packet.number, time_ns(packet), frame) {
+            return Ok(Step::Repeat(of));
+        }
+        self.remembered = true;
+        let payload = match mac.security {
+            None => mac.payload,
+            Some(_) if missing > 0 => {
+                let (needs, has) = (frame.len().saturating_add(missing), frame.len());
+                return Err(Fault::short(Stage::Link, 0, "secured IEEE 802.15.4 frame", needs, has));
+            }
+            Some(auxiliary) => match self.security.open(&mac, auxiliary, radio.asn) {
+                Ok(payload) => payload,
+                Err(why) => return other(why),
+            },
+        };
+        let payload = if mac.payload_ies { ieee802154::behind_payload_ies(payload)? } else { payload };
+        if mac.kind == Kind::Command {
+            const ASSOCIATION_RESPONSE: u8 = 2;
+            // It tells a node its short address (IEEE 802.15.4-2015 §7.5.3).
+            if let (&[ASSOCIATION_RESPONSE, low, high, 0], Some(LinkAddress::Extended(eui64))) = (payload, mac.dst) {
+                let short = u16::from_le_bytes([low, high]);
+                self.security.neighbors().learn(mac.pan, short, eui64);
+            }
+            return other("IEEE 802.15.4 command");
+        }
+        let link = LinkAddresses { src: mac.src, dst: mac.dst };
+        let carried = Carried { frame: packet.number, time_ns: time_ns(packet), link, missing };
+        let taken = self.lowpan.take(payload, carried).map_err(|mut fault| {
+            fault.offset = fault.offset.saturating_add(mac.header.len());
+            fault
+        })?;
+        if let Taken::Whole { link, .. } = taken
+            && let Some(eui64) = self.lowpan.learn()
+            && let Some(LinkAddress::Short(short)) = link.src
+        {
+            self.security.neighbors().learn(mac.pan, short, eui64);
+        }
+        Ok(Step::Taken(taken))
+    }
+
+    fn lowpan(
+        &mut self,
+        packet: &Packet<'_>,
+        payload: &[u8],
+        link: LinkAddresses,
+        missing: usize,
+    ) -> Result<Taken, Fault> {
+        let carried = Carried { frame: packet.number, time_ns: time_ns(packet), link, missing };
+        let taken = self.lowpan.take(payload, carried)?;
+        if matches!(taken, Taken::Whole { .. }) {
+            self.lowpan.learn();
+        }
+        Ok(taken)
+    }
+
+    /// `offset` is where in the frame the faults of `step` count from.
+    fn hand_out<'s>(
+        &'s mut self,
+        packet: &Packet<'s>,
+        step: Result<Step, Fault>,
+        offset: usize,
+        wants: impl Fn(u8) -> bool,
+    ) -> Received<'s> {
+        let may_repeat = std::mem::take(&mut self.remembered);
+        let radio = |content| Received { radio: true, may_repeat, ..Received::of(content) };
+        let (link, unknown_context) = match step {
+            Err(mut fault) => {
+                fault.offset = fault.offset.saturating_add(offset);
+                return radio(Content::Malformed { outer: None, fault });
+            }
+            Ok(Step::Repeat(of)) => return radio(Content::Repeat { of }),
+            Ok(Step::Taken(Taken::Other(what))) => return radio(Content::NotIp(what)),
+            Ok(Step::Taken(Taken::Waits)) => return radio(Content::Fragment { outer: None, waits: false }),
+            Ok(Step::Taken(Taken::Whole { link, unknown_context })) => (link, unknown_context),
+        };
+        let Receiver { reassembler, reassembled, lowpan, .. } = self;
+        let parsed = ip::parse(lowpan.packet(), 0, Some(IpVersion::V6));
+        let mut received = ip_packet(parsed, packet, reassembler, reassembled, lowpan.packet(), wants);
+        received.radio = true;
+        received.may_repeat = may_repeat;
+        received.unknown_context = unknown_context;
+        received.link_header = &[];
+        match &mut received.content {
+            Content::Datagram(datagram) => {
+                datagram.rebuilt = true;
+                datagram.link = Some(link);
+                datagram.frame_offset = 0;
+            }
+            // The frames of a radio do not wait: they stay.
+            Content::Fragment { waits, .. } => *waits = false,
+            _ => {}
+        }
+        if received.fragments.is_empty() {
+            received.fragments = lowpan.frames();
+        }
+        received
+    }
+}
+
+/// Whether a UDP datagram has the port of ZEP.
+pub(super) fn may_be_zep(datagram: &Datagram<'_>) -> bool {
+    let Some(&[a, b, c, d]) = datagram.payload.first_chunk() else { return false };
+    u16::from_be_bytes([a, b]) == carrier::ZEP_PORT || u16::from_be_bytes([c, d]) == carrier::ZEP_PORT
+}
+
+/// The radio frame in a ZEP datagram.
+fn zep<'a>(datagram: &Datagram<'a>) -> Result<Option<Radio<'a>>, Fault> {
+    match datagram.payload.split_first_chunk::<8>() {
+        Some((_, data)) if datagram.protocol == UDP && may_be_zep(datagram) => carrier::zep(data, datagram.missing),
+        _ => Ok(None),
+    }
+}
+
+/// What `parsed`, read from `bytes`, brings: reassembled, and out of tunnels.
+fn ip_packet<'s>(
+    parsed: Frame<'s>,
+    packet: &Packet<'_>,
+    reassembler: &mut Reassembler,
+    reassembled: &'s mut Reassembled,
+    bytes: &'s [u8],
+    wants: impl Fn(u8) -> bool,
+) -> Received<'s> {
+    match parsed {
+        Frame::Datagram(datagram) => {
+            let link_header = bytes.get(..datagram.frame_offset).unwrap_or_default();
+            Received::packet(datagram, link_header, &[], wants)
+        }
+        Frame::Fragment(fragment) => {
+            let outer = Some(fragment.outer);
+            if fragment.protocol != UDP && !wants(fragment.protocol) && !tunnel::is_tunnel(fragment.protocol) {
+                return Received::of(Content::Fragment { outer, waits: false });
+            }
+            match reassembler.push(packet.number, time_ns(packet), &fragment, reassembled) {
+                Err(fault) => Received::of(Content::Malformed { outer, fault }),
+                Ok(false) => Received::of(Content::Fragment { outer, waits: true }),
+                Ok(true) => {
+                    let reassembled = &*reassembled;
+                    match reassembled.datagram() {
+                        Err(fault) => Received::of(Content::Malformed { outer, fault }),
+                        Ok(datagram) => {
+                            let link_header = bytes.get(..fragment.frame_offset).unwrap_or_default();
+                            Received::packet(datagram, link_header, reassembled.fragments(), wants)
+                        }
+                    }
+                }
+            }
+        }
+        Frame::NotIp(what) => Received::of(Content::NotIp(what)),
+        Frame::Malformed { outer, fault } => Received::of(Content::Malformed { outer, fault }),
+    }
+}
+
+impl<'a> Received<'a> {
+    fn of(content: Content<'a>) -> Received<'a> {
+        Received { content, link_header: &[], fragments: &[], unknown_context: false, radio: false, may_repeat: false }
+    }
+
+    fn packet(
+        datagram: Datagram<'a>,
+        link_header: &'a [u8],
+        fragments: &'a [u64],
+        wants: impl Fn(u8) -> bool,
+    ) -> Received<'a> {
+        let nested = if wants(datagram.protocol) { None } else { tunnel::innermost(&datagram, wants) };
+        let link_header = if nested.is_some() { &[] } else { link_header };
+        let content = Content::Datagram(nested.unwrap_or(datagram));
+        Received { link_header, fragments, ..Received::of(content) }
+    }
+}
+
+/// Nanoseconds since 1970.
+fn time_ns(packet: &Packet<'_>) -> i64 {
+    i64::try_from(packet.time.nanos()).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,171 @@
+//! IEEE 802.15.4 and 6LoWPAN: made captures, packet by packet against what was put in and against tshark.
+
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "a panic is how a test fails")]
+
+mod captures;
+#[path = "../common/mod.rs"]
+mod common;
+mod generator;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use dietesp::capture::{Reader, Window};
+use dietesp::context::Origin;
+use dietesp::files::LinkKey;
+use dietesp::link::{Content, Receiver, Settings};
+use dietesp::secret::Secret;
+use generator::{CONTEXTS, Generator, KEYS, Made, NODES, PAN, eui64, short};
+
+const WITH_FCS: u32 = 195;
+const WITHOUT_FCS: u32 = 230;
+
+#[test]
+fn what_was_put_in_and_what_tshark_shows() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = wireshark_config(folder.path());
+    let (mut frames, mut packets, mut compared) = (0, 0, 0);
+    for (seed, secured, link_type) in [(1, false, WITH_FCS), (2, false, WITHOUT_FCS), (3, true, WITH_FCS)] {
+        let made = Generator::new(seed, secured).make(1200);
+        let path = folder.path().join(format!("{seed}.pcap"));
+        std::fs::write(&path, pcap(link_type, &made)).unwrap();
+
+        let ours = receive(&path);
+        for (number, made) in (1..).zip(&made) {
+            assert_eq!(
+                ours.get(&number).map(hex::encode),
+                made.packet.as_ref().map(hex::encode),
+                "capture {seed} frame {number}: {}",
+                hex::encode(&made.frame)
+            );
+        }
+        frames += made.len();
+        packets += ours.len();
+
+        let Some(theirs) = tshark(&config, &path) else { continue };
+        for (number, made) in (1..).zip(&made).filter(|(_, made)| !made.in_frame) {
+            // tshark 4.0 writes ffff for every checksum that is elided; ours is compared above.
+            let shown = |packets: &BTreeMap<u64, Vec<u8>>| {
+                let mut packet = packets.get(&number)?.clone();
+                if let Some(at) = made.checksum_at {
+                    packet[at..at + 2].fill(0);
+                }
+                Some(hex::encode(packet))
+            };
+            assert_eq!(
+                shown(&theirs),
+                shown(&ours),
+                "capture {seed} frame {number}, tshark left: {}",
+                hex::encode(&made.frame)
+            );
+            compared += usize::from(made.packet.is_some());
+        }
+    }
+    eprintln!("{frames} frames, {packets} packets, {compared} of them compared with tshark");
+    assert!(frames >= 5000, "{frames}");
+}
+
+/// Frame number to the packet that the frame completes.
+fn receive(path: &Path) -> BTreeMap<u64, Vec<u8>> {
+    let key = |node: u16| {
+        KEYS.map(|(index, key)| LinkKey {
+            eui64: eui64(node),
+            mode: 1,
+            index: Some(index),
+            key: Secret::new(key.to_vec()),
+            origin: Origin { path: "keys".into(), line: 1 },
+        })
+    };
+    let settings = Settings {
+        contexts: CONTEXTS.map(|(id, prefix, len)| (id, (prefix.parse().unwrap(), len))).into(),
+        link_keys: (0..NODES).flat_map(key).collect(),
+        ..Settings::default()
+    };
+    let mut receiver = Receiver::new(&settings);
+    let mut reader = Reader::open(path).unwrap();
+    let mut window = Window::default();
+    let mut packets = BTreeMap::new();
+    while reader.fill(&mut window).unwrap() {
+        receiver.survey(window.packets());
+        for packet in window.packets() {
+            match receiver.receive(&packet, |_| true).content {
+                Content::Datagram(datagram) => {
+                    assert!(datagram.rebuilt && datagram.missing == 0);
+                    packets.insert(packet.number, [datagram.header, datagram.payload].concat());
+                }
+                Content::Fragment { .. } | Content::Repeat { .. } => {}
+                other => panic!("frame {}: {other:?}", packet.number),
+            }
+        }
+    }
+    packets
+}
+
+/// The same by tshark: the last data source of a frame that is a whole IPv6 packet.
+fn tshark(config: &Path, path: &Path) -> Option<BTreeMap<u64, Vec<u8>>> {
+    let columns = "gui.column.format:\"No.\",\"%m\"";
+    let arguments = ["-P", "-x", "-o", columns, "-r"].map(std::ffi::OsStr::new);
+    let text = common::tshark(Some(config), arguments.into_iter().chain([path.as_os_str()]))?;
+    let mut packets = BTreeMap::new();
+    let mut frame: u64 = 0;
+    let mut bytes: Option<Vec<u8>> = None;
+    for line in text.lines() {
+        // The list of packets has one column: their numbers. Hex dumps have more, and colons.
+        if let Ok(number) = line.trim().parse() {
+            frame = number;
+            bytes = None;
+        } else if line.starts_with("Reassembled 6LoWPAN (") || line.starts_with("Decompressed 6LoWPAN IPHC (") {
+            bytes = Some(vec![]);
+            // What is reassembled comes after the headers of the fragment that completed it.
+            packets.insert(frame, vec![]);
+        } else if line.ends_with("bytes):") {
+            bytes = None;
+        } else if let Some(bytes) = &mut bytes
+            && let Some(line) = line.get(6..)
+        {
+            let line = line.get(..48).unwrap_or(line);
+            bytes.extend(hex::decode(line.replace(' ', "")).unwrap());
+            packets.insert(frame, bytes.clone());
+        }
+    }
+    // Of a first fragment the headers are shown, too.
+    packets.retain(|_, packet| packet.len() == 40 + usize::from(u16::from_be_bytes([packet[4], packet[5]])));
+    Some(packets)
+}
+
+fn wireshark_config(folder: &Path) -> std::path::PathBuf {
+    let config = folder.join("wireshark");
+    std::fs::create_dir(&config).unwrap();
+    let contexts = CONTEXTS.map(|(id, prefix, len)| format!("6lowpan.context{id}: {prefix}/{len}\n"));
+    std::fs::write(config.join("preferences"), contexts.concat()).unwrap();
+    let keys = KEYS.map(|(index, key)| format!("\"{}\",\"{index}\",\"No hash\"\n", hex::encode(key)));
+    std::fs::write(config.join("ieee802154_keys"), keys.concat()).unwrap();
+    let address = |node| format!("\"{:04x}\",\"{PAN:04x}\",{}\n", short(node), hex::encode(eui64(node)));
+    std::fs::write(config.join("802154_addresses"), (0..NODES).map(address).collect::<String>()).unwrap();
+    config
+}
+
+fn pcap(link_type: u32, made: &[Made]) -> Vec<u8> {
+    let mut out = vec![];
+    for field in [0xa1b2_c3d4, 0x0004_0002, 0, 0, 65_535, link_type] {
+        out.extend(u32::to_le_bytes(field));
+    }
+    for (number, made) in (0..).zip(made) {
+        let fcs = if link_type == WITH_FCS { crc16(&made.frame).to_le_bytes().to_vec() } else { vec![] };
+        let len = (made.frame.len() + fcs.len()) as u32;
+        // 1000 frames a second: all within the 60 s that fragments wait.
+        for field in [1_700_000_000 + number / 1000, number % 1000 * 1000, len, len] {
+            out.extend(u32::to_le_bytes(field));
+        }
+        out.extend(&made.frame);
+        out.extend(fcs);
+    }
+    out
+}
+
+/// Bit by bit, as IEEE 802.15.4 §7.2.10 draws it.
+fn crc16(data: &[u8]) -> u16 {
+    data.iter().fold(0, |crc, byte| {
+        (0..8).fold(crc ^ u16::from(*byte), |crc, _| if crc & 1 == 1 { crc >> 1 ^ 0x8408 } else { crc >> 1 })
+    })
+}
