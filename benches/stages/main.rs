@@ -15,6 +15,7 @@ use dietesp::codec::{Carrier, State};
 use dietesp::error::Error;
 use dietesp::link::{self, Frame};
 use dietesp::pipeline::decode::{self, Render};
+use dietesp::pipeline::drive::Input;
 use dietesp::pipeline::find::Limits;
 use dietesp::pipeline::inner::Inner;
 use dietesp::pipeline::outcome::{Bytes, Esp, Method, Status};
@@ -106,7 +107,7 @@ fn look_up_sa(bencher: Bencher<'_, '_>, (dialect, sas): (&str, usize)) {
     let mut found = vec![];
     bencher.counter(ItemsCount::new(headers.len())).bench_local(|| {
         for header in &headers {
-            table.candidates(&Lookup { protocol: 50, outer: &outer, payload: header }, &mut found);
+            table.candidates(&Lookup { protocol: 50, outer: &outer, link: None, payload: header }, &mut found);
             assert!(!found.is_empty());
         }
     });
@@ -253,7 +254,9 @@ fn decode_all(bencher: Bencher<'_, '_>, (cipher, dialect, form): (&str, &str, &s
             black_box(text);
             Ok(())
         };
-        let ended = decode::run(&mut reader, &table, Limits::default(), 1, Selection::default(), &form, &mut sink);
+        let link = link::Settings::default();
+        let input = Input { reader: &mut reader, table: &table, limits: Limits::default(), link: &link, threads: 1 };
+        let ended = decode::run(input, Selection::default(), &form, &mut sink);
         assert_eq!(ended.unwrap().0.failed, 0);
     });
 }
