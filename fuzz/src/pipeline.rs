@@ -9,6 +9,7 @@ use dietesp::link;
 use dietesp::pipeline::compress::{self, OnMismatch};
 use dietesp::pipeline::convert::{self, Reseal, Target};
 use dietesp::pipeline::decode::{self, Render};
+use dietesp::pipeline::drive::Input;
 use dietesp::pipeline::find::Limits;
 use dietesp::pipeline::select::Selection;
 use dietesp::report::json;
@@ -76,7 +77,8 @@ pub fn decode(bytes: Vec<u8>, threads: usize, see: &mut (dyn FnMut(&[u8]) + Send
         see(text);
         Ok(())
     };
-    let run = decode::run(&mut reader, table, LIMITS, link, threads, Selection::default(), &Json, &mut sink);
+    let input = Input { reader: &mut reader, table, limits: LIMITS, link, threads };
+    let run = decode::run(input, Selection::default(), &Json, &mut sink);
     Some(run.unwrap_or_else(|error| panic!("{error}")).0)
 }
 

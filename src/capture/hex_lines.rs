@@ -120,7 +120,7 @@ impl<R: Read> HexLines<R> {
         let (seconds, nanos) = time.seconds_and_nanos();
         let seconds = u32::try_from(seconds).map_err(|_| "the time is not between 1970 and 2106")?;
         if self.packets == 0 {
-            self.pcap.extend_from_slice(&pcap::file_header(&Interface::new(LINKTYPE_RAW), true));
+            pcap::push_file_header(&mut self.pcap, &Interface::new(LINKTYPE_RAW), true);
         }
         self.packets += 1;
         let len = packet.len() as u32;

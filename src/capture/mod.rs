@@ -6,8 +6,9 @@
 //!   and options such as comments.
 //!
 //! Reading is as lenient as Wireshark: what comes before a damaged or cut place is delivered, then a warning, then the
-//! end. Both formats are framed here and not by a crate, because captures that Wireshark reads must not be refused:
-//! clocks of 10^-12 s, reserved fields in use, frames longer than the snap length, text that is not UTF-8.
+//! end. pcap goes through the raw calls of `pcap_file`. pcapng blocks are framed here, because `pcap_file` refuses what
+//! Wireshark reads (block lengths without the padding, options of a wrong length, text that is not UTF-8), keeps times
+//! as nanoseconds where an interface may count 10^-12 s, and writes a block only from a finished body, a copy more.
 //!
 //! A [`Reader`] hands out [`Window`]s of whole packets, so that workers can take turns at it; a worker turns its packets
 //! into a [`Batch`], and the [`Writer`] takes the batches in order.

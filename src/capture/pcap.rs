@@ -7,6 +7,12 @@
 //! In the upper half of the link type, bit 26 says that bits 28 to 31 are the length of the frame check sequence in
 //! units of 16 bits.
 
+use std::borrow::Cow;
+
+use byteorder_slice::{BigEndian, LittleEndian};
+use pcap_file::pcap::{PcapHeader, PcapParseError, PcapTsResolution, RawPcapPacket};
+use pcap_file::{DataLink, Endianness};
+
 use super::read::{Found, Section, Step};
 use super::window::Record;
 use super::{Interface, MAX_PACKET_LEN, options};
@@ -15,103 +21,122 @@ use super::{Interface, MAX_PACKET_LEN, options};
 pub(super) const FILE_HEADER_LEN: usize = 24;
 const FCS_LEN_PRESENT: u32 = 1 << 26;
 
-/// What the magic number of a pcap file says.
+/// What the header of a pcap file says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Flavour {
-    big_endian: bool,
-    nanos: bool,
+    header: PcapHeader,
     /// 16, or 24 in the variant of Alexey Kuznetsov, with interface, protocol and packet type.
     record_header_len: usize,
 }
 
 impl Flavour {
-    /// The flavour of a file that starts with `magic`, if it is pcap.
-    pub(super) fn of_magic(magic: [u8; 4]) -> Option<Flavour> {
-        let of = |magic| match magic {
-            0xa1b2_c3d4_u32 => Some((false, 16)),
-            0xa1b2_3c4d => Some((true, 16)),
-            0xa1b2_cd34 => Some((false, 24)),
-            _ => None,
-        };
-        let flavour = |big_endian| move |(nanos, record_header_len)| Flavour { big_endian, nanos, record_header_len };
-        let little = of(u32::from_le_bytes(magic)).map(flavour(false));
-        little.or_else(|| of(u32::from_be_bytes(magic)).map(flavour(true)))
+    /// What `header` says, if it is one; its first 4 bytes decide.
+    pub(super) fn of_header(mut header: [u8; FILE_HEADER_LEN]) -> Option<Flavour> {
+        let mut record_header_len = 16;
+        let [a, b, c, d, ..] = &mut header;
+        // The variant has a magic number of its own, a1b2cd34, in front of an ordinary header.
+        match [*a, *b, *c, *d] {
+            [0xa1, 0xb2, 0xcd, 0x34] => (*c, *d, record_header_len) = (0xc3, 0xd4, 24),
+            [0x34, 0xcd, 0xb2, 0xa1] => (*a, *b, record_header_len) = (0xd4, 0xc3, 24),
+            _ => {}
+        }
+        let (_, header) = PcapHeader::from_slice(&header).ok()?;
+        Some(Flavour { header, record_header_len })
     }
 
     /// The only interface of the file; a problem that the user is told, if the header cannot be used.
-    pub(super) fn interface(self, header: &[u8; FILE_HEADER_LEN]) -> Result<Interface, String> {
-        let [_, version, _, _, snap_len, network] = self.integers(header);
-        let major = if self.big_endian { version >> 16 } else { version & 0xffff };
-        if major != 2 {
-            return Err(format!("is pcap of major version {major}, which is not known"));
+    pub(super) fn interface(self) -> Result<Interface, String> {
+        let PcapHeader { version_major, snaplen, datalink, ts_resolution, .. } = self.header;
+        if version_major != 2 {
+            return Err(format!("is pcap of major version {version_major}, which is not known"));
         }
+        let network = u32::from(datalink);
         let mut list = Vec::new();
-        if self.nanos {
+        if ts_resolution == PcapTsResolution::NanoSecond {
             options::push(&mut list, options::IF_TSRESOL, &[9]);
         }
         if network & FCS_LEN_PRESENT != 0 {
             let bits = (network >> 28) as u8 * 16;
             options::push(&mut list, options::IF_FCSLEN, &[bits]);
         }
-        Ok(Interface::from_options(0, network as u16, snap_len, list))
+        Ok(Interface::from_options(0, network as u16, snaplen, list))
     }
 
-    /// The record that `bytes` starts with.
+    /// The record that `bytes` starts with. It is taken raw: the checked form refuses frames over the snap length and
+    /// fractions over a second, which Wireshark reads.
     #[inline]
     pub(super) fn record(self, section: &Section, bytes: &[u8]) -> Step {
-        let Some(header) = bytes.first_chunk::<16>() else {
-            return Step::More;
-        };
-        let [seconds, fraction, data_len, orig_len] = self.integers(header);
         let limit = section.interface(0).map_or(MAX_PACKET_LEN, |interface| interface.max_packet_len());
-        if data_len > limit {
-            return Step::Damage(format!("a frame claims {data_len} bytes; {limit} are the most"));
-        }
-        let len = self.record_header_len + data_len as usize;
+        let too_long = |len: usize| Step::Damage(format!("a frame claims {len} bytes; {limit} are the most"));
+        let raw = match self.header.endianness {
+            Endianness::Little => RawPcapPacket::from_slice::<LittleEndian>(bytes),
+            Endianness::Big => RawPcapPacket::from_slice::<BigEndian>(bytes),
+        };
+        let raw = match raw {
+            Ok((_, raw)) if raw.incl_len > limit => return too_long(raw.incl_len as usize),
+            Ok((_, raw)) => raw,
+            // Needed are the 16 bytes of the header, or as many as that claims.
+            Err(PcapParseError::IncompleteBuffer(needed, _)) if needed > limit as usize => return too_long(needed),
+            Err(PcapParseError::IncompleteBuffer(..)) => return Step::More,
+            Err(PcapParseError::Validation(problem)) => return Step::Damage(problem.to_string()),
+        };
+        let len = self.record_header_len + raw.incl_len as usize;
         if bytes.len() < len {
             return Step::More;
         }
-        let units = if self.nanos { 1_000_000_000 } else { 1_000_000 };
+        let units = match self.header.ts_resolution {
+            PcapTsResolution::MicroSecond => 1_000_000,
+            PcapTsResolution::NanoSecond => 1_000_000_000,
+        };
         let record = Record {
             number: 0,
-            ticks: u64::from(seconds) * units + u64::from(fraction),
-            orig_len,
+            ticks: u64::from(raw.ts_sec) * units + u64::from(raw.ts_frac),
+            orig_len: raw.orig_len,
             interface: 0,
             data: self.record_header_len as u32,
-            data_len,
+            data_len: raw.incl_len,
             options: 0,
             options_len: 0,
             big_endian: false,
         };
         Step::Next { len, found: Found::Packet(record) }
     }
-
-    #[inline]
-    fn integers<const BYTES: usize, const COUNT: usize>(self, header: &[u8; BYTES]) -> [u32; COUNT] {
-        let (chunks, _) = header.as_chunks::<4>();
-        let mut chunks = chunks.iter();
-        std::array::from_fn(|_| {
-            let bytes = chunks.next().copied().unwrap_or_default();
-            if self.big_endian { u32::from_be_bytes(bytes) } else { u32::from_le_bytes(bytes) }
-        })
-    }
 }
 
-/// The header of a little-endian file.
-pub(super) fn file_header(interface: &Interface, nanos: bool) -> [u8; FILE_HEADER_LEN] {
-    let magic: u32 = if nanos { 0xa1b2_3c4d } else { 0xa1b2_c3d4 };
-    // Frames may have grown, and libpcap cuts what is longer than the header says.
-    let snap_len = interface.snap_len.max(MAX_PACKET_LEN);
+/// Appends the header of a little-endian file.
+pub(super) fn push_file_header(out: &mut Vec<u8>, interface: &Interface, nanos: bool) {
     let fcs_bits = interface.options().iter().find(|(code, _)| *code == options::IF_FCSLEN);
     let fcs = match fcs_bits {
         Some((_, [bits, ..])) if bits % 16 == 0 => u32::from(bits / 16) << 28 | FCS_LEN_PRESENT,
         _ => 0,
     };
-    let version = 4 << 16 | 2;
-    let mut header = [0; FILE_HEADER_LEN];
-    let fields = [magic, version, 0, 0, snap_len, u32::from(interface.link_type) | fcs];
-    for (place, field) in header.as_chunks_mut::<4>().0.iter_mut().zip(fields) {
-        *place = field.to_le_bytes();
+    let header = PcapHeader {
+        // Frames may have grown, and libpcap cuts what is longer than the header says.
+        snaplen: interface.snap_len.max(MAX_PACKET_LEN),
+        datalink: DataLink::from(u32::from(interface.link_type) | fcs),
+        ts_resolution: if nanos { PcapTsResolution::NanoSecond } else { PcapTsResolution::MicroSecond },
+        endianness: Endianness::Little,
+        ..PcapHeader::default()
+    };
+    // Writing into a vector cannot fail.
+    let _ = header.write_to(out);
+}
+
+/// Appends a record to a little-endian file.
+pub(super) fn push_record(out: &mut Vec<u8>, [ts_sec, ts_frac]: [u32; 2], orig_len: u32, incl_len: u32, data: &[u8]) {
+    let raw = RawPcapPacket { ts_sec, ts_frac, incl_len, orig_len, data: Cow::Borrowed(data) };
+    // Writing into a vector cannot fail.
+    let _ = raw.write_to::<_, LittleEndian>(out);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_link_type_is_kept() {
+        for network in (0..=0xffff).chain([0x2400_0001, 0xf400_0069, u32::MAX]) {
+            assert_eq!(u32::from(DataLink::from(network)), network);
+        }
     }
-    header
 }

@@ -11,17 +11,16 @@
 
 use std::sync::Arc;
 
+use pcap_file::pcapng::blocks::{
+    CUSTOM_BLOCK_COPIABLE, CUSTOM_BLOCK_NON_COPIABLE, PACKET_BLOCK, SIMPLE_PACKET_BLOCK, SYSTEMD_JOURNAL_EXPORT_BLOCK,
+};
+pub(super) use pcap_file::pcapng::blocks::{ENHANCED_PACKET_BLOCK, INTERFACE_DESCRIPTION_BLOCK, SECTION_HEADER_BLOCK};
+
 use super::Interface;
 use super::options::{self, Options};
 use super::read::{Found, Section, Step};
 use super::window::Record;
 
-/// Block type of a Section Header, the same in both byte orders: the first bytes of a pcapng file.
-pub(super) const SECTION_HEADER: u32 = 0x0a0d_0d0a;
-pub(super) const INTERFACE_DESCRIPTION: u32 = 1;
-const PACKET: u32 = 2;
-const SIMPLE_PACKET: u32 = 3;
-pub(super) const ENHANCED_PACKET: u32 = 6;
 /// Its bytes tell the byte order of a section.
 pub(super) const BYTE_ORDER_MAGIC: u32 = 0x1a2b_3c4d;
 
@@ -68,7 +67,7 @@ pub(super) fn block(section: &mut Section, bytes: &[u8]) -> Step {
     let (Some(block_type), Some(head)) = (order.u32_at(bytes, 0), bytes.get(4..)) else {
         return Step::More;
     };
-    if block_type == SECTION_HEADER {
+    if block_type == SECTION_HEADER_BLOCK {
         let Some(magic) = head.get(4..).and_then(|rest| rest.first_chunk::<4>()) else {
             return Step::More;
         };
@@ -96,11 +95,11 @@ pub(super) fn block(section: &mut Section, bytes: &[u8]) -> Step {
     }
     let body = block.get(8..len - 4).unwrap_or_default();
     let parsed = match block_type {
-        ENHANCED_PACKET => enhanced_packet(section, order, body),
-        INTERFACE_DESCRIPTION => interface_description(section, order, body),
-        SIMPLE_PACKET => simple_packet(section, order, body),
-        PACKET => obsolete_packet(section, order, body),
-        SECTION_HEADER => section_header(section, order, body),
+        ENHANCED_PACKET_BLOCK => enhanced_packet(section, order, body),
+        INTERFACE_DESCRIPTION_BLOCK => interface_description(section, order, body),
+        SIMPLE_PACKET_BLOCK => simple_packet(section, order, body),
+        PACKET_BLOCK => obsolete_packet(section, order, body),
+        SECTION_HEADER_BLOCK => section_header(section, order, body),
         other => Ok(if counts_as_frame(other) { Found::OtherFrame } else { Found::Nothing }),
     };
     match parsed {
@@ -112,7 +111,18 @@ pub(super) fn block(section: &mut Section, bytes: &[u8]) -> Step {
 /// Block types without a captured frame that nevertheless get a frame number in Wireshark: systemd journal entries, both
 /// Custom Blocks, Sysdig events (found with tshark 4.0).
 fn counts_as_frame(block_type: u32) -> bool {
-    matches!(block_type, 9 | 0xbad | 0x4000_0bad | 0x204 | 0x216 | 0x221)
+    const SYSDIG_EVENT: u32 = 0x204;
+    const SYSDIG_EVENT_V2: u32 = 0x216;
+    const SYSDIG_EVENT_V2_LARGE: u32 = 0x221;
+    matches!(
+        block_type,
+        SYSTEMD_JOURNAL_EXPORT_BLOCK
+            | CUSTOM_BLOCK_COPIABLE
+            | CUSTOM_BLOCK_NON_COPIABLE
+            | SYSDIG_EVENT
+            | SYSDIG_EVENT_V2
+            | SYSDIG_EVENT_V2_LARGE
+    )
 }
 
 fn section_header(section: &mut Section, order: Order, body: &[u8]) -> Result<Found, String> {

@@ -251,20 +251,22 @@ impl Format {
         let Some(magic) = bytes.first_chunk::<4>() else {
             return Detected::More;
         };
-        if u32::from_le_bytes(*magic) == pcapng::SECTION_HEADER {
+        if u32::from_le_bytes(*magic) == pcapng::SECTION_HEADER_BLOCK {
             return match pcapng::block(section, bytes) {
                 Step::Next { len, .. } => Detected::Format { format: Format::Pcapng, len },
                 Step::More => Detected::More,
                 Step::Damage(problem) => Detected::Problem(problem),
             };
         }
-        let Some(flavour) = Flavour::of_magic(*magic) else {
+        let mut header = [0; FILE_HEADER_LEN];
+        header.iter_mut().zip(bytes).for_each(|(place, byte)| *place = *byte);
+        let Some(flavour) = Flavour::of_header(header) else {
             return Detected::Problem("is neither pcap nor pcapng".to_owned());
         };
-        let Some(header) = bytes.first_chunk::<FILE_HEADER_LEN>() else {
+        if bytes.len() < FILE_HEADER_LEN {
             return Detected::More;
-        };
-        match flavour.interface(header) {
+        }
+        match flavour.interface() {
             Ok(interface) => {
                 section.push(Arc::new(interface));
                 Detected::Format { format: Format::Pcap(flavour), len: FILE_HEADER_LEN }

@@ -17,8 +17,6 @@ use crate::Error;
 const FLUSH_LEN: usize = 128 * 1024;
 /// shb_userappl
 const USER_APPLICATION: u16 = 4;
-/// Seconds, fraction, captured length, original length.
-const PCAP_RECORD_HEADER_LEN: usize = 16;
 
 /// Which format a capture is written in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -124,7 +122,7 @@ impl Writer {
                 Format::Pcap => {
                     const LINKTYPE_ETHERNET: u16 = 1;
                     let interface = Interface::from_options(0, LINKTYPE_ETHERNET, 0, Vec::new());
-                    head.extend_from_slice(&pcap::file_header(&interface, false));
+                    pcap::push_file_header(&mut head, &interface, false);
                 }
             }
             self.sink.write(&head).map_err(Error::io(&self.path, "write"))?;
@@ -176,7 +174,7 @@ impl Writer {
             (Some(header), _) => header,
             (None, Some(first)) => {
                 let header = PcapHeader { link_type: first.link_type, nanos: first.finer_than_micros() };
-                head.extend_from_slice(&pcap::file_header(first, header.nanos));
+                pcap::push_file_header(head, first, header.nanos);
                 header
             }
             (None, None) => return Ok(()),
@@ -241,8 +239,7 @@ impl Batch {
                 let (seconds, nanos) = packet.time.seconds_and_nanos();
                 let seconds = u32::try_from(seconds).map_err(|_| unfit("time"))?;
                 self.interface_index(packet.interface);
-                push_fields(&mut self.bytes, [seconds, nanos, data_len, packet.orig_len]);
-                self.bytes.extend_from_slice(packet.data);
+                pcap::push_record(&mut self.bytes, [seconds, nanos], packet.orig_len, data_len, packet.data);
             }
             Format::Pcapng => {
                 let Interface { ts_resolution, ts_offset, .. } = **packet.interface;
@@ -293,7 +290,8 @@ fn field_mut(bytes: &mut [u8], offset: usize) -> Option<&mut [u8; 4]> {
 }
 
 fn push_fields<const COUNT: usize>(out: &mut Vec<u8>, fields: [u32; COUNT]) {
-    let mut bytes = [0; PCAP_RECORD_HEADER_LEN * 2];
+    // Five at most: those of an Enhanced Packet Block.
+    let mut bytes = [0; 20];
     for (place, field) in bytes.as_chunks_mut::<4>().0.iter_mut().zip(fields) {
         *place = field.to_le_bytes();
     }
@@ -309,7 +307,7 @@ fn push_enhanced_packet(
     comment: Option<&str>,
 ) {
     let (high, low) = ((ticks >> 32) as u32, ticks as u32);
-    push_block(out, pcapng::ENHANCED_PACKET, |out| {
+    push_block(out, pcapng::ENHANCED_PACKET_BLOCK, |out| {
         push_fields(out, [interface, high, low, data_len, packet.orig_len]);
         out.extend_from_slice(packet.data);
         pad(out);
@@ -326,7 +324,7 @@ fn push_enhanced_packet(
 }
 
 fn push_interface_description(out: &mut Vec<u8>, interface: &Interface) {
-    push_block(out, pcapng::INTERFACE_DESCRIPTION, |out| {
+    push_block(out, pcapng::INTERFACE_DESCRIPTION_BLOCK, |out| {
         push_fields(out, [u32::from(interface.link_type), interface.snap_len]);
         let before_options = out.len();
         options::copy(out, interface.options(), Block::InterfaceDescription);
@@ -337,7 +335,7 @@ fn push_interface_description(out: &mut Vec<u8>, interface: &Interface) {
 }
 
 fn push_section_header(out: &mut Vec<u8>) {
-    push_block(out, pcapng::SECTION_HEADER, |out| {
+    push_block(out, pcapng::SECTION_HEADER_BLOCK, |out| {
         // Version 1.0; section length not given: -1.
         push_fields(out, [pcapng::BYTE_ORDER_MAGIC, 1, u32::MAX, u32::MAX]);
         options::push(out, USER_APPLICATION, concat!("dietesp ", env!("CARGO_PKG_VERSION")).as_bytes());

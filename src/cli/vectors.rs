@@ -72,13 +72,17 @@ impl Args {
 
 impl Make {
     fn run(self, quiet: bool) -> Result<Ended, Error> {
-        let table = load_table(&self.keys, &self.rules, &self.packets, quiet)?;
+        let (table, link) = load_table(&self.keys, &self.rules, &self.packets, quiet)?;
         let esp = match self.esp_keys.as_slice() {
             [] => None,
             keys => Some(load_table(keys, &[], &self.packets, quiet)?),
         };
         let mut reader = Reader::open(&self.packets)?;
-        let made = vectors::make(&mut reader, &table, Settings { esp: esp.as_ref(), seed: self.seed })?;
+        let made = vectors::make(
+            &mut reader,
+            &table,
+            Settings { esp: esp.as_ref().map(|(table, _)| table), link, seed: self.seed },
+        )?;
         for warning in reader.warnings() {
             tell(quiet, &format!("dietesp: warning: {warning}\n"));
         }

@@ -280,12 +280,12 @@ mod tests {
     /// What `text` says, and what its entries say when they are written and read again.
     fn again(text: &str) {
         let path = Path::new("f");
-        let read = super::super::parse(path, text).unwrap_or_else(|error| panic!("{error}"));
+        let read = super::super::parse(path, text.as_bytes()).unwrap_or_else(|error| panic!("{error}"));
         let sas = Json::List(read.sas.iter().map(|sa| sa_entry(sa).unwrap()).collect());
         let contexts = read.contexts.iter().map(|context| context_entry(context, "a")).collect();
         let written =
             serde_json::to_string(&Json::Object(vec![("sas", sas), ("contexts", Json::List(contexts))])).unwrap();
-        let again = super::super::parse(path, &written).unwrap_or_else(|error| panic!("{error}: {written}"));
+        let again = super::super::parse(path, written.as_bytes()).unwrap_or_else(|error| panic!("{error}: {written}"));
         let moved = |context: &Context| Context { origin: Origin { path: path.into(), line: 0 }, ..context.clone() };
         assert_eq!(again.sas.len(), read.sas.len());
         for (again, read) in again.sas.iter().zip(&read.sas) {

@@ -58,7 +58,7 @@ pub fn check(path: &Path, text: &str) -> Result<Checked, Error> {
 }
 
 fn table(path: &Path, kit: &Kit) -> Result<SaTable, Error> {
-    let loaded = files::parse(path, &kit.file).map_err(|error| {
+    let loaded = files::parse(path, kit.file.as_bytes()).map_err(|error| {
         // Line numbers of the file that was put together mean nothing to the user.
         Error::file(path, format!("`sas` and `contexts`: {}", problem_of(&error)), error.help())
     })?;

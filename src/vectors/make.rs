@@ -19,10 +19,12 @@ use crate::sa::table::{Entry, SaTable};
 use crate::suite::Random;
 
 /// Settings of [`make`].
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Settings<'a> {
     /// The SAs that open the packets; `None` for plain IP packets.
     pub esp: Option<&'a SaTable>,
+    /// What the link layer of the packets has to be told.
+    pub link: link::Settings,
     /// Makes IVs repeatable.
     pub seed: Option<u64>,
 }
@@ -61,7 +63,7 @@ struct Source {
 /// The capture cannot be read, two SAs have one key and would use a nonce twice, or there is no vector at all.
 pub fn make(reader: &mut Reader, table: &SaTable, settings: Settings<'_>) -> Result<Made, Error> {
     let (sources, frames) = match settings.esp {
-        Some(esp) => esp_sources(reader, esp, table)?,
+        Some(esp) => esp_sources(reader, esp, table, &settings.link)?,
         None => plain_sources(reader, table)?,
     };
     let mut maker = Maker {
@@ -144,10 +146,15 @@ fn outer_header(entry: &Entry, inner: &Outer, packet: &[u8]) -> Option<Vec<u8>> 
 }
 
 /// By SA of `table`, the packets that `esp` opens; and how many there are.
-fn esp_sources(reader: &mut Reader, esp: &SaTable, table: &SaTable) -> Result<(Vec<Vec<Source>>, usize), Error> {
+fn esp_sources(
+    reader: &mut Reader,
+    esp: &SaTable,
+    table: &SaTable,
+    link: &link::Settings,
+) -> Result<(Vec<Vec<Source>>, usize), Error> {
     let mut sources: Vec<Vec<Source>> = table.entries().iter().map(|_| vec![]).collect();
     let mut frame = 0;
-    drive::visit(reader, esp, Limits::default(), |_, item, arena| {
+    drive::visit(reader, esp, Limits::default(), link, |_, item, arena| {
         let (Status::Ok, Some(found), Some(carrier)) = (item.status, item.esp, item.datagram()) else {
             return ControlFlow::Continue(());
         };

@@ -235,7 +235,7 @@ pub(super) fn open(
     })?;
     let Datagram { outer, header, protocol_offset, protocol, payload, .. } = carrier;
     let mut candidates = vec![];
-    table.candidates(&Lookup { protocol, outer: &outer, payload }, &mut candidates);
+    table.candidates(&Lookup { protocol, outer: &outer, link: carrier.link, payload }, &mut candidates);
     let entry = table.entries().get(sa).filter(|_| candidates.iter().any(|candidate| *candidate as usize == sa));
     let Some(entry) = entry else {
         let reason = "the SA takes no packet of these outer addresses, RuleID and SPI bits";

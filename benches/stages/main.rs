@@ -1,0 +1,262 @@
+//! What each stage costs, in process. `cargo bench --bench stages` runs all, `cargo bench --bench stages -- open` those
+//! with `open` in their name. The column of items a second counts packets.
+
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a panic is how a bench fails")]
+
+mod traffic;
+
+use std::hint::black_box;
+use std::io::Cursor;
+use std::path::Path;
+use std::sync::Arc;
+
+use dietesp::capture::{Reader, Timestamp, Window};
+use dietesp::codec::{Carrier, State};
+use dietesp::error::Error;
+use dietesp::link::{self, Frame};
+use dietesp::pipeline::decode::{self, Render};
+use dietesp::pipeline::drive::Input;
+use dietesp::pipeline::find::Limits;
+use dietesp::pipeline::inner::Inner;
+use dietesp::pipeline::outcome::{Bytes, Esp, Method, Status};
+use dietesp::pipeline::select::Selection;
+use dietesp::pipeline::warnings::Warnings;
+use dietesp::report::json;
+use dietesp::report::record::{Field, Record};
+use dietesp::report::table::Table;
+use dietesp::sa::table::{Lookup, SaTable};
+use dietesp::suite::SUITES;
+use divan::counter::{BytesCount, ItemsCount};
+use divan::{Bencher, black_box_drop};
+
+/// Packets of a capture in memory.
+const PACKETS: usize = 10_000;
+/// Packets of a stage by itself: every length of CoAP once.
+const LENGTHS: usize = 61;
+const DIALECTS: [&str; 5] = ["none", "ietf", "ehc", "6lo", "custom"];
+
+fn main() {
+    divan::main();
+}
+
+fn reader(capture: &Arc<[u8]>) -> Reader {
+    Reader::from_read(Path::new("bench"), Box::new(Cursor::new(Arc::clone(capture)))).unwrap()
+}
+
+/// Capture to packets.
+#[divan::bench(args = ["pcap", "pcapng"])]
+fn read(bencher: Bencher<'_, '_>, format: &str) {
+    let capture = traffic::capture(format, &traffic::frames(&traffic::table("ENCR_AES_GCM_16", "none", 1), PACKETS));
+    let mut window = Window::default();
+    let bencher = bencher.counter(ItemsCount::new(PACKETS)).counter(BytesCount::new(capture.len()));
+    bencher.bench_local(|| {
+        let mut reader = reader(&capture);
+        let mut packets = 0;
+        while reader.fill(&mut window).unwrap() {
+            packets += window.packets().filter(|packet| !packet.data.is_empty()).count();
+        }
+        assert_eq!(packets, PACKETS);
+    });
+}
+
+/// Frame to IP packet.
+#[divan::bench(args = ["ethernet-ipv6", "ethernet-vlan-ipv4-udp", "raw-ipv6"])]
+fn parse_link(bencher: Bencher<'_, '_>, kind: &str) {
+    let frame = traffic::frames(&traffic::table("ENCR_AES_GCM_16", "none", 1), 1).remove(0);
+    let (link_type, frame) = match kind {
+        "ethernet-ipv6" => (traffic::ETHERNET, frame),
+        "raw-ipv6" => (dietesp::capture::LINKTYPE_RAW, frame[traffic::ETHERNET_LEN..].to_vec()),
+        _ => {
+            let vlan = etherparse::SingleVlanHeader { vlan_id: 5.try_into().unwrap(), ..Default::default() };
+            let builder =
+                etherparse::PacketBuilder::ethernet2([2; 6], [3; 6]).vlan(etherparse::VlanHeader::Single(vlan));
+            let mut packet = vec![];
+            let builder = builder.ipv4([10, 0, 0, 1], [10, 0, 0, 2], 64).udp(4500, 4500);
+            builder.write(&mut packet, &frame[54..]).unwrap();
+            (traffic::ETHERNET, packet)
+        }
+    };
+    bencher.counter(ItemsCount::new(1usize)).bench_local(|| {
+        match link::parse(black_box(link_type), black_box(&frame)) {
+            Frame::Datagram(datagram) => {
+                if datagram.protocol == link::UDP {
+                    black_box_drop(link::udp_encapsulation(&datagram));
+                }
+                black_box(datagram.payload.len())
+            }
+            other => panic!("{other:?}"),
+        }
+    });
+}
+
+/// Packet to candidates: all 32 bits of the SPI on the wire, or 8.
+#[divan::bench(args = [("none", 1), ("none", 1000), ("none", 100_000), ("ietf", 1), ("ietf", 1000), ("ietf", 100_000)])]
+fn look_up_sa(bencher: Bencher<'_, '_>, (dialect, sas): (&str, usize)) {
+    let table = traffic::table("ENCR_AES_GCM_16", dialect, sas);
+    let outer = traffic::outer();
+    // A stride that meets the SAs in no order that a cache could know.
+    let headers: Vec<Vec<u8>> = (0..1000usize)
+        .map(|index| {
+            let entry = &table.entries()[index * 7919 % sas];
+            let mut header = vec![];
+            entry.codec.encode_header(entry.sa.spi.unwrap(), 1, &mut header);
+            header.resize(40, 0);
+            header
+        })
+        .collect();
+    let mut found = vec![];
+    bencher.counter(ItemsCount::new(headers.len())).bench_local(|| {
+        for header in &headers {
+            table.candidates(&Lookup { protocol: 50, outer: &outer, link: None, payload: header }, &mut found);
+            assert!(!found.is_empty());
+        }
+    });
+}
+
+/// Ciphertext to clear text.
+#[divan::bench(args = SUITES.iter().map(|suite| suite.name))]
+fn open(bencher: Bencher<'_, '_>, suite: &str) {
+    let table = traffic::table(suite, "none", 1);
+    let entry = &table.entries()[0];
+    let spi = entry.sa.spi.unwrap();
+    let bodies: Vec<_> =
+        (0..LENGTHS).map(|index| traffic::body(entry, 1, &traffic::clear_text(entry, index))).collect();
+    let mut clear = vec![];
+    bencher.counter(ItemsCount::new(LENGTHS)).bench_local(|| {
+        for body in &bodies {
+            entry.cryptor.open(spi, 1, false, body, &mut clear).unwrap();
+        }
+    });
+}
+
+/// Clear text to packet.
+#[divan::bench(args = DIALECTS)]
+fn restore(bencher: Bencher<'_, '_>, dialect: &str) {
+    let table = traffic::table("ENCR_AES_CCM_8", dialect, 1);
+    let entry = &table.entries()[0];
+    let clear: Vec<_> = (0..LENGTHS).map(|index| traffic::clear_text(entry, index)).collect();
+    let (outer, header) = (traffic::outer(), traffic::outer_header(0));
+    let carrier = Carrier { outer: &outer, header: &header, protocol_offset: 6 };
+    let (mut state, mut packet) = (State::default(), vec![]);
+    bencher.counter(ItemsCount::new(LENGTHS)).bench_local(|| {
+        for clear in &clear {
+            black_box_drop(entry.codec.restore(clear, &carrier, &mut state, &mut packet).unwrap());
+        }
+    });
+    assert_eq!(packet, traffic::inner(LENGTHS - 1), "the last one is what was compressed");
+}
+
+/// Packet to clear text.
+#[divan::bench(args = DIALECTS)]
+fn compress(bencher: Bencher<'_, '_>, dialect: &str) {
+    let table = traffic::table("ENCR_AES_CCM_8", dialect, 1);
+    let entry = &table.entries()[0];
+    let packets: Vec<_> = (0..LENGTHS).map(traffic::inner).collect();
+    let outer = traffic::outer();
+    let (mut state, mut clear) = (State::default(), vec![]);
+    bencher.counter(ItemsCount::new(LENGTHS)).bench_local(|| {
+        for packet in &packets {
+            black_box_drop(entry.codec.compress(packet, &outer, &mut state, &mut clear).unwrap());
+        }
+    });
+}
+
+/// How records become text, as the command has it.
+enum Form {
+    Jsonl,
+    Fields(Vec<Field>),
+    Table(Table),
+    Nothing,
+}
+
+impl Form {
+    fn of(name: &str, sas: &SaTable) -> Form {
+        match name {
+            "jsonl" => Form::Jsonl,
+            "fields" => Form::Fields(["frame", "inner.dst_port"].map(|name| Field::by_name(name).unwrap()).into()),
+            "table" => Form::Table(Table::new(false, sas)),
+            _ => Form::Nothing,
+        }
+    }
+}
+
+impl Render for Form {
+    fn record(&self, record: &Record<'_>, text: &mut Vec<u8>) {
+        match self {
+            Form::Jsonl => json::write_line(record, text),
+            Form::Fields(fields) => json::write_fields(record, fields, text),
+            Form::Table(table) => table.write_row(record, text),
+            Form::Nothing => {}
+        }
+    }
+}
+
+/// Record to text.
+#[divan::bench(args = ["jsonl", "fields", "table"])]
+fn write_record(bencher: Bencher<'_, '_>, form: &str) {
+    let table = traffic::table("ENCR_AES_CCM_8", "ietf", 1);
+    let entry = &table.entries()[0];
+    let (outer, header) = (traffic::outer(), traffic::outer_header(0));
+    let carrier = Carrier { outer: &outer, header: &header, protocol_offset: 6 };
+    let mut packet = vec![];
+    let clear = traffic::clear_text(entry, LENGTHS / 2);
+    let restored = entry.codec.restore(&clear, &carrier, &mut State::default(), &mut packet).unwrap();
+    let record = Record {
+        frame: 123_456,
+        time: Timestamp::new(1_700_000_000, 123_456_000),
+        status: Status::Ok,
+        reason: None,
+        sa: Some(&entry.sa.name),
+        fragments: &[],
+        repeat_of: None,
+        outer: Some(outer),
+        esp: Some(Esp {
+            spi: entry.sa.spi.unwrap(),
+            sequence: 123_456,
+            method: Method::IvMask,
+            spi_bits: 8,
+            sn_bits: 8,
+            wire_bytes: 90,
+            verified: true,
+            tries: 1,
+            revision: None,
+        }),
+        inner: Inner::of(&packet, &restored),
+        packet: Some(&packet),
+        restored: Some(restored.sources),
+        bytes: Some(Bytes { diet: 90, esp: 150 }),
+        warnings: Warnings::NONE,
+    };
+    let (form, mut text) = (Form::of(form, &table), vec![]);
+    bencher.counter(ItemsCount::new(1usize)).bench_local(|| {
+        text.clear();
+        form.record(black_box(&record), &mut text);
+    });
+}
+
+/// Capture to text, all stages on one thread. `none` is ordinary ESP.
+#[divan::bench(args = [
+    ("ENCR_AES_CCM_8", "none", "nothing"),
+    ("ENCR_AES_CCM_8", "none", "fields"),
+    ("ENCR_AES_CCM_8", "ietf", "fields"),
+    ("ENCR_AES_GCM_16", "none", "fields"),
+    ("ENCR_AES_GCM_16", "ietf", "fields"),
+    ("ENCR_AES_GCM_16", "ietf", "jsonl"),
+    ("ENCR_AES_GCM_16", "ietf", "table"),
+])]
+fn decode_all(bencher: Bencher<'_, '_>, (cipher, dialect, form): (&str, &str, &str)) {
+    let table = traffic::table(cipher, dialect, 1);
+    let capture = traffic::capture("pcap", &traffic::frames(&table, PACKETS));
+    let form = Form::of(form, &table);
+    bencher.counter(ItemsCount::new(PACKETS)).bench_local(|| {
+        let mut reader = reader(&capture);
+        let mut sink = |text: &[u8], _: u64| -> Result<(), Error> {
+            black_box(text);
+            Ok(())
+        };
+        let link = link::Settings::default();
+        let input = Input { reader: &mut reader, table: &table, limits: Limits::default(), link: &link, threads: 1 };
+        let ended = decode::run(input, Selection::default(), &form, &mut sink);
+        assert_eq!(ended.unwrap().0.failed, 0);
+    });
+}
