@@ -69,7 +69,7 @@ fn one_stream(index: u64) -> Vec<u8> {
 
 /// Every second number is lost, some come late.
 fn holes(index: u64) -> Vec<u8> {
-    let sn = 2 * (index as u32 + 1) + if index % 7 == 0 { 100 } else { 0 };
+    let sn = 2 * (index as u32 + 1) + if index.is_multiple_of(7) { 100 } else { 0 };
     ipv6(1, UNICAST, 50, &esp(0x1000, sn))
 }
 
@@ -85,7 +85,7 @@ fn many_multicast_sources(index: u64) -> Vec<u8> {
 /// Of a known SA, but nobody's key; and of no SA.
 fn random(index: u64) -> Vec<u8> {
     let mut payload: Vec<u8> = (0..6).flat_map(|word| mix(index * 8 + word).to_be_bytes()).collect();
-    if index % 16 == 0 {
+    if index.is_multiple_of(16) {
         payload[..4].copy_from_slice(&SEALED.to_be_bytes());
     }
     ipv6(mix(index) as u32, UNICAST, 50, &payload)
@@ -93,7 +93,7 @@ fn random(index: u64) -> Vec<u8> {
 
 /// A first fragment that stays alone every third packet, others between.
 fn fragments(index: u64) -> Vec<u8> {
-    if index % 3 > 0 {
+    if !index.is_multiple_of(3) {
         return one_stream(index);
     }
     let mut payload = vec![50, 0, 0, 1];
