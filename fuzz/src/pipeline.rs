@@ -9,7 +9,9 @@ use dietesp::link;
 use dietesp::pipeline::compress::{self, OnMismatch};
 use dietesp::pipeline::convert::{self, Reseal, Target};
 use dietesp::pipeline::decode::{self, Render};
+use dietesp::pipeline::drive::Input;
 use dietesp::pipeline::find::Limits;
+use dietesp::pipeline::seal::UsedKeys;
 use dietesp::pipeline::select::Selection;
 use dietesp::report::json;
 use dietesp::report::record::Record;
@@ -76,7 +78,8 @@ pub fn decode(bytes: Vec<u8>, threads: usize, see: &mut (dyn FnMut(&[u8]) + Send
         see(text);
         Ok(())
     };
-    let run = decode::run(&mut reader, table, LIMITS, link, threads, Selection::default(), &Json, &mut sink);
+    let input = Input { reader: &mut reader, table, limits: LIMITS, link, threads };
+    let run = decode::run(input, Selection::default(), &Json, &mut sink);
     Some(run.unwrap_or_else(|error| panic!("{error}")).0)
 }
 
@@ -111,9 +114,11 @@ pub fn pipeline(data: &[u8]) {
             threads: 1,
         };
         let mut reader = reader(data.to_vec()).expect("a capture, as before");
-        if let Ok(converted) = convert::run(&mut reader, writer, table, &settings, &mut |_| {}) {
-            wireshark::lines(&converted.keys);
-        }
+        let keep = |keys: &[UsedKeys]| {
+            wireshark::lines(keys);
+            Ok(())
+        };
+        let _ = convert::run(&mut reader, writer, table, &settings, &mut |_| {}, keep);
     }
     for esp_input in [Some(true), Some(false), None] {
         let Ok(writer) = Writer::create(Path::new("/dev/null")) else { return };
