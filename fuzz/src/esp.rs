@@ -244,7 +244,7 @@ fn without_lossy_fields(packet: &[u8], restored: &Restored) -> Vec<u8> {
     let lossy = |field| restored.sources.of(field).is_some();
     let (header_len, protocol_offset) = packets::header(packet);
     let v4 = packet[0] >> 4 == 4;
-    let class = u8::from(lossy(Restorable::Dscp)) * 0xfc | u8::from(lossy(Restorable::Ecn)) * 3;
+    let class = (u8::from(lossy(Restorable::Dscp)) * 0xfc) | (u8::from(lossy(Restorable::Ecn)) * 3);
     if v4 {
         bytes[1] &= !class;
         let fields = [Restorable::Dscp, Restorable::Ecn, Restorable::Identification, Restorable::Ttl];

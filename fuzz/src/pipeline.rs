@@ -11,6 +11,7 @@ use dietesp::pipeline::convert::{self, Reseal, Target};
 use dietesp::pipeline::decode::{self, Render};
 use dietesp::pipeline::drive::Input;
 use dietesp::pipeline::find::Limits;
+use dietesp::pipeline::seal::UsedKeys;
 use dietesp::pipeline::select::Selection;
 use dietesp::report::json;
 use dietesp::report::record::Record;
@@ -113,9 +114,11 @@ pub fn pipeline(data: &[u8]) {
             threads: 1,
         };
         let mut reader = reader(data.to_vec()).expect("a capture, as before");
-        if let Ok(converted) = convert::run(&mut reader, writer, table, &settings, &mut |_| {}) {
-            wireshark::lines(&converted.keys);
-        }
+        let keep = |keys: &[UsedKeys]| {
+            wireshark::lines(keys);
+            Ok(())
+        };
+        let _ = convert::run(&mut reader, writer, table, &settings, &mut |_| {}, keep);
     }
     for esp_input in [Some(true), Some(false), None] {
         let Ok(writer) = Writer::create(Path::new("/dev/null")) else { return };

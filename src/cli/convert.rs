@@ -9,6 +9,7 @@ use crate::capture::Writer;
 use crate::error::Error;
 use crate::link;
 use crate::pipeline::convert::{self, Converted, Reseal, Settings, Target};
+use crate::pipeline::seal::UsedKeys;
 use crate::suite::{SUITES, Suite};
 use crate::wireshark;
 
@@ -93,17 +94,17 @@ impl Args {
             threads: self.opening.threads(),
         };
         let progress = Progress::new(quiet, reader.total_len(), false);
-        let converted = convert::run(&mut reader, writer, &table, &settings, &mut |position| progress.at(position));
+        let mut warnings = vec![];
+        let keep = |keys: &[UsedKeys]| {
+            let Some(folder) = &folder else { return Ok(()) };
+            let (lines, unnamed) = wireshark::lines(keys);
+            warnings = unnamed;
+            wireshark::write_folder(folder, &lines)
+        };
+        let converted = convert::run(&mut reader, writer, &table, &settings, &mut |at| progress.at(at), keep);
         progress.finish();
         let converted = converted?;
-        if let Some(folder) = &folder {
-            let (lines, warnings) = wireshark::lines(&converted.keys);
-            wireshark::write_folder(folder, &lines)?;
-            for warning in warnings {
-                tell(quiet, &format!("dietesp: warning: {warning}\n"));
-            }
-        }
-        for warning in reader.warnings() {
+        for warning in warnings.into_iter().chain(reader.warnings()) {
             tell(quiet, &format!("dietesp: warning: {warning}\n"));
         }
         tell(quiet, &summary(&converted, &settings, &self.output, folder.as_deref()));

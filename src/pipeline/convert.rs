@@ -65,8 +65,6 @@ pub struct Converted {
     pub written: u64,
     /// Packets rewritten, by tier: headers put back, IV made explicit, sealed again.
     pub rewritten: [u64; 3],
-    /// The SAs of the output with the keys that open them.
-    pub keys: Vec<UsedKeys>,
 }
 
 /// How the packets of one SA become standard ESP; the same for all of them, because Wireshark takes the first key that
@@ -143,12 +141,16 @@ struct Convert<'t, 's> {
 }
 
 /// Reads a capture to its end and writes it converted. `tell` is called after each window with the bytes read so far.
+///
+/// `keep` takes the SAs of the output with the keys that open them before it gets its name: if they cannot
+/// be kept, there is none.
 pub fn run(
     reader: &mut Reader,
     writer: Writer,
     table: &SaTable,
     settings: &Settings,
     tell: &mut (dyn FnMut(u64) + Send),
+    keep: impl FnOnce(&[UsedKeys]) -> Result<(), Error>,
 ) -> Result<Converted, Error> {
     let mut state = State {
         plans: table.entries().iter().map(|_| None).collect(),
@@ -159,8 +161,10 @@ pub fn run(
     let mut out = Out { outlet: Outlet::new(writer), totals: Totals::default(), rewritten: [0; 3], tell };
     let job = Convert { table, settings };
     drive::run(input_of(reader, table, settings), &job, &mut state, &mut out)?;
+    out.outlet.release_all()?;
+    keep(&used_keys(table, state.plans))?;
     let written = out.outlet.finish()?;
-    Ok(Converted { totals: out.totals, written, rewritten: out.rewritten, keys: used_keys(table, state.plans) })
+    Ok(Converted { totals: out.totals, written, rewritten: out.rewritten })
 }
 
 impl Convert<'_, '_> {

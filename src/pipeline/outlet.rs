@@ -150,10 +150,16 @@ impl Outlet {
         self.decide(frames, true)
     }
 
-    /// Writes what waits and completes the output.
-    pub fn finish(mut self) -> Result<u64, Error> {
+    /// Writes what waits.
+    pub fn release_all(&mut self) -> Result<(), Error> {
         self.waiting.iter_mut().for_each(|waiting| waiting.undecided = false);
         self.flush()?;
+        self.writer.flush()
+    }
+
+    /// Writes what waits and completes the output.
+    pub fn finish(mut self) -> Result<u64, Error> {
+        self.release_all()?;
         self.writer.finish()?;
         Ok(self.written)
     }
