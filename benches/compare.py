@@ -147,7 +147,7 @@ class Bench:
         for _ in range(times or self.runs):
             for run in runs:
                 if run:
-                    say(f"  {' '.join(Path(word).name or word for word in run.command[:3])} ...")
+                    say(f"  {Path(run.command[0]).name} {run.command[2]} ..." if run.command[1] != "-c" else "  scapy ...")
                     run.once()
 
     def peer(self, capture, packets, options, output=None):
