@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::hash::BuildHasherDefault;
 use std::ops::Range;
 
-use super::find::{Finder, Found, Limits, expected, explicit_iv, spi};
+use super::find::{Finder, Found, Limits, expected, explicit_iv, first_sealed, spi};
 use super::inner::Inner;
 use super::ledger::{Glimpse, Ledger};
 use super::outcome::{Bytes, Esp, Method, Reason, Status};
@@ -18,6 +18,7 @@ use crate::report::record::Record;
 use crate::sa::hash::MixHasher;
 use crate::sa::stream::{Novelty, Progress, digest};
 use crate::sa::table::{Entry, Lookup, SaTable};
+use crate::suite::{SIDE_BY_SIDE, Sealed};
 
 /// One frame, and what became of it.
 #[derive(Debug)]
@@ -245,6 +246,24 @@ impl<'w> Item<'w> {
         }
     }
 
+    /// Takes a clear text that verified as far as it goes without knowing what came before.
+    fn verified(
+        &mut self,
+        entry: &Entry,
+        (sa, sn, ambiguous): (u32, u64, bool),
+        datagram: &Datagram<'_>,
+        payload: &[u8],
+        clear: &[u8],
+        arena: &mut Arena,
+    ) {
+        self.step = Step::Verified { sa, sn, ambiguous, digest: digest(payload) };
+        if entry.codec.is_stateful() {
+            self.clear = arena.put(clear);
+        } else {
+            self.restore(entry, datagram, clear, payload.len(), &mut State::default(), arena);
+        }
+    }
+
     /// Restores the packet of a clear text that verified under `entry`.
     fn restore(
         &mut self,
@@ -288,6 +307,20 @@ pub struct Attempter<'t, 'g> {
     glimpse: &'g Glimpse,
     /// What this window has shown of the streams so far.
     seen: HashMap<u64, Progress, BuildHasherDefault<MixHasher>>,
+    clear: [Vec<u8>; SIDE_BY_SIDE],
+}
+
+/// A packet that can belong to one SA only and is opened next to others of its stream.
+#[derive(Debug, Clone, Copy)]
+struct Planned<'w> {
+    /// [`stream_key`].
+    stream: u64,
+    sa: u32,
+    /// Position in the window.
+    index: u32,
+    time_ns: i64,
+    /// The ESP payload.
+    bytes: &'w [u8],
 }
 
 /// Numbers tried per SA before a packet waits for its turn.
@@ -297,22 +330,49 @@ impl<'t, 'g> Attempter<'t, 'g> {
     /// One that knows of streams what `glimpse` shows.
     pub fn new(table: &'t SaTable, limits: Limits, glimpse: &'g Glimpse) -> Attempter<'t, 'g> {
         let limits = Limits { sn_tries: limits.sn_tries.min(EARLY_TRIES), resync_tries: None, ..limits };
-        Attempter { finder: Finder::new(table, limits), glimpse, seen: HashMap::default() }
+        Attempter { finder: Finder::new(table, limits), glimpse, seen: HashMap::default(), clear: Default::default() }
     }
 
     /// Takes the frames of a window; what they restore to goes into `arena`.
     pub fn attempt<'w>(&mut self, window: &'w Window, arena: &mut Arena) -> Vec<Item<'w>> {
         self.seen.clear();
-        window.packets().map(|packet| self.attempt_one(&packet, arena)).collect()
+        let mut items = Vec::with_capacity(window.len());
+        let mut planned = Vec::with_capacity(window.len());
+        for packet in window.packets() {
+            items.push(self.attempt_one(&packet, items.len() as u32, &mut planned, arena));
+        }
+        if !planned.is_sorted_by_key(|packet| packet.stream) {
+            planned.sort_by_key(|packet| packet.stream);
+        }
+        for stream in planned.chunk_by(|a, b| a.stream == b.stream) {
+            self.open_stream(stream, &mut items, arena);
+        }
+        items
     }
 
-    fn attempt_one<'w>(&mut self, packet: &Packet<'w>, arena: &mut Arena) -> Item<'w> {
+    fn attempt_one<'w>(
+        &mut self,
+        packet: &Packet<'w>,
+        index: u32,
+        planned: &mut Vec<Planned<'w>>,
+        arena: &mut Arena,
+    ) -> Item<'w> {
         match link::parse(packet.link_type(), packet.data) {
             Frame::Datagram(datagram) => {
                 let mut item = Item::new(Some(datagram.outer), Step::Done);
                 item.link_header = packet.data.get(..datagram.frame_offset).unwrap_or_default();
                 match esp_payload(self.finder.table(), &datagram) {
-                    Ok(payload) => self.attempt_payload(packet, &datagram, &payload, &mut item, arena),
+                    Ok(payload) => {
+                        item.step = Step::Failed;
+                        if payload.missing == 0 {
+                            match self.plan(&datagram, &payload, index, packet.time.nanos_i64()) {
+                                Some(packet) => planned.push(packet),
+                                None => {
+                                    self.attempt_payload(packet.time.nanos_i64(), &datagram, &payload, &mut item, arena)
+                                }
+                            }
+                        }
+                    }
                     Err(reason) => item.reason = Some(reason),
                 }
                 item.source = Source::Frame(datagram);
@@ -332,22 +392,66 @@ impl<'t, 'g> Attempter<'t, 'g> {
         }
     }
 
+    /// `None` if the packet is one to be searched for.
+    fn plan<'w>(
+        &mut self,
+        datagram: &Datagram<'w>,
+        payload: &EspPayload<'w>,
+        index: u32,
+        time_ns: i64,
+    ) -> Option<Planned<'w>> {
+        let lookup = Lookup { protocol: payload.protocol, outer: &datagram.outer, payload: payload.bytes };
+        let sa = self.finder.only(&lookup)?;
+        Some(Planned { stream: stream_key(sa, &datagram.outer), sa, index, time_ns, bytes: payload.bytes })
+    }
+
+    /// Opens packets of one stream with the number that each has if those before it have theirs. The first that does not
+    /// verify, and those opened with it, are searched for.
+    fn open_stream<'w>(&mut self, stream: &[Planned<'w>], items: &mut [Item<'w>], arena: &mut Arena) {
+        let table = self.finder.table();
+        let Some((key, sa)) = stream.first().map(|packet| (packet.stream, packet.sa)) else { return };
+        let Some(entry) = table.entry(sa) else { return };
+        for group in stream.chunks(SIDE_BY_SIDE) {
+            let known = self.seen.entry(key).or_insert_with(|| self.glimpse.of(sa));
+            let mut progress = *known;
+            let mut sealed = [Sealed { spi: 0, sn: 0, body: &[] }; SIDE_BY_SIDE];
+            let mut count = 0;
+            for (place, packet) in sealed.iter_mut().zip(group) {
+                let Some(first) = first_sealed(entry, packet.bytes, &progress, packet.time_ns) else { break };
+                *place = first;
+                progress.verified(first.sn, explicit_iv(entry, packet.bytes), packet.time_ns);
+                count += 1;
+            }
+            let sealed = sealed.get(..count).unwrap_or_default();
+            let mut clear = std::mem::take(&mut self.clear);
+            let opened = entry.cryptor.open_side_by_side(entry.sa.esn, sealed, &mut clear);
+            for ((packet, sealed), clear) in group.iter().zip(sealed).zip(&clear).take(opened) {
+                known.verified(sealed.sn, explicit_iv(entry, packet.bytes), packet.time_ns);
+                let Some(item) = items.get_mut(packet.index as usize) else { continue };
+                let Source::Frame(datagram) = item.source else { continue };
+                item.verified(entry, (sa, sealed.sn, false), &datagram, packet.bytes, clear, arena);
+            }
+            self.clear = clear;
+            for packet in group.iter().skip(opened) {
+                let Some(item) = items.get_mut(packet.index as usize) else { continue };
+                let Source::Frame(datagram) = item.source else { continue };
+                let Ok(payload) = esp_payload(table, &datagram) else { continue };
+                self.attempt_payload(packet.time_ns, &datagram, &payload, item, arena);
+            }
+        }
+    }
+
     fn attempt_payload(
         &mut self,
-        packet: &Packet<'_>,
+        time_ns: i64,
         datagram: &Datagram<'_>,
         payload: &EspPayload<'_>,
         item: &mut Item<'_>,
         arena: &mut Arena,
     ) {
-        let Attempter { finder, glimpse, seen } = self;
+        let Attempter { finder, glimpse, seen, .. } = self;
         let table = finder.table();
         let lookup = Lookup { protocol: payload.protocol, outer: &datagram.outer, payload: payload.bytes };
-        let time_ns = nanos(packet);
-        item.step = Step::Failed;
-        if payload.missing > 0 {
-            return;
-        }
         let found = finder.find(&lookup, time_ns, false, |sa| {
             // Readings that the ledger may know to be void, and such as verify nothing, wait for their turn.
             table.entry(sa).filter(|entry| entry.cryptor.authenticates())?;
@@ -358,14 +462,7 @@ impl<'t, 'g> Attempter<'t, 'g> {
         let Some(entry) = table.entry(sa) else { return };
         let iv = explicit_iv(entry, payload.bytes);
         seen.entry(stream_key(sa, &datagram.outer)).or_insert_with(|| glimpse.of(sa)).verified(sn, iv, time_ns);
-        item.step = Step::Verified { sa, sn, ambiguous, digest: digest(payload.bytes) };
-        let clear = std::mem::take(&mut finder.clear);
-        if entry.codec.is_stateful() {
-            item.clear = arena.put(&clear);
-        } else {
-            item.restore(entry, datagram, &clear, payload.bytes.len(), &mut State::default(), arena);
-        }
-        finder.clear = clear;
+        item.verified(entry, (sa, sn, ambiguous), datagram, payload.bytes, &finder.clear, arena);
     }
 }
 
@@ -379,7 +476,7 @@ fn stream_key(sa: u32, outer: &Outer) -> u64 {
 }
 
 fn nanos(packet: &Packet<'_>) -> i64 {
-    i64::try_from(packet.time.nanos()).unwrap_or(i64::MAX)
+    packet.time.nanos_i64()
 }
 
 /// Where a packet stands in its stream.
@@ -421,6 +518,7 @@ impl<'t> Settler<'t> {
     /// Settles the frames of the next window.
     pub fn settle(&mut self, window: &Window, items: &mut [Item<'_>], arena: &mut Arena, glimpse: &Glimpse) {
         arena.given_up.clear();
+        let mut shown = None;
         for (packet, item) in window.packets().zip(items) {
             match item.step {
                 Step::Done => {}
@@ -448,14 +546,17 @@ impl<'t> Settler<'t> {
                 Step::InOrder => self.reassemble(&packet, item, arena),
             }
             item.step = Step::Done;
-            if let (Some(sa), Some(outer)) = (item.sa, item.outer.filter(|_| item.esp.is_some()))
-                && let Some(progress) = self.ledger.progress(sa, &outer)
-                && !outer.dst.is_multicast()
-            {
-                glimpse.set(sa, &progress);
+            if let Some(sa) = item.sa.filter(|sa| item.esp.is_some() && shown != Some(*sa)) {
+                if let Some(before) = shown.replace(sa) {
+                    self.ledger.show(before, glimpse);
+                }
             }
         }
+        if let Some(last) = shown {
+            self.ledger.show(last, glimpse);
+        }
     }
+
     /// A packet that verified takes its place in its stream. `None`, and nothing noted, if its number is out of reach.
     fn enter(
         &mut self,

@@ -6,7 +6,7 @@ use crate::context::Context;
 use crate::sa::sequence::Candidates;
 use crate::sa::stream::Progress;
 use crate::sa::table::{Entry, Hints, Lookup, SaTable};
-use crate::suite::OpenError;
+use crate::suite::{OpenError, Sealed};
 
 /// How far the search for a Sequence Number goes.
 #[derive(Debug, Clone, Copy)]
@@ -140,6 +140,17 @@ impl<'t> Finder<'t> {
         Found::NotAuthentic { tries: self.tries_spent }
     }
 
+    /// The SA of a packet that can belong to one SA with integrity check only, those without left out.
+    pub fn only(&mut self, packet: &Lookup<'_>) -> Option<u32> {
+        let table = self.table;
+        if !table.likely(packet, &self.hints, &mut self.found) {
+            return None;
+        }
+        let authenticates = |sa: &&u32| table.entry(**sa).is_some_and(|entry| entry.cryptor.authenticates());
+        let mut candidates = self.found.iter().filter(authenticates);
+        candidates.next().copied().filter(|_| candidates.next().is_none())
+    }
+
     /// The candidates of a packet that was cut, which cannot be tried.
     pub fn cut(&mut self, packet: &Lookup<'_>, mut progress: impl FnMut(u32) -> Option<Progress>) -> Found {
         self.table.candidates(packet, &mut self.found);
@@ -250,10 +261,10 @@ impl<'t> Finder<'t> {
         sn: u64,
         progress: &Progress,
     ) -> Option<(Method, u64)> {
-        let order = candidates(entry, payload, progress, time_ns);
-        if order.is_whole() {
+        if is_whole(entry) {
             return Some((Method::Wire, 1));
         }
+        let order = candidates(entry, payload, progress, time_ns);
         let mask = order.from_mask();
         if mask == Some(sn) {
             return Some((Method::IvMask, 1));
@@ -347,10 +358,31 @@ pub fn expected(entry: &Entry, progress: &Progress, time_ns: i64) -> u64 {
     }
 }
 
+/// The number that is tried first for a packet under an SA with integrity check, and what it is to open; `None` where the
+/// number is computed from the ICV, and where the packet is too short.
+pub fn first_sealed<'a>(entry: &Entry, payload: &'a [u8], progress: &Progress, time_ns: i64) -> Option<Sealed<'a>> {
+    let body = body(entry, payload)?;
+    let sn = match is_whole(entry) {
+        true => u64::from(entry.sn_on_wire(payload)),
+        false => {
+            let mut order = candidates(entry, payload, progress, time_ns);
+            if order.from_mask().is_none() && recovers(entry) {
+                return None;
+            }
+            order.next()?
+        }
+    };
+    Some(Sealed { spi: spi(entry, payload), sn, body })
+}
+
+/// Whether every bit of the Sequence Number is on the wire.
+fn is_whole(entry: &Entry) -> bool {
+    entry.codec.sn_bits() >= 32 && !entry.sa.esn
+}
+
 /// Whether SPI and Sequence Number can be computed from the ICV, and are not on the wire.
 fn recovers(entry: &Entry) -> bool {
-    let whole = entry.codec.sn_bits() >= 32 && !entry.sa.esn;
-    !whole && entry.cryptor.recovers()
+    !is_whole(entry) && entry.cryptor.recovers()
 }
 
 fn agrees(entry: &Entry, payload: &[u8], sn: u64) -> bool {

@@ -64,6 +64,13 @@ impl<'t> Ledger<'t> {
         }
     }
 
+    /// Shows what is known of an SA, packets to multicast addresses left out.
+    pub fn show(&self, sa: u32, glimpse: &Glimpse) {
+        if let Some(stream) = self.streams.get(sa as usize) {
+            glimpse.set(sa, &stream.progress);
+        }
+    }
+
     /// A packet failed under its only candidate.
     pub fn failed(&mut self, sa: u32, outer: &Outer) {
         let stream = if outer.dst.is_multicast() {
@@ -109,7 +116,7 @@ impl Glimpse {
     }
 
     /// Takes what the ledger knows of an SA.
-    pub fn set(&self, sa: u32, progress: &Progress) {
+    fn set(&self, sa: u32, progress: &Progress) {
         let Some(own) = self.0.get(sa as usize) else { return };
         own.next.store(progress.highest.map_or(0, |highest| highest.wrapping_add(1)), Ordering::Relaxed);
         own.mask.store(progress.iv_mask.unwrap_or(0), Ordering::Relaxed);

@@ -1,9 +1,8 @@
 //! What is known of one stream of packets: the numbers seen and how the sender makes its IVs.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
-use std::hash::BuildHasherDefault;
+use std::collections::BTreeMap;
 
-use super::hash::{MixHasher, mix};
+use super::hash::mix;
 
 /// Packets of a stream whose numbers and digests are kept.
 const REMEMBERED: usize = 4096;
@@ -142,8 +141,16 @@ pub struct Stream {
     pub codec: crate::codec::State,
     /// Counts.
     pub counts: Counts,
-    recent: HashMap<u64, Seen, BuildHasherDefault<MixHasher>>,
-    order: VecDeque<u64>,
+    recent: Recent,
+}
+
+/// The packets remembered, in rings; their numbers apart, because they are searched.
+#[derive(Debug, Default)]
+struct Recent {
+    numbers: Vec<u64>,
+    seen: Vec<Seen>,
+    /// Where the next packet goes once the rings are full: the place of the oldest.
+    oldest: usize,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -167,33 +174,26 @@ impl Stream {
     /// Notes a verified packet. `explicit_iv` are the 8 bytes of its explicit IV, `digest` is that of its ESP payload.
     pub fn verified(&mut self, sn: u64, explicit_iv: Option<u64>, time_ns: i64, digest: u64, frame: u64) -> Novelty {
         let late = self.progress.highest.map_or(0, |highest| highest.saturating_sub(sn));
+        let is_highest = self.progress.highest < Some(sn);
         self.progress.verified(sn, explicit_iv, time_ns);
         self.counts.verified += 1;
         self.counts.numbers.add(sn);
-        let novelty = self.compare(sn, digest, frame);
+        // A number above all others repeats none.
+        let repeated = if is_highest { None } else { self.recent.find(sn) };
+        let novelty = match repeated {
+            Some(seen) if seen.digest == digest => Novelty::Duplicate(seen.frame),
+            Some(_) => Novelty::Replayed,
+            None => {
+                self.recent.push(sn, Seen { digest, frame });
+                Novelty::New
+            }
+        };
         match novelty {
             Novelty::New => self.counts.reorder_depth = self.counts.reorder_depth.max(late),
             Novelty::Duplicate(_) => self.counts.duplicates += 1,
             Novelty::Replayed => self.counts.replays += 1,
         }
         novelty
-    }
-
-    fn compare(&mut self, sn: u64, digest: u64, frame: u64) -> Novelty {
-        match self.recent.get(&sn) {
-            Some(seen) if seen.digest == digest => Novelty::Duplicate(seen.frame),
-            Some(_) => Novelty::Replayed,
-            None => {
-                if self.order.len() == REMEMBERED
-                    && let Some(oldest) = self.order.pop_front()
-                {
-                    self.recent.remove(&oldest);
-                }
-                self.order.push_back(sn);
-                self.recent.insert(sn, Seen { digest, frame });
-                Novelty::New
-            }
-        }
     }
 
     /// Notes a packet for which no number verified.
@@ -203,17 +203,48 @@ impl Stream {
     }
 }
 
+impl Recent {
+    fn push(&mut self, sn: u64, seen: Seen) {
+        if self.numbers.len() < REMEMBERED {
+            self.numbers.push(sn);
+            self.seen.push(seen);
+            return;
+        }
+        if let (Some(number), Some(place)) = (self.numbers.get_mut(self.oldest), self.seen.get_mut(self.oldest)) {
+            (*number, *place) = (sn, seen);
+        }
+        self.oldest = (self.oldest + 1) % REMEMBERED;
+    }
+
+    /// The packet of a number, each of which is there once. The newest are looked at first: most repeats follow close.
+    fn find(&self, sn: u64) -> Option<Seen> {
+        let (newer, older) = self.numbers.split_at_checked(self.oldest)?;
+        let at = match newer.iter().rposition(|number| *number == sn) {
+            Some(at) => at,
+            None => older.iter().rposition(|number| *number == sn)? + self.oldest,
+        };
+        self.seen.get(at).copied()
+    }
+}
+
 /// Tells payloads apart that carry the same number under the same key. Not a cryptographic digest: what it compares
 /// has verified already.
 pub fn digest(payload: &[u8]) -> u64 {
-    let mut state = payload.len() as u64;
-    let mut chunks = payload.chunks_exact(8);
-    for chunk in &mut chunks {
-        let word = chunk.first_chunk().map_or(0, |chunk| u64::from_le_bytes(*chunk));
-        state = mix(state ^ word);
+    let word = |bytes: &[u8; 8]| u64::from_le_bytes(*bytes);
+    // Four chains side by side: one alone waits for its multiplications.
+    let mut lanes = [1, 2, 3, 4].map(|lane| payload.len() as u64 ^ lane << 32);
+    let (stretches, rest) = payload.as_chunks::<32>();
+    for stretch in stretches {
+        for (lane, bytes) in lanes.iter_mut().zip(stretch.as_chunks().0) {
+            *lane = mix(*lane ^ word(bytes));
+        }
     }
-    let tail = chunks.remainder().iter().fold(0, |tail, byte| tail << 8 | u64::from(*byte));
-    mix(state ^ tail)
+    let (words, tail) = rest.as_chunks();
+    for (lane, bytes) in lanes.iter_mut().zip(words) {
+        *lane = mix(*lane ^ word(bytes));
+    }
+    let tail = tail.iter().fold(0, |tail, byte| tail << 8 | u64::from(*byte));
+    lanes.into_iter().fold(mix(tail), |state, lane| mix(state ^ lane))
 }
 
 #[cfg(test)]

@@ -78,8 +78,11 @@ impl Entry {
     pub fn sn_on_wire(&self, payload: &[u8]) -> u32 {
         let skip = u32::from(self.codec.spi_bits()) + 8 * u32::from(self.codec.header_rule_id().is_some());
         let bits = u32::from(self.codec.sn_bits());
-        if bits == 0 {
-            return 0;
+        match (skip, bits, payload.first_chunk::<8>()) {
+            (_, 0, _) => return 0,
+            // Standard ESP.
+            (32, 32, Some(head)) => return u64::from_be_bytes(*head) as u32,
+            _ => {}
         }
         // Nine bytes at most: RuleID, 32 and 32 bits.
         let mut head = [0u8; 16];
@@ -225,7 +228,7 @@ impl SaTable {
                 found.extend(buckets.flat_map(|(_, bucket)| bucket).filter(accepts));
             }
             if before > run_start
-                && let Some(run) = found.get_mut(run_start..)
+                && let Some(run) = found.get_mut(run_start..).filter(|run| !run.is_sorted())
             {
                 run.sort_unstable();
             }

@@ -21,7 +21,7 @@ mod table;
 #[cfg(test)]
 mod vectors;
 
-pub use cryptor::{Cryptor, OpenError, SealError};
+pub use cryptor::{Cryptor, OpenError, SIDE_BY_SIDE, SealError, Sealed};
 pub use ike::{MAX_PRF_PLUS_BLOCKS, prf_plus};
 pub use keys::{IntegKey, KeyError, Keys, Part};
 pub use random::Random;
