@@ -102,7 +102,7 @@ impl Reader {
         }
     }
 
-    /// Replaces the content of `window` with the next packets: what one read gives (about 256 KiB), and at least one
+    /// Replaces the content of `window` with the next packets: what one read gives (about 128 KiB), and at least one
     /// packet, so that a live pipe shows each packet at once. False at the end, with the window empty; why a capture ends
     /// early is among the warnings.
     ///

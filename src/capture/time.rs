@@ -58,6 +58,18 @@ impl Timestamp {
         i128::from(seconds) * i128::from(NANOS_PER_SECOND) + i128::from(nanos)
     }
 
+    /// [`Timestamp::nanos`], held at the limits of an `i64` (the years 1677 and 2262).
+    pub fn nanos_i64(self) -> i64 {
+        match (self.resolution, self.offset) {
+            (9, 0) => i64::try_from(self.ticks).unwrap_or(i64::MAX),
+            (6, 0) => i64::try_from(self.ticks).map_or(i64::MAX, |ticks| ticks.saturating_mul(1000)),
+            _ => {
+                let nanos = self.nanos();
+                i64::try_from(nanos).unwrap_or(if nanos < 0 { i64::MIN } else { i64::MAX })
+            }
+        }
+    }
+
     /// The same instant in other units: exact if they are the same, else to the nanosecond or the unit, rounded down.
     /// `None` if 64 bits cannot hold it.
     pub(super) fn ticks_in(self, resolution: u8, offset: i64) -> Option<u64> {
@@ -239,6 +251,8 @@ mod tests {
                     let time = at(ticks, resolution, offset);
                     let mut text = Vec::new();
                     time.write_rfc3339(&mut text);
+                    let held = time.nanos().clamp(i64::MIN.into(), i64::MAX.into());
+                    assert_eq!(i128::from(time.nanos_i64()), held, "{time:?}");
                     for other in 0..=255 {
                         let _ = time.ticks_in(other, 0);
                         let _ = time.ticks_in(other, i64::MIN);

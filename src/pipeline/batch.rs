@@ -2,9 +2,8 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::BuildHasherDefault;
-use std::ops::Range;
 
-use super::find::{Finder, Found, Limits, expected, explicit_iv, spi};
+use super::find::{Finder, Found, Limits, expected, explicit_iv, first_sealed, spi};
 use super::inner::Inner;
 use super::ledger::{Glimpse, Ledger};
 use super::outcome::{Bytes, Esp, Method, Reason, Status};
@@ -18,6 +17,7 @@ use crate::report::record::Record;
 use crate::sa::hash::MixHasher;
 use crate::sa::stream::{Novelty, Progress, digest};
 use crate::sa::table::{Entry, Lookup, SaTable};
+use crate::suite::{SIDE_BY_SIDE, Sealed};
 
 /// One frame, and what became of it.
 #[derive(Debug)]
@@ -54,8 +54,8 @@ pub struct Item<'w> {
     pub repeat_of: Option<u64>,
     source: Source<'w>,
     step: Step,
-    packet: Range<usize>,
-    clear: Range<usize>,
+    packet: Stretch,
+    clear: Stretch,
 }
 
 /// Where the IP packet of a frame is.
@@ -63,9 +63,20 @@ pub struct Item<'w> {
 enum Source<'w> {
     None,
     /// In the frame.
-    Frame(Datagram<'w>),
+    Frame(Framed<'w>),
     /// Put together from several frames.
     Whole(Box<Whole>),
+}
+
+/// A [`Datagram`] without its `outer`, which the item has.
+#[derive(Debug, Clone, Copy)]
+struct Framed<'w> {
+    header: &'w [u8],
+    payload: &'w [u8],
+    protocol_offset: u32,
+    missing: u32,
+    frame_offset: u32,
+    protocol: u8,
 }
 
 #[derive(Debug)]
@@ -122,6 +133,13 @@ pub fn esp_payload<'a>(table: &SaTable, datagram: &Datagram<'a>) -> Result<EspPa
     }
 }
 
+/// Bytes of an [`Arena`]. A window is a few hundred kilobytes, and no packet of it restores to more than 64 more.
+#[derive(Debug, Clone, Copy, Default)]
+struct Stretch {
+    start: u32,
+    len: u32,
+}
+
 /// The restored packets and clear texts of one window.
 #[derive(Debug, Default)]
 pub struct Arena {
@@ -141,14 +159,38 @@ impl Arena {
         &self.given_up
     }
 
-    fn put(&mut self, bytes: &[u8]) -> Range<usize> {
-        let start = self.bytes.len();
+    fn put(&mut self, bytes: &[u8]) -> Stretch {
+        let start = self.bytes.len() as u32;
         self.bytes.extend_from_slice(bytes);
-        start..self.bytes.len()
+        Stretch { start, len: bytes.len() as u32 }
     }
 
-    fn get(&self, range: &Range<usize>) -> &[u8] {
-        self.bytes.get(range.clone()).unwrap_or_default()
+    fn get(&self, Stretch { start, len }: Stretch) -> &[u8] {
+        self.bytes.get(start as usize..).and_then(|rest| rest.get(..len as usize)).unwrap_or_default()
+    }
+}
+
+impl<'w> Framed<'w> {
+    fn of(datagram: &Datagram<'w>) -> Framed<'w> {
+        let Datagram { header, payload, protocol_offset, protocol, missing, frame_offset, .. } = *datagram;
+        let [protocol_offset, missing, frame_offset] =
+            [protocol_offset, missing, frame_offset].map(|number| u32::try_from(number).unwrap_or(u32::MAX));
+        Framed { header, payload, protocol_offset, missing, frame_offset, protocol }
+    }
+
+    fn datagram(&self, outer: Outer) -> Datagram<'w> {
+        let Framed { header, payload, protocol_offset, missing, frame_offset, protocol } = *self;
+        Datagram {
+            outer,
+            header,
+            protocol_offset: protocol_offset as usize,
+            protocol,
+            payload,
+            missing: missing as usize,
+            frame_offset: frame_offset as usize,
+            rebuilt: false,
+            link: None,
+        }
     }
 }
 
@@ -172,8 +214,8 @@ impl<'w> Item<'w> {
             repeat_of: None,
             source: Source::None,
             step,
-            packet: 0..0,
-            clear: 0..0,
+            packet: Stretch::default(),
+            clear: Stretch::default(),
         }
     }
 
@@ -189,7 +231,7 @@ impl<'w> Item<'w> {
     pub fn datagram(&self) -> Option<Datagram<'_>> {
         match &self.source {
             Source::None => None,
-            Source::Frame(datagram) => Some(*datagram),
+            Source::Frame(framed) => self.outer.map(|outer| framed.datagram(outer)),
             Source::Whole(whole) => match link::parse(LINKTYPE_RAW, &whole.packet) {
                 Frame::Datagram(datagram) => Some(Datagram { rebuilt: whole.rebuilt, link: whole.link, ..datagram }),
                 _ => None,
@@ -197,12 +239,17 @@ impl<'w> Item<'w> {
         }
     }
 
+    /// The IP packet that the frame holds.
+    fn of_frame(&self) -> Option<Datagram<'w>> {
+        match &self.source {
+            Source::Frame(framed) => self.outer.map(|outer| framed.datagram(outer)),
+            _ => None,
+        }
+    }
+
     /// The ESP payload of the packet, if it carries one.
     pub fn payload(&self, table: &SaTable) -> Option<EspPayload<'_>> {
-        match &self.source {
-            Source::Frame(datagram) => esp_payload(table, datagram).ok(),
-            _ => esp_payload(table, &self.datagram()?).ok(),
-        }
+        esp_payload(table, &self.datagram()?).ok()
     }
 
     /// All frames of a packet that was reassembled.
@@ -216,12 +263,12 @@ impl<'w> Item<'w> {
     /// The restored packet, if the frame is `ok`: the inner one in tunnel mode, the whole one in transport mode. Empty
     /// for a dummy.
     pub fn packet<'a>(&self, arena: &'a Arena) -> &'a [u8] {
-        arena.get(&self.packet)
+        arena.get(self.packet)
     }
 
     /// The clear text, if the frame is `ok`.
     pub fn clear<'a>(&self, arena: &'a Arena) -> &'a [u8] {
-        arena.get(&self.clear)
+        arena.get(self.clear)
     }
 
     /// Appends what ESP protects (tunnel mode: the restored packet; transport mode: its segment) and tells its Next
@@ -256,6 +303,24 @@ impl<'w> Item<'w> {
         }
     }
 
+    /// Takes a clear text that verified as far as it goes without knowing what came before.
+    fn verified(
+        &mut self,
+        entry: &Entry,
+        (sa, sn, ambiguous): (u32, u64, bool),
+        datagram: &Datagram<'_>,
+        payload: &[u8],
+        clear: &[u8],
+        arena: &mut Arena,
+    ) {
+        self.step = Step::Verified { sa, sn, ambiguous, digest: digest(payload) };
+        if entry.codec.is_stateful() {
+            self.clear = arena.put(clear);
+        } else {
+            self.restore(entry, datagram, clear, payload.len(), &mut State::default(), arena);
+        }
+    }
+
     /// Restores the packet of a clear text that verified under `entry`.
     fn restore(
         &mut self,
@@ -279,8 +344,12 @@ impl<'w> Item<'w> {
                 let standard = esp::standard_len(protected_len, cryptor.iv_len(), cryptor.block(), cryptor.icv_len());
                 self.bytes = Some(Bytes { diet: wire_len as u64, esp: standard as u64 });
                 self.restored = Some(restored);
-                self.packet = arena.put(&packet);
                 self.clear = arena.put(clear);
+                // Standard ESP: the packet, then the trailer.
+                self.packet = match clear.starts_with(&packet) {
+                    true => Stretch { len: packet.len() as u32, ..self.clear },
+                    false => arena.put(&packet),
+                };
             }
             Err(fault) => {
                 let unsupported = matches!(fault.kind, FaultKind::Unsupported(_));
@@ -299,6 +368,20 @@ pub struct Attempter<'t, 'g> {
     glimpse: &'g Glimpse,
     /// What this window has shown of the streams so far.
     seen: HashMap<u64, Progress, BuildHasherDefault<MixHasher>>,
+    clear: [Vec<u8>; SIDE_BY_SIDE],
+}
+
+/// A packet that can belong to one SA only and is opened next to others of its stream.
+#[derive(Debug, Clone, Copy)]
+struct Planned<'w> {
+    /// [`stream_key`].
+    stream: u64,
+    sa: u32,
+    /// Position in the window.
+    index: u32,
+    time_ns: i64,
+    /// The ESP payload.
+    bytes: &'w [u8],
 }
 
 /// Numbers tried per SA before a packet waits for its turn.
@@ -308,16 +391,33 @@ impl<'t, 'g> Attempter<'t, 'g> {
     /// One that knows of streams what `glimpse` shows.
     pub fn new(table: &'t SaTable, limits: Limits, glimpse: &'g Glimpse) -> Attempter<'t, 'g> {
         let limits = Limits { sn_tries: limits.sn_tries.min(EARLY_TRIES), resync_tries: None, ..limits };
-        Attempter { finder: Finder::new(table, limits), glimpse, seen: HashMap::default() }
+        Attempter { finder: Finder::new(table, limits), glimpse, seen: HashMap::default(), clear: Default::default() }
     }
 
     /// Takes the frames of a window; what they restore to goes into `arena`.
     pub fn attempt<'w>(&mut self, window: &'w Window, arena: &mut Arena) -> Vec<Item<'w>> {
         self.seen.clear();
-        window.packets().map(|packet| self.attempt_one(&packet, arena)).collect()
+        let mut items = Vec::with_capacity(window.len());
+        let mut planned = Vec::with_capacity(window.len());
+        for packet in window.packets() {
+            items.push(self.attempt_one(&packet, items.len() as u32, &mut planned, arena));
+        }
+        if !planned.is_sorted_by_key(|packet| packet.stream) {
+            planned.sort_by_key(|packet| packet.stream);
+        }
+        for stream in planned.chunk_by(|a, b| a.stream == b.stream) {
+            self.open_stream(stream, &mut items, arena);
+        }
+        items
     }
 
-    fn attempt_one<'w>(&mut self, packet: &Packet<'w>, arena: &mut Arena) -> Item<'w> {
+    fn attempt_one<'w>(
+        &mut self,
+        packet: &Packet<'w>,
+        index: u32,
+        planned: &mut Vec<Planned<'w>>,
+        arena: &mut Arena,
+    ) -> Item<'w> {
         let table = self.finder.table();
         let Some(frame) = link::parse_alone(packet.link_type(), packet.data, |protocol| table.uses_protocol(protocol))
         else {
@@ -329,10 +429,20 @@ impl<'t, 'g> Attempter<'t, 'g> {
                 item.link_type = packet.link_type();
                 item.link_header = packet.data.get(..datagram.frame_offset).unwrap_or_default();
                 match esp_payload(table, &datagram) {
-                    Ok(payload) => self.attempt_payload(packet, &datagram, &payload, &mut item, arena),
+                    Ok(payload) => {
+                        item.step = Step::Failed;
+                        if payload.missing == 0 {
+                            match self.plan(&datagram, &payload, index, packet.time.nanos_i64()) {
+                                Some(packet) => planned.push(packet),
+                                None => {
+                                    self.attempt_payload(packet.time.nanos_i64(), &datagram, &payload, &mut item, arena)
+                                }
+                            }
+                        }
+                    }
                     Err(reason) => item.reason = Some(reason),
                 }
-                item.source = Source::Frame(datagram);
+                item.source = Source::Frame(Framed::of(&datagram));
                 item
             }
             Frame::Fragment(_) => Item::new(None, Step::InOrder),
@@ -341,23 +451,68 @@ impl<'t, 'g> Attempter<'t, 'g> {
         }
     }
 
+    /// `None` if the packet is one to be searched for.
+    fn plan<'w>(
+        &mut self,
+        datagram: &Datagram<'w>,
+        payload: &EspPayload<'w>,
+        index: u32,
+        time_ns: i64,
+    ) -> Option<Planned<'w>> {
+        let lookup =
+            Lookup { protocol: payload.protocol, outer: &datagram.outer, link: datagram.link, payload: payload.bytes };
+        let sa = self.finder.only(&lookup)?;
+        Some(Planned { stream: stream_key(sa, &datagram.outer), sa, index, time_ns, bytes: payload.bytes })
+    }
+
+    /// Opens packets of one stream with the number that each has if those before it have theirs. The first that does not
+    /// verify, and those opened with it, are searched for.
+    fn open_stream<'w>(&mut self, stream: &[Planned<'w>], items: &mut [Item<'w>], arena: &mut Arena) {
+        let table = self.finder.table();
+        let Some((key, sa)) = stream.first().map(|packet| (packet.stream, packet.sa)) else { return };
+        let Some(entry) = table.entry(sa) else { return };
+        for group in stream.chunks(SIDE_BY_SIDE) {
+            let known = self.seen.entry(key).or_insert_with(|| self.glimpse.of(sa));
+            let mut progress = *known;
+            let mut sealed = [Sealed { spi: 0, sn: 0, body: &[] }; SIDE_BY_SIDE];
+            let mut count = 0;
+            for (place, packet) in sealed.iter_mut().zip(group) {
+                let Some(first) = first_sealed(entry, packet.bytes, &progress, packet.time_ns) else { break };
+                *place = first;
+                progress.verified(first.sn, explicit_iv(entry, packet.bytes), packet.time_ns);
+                count += 1;
+            }
+            let sealed = sealed.get(..count).unwrap_or_default();
+            let mut clear = std::mem::take(&mut self.clear);
+            let opened = entry.cryptor.open_side_by_side(entry.sa.esn, sealed, &mut clear);
+            for ((packet, sealed), clear) in group.iter().zip(sealed).zip(&clear).take(opened) {
+                known.verified(sealed.sn, explicit_iv(entry, packet.bytes), packet.time_ns);
+                let Some(item) = items.get_mut(packet.index as usize) else { continue };
+                let Some(datagram) = item.of_frame() else { continue };
+                item.verified(entry, (sa, sealed.sn, false), &datagram, packet.bytes, clear, arena);
+            }
+            self.clear = clear;
+            for packet in group.iter().skip(opened) {
+                let Some(item) = items.get_mut(packet.index as usize) else { continue };
+                let Some(datagram) = item.of_frame() else { continue };
+                let Ok(payload) = esp_payload(table, &datagram) else { continue };
+                self.attempt_payload(packet.time_ns, &datagram, &payload, item, arena);
+            }
+        }
+    }
+
     fn attempt_payload(
         &mut self,
-        packet: &Packet<'_>,
+        time_ns: i64,
         datagram: &Datagram<'_>,
         payload: &EspPayload<'_>,
         item: &mut Item<'_>,
         arena: &mut Arena,
     ) {
-        let Attempter { finder, glimpse, seen } = self;
+        let Attempter { finder, glimpse, seen, .. } = self;
         let table = finder.table();
         let lookup =
             Lookup { protocol: payload.protocol, outer: &datagram.outer, link: datagram.link, payload: payload.bytes };
-        let time_ns = nanos(packet);
-        item.step = Step::Failed;
-        if payload.missing > 0 {
-            return;
-        }
         let found = finder.find(&lookup, time_ns, false, |sa| {
             // Readings that the ledger may know to be void, and such as verify nothing, wait for their turn.
             table.entry(sa).filter(|entry| entry.cryptor.authenticates())?;
@@ -368,14 +523,7 @@ impl<'t, 'g> Attempter<'t, 'g> {
         let Some(entry) = table.entry(sa) else { return };
         let iv = explicit_iv(entry, payload.bytes);
         seen.entry(stream_key(sa, &datagram.outer)).or_insert_with(|| glimpse.of(sa)).verified(sn, iv, time_ns);
-        item.step = Step::Verified { sa, sn, ambiguous, digest: digest(payload.bytes) };
-        let clear = std::mem::take(&mut finder.clear);
-        if entry.codec.is_stateful() {
-            item.clear = arena.put(&clear);
-        } else {
-            item.restore(entry, datagram, &clear, payload.bytes.len(), &mut State::default(), arena);
-        }
-        finder.clear = clear;
+        item.verified(entry, (sa, sn, ambiguous), datagram, payload.bytes, &finder.clear, arena);
     }
 }
 
@@ -389,7 +537,7 @@ fn stream_key(sa: u32, outer: &Outer) -> u64 {
 }
 
 fn nanos(packet: &Packet<'_>) -> i64 {
-    i64::try_from(packet.time.nanos()).unwrap_or(i64::MAX)
+    packet.time.nanos_i64()
 }
 
 /// Where a packet stands in its stream.
@@ -434,41 +582,43 @@ impl<'t> Settler<'t> {
         if items.iter().any(|item| matches!(item.step, Step::InOrder)) {
             self.receiver.survey(window.packets());
         }
+        let mut shown = None;
         for (packet, item) in window.packets().zip(items) {
             match item.step {
                 Step::Done => {}
                 Step::Verified { sa, sn, ambiguous, digest } => {
-                    let Source::Frame(datagram) = &item.source else { continue };
-                    let datagram = *datagram;
+                    let Some(datagram) = item.of_frame() else { continue };
                     let Ok(payload) = esp_payload(self.ledger.table(), &datagram) else { continue };
                     match self.enter(&packet, &datagram, &payload, item, (sa, sn, ambiguous, digest)) {
                         // Further away than the search would have gone from what is known now.
                         None => self.open(&packet, &datagram, &payload, item, arena),
                         Some(place) => {
                             if self.ledger.table().entry(sa).is_some_and(|entry| entry.codec.is_stateful()) {
-                                let clear = arena.get(&item.clear).to_vec();
+                                let clear = arena.get(item.clear).to_vec();
                                 self.restore(&datagram, &payload, item, (sa, place), &clear, arena);
                             }
                         }
                     }
                 }
                 Step::Failed => {
-                    let Source::Frame(datagram) = &item.source else { continue };
-                    let datagram = *datagram;
+                    let Some(datagram) = item.of_frame() else { continue };
                     let Ok(payload) = esp_payload(self.ledger.table(), &datagram) else { continue };
                     self.open(&packet, &datagram, &payload, item, arena);
                 }
                 Step::InOrder => self.receive(&packet, item, arena),
             }
             item.step = Step::Done;
-            if let (Some(sa), Some(outer)) = (item.sa, item.outer.filter(|_| item.esp.is_some()))
-                && let Some(progress) = self.ledger.progress(sa, &outer)
-                && !outer.dst.is_multicast()
-            {
-                glimpse.set(sa, &progress);
+            if let Some(sa) = item.sa.filter(|sa| item.esp.is_some() && shown != Some(*sa)) {
+                if let Some(before) = shown.replace(sa) {
+                    self.ledger.show(before, glimpse);
+                }
             }
         }
+        if let Some(last) = shown {
+            self.ledger.show(last, glimpse);
+        }
     }
+
     /// A packet that verified takes its place in its stream. `None`, and nothing noted, if its number is out of reach.
     fn enter(
         &mut self,
@@ -511,11 +661,11 @@ impl<'t> Settler<'t> {
             revision: entry.revision(),
         });
         let iv = explicit_iv(entry, bytes);
-        let share = self.ledger.share(sa, &datagram.outer);
+        let most_runs = self.ledger.runs_kept(sa, &datagram.outer);
         let stream = self.ledger.stream_mut(sa, &datagram.outer);
         stream.counts.tries += tries;
         stream.counts.resyncs += u64::from(method == Method::Search);
-        match stream.verified(sn, iv, time_ns, (digest, packet.number), share) {
+        match stream.verified(sn, iv, time_ns, (digest, packet.number), most_runs) {
             Novelty::New => {}
             Novelty::Duplicate(first) => {
                 item.warnings.add(Warnings::DUPLICATE);

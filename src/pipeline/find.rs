@@ -5,8 +5,8 @@ use super::outcome::Method;
 use crate::context::Context;
 use crate::sa::sequence::Candidates;
 use crate::sa::stream::Progress;
-use crate::sa::table::{Entry, Hints, Lookup, SaTable};
-use crate::suite::OpenError;
+use crate::sa::table::{Entry, Flows, Hints, Lookup, SaTable};
+use crate::suite::{OpenError, Sealed};
 
 /// How far the search for a Sequence Number goes.
 #[derive(Debug, Clone, Copy)]
@@ -62,6 +62,7 @@ pub struct Finder<'t> {
     limits: Limits,
     /// Flows of this searcher; another one may know others.
     hints: Hints,
+    flows: Flows,
     found: Vec<u32>,
     tried: Vec<u32>,
     scratch: Vec<u8>,
@@ -75,7 +76,8 @@ impl<'t> Finder<'t> {
     /// A finder that knows no flow.
     pub fn new(table: &'t SaTable, limits: Limits) -> Finder<'t> {
         let (found, tried, scratch, clear) = (vec![], vec![], vec![], vec![]);
-        Finder { table, limits, hints: Hints::default(), found, tried, scratch, tries_spent: 0, clear }
+        let (hints, flows) = (Hints::default(), Flows::default());
+        Finder { table, limits, hints, flows, found, tried, scratch, tries_spent: 0, clear }
     }
 
     /// The SAs.
@@ -138,6 +140,11 @@ impl<'t> Finder<'t> {
             return Found::Verified { sa, sn, ambiguous };
         }
         Found::NotAuthentic { tries: self.tries_spent }
+    }
+
+    /// [`SaTable::only`].
+    pub fn only(&mut self, packet: &Lookup<'_>) -> Option<u32> {
+        self.table.only(packet, &self.hints, &mut self.flows, &mut self.found)
     }
 
     /// The candidates of a packet that was cut, which cannot be tried.
@@ -250,10 +257,10 @@ impl<'t> Finder<'t> {
         sn: u64,
         progress: &Progress,
     ) -> Option<(Method, u64)> {
-        let order = candidates(entry, payload, progress, time_ns);
-        if order.is_whole() {
+        if is_whole(entry) {
             return Some((Method::Wire, 1));
         }
+        let order = candidates(entry, payload, progress, time_ns);
         let mask = order.from_mask();
         if mask == Some(sn) {
             return Some((Method::IvMask, 1));
@@ -347,10 +354,31 @@ pub fn expected(entry: &Entry, progress: &Progress, time_ns: i64) -> u64 {
     }
 }
 
+/// The number that is tried first for a packet under an SA with integrity check, and what it is to open; `None` where the
+/// number is computed from the ICV, and where the packet is too short.
+pub fn first_sealed<'a>(entry: &Entry, payload: &'a [u8], progress: &Progress, time_ns: i64) -> Option<Sealed<'a>> {
+    let body = body(entry, payload)?;
+    let sn = match is_whole(entry) {
+        true => u64::from(entry.sn_on_wire(payload)),
+        false => {
+            let mut order = candidates(entry, payload, progress, time_ns);
+            if order.from_mask().is_none() && recovers(entry) {
+                return None;
+            }
+            order.next()?
+        }
+    };
+    Some(Sealed { spi: spi(entry, payload), sn, body })
+}
+
+/// Whether every bit of the Sequence Number is on the wire.
+fn is_whole(entry: &Entry) -> bool {
+    entry.codec.sn_bits() >= 32 && !entry.sa.esn
+}
+
 /// Whether SPI and Sequence Number can be computed from the ICV, and are not on the wire.
 fn recovers(entry: &Entry) -> bool {
-    let whole = entry.codec.sn_bits() >= 32 && !entry.sa.esn;
-    !whole && entry.cryptor.recovers()
+    !is_whole(entry) && entry.cryptor.recovers()
 }
 
 fn agrees(entry: &Entry, payload: &[u8], sn: u64) -> bool {

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::link::Outer;
-use crate::sa::stream::{Progress, Share, Stream};
+use crate::sa::stream::{Progress, Stream, runs_kept};
 use crate::sa::table::SaTable;
 
 /// Sources of multicast packets whose numbers are kept apart.
@@ -67,12 +67,19 @@ impl<'t> Ledger<'t> {
         }
     }
 
-    /// What the stream of a packet that verified may keep; to be asked before the packet is noted.
-    pub fn share(&mut self, sa: u32, outer: &Outer) -> Share {
+    /// Runs of numbers that the stream of a packet that verified may keep; to be asked before the packet is noted.
+    pub fn runs_kept(&mut self, sa: u32, outer: &Outer) -> usize {
         if self.stream_mut(sa, outer).counts.verified == 0 {
             self.active += 1;
         }
-        Share::of(self.active)
+        runs_kept(self.active)
+    }
+
+    /// Shows what is known of an SA, packets to multicast addresses left out.
+    pub fn show(&self, sa: u32, glimpse: &Glimpse) {
+        if let Some(stream) = self.streams.get(sa as usize) {
+            glimpse.set(sa, &stream.progress);
+        }
     }
 
     /// A packet failed under its only candidate.
@@ -120,7 +127,7 @@ impl Glimpse {
     }
 
     /// Takes what the ledger knows of an SA.
-    pub fn set(&self, sa: u32, progress: &Progress) {
+    fn set(&self, sa: u32, progress: &Progress) {
         let Some(own) = self.0.get(sa as usize) else { return };
         own.next.store(progress.highest.map_or(0, |highest| highest.wrapping_add(1)), Ordering::Relaxed);
         own.mask.store(progress.iv_mask.unwrap_or(0), Ordering::Relaxed);

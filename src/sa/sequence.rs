@@ -51,11 +51,6 @@ impl Candidates {
         Candidates { from_mask, order, max }
     }
 
-    /// Whether every bit of the number was on the wire.
-    pub fn is_whole(&self) -> bool {
-        matches!(self.order, Order::One(_))
-    }
-
     /// The candidate from the IV mask, if it agrees with the wire; it is the first.
     pub fn from_mask(&self) -> Option<u64> {
         self.from_mask

@@ -1,28 +1,18 @@
 //! What is known of one stream of packets: the numbers seen and how the sender makes its IVs.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
-use std::hash::BuildHasherDefault;
+use std::collections::BTreeMap;
 
-use super::hash::{MixHasher, mix};
+use super::hash::mix;
 
-/// What a stream may keep in memory.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Share {
-    /// Packets whose numbers and digests are kept.
-    remembered: usize,
-    /// Runs of numbers that are kept; of a stream with more holes the lowest are joined.
-    runs: usize,
+/// Runs of numbers that each of so many streams may keep: 4096, or less if the memory would grow and grow; of a stream
+/// with more holes the lowest runs are joined.
+pub fn runs_kept(streams: usize) -> usize {
+    const ALL: usize = 1 << 18;
+    (ALL / streams.max(1)).clamp(16, 4096)
 }
 
-impl Share {
-    /// The share of each of `streams`: 4096 packets, as wire format §6 promises, and as many runs, or less if there are so
-    /// many streams that the memory would grow and grow.
-    pub fn of(streams: usize) -> Share {
-        const REMEMBERED: usize = 4096;
-        const RUNS: usize = 1 << 18;
-        Share { remembered: REMEMBERED, runs: (RUNS / streams.max(1)).clamp(16, 4096) }
-    }
-}
+/// Packets of a stream whose numbers and digests are kept.
+const REMEMBERED: usize = 4096;
 
 /// What the search for the next Sequence Number starts from.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -155,8 +145,16 @@ pub struct Stream {
     pub codec: crate::codec::State,
     /// Counts.
     pub counts: Counts,
-    recent: HashMap<u64, Seen, BuildHasherDefault<MixHasher>>,
-    order: VecDeque<u64>,
+    recent: Recent,
+}
+
+/// The packets remembered, in rings; their numbers apart, because they are searched.
+#[derive(Debug, Default)]
+struct Recent {
+    numbers: Vec<u64>,
+    seen: Vec<Seen>,
+    /// Where the next packet goes once the rings are full: the place of the oldest.
+    oldest: usize,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -184,36 +182,29 @@ impl Stream {
         explicit_iv: Option<u64>,
         time_ns: i64,
         (digest, frame): (u64, u64),
-        share: Share,
+        most_runs: usize,
     ) -> Novelty {
         let late = self.progress.highest.map_or(0, |highest| highest.saturating_sub(sn));
+        let is_highest = self.progress.highest < Some(sn);
         self.progress.verified(sn, explicit_iv, time_ns);
         self.counts.verified += 1;
-        self.counts.numbers.add(sn, share.runs);
-        let novelty = self.compare(sn, digest, frame, share.remembered);
+        self.counts.numbers.add(sn, most_runs);
+        // A number above all others repeats none.
+        let repeated = if is_highest { None } else { self.recent.find(sn) };
+        let novelty = match repeated {
+            Some(seen) if seen.digest == digest => Novelty::Duplicate(seen.frame),
+            Some(_) => Novelty::Replayed,
+            None => {
+                self.recent.push(sn, Seen { digest, frame });
+                Novelty::New
+            }
+        };
         match novelty {
             Novelty::New => self.counts.reorder_depth = self.counts.reorder_depth.max(late),
             Novelty::Duplicate(_) => self.counts.duplicates += 1,
             Novelty::Replayed => self.counts.replays += 1,
         }
         novelty
-    }
-
-    fn compare(&mut self, sn: u64, digest: u64, frame: u64, most: usize) -> Novelty {
-        match self.recent.get(&sn) {
-            Some(seen) if seen.digest == digest => Novelty::Duplicate(seen.frame),
-            Some(_) => Novelty::Replayed,
-            None => {
-                while self.order.len() >= most
-                    && let Some(oldest) = self.order.pop_front()
-                {
-                    self.recent.remove(&oldest);
-                }
-                self.order.push_back(sn);
-                self.recent.insert(sn, Seen { digest, frame });
-                Novelty::New
-            }
-        }
     }
 
     /// Notes a packet for which no number verified.
@@ -223,17 +214,48 @@ impl Stream {
     }
 }
 
+impl Recent {
+    fn push(&mut self, sn: u64, seen: Seen) {
+        if self.numbers.len() < REMEMBERED {
+            self.numbers.push(sn);
+            self.seen.push(seen);
+            return;
+        }
+        if let (Some(number), Some(place)) = (self.numbers.get_mut(self.oldest), self.seen.get_mut(self.oldest)) {
+            (*number, *place) = (sn, seen);
+        }
+        self.oldest = (self.oldest + 1) % REMEMBERED;
+    }
+
+    /// The packet of a number, each of which is there once. The newest are looked at first: most repeats follow close.
+    fn find(&self, sn: u64) -> Option<Seen> {
+        let (newer, older) = self.numbers.split_at_checked(self.oldest)?;
+        let at = match newer.iter().rposition(|number| *number == sn) {
+            Some(at) => at,
+            None => older.iter().rposition(|number| *number == sn)? + self.oldest,
+        };
+        self.seen.get(at).copied()
+    }
+}
+
 /// Tells payloads apart that carry the same number under the same key. Not a cryptographic digest: what it compares
 /// has verified already.
 pub fn digest(payload: &[u8]) -> u64 {
-    let mut state = payload.len() as u64;
-    let mut chunks = payload.chunks_exact(8);
-    for chunk in &mut chunks {
-        let word = chunk.first_chunk().map_or(0, |chunk| u64::from_le_bytes(*chunk));
-        state = mix(state ^ word);
+    let word = |bytes: &[u8; 8]| u64::from_le_bytes(*bytes);
+    // Four chains side by side: one alone waits for its multiplications.
+    let mut lanes = [1, 2, 3, 4].map(|lane| payload.len() as u64 ^ lane << 32);
+    let (stretches, rest) = payload.as_chunks::<32>();
+    for stretch in stretches {
+        for (lane, bytes) in lanes.iter_mut().zip(stretch.as_chunks().0) {
+            *lane = mix(*lane ^ word(bytes));
+        }
     }
-    let tail = chunks.remainder().iter().fold(0, |tail, byte| tail << 8 | u64::from(*byte));
-    mix(state ^ tail)
+    let (words, tail) = rest.as_chunks();
+    for (lane, bytes) in lanes.iter_mut().zip(words) {
+        *lane = mix(*lane ^ word(bytes));
+    }
+    let tail = tail.iter().fold(0, |tail, byte| tail << 8 | u64::from(*byte));
+    lanes.into_iter().fold(mix(tail), |state, lane| mix(state ^ lane))
 }
 
 #[cfg(test)]
@@ -243,16 +265,16 @@ mod tests {
     #[test]
     fn repeats_are_told_from_replays_for_4096_packets() {
         let mut stream = Stream::default();
-        assert_eq!(stream.verified(1, None, 0, (digest(b"a"), 10), Share::of(1)), Novelty::New);
-        assert_eq!(stream.verified(1, None, 0, (digest(b"a"), 11), Share::of(1)), Novelty::Duplicate(10));
-        assert_eq!(stream.verified(1, None, 0, (digest(b"b"), 12), Share::of(1)), Novelty::Replayed);
+        assert_eq!(stream.verified(1, None, 0, (digest(b"a"), 10), 4096), Novelty::New);
+        assert_eq!(stream.verified(1, None, 0, (digest(b"a"), 11), 4096), Novelty::Duplicate(10));
+        assert_eq!(stream.verified(1, None, 0, (digest(b"b"), 12), 4096), Novelty::Replayed);
         for sn in 2..=4096 {
-            assert_eq!(stream.verified(sn, None, 0, (digest(b"c"), sn + 20), Share::of(1)), Novelty::New);
+            assert_eq!(stream.verified(sn, None, 0, (digest(b"c"), sn + 20), 4096), Novelty::New);
         }
-        assert_eq!(stream.verified(1, None, 0, (digest(b"a"), 9000), Share::of(1)), Novelty::Duplicate(10));
-        assert_eq!(stream.verified(4097, None, 0, (digest(b"d"), 9001), Share::of(1)), Novelty::New);
+        assert_eq!(stream.verified(1, None, 0, (digest(b"a"), 9000), 4096), Novelty::Duplicate(10));
+        assert_eq!(stream.verified(4097, None, 0, (digest(b"d"), 9001), 4096), Novelty::New);
         assert_eq!(
-            stream.verified(1, None, 0, (digest(b"a"), 9002), Share::of(1)),
+            stream.verified(1, None, 0, (digest(b"a"), 9002), 4096),
             Novelty::New,
             "forgotten after 4096 others"
         );
@@ -262,9 +284,9 @@ mod tests {
     #[test]
     fn the_mask_is_that_of_the_last_packet() {
         let mut stream = Stream::default();
-        stream.verified(5, Some(5 ^ 0xfeed), 0, (digest(b"a"), 1), Share::of(1));
+        stream.verified(5, Some(5 ^ 0xfeed), 0, (digest(b"a"), 1), 4096);
         assert_eq!(stream.progress.iv_mask, Some(0xfeed));
-        stream.verified(6, Some(6 ^ 0xbeef), 0, (digest(b"b"), 2), Share::of(1));
+        stream.verified(6, Some(6 ^ 0xbeef), 0, (digest(b"b"), 2), 4096);
         assert_eq!(stream.progress.iv_mask, Some(0xbeef));
     }
 
@@ -278,16 +300,17 @@ mod tests {
     }
 
     #[test]
-    fn many_streams_share_the_memory() {
-        let filled = |share| {
+    fn what_a_stream_keeps_is_bounded() {
+        let kept = |streams| {
             let mut stream = Stream::default();
-            (0..10_000).for_each(|sn| _ = stream.verified(sn * 2, None, 0, (sn, sn), share));
-            (stream.order.len(), stream.recent.len(), stream.counts.numbers.iter().count())
+            let most = runs_kept(streams);
+            (0..10_000).for_each(|sn| _ = stream.verified(sn * 2, None, 0, (sn, sn), most));
+            (stream.recent.numbers.len(), stream.counts.numbers.iter().count())
         };
-        assert_eq!(filled(Share::of(1)), (4096, 4096, 4097));
-        assert_eq!(Share::of(16), Share::of(0));
-        assert_eq!(filled(Share::of(1000)), (4096, 4096, 263));
-        assert_eq!(filled(Share::of(1 << 30)), (4096, 4096, 17));
+        assert_eq!(kept(1), (4096, 4097));
+        assert_eq!(kept(1000), (4096, 263));
+        assert_eq!(kept(1 << 30), (4096, 17));
+        assert_eq!(runs_kept(64), runs_kept(0));
     }
 
     proptest::proptest! {

@@ -54,6 +54,17 @@ impl Ccm {
         tags
     }
 
+    /// Decrypts `N` packets in place and computes their ICVs, as [`Ccm::apply_key_stream`] and [`Ccm::tags`] would one by
+    /// one. An AAD of at most 14 bytes.
+    pub(super) fn open_lanes<const N: usize>(&self, lanes: [Lane<'_>; N]) -> [Block; N] {
+        let mut tags = [Block::default(); N];
+        for (tag, lane) in tags.iter_mut().zip(&lanes) {
+            *tag = self.b0(&lane.a0, true, lane.data.len());
+        }
+        self.aes.encrypt_with_backend(Lockstep { lanes, tags: &mut tags });
+        tags
+    }
+
     /// The single AAD block of a packet whose ICV is the whole MAC of 16 bytes: the CBC-MAC undone. Any ICV gives a
     /// block; that it is right shows in the parts of it that are known.
     pub(super) fn recover_aad_block(&self, a0: &Block, clear: &[u8], icv: &[u8; 16]) -> Block {
@@ -199,6 +210,76 @@ impl<const N: usize> BlockCipherEncClosure for CbcMac<'_, N> {
     }
 }
 
+/// One of several packets that are decrypted side by side.
+pub(super) struct Lane<'a> {
+    pub(super) a0: Block,
+    /// See [`aad_block`].
+    pub(super) aad: Block,
+    pub(super) data: &'a mut [u8],
+}
+
+/// Decryption and CBC-MAC of `N` packets, a block of each in turn. `tags` come in as the B0 of each.
+struct Lockstep<'a, 'd, const N: usize> {
+    lanes: [Lane<'d>; N],
+    tags: &'a mut [Block; N],
+}
+
+impl<const N: usize> BlockSizeUser for Lockstep<'_, '_, N> {
+    type BlockSize = U16;
+}
+
+impl<const N: usize> BlockCipherEncClosure for Lockstep<'_, '_, N> {
+    #[inline(always)]
+    fn call<B: BlockCipherEncBackend<BlockSize = U16>>(self, aes: &B) {
+        let Lockstep { mut lanes, tags } = self;
+        let mut states = *tags;
+        let mut masks = lanes.each_ref().map(|lane| lane.a0);
+        // The counter of A0 is 0, and no packet has 2^32 blocks.
+        let first = masks.map(|a0| u128::from_be_bytes(a0.into()));
+        let mut counters = first;
+        for (state, mask) in states.iter_mut().zip(&mut masks) {
+            aes.encrypt_block_inplace(state);
+            aes.encrypt_block_inplace(mask);
+        }
+        for (state, lane) in states.iter_mut().zip(&lanes) {
+            xor(state, &lane.aad);
+            aes.encrypt_block_inplace(state);
+        }
+        let most = lanes.iter().map(|lane| lane.data.len() / 16).max().unwrap_or(0);
+        let mut data = lanes.each_mut().map(|lane| lane.data.as_chunks_mut::<16>());
+        let mut blocks = data.each_mut().map(|(blocks, _)| blocks.iter_mut());
+        for _ in 0..most {
+            let mut key_stream = [Block::default(); N];
+            for (block, counter) in key_stream.iter_mut().zip(&mut counters) {
+                *counter = counter.wrapping_add(1);
+                *block = counter.to_be_bytes().into();
+                aes.encrypt_block_inplace(block);
+            }
+            for ((state, key), blocks) in states.iter_mut().zip(&mut key_stream).zip(&mut blocks) {
+                if let Some(block) = blocks.next() {
+                    xor(key, (&*block).into());
+                    *block = (*key).into();
+                    xor(state, key);
+                    aes.encrypt_block_inplace(state);
+                }
+            }
+        }
+        for (((state, (blocks, rest)), mask), first) in states.iter_mut().zip(data).zip(&masks).zip(first) {
+            if !rest.is_empty() {
+                let mut key: Block = first.wrapping_add(blocks.len() as u128 + 1).to_be_bytes().into();
+                aes.encrypt_block_inplace(&mut key);
+                for (byte, key) in rest.iter_mut().zip(key) {
+                    *byte ^= key;
+                }
+                xor(state, &padded(rest));
+                aes.encrypt_block_inplace(state);
+            }
+            xor(state, mask);
+        }
+        *tags = states;
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -292,6 +373,28 @@ mod tests {
     }
 
     #[test]
+    fn packets_in_lock_step_are_those_opened_one_by_one() {
+        for key_len in [16, 24, 32] {
+            let ccm = Ccm::new(Aes::new(&vec![7; key_len]).unwrap(), 8);
+            // Equal lengths, and lengths that end at every place of a block.
+            for lens in [[0, 0, 0, 0], [64, 64, 64, 64], [0, 1, 15, 16], [17, 100, 31, 32], [1400, 3, 0, 48]] {
+                let packets: [(Block, Block, Vec<u8>); 4] = std::array::from_fn(|n| {
+                    let a0 = padded(&[3, 1, 2, n as u8, 4, 5, 6, 7, 8, 9, 10, 11]);
+                    let data = (0..lens[n]).map(|at| (at * 7 + n * 31) as u8).collect();
+                    (a0, aad_block(&[n as u8 ^ 0x5a; 8]), data)
+                });
+                let mut opened = packets.clone();
+                let tags = ccm.open_lanes(opened.each_mut().map(|(a0, aad, data)| Lane { a0: *a0, aad: *aad, data }));
+                for (((a0, aad, mut data), (_, _, opened)), tag) in packets.into_iter().zip(opened).zip(tags) {
+                    ccm.apply_key_stream(&a0, &mut data);
+                    assert_eq!(data, opened);
+                    assert_eq!(ccm.tags(&a0, &[[aad]], &data), [tag], "{lens:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
     fn lanes_agree_with_one_another() {
         let ccm = Ccm::new(Aes::new(&[7; 16]).unwrap(), 8);
         let a0 = padded(&[3, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11]);
@@ -302,6 +405,59 @@ mod tests {
             for (aad, tag) in aads.iter().zip(tags) {
                 assert_eq!(ccm.tags(&a0, &[[*aad]], &clear), [tag]);
             }
+        }
+    }
+
+    /// Sealed by the crate `ccm`, opened here; all its lengths of ICV, with the nonce of ESP.
+    fn opens_what_the_crate_seals<Size>(key: &[u8], nonce: &[u8; 11], aad: &[u8], clear: &[u8])
+    where
+        Size: ::ccm::TagSize + aes::cipher::array::ArraySize,
+    {
+        use ::ccm::aead::inout::InOutBuf;
+        use ::ccm::consts::U11;
+        use ::ccm::{AeadInOut, KeyInit};
+        let mut sealed = clear.to_vec();
+        let buffer: InOutBuf<'_, '_, u8> = sealed.as_mut_slice().into();
+        let icv = match key.len() {
+            16 => ::ccm::Ccm::<aes::Aes128, Size, U11>::new_from_slice(key).unwrap().encrypt_inout_detached(
+                nonce.into(),
+                aad,
+                buffer,
+            ),
+            24 => ::ccm::Ccm::<aes::Aes192, Size, U11>::new_from_slice(key).unwrap().encrypt_inout_detached(
+                nonce.into(),
+                aad,
+                buffer,
+            ),
+            _ => ::ccm::Ccm::<aes::Aes256, Size, U11>::new_from_slice(key).unwrap().encrypt_inout_detached(
+                nonce.into(),
+                aad,
+                buffer,
+            ),
+        }
+        .unwrap();
+        sealed.extend_from_slice(&icv);
+        assert_eq!(open(key, nonce, aad, &sealed, icv.len()).as_deref(), Some(clear));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn agrees_with_the_crate_ccm(
+            key: [u8; 32],
+            key_len in proptest::sample::select(vec![16, 24, 32]),
+            nonce: [u8; 11],
+            aad in proptest::collection::vec(proptest::num::u8::ANY, 0..40),
+            clear in proptest::collection::vec(proptest::num::u8::ANY, 0..200),
+        ) {
+            use ::ccm::consts::{U4, U6, U8, U10, U12, U14};
+            let key = &key[..key_len];
+            opens_what_the_crate_seals::<U4>(key, &nonce, &aad, &clear);
+            opens_what_the_crate_seals::<U6>(key, &nonce, &aad, &clear);
+            opens_what_the_crate_seals::<U8>(key, &nonce, &aad, &clear);
+            opens_what_the_crate_seals::<U10>(key, &nonce, &aad, &clear);
+            opens_what_the_crate_seals::<U12>(key, &nonce, &aad, &clear);
+            opens_what_the_crate_seals::<U14>(key, &nonce, &aad, &clear);
+            opens_what_the_crate_seals::<U16>(key, &nonce, &aad, &clear);
         }
     }
 }
