@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 use std::hash::BuildHasherDefault;
-use std::ops::Range;
 
 use super::find::{Finder, Found, Limits, expected, explicit_iv, first_sealed, spi};
 use super::inner::Inner;
@@ -49,8 +48,8 @@ pub struct Item<'w> {
     pub repeat_of: Option<u64>,
     source: Source<'w>,
     step: Step,
-    packet: Range<usize>,
-    clear: Range<usize>,
+    packet: Stretch,
+    clear: Stretch,
 }
 
 /// Where the IP packet of a frame is.
@@ -58,9 +57,20 @@ pub struct Item<'w> {
 enum Source<'w> {
     None,
     /// In the frame.
-    Frame(Datagram<'w>),
+    Frame(Framed<'w>),
     /// Put together from several frames.
     Whole(Box<Whole>),
+}
+
+/// A [`Datagram`] without its `outer`, which the item has.
+#[derive(Debug, Clone, Copy)]
+struct Framed<'w> {
+    header: &'w [u8],
+    payload: &'w [u8],
+    protocol_offset: u32,
+    missing: u32,
+    frame_offset: u32,
+    protocol: u8,
 }
 
 #[derive(Debug)]
@@ -115,6 +125,13 @@ pub fn esp_payload<'a>(table: &SaTable, datagram: &Datagram<'a>) -> Result<EspPa
     }
 }
 
+/// Bytes of an [`Arena`]. A window is a few hundred kilobytes, and no packet of it restores to more than 64 more.
+#[derive(Debug, Clone, Copy, Default)]
+struct Stretch {
+    start: u32,
+    len: u32,
+}
+
 /// The restored packets and clear texts of one window.
 #[derive(Debug, Default)]
 pub struct Arena {
@@ -134,14 +151,36 @@ impl Arena {
         &self.given_up
     }
 
-    fn put(&mut self, bytes: &[u8]) -> Range<usize> {
-        let start = self.bytes.len();
+    fn put(&mut self, bytes: &[u8]) -> Stretch {
+        let start = self.bytes.len() as u32;
         self.bytes.extend_from_slice(bytes);
-        start..self.bytes.len()
+        Stretch { start, len: bytes.len() as u32 }
     }
 
-    fn get(&self, range: &Range<usize>) -> &[u8] {
-        self.bytes.get(range.clone()).unwrap_or_default()
+    fn get(&self, Stretch { start, len }: Stretch) -> &[u8] {
+        self.bytes.get(start as usize..).and_then(|rest| rest.get(..len as usize)).unwrap_or_default()
+    }
+}
+
+impl<'w> Framed<'w> {
+    fn of(datagram: &Datagram<'w>) -> Framed<'w> {
+        let Datagram { header, payload, protocol_offset, protocol, missing, frame_offset, .. } = *datagram;
+        let [protocol_offset, missing, frame_offset] =
+            [protocol_offset, missing, frame_offset].map(|number| u32::try_from(number).unwrap_or(u32::MAX));
+        Framed { header, payload, protocol_offset, missing, frame_offset, protocol }
+    }
+
+    fn datagram(&self, outer: Outer) -> Datagram<'w> {
+        let Framed { header, payload, protocol_offset, missing, frame_offset, protocol } = *self;
+        Datagram {
+            outer,
+            header,
+            protocol_offset: protocol_offset as usize,
+            protocol,
+            payload,
+            missing: missing as usize,
+            frame_offset: frame_offset as usize,
+        }
     }
 }
 
@@ -162,8 +201,8 @@ impl<'w> Item<'w> {
             repeat_of: None,
             source: Source::None,
             step,
-            packet: 0..0,
-            clear: 0..0,
+            packet: Stretch::default(),
+            clear: Stretch::default(),
         }
     }
 
@@ -179,7 +218,7 @@ impl<'w> Item<'w> {
     pub fn datagram(&self) -> Option<Datagram<'_>> {
         match &self.source {
             Source::None => None,
-            Source::Frame(datagram) => Some(*datagram),
+            Source::Frame(framed) => self.outer.map(|outer| framed.datagram(outer)),
             Source::Whole(whole) => match link::parse(crate::capture::LINKTYPE_RAW, &whole.packet) {
                 Frame::Datagram(datagram) => Some(datagram),
                 _ => None,
@@ -187,12 +226,17 @@ impl<'w> Item<'w> {
         }
     }
 
+    /// The IP packet that the frame holds.
+    fn of_frame(&self) -> Option<Datagram<'w>> {
+        match &self.source {
+            Source::Frame(framed) => self.outer.map(|outer| framed.datagram(outer)),
+            _ => None,
+        }
+    }
+
     /// The ESP payload of the packet, if it carries one.
     pub fn payload(&self, table: &SaTable) -> Option<EspPayload<'_>> {
-        match &self.source {
-            Source::Frame(datagram) => esp_payload(table, datagram).ok(),
-            _ => esp_payload(table, &self.datagram()?).ok(),
-        }
+        esp_payload(table, &self.datagram()?).ok()
     }
 
     /// All frames of a packet that was reassembled.
@@ -206,12 +250,12 @@ impl<'w> Item<'w> {
     /// The restored packet, if the frame is `ok`: the inner one in tunnel mode, the whole one in transport mode. Empty
     /// for a dummy.
     pub fn packet<'a>(&self, arena: &'a Arena) -> &'a [u8] {
-        arena.get(&self.packet)
+        arena.get(self.packet)
     }
 
     /// The clear text, if the frame is `ok`.
     pub fn clear<'a>(&self, arena: &'a Arena) -> &'a [u8] {
-        arena.get(&self.clear)
+        arena.get(self.clear)
     }
 
     /// Appends what ESP protects (tunnel mode: the restored packet; transport mode: its segment) and tells its Next
@@ -287,8 +331,12 @@ impl<'w> Item<'w> {
                 let standard = esp::standard_len(protected_len, cryptor.iv_len(), cryptor.block(), cryptor.icv_len());
                 self.bytes = Some(Bytes { diet: wire_len as u64, esp: standard as u64 });
                 self.restored = Some(restored);
-                self.packet = arena.put(&packet);
                 self.clear = arena.put(clear);
+                // Standard ESP: the packet, then the trailer.
+                self.packet = match clear.starts_with(&packet) {
+                    true => Stretch { len: packet.len() as u32, ..self.clear },
+                    false => arena.put(&packet),
+                };
             }
             Err(fault) => {
                 let unsupported = matches!(fault.kind, FaultKind::Unsupported(_));
@@ -375,7 +423,7 @@ impl<'t, 'g> Attempter<'t, 'g> {
                     }
                     Err(reason) => item.reason = Some(reason),
                 }
-                item.source = Source::Frame(datagram);
+                item.source = Source::Frame(Framed::of(&datagram));
                 item
             }
             Frame::Fragment(fragment) => {
@@ -428,13 +476,13 @@ impl<'t, 'g> Attempter<'t, 'g> {
             for ((packet, sealed), clear) in group.iter().zip(sealed).zip(&clear).take(opened) {
                 known.verified(sealed.sn, explicit_iv(entry, packet.bytes), packet.time_ns);
                 let Some(item) = items.get_mut(packet.index as usize) else { continue };
-                let Source::Frame(datagram) = item.source else { continue };
+                let Some(datagram) = item.of_frame() else { continue };
                 item.verified(entry, (sa, sealed.sn, false), &datagram, packet.bytes, clear, arena);
             }
             self.clear = clear;
             for packet in group.iter().skip(opened) {
                 let Some(item) = items.get_mut(packet.index as usize) else { continue };
-                let Source::Frame(datagram) = item.source else { continue };
+                let Some(datagram) = item.of_frame() else { continue };
                 let Ok(payload) = esp_payload(table, &datagram) else { continue };
                 self.attempt_payload(packet.time_ns, &datagram, &payload, item, arena);
             }
@@ -523,33 +571,32 @@ impl<'t> Settler<'t> {
             match item.step {
                 Step::Done => {}
                 Step::Verified { sa, sn, ambiguous, digest } => {
-                    let Source::Frame(datagram) = &item.source else { continue };
-                    let datagram = *datagram;
+                    let Some(datagram) = item.of_frame() else { continue };
                     let Ok(payload) = esp_payload(self.ledger.table(), &datagram) else { continue };
                     match self.enter(&packet, &datagram, &payload, item, (sa, sn, ambiguous, digest)) {
                         // Further away than the search would have gone from what is known now.
                         None => self.open(&packet, &datagram, &payload, item, arena),
                         Some(place) => {
                             if self.ledger.table().entry(sa).is_some_and(|entry| entry.codec.is_stateful()) {
-                                let clear = arena.get(&item.clear).to_vec();
+                                let clear = arena.get(item.clear).to_vec();
                                 self.restore(&datagram, &payload, item, (sa, place), &clear, arena);
                             }
                         }
                     }
                 }
                 Step::Failed => {
-                    let Source::Frame(datagram) = &item.source else { continue };
-                    let datagram = *datagram;
+                    let Some(datagram) = item.of_frame() else { continue };
                     let Ok(payload) = esp_payload(self.ledger.table(), &datagram) else { continue };
                     self.open(&packet, &datagram, &payload, item, arena);
                 }
                 Step::InOrder => self.reassemble(&packet, item, arena),
             }
             item.step = Step::Done;
-            if let Some(sa) = item.sa.filter(|sa| item.esp.is_some() && shown != Some(*sa)) {
-                if let Some(before) = shown.replace(sa) {
-                    self.ledger.show(before, glimpse);
-                }
+            // Once for every run of packets of one SA.
+            if let Some(sa) = item.sa.filter(|sa| item.esp.is_some() && shown != Some(*sa))
+                && let Some(before) = shown.replace(sa)
+            {
+                self.ledger.show(before, glimpse);
             }
         }
         if let Some(last) = shown {

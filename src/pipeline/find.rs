@@ -5,7 +5,7 @@ use super::outcome::Method;
 use crate::context::Context;
 use crate::sa::sequence::Candidates;
 use crate::sa::stream::Progress;
-use crate::sa::table::{Entry, Hints, Lookup, SaTable};
+use crate::sa::table::{Entry, Flows, Hints, Lookup, SaTable};
 use crate::suite::{OpenError, Sealed};
 
 /// How far the search for a Sequence Number goes.
@@ -62,6 +62,7 @@ pub struct Finder<'t> {
     limits: Limits,
     /// Flows of this searcher; another one may know others.
     hints: Hints,
+    flows: Flows,
     found: Vec<u32>,
     tried: Vec<u32>,
     scratch: Vec<u8>,
@@ -75,7 +76,8 @@ impl<'t> Finder<'t> {
     /// A finder that knows no flow.
     pub fn new(table: &'t SaTable, limits: Limits) -> Finder<'t> {
         let (found, tried, scratch, clear) = (vec![], vec![], vec![], vec![]);
-        Finder { table, limits, hints: Hints::default(), found, tried, scratch, tries_spent: 0, clear }
+        let (hints, flows) = (Hints::default(), Flows::default());
+        Finder { table, limits, hints, flows, found, tried, scratch, tries_spent: 0, clear }
     }
 
     /// The SAs.
@@ -140,15 +142,9 @@ impl<'t> Finder<'t> {
         Found::NotAuthentic { tries: self.tries_spent }
     }
 
-    /// The SA of a packet that can belong to one SA with integrity check only, those without left out.
+    /// [`SaTable::only`].
     pub fn only(&mut self, packet: &Lookup<'_>) -> Option<u32> {
-        let table = self.table;
-        if !table.likely(packet, &self.hints, &mut self.found) {
-            return None;
-        }
-        let authenticates = |sa: &&u32| table.entry(**sa).is_some_and(|entry| entry.cryptor.authenticates());
-        let mut candidates = self.found.iter().filter(authenticates);
-        candidates.next().copied().filter(|_| candidates.next().is_none())
+        self.table.only(packet, &self.hints, &mut self.flows, &mut self.found)
     }
 
     /// The candidates of a packet that was cut, which cannot be tried.

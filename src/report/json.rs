@@ -1,7 +1,7 @@
 //! Records as JSON Lines and as tab-separated fields, written straight into a reused buffer.
 
 use std::io::Write;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::record::{FIELDS, Field, Record, Value};
 
@@ -133,7 +133,56 @@ fn write_string(text: &str, out: &mut Vec<u8>) {
 }
 
 fn write_address(address: IpAddr, out: &mut Vec<u8>) {
-    write_display(&address, out);
+    match address {
+        IpAddr::V4(address) => write_v4(address, out),
+        IpAddr::V6(address) => write_v6(address, out),
+    }
+}
+
+fn write_v4(address: Ipv4Addr, out: &mut Vec<u8>) {
+    for (index, byte) in address.octets().into_iter().enumerate() {
+        if index > 0 {
+            out.push(b'.');
+        }
+        write_number(byte.into(), out);
+    }
+}
+
+/// The form of RFC 5952: the first of the longest runs of zeros, of two groups at least, is `::`; an IPv4-mapped address
+/// ends in the IPv4 address (§5).
+fn write_v6(address: Ipv6Addr, out: &mut Vec<u8>) {
+    if let Some(mapped) = address.to_ipv4_mapped() {
+        out.extend_from_slice(b"::ffff:");
+        return write_v4(mapped, out);
+    }
+    let groups = address.segments();
+    let (mut zeros, mut run) = (0..0, 0..0);
+    for (index, group) in groups.into_iter().enumerate() {
+        run = if group == 0 { run.start..index + 1 } else { index + 1..index + 1 };
+        if run.len() > zeros.len() {
+            zeros = run.clone();
+        }
+    }
+    if zeros.len() < 2 {
+        zeros = 0..0;
+    }
+    for (index, group) in groups.into_iter().enumerate() {
+        if zeros.contains(&index) {
+            if index == zeros.start {
+                out.extend_from_slice(b"::");
+            }
+            continue;
+        }
+        if index > 0 && index != zeros.end {
+            out.push(b':');
+        }
+        let digits = (4 - group.leading_zeros() / 4).max(1);
+        out.extend((0..digits).rev().map(|digit| hex_digit(group >> (4 * digit))));
+    }
+}
+
+fn hex_digit(number: u16) -> u8 {
+    b"0123456789abcdef".get(usize::from(number & 0xf)).copied().unwrap_or(b'0')
 }
 
 fn write_display(value: &dyn std::fmt::Display, out: &mut Vec<u8>) {
@@ -164,5 +213,43 @@ fn write_hex(bytes: &[u8], out: &mut Vec<u8>) {
     if let Some(to) = out.get_mut(start..) {
         // The room is exactly twice the bytes.
         let _ = hex::encode_to_slice(bytes, to);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn written(address: IpAddr) -> String {
+        let mut out = vec![];
+        write_address(address, &mut out);
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn addresses_are_written_as_the_standard_library_does() {
+        // Every pattern of zero groups, with groups of every number of digits.
+        for pattern in 0..=0xffu16 {
+            for values in [[1, 0x23, 0x456, 0x789a, 0xffff, 0xf00, 0x10, 2], [0xffff; 8]] {
+                let groups: [u16; 8] = std::array::from_fn(|at| values[at] * (pattern >> at & 1));
+                let address = IpAddr::from(groups);
+                assert_eq!(written(address), address.to_string());
+            }
+        }
+        for text in
+            ["::ffff:192.0.2.1", "::192.0.2.1", "64:ff9b::192.0.2.33", "0.0.0.0", "255.255.255.255", "10.0.99.100"]
+        {
+            let address: IpAddr = text.parse().unwrap();
+            assert_eq!(written(address), address.to_string());
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn random_addresses_are_written_as_the_standard_library_does(v6: u128, v4: u32, kept: u128) {
+            for address in [IpAddr::from(v6.to_be_bytes()), IpAddr::from((v6 & kept).to_be_bytes()), v4.to_be_bytes().into()] {
+                proptest::prop_assert_eq!(written(address), address.to_string());
+            }
+        }
     }
 }

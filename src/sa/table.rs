@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 use std::hash::BuildHasherDefault;
+use std::net::IpAddr;
 
 use super::Sa;
 use super::hash::{MixHasher, mix};
@@ -100,6 +101,8 @@ pub struct SaTable {
     entries: Vec<Entry>,
     /// Longest `esp_spi_lsb` first.
     groups: Vec<Group>,
+    /// The bits of the first 8 bytes of an ESP payload that tell SAs apart.
+    head_mask: u64,
 }
 
 /// SAs that are told apart by the same bits of the packet.
@@ -138,7 +141,10 @@ impl SaTable {
             }
         }
         groups.sort_by_key(|group| (!group.key.authenticates, std::cmp::Reverse(group.key.spi_bits)));
-        SaTable { entries, groups }
+        let head_bits = |key: GroupKey| u32::from(key.spi_bits) + if key.rule_id.is_some() { 8 } else { 0 };
+        let most = groups.iter().map(|group| head_bits(group.key)).max().unwrap_or(0);
+        let head_mask = !u64::MAX.checked_shr(most).unwrap_or(0);
+        SaTable { entries, groups, head_mask }
     }
 
     /// All SAs in file order.
@@ -167,6 +173,23 @@ impl SaTable {
     /// False if others were left out.
     pub fn likely(&self, packet: &Lookup<'_>, hints: &Hints, found: &mut Vec<u32>) -> bool {
         self.look_up(packet, Some(hints), found)
+    }
+
+    /// The SA of a packet that can belong to one SA with integrity check only, those without left out. `flows` and `hints`
+    /// are the caller's.
+    pub fn only(&self, packet: &Lookup<'_>, hints: &Hints, flows: &mut Flows, found: &mut Vec<u32>) -> Option<u32> {
+        let search = |found: &mut Vec<u32>| {
+            if !self.likely(packet, hints, found) {
+                return None;
+            }
+            let authenticates = |sa: &&u32| self.entry(**sa).is_some_and(|entry| entry.cryptor.authenticates());
+            let mut candidates = found.iter().filter(authenticates);
+            candidates.next().copied().filter(|_| candidates.next().is_none())
+        };
+        let Some(head) = packet.payload.first_chunk() else { return search(found) };
+        let head = u64::from_be_bytes(*head) & self.head_mask;
+        let flow = Flow { protocol: packet.protocol, src: packet.outer.src, dst: packet.outer.dst, head };
+        flows.get(flow, || search(found))
     }
 
     /// Notes in `hints` that a packet belongs to an SA with integrity check, so that it comes first for the next one.
@@ -246,6 +269,42 @@ pub struct Lookup<'a> {
     pub outer: &'a Outer,
     /// The ESP payload.
     pub payload: &'a [u8],
+}
+
+/// All that [`SaTable::only`] looks at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Flow {
+    protocol: u8,
+    src: IpAddr,
+    dst: IpAddr,
+    head: u64,
+}
+
+/// What [`SaTable::only`] answered for the flows that were met last.
+#[derive(Debug, Clone, Default)]
+pub struct Flows(Vec<Option<(Flow, Option<u32>)>>);
+
+/// Flows remembered of which the answer is known.
+const FLOWS: usize = 256;
+
+impl Flows {
+    fn get(&mut self, flow: Flow, search: impl FnOnce() -> Option<u32>) -> Option<u32> {
+        if self.0.is_empty() {
+            self.0.resize(FLOWS, None);
+        }
+        // Addresses of one network and SPIs of one gateway differ in their low bits.
+        let low = |address| address_value(address) as u64;
+        let hash = mix(flow.head ^ low(flow.src) ^ low(flow.dst).rotate_left(32));
+        let place = self.0.get_mut(hash as usize % FLOWS)?;
+        match place {
+            Some((own, sa)) if *own == flow => *sa,
+            _ => {
+                let sa = search();
+                *place = Some((flow, sa));
+                sa
+            }
+        }
+    }
 }
 
 /// SAs that share their SPI bits with no more than this many are just tried.

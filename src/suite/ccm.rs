@@ -327,4 +327,57 @@ mod tests {
             }
         }
     }
+
+    /// Sealed by the crate `ccm`, opened here; all its lengths of ICV, with the nonce of ESP.
+    fn opens_what_the_crate_seals<Size>(key: &[u8], nonce: &[u8; 11], aad: &[u8], clear: &[u8])
+    where
+        Size: ::ccm::TagSize + aes::cipher::array::ArraySize,
+    {
+        use ::ccm::aead::inout::InOutBuf;
+        use ::ccm::consts::U11;
+        use ::ccm::{AeadInOut, KeyInit};
+        let mut sealed = clear.to_vec();
+        let buffer: InOutBuf<'_, '_, u8> = sealed.as_mut_slice().into();
+        let icv = match key.len() {
+            16 => ::ccm::Ccm::<aes::Aes128, Size, U11>::new_from_slice(key).unwrap().encrypt_inout_detached(
+                nonce.into(),
+                aad,
+                buffer,
+            ),
+            24 => ::ccm::Ccm::<aes::Aes192, Size, U11>::new_from_slice(key).unwrap().encrypt_inout_detached(
+                nonce.into(),
+                aad,
+                buffer,
+            ),
+            _ => ::ccm::Ccm::<aes::Aes256, Size, U11>::new_from_slice(key).unwrap().encrypt_inout_detached(
+                nonce.into(),
+                aad,
+                buffer,
+            ),
+        }
+        .unwrap();
+        sealed.extend_from_slice(&icv);
+        assert_eq!(open(key, nonce, aad, &sealed, icv.len()).as_deref(), Some(clear));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn agrees_with_the_crate_ccm(
+            key: [u8; 32],
+            key_len in proptest::sample::select(vec![16, 24, 32]),
+            nonce: [u8; 11],
+            aad in proptest::collection::vec(proptest::num::u8::ANY, 0..40),
+            clear in proptest::collection::vec(proptest::num::u8::ANY, 0..200),
+        ) {
+            use ::ccm::consts::{U4, U6, U8, U10, U12, U14};
+            let key = &key[..key_len];
+            opens_what_the_crate_seals::<U4>(key, &nonce, &aad, &clear);
+            opens_what_the_crate_seals::<U6>(key, &nonce, &aad, &clear);
+            opens_what_the_crate_seals::<U8>(key, &nonce, &aad, &clear);
+            opens_what_the_crate_seals::<U10>(key, &nonce, &aad, &clear);
+            opens_what_the_crate_seals::<U12>(key, &nonce, &aad, &clear);
+            opens_what_the_crate_seals::<U14>(key, &nonce, &aad, &clear);
+            opens_what_the_crate_seals::<U16>(key, &nonce, &aad, &clear);
+        }
+    }
 }

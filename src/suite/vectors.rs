@@ -471,3 +471,46 @@ fn a_whole_icv_gives_spi_and_number() {
     }
     assert_eq!(recovered, 11);
 }
+
+proptest::proptest! {
+    /// Any lengths, groups that are not full, damage anywhere: as many open side by side as one by one.
+    #[test]
+    fn side_by_side_is_one_by_one(
+        encr in proptest::sample::select(vec!["ENCR_AES_CCM_8", "ENCR_AES_CCM_16", "ENCR_AES_CCM_8_IIV", "ENCR_AES_GCM_16"]),
+        esn: bool,
+        lens in proptest::collection::vec(0usize..150, 1..=SIDE_BY_SIDE),
+        damage in proptest::option::of((0..SIDE_BY_SIDE, 0usize..200, 1u8..)),
+        cut in proptest::option::of((0..SIDE_BY_SIDE, 0usize..40)),
+    ) {
+        let suite = Suite::by_name(encr).unwrap();
+        let key: Vec<u8> = (1..).take(16 + suite.salt_len).collect();
+        let cryptor = cryptor(encr, &key, IntegKey::Missing);
+        let mut bodies = vec![];
+        for (sn, len) in lens.iter().enumerate() {
+            let mut body = vec![];
+            let clear: Vec<u8> = (0..*len).map(|at| (at * 3 + sn) as u8).collect();
+            let iv = vec![sn as u8; cryptor.iv_len()];
+            cryptor.seal(7, sn as u64 + (1 << 32), esn, &iv, &clear, &mut body).unwrap();
+            bodies.push(body);
+        }
+        if let Some((body, at, change)) = damage
+            && let Some(byte) = bodies.get_mut(body).and_then(|body| body.get_mut(at))
+        {
+            *byte ^= change;
+        }
+        if let Some((body, len)) = cut
+            && let Some(body) = bodies.get_mut(body)
+        {
+            body.truncate(len);
+        }
+        let packets: Vec<_> =
+            bodies.iter().enumerate().map(|(sn, body)| Sealed { spi: 7, sn: sn as u64 + (1 << 32), body }).collect();
+        let mut expected: Vec<_> =
+            packets.iter().map_while(|packet| opened(&cryptor, 7, packet.sn, esn, packet.body).ok()).collect();
+        let count = expected.len();
+        expected.resize(SIDE_BY_SIDE, vec![]);
+        let mut clear = vec![vec![0xee; 5]; SIDE_BY_SIDE];
+        proptest::prop_assert_eq!(cryptor.open_side_by_side(esn, &packets, &mut clear), count);
+        proptest::prop_assert_eq!(clear, expected);
+    }
+}
