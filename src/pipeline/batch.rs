@@ -608,10 +608,11 @@ impl<'t> Settler<'t> {
                 Step::InOrder => self.receive(&packet, item, arena),
             }
             item.step = Step::Done;
-            if let Some(sa) = item.sa.filter(|sa| item.esp.is_some() && shown != Some(*sa)) {
-                if let Some(before) = shown.replace(sa) {
-                    self.ledger.show(before, glimpse);
-                }
+            // Once for every run of packets of one SA.
+            if let Some(sa) = item.sa.filter(|sa| item.esp.is_some() && shown != Some(*sa))
+                && let Some(before) = shown.replace(sa)
+            {
+                self.ledger.show(before, glimpse);
             }
         }
         if let Some(last) = shown {
