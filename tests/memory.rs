@@ -12,7 +12,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 /// SAs of the key file: SPI 0x1000 and up, without cipher and integrity check, so that packets can be made here.
-const SAS: u32 = 1000;
+const SAS: u32 = 16;
 /// The SPI of an SA that nothing here can seal for.
 const SEALED: u32 = 0xaaaa;
 

@@ -46,23 +46,22 @@ fn another_implementation_agrees_with_the_vectors() {
 
     let folder = tempfile::tempdir().unwrap();
     let damaged = folder.path().join("damaged.json");
-    let mut kit: serde_json::Value = serde_json::from_slice(&std::fs::read(kit).unwrap()).unwrap();
-    let names = ["payload_data", "nonce", "aad", "ciphertext", "icv", "eec_residue", "clear_text", "wire"];
-    for packet in kit["packets"].as_array_mut().unwrap() {
-        for name in names {
+    let kit: serde_json::Value = serde_json::from_slice(&std::fs::read(kit).unwrap()).unwrap();
+    // One kind of value at a time: two damaged ones may agree again.
+    for name in ["payload_data", "nonce", "aad", "ciphertext", "icv", "eec_residue", "clear_text", "wire"] {
+        let mut kit = kit.clone();
+        for packet in kit["packets"].as_array_mut().unwrap() {
             let value = packet[name].as_str().unwrap();
             let first = if value.starts_with('0') { "1" } else { "0" };
             packet[name] = value.get(1..).map_or(String::new(), |rest| format!("{first}{rest}")).into();
         }
-    }
-    std::fs::write(&damaged, kit.to_string()).unwrap();
-    let output = Command::new(&python).args([&script, damaged.to_str().unwrap()]).output().unwrap();
-    let said = String::from_utf8(output.stdout).unwrap();
-    assert_eq!(output.status.code(), Some(1), "{said}");
-    for packet in kit["packets"].as_array().unwrap() {
-        for name in names.into_iter().filter(|name| packet[*name] != "") {
-            let sentence = format!("packet {} ({}): {name}: ", packet["packet"], packet["sa"].as_str().unwrap());
-            assert!(said.contains(&sentence), "not noticed: {sentence}");
+        std::fs::write(&damaged, kit.to_string()).unwrap();
+        let output = Command::new(&python).args([&script, damaged.to_str().unwrap()]).output().unwrap();
+        let said = String::from_utf8(output.stdout).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{said}");
+        for packet in kit["packets"].as_array().unwrap().iter().filter(|packet| packet[name] != "") {
+            let place = format!("packet {} ({}): ", packet["packet"], packet["sa"].as_str().unwrap());
+            assert!(said.contains(&place), "not noticed: {place}{name}");
         }
     }
 }
