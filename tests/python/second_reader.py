@@ -1,0 +1,695 @@
+"""A second, independent reading of the Diet-ESP wire format: a sender in Python, and what a receiver must make of its packets.
+
+    second_reader.py DIETESP FOLDER [SEED]
+
+Writes captures, key and rule files into FOLDER, runs `dietesp decode`, `convert --to plain` and `compress` on them and compares frame by
+frame. Nothing here is taken from the Rust program, and no receiver is implemented: what must come out is the original packet, with the fields that Diet-ESP does
+not carry replaced as the documents say. Needs the package `cryptography` only. Bits are strings of 0 and 1.
+"""
+
+import collections
+import hashlib
+import hmac
+import ipaddress
+import itertools
+import json
+import math
+import os
+import random
+import struct
+import subprocess
+import sys
+
+from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+from cryptography.hazmat.primitives.ciphers.aead import AESCCM, AESGCM, ChaCha20Poly1305
+
+ICMP, TCP, UDP, FRAGMENT, ESP, AH, ICMPV6, NO_NEXT, SCTP, UDPLITE = 1, 6, 17, 44, 50, 51, 58, 59, 132, 136
+WITH_PORTS = (TCP, UDP, SCTP, UDPLITE)
+SHORTEST = {UDP: 8, UDPLITE: 8, TCP: 20, SCTP: 12}
+NAMES = {UDP: "udp", UDPLITE: "udplite", TCP: "tcp", SCTP: "sctp"}
+
+
+class NoMatch(Exception):
+    """The packet does not match the context: `args[0]` is the field."""
+
+
+# ---------------------------------------------------------------------------------------------------------------- ciphers
+
+
+class Suite(collections.namedtuple("Suite", "kind salt_len iv_len icv_len block")):
+    pass
+
+
+SUITES = {
+    "ENCR_AES_CCM_8": Suite("ccm", 3, 8, 8, 1),
+    "ENCR_AES_CCM_12": Suite("ccm", 3, 8, 12, 1),
+    "ENCR_AES_CCM_16": Suite("ccm", 3, 8, 16, 1),
+    "ENCR_AES_GCM_8": Suite("gcm", 4, 8, 8, 1),
+    "ENCR_AES_GCM_12": Suite("gcm", 4, 8, 12, 1),
+    "ENCR_AES_GCM_16": Suite("gcm", 4, 8, 16, 1),
+    "ENCR_CHACHA20_POLY1305": Suite("chacha", 4, 8, 16, 1),
+    "ENCR_AES_CCM_8_IIV": Suite("ccm", 3, 0, 8, 1),
+    "ENCR_AES_GCM_16_IIV": Suite("gcm", 4, 0, 16, 1),
+    "ENCR_CHACHA20_POLY1305_IIV": Suite("chacha", 4, 0, 16, 1),
+    "ENCR_NULL_AUTH_AES_GMAC": Suite("gmac", 4, 8, 16, 1),
+    "ENCR_AES_CBC": Suite("cbc", 0, 16, None, 16),
+    "ENCR_AES_CTR": Suite("ctr", 4, 8, None, 1),
+    "ENCR_NULL": Suite("null", 0, 0, None, 1),
+}
+INTEG = {
+    "AUTH_HMAC_SHA1_96": (hashlib.sha1, 20, 12),
+    "AUTH_HMAC_SHA2_256_128": (hashlib.sha256, 32, 16),
+    "AUTH_HMAC_SHA2_384_192": (hashlib.sha384, 48, 24),
+    "AUTH_HMAC_SHA2_512_256": (hashlib.sha512, 64, 32),
+    "NONE": (None, 0, 0),
+}
+
+
+class Sa:
+    """An entry of the key file, and its cipher."""
+
+    def __init__(self, rng, name, spi, src, dst, encr, integ="NONE", esn=False, key_len=16):
+        self.name, self.spi, self.src, self.dst, self.encr, self.integ, self.esn = name, spi, src, dst, encr, integ, esn
+        self.suite = SUITES[encr]
+        key_len = {"chacha": 32, "null": 0}.get(self.suite.kind, key_len)
+        self.key, self.salt = rng.randbytes(key_len), rng.randbytes(self.suite.salt_len)
+        self.hash, integ_len, self.icv_len = INTEG[integ]
+        self.integ_key = rng.randbytes(integ_len)
+        self.aead = self.suite.icv_len is not None
+        if self.aead:
+            self.icv_len = self.suite.icv_len
+
+    def entry(self):
+        entry = {"name": self.name, "spi": f"0x{self.spi:08x}", "encr": self.encr, "esn": self.esn}
+        entry.update({k: v for k, v in (("src", self.src), ("dst", self.dst)) if v})
+        entry.update({k: v.hex() for k, v in (("key", self.key), ("salt", self.salt), ("integ_key", self.integ_key)) if v})
+        if not self.aead:
+            entry["integ"] = self.integ
+        return entry
+
+    def numbers(self, sn):
+        """SPI and Sequence Number as AEADs authenticate them."""
+        return self.spi.to_bytes(4, "big") + (sn.to_bytes(8, "big") if self.esn else sn.to_bytes(4, "big"))
+
+    def nonce(self, sn, iv):
+        return self.salt + (iv or sn.to_bytes(8, "big"))
+
+    def seal(self, sn, clear, iv):
+        """Explicit IV, ciphertext, ICV."""
+        kind = self.suite.kind
+        aad = self.numbers(sn)
+        if kind == "ccm":
+            return iv + AESCCM(self.key, tag_length=self.icv_len).encrypt(self.nonce(sn, iv), clear, aad)
+        if kind == "gcm":
+            return iv + AESGCM(self.key).encrypt(self.nonce(sn, iv), clear, aad)[: len(clear) + self.icv_len]
+        if kind == "chacha":
+            return iv + ChaCha20Poly1305(self.key).encrypt(self.nonce(sn, iv), clear, aad)
+        if kind == "gmac":
+            return iv + clear + AESGCM(self.key).encrypt(self.nonce(sn, iv), b"", aad + iv + clear)
+        body = iv + self.crypt(iv, clear, False)
+        return body + self.icv(sn, body)
+
+    def icv(self, sn, body):
+        if not self.hash:
+            return b""
+        low = (sn & 0xFFFFFFFF).to_bytes(4, "big")
+        high = (sn >> 32).to_bytes(4, "big") if self.esn else b""
+        return hmac.new(self.integ_key, self.spi.to_bytes(4, "big") + low + body + high, self.hash).digest()[: self.icv_len]
+
+    def crypt(self, iv, data, backwards):
+        kind = self.suite.kind
+        if kind == "null":
+            return data
+        mode = modes.CBC(iv) if kind == "cbc" else modes.CTR(self.salt + iv + b"\0\0\0\1")
+        cipher = Cipher(algorithms.AES(self.key), mode)
+        context = cipher.decryptor() if backwards else cipher.encryptor()
+        return context.update(data) + context.finalize()
+
+    def open(self, sn, sealed):
+        """The clear text; the ICV is checked by sealing it again."""
+        iv_len = self.suite.iv_len
+        iv, text = sealed[:iv_len], sealed[iv_len : len(sealed) - self.icv_len]
+        kind = self.suite.kind
+        if kind == "ccm":  # CTR with the counter block of RFC 3610: flags L-1 = 3, nonce, counter from 1
+            block = b"\3" + self.nonce(sn, iv) + b"\0\0\0\1"
+            clear = Cipher(algorithms.AES(self.key), modes.CTR(block)).encryptor().update(text)
+        elif kind == "gcm":
+            clear = Cipher(algorithms.AES(self.key), modes.CTR(self.nonce(sn, iv) + b"\0\0\0\2")).encryptor().update(text)
+        elif kind == "chacha":
+            block = b"\1\0\0\0" + self.nonce(sn, iv)
+            clear = Cipher(algorithms.ChaCha20(self.key, block), None).encryptor().update(text)
+        elif kind == "gmac":
+            clear = text
+        else:
+            clear = self.crypt(iv, text, True)
+        assert self.seal(sn, clear, iv) == sealed, "the ICV is wrong"
+        return clear
+
+
+# ------------------------------------------------------------------------------------------------------------ plain packets
+
+
+def checksum16(data):
+    data += b"\0" * (len(data) % 2)
+    total = sum(struct.unpack(f"!{len(data) // 2}H", data))
+    while total >> 16:
+        total = (total & 0xFFFF) + (total >> 16)
+    return ~total & 0xFFFF
+
+
+CRC32C = []
+for index in range(256):
+    for _ in range(8):
+        index = index >> 1 ^ (0x82F63B78 if index & 1 else 0)
+    CRC32C.append(index)
+
+
+def crc32c(data):
+    crc = 0xFFFFFFFF
+    for byte in data:
+        crc = CRC32C[(crc ^ byte) & 0xFF] ^ crc >> 8
+    return crc ^ 0xFFFFFFFF
+
+
+def address(text):
+    return ipaddress.ip_address(text)
+
+
+def packed(text):
+    return address(text).packed
+
+
+def ip6(src, dst, next_header, body, tc=0, flow_label=0, hop_limit=64, length=None):
+    length = len(body) if length is None else length
+    return struct.pack("!IHBB", 6 << 28 | tc << 20 | flow_label, length, next_header, hop_limit) + packed(src) + packed(dst) + body
+
+
+def ip4(src, dst, protocol, body, tos=0, ident=0, flags=0x4000, ttl=64, options=b"", length=None, checksum=None):
+    assert len(options) % 4 == 0
+    ihl = 5 + len(options) // 4
+    length = ihl * 4 + len(body) if length is None else length
+    head = struct.pack("!BBHHHBBH", 0x40 | ihl, tos, length, ident, flags, ttl, protocol, 0) + packed(src) + packed(dst) + options
+    checksum = checksum16(head) if checksum is None else checksum
+    return head[:10] + checksum.to_bytes(2, "big") + head[12:] + body
+
+
+def pseudo(src, dst, protocol, length):
+    if len(src) == 4:
+        return src + dst + struct.pack("!BBH", 0, protocol, length)
+    return src + dst + struct.pack("!II", length, protocol)
+
+
+def with_checksum(protocol, src, dst, segment):
+    """The segment with the right checksum in its place."""
+    src, dst = (x if isinstance(x, bytes) else packed(x) for x in (src, dst))
+    if protocol == SCTP:
+        zeroed = segment[:8] + b"\0\0\0\0" + segment[12:]
+        return segment[:8] + crc32c(zeroed).to_bytes(4, "little") + segment[12:]
+    at = {UDP: 6, UDPLITE: 6, TCP: 16, ICMPV6: 2, ICMP: 2}[protocol]
+    zeroed = segment[:at] + b"\0\0" + segment[at + 2 :]
+    covered = zeroed
+    if protocol == UDPLITE:
+        coverage = int.from_bytes(segment[4:6], "big") or len(segment)
+        covered = zeroed[:coverage]
+    head = b"" if protocol == ICMP else pseudo(src, dst, protocol, len(segment))
+    value = checksum16(head + covered)
+    if protocol in (UDP, UDPLITE):
+        value = value or 0xFFFF
+    return zeroed[:at] + value.to_bytes(2, "big") + zeroed[at + 2 :]
+
+
+class Ip:
+    """The fields of an IP packet, wherever its lengths may be wrong."""
+
+    def __init__(self, raw):
+        self.raw, self.version = raw, raw[0] >> 4
+        if self.version == 6:
+            word, self.length, self.protocol, self.ttl = struct.unpack("!IHBB", raw[:8])
+            self.tc, self.label = word >> 20 & 0xFF, word & 0xFFFFF
+            self.src, self.dst, self.body, self.options = raw[8:24], raw[24:40], raw[40:], b""
+            self.fragment = self.protocol == FRAGMENT
+        else:
+            head = raw[0] % 16 * 4
+            self.tc, self.length, self.label, self.flags, self.ttl, self.protocol = struct.unpack("!BHHHBB", raw[1:10])
+            self.src, self.dst, self.options, self.body = raw[12:16], raw[16:20], raw[20:head], raw[head:]
+            self.fragment = self.flags & 0x3FFF != 0  # MF or an offset
+        self.dscp, self.ecn = self.tc >> 2, self.tc & 3
+
+    def build(self):
+        """The packet of these fields, lengths and header checksum computed."""
+        src, dst = ipaddress.ip_address(self.src), ipaddress.ip_address(self.dst)
+        if self.version == 6:
+            return ip6(src, dst, self.protocol, self.body, self.tc, self.label, self.ttl)
+        return ip4(src, dst, self.protocol, self.body, self.tc, self.label, self.flags, self.ttl, self.options)
+
+    def upper(self):
+        """Protocol and segment behind the extension headers; a segment of None in later fragments."""
+        protocol, at, body = self.protocol, 0, self.body
+        if self.version == 4:
+            return protocol, None if self.flags & 0x1FFF else body
+        while protocol in (0, 43, 60, FRAGMENT, AH, 135):
+            if len(body) < at + 8:
+                return protocol, None
+            if protocol == FRAGMENT:
+                if int.from_bytes(body[at + 2 : at + 4], "big") & 0xFFF8:
+                    return body[at], None
+                size = 8
+            else:
+                size = (body[at + 1] + 2) * 4 if protocol == AH else (body[at + 1] + 1) * 8
+            protocol, at = body[at], at + size
+        return protocol, body[at:]
+
+    def summary(self):
+        """`inner` of the record."""
+        protocol, segment = self.upper()
+        record = {"version": self.version, "src": str(address(self.src)), "dst": str(address(self.dst)), "protocol": protocol}
+        if protocol in WITH_PORTS and segment and len(segment) >= 4:
+            record["src_port"], record["dst_port"] = struct.unpack("!HH", segment[:4])
+        return record
+
+
+# ----------------------------------------------------------------------------------------------------------- SCHC in small
+
+
+def bits(value, width):
+    return format(value, f"0{width}b") if width else ""
+
+
+def pack(residue):
+    """Bits to bytes, zero bits behind."""
+    residue += "0" * (-len(residue) % 8)
+    return bytes(int(residue[i : i + 8], 2) for i in range(0, len(residue), 8))
+
+
+class Range:
+    """MSB(p), LSB with p the common prefix of start and end."""
+
+    def __init__(self, start, end, width):
+        self.start, self.end, self.width = start, end, width
+        self.sent = (start ^ end).bit_length()
+
+    def residue(self, value, field):
+        if not self.start <= value <= self.end:
+            raise NoMatch(field)
+        return bits(value & (1 << self.sent) - 1, self.sent)
+
+
+# --------------------------------------------------------------------------------------------------------------- contexts
+
+
+PROTOCOLS = {"ANY": 0, "UDP": UDP, "TCP": TCP, "UDPLITE": UDPLITE, "UDP-LITE": UDPLITE, "SCTP": SCTP, "ICMPV6": ICMPV6, "ICMP": ICMP}
+
+
+class Context:
+    """Attributes as in the rule file, with the defaults of the documents."""
+
+    def __init__(self, **attributes):
+        self.given = attributes
+        self.dialect = attributes.get("dialect", "ietf")
+        get = attributes.get
+        self.mode = get("ipsec_mode")
+        self.version = {"IPv4-only": 4, "IPv6-only": 6, None: None}[get("ts_ip_version")]
+        self.protocol = get("ts_proto", 0)
+        if isinstance(self.protocol, str):
+            self.protocol = PROTOCOLS[self.protocol.upper()]
+        self.src, self.dst = self.addresses("src"), self.addresses("dst")
+        self.src_port, self.dst_port = self.ports("src"), self.ports("dst")
+        unit = {"ietf": 1, "custom": 1}.get(self.dialect, 8)
+        names = ("SPI_SIZE", "SN_SIZE") if self.dialect == "6lo" else ("esp_spi_lsb", "esp_sn_lsb")
+        self.spi_bits, self.sn_bits = (get(name, 32 // unit) * unit for name in names)
+        self.esp_sn = get("esp_sn", 1)
+
+    def get(self, name, default=None):
+        return self.given.get(name, default)
+
+    def addresses(self, end):
+        width = 128 if self.version == 6 else 32
+        first, last = 0, (1 << width) - 1
+        if f"ts_ip_{end}" in self.given:
+            network = ipaddress.ip_network(self.given[f"ts_ip_{end}"])
+            first, last = int(network[0]), int(network[-1])
+        if f"ts_ip_{end}_start" in self.given:
+            first = int(address(self.given[f"ts_ip_{end}_start"]))
+        if f"ts_ip_{end}_end" in self.given:
+            last = int(address(self.given[f"ts_ip_{end}_end"]))
+        return Range(first, last, width)
+
+    def ports(self, end):
+        short = str(self.given.get(f"ts_port_{end}", "0-65535"))
+        first, _, last = short.partition("-")
+        first = self.given.get(f"ts_port_{end}_start", int(first))
+        return Range(first, self.given.get(f"ts_port_{end}_end", int(last or first)), 16)
+
+
+# ----------------------------------------------------------------------------------------------------------- dialect ietf
+
+
+def check_packet(ip):
+    """What no dialect compresses: lengths and checksums that are not the packet's own (2.4)."""
+    if ip.version == 6 and ip.length != len(ip.body):
+        raise NoMatch("payload_length")
+    if ip.version == 4:
+        if ip.length != len(ip.raw):
+            raise NoMatch("total_length")
+        if checksum16(ip.raw[: 20 + len(ip.options)]):
+            raise NoMatch("header_checksum")
+
+
+def check_transport(protocol, src, dst, segment):
+    name = NAMES[protocol]
+    if len(segment) < SHORTEST[protocol]:
+        raise NoMatch(f"{name} header")
+    if protocol == UDP and int.from_bytes(segment[4:6], "big") != len(segment):
+        raise NoMatch("udp.length")
+    if protocol == TCP and segment[12] >> 4 < 5:
+        raise NoMatch("tcp.data_offset")
+    if protocol == UDP and segment[6:8] == b"\0\0":
+        return
+    if with_checksum(protocol, src, dst, segment) != segment:
+        raise NoMatch(f"{name}.checksum")
+
+
+def generated(width, src, dst, protocol, segment, fragment):
+    """D-10."""
+    ports = segment[:4] if protocol in WITH_PORTS and not fragment and len(segment) >= 4 else bytes(4)
+    digest = hashlib.sha256(src + dst + bytes([protocol]) + ports).digest()
+    return int.from_bytes(digest, "big") >> 256 - width or 1
+
+
+def lower_label(inner_version, outer):
+    """Flow Label or Identification out of an outer header of the same or the other version."""
+    return outer.label if inner_version >= outer.version else outer.label & 0xFFFF
+
+
+def ietf_inner(c, raw, outer):
+    """IIPC of a tunnel-mode packet: payload data, the Next Header value of the trailer, the restored packet, what was restored."""
+    if c.get("iipc_profile") == "iipc_not_compressed":
+        return raw, 41 if raw[0] >> 4 == 6 else 4, raw, {}
+    ip, restored, came = Ip(raw), Ip(raw), {}
+    if ip.version != c.version:
+        raise NoMatch("version")
+    check_packet(ip)
+    residue = ""
+    if ip.version == 4:
+        residue += bits(raw[0] % 16, 4)
+    dscp = c.get("dscp_cda", "not_compressed")
+    if dscp == "not_compressed":
+        residue += bits(ip.dscp, 6)
+    elif dscp == "sa":
+        values = c.get("dscp_list")
+        if ip.dscp not in values:
+            raise NoMatch("dscp")
+        residue += bits(values.index(ip.dscp), math.ceil(math.log2(len(values))))
+    else:
+        restored.dscp, came["dscp"] = outer.dscp, "outer"
+    if c.get("ecn_cda", "not_compressed") == "not_compressed":
+        residue += bits(ip.ecn, 2)
+    else:
+        restored.ecn, came["ecn"] = outer.ecn, "outer"
+    restored.tc = restored.dscp << 2 | restored.ecn
+
+    width = 20 if ip.version == 6 else 16
+    label_name = "flow_label" if ip.version == 6 else "identification"
+    label = c.get("flow_label_cda", "not_compressed")
+    label_bits = bits(ip.label, width) if label == "not_compressed" else ""
+    if label == "zero" and ip.label:
+        raise NoMatch(label_name)
+    length_bits = bits(ip.length, 16) if c.get("payload_length_cda") == "not_compressed" else ""
+    residue += label_bits + length_bits if ip.version == 6 else length_bits + label_bits
+
+    if ip.version == 4:
+        flags = c.get("ipv4_flags_frag", "sent")
+        if flags == "sent":
+            residue += bits(ip.flags, 16)
+        elif ip.flags != {"df": 0x4000, "zero": 0}[flags]:
+            raise NoMatch("flags_fragment_offset")
+
+    single = c.protocol != 0
+    if single and (ip.protocol != c.protocol or ip.fragment):
+        raise NoMatch("next_header" if ip.version == 6 else "protocol")
+    if ip.protocol == NO_NEXT:
+        raise NoMatch("next_header")
+    ttl_bits = ""
+    if c.get("hop_limit_cda") == "not_compressed":
+        ttl_bits = bits(ip.ttl, 8)
+    else:
+        restored.ttl, came["hop_limit" if ip.version == 6 else "ttl"] = outer.ttl, "outer"
+    protocol_bits = "" if single else bits(ip.protocol, 8)
+    residue += protocol_bits + ttl_bits if ip.version == 6 else ttl_bits + protocol_bits
+    residue += c.src.residue(int.from_bytes(ip.src, "big"), "src") + c.dst.residue(int.from_bytes(ip.dst, "big"), "dst")
+    residue += "".join(bits(byte, 8) for byte in ip.options)
+
+    transport, payload, restored.body, transport_came = ietf_transport(c, ip.protocol, ip.src, ip.dst, ip.body, ip.fragment)
+    if label == "lower":
+        restored.label, came[label_name] = lower_label(ip.version, outer), "outer"
+    elif label == "generated":
+        zero = c.get("flow_label_generated") == "zero"
+        restored.label = 0 if zero else generated(width, ip.src, ip.dst, ip.protocol, restored.body, ip.fragment)
+        came[label_name] = "generated"
+    return rule_id(c) + pack(residue + transport) + payload, 41 if ip.version == 6 else 4, restored.build(), came | transport_came
+
+
+def ietf_transport(c, protocol, src, dst, segment, fragment=False):
+    """Residue bits, payload, the segment as it comes back, and what was restored."""
+    compressed = protocol in WITH_PORTS and not fragment
+    if c.protocol == 0 and c.get("any_transport") == "none":
+        compressed = False
+    tcp_header = c.get("tcp_header", "header_order")
+    if protocol == TCP and tcp_header == "none":
+        compressed = False
+    if not compressed:
+        return "", segment, segment, {}
+    check_transport(protocol, src, dst, segment)
+    came = {}
+    src_port, dst_port = struct.unpack("!HH", segment[:4])
+    ports = c.src_port.residue(src_port, "src_port") + c.dst_port.residue(dst_port, "dst_port")
+
+    def sent(first, last):
+        return "".join(bits(byte, 8) for byte in segment[first:last])
+
+    if protocol == UDP:
+        return ports, segment[8:], with_checksum(UDP, src, dst, segment), {"udp.checksum": "computed"}
+    if protocol == UDPLITE:
+        if c.get("udplite_coverage") == "sent":
+            return ports + sent(4, 6), segment[8:], segment, {}
+        if int.from_bytes(segment[4:6], "big") not in (0, len(segment)):
+            raise NoMatch("udplite.coverage")
+        back = with_checksum(UDPLITE, src, dst, segment[:4] + len(segment).to_bytes(2, "big") + segment[6:])
+        return ports, segment[8:], back, {"udplite.coverage": "length"}
+    if protocol == SCTP:
+        crc = sent(8, 12) if c.get("sctp_checksum") == "sent" else ""
+        return ports + sent(4, 8) + crc, segment[12:], segment, {}
+    if tcp_header == "ports_only":
+        return ports, segment[4:16] + segment[18:], segment, {}
+    return ports + sent(4, 16) + sent(18, 20), segment[20:], segment, {}
+
+
+def rule_id(c):
+    return bytes([c.get("rule_id_value", 0)]) if c.get("rule_id") == "one_byte" else b""
+
+
+def padding_to(unit, size):
+    """Padding bytes 1, 2, 3, ... so that `size` and they are a multiple of `unit`."""
+    return bytes(i % 256 for i in range(1, 1 + -size % unit))
+
+
+def ietf_clear(c, sa, payload, next_header, padding=None):
+    """CTEC: the clear text."""
+    unit = max(int(str(c.get("alignment", "64 bit")).split()[0]) // 8, sa.suite.block)
+    if c.get("esp_trailer", "Optional") == "Mandatory":
+        has_padding = has_next_header = True
+    else:
+        has_next_header = c.mode == "Transport" and c.protocol == 0
+        has_padding = unit != 1
+        if not (has_padding and has_next_header):
+            payload = rule_id(c) + payload
+    counted = has_next_header or (c.get("trailer_counts_elided_next_header") == "yes" and sa.suite.block == 1)
+    if padding is None:
+        padding = padding_to(unit, len(payload) + 1 + counted) if has_padding else b""
+    trailer = padding + bytes([len(padding)]) if has_padding else b""
+    return payload + trailer + (bytes([next_header]) if has_next_header else b"")
+
+
+# ------------------------------------------------------------------------------------------------------------ dialect ehc
+
+
+class TcpState:
+    """Sequence and Acknowledgment Number of the packet before."""
+
+    def __init__(self, c):
+        self.seq, self.ack = c.get("tcp_sn", 0), c.get("tcp_ack", 0)
+
+
+def ehc_inner(c, raw, outer, state):
+    ip, restored, came, out = Ip(raw), Ip(raw), {}, b""
+    if ip.version != c.version:
+        raise NoMatch("version")
+    check_packet(ip)
+    single = c.protocol != 0
+    if ip.version == 6:
+        if outer.version == 6:
+            restored.tc, restored.label = outer.tc, outer.label
+            came.update(dscp="outer", ecn="outer", flow_label="outer")
+        else:
+            out += raw[:4]
+    else:
+        if ip.options:
+            raise NoMatch("ihl")
+        out += raw[1:2] + raw[4:6]
+        if ip.flags != 0x4000:
+            raise NoMatch("flags_fragment_offset")
+    if single and ip.protocol != c.protocol:
+        raise NoMatch("next_header" if ip.version == 6 else "protocol")
+    if ip.protocol == NO_NEXT:
+        raise NoMatch("next_header")
+    if not single:
+        out += bytes([ip.protocol])
+    restored.ttl, came["hop_limit" if ip.version == 6 else "ttl"] = outer.ttl, "outer"
+    for value, selector, field in ((ip.src, c.src, "src"), (ip.dst, c.dst, "dst")):
+        selector.residue(int.from_bytes(value, "big"), field)
+        if selector.sent:
+            out += value
+    data, restored.body, transport_came = ehc_transport(c, ip.protocol, ip.src, ip.dst, ip.body, state)
+    return out + data, 41 if ip.version == 6 else 4, restored.build(), came | transport_came
+
+
+def ehc_transport(c, protocol, src, dst, segment, state):
+    """Compressed header and payload, the segment as it comes back, and what was restored."""
+    if c.protocol not in (UDP, UDPLITE, TCP):
+        return segment, segment, {}
+    check_transport(protocol, src, dst, segment)
+    out = b""
+    for at, selector, field in ((0, c.src_port, "src_port"), (2, c.dst_port, "dst_port")):
+        selector.residue(int.from_bytes(segment[at : at + 2], "big"), field)
+        if selector.sent:
+            out += segment[at : at + 2]
+    if protocol == UDP:
+        return out + segment[8:], with_checksum(UDP, src, dst, segment), {"udp.checksum": "computed"}
+    if protocol == UDPLITE:
+        agreed, coverage = c.get("udplite_coverage", "uncompressed"), int.from_bytes(segment[4:6], "big")
+        if agreed == "uncompressed":
+            return out + segment[4:6] + segment[8:], segment, {}
+        expected = len(segment) if agreed == "Length" else min(agreed, len(segment))
+        if coverage != expected and not (agreed == "Length" and coverage == 0):
+            raise NoMatch("udplite.coverage")
+        back = with_checksum(UDPLITE, src, dst, segment[:4] + expected.to_bytes(2, "big") + segment[6:])
+        return out + segment[8:], back, {"udplite.coverage": "length"}
+    lsb = c.get("tcp_lsb", 4)
+    seq, ack = struct.unpack("!II", segment[4:12])
+    for value, before, field in ((seq, state.seq, "tcp.seq"), (ack, state.ack, "tcp.ack")):
+        jump = min((value - before) % 2**32, (before - value) % 2**32)
+        if lsb < 4 and 2 * jump >= 2 ** (8 * lsb):
+            raise NoMatch(field)
+    out += segment[8 - lsb : 8] + segment[12 - lsb : 12]
+    if c.get("tcp_options", "True") == "True":
+        out += segment[12:13]
+    elif segment[12] != 0x50:
+        raise NoMatch("tcp.data_offset")
+    out += segment[13:16]
+    if c.get("tcp_urgent", "True") == "True":
+        out += segment[18:20]
+    elif segment[18:20] != b"\0\0":
+        raise NoMatch("tcp.urgent_pointer")
+    state.seq, state.ack = seq, ack
+    return out + segment[20:], segment, {}
+
+
+def ehc_clear(c, sa, payload, next_header, padding=None):
+    unit = math.lcm(c.get("esp_align", 32) // 8, sa.suite.block)
+    next_header = b"" if c.mode == "Tunnel" or c.protocol else bytes([next_header])
+    if unit == 1:
+        return payload + next_header
+    if padding is None:
+        padding = padding_to(unit, len(payload) + 1 + len(next_header))
+    return payload + padding + bytes([len(padding)]) + next_header
+
+
+def sixlo_clear(c, sa, payload, next_header, padding=None):
+    unit = max(c.get("ALIGN", 32) // 8, sa.suite.block)
+    next_header = b"" if c.get("NH", "present") == "removed" else bytes([next_header])
+    if c.get("PAD", "present") == "removed":
+        return payload + next_header
+    if padding is None:
+        padding = padding_to(unit, len(payload) + 1 + len(next_header))
+    return payload + padding + bytes([len(padding)]) + next_header
+
+
+def esp_clear(sa, payload, next_header, padding=None):
+    """RFC 4303 2.4."""
+    if padding is None:
+        padding = padding_to(max(4, sa.suite.block), len(payload) + 2)
+    return payload + padding + bytes([len(padding), next_header])
+
+
+# ----------------------------------------------------------------------------------------------------------------- session
+
+
+class Session:
+    """An SA, its context, and the sender's state."""
+
+    def __init__(self, rng, sa, c, outer_src, outer_dst):
+        self.rng, self.sa, self.c = rng, sa, c
+        self.src, self.dst = outer_src, outer_dst
+        self.sn = c.esp_sn if c else 1
+        self.tcp = TcpState(c) if c else None
+        self.dialect = c.dialect if c else "esp"
+
+    def header(self, sn):
+        """EEC: the ESP header."""
+        if not self.c:
+            return self.sa.spi.to_bytes(4, "big") + (sn & 0xFFFFFFFF).to_bytes(4, "big")
+        c = self.c
+        residue = bits(self.sa.spi & (1 << c.spi_bits) - 1, c.spi_bits) + bits(sn & (1 << c.sn_bits) - 1, c.sn_bits)
+        byte = rule_id(c) if c.spi_bits + c.sn_bits < 64 else b""
+        return byte + pack(residue)
+
+    def clear(self, payload, next_header, padding=None):
+        if not self.c:
+            return esp_clear(self.sa, payload, next_header, padding)
+        maker = {"ietf": ietf_clear, "custom": ietf_clear, "ehc": ehc_clear, "6lo": sixlo_clear}[self.dialect]
+        return maker(self.c, self.sa, payload, next_header, padding)
+
+    def inner(self, raw, outer):
+        """Payload data, Next Header, restored packet, `restored` of a tunnel-mode packet."""
+        if self.dialect in ("ietf", "custom"):
+            return ietf_inner(self.c, raw, outer)
+        if self.dialect == "ehc":
+            return ehc_inner(self.c, raw, outer, self.tcp)
+        return raw, 41 if raw[0] >> 4 == 6 else 4, raw, {}
+
+    def segment(self, protocol, src, dst, segment):
+        """Payload data, restored segment, `restored` in transport mode."""
+        if self.c and self.c.protocol and self.c.protocol != protocol:
+            raise NoMatch("next_header")
+        if self.dialect in ("ietf", "custom") and self.c.get("iipc_profile") != "iipc_not_compressed":
+            residue, payload, back, came = ietf_transport(self.c, protocol, src, dst, segment)
+            return rule_id(self.c) + pack(residue) + payload, back, came
+        if self.dialect == "ehc":
+            return ehc_transport(self.c, protocol, src, dst, segment, self.tcp)
+        return segment, segment, {}
+
+    def wire(self, sn, clear, iv=None):
+        if iv is None:
+            iv = self.rng.randbytes(self.sa.suite.iv_len)
+        return self.header(sn) + self.sa.seal(sn, clear, iv)
+
+    def record(self, sn, wire, packet, upper_len, came):
+        """The record that a receiver must print for a good packet; `upper_len` is what standard ESP carries of it."""
+        unit, sa = max(4, self.sa.suite.block), self.sa
+        esp = 8 + sa.suite.iv_len + math.ceil((upper_len + 2) / unit) * unit + sa.icv_len
+        spi_bits, sn_bits = (self.c.spi_bits, self.c.sn_bits) if self.c else (32, 32)
+        return {
+            "status": "ok",
+            "sa": sa.name,
+            "esp": {
+                "spi": f"0x{sa.spi:08x}",
+                "sequence": sn,
+                "wire": {"spi_bits": spi_bits, "sn_bits": sn_bits, "bytes": len(wire)},
+                "icv": "verified" if sa.icv_len else "none",
+            },
+            "inner": Ip(packet).summary(),
+            "packet": packet.hex(),
+            "restored": came,
+            "bytes": {"diet": len(wire), "esp": esp, "saved": esp - len(wire)},
+            "warnings": [] if sa.icv_len else ["unauthenticated"],
+        }
