@@ -693,3 +693,584 @@ class Session:
             "bytes": {"diet": len(wire), "esp": esp, "saved": esp - len(wire)},
             "warnings": [] if sa.icv_len else ["unauthenticated"],
         }
+
+
+# ------------------------------------------------------------------------------------------------------------- the captures
+
+
+class Capture:
+    """A capture, its key and rule files, and the record expected of each frame. Every session has outer addresses of its own."""
+
+    def __init__(self, name, seed):
+        self.name, self.rng = name, random.Random(f"{name} {seed}")
+        self.sessions, self.frames, self.expected, self.labels = [], [], [], []
+        self.lowest = collections.defaultdict(list)  # session: its plain packets, for compress
+
+    def session(self, label, outer=6, encr="ENCR_AES_CCM_8", integ="NONE", esn=False, key_len=16, spi=None, addresses=None, context=True, **attributes):
+        number = len(self.sessions) + 1
+        if outer == 6:
+            src, dst = f"2001:db8:{number:x}::2", "2001:db8:ffff::1"
+        else:
+            src, dst = f"198.18.{number >> 8}.{number & 255}", "198.19.0.1"
+        src, dst = addresses or (src, dst)
+        spi = self.rng.randrange(256, 2**32) if spi is None else spi
+        sa = Sa(self.rng, f"{number}-{label}", spi, src, dst, encr, integ, esn, key_len)
+        c = None
+        if context:
+            if attributes.get("ipsec_mode", "Tunnel") == "Tunnel":
+                attributes = {"ipsec_mode": "Tunnel", "tunnel_ip": {"src": src, "dst": dst}} | attributes
+            c = Context(**attributes)
+        session = Session(self.rng, sa, c, src, dst)
+        session.label, session.outer_version, session.capture = label, outer, self
+        self.sessions.append(session)
+        return session
+
+    def add(self, frame, expected, label):
+        self.frames.append(frame)
+        self.expected.append(expected)
+        self.labels.append(label)
+
+    def keys(self):
+        return {"sas": [session.sa.entry() for session in self.sessions]}
+
+    def rules(self, sessions=None):
+        contexts = [{"sa": s.sa.name} | s.c.given for s in sessions or self.sessions if s.c]
+        return {"contexts": contexts}
+
+
+def outer_packet(session, payload, protocol=None, encapsulated=False, ext=b"", ext_first=None, **fields):
+    """The outer packet of a session: random DSCP, ECN, label and hop limit unless given."""
+    rng = session.rng
+    fields.setdefault("ttl", rng.randrange(1, 256))
+    if protocol is None:
+        protocol = session.c.get("protocol", ESP) if session.c else ESP
+    if encapsulated:
+        protocol = UDP
+        payload = struct.pack("!HHHH", 4500, 4500, 8 + len(payload), 0) + payload
+        if session.outer_version == 6:
+            payload = with_checksum(UDP, session.src, session.dst, payload)
+    tc = fields.get("tc", rng.randrange(256))
+    if session.outer_version == 6:
+        label = fields.get("label", rng.randrange(2**20))
+        first = protocol if ext_first is None else ext_first
+        return ip6(session.src, fields.get("dst", session.dst), first, ext + payload, tc, label, fields["ttl"])
+    label, flags = fields.get("label", rng.randrange(2**16)), fields.get("flags", 0x4000)
+    return ip4(session.src, fields.get("dst", session.dst), protocol, payload, tc, label, flags, fields["ttl"], fields.get("options", b""))
+
+
+def outer_record(packet):
+    ip = Ip(packet)
+    return {"version": ip.version, "src": str(address(ip.src)), "dst": str(address(ip.dst)), "hop_limit": ip.ttl}
+
+
+def tunnel(session, raw, sn=None, iv=None, padding=None, note="", **fields):
+    """Send an inner packet; what does not match is kept for compress."""
+    kept = session.capture.lowest[id(session)]
+    draft = outer_packet(session, b"", **fields)
+    outer = Ip(draft)
+    try:
+        payload, next_header, restored, came = session.inner(raw, outer) if session.c else (raw, 41 if raw[0] >> 4 == 6 else 4, raw, {})
+    except NoMatch as reason:
+        kept.append((raw, reason.args[0]))
+        return None
+    kept.append((raw, None))
+    clear = session.clear(payload, next_header, padding)
+    record = emit(session, clear, sn, iv, restored, len(restored), came, note, outer, fields)
+    if padding is not None and padding != padding_to(len(padding), 0) and padding != bytes(range(1, len(padding) + 1)):
+        record["warnings"].append("padding")
+    return record
+
+
+def emit(session, clear, sn, iv, restored, upper_len, came, note, outer, fields):
+    """Seal a clear text, put it into a frame and expect the packet back."""
+    sn = session.sn if sn is None else sn
+    session.sn = sn + 1
+    wire = session.wire(sn, clear, iv)
+    fields = dict(fields)
+    encapsulated = fields.pop("encapsulated", False)
+    fields.update(tc=outer.tc, label=outer.label, ttl=outer.ttl)
+    packet = outer_packet(session, wire, encapsulated=encapsulated, **fields)
+    record = session.record(sn, wire, restored, upper_len, came)
+    record["outer"] = outer_record(packet)
+    session.capture.add(packet, record, f"{session.label} {note} clear {clear.hex()}")
+    return record
+
+
+def transport(session, protocol, segment, sn=None, iv=None, padding=None, note="", ext=b"", ext_first=None, ext_last_at=None, **fields):
+    """Send a segment in transport mode. `ext` are extension headers whose last Next Header octet is at `ext_last_at`."""
+
+    def whole(first, body):
+        """The packet around `body`, whose protocol is `first`."""
+        headers = ext
+        if ext:
+            headers = ext[:ext_last_at] + bytes([first]) + ext[ext_last_at + 1 :]
+        return outer_packet(session, body, protocol=first, ext=headers, ext_first=ext_first, **fields)
+
+    rng = session.rng
+    fields.setdefault("ttl", rng.randrange(1, 256))
+    fields.setdefault("tc", rng.randrange(256))
+    fields.setdefault("label", rng.randrange(2**16))
+    encapsulated = fields.pop("encapsulated", False)
+    kept = session.capture.lowest[id(session)]
+    src, dst = packed(session.src), packed(session.dst)
+    original = whole(protocol, segment)
+    try:
+        payload, back, came = session.segment(protocol, src, dst, segment)
+    except NoMatch as reason:
+        kept.append((original, reason.args[0]))
+        return None
+    kept.append((original, None))
+    clear = session.clear(payload, protocol, padding)
+    sn = session.sn if sn is None else sn
+    session.sn = sn + 1
+    wire = session.wire(sn, clear, iv)
+    esp = session.c.get("protocol", ESP) if session.c else ESP
+    if encapsulated:
+        wired = struct.pack("!HHHH", 4500, 4500, 8 + len(wire), 0) + wire
+        wired = with_checksum(UDP, src, dst, wired) if session.outer_version == 6 else wired
+        packet = whole(UDP, wired)
+    else:
+        packet = whole(esp, wire)
+    record = session.record(sn, wire, whole(protocol, back), len(segment), came)
+    record["outer"] = outer_record(packet)
+    session.capture.add(packet, record, f"{session.label} {note} clear {clear.hex()}")
+    return record
+
+
+def damaged(session, clear, status, sn=None, note="", warnings=None, packet=None, **fields):
+    """A clear text made by hand, under a valid ICV."""
+    sn = session.sn if sn is None else sn
+    session.sn = sn + 1
+    wire = session.wire(sn, clear)
+    frame = outer_packet(session, wire, **fields)
+    expected = {"status": status, "sa": session.sa.name}
+    if status in ("ok", "malformed"):
+        expected["esp"] = {"spi": f"0x{session.sa.spi:08x}", "sequence": sn}
+    if warnings is not None:
+        expected["warnings"] = warnings
+    if packet is not None:
+        expected["packet"] = packet.hex()
+    session.capture.add(frame, expected, f"{session.label} {note} clear {clear.hex()}")
+    return frame
+
+
+# --------------------------------------------------------------------------------------------------------- inner packets
+
+
+V6 = {"src": "2001:db8:a::10", "dst": "2001:db8:b::1"}
+V4 = {"src": "10.10.0.5", "dst": "10.20.0.1"}
+
+
+def segment(rng, protocol, src, dst, sport=5683, dport=5683, data=None, **over):
+    """A transport segment of random data with a right checksum."""
+    data = rng.randbytes(rng.randrange(0, 40)) if data is None else data
+    ports = struct.pack("!HH", sport, dport)
+    if protocol == UDP:
+        made = with_checksum(UDP, src, dst, ports + struct.pack("!HH", 8 + len(data), 0) + data)
+        return made[:6] + b"\0\0" + made[8:] if over.get("zero") else made
+    if protocol == UDPLITE:
+        return with_checksum(UDPLITE, src, dst, ports + struct.pack("!HH", over.get("coverage", 8 + len(data)), 0) + data)
+    if protocol == SCTP:
+        return with_checksum(SCTP, src, dst, ports + rng.randbytes(4) + b"\0\0\0\0" + data)
+    if protocol == TCP:
+        options = over.get("options", b"")
+        head = struct.pack("!IIBBHHH", over.get("seq", rng.getrandbits(32)), over.get("ack", rng.getrandbits(32)),
+                           (5 + len(options) // 4) << 4 | over.get("reserved", 0), over.get("flags", 0x18), rng.randrange(65536), 0, over.get("urgent", 0))
+        return with_checksum(TCP, src, dst, ports + head + options + data)
+    if protocol in (ICMP, ICMPV6):
+        kind = 128 if protocol == ICMPV6 else 8
+        return with_checksum(protocol, src, dst, struct.pack("!BBHHH", kind, 0, 0, sport, dport) + data)
+    return data
+
+
+def packet(rng, version, protocol, src=None, dst=None, tc=None, label=None, ttl=None, **over):
+    """An inner packet around such a segment."""
+    ends = V6 if version == 6 else V4
+    src, dst = src or ends["src"], dst or ends["dst"]
+    tc = rng.randrange(256) if tc is None else tc
+    ttl = rng.randrange(1, 256) if ttl is None else ttl
+    body = segment(rng, protocol, src, dst, **{k: v for k, v in over.items() if k not in ("flags_frag", "ip_options")})
+    if version == 6:
+        return ip6(src, dst, protocol, body, tc, rng.randrange(2**20) if label is None else label, ttl)
+    ident = rng.randrange(2**16) if label is None else label
+    return ip4(src, dst, protocol, body, tc, ident, over.get("flags_frag", 0x4000), ttl, over.get("ip_options", b""))
+
+
+def selectors(version, name="UDP", /, **more):
+    ends = V6 if version == 6 else V4
+    attributes = {"ts_ip_version": f"IPv{version}-only", "ts_ip_src": ends["src"], "ts_ip_dst": ends["dst"], "ts_proto": name,
+                  "ts_port_src": 5683, "ts_port_dst": 5683, "alignment": "8 bit", "esp_spi_lsb": 8, "esp_sn_lsb": 8}
+    return attributes | more
+
+
+# ---------------------------------------------------------------------------------------------------------- the areas
+
+
+def ietf_fields(x):
+    """2.1, 2.4: DSCP, ECN, Flow Label and Identification, each way, in every pair of IP versions."""
+    rng = x.rng
+    for outer, inner in itertools.product((4, 6), (4, 6)):
+        for dscp, ecn, label in itertools.product(("not_compressed", "lower", "sa"), ("not_compressed", "lower"), ("not_compressed", "lower", "generated", "zero")):
+            values = rng.sample(range(64), rng.choice((1, 2, 3, 4, 5, 8, 9)))
+            more = {"dscp_list": values} if dscp == "sa" else {}
+            s = x.session(f"{inner}in{outer} {dscp} {ecn} {label}", outer=outer, **selectors(inner, dscp_cda=dscp, ecn_cda=ecn, flow_label_cda=label, **more))
+            for i in range(3):
+                tc = rng.choice(values) << 2 | rng.randrange(4) if dscp == "sa" else None
+                tunnel(s, packet(rng, inner, UDP, tc=tc, label=0 if label == "zero" else None))
+            if dscp == "sa":
+                tunnel(s, packet(rng, inner, UDP, tc=next(v for v in range(64) if v not in values) << 2, label=0))
+            if label == "zero":
+                tunnel(s, packet(rng, inner, UDP, tc=values[0] << 2, label=5))
+
+
+def ietf_ranges(x):
+    """2.4: addresses and ports with and without a common prefix."""
+    rng = x.rng
+    def shape(width):
+        kind = rng.randrange(5)
+        if kind == 0:
+            return 0, (1 << width) - 1
+        if kind == 1:
+            v = rng.getrandbits(width)
+            return v, v
+        if kind == 2:
+            low = rng.randrange(1, width)
+            v = rng.getrandbits(width) >> low << low
+            return v, v + (1 << low) - 1
+        if kind == 3:
+            return (1 << width - 1) - 1 - rng.randrange(4), (1 << width - 1) + rng.randrange(4)
+        return tuple(sorted(rng.getrandbits(width) for _ in range(2)))
+    for i in range(60):
+        inner, outer = rng.choice((4, 6)), rng.choice((4, 6))
+        width = 128 if inner == 6 else 32
+        (s0, s1), (d0, d1), (p0, p1), (q0, q1) = shape(width), shape(width), shape(16), shape(16)
+        text = lambda v: str(ipaddress.IPv6Address(v) if inner == 6 else ipaddress.IPv4Address(v))
+        name = rng.choice(("UDP", "TCP", "UDPLITE", "SCTP", "ANY"))
+        attributes = selectors(inner, name, alignment=rng.choice(("8 bit", "16 bit", "32 bit", "64 bit")), dscp_cda=rng.choice(("lower", "not_compressed")))
+        for key in ("ts_ip_src", "ts_ip_dst", "ts_port_src", "ts_port_dst"):
+            del attributes[key]
+        attributes.update(ts_ip_src_start=text(s0), ts_ip_src_end=text(s1), ts_ip_dst_start=text(d0), ts_ip_dst_end=text(d1),
+                          ts_port_src_start=p0, ts_port_src_end=p1, ts_port_dst_start=q0, ts_port_dst_end=q1)
+        s = x.session(f"ranges {name}", outer=outer, **attributes)
+        protocol = PROTOCOLS[name] or rng.choice(WITH_PORTS)
+        def send(a, b, p, q):
+            tunnel(s, packet(rng, inner, protocol, src=text(a), dst=text(b), sport=p, dport=q))
+        send(s0, d1, p0, q1)
+        send(s1, d0, p1, q0)
+        send(rng.randint(s0, s1), rng.randint(d0, d1), rng.randint(p0, p1), rng.randint(q0, q1))
+        if s0:
+            send(s0 - 1, d0, p0, q0)
+        if d1 + 1 < 1 << width:
+            send(s0, d1 + 1, p0, q0)
+        if p0:
+            send(s0, d0, p0 - 1, q0)
+        if q1 < 65535:
+            send(s0, d0, p0, q1 + 1)
+
+
+def every_transport(x):
+    """2.4, 2.5: each transport under each reading of it, in tunnel mode, under single and ANY."""
+    rng = x.rng
+    readings = [
+        {}, {"any_transport": "none"}, {"tcp_header": "ports_only"}, {"tcp_header": "none"}, {"sctp_checksum": "sent"}, {"udplite_coverage": "sent"},
+        {"hop_limit_cda": "not_compressed"}, {"payload_length_cda": "not_compressed"}, {"hop_limit_cda": "not_compressed", "payload_length_cda": "not_compressed"},
+        {"flow_label_cda": "generated"}, {"flow_label_cda": "generated", "flow_label_generated": "zero"}, {"flow_label_cda": "generated", "any_transport": "none", "tcp_header": "none"},
+        {"rule_id": "one_byte"}, {"rule_id": "one_byte", "rule_id_value": 0xA5, "esp_trailer": "Mandatory"}, {"ts_port_src": "5000-6000"}, {"iipc_profile": "iipc_not_compressed"},
+        {"revision": "ietf-10"}, {"alignment": "32 bit", "trailer_counts_elided_next_header": "yes"},
+    ]
+    for inner, reading in itertools.product((4, 6), readings):
+        for name in ("ANY", "TCP", "UDPLITE", "SCTP", "ICMPV6", "UDP", "ICMP"):
+            if inner == 4 and name == "ICMPV6" or inner == 6 and name == "ICMP":
+                continue
+            s = x.session(f"transports {name} {reading}", outer=rng.choice((4, 6)), **selectors(inner, name, **reading))
+            protocols = (UDP, TCP, UDPLITE, SCTP, ICMPV6 if inner == 6 else ICMP, 47) if name == "ANY" else (PROTOCOLS[name], 99)
+            for protocol in protocols:
+                tunnel(s, packet(rng, inner, protocol, data=rng.randbytes(9)))
+            if name in ("ANY", "TCP"):
+                tunnel(s, packet(rng, inner, TCP, options=bytes.fromhex("0101080a0000000100000002"), urgent=7, flags=0x38))
+                tunnel(s, packet(rng, inner, TCP, reserved=5, data=b""))
+                tunnel(s, packet(rng, inner, TCP, sport=7000))
+                short = bytearray(packet(rng, inner, TCP, data=b"xyz"))
+                at = 40 if inner == 6 else 20
+                short[at + 12] = 0x40
+                tunnel(s, bytes(short[:at]) + with_checksum(TCP, s_(short, inner, "src"), s_(short, inner, "dst"), bytes(short[at:])))
+            if name in ("ANY", "UDP"):
+                tunnel(s, packet(rng, inner, UDP, zero=True, data=b"zero"))
+                tunnel(s, packet(rng, inner, UDP, data=b""))
+                bad = bytearray(packet(rng, inner, UDP, data=b"bad"))
+                bad[-1] ^= 1
+                tunnel(s, bytes(bad))
+            if name in ("ANY", "UDPLITE"):
+                tunnel(s, packet(rng, inner, UDPLITE, coverage=0, data=b"coverage zero"))
+                tunnel(s, packet(rng, inner, UDPLITE, coverage=8, data=b"coverage eight"))
+                tunnel(s, packet(rng, inner, UDPLITE, coverage=12, data=b"coverage twelve"))
+            if inner == 6 and name in ("ANY", "UDP", "TCP"):
+                first = segment(rng, UDP, V6["src"], V6["dst"], data=b"whole")
+                for head, number in ((bytes([UDP, 0]) + bytes(6), 0), (bytes([UDP, 0]) + struct.pack("!HI", 1, 7), FRAGMENT), (bytes([UDP, 0]) + struct.pack("!HI", 64, 7), FRAGMENT)):
+                    tunnel(s, ip6(V6["src"], V6["dst"], number, head + first, 3, 0x12345, 9))
+            if inner == 4:
+                for flags in (0x2000, 0x0010, 0x2010):
+                    tunnel(s, packet(rng, inner, PROTOCOLS[name] or UDP, flags_frag=flags))
+                tunnel(s, packet(rng, inner, PROTOCOLS[name] or UDP, flags_frag=0x0000))
+                tunnel(s, packet(rng, inner, PROTOCOLS[name] or UDP, ip_options=bytes.fromhex("94040000")))
+                tunnel(s, packet(rng, inner, PROTOCOLS[name] or UDP, ip_options=bytes(36) + b"\1\1\1\1"))
+
+
+def s_(raw, version, end):
+    at, size = {(6, "src"): (8, 16), (6, "dst"): (24, 16), (4, "src"): (12, 4), (4, "dst"): (16, 4)}[version, end]
+    return bytes(raw[at : at + size])
+
+
+def ipv4_flags(x):
+    rng = x.rng
+    for flags, name in itertools.product(("sent", "df", "zero"), ("UDP", "ANY")):
+        s = x.session(f"flags {flags} {name}", outer=rng.choice((4, 6)), **selectors(4, name, ipv4_flags_frag=flags))
+        for value in (0x4000, 0, 0x2000, 0x8000, 0x6000, 0x0001, 0x4001):
+            tunnel(s, packet(rng, 4, UDP, flags_frag=value))
+
+
+def trailers(x):
+    """2.3: each trailer, alignment and cipher block, in both modes."""
+    rng = x.rng
+    for mode, trailer, bits_, counts, cbc, name, rule in itertools.product(
+        ("Tunnel", "Transport"), ("Mandatory", "Optional"), (8, 16, 32, 64), ("no", "yes"), (False, True), ("UDP", "ANY"), ("elided", "one_byte")
+    ):
+        cipher = {"encr": "ENCR_AES_CBC", "integ": "AUTH_HMAC_SHA2_256_128"} if cbc else {}
+        attributes = selectors(6, name, ipsec_mode=mode, esp_trailer=trailer, alignment=f"{bits_} bit", trailer_counts_elided_next_header=counts, rule_id=rule)
+        if rule == "one_byte":
+            attributes["rule_id_value"] = rng.randrange(256)
+        if mode == "Transport":
+            for key in ("ts_ip_src", "ts_ip_dst", "ts_ip_version"):
+                del attributes[key]
+        s = x.session(f"trailer {mode} {trailer} {bits_} counts={counts} cbc={cbc} {name} {rule}", **cipher, **attributes)
+        for size in rng.sample(range(17), 3):
+            if mode == "Tunnel":
+                tunnel(s, packet(rng, 6, UDP, data=rng.randbytes(size)))
+            else:
+                transport(s, UDP, segment(rng, UDP, s.src, s.dst, data=rng.randbytes(size)))
+
+
+def transport_mode(x):
+    """Transport mode: each transport, outer IPv4 options and IPv6 extension headers, UDP 4500, another protocol number."""
+    rng = x.rng
+    hop_by_hop = bytes.fromhex("0000050200000100")
+    for outer, name, more in itertools.product((4, 6), ("ANY", "UDP", "TCP", "UDPLITE", "SCTP", "ICMPV6"), (
+        {}, {"esp_trailer": "Mandatory", "alignment": "32 bit"}, {"iipc_profile": "iipc_not_compressed"}, {"rule_id": "one_byte"}, {"any_transport": "none", "tcp_header": "ports_only"}, {"protocol": 253},
+    )):
+        attributes = selectors(6, name, ipsec_mode="Transport", **more)
+        for key in ("ts_ip_src", "ts_ip_dst", "ts_ip_version"):
+            del attributes[key]
+        s = x.session(f"transport {name} {more}", outer=outer, **attributes)
+        for protocol in (UDP, TCP, UDPLITE, SCTP, ICMPV6, 47):
+            body = segment(rng, protocol, s.src, s.dst, data=rng.randbytes(7))
+            transport(s, protocol, body)
+            if name == "ANY" or PROTOCOLS[name] == protocol:
+                if outer == 4:
+                    transport(s, protocol, body, options=bytes.fromhex("94040000"))
+                else:
+                    transport(s, protocol, body, ext=hop_by_hop, ext_first=0, ext_last_at=0)
+                    transport(s, protocol, body, ext=bytes([60, 0]) + hop_by_hop[2:] + hop_by_hop, ext_first=0, ext_last_at=8)
+                if "protocol" not in more:
+                    transport(s, protocol, body, encapsulated=True)
+        if name in ("ANY", "UDP"):
+            transport(s, UDP, segment(rng, UDP, s.src, s.dst, zero=True))
+            transport(s, UDP, segment(rng, UDP, s.src, s.dst, sport=1))
+
+
+def ciphers(x):
+    """Every cipher, with and without ESN, by the wire widths of SPI and SN."""
+    rng = x.rng
+    rows = [(encr, "NONE") for encr, suite in SUITES.items() if suite.icv_len is not None]
+    rows += [(encr, integ) for encr in ("ENCR_AES_CBC", "ENCR_AES_CTR", "ENCR_NULL") for integ in INTEG]
+    for (encr, integ), esn, key_len in itertools.product(rows, (False, True), (16, 24, 32)):
+        if SUITES[encr].kind in ("chacha", "null") and key_len != 16:
+            continue
+        spi_bits, sn_bits = rng.choice(((4, 4), (5, 3), (12, 4), (0, 0), (0, 8), (32, 32), (20, 12), (8, 8), (1, 7), (3, 29), (31, 1)))
+        if integ == "NONE" and SUITES[encr].icv_len is None:
+            spi_bits, sn_bits = 8, 8
+        start = rng.choice((1, 250, 2**32 - 3 if esn else 65530, 2**40 + 5 if esn else 2**31))
+        s = x.session(f"cipher {encr} {integ} {key_len} esn={esn} {spi_bits}+{sn_bits}", outer=rng.choice((4, 6)), encr=encr, integ=integ, esn=esn, key_len=key_len,
+                      **selectors(6, alignment=rng.choice(("8 bit", "32 bit")), esp_spi_lsb=spi_bits, esp_sn_lsb=sn_bits, esp_sn=start))
+        for i in range(3):
+            tunnel(s, packet(rng, 6, UDP))
+        if integ != "NONE" or SUITES[encr].icv_len is not None:
+            if sn_bits > 1:
+                tunnel(s, packet(rng, 6, UDP), sn=s.sn + 2)
+
+
+def standard_esp(x):
+    """An SA without context."""
+    rng = x.rng
+    for encr, integ, outer in itertools.product(("ENCR_AES_GCM_16", "ENCR_AES_CBC", "ENCR_AES_CCM_8_IIV"), ("AUTH_HMAC_SHA2_256_128",), (4, 6)):
+        integ = integ if encr == "ENCR_AES_CBC" else "NONE"
+        s = x.session(f"esp {encr}", outer=outer, encr=encr, integ=integ, context=False)
+        tunnel(s, packet(rng, 6, UDP))
+        tunnel(s, packet(rng, 4, TCP))
+        transport(s, UDP, segment(rng, UDP, s.src, s.dst))
+        transport(s, ICMPV6, segment(rng, ICMPV6, s.src, s.dst))
+        raw = packet(rng, 6, UDP)
+        tail = raw + rng.randbytes(23)
+        damaged(s, esp_clear(s.sa, tail, 41), "ok", packet=raw, note="tfc")
+        damaged(s, esp_clear(s.sa, rng.randbytes(20), 59), "ok", warnings=["dummy"])
+        tunnel(s, packet(rng, 6, UDP, data=b"1234"), padding=b"\0" * (14 if encr == "ENCR_AES_CBC" else 10), note="padding")
+
+
+def ehc(x):
+    """Section 3: every attribute."""
+    rng = x.rng
+    def base(version, name, **more):
+        attributes = selectors(version, name, dialect="ehc", esp_spi_lsb=rng.randrange(5), esp_sn_lsb=rng.randrange(1, 5)) | more
+        del attributes["alignment"]
+        return {k: v for k, v in attributes.items() if v is not None}
+    for outer, inner, name, align in itertools.product((4, 6), (4, 6), ("UDP", "TCP", "UDPLITE", "SCTP", "ANY"), (8, 16, 24, 32)):
+        cipher = {"encr": "ENCR_AES_CBC", "integ": "AUTH_HMAC_SHA1_96"} if rng.randrange(3) == 0 else {}
+        prefix = {"ts_ip_src": "2001:db8:a::/64" if inner == 6 else "10.10.0.0/16"} if rng.randrange(2) else {}
+        ports = rng.choice(({}, {"ts_port_src": "5000-6000"}, {"ts_port_src": None, "ts_port_dst": None}))
+        s = x.session(f"ehc {inner}in{outer} {name} {align}", outer=outer, **cipher, **base(inner, name, esp_align=align, **prefix, **ports))
+        protocols = (UDP, TCP, UDPLITE, SCTP) if name == "ANY" else (PROTOCOLS[name], 99)
+        for protocol in protocols:
+            tunnel(s, packet(rng, inner, protocol, urgent=3, options=bytes.fromhex("01010101")))
+            tunnel(s, packet(rng, inner, protocol))
+        tunnel(s, packet(rng, inner, UDP, zero=True))
+        tunnel(s, packet(rng, inner, PROTOCOLS[name] or UDP, dst="2001:db8:b::2" if inner == 6 else "10.20.0.2"))
+        tunnel(s, packet(rng, inner, PROTOCOLS[name] or UDP, sport=1))
+        if inner == 4:
+            tunnel(s, packet(rng, inner, PROTOCOLS[name] or UDP, flags_frag=0))
+            tunnel(s, packet(rng, inner, PROTOCOLS[name] or UDP, ip_options=bytes(4)))
+    for lsb, options, urgent, inner in itertools.product(range(5), ("True", "False"), ("True", "False"), (4, 6)):
+        start = rng.choice((0, 2**32 - 20, 2**31))
+        s = x.session(f"ehc tcp {lsb} {options} {urgent}", **base(inner, "TCP", esp_align=8, tcp_lsb=lsb, tcp_options=options, tcp_urgent=urgent, tcp_sn=start, tcp_ack=12345))
+        seq, ack = start, 12345
+        half = max(1, 2 ** (8 * lsb - 1)) if lsb else 1
+        for step in (0, half - 1, half // 2, -(half // 3), half - 1, half, -(half - 1), -half):
+            kept = s.tcp.seq, s.tcp.ack
+            tunnel(s, packet(rng, inner, TCP, seq=(s.tcp.seq + step) % 2**32, ack=(s.tcp.ack + step) % 2**32, data=b"abc"))
+        tunnel(s, packet(rng, inner, TCP, seq=s.tcp.seq, ack=s.tcp.ack, urgent=9))
+        tunnel(s, packet(rng, inner, TCP, seq=s.tcp.seq, ack=s.tcp.ack, options=b"\1\1\1\1"))
+        tunnel(s, packet(rng, inner, TCP, seq=s.tcp.seq, ack=s.tcp.ack, reserved=2))
+    for agreed in ("uncompressed", "Length", 8, 12, 20, 65535):
+        s = x.session(f"ehc coverage {agreed}", **base(6, "UDPLITE", esp_align=8, udplite_coverage=agreed))
+        for size, coverage in itertools.product((0, 3, 12, 30), (0, 8, 11, 12, 20, "all")):
+            coverage = 8 + size if coverage == "all" else coverage
+            if coverage <= 8 + size:
+                tunnel(s, packet(rng, 6, UDPLITE, data=rng.randbytes(size), coverage=coverage))
+    for outer, name, align in itertools.product((4, 6), ("UDP", "TCP", "UDPLITE", "ANY", "ICMPV6"), (8, 32)):
+        attributes = base(6, name, ipsec_mode="Transport", esp_align=align)
+        for key in ("ts_ip_src", "ts_ip_dst", "ts_ip_version"):
+            del attributes[key]
+        s = x.session(f"ehc transport {name}", outer=outer, **attributes)
+        for protocol in (UDP, TCP, UDPLITE, ICMPV6):
+            transport(s, protocol, segment(rng, protocol, s.src, s.dst))
+
+
+def sixlo(x):
+    """Section 4."""
+    rng = x.rng
+    for nh, pad, align, cbc, mode in itertools.product(("present", "removed"), ("present", "removed"), (8, 16, 32, 64), (False, True), ("Tunnel", "Transport")):
+        if pad == "removed" and (align != 8 or cbc):
+            continue
+        cipher = {"encr": "ENCR_AES_CBC", "integ": "AUTH_HMAC_SHA2_512_256"} if cbc else {}
+        attributes = {"dialect": "6lo", "ipsec_mode": mode, "NH": nh, "PAD": pad, "ALIGN": align, "SPI_SIZE": rng.randrange(5), "SN_SIZE": rng.randrange(5)}
+        attributes |= {"ts_ip_version": "IPv6-only"} if mode == "Tunnel" else {"ts_proto": "UDP"}
+        s = x.session(f"6lo {mode} NH {nh} PAD {pad} {align} cbc={cbc}", outer=rng.choice((4, 6)), **cipher, **attributes)
+        for protocol in (UDP, UDP, UDP):
+            if mode == "Tunnel":
+                tunnel(s, packet(rng, 6, protocol))
+            else:
+                transport(s, protocol, segment(rng, protocol, s.src, s.dst))
+
+
+AREAS = [ietf_fields, ietf_ranges, every_transport, ipv4_flags, trailers, transport_mode, ciphers, standard_esp, ehc, sixlo]
+
+
+# -------------------------------------------------------------------------------------------------------- the comparison
+
+
+def pcap(frames, link=101, snap=None):
+    out = struct.pack("<IHHiIII", 0xA1B2C3D4, 2, 4, 0, 0, snap or 262144, link)
+    for i, frame in enumerate(frames):
+        kept = frame[:snap]
+        out += struct.pack("<IIII", 1_770_000_000 + i, 1000, len(kept), len(frame)) + kept
+    return out
+
+
+def pcap_frames(data):
+    at, frames = 24, []
+    while at < len(data):
+        size = struct.unpack("<I", data[at + 8 : at + 12])[0]
+        frames.append(data[at + 16 : at + 16 + size])
+        at += 16 + size
+    return frames
+
+
+def differences(expected, actual, path=""):
+    """Where the record is not what was expected. Keys that nothing is expected of are left alone, but not in these."""
+    found = []
+    if path in ("restored", "inner"):
+        found += [f"{path}.{key}: is {actual[key]!r}, not there in ours" for key in actual if key not in expected]
+    for key, value in expected.items():
+        here = f"{path}.{key}".strip(".")
+        if key not in actual:
+            found.append(f"{here}: missing, expected {value!r}")
+        elif isinstance(value, dict):
+            found += differences(value, actual[key], here)
+        elif value != actual[key]:
+            found.append(f"{here}: {actual[key]!r}, expected {value!r}")
+    return found
+
+
+class Reader:
+    """Runs dietesp on captures and counts."""
+
+    def __init__(self, program, folder):
+        self.program, self.folder, self.frames, self.packets, self.wrong = program, folder, 0, 0, []
+
+    def run(self, *args):
+        return subprocess.run([self.program, *args], capture_output=True, text=True)
+
+    def write(self, name, data):
+        path = os.path.join(self.folder, name)
+        with open(path, "wb") as file:
+            file.write(data if isinstance(data, bytes) else json.dumps(data).encode())
+        return path
+
+    def decode(self, x, link=101, *options, status=None, snap=None):
+        capture = self.write(f"{x.name}.pcap", pcap(x.frames, link, snap))
+        rules, keys = self.write(f"{x.name}.rules.yaml", x.rules()), self.write(f"{x.name}.keys.yaml", x.keys())
+        out = self.run("decode", capture, "--rules", rules, "--keys", keys, "--format", "jsonl", *options)
+        if out.returncode == 2:
+            self.wrong.append(f"{x.name}: {out.stderr}")
+            return
+        records = [json.loads(line) for line in out.stdout.splitlines()]
+        if len(records) != len(x.frames):
+            self.wrong.append(f"{x.name}: {len(records)} records of {len(x.frames)} frames")
+        failed = any(record["status"] in ("auth-failed", "malformed", "unsupported") for record in records)
+        if out.returncode != (status if status is not None else int(failed)):
+            self.wrong.append(f"{x.name}: exit status {out.returncode}")
+        for expected, record, label in zip(x.expected, records, x.labels):
+            self.frames += 1
+            problems = differences(expected, record)
+            if problems:
+                self.wrong.append(f"{x.name} frame {record['frame']}: {label}\n    " + "\n    ".join(problems) + (f"\n    reason: {record['reason']}" if "reason" in record else ""))
+
+
+def main():
+    program, folder = sys.argv[1:3]
+    seed = int(sys.argv[3]) if len(sys.argv) > 3 else 1
+    reader = Reader(program, folder)
+    only = os.environ.get("AREA", "")
+    for area in AREAS:
+        if only in area.__name__:
+            x = Capture(area.__name__, seed)
+            area(x)
+            before = len(reader.wrong)
+            reader.decode(x)
+            print(f"{x.name}: {len(x.frames)} frames of {len(x.sessions)} SAs, {len(reader.wrong) - before} wrong", file=sys.stderr)
+    print(f"{reader.frames} frames, {len(reader.wrong)} wrong")
+    for wrong in reader.wrong[: int(os.environ.get("SHOW", "40"))]:
+        print(wrong)
+    sys.exit(bool(reader.wrong))
+
+
+if __name__ == "__main__":
+    main()
