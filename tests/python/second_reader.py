@@ -573,7 +573,7 @@ def ehc_transport(c, protocol, src, dst, segment, state):
         if coverage != expected and not (agreed == "Length" and coverage == 0):
             raise NoMatch("udplite.coverage")
         back = with_checksum(UDPLITE, src, dst, segment[:4] + expected.to_bytes(2, "big") + segment[6:])
-        return out + segment[8:], back, {"udplite.coverage": "length"}
+        return out + segment[8:], back, {"udplite.coverage": "length"} if agreed == "Length" else {}
     lsb = c.get("tcp_lsb", 4)
     seq, ack = struct.unpack("!II", segment[4:12])
     for value, before, field in ((seq, state.seq, "tcp.seq"), (ack, state.ack, "tcp.ack")):
@@ -1112,7 +1112,7 @@ def standard_esp(x):
         tail = raw + rng.randbytes(23)
         damaged(s, esp_clear(s.sa, tail, 41), "ok", packet=raw, note="tfc")
         damaged(s, esp_clear(s.sa, rng.randbytes(20), 59), "ok", warnings=["dummy"])
-        tunnel(s, packet(rng, 6, UDP, data=b"1234"), padding=b"\0" * (14 if encr == "ENCR_AES_CBC" else 10), note="padding")
+        tunnel(s, packet(rng, 6, UDP, data=b"1234"), padding=bytes(10), note="padding")
 
 
 def ehc(x):
@@ -1210,6 +1210,8 @@ def differences(expected, actual, path=""):
         found += [f"{path}.{key}: is {actual[key]!r}, not there in ours" for key in actual if key not in expected]
     for key, value in expected.items():
         here = f"{path}.{key}".strip(".")
+        if value == {} and not actual.get(key):
+            continue
         if key not in actual:
             found.append(f"{here}: missing, expected {value!r}")
         elif isinstance(value, dict):
