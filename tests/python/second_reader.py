@@ -369,6 +369,25 @@ def check_transport(protocol, src, dst, segment):
         raise NoMatch(f"{name}.checksum")
 
 
+def check_selectors(c, ip):
+    """The traffic selectors of an SA that sends the packet as it is."""
+    if c.version and ip.version != c.version:
+        raise NoMatch("version")
+    if c.protocol and (ip.protocol != c.protocol or ip.fragment) or ip.protocol == NO_NEXT:
+        raise NoMatch("next_header")
+    if c.version:
+        c.src.residue(int.from_bytes(ip.src, "big"), "src")
+        c.dst.residue(int.from_bytes(ip.dst, "big"), "dst")
+    if not ip.fragment:
+        check_ports(c, ip.protocol, ip.body)
+
+
+def check_ports(c, protocol, segment):
+    if protocol in WITH_PORTS and len(segment) >= 4:
+        c.src_port.residue(int.from_bytes(segment[:2], "big"), "src_port")
+        c.dst_port.residue(int.from_bytes(segment[2:4], "big"), "dst_port")
+
+
 def generated(width, src, dst, protocol, segment, fragment):
     """D-10."""
     ports = segment[:4] if protocol in WITH_PORTS and not fragment and len(segment) >= 4 else bytes(4)
@@ -384,6 +403,7 @@ def lower_label(inner_version, outer):
 def ietf_inner(c, raw, outer):
     """IIPC of a tunnel-mode packet: payload data, the Next Header value of the trailer, the restored packet, what was restored."""
     if c.get("iipc_profile") == "iipc_not_compressed":
+        check_selectors(c, Ip(raw))
         return raw, 41 if raw[0] >> 4 == 6 else 4, raw, {}
     ip, restored, came = Ip(raw), Ip(raw), {}
     if ip.version != c.version:
@@ -422,11 +442,11 @@ def ietf_inner(c, raw, outer):
         if flags == "sent":
             residue += bits(ip.flags, 16)
         elif ip.flags != {"df": 0x4000, "zero": 0}[flags]:
-            raise NoMatch("flags_fragment_offset")
+            raise NoMatch("flags")
 
     single = c.protocol != 0
     if single and (ip.protocol != c.protocol or ip.fragment):
-        raise NoMatch("next_header" if ip.version == 6 else "protocol")
+        raise NoMatch("next_header")
     if ip.protocol == NO_NEXT:
         raise NoMatch("next_header")
     ttl_bits = ""
@@ -537,9 +557,9 @@ def ehc_inner(c, raw, outer, state):
             raise NoMatch("ihl")
         out += raw[1:2] + raw[4:6]
         if ip.flags != 0x4000:
-            raise NoMatch("flags_fragment_offset")
+            raise NoMatch("flags")
     if single and ip.protocol != c.protocol:
-        raise NoMatch("next_header" if ip.version == 6 else "protocol")
+        raise NoMatch("next_header")
     if ip.protocol == NO_NEXT:
         raise NoMatch("next_header")
     if not single:
@@ -556,6 +576,7 @@ def ehc_inner(c, raw, outer, state):
 def ehc_transport(c, protocol, src, dst, segment, state):
     """Compressed header and payload, the segment as it comes back, and what was restored."""
     if c.protocol not in (UDP, UDPLITE, TCP):
+        check_ports(c, protocol, segment)
         return segment, segment, {}
     check_transport(protocol, src, dst, segment)
     out = b""
@@ -576,7 +597,7 @@ def ehc_transport(c, protocol, src, dst, segment, state):
         return out + segment[8:], back, {"udplite.coverage": "length"} if agreed == "Length" else {}
     lsb = c.get("tcp_lsb", 4)
     seq, ack = struct.unpack("!II", segment[4:12])
-    for value, before, field in ((seq, state.seq, "tcp.seq"), (ack, state.ack, "tcp.ack")):
+    for value, before, field in ((seq, state.seq, "tcp.sequence"), (ack, state.ack, "tcp.acknowledgment")):
         jump = min((value - before) % 2**32, (before - value) % 2**32)
         if lsb < 4 and 2 * jump >= 2 ** (8 * lsb):
             raise NoMatch(field)
@@ -584,7 +605,7 @@ def ehc_transport(c, protocol, src, dst, segment, state):
     if c.get("tcp_options", "True") == "True":
         out += segment[12:13]
     elif segment[12] != 0x50:
-        raise NoMatch("tcp.data_offset")
+        raise NoMatch("tcp.flags")
     out += segment[13:16]
     if c.get("tcp_urgent", "True") == "True":
         out += segment[18:20]
@@ -664,6 +685,8 @@ class Session:
         if self.dialect in ("ietf", "custom") and self.c.get("iipc_profile") != "iipc_not_compressed":
             residue, payload, back, came = ietf_transport(self.c, protocol, src, dst, segment)
             return rule_id(self.c) + pack(residue) + payload, back, came
+        if self.dialect == "ietf":
+            check_ports(self.c, protocol, segment)
         if self.dialect == "ehc":
             return ehc_transport(self.c, protocol, src, dst, segment, self.tcp)
         return segment, segment, {}
@@ -1255,6 +1278,91 @@ class Reader:
             if problems:
                 self.wrong.append(f"{x.name} frame {record['frame']}: {label}\n    " + "\n    ".join(problems) + (f"\n    reason: {record['reason']}" if "reason" in record else ""))
 
+    def compress(self, s):
+        """`dietesp compress` on the plain packets of one session against what this sender makes of them."""
+        plain = s.capture.lowest[id(s)]
+        fresh = Session(s.rng, s.sa, s.c, s.src, s.dst)
+        name = f"{s.capture.name}.compress"
+        original, out = self.write(f"{name}.original.pcap", pcap([raw for raw, _ in plain])), os.path.join(self.folder, f"{name}.out.pcap")
+        rules, keys = self.write(f"{name}.rules.yaml", s.capture.rules([s])), self.write(f"{name}.keys.yaml", {"sas": [s.sa.entry()]})
+        if os.path.exists(out):
+            os.remove(out)
+        ran = self.run("compress", original, "-o", out, "--rules", rules, "--keys", keys, "--on-mismatch", "skip")
+        self.packets += len(plain)
+        problems, expected, fields = [], [], collections.Counter()
+        for raw, _ in plain:
+            try:
+                expected.append((raw, *self.plain_clear(fresh, raw)))
+            except NoMatch as reason:
+                fields[reason.args[0]] += 1
+        said = collections.Counter()
+        for line in ran.stderr.splitlines():
+            count, sep, field = line.partition(" did not match: ")
+            if sep:
+                said[field] += int(count)
+        if said != fields:
+            problems.append(f"did not match: {dict(said)}, expected {dict(fields)}")
+        if ran.returncode != int(bool(fields)):
+            problems.append(f"exit status {ran.returncode}: {ran.stderr}")
+        written = pcap_frames(open(out, "rb").read()) if os.path.exists(out) else []
+        if len(written) != len(expected):
+            problems.append(f"{len(written)} packets written, expected {len(expected)}: {ran.stderr}")
+        for sn, (frame, (raw, clear)) in enumerate(zip(written, expected), s.c.esp_sn):
+            problems += self.compressed(fresh, frame, raw, clear, sn)
+        if problems:
+            self.wrong.append(f"{s.capture.name} compress: {s.label}\n    " + "\n    ".join(problems))
+
+    def plain_clear(self, s, raw):
+        """The clear text that a plain packet becomes."""
+        ip = Ip(raw)
+        if s.c.mode == "Tunnel":
+            outer = Ip(ip6(s.src, s.dst, ESP, b"") if ":" in s.src else ip4(s.src, s.dst, ESP, b""))
+            payload, next_header, _, _ = s.inner(raw, outer)
+        else:
+            next_header, body = ip.upper()
+            payload, _, _ = s.segment(next_header, ip.src, ip.dst, body)
+        return (s.clear(payload, next_header),)
+
+    def compressed(self, s, frame, raw, clear, sn):
+        """What is wrong with one packet that compress wrote."""
+        outer, inner, problems = Ip(frame), Ip(raw), []
+        header = s.header(sn)
+        body = outer.body
+        if s.c.mode == "Tunnel":
+            if (str(address(outer.src)), str(address(outer.dst))) != (str(address(s.src)), str(address(s.dst))):
+                problems.append("outer addresses")
+            if (outer.tc, outer.ttl) != (inner.tc, inner.ttl):
+                problems.append(f"outer class {outer.tc}, hop limit {outer.ttl}, expected {inner.tc}, {inner.ttl}")
+            label = inner.label if outer.version >= inner.version else inner.label & 0xFFFF
+            if outer.label != label:
+                problems.append(f"outer label {outer.label}, expected {label}")
+        else:
+            _, segment = inner.upper()
+            ahead = len(raw) - len(segment)
+            body = frame[ahead:]
+            same = 6 if outer.version == 6 else 10
+            if frame[8:ahead] != raw[8:ahead] and not inner.version == 4 and inner.protocol == inner.upper()[0]:
+                problems.append("the header in front changed")
+            if (outer.tc, outer.label, outer.ttl, outer.options) != (inner.tc, inner.label, inner.ttl, inner.options):
+                problems.append("outer fields changed")
+        try:
+            check_packet(outer)
+        except NoMatch as reason:
+            problems.append(f"outer {reason.args[0]}")
+        if body[: len(header)] != header:
+            problems.append(f"ESP header {body[:len(header)].hex()}, expected {header.hex()}")
+        elif s.sa.suite.iv_len == 0:
+            if body != s.wire(sn, clear, b""):
+                problems.append(f"ESP payload {body.hex()}, expected {s.wire(sn, clear, b'').hex()}")
+        else:
+            try:
+                opened = s.sa.open(sn, body[len(header):])
+                if opened != clear:
+                    problems.append(f"clear {opened.hex()}, expected {clear.hex()}")
+            except AssertionError:
+                problems.append("does not open")
+        return problems
+
 
 def main():
     program, folder = sys.argv[1:3]
@@ -1267,8 +1375,11 @@ def main():
             area(x)
             before = len(reader.wrong)
             reader.decode(x)
+            for session in x.sessions:
+                if x.lowest[id(session)] and session.c and session.dialect != "esp":
+                    reader.compress(session)
             print(f"{x.name}: {len(x.frames)} frames of {len(x.sessions)} SAs, {len(reader.wrong) - before} wrong", file=sys.stderr)
-    print(f"{reader.frames} frames, {len(reader.wrong)} wrong")
+    print(f"{reader.frames} frames decoded, {reader.packets} packets compressed, {len(reader.wrong)} wrong")
     for wrong in reader.wrong[: int(os.environ.get("SHOW", "40"))]:
         print(wrong)
     sys.exit(bool(reader.wrong))
