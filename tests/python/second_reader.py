@@ -742,7 +742,7 @@ class Capture:
         if context:
             if attributes.get("ipsec_mode", "Tunnel") == "Tunnel":
                 attributes = {"ipsec_mode": "Tunnel", "tunnel_ip": {"src": src, "dst": dst}} | attributes
-            c = Context(**attributes)
+            c = Context(**{k: v for k, v in attributes.items() if v is not None})
         session = Session(self.rng, sa, c, src, dst)
         session.label, session.outer_version, session.capture = label, outer, self
         self.sessions.append(session)
@@ -1203,7 +1203,198 @@ def sixlo(x):
                 transport(s, protocol, segment(rng, protocol, s.src, s.dst))
 
 
-AREAS = [ietf_fields, ietf_ranges, every_transport, ipv4_flags, trailers, transport_mode, ciphers, standard_esp, ehc, sixlo]
+def receivers(x):
+    """2.3, 2.4: what a receiver makes of clear texts that no good sender makes, each under a valid ICV."""
+    rng = x.rng
+    def nine():
+        return rng.randbytes(9)
+    s = x.session("pad bits", **selectors(6, flow_label_cda="zero", dscp_cda="lower", ecn_cda="lower", ts_port_src="5680-5687"))
+    good = packet(rng, 6, UDP, tc=0, label=0, ttl=7, sport=5683, data=b"data")
+    damaged(s, bytes([0b01100000]) + b"data", "ok", warnings=[], packet=good, tc=0, ttl=7)
+    damaged(s, bytes([0b01100001]) + b"data", "ok", warnings=["nonzero-pad-bits"], packet=good, tc=0, ttl=7)
+    damaged(s, b"", "malformed", note="no residue")
+    s = x.session("outside", **selectors(6, flow_label_cda="zero", dscp_cda="lower", ecn_cda="lower", ts_port_src="5680-5685"))
+    damaged(s, bytes([0b11100000]) + b"data", "ok", warnings=["outside-selector"], packet=packet(rng, 6, UDP, tc=0, label=0, ttl=7, sport=5687, data=b"data"), tc=0, ttl=7)
+    damaged(s, bytes([0b11100100]) + b"data", "ok", warnings=["outside-selector", "nonzero-pad-bits"], tc=0, ttl=7)
+    s = x.session("outside address", **selectors(6, flow_label_cda="zero", dscp_cda="lower", ecn_cda="lower", ts_ip_dst_start="2001:db8:b::", ts_ip_dst_end="2001:db8:b::f0") | {"ts_ip_dst": None})
+    damaged(s, b"\xf1data", "ok", warnings=["outside-selector"], packet=packet(rng, 6, UDP, dst="2001:db8:b::f1", tc=0, label=0, ttl=7, data=b"data"), tc=0, ttl=7)
+    damaged(s, b"\xf0data", "ok", warnings=[], packet=packet(rng, 6, UDP, dst="2001:db8:b::f0", tc=0, label=0, ttl=7, data=b"data"), tc=0, ttl=7)
+    s = x.session("mapping", **selectors(6, flow_label_cda="zero", dscp_cda="sa", dscp_list=[1, 2, 3, 4, 5], ecn_cda="lower"))
+    for index in range(8):
+        damaged(s, bytes([index << 5]) + nine(), "ok" if index < 5 else "malformed", note=f"index {index}")
+    s = x.session("short residue", **selectors(4, "ANY", **{"dscp_cda": "lower"}))
+    whole = packet(rng, 4, TCP, data=b"data", ttl=3)
+    ip = Ip(whole)
+    payload = s.inner(whole, ip)[0]
+    for size in range(len(payload) - 3):
+        residue = len(payload) - 4
+        damaged(s, payload[:size], "malformed" if size < residue else "ok", note=f"cut to {size} of {len(payload)}")
+    for ihl in range(16):
+        residue = bits(ihl, 4) + bits(0, 2) + bits(0, 16) + bits(0x4000, 16) + bits(47, 8)
+        damaged(s, pack(residue) + bytes(41), "ok" if ihl >= 5 else "malformed", note=f"ihl {ihl}")
+    for trailer, cipher in itertools.product(("Mandatory", "Optional"), ("ENCR_AES_CCM_8", "ENCR_AES_GCM_16", "ENCR_AES_CBC")):
+        more = {"integ": "AUTH_HMAC_SHA1_96"} if cipher == "ENCR_AES_CBC" else {}
+        s = x.session(f"trailers {trailer} {cipher}", encr=cipher, **more, **selectors(6, "UDP", dscp_cda="lower", ecn_cda="lower", flow_label_cda="zero", esp_trailer=trailer, alignment="32 bit"))
+        last = b"\x29" if trailer == "Mandatory" else b""
+        good = packet(rng, 6, UDP, tc=0, label=0, ttl=7, data=b"d" * 9)
+        size = 16 if cipher == "ENCR_AES_CBC" else 12
+        pad = size - 9 - 1 - len(last)
+        ahead = {"tc": 0, "ttl": 7}
+        damaged(s, b"d" * 9 + bytes(range(1, pad + 1)) + bytes([pad]) + last, "ok", warnings=[], packet=good, **ahead)
+        damaged(s, b"d" * 9 + bytes(range(0, pad)) + bytes([pad]) + last, "ok", warnings=["padding"], packet=good, **ahead)
+        room = size - 1 - len(last)
+        damaged(s, bytes(range(1, room + 1)) + bytes([room]) + last, "ok", warnings=[], packet=packet(rng, 6, UDP, tc=0, label=0, ttl=7, data=b""), note="only padding", **ahead)
+        for pad in (room + 1, 200, 255):
+            damaged(s, bytes(room) + bytes([pad]) + last, "malformed", note=f"pad length {pad}")
+        if last:
+            damaged(s, bytes(room) + b"\0\x3b", "ok", warnings=["dummy"])
+    s = x.session("empty", **selectors(6, "UDP", esp_trailer="Mandatory"))
+    damaged(s, b"", "malformed")
+    damaged(s, b"\x29", "malformed")
+    s = x.session("uncompressed", **selectors(6, "UDP", iipc_profile="iipc_not_compressed"))
+    raw = packet(rng, 6, UDP)
+    damaged(s, raw, "ok", packet=raw, warnings=[])
+    for bad in (b"", b"\0" * 60, raw[:30], b"\x60" + bytes(7), b"\x45" + bytes(10), b"\x41" + bytes(40)):
+        damaged(s, bad, "malformed", note="no packet")
+    s = x.session("dummies", **selectors(6, "ANY", ipsec_mode="Transport") | dict.fromkeys(("ts_ip_version", "ts_ip_src", "ts_ip_dst")))
+    damaged(s, b"garbage\x3b", "ok", warnings=["dummy"])
+    damaged(s, b"\x3b", "ok", warnings=["dummy"])
+    s = x.session("rule ids", **selectors(6, "UDP", dscp_cda="lower", ecn_cda="lower", flow_label_cda="zero", rule_id="one_byte", rule_id_value=7))
+    damaged(s, b"\7\7data", "ok", warnings=[], packet=packet(rng, 6, UDP, tc=0, label=0, ttl=7, data=b"data"), tc=0, ttl=7)
+    damaged(s, b"\7\6data", "unsupported")
+    damaged(s, b"\6\7data", "unsupported")
+    damaged(s, b"\7", "malformed")
+    damaged(s, b"", "malformed")
+    for name, more in (("ehc", {"dialect": "ehc", "esp_spi_lsb": 1, "esp_sn_lsb": 1, "esp_align": 8}), ("6lo", {"dialect": "6lo", "SPI_SIZE": 1, "SN_SIZE": 1})):
+        attributes = selectors(6, "UDP") | more
+        for key in ("alignment",) + (("esp_spi_lsb", "esp_sn_lsb", "ts_ip_src", "ts_ip_dst", "ts_port_src", "ts_port_dst", "ts_proto") if name == "6lo" else ()):
+            del attributes[key]
+        s = x.session(name, **attributes)
+        raw = packet(rng, 6, UDP, data=b"data")
+        if name == "6lo":
+            damaged(s, raw + b"\0\0\x29", "ok", note="not aligned, no matter")
+            damaged(s, raw + b"\1\1\x29", "ok", warnings=[])
+            damaged(s, raw + b"\0\1\x29", "ok", warnings=["padding"])
+            damaged(s, raw + b"\xff\x29", "malformed")
+            damaged(s, raw + b"\1\1\x3b", "ok", warnings=["dummy"])
+        else:
+            damaged(s, b"data", "ok", warnings=[])
+            damaged(s, b"", "ok", warnings=[], note="no data")
+
+
+def lookup(x):
+    """1, 6: SAs that share their bits, repeats, broken packets, short packets."""
+    rng = x.rng
+    def bare(status, frame, label):
+        x.add(frame, {"status": status}, label)
+    def one(s, **more):
+        return tunnel(s, packet(rng, 6, UDP), **more)
+    ends = ("2001:db8:77::2", "2001:db8:ffff::1")
+    shared = [x.session(f"shared {widths}", spi=0x11223300 + widths[0] * 256 + i, addresses=ends, **selectors(6, esp_spi_lsb=widths[0], esp_sn_lsb=widths[1]))
+              for i, widths in enumerate(((4, 4), (5, 3), (12, 4), (0, 0), (0, 8), (32, 32), (20, 12), (8, 8), (8, 16)))]
+    for i in range(60):
+        one(rng.choice(shared))
+    same = [x.session(f"same {i}", spi=0xAB00 + (i << 16), addresses=("2001:db8:78::2", "2001:db8:ffff::1"), **selectors(6, esp_spi_lsb=8, esp_sn_lsb=8)) for i in range(12)]
+    for i in range(60):
+        one(rng.choice(same))
+    # RuleID bytes tell SAs apart
+    ruled = [x.session(f"ruled {i}", spi=0x55000000 + i, addresses=("2001:db8:79::2", "2001:db8:ffff::1"), **selectors(6, esp_spi_lsb=0, esp_sn_lsb=8, rule_id="one_byte", rule_id_value=i)) for i in range(4)]
+    for i in range(12):
+        one(rng.choice(ruled))
+    # every byte of a packet, broken
+    for encr, integ in (("ENCR_AES_CCM_8", "NONE"), ("ENCR_AES_GCM_16", "NONE"), ("ENCR_AES_CBC", "AUTH_HMAC_SHA1_96"), ("ENCR_NULL_AUTH_AES_GMAC", "NONE"), ("ENCR_CHACHA20_POLY1305_IIV", "NONE")):
+        s = x.session(f"broken {encr}", encr=encr, integ=integ, **selectors(6))
+        one(s)
+        frame = bytearray(x.frames[-1])
+        for at in range(40, len(frame)):
+            broken = bytearray(frame)
+            broken[at] ^= 1 << rng.randrange(8)
+            bare("no-sa" if at == 40 else "auth-failed", bytes(broken), f"broken {encr} byte {at - 40}")
+        for size in range(40, len(frame)):
+            cut = bytearray(frame[:size])
+            cut[4:6] = (size - 40).to_bytes(2, "big")
+            header = 2 + s.sa.suite.iv_len + s.sa.icv_len
+            expected = "malformed" if size - 40 < header else "auth-failed"
+            if encr == "ENCR_AES_CBC" and (size - 40 - header) % 16:
+                expected = ["malformed", "auth-failed"]
+            bare(expected, bytes(cut), f"short {encr} {size - 40} of {len(frame) - 40}")
+    # repeats and replays
+    for outer in (4, 6):
+        s = x.session("repeats", outer=outer, **selectors(6, esp_sn_lsb=8))
+        first = one(s)
+        number = len(x.frames)
+        x.add(x.frames[-1], first | {"warnings": ["duplicate"], "repeat_of": number}, "repeat")
+        one(s, sn=5)
+        replay = one(s, sn=5)
+        replay["warnings"] = ["replayed"]
+        one(s, sn=3)
+        # the same ESP payload under another hop limit is a repeat too
+        record = one(s, sn=7, ttl=9, label=1, tc=0)
+        again = bytearray(x.frames[-1])
+        number = len(x.frames)
+        again = Ip(bytes(again))
+        again.ttl = 8
+        x.add(again.build(), {"status": "ok", "warnings": ["duplicate"], "repeat_of": number, "esp": record["esp"] | {}}, "repeat, other hop limit")
+    # the first number, the reach of the bits, and streams that start late
+    for start in (1, 2, 77, 200, 65000, 2**32 - 600):
+        s = x.session(f"esp_sn {start}", **selectors(6, esp_sn=start))
+        for step in (0, 100, 127, 1, 90):
+            one(s, sn=s.sn + step)
+    s = x.session("late and reordered", **selectors(6, esp_sn_lsb=16, esp_spi_lsb=16))
+    for sn in (40, 39, 41, 30000, 29999, 45000, 70000, 69000, 100000):
+        one(s, sn=sn)
+    s = x.session("0 bits", **selectors(6, esp_sn_lsb=0))
+    for sn in (1, 2, 5, 4, 3, 60, 1, 123, 62, 200, 500):
+        record = one(s, sn=sn)
+    for record in x.expected:
+        if record.get("sa") == s.sa.name and record["esp"]["sequence"] == 1 and record is not next(r for r in x.expected if r.get("sa") == s.sa.name):
+            record["warnings"] = ["replayed"]
+    for encr, bits_, wide in (("ENCR_AES_GCM_16", 0, 2**31), ("ENCR_AES_CCM_16", 8, 123456789), ("ENCR_AES_GCM_16", 4, 2**32 - 1)):
+        s = x.session(f"from the ICV {bits_}", encr=encr, **selectors(6, esp_spi_lsb=8 - bits_ % 8 if bits_ % 8 else 8, esp_sn_lsb=bits_))
+        one(s, sn=wide)["esp"]["method"] = "icv"
+        one(s, sn=5)["esp"]["method"] = "icv"
+    s = x.session("IV mask", **selectors(6))
+    mask = rng.getrandbits(64)
+    for i, sn in enumerate((1, 2, 1000, 2**30, 7)):
+        record = one(s, sn=sn, iv=(sn ^ mask).to_bytes(8, "big"))
+        if i:
+            record["esp"]["method"] = "iv-mask"
+    s = x.session("whole number", **selectors(6, esp_sn_lsb=32, esp_spi_lsb=32))
+    one(s, sn=2**31)["esp"]["method"] = "wire"
+    # multicast: a stream per source
+    s = x.session("multicast", addresses=("any", "ff15::77"), **selectors(6) | {"tunnel_ip": {"src": "2001:db8::1", "dst": "ff15::77"}})
+    for i, sender in itertools.product(range(4), (1, 2, 3)):
+        s.src, s.dst = f"2001:db8:80::{sender}", "ff15::77"
+        one(s, sn=1 + i * 100)
+    # UDP 4500
+    for outer in (4, 6):
+        s = x.session("udp 4500", outer=outer, **selectors(6, esp_spi_lsb=0, esp_sn_lsb=16))
+        one(s, encapsulated=True)
+        bare("not-esp", outer_packet(s, bytes(4) + rng.randbytes(28), encapsulated=True), "IKE")
+        bare("not-esp", outer_packet(s, b"\xff", encapsulated=True), "keepalive")
+        one(s, encapsulated=True)
+        s = x.session("udp 4500 zero", outer=outer, spi=0x12000000, **selectors(6, esp_spi_lsb=16, esp_sn_lsb=16))
+        one(s, sn=65536, encapsulated=True, note="four zero octets")
+    # another protocol number, and then that only
+    s = x.session("protocol 253", **selectors(6, protocol=253))
+    one(s)
+    frame = Ip(x.frames[-1])
+    frame.protocol = ESP
+    bare(["no-sa", "not-esp"], frame.build(), "50 where 253 was agreed")
+    # nothing of ours
+    stranger = x.session("stranger", **selectors(6))
+    one(stranger)
+    frame = Ip(x.frames[-1])
+    frame.src = packed("2001:db8:9999::1")
+    bare("no-sa", frame.build(), "another source")
+    bare("not-esp", packet(rng, 6, TCP), "TCP")
+    # behind Ethernet padding the packet is the same
+    s = x.session("none", encr="ENCR_NULL", integ="NONE", **selectors(6))
+    one(s)
+    one(s)
+
+
+AREAS = [ietf_fields, ietf_ranges, every_transport, ipv4_flags, trailers, transport_mode, ciphers, standard_esp, ehc, sixlo, receivers, lookup]
 
 
 # -------------------------------------------------------------------------------------------------------- the comparison
@@ -1239,6 +1430,12 @@ def differences(expected, actual, path=""):
             found.append(f"{here}: missing, expected {value!r}")
         elif isinstance(value, dict):
             found += differences(value, actual[key], here)
+        elif key == "status" and isinstance(value, list):
+            if actual[key] not in value:
+                found.append(f"status: {actual[key]}, expected one of {value}")
+        elif key == "warnings":
+            if sorted(value) != sorted(actual[key]):
+                found.append(f"warnings: {actual[key]}, expected {value}")
         elif value != actual[key]:
             found.append(f"{here}: {actual[key]!r}, expected {value!r}")
     return found
@@ -1329,7 +1526,8 @@ class Reader:
         header = s.header(sn)
         body = outer.body
         if s.c.mode == "Tunnel":
-            if (str(address(outer.src)), str(address(outer.dst))) != (str(address(s.src)), str(address(s.dst))):
+            ends = s.c.get("tunnel_ip")
+            if (outer.src, outer.dst) != (packed(ends["src"]), packed(ends["dst"])):
                 problems.append("outer addresses")
             if (outer.tc, outer.ttl) != (inner.tc, inner.ttl):
                 problems.append(f"outer class {outer.tc}, hop limit {outer.ttl}, expected {inner.tc}, {inner.ttl}")
