@@ -69,6 +69,8 @@ impl Args {
             true => None,
             false => Some(compress::holds_esp(&mut Reader::open(&self.capture)?, &input, limits, &link)?),
         };
+        // A tunnel's entry compresses the fragments of plain packets one by one.
+        link.fragments_apart = esp_input == Some(false);
         let mut reader = Reader::open(&self.capture)?;
         let writer = Writer::create(&self.output)?;
         let settings = Settings {
