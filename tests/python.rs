@@ -78,6 +78,15 @@ fn make_py_makes_the_packets_of_the_vectors() {
 }
 
 #[test]
+fn a_second_reading_of_the_wire_format_agrees() {
+    let Some(python) = python() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let script = file("tests/python/second_reader.py");
+    let said = run(&python, &[&script, env!("CARGO_BIN_EXE_dietesp"), folder.path().to_str().unwrap()]);
+    assert!(said.trim().ends_with(" 0 wrong"), "{said}");
+}
+
+#[test]
 fn make_py_makes_the_samples() {
     let Some(python) = python() else { return };
     let folder = tempfile::tempdir().unwrap();

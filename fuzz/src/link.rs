@@ -197,6 +197,7 @@ pub fn receiver(data: &[u8]) {
             0 => Fcs::None,
             _ => Fcs::Auto,
         },
+        fragments_apart: flags & 8 != 0,
     };
     let mut receiver = Receiver::new(&settings);
     let mut reader = reader(pcap(link_type, &frames)).expect("a capture");

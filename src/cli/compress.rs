@@ -75,6 +75,8 @@ impl Args {
                 &link,
             )?),
         };
+        // A tunnel's entry compresses the fragments of plain packets one by one.
+        link.fragments_apart = esp_input == Some(false);
         let mut reader = self.opening.reader(&self.capture)?;
         let writer = Writer::create(&self.output)?;
         let settings = Settings {

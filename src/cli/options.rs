@@ -138,7 +138,7 @@ pub fn load_table(
         })
         .collect::<Result<Vec<_>, _>>()?;
     let link =
-        link::Settings { contexts: loaded.lowpan_contexts, link_keys: loaded.link_keys, fcs: link::Fcs::default() };
+        link::Settings { contexts: loaded.lowpan_contexts, link_keys: loaded.link_keys, ..link::Settings::default() };
     Ok((SaTable::new(entries), link))
 }
 

@@ -93,6 +93,29 @@ pub enum Frame<'a> {
     },
 }
 
+impl<'a> Frame<'a> {
+    /// Makes a fragment a packet of its own. `frame` is what was parsed: an IPv6 Fragment header becomes the first of the
+    /// payload (RFC 8200 §4.5).
+    pub fn apart(self, frame: &'a [u8]) -> Frame<'a> {
+        const IPV6_FRAGMENT: u8 = 44;
+        const FRAGMENT_HEADER_LEN: usize = 8;
+        let Frame::Fragment(fragment) = self else { return self };
+        let Fragment { outer, header, protocol_offset, protocol, payload, missing, frame_offset, .. } = fragment;
+        let (protocol, payload) = match outer.version {
+            IpVersion::V4 => (protocol, payload),
+            IpVersion::V6 => {
+                let start = frame_offset.saturating_add(header.len());
+                let end = start.saturating_add(FRAGMENT_HEADER_LEN).saturating_add(payload.len());
+                (IPV6_FRAGMENT, frame.get(start..end).unwrap_or_default())
+            }
+        };
+        let (rebuilt, link) = (false, None);
+        let datagram =
+            Datagram { outer, header, protocol_offset, protocol, payload, missing, frame_offset, rebuilt, link };
+        Frame::Datagram(datagram)
+    }
+}
+
 /// One IP packet, whole: taken from one frame, or put together from fragments.
 #[derive(Debug, Clone, Copy)]
 pub struct Datagram<'a> {

@@ -25,6 +25,8 @@ pub struct Settings {
     pub link_keys: Vec<LinkKey>,
     /// What stands behind IEEE 802.15.4 frames where the capture does not say.
     pub fcs: Fcs,
+    /// IP fragments are packets of their own ([`Content::Datagram`]), as they are to a tunnel's entry.
+    pub fragments_apart: bool,
 }
 
 /// Takes the frames of one capture in their order and hands out IP packets: reassembled (IP, 6LoWPAN), decompressed,
@@ -36,6 +38,7 @@ pub struct Receiver {
     repeats: Repeats,
     security: Security,
     lowpan: Lowpan,
+    fragments_apart: bool,
     reassembler: Reassembler,
     reassembled: Reassembled,
     /// The last frame is remembered in `repeats`.
@@ -98,6 +101,7 @@ impl Receiver {
     pub fn new(settings: &Settings) -> Receiver {
         Receiver {
             fcs: settings.fcs,
+            fragments_apart: settings.fragments_apart,
             security: Security::new(&settings.link_keys),
             lowpan: Lowpan::new(&settings.contexts),
             ..Receiver::default()
@@ -167,6 +171,7 @@ impl Receiver {
                 }
             }
         }
+        let parsed = if self.fragments_apart { parsed.apart(data) } else { parsed };
         let Receiver { reassembler, reassembled, .. } = self;
         let mut received = ip_packet(parsed, packet, reassembler, reassembled, data, wants);
         if enclosed && let Content::Datagram(datagram) = &mut received.content {
@@ -281,8 +286,9 @@ impl Receiver {
             Ok(Step::Taken(Taken::Waits)) => return radio(Content::Fragment { outer: None, waits: false }),
             Ok(Step::Taken(Taken::Whole { link, unknown_context })) => (link, unknown_context),
         };
-        let Receiver { reassembler, reassembled, lowpan, .. } = self;
+        let Receiver { fragments_apart, reassembler, reassembled, lowpan, .. } = self;
         let parsed = ip::parse(lowpan.packet(), 0, Some(IpVersion::V6));
+        let parsed = if *fragments_apart { parsed.apart(lowpan.packet()) } else { parsed };
         let mut received = ip_packet(parsed, packet, reassembler, reassembled, lowpan.packet(), wants);
         received.radio = true;
         received.may_repeat = may_repeat;

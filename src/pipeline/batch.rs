@@ -232,7 +232,7 @@ impl<'w> Item<'w> {
         match &self.source {
             Source::None => None,
             Source::Frame(framed) => self.outer.map(|outer| framed.datagram(outer)),
-            Source::Whole(whole) => match link::parse(LINKTYPE_RAW, &whole.packet) {
+            Source::Whole(whole) => match link::parse(LINKTYPE_RAW, &whole.packet).apart(&whole.packet) {
                 Frame::Datagram(datagram) => Some(Datagram { rebuilt: whole.rebuilt, link: whole.link, ..datagram }),
                 _ => None,
             },

@@ -369,12 +369,26 @@ def check_transport(protocol, src, dst, segment):
         raise NoMatch(f"{name}.checksum")
 
 
+def check_protocol(c, ip):
+    if c.protocol and ip.protocol != c.protocol or ip.protocol == NO_NEXT:
+        raise NoMatch("next_header")
+    if c.protocol and ip.fragment:
+        raise NoMatch("fragment_offset")
+
+
+def check_flags(c, ip, agreed):
+    """The IPv4 Flags and Fragment Offset that are not sent; where several fields are wrong the first check names one."""
+    if c.protocol and ip.fragment or (ip.flags ^ agreed) & 0xE000 == 0 and ip.flags != agreed:
+        raise NoMatch("fragment_offset")
+    if ip.flags != agreed:
+        raise NoMatch("flags")
+
+
 def check_selectors(c, ip):
     """The traffic selectors of an SA that sends the packet as it is."""
     if c.version and ip.version != c.version:
         raise NoMatch("version")
-    if c.protocol and (ip.protocol != c.protocol or ip.fragment) or ip.protocol == NO_NEXT:
-        raise NoMatch("next_header")
+    check_protocol(c, ip)
     if c.version:
         c.src.residue(int.from_bytes(ip.src, "big"), "src")
         c.dst.residue(int.from_bytes(ip.dst, "big"), "dst")
@@ -441,12 +455,11 @@ def ietf_inner(c, raw, outer):
         flags = c.get("ipv4_flags_frag", "sent")
         if flags == "sent":
             residue += bits(ip.flags, 16)
-        elif ip.flags != {"df": 0x4000, "zero": 0}[flags]:
-            raise NoMatch("flags")
+        else:
+            check_flags(c, ip, {"df": 0x4000, "zero": 0}[flags])
 
     single = c.protocol != 0
-    if single and (ip.protocol != c.protocol or ip.fragment):
-        raise NoMatch("next_header")
+    check_protocol(c, ip)
     if ip.protocol == NO_NEXT:
         raise NoMatch("next_header")
     ttl_bits = ""
@@ -556,8 +569,7 @@ def ehc_inner(c, raw, outer, state):
         if ip.options:
             raise NoMatch("ihl")
         out += raw[1:2] + raw[4:6]
-        if ip.flags != 0x4000:
-            raise NoMatch("flags")
+        check_flags(c, ip, 0x4000)
     if single and ip.protocol != c.protocol:
         raise NoMatch("next_header")
     if ip.protocol == NO_NEXT:
