@@ -340,7 +340,7 @@ impl<'w> Item<'w> {
                 self.reason = None;
                 self.warnings.add_codec(restored.warnings);
                 let protected_len = packet.len().saturating_sub(restored.payload_offset);
-                let cryptor = &entry.cryptor;
+                let cryptor = entry.cryptor();
                 let standard = esp::standard_len(protected_len, cryptor.iv_len(), cryptor.block(), cryptor.icv_len());
                 self.bytes = Some(Bytes { diet: wire_len as u64, esp: standard as u64 });
                 self.restored = Some(restored);
@@ -484,7 +484,7 @@ impl<'t, 'g> Attempter<'t, 'g> {
             }
             let sealed = sealed.get(..count).unwrap_or_default();
             let mut clear = std::mem::take(&mut self.clear);
-            let opened = entry.cryptor.open_side_by_side(entry.sa.esn, sealed, &mut clear);
+            let opened = entry.cryptor().open_side_by_side(entry.sa.esn, sealed, &mut clear);
             for ((packet, sealed), clear) in group.iter().zip(sealed).zip(&clear).take(opened) {
                 known.verified(sealed.sn, explicit_iv(entry, packet.bytes), packet.time_ns);
                 let Some(item) = items.get_mut(packet.index as usize) else { continue };
@@ -515,7 +515,7 @@ impl<'t, 'g> Attempter<'t, 'g> {
             Lookup { protocol: payload.protocol, outer: &datagram.outer, link: datagram.link, payload: payload.bytes };
         let found = finder.find(&lookup, time_ns, false, |sa| {
             // Readings that the ledger may know to be void, and such as verify nothing, wait for their turn.
-            table.entry(sa).filter(|entry| entry.cryptor.authenticates())?;
+            table.entry(sa).filter(|entry| entry.authenticates())?;
             let known = seen.get(&stream_key(sa, &datagram.outer)).copied();
             Some(known.unwrap_or_else(|| glimpse.of(sa)))
         });
@@ -646,7 +646,7 @@ impl<'t> Settler<'t> {
         };
         item.sa = Some(sa);
         item.of_known_sa = true;
-        let verified = entry.cryptor.authenticates();
+        let verified = entry.authenticates();
         if !verified {
             item.warnings.add(Warnings::UNAUTHENTICATED);
         }
@@ -665,7 +665,9 @@ impl<'t> Settler<'t> {
         let most_runs = self.ledger.runs_kept(sa, &datagram.outer);
         let stream = self.ledger.stream_mut(sa, &datagram.outer);
         stream.counts.tries += tries;
-        stream.counts.resyncs += u64::from(method == Method::Search);
+        if method == Method::Search {
+            stream.counts.irregular_mut().resyncs += 1;
+        }
         match stream.verified(sn, iv, time_ns, (digest, packet.number), most_runs) {
             Novelty::New => {}
             Novelty::Duplicate(first) => {

@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 use std::hash::BuildHasherDefault;
 use std::net::IpAddr;
+use std::sync::{Arc, OnceLock};
 
 use super::Sa;
 use super::hash::{MixHasher, mix};
@@ -15,26 +16,65 @@ use crate::error::Error;
 use crate::link::{LinkAddresses, Outer};
 use crate::suite::Cryptor;
 
-/// An SA ready for use: keys scheduled, rules compiled.
+/// An SA ready for use: rules compiled, keys scheduled when they are first needed.
 #[derive(Debug)]
 pub struct Entry {
     /// The SA as its file gives it.
     pub sa: Sa,
     /// What it leaves out; `None` is standard ESP.
-    pub context: Option<Context>,
+    pub context: Option<Arc<Context>>,
     /// How it leaves it out.
-    pub codec: Codec,
-    /// Its cipher.
-    pub cryptor: Cryptor,
+    pub codec: Arc<Codec>,
+    cryptor: OnceLock<Box<Cryptor>>,
+    icv_len: u8,
+    authenticates: bool,
     /// IP protocol number of its packets: 50, or `protocol` of the context.
     pub protocol: u8,
+}
+
+/// Prepares SAs one after the other. Those that leave out the same share what is made of it.
+#[derive(Debug, Default)]
+pub struct Preparation {
+    /// By the block of the cipher.
+    standard: Vec<(usize, Arc<Codec>)>,
+    /// That of the last context, and the block of its cipher.
+    last: Option<(Arc<Context>, usize, Arc<Codec>)>,
+}
+
+impl Preparation {
+    /// Prepares one SA. The error names what its cipher or context cannot do.
+    pub fn entry(&mut self, sa: Sa, context: Option<Arc<Context>>) -> Result<Entry, Error> {
+        let codec = self.codec(context.as_ref(), sa.keys.suite().block)?;
+        Entry::of(sa, context, codec)
+    }
+
+    fn codec(&mut self, context: Option<&Arc<Context>>, block: usize) -> Result<Arc<Codec>, Error> {
+        let Some(context) = context else {
+            if let Some((_, codec)) = self.standard.iter().find(|(of, _)| *of == block) {
+                return Ok(codec.clone());
+            }
+            let codec = Arc::new(Codec::new(None, block)?);
+            self.standard.push((block, codec.clone()));
+            return Ok(codec);
+        };
+        match &self.last {
+            Some((last, of, codec)) if *of == block && last.leaves_out_the_same(context) => Ok(codec.clone()),
+            _ => {
+                let codec = Arc::new(Codec::new(Some(context), block)?);
+                self.last = Some((context.clone(), block, codec.clone()));
+                Ok(codec)
+            }
+        }
+    }
 }
 
 impl Entry {
     /// Prepares one SA. The error names what its cipher or context cannot do.
     pub fn new(sa: Sa, context: Option<Context>) -> Result<Entry, Error> {
-        let cryptor = Cryptor::new(&sa.keys);
-        let codec = Codec::new(context.as_ref(), cryptor.block())?;
+        Preparation::default().entry(sa, context.map(Arc::new))
+    }
+
+    fn of(sa: Sa, context: Option<Arc<Context>>, codec: Arc<Codec>) -> Result<Entry, Error> {
         if let (Some(spi), Some(context)) = (sa.spi, &context)
             && let Err(mismatch) = codec.spi_residue(spi)
         {
@@ -43,7 +83,18 @@ impl Entry {
             return Err(Error::line(path, *line, problem, "give ESP.SPI a target value that matches it"));
         }
         let protocol = context.as_ref().map_or(crate::esp::PROTOCOL, |context| context.protocol);
-        Ok(Entry { sa, context, codec, cryptor, protocol })
+        let (icv_len, authenticates) = (sa.keys.icv_len() as u8, sa.keys.authenticates());
+        Ok(Entry { sa, context, codec, cryptor: OnceLock::new(), icv_len, authenticates, protocol })
+    }
+
+    /// Its cipher.
+    pub fn cryptor(&self) -> &Cryptor {
+        self.cryptor.get_or_init(|| Box::new(Cryptor::new(&self.sa.keys)))
+    }
+
+    /// Whether a packet that opens was checked by its ICV.
+    pub fn authenticates(&self) -> bool {
+        self.authenticates
     }
 
     /// Bytes in front of the IV: RuleID, SPI bits, Sequence Number bits.
@@ -72,7 +123,7 @@ impl Entry {
 
     /// Bytes that every packet has: header, IV, ICV.
     pub fn least_len(&self) -> usize {
-        self.header_len() + self.cryptor.iv_len() + self.cryptor.icv_len()
+        self.header_len() + self.sa.keys.suite().iv_len + usize::from(self.icv_len)
     }
 
     /// The Sequence Number bits of a packet that is at least [`Entry::header_len`] long.
@@ -109,8 +160,50 @@ pub struct SaTable {
 #[derive(Debug)]
 struct Group {
     key: GroupKey,
-    /// Low SPI bits to positions in `entries`, in file order.
-    buckets: HashMap<u32, Vec<u32>, BuildHasherDefault<MixHasher>>,
+    /// By their low SPI bits.
+    buckets: HashMap<u32, Bucket, BuildHasherDefault<MixHasher>>,
+    /// The SAs of buckets of several, those of one together and in file order.
+    shared: Vec<u32>,
+}
+
+/// The SAs of a group that share their low SPI bits.
+#[derive(Debug, Clone, Copy)]
+enum Bucket {
+    /// Its position in `entries`.
+    One(u32),
+    /// Their positions are in `shared`, from here on.
+    Several { first: u32, count: u32 },
+}
+
+impl Group {
+    /// `sas` are low SPI bits and position in `entries` of each SA.
+    fn new(key: GroupKey, mut sas: Vec<(u32, u32)>) -> Group {
+        sas.sort_unstable();
+        let mut buckets = HashMap::with_capacity_and_hasher(sas.len(), BuildHasherDefault::default());
+        let mut shared = vec![];
+        for bucket in sas.chunk_by(|a, b| a.0 == b.0) {
+            let Some(&(low, sa)) = bucket.first() else { continue };
+            let (first, count) = (shared.len() as u32, bucket.len() as u32);
+            if count == 1 {
+                buckets.insert(low, Bucket::One(sa));
+            } else {
+                shared.extend(bucket.iter().map(|(_, sa)| *sa));
+                buckets.insert(low, Bucket::Several { first, count });
+            }
+        }
+        Group { key, buckets, shared }
+    }
+
+    /// The positions in `entries` of the SAs of a bucket.
+    fn sas<'b>(&'b self, bucket: &'b Bucket) -> &'b [u32] {
+        match bucket {
+            Bucket::One(sa) => std::slice::from_ref(sa),
+            Bucket::Several { first, count } => {
+                let from = self.shared.get(*first as usize..).unwrap_or_default();
+                from.get(..*count as usize).unwrap_or_default()
+            }
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -125,21 +218,16 @@ struct GroupKey {
 impl SaTable {
     /// Builds the table; `entries` are in file order.
     pub fn new(entries: Vec<Entry>) -> SaTable {
-        let mut groups: Vec<Group> = vec![];
+        let mut groups: Vec<(GroupKey, Vec<(u32, u32)>)> = vec![];
         for (index, entry) in entries.iter().enumerate() {
             let key = group_key(entry);
-            let group = match groups.iter().position(|group| group.key == key) {
-                Some(at) => groups.get_mut(at),
-                None => {
-                    groups.push(Group { key, buckets: HashMap::default() });
-                    groups.last_mut()
-                }
-            };
-            if let Some(group) = group {
-                let low = low_of(entry);
-                group.buckets.entry(low).or_default().push(index as u32);
+            let sa = (low_of(entry), index as u32);
+            match groups.iter_mut().find(|(own, _)| *own == key) {
+                Some((_, sas)) => sas.push(sa),
+                None => groups.push((key, vec![sa])),
             }
         }
+        let mut groups: Vec<Group> = groups.into_iter().map(|(key, sas)| Group::new(key, sas)).collect();
         groups.sort_by_key(|group| (!group.key.authenticates, std::cmp::Reverse(group.key.spi_bits)));
         let head_bits = |key: GroupKey| u32::from(key.spi_bits) + if key.rule_id.is_some() { 8 } else { 0 };
         let most = groups.iter().map(|group| head_bits(group.key)).max().unwrap_or(0);
@@ -182,7 +270,7 @@ impl SaTable {
             if !self.likely(packet, hints, found) {
                 return None;
             }
-            let authenticates = |sa: &&u32| self.entry(**sa).is_some_and(|entry| entry.cryptor.authenticates());
+            let authenticates = |sa: &&u32| self.entry(**sa).is_some_and(|entry| entry.authenticates);
             let mut candidates = found.iter().filter(authenticates);
             candidates.next().copied().filter(|_| candidates.next().is_none())
         };
@@ -194,12 +282,12 @@ impl SaTable {
 
     /// Notes in `hints` that a packet belongs to an SA with integrity check, so that it comes first for the next one.
     pub fn learn(&self, packet: &Lookup<'_>, sa: u32, hints: &mut Hints) {
-        let Some(entry) = self.entry(sa).filter(|entry| entry.cryptor.authenticates()) else { return };
+        let Some(entry) = self.entry(sa).filter(|entry| entry.authenticates) else { return };
         let key = group_key(entry);
         let low = low_of(entry);
         let group = self.groups.iter().position(|group| group.key == key);
         if let Some(group) = group
-            && self.groups.get(group).and_then(|group| group.buckets.get(&low)).is_some_and(|sas| sas.len() > FEW)
+            && let Some(Bucket::Several { .. }) = self.groups.get(group).and_then(|group| group.buckets.get(&low))
         {
             hints.set(hint_key(group, low, packet.outer), sa);
         }
@@ -237,20 +325,23 @@ impl SaTable {
             if head_bits >= rule_bits + u32::from(spi_bits) {
                 let low = if spi_bits == 0 { 0 } else { (behind_rule >> (64 - spi_bits)) as u32 };
                 let Some(bucket) = group.buckets.get(&low) else { continue };
-                let hint = hints.filter(|_| bucket.len() > FEW).and_then(|hints| hints.of(hint_key(index, low, outer)));
+                let hint = match bucket {
+                    Bucket::One(_) => None,
+                    Bucket::Several { .. } => hints.and_then(|hints| hints.of(hint_key(index, low, outer))),
+                };
                 match hint {
                     Some(sa) if accepts(&&sa) => {
                         complete = false;
                         found.push(sa);
                     }
-                    _ => found.extend(bucket.iter().filter(accepts)),
+                    _ => found.extend(group.sas(bucket).iter().filter(accepts)),
                 }
             } else {
                 let there = head_bits.saturating_sub(rule_bits);
                 let same =
                     |low: u32| there == 0 || ((u64::from(low) << (64 - spi_bits)) ^ behind_rule) >> (64 - there) == 0;
                 let buckets = group.buckets.iter().filter(|(low, _)| same(**low));
-                found.extend(buckets.flat_map(|(_, bucket)| bucket).filter(accepts));
+                found.extend(buckets.flat_map(|(_, bucket)| group.sas(bucket)).filter(accepts));
             }
             if before > run_start
                 && let Some(run) = found.get_mut(run_start..).filter(|run| !run.is_sorted())
@@ -320,8 +411,6 @@ impl Flows {
     }
 }
 
-/// SAs that share their SPI bits with no more than this many are just tried.
-const FEW: usize = 1;
 /// Flows remembered. Two that fall on one place only cost a try more.
 const HINTS: usize = 4096;
 
@@ -364,6 +453,6 @@ fn group_key(entry: &Entry) -> GroupKey {
         protocol: entry.protocol,
         rule_id: entry.codec.header_rule_id(),
         spi_bits: if entry.sa.spi.is_some() { entry.codec.spi_bits() } else { 0 },
-        authenticates: entry.cryptor.authenticates(),
+        authenticates: entry.authenticates,
     }
 }
