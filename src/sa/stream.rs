@@ -89,8 +89,8 @@ impl Counts {
 pub struct Runs {
     /// The run that grows at its end, first to last.
     current: Option<(u64, u64)>,
-    /// The others, where there are any: first to last.
-    closed: Option<Box<BTreeMap<u64, u64>>>,
+    /// The others: first to last.
+    closed: BTreeMap<u64, u64>,
 }
 
 impl Runs {
@@ -99,9 +99,7 @@ impl Runs {
         match &mut self.current {
             Some((_, last)) if last.checked_add(1) == Some(number) => {
                 *last = number;
-                if let Some(closed) = &self.closed
-                    && closed.last_key_value().is_some_and(|(highest, _)| *highest > number)
-                {
+                if self.closed.last_key_value().is_some_and(|(highest, _)| *highest > number) {
                     self.join(most);
                 }
             }
@@ -110,12 +108,11 @@ impl Runs {
                 if let Some((first, last)) = self.current.take() {
                     self.close(first, last, most);
                 }
-                let closed = self.closed.get_or_insert_default();
-                let before = closed.range(..=number).next_back().map(|(first, last)| (*first, *last));
+                let before = self.closed.range(..=number).next_back().map(|(first, last)| (*first, *last));
                 match before {
                     Some((_, last)) if last >= number => self.reopen(),
                     Some((first, last)) if last + 1 == number => {
-                        closed.remove(&first);
+                        self.closed.remove(&first);
                         self.current = Some((first, number));
                     }
                     _ => self.current = Some((number, number)),
@@ -128,7 +125,7 @@ impl Runs {
     /// Joins the current run with the one that it has come up to.
     fn join(&mut self, most: usize) {
         if let Some((first, last)) = self.current
-            && let Some(end) = last.checked_add(1).and_then(|next| self.closed.as_mut()?.remove(&next))
+            && let Some(end) = last.checked_add(1).and_then(|next| self.closed.remove(&next))
         {
             self.close(first, end, most);
             self.reopen();
@@ -137,31 +134,24 @@ impl Runs {
 
     /// The runs, lowest first.
     pub fn iter(&self) -> impl Iterator<Item = (u64, u64)> {
-        let mut runs: Vec<_> = self
-            .closed
-            .iter()
-            .flat_map(|closed| closed.iter())
-            .map(|(first, last)| (*first, *last))
-            .chain(self.current)
-            .collect();
+        let mut runs: Vec<_> = self.closed.iter().map(|(first, last)| (*first, *last)).chain(self.current).collect();
         runs.sort_unstable();
         runs.into_iter()
     }
 
     fn close(&mut self, first: u64, last: u64, most: usize) {
-        let closed = self.closed.get_or_insert_default();
-        closed.insert(first, last);
-        while closed.len() > most
-            && let Some((lowest, _)) = closed.pop_first()
-            && let Some((_, last)) = closed.pop_first()
+        self.closed.insert(first, last);
+        while self.closed.len() > most
+            && let Some((lowest, _)) = self.closed.pop_first()
+            && let Some((_, last)) = self.closed.pop_first()
         {
-            closed.insert(lowest, last);
+            self.closed.insert(lowest, last);
         }
     }
 
     /// The highest run grows again.
     fn reopen(&mut self) {
-        self.current = self.closed.as_mut().and_then(|closed| closed.pop_last());
+        self.current = self.closed.pop_last();
     }
 }
 

@@ -17,19 +17,23 @@ use crate::link::{LinkAddresses, Outer};
 use crate::suite::Cryptor;
 
 /// An SA ready for use: rules compiled, keys scheduled when they are first needed.
+///
+/// What every packet needs is in the first two cache lines.
 #[derive(Debug)]
+#[repr(C, align(64))]
 pub struct Entry {
-    /// The SA as its file gives it.
-    pub sa: Sa,
+    cryptor: OnceLock<Box<Cryptor>>,
+    /// How it leaves out what it leaves out.
+    pub codec: Arc<Codec>,
     /// What it leaves out; `None` is standard ESP.
     pub context: Option<Arc<Context>>,
-    /// How it leaves it out.
-    pub codec: Arc<Codec>,
-    cryptor: OnceLock<Box<Cryptor>>,
+    iv_len: u8,
     icv_len: u8,
     authenticates: bool,
     /// IP protocol number of its packets: 50, or `protocol` of the context.
     pub protocol: u8,
+    /// The SA as its file gives it.
+    pub sa: Sa,
 }
 
 /// Prepares SAs one after the other. Those that leave out the same share what is made of it.
@@ -83,8 +87,9 @@ impl Entry {
             return Err(Error::line(path, *line, problem, "give ESP.SPI a target value that matches it"));
         }
         let protocol = context.as_ref().map_or(crate::esp::PROTOCOL, |context| context.protocol);
-        let (icv_len, authenticates) = (sa.keys.icv_len() as u8, sa.keys.authenticates());
-        Ok(Entry { sa, context, codec, cryptor: OnceLock::new(), icv_len, authenticates, protocol })
+        let (iv_len, icv_len, authenticates) =
+            (sa.keys.suite().iv_len as u8, sa.keys.icv_len() as u8, sa.keys.authenticates());
+        Ok(Entry { cryptor: OnceLock::new(), codec, context, iv_len, icv_len, authenticates, protocol, sa })
     }
 
     /// Its cipher.
@@ -123,7 +128,7 @@ impl Entry {
 
     /// Bytes that every packet has: header, IV, ICV.
     pub fn least_len(&self) -> usize {
-        self.header_len() + self.sa.keys.suite().iv_len + usize::from(self.icv_len)
+        self.header_len() + usize::from(self.iv_len) + usize::from(self.icv_len)
     }
 
     /// The Sequence Number bits of a packet that is at least [`Entry::header_len`] long.
@@ -454,5 +459,16 @@ fn group_key(entry: &Entry) -> GroupKey {
         rule_id: entry.codec.header_rule_id(),
         spi_bits: if entry.sa.spi.is_some() { entry.codec.spi_bits() } else { 0 },
         authenticates: entry.authenticates,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_every_packet_needs_is_in_two_cache_lines() {
+        use std::mem::offset_of;
+        assert!(offset_of!(Entry, sa) + offset_of!(Sa, sn_hint) <= 2 * 64);
     }
 }
