@@ -72,8 +72,8 @@ impl Sender {
         let mut payload = vec![];
         self.codec.encode_header(self.sa.spi.unwrap(), sn, &mut payload);
         let iv = iv.to_be_bytes();
-        let iv = &iv[..self.cryptor().iv_len()];
-        self.cryptor().seal(self.sa.spi.unwrap(), sn, self.sa.esn, iv, &clear, &mut payload).unwrap();
+        let iv = &iv[..self.cryptor.iv_len()];
+        self.cryptor.seal(self.sa.spi.unwrap(), sn, self.sa.esn, iv, &clear, &mut payload).unwrap();
         let mut frame = vec![];
         link::encapsulate(101, &[], &self.outer, 50, &[&payload], &mut frame).unwrap();
         frame

@@ -3,13 +3,11 @@
 //! The wire gives the low `esp_spi_lsb` bits of the SPI and nothing says how many, so SAs are kept in groups of one
 //! number of bits each; a packet is looked up once in every group.
 
-use std::collections::HashMap;
-use std::hash::BuildHasherDefault;
 use std::net::IpAddr;
 use std::sync::{Arc, OnceLock};
 
 use super::Sa;
-use super::hash::{MixHasher, mix};
+use super::hash::mix;
 use crate::codec::Codec;
 use crate::context::{Context, Dialect, Mode, Origin, address_value};
 use crate::error::Error;
@@ -165,49 +163,81 @@ pub struct SaTable {
 #[derive(Debug)]
 struct Group {
     key: GroupKey,
-    /// By their low SPI bits.
-    buckets: HashMap<u32, Bucket, BuildHasherDefault<MixHasher>>,
-    /// The SAs of buckets of several, those of one together and in file order.
+    /// By their low SPI bits: a power of two of places, half of them free at least, searched from [`Group::place`] on.
+    buckets: Vec<Bucket>,
+    /// The SAs that share their low SPI bits with others, those of one bucket together and in file order.
     shared: Vec<u32>,
 }
 
-/// The SAs of a group that share their low SPI bits.
+/// SAs of a group that share their low SPI bits.
 #[derive(Debug, Clone, Copy)]
-enum Bucket {
-    /// Its position in `entries`.
-    One(u32),
-    /// Their positions are in `shared`, from here on.
-    Several { first: u32, count: u32 },
+struct Bucket {
+    low: u32,
+    /// The position in `entries` of the one SA; or [`Bucket::SHARED`] and where in `shared` the number of SAs stands, in
+    /// front of their positions; or [`Bucket::FREE`].
+    sas: u32,
+}
+
+impl Bucket {
+    const FREE: Bucket = Bucket { low: 0, sas: u32::MAX };
+    const SHARED: u32 = 1 << 31;
+
+    fn is_free(&self) -> bool {
+        self.sas == Bucket::FREE.sas
+    }
 }
 
 impl Group {
     /// `sas` are low SPI bits and position in `entries` of each SA.
     fn new(key: GroupKey, mut sas: Vec<(u32, u32)>) -> Group {
         sas.sort_unstable();
-        let mut buckets = HashMap::with_capacity_and_hasher(sas.len(), BuildHasherDefault::default());
-        let mut shared = vec![];
+        let places = (2 * sas.len()).next_power_of_two();
+        let mut group = Group { key, buckets: vec![Bucket::FREE; places], shared: vec![] };
         for bucket in sas.chunk_by(|a, b| a.0 == b.0) {
-            let Some(&(low, sa)) = bucket.first() else { continue };
-            let (first, count) = (shared.len() as u32, bucket.len() as u32);
-            if count == 1 {
-                buckets.insert(low, Bucket::One(sa));
-            } else {
-                shared.extend(bucket.iter().map(|(_, sa)| *sa));
-                buckets.insert(low, Bucket::Several { first, count });
+            let (low, sas) = match bucket {
+                [] => continue,
+                [(low, sa)] => (*low, *sa),
+                [(low, _), ..] => {
+                    let at = group.shared.len() as u32;
+                    group.shared.push(bucket.len() as u32);
+                    group.shared.extend(bucket.iter().map(|(_, sa)| *sa));
+                    (*low, Bucket::SHARED | at)
+                }
+            };
+            let place = group.place(low);
+            if let Some(place) = group.buckets.get_mut(place) {
+                *place = Bucket { low, sas };
             }
         }
-        Group { key, buckets, shared }
+        group
     }
 
-    /// The positions in `entries` of the SAs of a bucket.
-    fn sas<'b>(&'b self, bucket: &'b Bucket) -> &'b [u32] {
-        match bucket {
-            Bucket::One(sa) => std::slice::from_ref(sa),
-            Bucket::Several { first, count } => {
-                let from = self.shared.get(*first as usize..).unwrap_or_default();
-                from.get(..*count as usize).unwrap_or_default()
-            }
+    /// Where the SAs of `low` are, or would be.
+    fn place(&self, low: u32) -> usize {
+        let last = self.buckets.len() - 1;
+        // SPIs that were given out one after the other share a cache line.
+        let mut place = ((mix(u64::from(low >> 3)) << 3) as usize | (low & 7) as usize) & last;
+        while self.buckets.get(place).is_some_and(|bucket| bucket.low != low && !bucket.is_free()) {
+            place = (place + 1) & last;
         }
+        place
+    }
+
+    /// The positions in `entries` of the SAs with these low SPI bits.
+    fn sas(&self, low: u32) -> &[u32] {
+        self.buckets.get(self.place(low)).map_or(&[], |bucket| self.sas_of(bucket))
+    }
+
+    fn sas_of<'b>(&'b self, bucket: &'b Bucket) -> &'b [u32] {
+        if bucket.is_free() {
+            return &[];
+        }
+        if bucket.sas & Bucket::SHARED == 0 {
+            return std::slice::from_ref(&bucket.sas);
+        }
+        let at = (bucket.sas & !Bucket::SHARED) as usize;
+        let count = self.shared.get(at).map_or(0, |count| *count as usize);
+        self.shared.get(at + 1..).and_then(|sas| sas.get(..count)).unwrap_or_default()
     }
 }
 
@@ -292,7 +322,7 @@ impl SaTable {
         let low = low_of(entry);
         let group = self.groups.iter().position(|group| group.key == key);
         if let Some(group) = group
-            && let Some(Bucket::Several { .. }) = self.groups.get(group).and_then(|group| group.buckets.get(&low))
+            && self.groups.get(group).is_some_and(|group| group.sas(low).len() > FEW)
         {
             hints.set(hint_key(group, low, packet.outer), sa);
         }
@@ -329,24 +359,21 @@ impl SaTable {
             let before = found.len();
             if head_bits >= rule_bits + u32::from(spi_bits) {
                 let low = if spi_bits == 0 { 0 } else { (behind_rule >> (64 - spi_bits)) as u32 };
-                let Some(bucket) = group.buckets.get(&low) else { continue };
-                let hint = match bucket {
-                    Bucket::One(_) => None,
-                    Bucket::Several { .. } => hints.and_then(|hints| hints.of(hint_key(index, low, outer))),
-                };
+                let sas = group.sas(low);
+                let hint = hints.filter(|_| sas.len() > FEW).and_then(|hints| hints.of(hint_key(index, low, outer)));
                 match hint {
                     Some(sa) if accepts(&&sa) => {
                         complete = false;
                         found.push(sa);
                     }
-                    _ => found.extend(group.sas(bucket).iter().filter(accepts)),
+                    _ => found.extend(sas.iter().filter(accepts)),
                 }
             } else {
                 let there = head_bits.saturating_sub(rule_bits);
                 let same =
                     |low: u32| there == 0 || ((u64::from(low) << (64 - spi_bits)) ^ behind_rule) >> (64 - there) == 0;
-                let buckets = group.buckets.iter().filter(|(low, _)| same(**low));
-                found.extend(buckets.flat_map(|(_, bucket)| group.sas(bucket)).filter(accepts));
+                let buckets = group.buckets.iter().filter(|bucket| same(bucket.low));
+                found.extend(buckets.flat_map(|bucket| group.sas_of(bucket)).filter(accepts));
             }
             if before > run_start
                 && let Some(run) = found.get_mut(run_start..).filter(|run| !run.is_sorted())
@@ -416,6 +443,8 @@ impl Flows {
     }
 }
 
+/// SAs that share their SPI bits with no more than this many are just tried.
+const FEW: usize = 1;
 /// Flows remembered. Two that fall on one place only cost a try more.
 const HINTS: usize = 4096;
 
