@@ -129,7 +129,7 @@ fn spis(which: u8, first: bool) -> [u8; 16] {
 fn secrets() -> &'static Secrets {
     static SECRETS: OnceLock<Secrets> = OnceLock::new();
     SECRETS.get_or_init(|| {
-        let origin = || Origin { path: "ike".into(), line: 1 };
+        let origin = || Origin { path: Path::new("ike").into(), line: 1 };
         let keys = |name| {
             let suite = Suite::by_name(name).expect("a cipher");
             let secret = |len| Secret::new(vec![0x55; len]);

@@ -187,7 +187,7 @@ pub fn receiver(data: &[u8]) {
         mode: 1,
         index: Some(index),
         key: Secret::new(vec![0x1f; 16]),
-        origin: Origin { path: "keys.yaml".into(), line: 1 },
+        origin: Origin { path: Path::new("keys.yaml").into(), line: 1 },
     };
     let prefix = |text: &str, len| (text.parse().expect("an address"), len);
     let settings = Settings {

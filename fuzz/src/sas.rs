@@ -53,7 +53,7 @@ fn table(context: Option<&Context>) -> SaTable {
                     esn: index % 2 == 1,
                     sn_hint: None,
                     alternative_to: None,
-                    origin: Origin { path: "keys.yaml".into(), line: 1 },
+                    origin: Origin { path: Path::new("keys.yaml").into(), line: 1 },
                 };
                 let blocks = sa.keys.suite().block > 1;
                 let entry = Entry::new(sa, context.cloned());

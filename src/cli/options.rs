@@ -3,10 +3,12 @@
 use std::io::IsTerminal;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use clap::Args;
 
 use crate::capture::{Form, HexIs, Reader, Source};
+use crate::context::Context;
 use crate::error::Error;
 use crate::files;
 use crate::ike;
@@ -14,7 +16,7 @@ use crate::link;
 use crate::pipeline::find::{Limits, RESYNC_TRIES};
 use crate::pipeline::select::Selection;
 use crate::sa::Selector;
-use crate::sa::table::{Entry, SaTable};
+use crate::sa::table::{Preparation, SaTable};
 
 /// Key and rule files.
 #[derive(Debug, Args)]
@@ -127,16 +129,14 @@ pub fn load_table(
     for warning in &loaded.warnings {
         super::tell(quiet, &format!("dietesp: warning: {warning}\n"));
     }
-    let contexts = files::bind(&loaded.sas, &loaded.contexts)?;
-    let entries = loaded
-        .sas
-        .into_iter()
-        .zip(contexts)
-        .map(|(sa, context)| {
-            let context = context.and_then(|index| loaded.contexts.get(index)).cloned();
-            Entry::new(sa, context)
-        })
-        .collect::<Result<Vec<_>, _>>()?;
+    let bound = files::bind(&loaded.sas, &loaded.contexts)?;
+    let contexts: Vec<Arc<Context>> = loaded.contexts.into_iter().map(Arc::new).collect();
+    let mut entries = Vec::with_capacity(loaded.sas.len());
+    let mut preparation = Preparation::default();
+    for (sa, context) in loaded.sas.into_iter().zip(bound) {
+        let context = context.and_then(|index| contexts.get(index)).cloned();
+        entries.push(preparation.entry(sa, context)?);
+    }
     let link =
         link::Settings { contexts: loaded.lowpan_contexts, link_keys: loaded.link_keys, ..link::Settings::default() };
     Ok((SaTable::new(entries), link))

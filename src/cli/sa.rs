@@ -113,22 +113,23 @@ fn rows(ledger: &Ledger<'_>) -> String {
     for (sa, source, stream) in ledger.streams() {
         let Some(entry) = ledger.table().entry(sa) else { continue };
         let (counts, numbers) = (&stream.counts, Numbers::of(stream));
+        let irregular = counts.irregular();
         let number = |number: Option<u64>| number.map_or("-".to_owned(), |number| number.to_string());
         table.add_row([
             entry.sa.name.clone(),
             entry.sa.spi.map_or("any".to_owned(), |spi| format!("0x{spi:08x}")),
             source.map_or_else(|| entry.sa.src.to_string(), |source| source.to_string()),
             counts.verified.to_string(),
-            counts.failed.to_string(),
+            irregular.failed.to_string(),
             format!("{:.2}", tries_per_packet(stream)),
             number(numbers.first),
             number(numbers.last),
             numbers.missing().to_string(),
             numbers.gaps.len().to_string(),
-            counts.duplicates.to_string(),
-            counts.replays.to_string(),
-            counts.reorder_depth.to_string(),
-            counts.resyncs.to_string(),
+            irregular.duplicates.to_string(),
+            irregular.replays.to_string(),
+            irregular.reorder_depth.to_string(),
+            irregular.resyncs.to_string(),
         ]);
     }
     for column in table.column_iter_mut().skip(3) {
@@ -142,24 +143,25 @@ fn lines(ledger: &Ledger<'_>) -> Result<Vec<u8>, Error> {
     for (sa, source, stream) in ledger.streams() {
         let Some(entry) = ledger.table().entry(sa) else { continue };
         let (counts, numbers) = (&stream.counts, Numbers::of(stream));
+        let irregular = counts.irregular();
         let gaps: Vec<Value> = numbers.gaps.iter().map(|(first, last)| json!([first, last])).collect();
         let line = json!({
             "sa": entry.sa.name,
             "spi": entry.sa.spi.map(|spi| format!("0x{spi:08x}")),
             "src": source.map_or_else(|| entry.sa.src.to_string(), |source| source.to_string()),
             "dst": entry.sa.dst.to_string(),
-            "packets": counts.verified + counts.failed,
+            "packets": counts.verified + irregular.failed,
             "verified": counts.verified,
-            "failed": counts.failed,
+            "failed": irregular.failed,
             "tries": counts.tries,
             "first": numbers.first,
             "last": numbers.last,
             "missing": numbers.missing(),
             "gaps": gaps,
-            "duplicates": counts.duplicates,
-            "replays": counts.replays,
-            "reorder_depth": counts.reorder_depth,
-            "resyncs": counts.resyncs,
+            "duplicates": irregular.duplicates,
+            "replays": irregular.replays,
+            "reorder_depth": irregular.reorder_depth,
+            "resyncs": irregular.resyncs,
         });
         writeln!(text, "{line}").map_err(Error::io(Path::new("-"), "write"))?;
     }

@@ -7,9 +7,7 @@ use crate::context::{Dialect, DscpCda, FlowLabelCda, HeaderCda, Ietf, IpVersion,
 use crate::sa::LinkAddress;
 
 fn load_bytes(text: &[u8]) -> Result<Loaded, Error> {
-    let mut loader = Loader::default();
-    loader.file(Path::new("f"), text)?;
-    loader.finish()
+    parse(Path::new("f"), text)
 }
 
 fn load_text(text: &str) -> Loaded {
@@ -82,7 +80,7 @@ link_keys: [{ eui64: 00124b0014b5d991, mode: 1, index: 3, key: 00112233445566778
     assert_eq!(a.keys.salt().expose(), [0xa0, 0xa1, 0xa2]);
     assert_eq!(a.link_src, Some(LinkAddress::Short(0x12)));
     assert_eq!(a.link_dst, Some(LinkAddress::Extended([0, 0x12, 0x4b, 0, 0x14, 0xb5, 0xd9, 0x91])));
-    assert_eq!(a.origin, Origin { path: "f".into(), line: 2 });
+    assert_eq!(a.origin, Origin { path: Path::new("f").into(), line: 2 });
     assert_eq!((b.name.as_str(), b.spi, b.dst), ("0x0000a1b2", Some(0xa1b2), Selector::Any));
     assert_eq!(hex::encode(b.keys.key().expose()), KEY);
     assert_eq!(b.keys.integ().map(|(integ, key)| (integ.name, key.len())), Some(("AUTH_HMAC_SHA1_96", 20)));

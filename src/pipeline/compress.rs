@@ -462,7 +462,7 @@ impl<'t> Compressor<'t> {
 
     fn count(&mut self, sa: usize, protected_len: usize) {
         let Some(to) = self.output.entries().get(sa) else { return };
-        let cryptor = &to.cryptor;
+        let cryptor = to.cryptor();
         self.result.compressed += 1;
         self.result.bytes.diet += self.esp.len() as u64;
         self.result.bytes.esp +=
@@ -495,7 +495,7 @@ impl<'t> Compressor<'t> {
     fn seal(&mut self, to: &Entry, sn: u64, iv: u64) -> Result<(), Error> {
         let mut random = [0; 16];
         let counted = iv.to_be_bytes();
-        let iv: &[u8] = match to.cryptor.iv_len() {
+        let iv: &[u8] = match to.cryptor().iv_len() {
             0 => &[],
             8 => &counted,
             _ => {
@@ -503,14 +503,14 @@ impl<'t> Compressor<'t> {
                 &random
             }
         };
-        let sealed = to.cryptor.seal(to.sa.spi.unwrap_or(0), sn, to.sa.esn, iv, &self.clear, &mut self.esp);
+        let sealed = to.cryptor().seal(to.sa.spi.unwrap_or(0), sn, to.sa.esn, iv, &self.clear, &mut self.esp);
         debug_assert!(sealed.is_ok(), "IV and clear text have the lengths of the suite");
         Ok(())
     }
 
     /// Seals under the key of the input, whose nonces must not meet another plaintext.
     fn seal_with_key_of_input(&mut self, to: &Entry, sn: u64) -> Result<(), Error> {
-        if to.cryptor.suite().implicit_iv && !self.settings.allow_nonce_reuse {
+        if to.cryptor().suite().implicit_iv && !self.settings.allow_nonce_reuse {
             return Err(Error::usage(
                 format!(
                     "SA {}: with the key of the input and an implicit IV, every packet would be sealed under a nonce that \
@@ -521,7 +521,7 @@ impl<'t> Compressor<'t> {
                  --allow-nonce-reuse: then whoever has both captures learns both plaintexts and can forge packets)",
             ));
         }
-        let iv = if to.cryptor.iv_len() == 8 { self.issuer.issue(&to.sa.keys)? } else { 0 };
+        let iv = if to.cryptor().iv_len() == 8 { self.issuer.issue(&to.sa.keys)? } else { 0 };
         self.seal(to, sn, iv)
     }
 
@@ -540,11 +540,11 @@ impl<'t> Compressor<'t> {
             ));
         };
         let sn = self.next_number(index, to)?;
-        esp::write_trailer(0, next_header, to.cryptor.block(), &mut self.clear);
+        esp::write_trailer(0, next_header, to.cryptor().block(), &mut self.clear);
         self.esp.clear();
         esp::write_header(to.sa.spi.unwrap_or(0), sn, &mut self.esp);
-        let iv = if to.cryptor.iv_len() == 8 { self.issuer.issue(&to.sa.keys)? } else { sn };
-        if to.cryptor.suite().implicit_iv && !self.used.take(&to.sa.keys, sn) {
+        let iv = if to.cryptor().iv_len() == 8 { self.issuer.issue(&to.sa.keys)? } else { sn };
+        if to.cryptor().suite().implicit_iv && !self.used.take(&to.sa.keys, sn) {
             return Err(Error::usage(
                 format!("SA {}: another SA has the same key and would use the same nonces", to.sa.name),
                 "give every SA a key of its own",

@@ -163,13 +163,13 @@ impl<'t> Finder<'t> {
         progress: &mut impl FnMut(u32) -> Option<Progress>,
     ) -> Option<(u32, u64)> {
         for sa in &self.found {
-            let Some(entry) = self.table.entry(*sa).filter(|entry| entry.cryptor.authenticates()) else { continue };
+            let Some(entry) = self.table.entry(*sa).filter(|entry| entry.authenticates()) else { continue };
             let Some(body) = body(entry, packet.payload) else { continue };
             let order = candidates(entry, packet.payload, &progress(*sa)?, time_ns);
             let spi = spi(entry, packet.payload);
             self.tries_spent += 1;
             let sn = match order.from_mask() {
-                None if recovers(entry) => match entry.cryptor.recover_aad(body, entry.sa.esn, &mut self.scratch) {
+                None if recovers(entry) => match entry.cryptor().recover_aad(body, entry.sa.esn, &mut self.scratch) {
                     Some((found, sn)) if found == spi && agrees(entry, packet.payload, sn) => sn,
                     _ => continue,
                 },
@@ -179,7 +179,7 @@ impl<'t> Finder<'t> {
                     None => continue,
                 },
             };
-            if entry.cryptor.open(spi, sn, entry.sa.esn, body, &mut self.clear).is_ok() {
+            if entry.cryptor().open(spi, sn, entry.sa.esn, body, &mut self.clear).is_ok() {
                 return Some((*sa, sn));
             }
         }
@@ -201,15 +201,15 @@ impl<'t> Finder<'t> {
             let mut order = candidates(entry, packet.payload, &progress, time_ns);
             let spi = spi(entry, packet.payload);
             let esn = entry.sa.esn;
-            let authenticates = entry.cryptor.authenticates();
+            let authenticates = entry.authenticates();
             if authenticates {
                 if recovers(entry) {
                     // The mask may have been wrong; the ICV itself never is.
-                    let recovered = entry.cryptor.recover_aad(body, esn, &mut self.scratch);
+                    let recovered = entry.cryptor().recover_aad(body, esn, &mut self.scratch);
                     if let Some((found, sn)) = recovered
                         && found == spi
                         && agrees(entry, packet.payload, sn)
-                        && entry.cryptor.open(spi, sn, esn, body, &mut self.clear).is_ok()
+                        && entry.cryptor().open(spi, sn, esn, body, &mut self.clear).is_ok()
                     {
                         return Some((*sa, sn));
                     }
@@ -222,7 +222,7 @@ impl<'t> Finder<'t> {
                 0..=PARALLEL_FROM => {
                     let numbers =
                         order.take(tries as usize - usize::from(authenticates)).inspect(|_| self.tries_spent += 1);
-                    entry.cryptor.open_search(spi, numbers, esn, body, &mut self.clear)
+                    entry.cryptor().open_search(spi, numbers, esn, body, &mut self.clear)
                 }
                 _ => {
                     self.tries_spent = self.tries_spent.saturating_add(tries);
@@ -318,7 +318,7 @@ fn search_on_all_cores(
             if block.is_empty() {
                 return;
             }
-            let result = entry.cryptor.open_search(spi, block.iter().copied(), entry.sa.esn, body, &mut clear);
+            let result = entry.cryptor().open_search(spi, block.iter().copied(), entry.sa.esn, body, &mut clear);
             if let (Ok(sn), Ok(mut found)) = (result, found.lock()) {
                 found.get_or_insert(sn);
             }
@@ -332,7 +332,7 @@ fn search_on_all_cores(
         work();
     });
     let sn = found.into_inner().ok().flatten().ok_or(OpenError::NotAuthentic)?;
-    entry.cryptor.open(spi, sn, entry.sa.esn, body, clear).map(|()| sn)
+    entry.cryptor().open(spi, sn, entry.sa.esn, body, clear).map(|()| sn)
 }
 
 /// The candidates of a packet under an SA, best first.
@@ -346,7 +346,7 @@ fn candidates(entry: &Entry, payload: &[u8], progress: &Progress, time_ns: i64) 
 pub fn expected(entry: &Entry, progress: &Progress, time_ns: i64) -> u64 {
     let start = |context: &Context| context.esp_sn;
     match (progress.highest, entry.sn_period()) {
-        (None, _) => entry.context.as_ref().and_then(start).or(entry.sa.sn_hint).unwrap_or(1),
+        (None, _) => entry.context.as_deref().and_then(start).or(entry.sa.sn_hint).unwrap_or(1),
         (Some(highest), None) => highest.saturating_add(1),
         (Some(highest), Some(period_ns)) => {
             let periods = time_ns.saturating_sub(progress.time_ns).max(0) as u64 / period_ns.max(1);
@@ -379,7 +379,7 @@ fn is_whole(entry: &Entry) -> bool {
 
 /// Whether SPI and Sequence Number can be computed from the ICV, and are not on the wire.
 fn recovers(entry: &Entry) -> bool {
-    !is_whole(entry) && entry.cryptor.recovers()
+    !is_whole(entry) && entry.cryptor().recovers()
 }
 
 fn agrees(entry: &Entry, payload: &[u8], sn: u64) -> bool {
@@ -399,7 +399,7 @@ pub fn spi(entry: &Entry, payload: &[u8]) -> u32 {
 
 /// The explicit IV of a packet, if it is 8 bytes long.
 pub fn explicit_iv(entry: &Entry, payload: &[u8]) -> Option<u64> {
-    if entry.cryptor.iv_len() != 8 {
+    if entry.cryptor().iv_len() != 8 {
         return None;
     }
     payload.get(entry.header_len()..)?.first_chunk().map(|iv| u64::from_be_bytes(*iv))

@@ -358,7 +358,7 @@ impl<'w> Item<'w> {
         self.reason = None;
         self.warnings.add_codec(restored.warnings);
         let protected_len = (packet.len as usize).saturating_sub(restored.payload_offset);
-        let cryptor = &entry.cryptor;
+        let cryptor = entry.cryptor();
         let standard = esp::standard_len(protected_len, cryptor.iv_len(), cryptor.block(), cryptor.icv_len());
         self.bytes = Some(Bytes { diet: wire_len as u64, esp: standard as u64 });
         self.restored = Some(restored);
@@ -376,7 +376,7 @@ impl<'w> Item<'w> {
     ) {
         self.sa = Some(sa);
         self.of_known_sa = true;
-        let verified = entry.cryptor.authenticates();
+        let verified = entry.authenticates();
         if !verified {
             self.warnings.add(Warnings::UNAUTHENTICATED);
         }

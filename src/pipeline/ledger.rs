@@ -98,7 +98,7 @@ impl<'t> Ledger<'t> {
     pub fn streams(&self) -> Vec<(u32, Option<IpAddr>, &Stream)> {
         let own = self.streams.iter().enumerate().map(|(sa, stream)| (sa as u32, None, stream));
         let by_source = self.multicast.iter().map(|((sa, src), stream)| (*sa, Some(*src), stream));
-        let counted = |stream: &Stream| stream.counts.verified + stream.counts.failed > 0;
+        let counted = |stream: &Stream| stream.counts.verified + stream.counts.irregular().failed > 0;
         let mut all: Vec<_> = own.chain(by_source).filter(|(_, _, stream)| counted(stream)).collect();
         all.sort_by_key(|(sa, src, _)| (*sa, *src));
         all

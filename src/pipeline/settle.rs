@@ -157,7 +157,9 @@ impl<'t> Settler<'t> {
         let most_runs = self.ledger.runs_kept(sa, source);
         let stream = self.ledger.stream_mut(sa, source);
         stream.counts.tries += tries;
-        stream.counts.resyncs += u64::from(method == Method::Search);
+        if method == Method::Search {
+            stream.counts.irregular_mut().resyncs += 1;
+        }
         match stream.verified(sn, iv, time_ns, (digest, packet.number), most_runs) {
             Novelty::New => {}
             Novelty::Duplicate(first) => {

@@ -12,10 +12,11 @@ use crate::context::Origin;
 use crate::suite::Keys;
 
 /// One direction of one Security Association, as a key file gives it.
+///
+/// What every packet needs stands first, because with many SAs each further cache line is fetched from far away.
 #[derive(Debug)]
+#[repr(C)]
 pub struct Sa {
-    /// The name given, or the SPI as `0x` and 8 digits.
-    pub name: String,
     /// Security Parameters Index, uncompressed. `None` takes every SPI (an `esp_sa` line with SPI `*`): such an SA has
     /// no context and is for standard ESP only.
     pub spi: Option<u32>,
@@ -27,15 +28,17 @@ pub struct Sa {
     pub link_src: Option<LinkAddress>,
     /// The link-layer destination address it takes; `None` takes all.
     pub link_dst: Option<LinkAddress>,
-    /// Cipher suite and secrets.
-    pub keys: Keys,
     /// Extended (64-bit) Sequence Numbers.
     pub esn: bool,
-    /// A Sequence Number near which the first packet may be found (`oseq`, `seq` of `ip xfrm state`).
-    pub sn_hint: Option<u64>,
     /// Another reading of the same line of the key file (an `esp_sa` line does not tell AES-CCM from AES-CTR): the
     /// position in the same list of the SA that is read first. Once that one has verified a packet this one is void.
     pub alternative_to: Option<usize>,
+    /// A Sequence Number near which the first packet may be found (`oseq`, `seq` of `ip xfrm state`).
+    pub sn_hint: Option<u64>,
+    /// Cipher suite and secrets.
+    pub keys: Keys,
+    /// The name given, or the SPI as `0x` and 8 digits.
+    pub name: String,
     /// Where it was read.
     pub origin: Origin,
 }

@@ -49,10 +49,19 @@ impl Progress {
 pub struct Counts {
     /// Packets that verified, repeats included.
     pub verified: u64,
-    /// Packets that failed and had this SA as their only candidate.
-    pub failed: u64,
     /// Openings that were tried for the packets that verified.
     pub tries: u64,
+    /// Numbers that verified.
+    pub numbers: Runs,
+    /// Few streams have any, and what all have is to be small.
+    irregular: Option<Box<Irregular>>,
+}
+
+/// Counts of what is not as it should be.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Irregular {
+    /// Packets that failed and had this SA as their only candidate.
+    pub failed: u64,
     /// Packets with a number and payload seen before.
     pub duplicates: u64,
     /// Packets with a number seen before and another payload.
@@ -61,8 +70,18 @@ pub struct Counts {
     pub reorder_depth: u64,
     /// Packets whose number was found by the wider search.
     pub resyncs: u64,
-    /// Numbers that verified.
-    pub numbers: Runs,
+}
+
+impl Counts {
+    /// Counts of what is not as it should be.
+    pub fn irregular(&self) -> Irregular {
+        self.irregular.as_deref().copied().unwrap_or_default()
+    }
+
+    /// The same, to be counted up.
+    pub fn irregular_mut(&mut self) -> &mut Irregular {
+        self.irregular.get_or_insert_default()
+    }
 }
 
 /// A set of numbers, as runs.
@@ -148,13 +167,16 @@ pub struct Stream {
     recent: Recent,
 }
 
-/// The packets remembered, in rings; their numbers apart, because they are searched.
+/// The packets remembered, in a ring.
 #[derive(Debug, Default)]
 struct Recent {
-    numbers: Vec<u64>,
-    seen: Vec<Seen>,
-    /// Where the next packet goes once the rings are full: the place of the oldest.
-    oldest: usize,
+    /// For as many packets as there is room: their numbers, which are searched, then their [`Seen`]. In one piece, because
+    /// with many streams each piece is a cache miss.
+    places: Box<[u64]>,
+    /// Packets in it.
+    len: u32,
+    /// Where the next packet goes.
+    next: u32,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -200,9 +222,13 @@ impl Stream {
             }
         };
         match novelty {
-            Novelty::New => self.counts.reorder_depth = self.counts.reorder_depth.max(late),
-            Novelty::Duplicate(_) => self.counts.duplicates += 1,
-            Novelty::Replayed => self.counts.replays += 1,
+            Novelty::New if late == 0 => {}
+            Novelty::New => {
+                let depth = &mut self.counts.irregular_mut().reorder_depth;
+                *depth = late.max(*depth);
+            }
+            Novelty::Duplicate(_) => self.counts.irregular_mut().duplicates += 1,
+            Novelty::Replayed => self.counts.irregular_mut().replays += 1,
         }
         novelty
     }
@@ -210,31 +236,54 @@ impl Stream {
     /// Notes a packet for which no number verified.
     pub fn failed(&mut self) {
         self.progress.failed();
-        self.counts.failed += 1;
+        self.counts.irregular_mut().failed += 1;
     }
 }
 
 impl Recent {
+    /// Packets for which there is room at first, and how many times more when it is full.
+    const ROOM: usize = 4;
+
+    fn room(&self) -> usize {
+        self.places.len() / 3
+    }
+
     fn push(&mut self, sn: u64, seen: Seen) {
-        if self.numbers.len() < REMEMBERED {
-            self.numbers.push(sn);
-            self.seen.push(seen);
-            return;
+        if self.len as usize == self.room() && self.room() < REMEMBERED {
+            self.grow();
         }
-        if let (Some(number), Some(place)) = (self.numbers.get_mut(self.oldest), self.seen.get_mut(self.oldest)) {
-            (*number, *place) = (sn, seen);
+        let next = self.next as usize;
+        if let Some((numbers, seens)) = self.places.split_at_mut_checked(self.places.len() / 3)
+            && let (Some(number), Some(place)) = (numbers.get_mut(next), seens.as_chunks_mut().0.get_mut(next))
+        {
+            (*number, *place) = (sn, [seen.digest, seen.frame]);
         }
-        self.oldest = (self.oldest + 1) % REMEMBERED;
+        self.len = self.len.max(self.next + 1);
+        self.next = (self.next + 1) % REMEMBERED as u32;
+    }
+
+    /// Only a ring that is not yet as large as it may be grows: its packets are in order.
+    fn grow(&mut self) {
+        let room = (self.room() * Self::ROOM).clamp(Self::ROOM, REMEMBERED);
+        let mut places = vec![0; 3 * room].into_boxed_slice();
+        let (numbers, seens) = self.places.split_at(self.room());
+        for (at, part) in [(0, numbers), (room, seens)] {
+            if let Some(to) = places.get_mut(at..at + part.len()) {
+                to.copy_from_slice(part);
+            }
+        }
+        self.places = places;
     }
 
     /// The packet of a number, each of which is there once. The newest are looked at first: most repeats follow close.
     fn find(&self, sn: u64) -> Option<Seen> {
-        let (newer, older) = self.numbers.split_at_checked(self.oldest)?;
+        let (numbers, seens) = self.places.split_at_checked(self.room())?;
+        let (newer, older) = numbers.get(..self.len as usize)?.split_at_checked(self.next as usize)?;
         let at = match newer.iter().rposition(|number| *number == sn) {
             Some(at) => at,
-            None => older.iter().rposition(|number| *number == sn)? + self.oldest,
+            None => older.iter().rposition(|number| *number == sn)? + newer.len(),
         };
-        self.seen.get(at).copied()
+        seens.as_chunks().0.get(at).map(|[digest, frame]| Seen { digest: *digest, frame: *frame })
     }
 }
 
@@ -305,7 +354,7 @@ mod tests {
             let mut stream = Stream::default();
             let most = runs_kept(streams);
             (0..10_000).for_each(|sn| _ = stream.verified(sn * 2, None, 0, (sn, sn), most));
-            (stream.recent.numbers.len(), stream.counts.numbers.iter().count())
+            (stream.recent.len as usize, stream.counts.numbers.iter().count())
         };
         assert_eq!(kept(1), (4096, 4097));
         assert_eq!(kept(1000), (4096, 263));

@@ -115,6 +115,16 @@ impl Keys {
         self.suite
     }
 
+    /// Length of the ICV in bytes, checked or not.
+    pub fn icv_len(&self) -> usize {
+        self.suite.icv_len + self.integ.as_ref().map_or(0, |(integ, _)| integ.icv_len)
+    }
+
+    /// Whether a packet that opens was checked by its ICV.
+    pub fn authenticates(&self) -> bool {
+        self.suite.is_aead() || self.integ.as_ref().is_some_and(|(integ, _)| integ.hash.is_some())
+    }
+
     /// The key, salt not included; empty for `ENCR_NULL`.
     pub fn key(&self) -> &Secret {
         &self.key

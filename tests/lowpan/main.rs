@@ -73,7 +73,7 @@ fn receive(path: &Path) -> BTreeMap<u64, Vec<u8>> {
             mode: 1,
             index: Some(index),
             key: Secret::new(key.to_vec()),
-            origin: Origin { path: "keys".into(), line: 1 },
+            origin: Origin { path: Path::new("keys").into(), line: 1 },
         })
     };
     let settings = Settings {

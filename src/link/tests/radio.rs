@@ -1,6 +1,7 @@
 //! Frames of IEEE 802.15.4 and 6LoWPAN, mostly by hand; `tests/lowpan` has many more, against tshark.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 
 use super::*;
@@ -338,7 +339,7 @@ fn link_layer_security() {
         mode: 1,
         index: Some(index),
         key: Secret::new(b"0123456789abcdef".to_vec()),
-        origin: Origin { path: "keys".into(), line: 1 },
+        origin: Origin { path: Path::new("keys").into(), line: 1 },
     };
     let with = |link_keys| Taker::new(283, &Settings { link_keys, ..Settings::default() });
     let clear = "60000000000432fffe8000000000000000124b00060d0001fe80000000000000000000fffe00010201020304";
@@ -363,7 +364,7 @@ fn settings() -> Settings {
         mode: 1,
         index: Some(1),
         key: Secret::new(vec![7; 16]),
-        origin: Origin { path: "keys".into(), line: 1 },
+        origin: Origin { path: Path::new("keys").into(), line: 1 },
     };
     Settings { link_keys: vec![key], ..Settings::default() }
 }
