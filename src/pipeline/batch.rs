@@ -591,7 +591,10 @@ impl<'t> Settler<'t> {
                     let Ok(payload) = esp_payload(self.ledger.table(), &datagram) else { continue };
                     match self.enter(&packet, &datagram, &payload, item, (sa, sn, ambiguous, digest)) {
                         // Further away than the search would have gone from what is known now.
-                        None => self.open(&packet, &datagram, &payload, item, arena),
+                        None => {
+                            item.step = Step::Failed;
+                            self.open(&packet, &datagram, &payload, item, arena);
+                        }
                         Some(place) => {
                             if self.ledger.table().entry(sa).is_some_and(|entry| entry.codec.is_stateful()) {
                                 let clear = arena.get(item.clear).to_vec();
@@ -620,7 +623,8 @@ impl<'t> Settler<'t> {
         }
     }
 
-    /// A packet that verified takes its place in its stream. `None`, and nothing noted, if its number is out of reach.
+    /// A packet that verified takes its place in its stream. `None`, and nothing noted, if its number, found from what was
+    /// known earlier, is out of reach.
     fn enter(
         &mut self,
         packet: &Packet<'_>,
@@ -633,7 +637,10 @@ impl<'t> Settler<'t> {
         let entry = table.entry(sa)?;
         let (bytes, time_ns) = (payload.bytes, nanos(packet));
         let progress = self.ledger.progress(sa, &datagram.outer)?;
-        let (method, own_tries) = self.finder.method(entry, bytes, time_ns, sn, &progress)?;
+        let (method, own_tries) = self.finder.method(entry, bytes, time_ns, sn, &progress);
+        if matches!(item.step, Step::Verified { .. }) && !self.finder.reaches(&progress, own_tries) {
+            return None;
+        }
         let tries = match ambiguous {
             false => own_tries,
             true => {
@@ -806,6 +813,11 @@ impl<'t> Settler<'t> {
         item.sa = only;
         if let Some(sa) = only {
             self.ledger.failed(sa, &datagram.outer);
+        }
+        if matches!(found, Found::NotAuthentic { .. }) {
+            for sa in self.finder.candidates() {
+                self.ledger.not_authentic(*sa, &datagram.outer);
+            }
         }
     }
 

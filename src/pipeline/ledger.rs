@@ -17,19 +17,18 @@ pub struct Ledger<'t> {
     table: &'t SaTable,
     /// By SA.
     streams: Vec<Stream>,
-    /// Of SAs whose destination is a multicast address, by SA and source.
+    /// Of SAs whose destination is a multicast address, by SA and source. What fails from sources that have verified
+    /// nothing counts in `streams`.
     multicast: HashMap<(u32, IpAddr), Stream>,
     /// Streams that have counted a packet.
     active: usize,
-    /// A stream of which nothing is known.
-    unknown: Stream,
 }
 
 impl<'t> Ledger<'t> {
     /// Nothing seen yet.
     pub fn new(table: &'t SaTable) -> Ledger<'t> {
         let streams = table.entries().iter().map(|_| Stream::default()).collect();
-        Ledger { table, streams, multicast: HashMap::new(), active: 0, unknown: Stream::default() }
+        Ledger { table, streams, multicast: HashMap::new(), active: 0 }
     }
 
     /// The SAs.
@@ -47,24 +46,29 @@ impl<'t> Ledger<'t> {
         if void {
             return None;
         }
-        let stream =
-            if outer.dst.is_multicast() { self.multicast.get(&(sa, outer.src)) } else { self.streams.get(sa as usize) };
-        Some(stream.unwrap_or(&self.unknown).progress)
+        let own = self.streams.get(sa as usize)?.progress;
+        if !outer.dst.is_multicast() {
+            return Some(own);
+        }
+        let source = self.multicast.get(&(sa, outer.src)).map(|stream| stream.progress);
+        Some(source.unwrap_or(Progress { failed_in_row: own.failed_in_row, ..Progress::default() }))
     }
 
     /// The stream of a packet that verified; a source is taken up only then, so that packets that belong to no SA cannot
     /// fill the memory.
     pub fn stream_mut(&mut self, sa: u32, outer: &Outer) -> &mut Stream {
-        match self.streams.get_mut(sa as usize) {
-            Some(stream) if !outer.dst.is_multicast() => stream,
-            _ => {
-                if self.multicast.len() >= MULTICAST_SOURCES && !self.multicast.contains_key(&(sa, outer.src)) {
-                    self.active = self.active.saturating_sub(self.multicast.len());
-                    self.multicast.clear();
-                }
-                self.multicast.entry((sa, outer.src)).or_default()
+        let own = self.streams.get_mut(sa as usize);
+        if outer.dst.is_multicast() {
+            if self.multicast.len() >= MULTICAST_SOURCES && !self.multicast.contains_key(&(sa, outer.src)) {
+                self.active = self.active.saturating_sub(self.multicast.len());
+                self.multicast.clear();
             }
+            if let Some(others) = own {
+                others.progress.failed_in_row = 0;
+            }
+            return self.multicast.entry((sa, outer.src)).or_default();
         }
+        own.expect("SAs are those of the table")
     }
 
     /// Runs of numbers that the stream of a packet that verified may keep; to be asked before the packet is noted.
@@ -84,14 +88,21 @@ impl<'t> Ledger<'t> {
 
     /// A packet failed under its only candidate.
     pub fn failed(&mut self, sa: u32, outer: &Outer) {
-        let stream = if outer.dst.is_multicast() {
-            self.multicast.get_mut(&(sa, outer.src))
-        } else {
-            self.streams.get_mut(sa as usize)
-        };
-        if let Some(stream) = stream {
-            stream.failed();
+        if let Some(stream) = self.failing(sa, outer) {
+            stream.counts.failed += 1;
         }
+    }
+
+    /// No number of an SA verified for a packet.
+    pub fn not_authentic(&mut self, sa: u32, outer: &Outer) {
+        if let Some(stream) = self.failing(sa, outer) {
+            stream.progress.failed();
+        }
+    }
+
+    fn failing(&mut self, sa: u32, outer: &Outer) -> Option<&mut Stream> {
+        let source = self.multicast.get_mut(&(sa, outer.src)).filter(|_| outer.dst.is_multicast());
+        source.or(self.streams.get_mut(sa as usize))
     }
 
     /// Every stream that has counted a packet: SA, source where it counts for itself, stream.
