@@ -15,7 +15,7 @@ use crate::pipeline::decode;
 use crate::pipeline::drive::Input;
 use crate::pipeline::ledger::Ledger;
 use crate::report::record::Record;
-use crate::sa::stream::Stream;
+use crate::report::streams::{Numbers, tries_per_packet};
 
 /// Show the Security Associations seen in a capture: counts, gaps, repeats, tries
 #[derive(Debug, clap::Args)]
@@ -40,7 +40,7 @@ pub struct Args {
 enum Format {
     /// Aligned columns for people
     Table,
-    /// One JSON object a line, with every gap
+    /// One JSON object a line, with the gaps (of very many the highest)
     Jsonl,
 }
 
@@ -79,30 +79,6 @@ impl Args {
     }
 }
 
-/// What the numbers of a stream show.
-struct Numbers {
-    first: Option<u64>,
-    last: Option<u64>,
-    /// First and last missing number of each gap.
-    gaps: Vec<(u64, u64)>,
-}
-
-impl Numbers {
-    fn of(stream: &Stream) -> Numbers {
-        let runs: Vec<(u64, u64)> = stream.counts.numbers.iter().collect();
-        let gaps = runs.iter().zip(runs.iter().skip(1)).map(|(before, after)| (before.1 + 1, after.0 - 1)).collect();
-        Numbers { first: runs.first().map(|run| run.0), last: runs.last().map(|run| run.1), gaps }
-    }
-
-    fn missing(&self) -> u64 {
-        self.gaps.iter().map(|(first, last)| last - first + 1).sum()
-    }
-}
-
-fn tries_per_packet(stream: &Stream) -> f64 {
-    stream.counts.tries as f64 / stream.counts.verified.max(1) as f64
-}
-
 fn rows(ledger: &Ledger<'_>) -> String {
     let mut table = Table::new();
     table.load_style(presets::NOTHING);
@@ -124,8 +100,8 @@ fn rows(ledger: &Ledger<'_>) -> String {
             format!("{:.2}", tries_per_packet(stream)),
             number(numbers.first),
             number(numbers.last),
-            numbers.missing().to_string(),
-            numbers.gaps.len().to_string(),
+            numbers.missing.to_string(),
+            numbers.gap_count().to_string(),
             irregular.duplicates.to_string(),
             irregular.replays.to_string(),
             irregular.reorder_depth.to_string(),
@@ -156,8 +132,9 @@ fn lines(ledger: &Ledger<'_>) -> Result<Vec<u8>, Error> {
             "tries": counts.tries,
             "first": numbers.first,
             "last": numbers.last,
-            "missing": numbers.missing(),
+            "missing": numbers.missing,
             "gaps": gaps,
+            "gaps_not_listed": numbers.gaps_not_listed,
             "duplicates": irregular.duplicates,
             "replays": irregular.replays,
             "reorder_depth": irregular.reorder_depth,

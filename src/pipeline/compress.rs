@@ -1,6 +1,6 @@
 //! compress: standard ESP, or plain IP packets, to Diet-ESP (wire format §7).
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::IpAddr;
 use std::ops::ControlFlow;
 
@@ -13,7 +13,6 @@ use super::outcome::{Bytes, Status};
 use super::outlet::{Change, Outlet, Raw};
 use super::seal::{IvIssuer, UsedNumbers};
 use super::select::Selection;
-use super::warnings::Warnings;
 use crate::capture::{Packet, Reader, Window, Writer};
 use crate::codec::{Mismatch, State};
 use crate::context::IpVersion;
@@ -73,6 +72,17 @@ pub struct Compressed {
     pub first_mismatch: Option<(u64, String)>,
     /// Packets that could not be sealed without using a nonce twice.
     pub refused: u64,
+    /// What the nonces rest on that outputs of other runs may share.
+    pub nonces: Nonces,
+}
+
+/// What the nonces of an output rest on.
+#[derive(Debug, Default)]
+pub struct Nonces {
+    /// Plain packets were sealed under nonces made of their new Sequence Numbers.
+    pub numbers_of_plain: bool,
+    /// Packets were sealed with IVs from a random start, or random ones.
+    pub random: bool,
 }
 
 /// Reads a capture to its end and writes it compressed. `input` opens its ESP packets, `output` has the contexts and the
@@ -85,7 +95,7 @@ pub fn run(
     settings: &Settings,
     tell: &mut (dyn FnMut(u64) + Send),
 ) -> Result<Compressed, Error> {
-    let mut compressor = Compressor::new(output, settings);
+    let mut compressor = Compressor::new(input, output, settings);
     let mut out = Out { outlet: Outlet::new(writer), totals: Totals::default(), tell };
     drive::run(input_of(reader, input, settings), &Compress { input, settings }, &mut compressor, &mut out)?;
     let mut result = compressor.result;
@@ -222,6 +232,10 @@ struct Compressor<'t> {
     states: HashMap<(usize, Option<IpAddr>), State>,
     /// SPI to SAs of the output, in file order.
     by_spi: HashMap<u32, Vec<usize>>,
+    /// By SA of the output: whether its key is one of the input's.
+    has_key_of_input: Vec<bool>,
+    /// Keys of both.
+    shared_keys: HashSet<[u8; 32]>,
     issuer: IvIssuer,
     random: Random,
     used: UsedNumbers,
@@ -233,7 +247,7 @@ struct Compressor<'t> {
 }
 
 impl<'t> Compressor<'t> {
-    fn new(output: &'t SaTable, settings: &'t Settings) -> Compressor<'t> {
+    fn new(input: &SaTable, output: &'t SaTable, settings: &'t Settings) -> Compressor<'t> {
         let first = |entry: &Entry| entry.context.as_ref().and_then(|context| context.esp_sn).unwrap_or(1);
         let mut by_spi: HashMap<u32, Vec<usize>> = HashMap::new();
         for (index, entry) in output.entries().iter().enumerate() {
@@ -241,9 +255,17 @@ impl<'t> Compressor<'t> {
                 by_spi.entry(spi).or_default().push(index);
             }
         }
+        let fingerprint = |entry: &Entry| entry.sa.keys.fingerprint();
+        let keys_of_input: HashSet<[u8; 32]> = input.entries().iter().map(fingerprint).collect();
+        let has_key_of_input: Vec<bool> =
+            output.entries().iter().map(|entry| keys_of_input.contains(&fingerprint(entry))).collect();
+        let shared = output.entries().iter().zip(&has_key_of_input).filter(|(_, shared)| **shared);
+        let shared_keys = shared.map(|(entry, _)| fingerprint(entry)).collect();
         Compressor {
             output,
             settings,
+            has_key_of_input,
+            shared_keys,
             esp_input: settings.esp_input,
             next_sn: output.entries().iter().map(first).collect(),
             states: HashMap::new(),
@@ -283,6 +305,13 @@ impl<'t> Compressor<'t> {
             return Ok(Made::Waits);
         }
         match item.datagram() {
+            Some(_) if self.esp_input == Some(false) && self.is_under_shared_key(item, input) => Err(Error::usage(
+                format!(
+                    "frame {}: ESP under a key of --keys, behind plain packets that were sealed under it",
+                    packet.number
+                ),
+                "its nonces may be theirs: save the capture to a file, or give the output keys of its own",
+            )),
             Some(datagram) if item.status == Status::Ok => self.esp_packet(packet, item, &datagram, arena, input),
             Some(datagram)
                 if item.status == Status::NotEsp && self.esp_input == Some(false) && item.payload(input).is_none() =>
@@ -291,6 +320,11 @@ impl<'t> Compressor<'t> {
             }
             _ => Ok(Made::NotOurs),
         }
+    }
+
+    fn is_under_shared_key(&self, item: &Item<'_>, input: &SaTable) -> bool {
+        let entry = item.sa.filter(|_| item.esp.is_some()).and_then(|sa| input.entry(sa));
+        entry.is_some_and(|entry| has_nonce(entry) && self.shared_keys.contains(&entry.sa.keys.fingerprint()))
     }
 
     /// An ESP packet that opened: the SA of the output is the one of the same SPI and outer addresses.
@@ -315,7 +349,10 @@ impl<'t> Compressor<'t> {
                 }
                 self.clear.clear();
                 let next_header = item.protected(arena, &mut self.clear);
-                self.seal_standard(&datagram.outer, next_header)?;
+                if !self.seal_standard(&datagram.outer, next_header)? {
+                    self.result.refused += 1;
+                    return Ok(Made::Left);
+                }
                 esp::PROTOCOL
             }
             Ok(compressed) => {
@@ -324,15 +361,9 @@ impl<'t> Compressor<'t> {
                 if self.clear == item.clear(arena) && from.sa.keys == to.sa.keys && from.sa.esn == to.sa.esn {
                     // Only SPI and Sequence Number bits go.
                     self.esp.extend_from_slice(payload.bytes.get(from.header_len()..).unwrap_or_default());
-                } else if from.sa.keys.fingerprint() == to.sa.keys.fingerprint() {
-                    self.seal_with_key_of_input(to, esp.sequence)?;
-                } else {
-                    let repeated = item.warnings.has(Warnings::DUPLICATE);
-                    if !self.used.take(&to.sa.keys, esp.sequence) && !repeated {
-                        self.result.refused += 1;
-                        return Ok(Made::Left);
-                    }
-                    self.seal(to, esp.sequence, esp.sequence)?;
+                } else if !self.seal(index, to, esp.sequence, false)? {
+                    self.result.refused += 1;
+                    return Ok(Made::Left);
                 }
                 self.count(index, item.packet(arena).len() - compressed.payload_offset);
                 to.protocol
@@ -379,13 +410,10 @@ impl<'t> Compressor<'t> {
             let sn = self.next_number(index, to)?;
             self.esp.clear();
             to.codec.encode_header(to.sa.spi.unwrap_or(0), sn, &mut self.esp);
-            if !self.used.take(&to.sa.keys, sn) {
-                return Err(Error::usage(
-                    format!("SA {}: another SA has the same key and would use the same nonces", to.sa.name),
-                    "give every SA a key of its own",
-                ));
+            if !self.seal(index, to, sn, false)? {
+                return Err(same_key(to));
             }
-            self.seal(to, sn, sn)?;
+            self.result.nonces.numbers_of_plain |= has_nonce(to);
             self.count(index, plain.len() - compressed.payload_offset);
             let rebuilt = self.carry(item, datagram, to, &outer, to.protocol);
             if rebuilt.is_ok() {
@@ -405,7 +433,9 @@ impl<'t> Compressor<'t> {
             self.clear.extend_from_slice(datagram.payload);
             datagram.protocol
         };
-        self.seal_standard(&outer, next_header)?;
+        if !self.seal_standard(&outer, next_header)? {
+            return Err(same_key(to));
+        }
         let rebuilt = self.carry(item, datagram, to, &outer, esp::PROTOCOL);
         self.made(packet.number, rebuilt)
     }
@@ -491,42 +521,50 @@ impl<'t> Compressor<'t> {
         Ok(sn)
     }
 
-    /// Seals `self.clear` behind the header in `self.esp`; an explicit 8-byte IV is `iv`.
-    fn seal(&mut self, to: &Entry, sn: u64, iv: u64) -> Result<(), Error> {
-        let mut random = [0; 16];
-        let counted = iv.to_be_bytes();
-        let iv: &[u8] = match to.cryptor().iv_len() {
-            0 => &[],
-            8 => &counted,
-            _ => {
-                self.random.fill(&mut random)?;
-                &random
+    /// Seals `self.clear` behind the header in `self.esp`, under a nonce that no other packet has; false if there is none. With
+    /// `issued` or a key of the input an explicit IV is issued, else the nonce is made of `sn`.
+    fn seal(&mut self, index: usize, to: &Entry, sn: u64, issued: bool) -> Result<bool, Error> {
+        let (iv_len, implicit_iv) = (to.cryptor().iv_len(), to.cryptor().suite().implicit_iv);
+        let spi = to.sa.spi.unwrap_or(0);
+        let key_of_input = self.esp_input != Some(false) && self.has_key_of_input.get(index) == Some(&true);
+        let mut iv = [0; 16];
+        if !has_nonce(to) {
+            self.result.nonces.random |= iv_len > 0;
+            self.random.fill(iv.get_mut(..iv_len).unwrap_or_default())?;
+        } else if key_of_input && implicit_iv {
+            if !self.settings.allow_nonce_reuse {
+                return Err(Error::usage(
+                    format!(
+                        "SA {}: with a key of the input and an implicit IV, packets would be sealed under nonces that the \
+                         input used for other plaintexts",
+                        to.sa.name
+                    ),
+                    "give the keys of the input with --esp-keys and other ones with --keys (in a laboratory \
+                     --allow-nonce-reuse: then whoever has both captures learns both plaintexts and can forge packets)",
+                ));
             }
-        };
-        let sealed = to.cryptor().seal(to.sa.spi.unwrap_or(0), sn, to.sa.esn, iv, &self.clear, &mut self.esp);
-        debug_assert!(sealed.is_ok(), "IV and clear text have the lengths of the suite");
-        Ok(())
-    }
-
-    /// Seals under the key of the input, whose nonces must not meet another plaintext.
-    fn seal_with_key_of_input(&mut self, to: &Entry, sn: u64) -> Result<(), Error> {
-        if to.cryptor().suite().implicit_iv && !self.settings.allow_nonce_reuse {
-            return Err(Error::usage(
-                format!(
-                    "SA {}: with the key of the input and an implicit IV, every packet would be sealed under a nonce that \
-                     the input used for another plaintext",
-                    to.sa.name
-                ),
-                "give the keys of the input with --esp-keys and other ones with --keys (in a laboratory \
-                 --allow-nonce-reuse: then whoever has both captures learns both plaintexts and can forge packets)",
-            ));
+        } else if key_of_input || issued && !implicit_iv {
+            self.result.nonces.random = true;
+            iv = padded(self.issuer.issue(&to.sa.keys)?);
+        } else {
+            if !self.used.take(&to.sa.keys, sn, Some((spi, &self.clear))) {
+                return Ok(false);
+            }
+            // A packet that passes as standard ESP may have the same key.
+            if self.settings.on_mismatch == OnMismatch::Pass {
+                self.issuer.seen(&to.sa.keys, sn)?;
+            }
+            iv = padded(sn);
         }
-        let iv = if to.cryptor().iv_len() == 8 { self.issuer.issue(&to.sa.keys)? } else { 0 };
-        self.seal(to, sn, iv)
+        let iv = iv.get(..iv_len).unwrap_or_default();
+        let sealed = to.cryptor().seal(spi, sn, to.sa.esn, iv, &self.clear, &mut self.esp);
+        debug_assert!(sealed.is_ok(), "IV and clear text have the lengths of the suite");
+        Ok(true)
     }
 
-    /// Seals `self.clear` as standard ESP into `self.esp`, on an SA without context between these addresses.
-    fn seal_standard(&mut self, outer: &Outer, next_header: u8) -> Result<(), Error> {
+    /// Seals `self.clear` as standard ESP into `self.esp`, on an SA without context between these addresses; false as
+    /// [`Compressor::seal`].
+    fn seal_standard(&mut self, outer: &Outer, next_header: u8) -> Result<bool, Error> {
         let found = self.output.entries().iter().enumerate().find(|(_, entry)| {
             entry.context.is_none()
                 && entry.sa.spi.is_some()
@@ -543,15 +581,25 @@ impl<'t> Compressor<'t> {
         esp::write_trailer(0, next_header, to.cryptor().block(), &mut self.clear);
         self.esp.clear();
         esp::write_header(to.sa.spi.unwrap_or(0), sn, &mut self.esp);
-        let iv = if to.cryptor().iv_len() == 8 { self.issuer.issue(&to.sa.keys)? } else { sn };
-        if to.cryptor().suite().implicit_iv && !self.used.take(&to.sa.keys, sn) {
-            return Err(Error::usage(
-                format!("SA {}: another SA has the same key and would use the same nonces", to.sa.name),
-                "give every SA a key of its own",
-            ));
-        }
-        self.seal(to, sn, iv)
+        self.seal(index, to, sn, true)
     }
+}
+
+/// Whether an SA seals under nonces, which must not meet another packet: counter modes, but neither AES-CBC nor NULL.
+fn has_nonce(entry: &Entry) -> bool {
+    entry.cryptor().iv_len() == 8 || entry.cryptor().suite().implicit_iv
+}
+
+/// Eight bytes as an IV.
+fn padded(number: u64) -> [u8; 16] {
+    (u128::from(number) << 64).to_be_bytes()
+}
+
+fn same_key(to: &Entry) -> Error {
+    Error::usage(
+        format!("SA {}: another SA has the same key and would use the same nonces", to.sa.name),
+        "give every SA a key of its own",
+    )
 }
 
 fn state_key(sa: usize, outer: &Outer) -> (usize, Option<IpAddr>) {

@@ -3,7 +3,8 @@
 //! A nonce that meets two plaintexts under one key gives both away, and with counter modes the integrity key too. So
 //! every explicit IV issued here is unique per key, and differs from all that the capture shows under that key.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::hash::{BuildHasher, RandomState};
 
 use crate::error::Error;
 use crate::suite::{Keys, Random};
@@ -101,6 +102,10 @@ pub struct UsedKeys {
 #[derive(Debug, Default)]
 pub struct UsedNumbers {
     by_key: HashMap<[u8; 32], Runs>,
+    /// What the last packets were, by key and number, oldest first in `order`.
+    recent: HashMap<([u8; 32], u64), u64>,
+    order: VecDeque<([u8; 32], u64)>,
+    hasher: RandomState,
 }
 
 /// Numbers as runs of consecutive ones: first to last.
@@ -108,22 +113,37 @@ type Runs = BTreeMap<u64, u64>;
 
 impl UsedNumbers {
     /// Takes a number for `keys`; false if it was taken before, or may have been: of a stream with very many holes the
-    /// lowest count as taken.
-    pub fn take(&mut self, keys: &Keys, number: u64) -> bool {
-        let runs = self.by_key.entry(keys.fingerprint()).or_default();
-        let is_new = insert(runs, number);
+    /// lowest count as taken. It may be taken again for the very same `packet`, SPI and clear text, as long as that is among
+    /// the last [`REMEMBERED`].
+    pub fn take(&mut self, keys: &Keys, number: u64, packet: Option<(u32, &[u8])>) -> bool {
+        let key = keys.fingerprint();
+        let packet = packet.map(|packet| self.hasher.hash_one(packet));
+        let runs = self.by_key.entry(key).or_default();
+        if !insert(runs, number) {
+            return packet.is_some() && self.recent.get(&(key, number)) == packet.as_ref();
+        }
         if runs.len() > MAX_RUNS
             && let Some((first, _)) = runs.pop_first()
             && let Some((_, last)) = runs.pop_first()
         {
             runs.insert(first, last);
         }
-        is_new
+        let Some(packet) = packet else { return true };
+        if self.order.len() >= REMEMBERED
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.recent.remove(&oldest);
+        }
+        self.order.push_back((key, number));
+        self.recent.insert((key, number), packet);
+        true
     }
 }
 
 /// Runs of numbers kept for a key.
 const MAX_RUNS: usize = 4096;
+/// Packets remembered of which a repeat may be sealed again.
+const REMEMBERED: usize = 1 << 14;
 
 /// Adds a number; false if it was there.
 fn insert(runs: &mut Runs, number: u64) -> bool {
@@ -155,10 +175,12 @@ mod tests {
     fn a_number_is_taken_once_per_key() {
         let mut used = UsedNumbers::default();
         for number in [5, 7, 6, 1, 0, u64::MAX, u64::MAX - 1] {
-            assert!(used.take(&keys(1), number), "{number}");
-            assert!(!used.take(&keys(1), number), "{number} again");
+            assert!(used.take(&keys(1), number, Some((9, b"one".as_slice()))), "{number}");
+            assert!(!used.take(&keys(1), number, Some((9, b"other".as_slice()))), "{number} again");
+            assert!(!used.take(&keys(1), number, Some((8, b"one".as_slice()))), "{number} of another SA");
+            assert!(used.take(&keys(1), number, Some((9, b"one".as_slice()))), "{number}, the same packet");
         }
-        assert!(used.take(&keys(2), 5));
+        assert!(used.take(&keys(2), 5, Some((9, b"other".as_slice()))));
         assert_eq!(used.by_key[&keys(1).fingerprint()], Runs::from([(0, 1), (5, 7), (u64::MAX - 1, u64::MAX)]));
     }
 
@@ -180,12 +202,15 @@ mod tests {
     fn memory_does_not_grow_with_the_capture() {
         let mut used = UsedNumbers::default();
         let numbers = || (0..100_000u64).map(|index| index * 2);
-        assert!(numbers().all(|number| used.take(&keys(1), number)));
+        assert!(numbers().all(|number| used.take(&keys(1), number, Some((9, b"one".as_slice())))));
         assert!(used.by_key[&keys(1).fingerprint()].len() <= MAX_RUNS);
+        assert_eq!((used.recent.len(), used.order.len()), (REMEMBERED, REMEMBERED));
         // Whatever is forgotten, nothing is taken twice; what is recent is known exactly.
-        assert!(!numbers().any(|number| used.take(&keys(1), number)));
-        assert!(used.take(&keys(1), 199_997));
-        assert!(!used.take(&keys(1), 1));
+        assert!(!numbers().any(|number| used.take(&keys(1), number, Some((9, b"two".as_slice())))));
+        assert!(!used.take(&keys(1), 0, Some((9, b"one".as_slice()))));
+        assert!(used.take(&keys(1), 199_998, Some((9, b"one".as_slice()))));
+        assert!(used.take(&keys(1), 199_997, Some((9, b"one".as_slice()))));
+        assert!(!used.take(&keys(1), 1, Some((9, b"one".as_slice()))));
 
         let mut issuer = IvIssuer::new(Random::new(Some(1), "iv"));
         let mut random = Random::new(Some(2), "senders");

@@ -30,7 +30,8 @@ pub struct Progress {
 impl Progress {
     /// A packet verified. `explicit_iv` are the 8 bytes of its explicit IV.
     pub fn verified(&mut self, sn: u64, explicit_iv: Option<u64>, time_ns: i64) {
-        if self.highest.is_none_or(|highest| sn >= highest) {
+        // A repeat of the highest comes late: it says nothing of the sender's clock.
+        if self.highest.is_none_or(|highest| sn > highest) {
             self.highest = Some(sn);
             self.time_ns = time_ns;
         }
@@ -91,26 +92,31 @@ pub struct Runs {
     current: Option<(u64, u64)>,
     /// The others: first to last.
     closed: BTreeMap<u64, u64>,
+    /// Gaps between runs that were joined to save memory, and the numbers in them. Of numbers that come later and fall
+    /// in one of them it is not known whether they are new; they count as there.
+    joined: (u64, u64),
 }
 
 impl Runs {
-    /// Adds a number. Of more than `most` runs the lowest are joined.
-    pub fn add(&mut self, number: u64, most: usize) {
+    /// Adds a number; false if it was there. Of more than `most` runs the lowest are joined.
+    pub fn add(&mut self, number: u64, most: usize) -> bool {
         match &mut self.current {
             Some((_, last)) if last.checked_add(1) == Some(number) => {
                 *last = number;
                 if self.closed.last_key_value().is_some_and(|(highest, _)| *highest > number) {
                     self.join(most);
                 }
+                true
             }
-            Some((first, last)) if (*first..=*last).contains(&number) => {}
+            Some((first, last)) if (*first..=*last).contains(&number) => false,
             _ => {
                 if let Some((first, last)) = self.current.take() {
                     self.close(first, last, most);
                 }
                 let before = self.closed.range(..=number).next_back().map(|(first, last)| (*first, *last));
+                let is_new = before.is_none_or(|(_, last)| last < number);
                 match before {
-                    Some((_, last)) if last >= number => self.reopen(),
+                    Some(_) if !is_new => self.reopen(),
                     Some((first, last)) if last + 1 == number => {
                         self.closed.remove(&first);
                         self.current = Some((first, number));
@@ -118,8 +124,14 @@ impl Runs {
                     _ => self.current = Some((number, number)),
                 }
                 self.join(most);
+                is_new
             }
         }
+    }
+
+    /// Gaps that the runs do not show, because runs were joined, and the numbers in them.
+    pub fn joined(&self) -> (u64, u64) {
+        self.joined
     }
 
     /// Joins the current run with the one that it has come up to.
@@ -142,9 +154,11 @@ impl Runs {
     fn close(&mut self, first: u64, last: u64, most: usize) {
         self.closed.insert(first, last);
         while self.closed.len() > most
-            && let Some((lowest, _)) = self.closed.pop_first()
-            && let Some((_, last)) = self.closed.pop_first()
+            && let Some((lowest, end)) = self.closed.pop_first()
+            && let Some((next, last)) = self.closed.pop_first()
         {
+            self.joined.0 += 1;
+            self.joined.1 += next - end - 1;
             self.closed.insert(lowest, last);
         }
     }
@@ -210,7 +224,7 @@ impl Stream {
         let is_highest = self.progress.highest < Some(sn);
         self.progress.verified(sn, explicit_iv, time_ns);
         self.counts.verified += 1;
-        self.counts.numbers.add(sn, most_runs);
+        let is_new = self.counts.numbers.add(sn, most_runs);
         // A number above all others repeats none.
         let repeated = if is_highest { None } else { self.recent.find(sn) };
         let novelty = match repeated {
@@ -222,7 +236,8 @@ impl Stream {
             }
         };
         match novelty {
-            Novelty::New if late == 0 => {}
+            // Too old a repeat to be known as one is no late packet.
+            Novelty::New if !is_new || late == 0 => {}
             Novelty::New => {
                 let depth = &mut self.counts.irregular_mut().reorder_depth;
                 *depth = late.max(*depth);
@@ -231,12 +246,6 @@ impl Stream {
             Novelty::Replayed => self.counts.irregular_mut().replays += 1,
         }
         novelty
-    }
-
-    /// Notes a packet for which no number verified.
-    pub fn failed(&mut self) {
-        self.progress.failed();
-        self.counts.irregular_mut().failed += 1;
     }
 }
 
@@ -362,11 +371,43 @@ mod tests {
         assert_eq!(runs_kept(64), runs_kept(0));
     }
 
+    #[test]
+    fn what_is_missing_is_known_of_more_gaps_than_are_kept() {
+        let mut runs = Runs::default();
+        // Every third number is missing.
+        (1..30_000u64).filter(|number| number % 3 != 0).for_each(|number| _ = runs.add(number, 100));
+        let kept: Vec<_> = runs.iter().collect();
+        let gaps: Vec<u64> = kept.windows(2).map(|pair| pair[1].0 - pair[0].1 - 1).collect();
+        assert!(gaps.len() <= 100);
+        let (joined, missing) = runs.joined();
+        assert_eq!(joined + gaps.len() as u64, 9999);
+        assert_eq!(missing + gaps.iter().sum::<u64>(), 9999);
+    }
+
+    #[test]
+    fn an_old_repeat_is_no_late_packet() {
+        let mut stream = Stream::default();
+        (1..=5000).for_each(|sn| _ = stream.verified(sn, None, 0, (sn, sn), 4096));
+        stream.verified(1, None, 0, (1, 5001), 4096);
+        assert_eq!(stream.counts.irregular().reorder_depth, 0);
+        stream.verified(6000, None, 0, (6000, 5002), 4096);
+        stream.verified(5990, None, 0, (5990, 5003), 4096);
+        assert_eq!(stream.counts.irregular().reorder_depth, 10);
+    }
+
+    #[test]
+    fn a_repeat_of_the_highest_number_does_not_move_the_clock() {
+        let mut stream = Stream::default();
+        stream.verified(7, None, 1000, (7, 1), 4096);
+        stream.verified(7, None, 9000, (7, 2), 4096);
+        assert_eq!((stream.progress.highest, stream.progress.time_ns), (Some(7), 1000));
+    }
+
     proptest::proptest! {
         #[test]
         fn runs_are_a_set(numbers in proptest::collection::vec(0u64..60, 0..80)) {
             let mut runs = Runs::default();
-            numbers.iter().for_each(|number| runs.add(*number, 4096));
+            numbers.iter().for_each(|number| _ = runs.add(*number, 4096));
             let mut expected = numbers;
             expected.sort_unstable();
             expected.dedup();

@@ -105,9 +105,11 @@ impl Keys {
     /// them.
     pub fn fingerprint(&self) -> [u8; 32] {
         use sha2::{Digest, Sha256};
-        let lengths = [self.key.len() as u8, self.salt.len() as u8];
-        let hash = Sha256::new().chain_update(b"dietesp keys").chain_update(lengths);
-        hash.chain_update(self.key.expose()).chain_update(self.salt.expose()).finalize().into()
+        let hash = Sha256::new().chain_update(b"dietesp keys").chain_update([self.key.len() as u8]);
+        // AES-CCM counts in blocks that begin with 3 and its salt, where AES-GCM and AES-CTR have four bytes of salt.
+        let before_salt: &[u8] = if self.salt.len() == 3 { &[3] } else { &[] };
+        let hash = hash.chain_update(self.key.expose()).chain_update(before_salt);
+        hash.chain_update(self.salt.expose()).finalize().into()
     }
 
     /// The cipher.

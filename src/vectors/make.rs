@@ -284,7 +284,7 @@ impl Maker<'_> {
 
     /// Notes the nonce of an SA whose IV is the Sequence Number.
     fn take(&mut self, entry: &Entry, sn: u64) -> Result<(), Error> {
-        if entry.cryptor().suite().implicit_iv && !self.used.take(&entry.sa.keys, sn) {
+        if entry.cryptor().suite().implicit_iv && !self.used.take(&entry.sa.keys, sn, None) {
             return Err(Error::usage(
                 format!("SA {}: another SA has the same key and would use the same nonces", entry.sa.name),
                 "give every SA a key of its own",
