@@ -1,10 +1,11 @@
 //! Captures, link layers, fragments.
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, HashSet};
 use std::io::Cursor;
 use std::path::Path;
 
-use dietesp::capture::{LINKTYPE_RAW, Reader, Window, Writer};
+use dietesp::capture::{Form, HexIs, LINKTYPE_RAW, Reader, Source, Window, Writer};
 use dietesp::context::Origin;
 use dietesp::files::LinkKey;
 use dietesp::link::{self, Content, Fcs, Frame, Reassembled, Reassembler, Receiver, Settings};
@@ -16,13 +17,24 @@ use super::input::Input;
 const LINK_TYPES: [u16; 22] =
     [0, 1, 9, 12, 14, 50, 51, 101, 105, 108, 113, 127, 147, 166, 195, 204, 215, 228, 229, 230, 276, 283];
 
-/// A capture file: read to its end, and written again.
+thread_local! {
+    /// Its buffer is large and would be made for every input.
+    static WINDOW: Cell<Window> = Cell::default();
+}
+
+/// A capture file: read to its end, and written again; now and then what was written is read.
 pub fn capture(data: &[u8]) {
     let Some(mut reader) = reader(data.to_vec()) else { return };
-    let sink = Path::new("/dev/null");
-    let mut writer = Writer::create(sink).ok();
-    let mut window = Window::default();
-    let (mut last, mut text) = (0, vec![]);
+    let keeps = data.len() % 16 == 0;
+    let path = match keeps {
+        true => {
+            std::env::temp_dir().join(format!("dietesp-fuzz-{}-{:?}", std::process::id(), std::thread::current().id()))
+        }
+        false => "/dev/null".into(),
+    };
+    let mut writer = Writer::create(&path).ok();
+    let mut window = WINDOW.take();
+    let (mut last, mut text, mut written) = (0, vec![], vec![]);
     while reader.fill(&mut window).expect("memory can be read") {
         assert!(!window.is_empty());
         for packet in window.packets() {
@@ -33,15 +45,74 @@ pub fn capture(data: &[u8]) {
             packet.time.write_rfc3339(&mut text);
             if let Some(writer) = &mut writer {
                 // A time may not fit.
-                let _ = writer.write(&packet, Some("comment"));
+                let fits = writer.write(&packet, Some("comment")).is_ok();
+                if keeps && fits {
+                    written.push((packet.link_type(), packet.time.nanos(), packet.orig_len, packet.data.to_vec()));
+                }
             }
         }
     }
     assert!(!reader.fill(&mut window).expect("memory can be read"));
     reader.warnings();
-    if let Some(writer) = writer {
-        writer.finish().expect("the sink takes all");
+    let Some(writer) = writer else { return };
+    writer.finish().expect("the sink takes all");
+    if keeps {
+        let mut reader = Reader::open(&path).expect("what was written is a capture");
+        std::fs::remove_file(&path).expect("it is there");
+        let mut written = written.into_iter();
+        while reader.fill(&mut window).expect("memory can be read") {
+            for packet in window.packets() {
+                let read = (packet.link_type(), packet.time.nanos(), packet.orig_len, packet.data.to_vec());
+                assert_eq!(Some(read), written.next());
+                assert_eq!(packet.options.comments().last(), Some(&b"comment"[..]));
+            }
+        }
+        assert_eq!((written.next(), reader.warnings()), (None, vec![]));
     }
+    WINDOW.set(window);
+}
+
+/// Lines of hex: read to their end; what was read, as lines again, is read as the same.
+pub fn hex_lines(data: &[u8]) {
+    let mut input = Input::new(data);
+    let hex_is = if input.u8() & 1 == 1 { HexIs::Ip } else { HexIs::Esp };
+    let Some(packets) = packets_of_lines(input.rest().to_vec(), hex_is) else { return };
+    let mut lines = String::new();
+    for (nanos, packet) in &packets {
+        let hex = |bytes: &[u8]| bytes.iter().fold(String::new(), |hex, byte| format!("{hex}{byte:02x}"));
+        let Frame::Datagram(datagram) = link::parse(LINKTYPE_RAW, packet) else {
+            assert_eq!(hex_is, HexIs::Ip);
+            lines += &format!("{}.{:09},,,{}\n", nanos / 1_000_000_000, nanos % 1_000_000_000, hex(packet));
+            continue;
+        };
+        assert_eq!(datagram.missing, 0);
+        let (src, dst, bytes) = match hex_is {
+            HexIs::Ip => (String::new(), String::new(), &packet[..]),
+            HexIs::Esp => {
+                assert_eq!(datagram.protocol, link::ESP);
+                assert_eq!(datagram.header.len() + datagram.payload.len(), packet.len());
+                (datagram.outer.src.to_string(), datagram.outer.dst.to_string(), datagram.payload)
+            }
+        };
+        lines += &format!("{}.{:09},{src},{dst},{}\n", nanos / 1_000_000_000, nanos % 1_000_000_000, hex(bytes));
+    }
+    assert_eq!(packets_of_lines(lines.clone().into_bytes(), hex_is).unwrap_or_default(), packets, "{lines}");
+}
+
+/// Nanoseconds since 1970 and bytes of the packets in lines of hex; `None` if there is no line that can be used.
+fn packets_of_lines(lines: Vec<u8>, hex_is: HexIs) -> Option<Vec<(i128, Vec<u8>)>> {
+    let source = Source { form: Form::Hex(hex_is), ..Source::default() };
+    let mut reader = Reader::from_read_as(Path::new("input"), Box::new(Cursor::new(lines)), &source).ok()?;
+    let (mut window, mut packets) = (WINDOW.take(), vec![]);
+    while reader.fill(&mut window).expect("memory can be read") {
+        for packet in window.packets() {
+            assert_eq!((packet.link_type(), packet.orig_len as usize), (LINKTYPE_RAW, packet.data.len()));
+            packets.push((packet.time.nanos(), packet.data.to_vec()));
+        }
+    }
+    reader.warnings();
+    WINDOW.set(window);
+    Some(packets)
 }
 
 pub fn reader(bytes: Vec<u8>) -> Option<Reader> {
@@ -201,7 +272,7 @@ pub fn receiver(data: &[u8]) {
     };
     let mut receiver = Receiver::new(&settings);
     let mut reader = reader(pcap(link_type, &frames)).expect("a capture");
-    let mut window = Window::default();
+    let mut window = WINDOW.take();
     while reader.fill(&mut window).expect("memory can be read") {
         receiver.survey(window.packets());
         for packet in window.packets() {
@@ -220,4 +291,5 @@ pub fn receiver(data: &[u8]) {
             assert!(receiver.given_up().iter().all(|frame| *frame <= packet.number));
         }
     }
+    WINDOW.set(window);
 }
