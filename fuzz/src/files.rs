@@ -43,6 +43,7 @@ pub fn key_files(data: &[u8]) {
         let again = entries("sas", &entry).sas.pop().expect("it was written");
         assert!(again.keys == sa.keys, "{again:?}");
         assert_eq!((again.spi, again.src, again.dst, again.esn), (sa.spi, sa.src, sa.dst, sa.esn));
+        assert_eq!((again.link_src, again.link_dst), (sa.link_src, sa.link_dst));
         assert_eq!(again.name.trim(), sa.name.trim());
         let keys = sa.keys.clone();
         let used = UsedKeys { name: sa.name.clone(), spi: sa.spi, src: sa.src, dst: sa.dst, keys, esn: sa.esn };
