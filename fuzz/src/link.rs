@@ -6,9 +6,9 @@ use std::io::Cursor;
 use std::path::Path;
 
 use dietesp::capture::{Form, HexIs, LINKTYPE_RAW, Reader, Source, Window, Writer};
-use dietesp::context::Origin;
+use dietesp::context::{IpVersion, Origin};
 use dietesp::files::LinkKey;
-use dietesp::link::{self, Content, Fcs, Frame, Reassembled, Reassembler, Receiver, Settings};
+use dietesp::link::{self, Content, Datagram, Fcs, Frame, Outer, Reassembled, Reassembler, Receiver, Settings};
 use dietesp::secret::Secret;
 
 use super::input::Input;
@@ -132,7 +132,7 @@ pub fn pcap(link_type: u16, frames: &[(u32, Vec<u8>, u32)]) -> Vec<u8> {
     bytes
 }
 
-/// One frame: parsed; if it is a datagram, written with another payload and parsed again.
+/// One frame: parsed; if it is a datagram, written with another payload, in another header, and parsed again.
 pub fn link(data: &[u8]) {
     let mut input = Input::new(data);
     let link_type = input.choose(&LINK_TYPES);
@@ -141,7 +141,7 @@ pub fn link(data: &[u8]) {
         Frame::Datagram(datagram) => {
             assert!(datagram.frame_offset + datagram.header.len() + datagram.payload.len() <= frame.len());
             assert!(datagram.protocol_offset < datagram.header.len());
-            let _ = link::udp_encapsulation(&datagram);
+            let encapsulated = link::udp_encapsulation(&datagram);
             if datagram.missing > 0 {
                 return;
             }
@@ -151,19 +151,52 @@ pub fn link(data: &[u8]) {
             };
             let mut out = vec![];
             let payload = [&b"another "[..], b"payload"];
-            if link::rebuild(link_header, &datagram, link::ESP, None, &payload, &mut out).is_err() {
-                return;
+            if link::rebuild(link_header, &datagram, link::ESP, None, &payload, &mut out).is_ok() {
+                let again = parsed_again(link_type, &out);
+                assert_eq!((again.payload, again.protocol), (&payload.concat()[..], link::ESP));
+                assert_eq!(again.outer, datagram.outer);
+                assert_eq!(again.header.len(), datagram.header.len());
             }
-            let Frame::Datagram(again) = link::parse(link_type, &out) else { panic!("{out:02x?}") };
-            assert_eq!((again.payload, again.protocol), (&payload.concat()[..], link::ESP));
-            assert_eq!((again.outer, again.missing), (datagram.outer, 0));
-            assert_eq!(again.header.len(), datagram.header.len());
+            if let Ok(Some(encapsulated)) = encapsulated {
+                let udp_header = Some(encapsulated.udp_header);
+                if link::rebuild(link_header, &datagram, link::UDP, udp_header, &payload, &mut out).is_ok() {
+                    let again = parsed_again(link_type, &out);
+                    let again = link::udp_encapsulation(&again).expect("a length that fits").expect("the same ports");
+                    assert_eq!((again.payload, again.missing), (&payload.concat()[..], 0));
+                }
+            }
+            let v4 = Outer {
+                version: IpVersion::V4,
+                src: [192, 0, 2, 1].into(),
+                dst: [192, 0, 2, 2].into(),
+                ..datagram.outer
+            };
+            let v4 = Outer { flow_label: v4.flow_label & 0xffff, ..v4 };
+            let v6 = Outer { version: IpVersion::V6, src: [0xfd; 16].into(), dst: [1; 16].into(), ..datagram.outer };
+            for outer in [datagram.outer, v4, v6] {
+                if link::encapsulate(link_type, link_header, &outer, link::ESP, &payload, &mut out).is_ok() {
+                    let again = parsed_again(link_type, &out);
+                    assert_eq!((again.payload, again.protocol), (&payload.concat()[..], link::ESP));
+                    assert_eq!(again.outer, outer);
+                    let packet = out[again.frame_offset..].to_vec();
+                    link::replace(link_type, link_header, &packet, &mut out).expect("as before");
+                    assert_eq!(parsed_again(link_type, &out).outer, outer);
+                }
+            }
         }
         Frame::Fragment(fragment) => {
             assert!(fragment.frame_offset + fragment.header.len() + fragment.payload.len() <= frame.len());
             assert!(fragment.protocol_offset < fragment.header.len());
         }
         Frame::NotIp(_) | Frame::Malformed { .. } => {}
+    }
+}
+
+/// A frame that was written.
+fn parsed_again(link_type: u16, frame: &[u8]) -> Datagram<'_> {
+    match link::parse(link_type, frame) {
+        Frame::Datagram(datagram) if datagram.missing == 0 => datagram,
+        other => panic!("{other:?}: {frame:02x?}"),
     }
 }
 
@@ -276,7 +309,29 @@ pub fn receiver(data: &[u8]) {
     while reader.fill(&mut window).expect("memory can be read") {
         receiver.survey(window.packets());
         for packet in window.packets() {
-            let received = receiver.receive(&packet, |protocol| protocol == link::ESP);
+            let wants = |protocol| protocol == link::ESP;
+            let alone = link::parse_alone(packet.link_type(), packet.data, wants);
+            let received = receiver.receive(&packet, wants);
+            if let Some(alone) = alone {
+                match (alone, &received.content) {
+                    (Frame::Datagram(alone), Content::Datagram(datagram)) => {
+                        assert_eq!(
+                            (alone.outer, alone.header, alone.payload),
+                            (datagram.outer, datagram.header, datagram.payload)
+                        );
+                        assert_eq!(
+                            (alone.protocol, alone.missing, alone.rebuilt),
+                            (datagram.protocol, datagram.missing, datagram.rebuilt)
+                        );
+                        assert_eq!(received.link_header, &packet.data[..alone.frame_offset]);
+                    }
+                    (Frame::NotIp(alone), Content::NotIp(what)) => assert_eq!(alone, *what),
+                    (Frame::Malformed { fault: alone, .. }, Content::Malformed { fault, .. }) => {
+                        assert_eq!(alone, *fault)
+                    }
+                    (alone, content) => panic!("{alone:?} {content:?}"),
+                }
+            }
             assert!(received.fragments.iter().all(|frame| *frame <= packet.number));
             match received.content {
                 Content::Datagram(datagram) => {
