@@ -155,7 +155,7 @@ fn segment(
 }
 
 /// The checksum over pseudo-header and the first `covered` bytes (RFC 768, RFC 8200 §8.1, RFC 3828 §3.1).
-fn pseudo_header_sum(src: IpAddr, dst: IpAddr, protocol: u8, segment: &[u8], covered: usize) -> u16 {
+pub fn pseudo_header_sum(src: IpAddr, dst: IpAddr, protocol: u8, segment: &[u8], covered: usize) -> u16 {
     let mut bytes = vec![];
     for address in [src, dst] {
         match address {
