@@ -218,7 +218,7 @@ fn unhex(text: &str) -> Vec<u8> {
     digits.chunks_exact(2).map(|pair| pair[0] << 4 | pair[1]).collect()
 }
 
-/// IKE messages of two IKE SAs: the messages of the first are opened by a cipher that lets everything through.
+/// IKE messages of IKE SAs: those of the first two are opened by a cipher that lets everything through.
 pub fn ike(data: &[u8]) {
     let mut input = Input::new(data);
     let mut frames = vec![];
@@ -230,7 +230,7 @@ pub fn ike(data: &[u8]) {
             // A header that is right, in front of the payloads.
             let (first, exchange, id) = (input.u8(), input.choose(&[34, 34, 35, 36, 37]), input.u8() % 4);
             let flags = [0x08, 0x20][usize::from(kind >> 1 & 1)];
-            message = spis(kind >> 7, kind & 4 == 4).to_vec();
+            message = spis(kind >> 6, kind & 4 == 4).to_vec();
             message.extend([first, 0x20, exchange, flags, 0, 0, 0, id]);
             message.extend((28 + body.len() as u32).to_be_bytes());
             message.extend(body);
@@ -246,7 +246,7 @@ pub fn ike(data: &[u8]) {
         frames.push((0, [&frame[..], marker, &message].concat(), 0));
     }
     let mut reader = reader(pcap(LINKTYPE_RAW, &frames)).expect("a capture");
-    let derived = ike::derive(&mut reader, secrets()).expect("secrets of two IKE SAs");
+    let derived = ike::derive(&mut reader, secrets()).expect("secrets of IKE SAs");
     for sa in derived.sas {
         assert!(Entry::new(sa, None).is_ok());
     }
@@ -271,11 +271,12 @@ fn secrets() -> &'static Secrets {
             Keys::new(suite, key, secret(suite.salt_len), integ).expect("lengths of the table")
         };
         let mut secrets = Secrets::default();
-        for (which, name) in [(0, "ENCR_NULL"), (1, "ENCR_AES_GCM_16")] {
+        for (which, name, prf) in
+            [(0, "ENCR_NULL", Some(Hash::Sha256)), (1, "ENCR_NULL", None), (2, "ENCR_AES_GCM_16", None)]
+        {
             let spis = spis(which, false);
             let half = |at: usize| u64::from_be_bytes(spis[at..at + 8].try_into().expect("8 bytes"));
             let spis = Spis { initiator: half(0), responder: half(8) };
-            let prf = (which == 0).then_some(Hash::Sha256);
             secrets.children.push(ChildSecret { spis, prf, sk_d: Secret::new(vec![0x66; 32]), origin: origin() });
             secrets.messages.push(MessageKeys { spis, initiator: keys(name), responder: keys(name), origin: origin() });
         }
