@@ -18,6 +18,7 @@ use serde_json::Value;
 
 use super::input::Input;
 use super::link::{pcap, reader};
+use super::packets;
 
 /// A file under `--keys` or `--rules`: read, each SA and context made ready, and written as entries that are read again.
 pub fn key_files(data: &[u8]) {
@@ -72,7 +73,8 @@ fn shows_no_key(message: &str) {
     assert!(longest < Some(24), "{message}");
 }
 
-/// A kit of test vectors: a text, or the right kit of one SA with one value changed, which is always found.
+/// A kit of test vectors: a text; one that is made of packets, which is right; or a right one with one value changed,
+/// which is always found.
 pub fn kits(data: &[u8]) {
     let check = |text: &str| vectors::check(Path::new("kit"), text);
     let mut input = Input::new(data);
@@ -82,6 +84,21 @@ pub fn kits(data: &[u8]) {
             && let Err(error) = check(text)
         {
             shows_no_key(&error.to_string());
+        }
+        return;
+    }
+    if which == 254 {
+        let table = input.choose(&super::sas::tables().iter().collect::<Vec<_>>());
+        let selectors = table.entries().first().and_then(|entry| Some(&entry.context.as_ref()?.selectors));
+        let mut frames = vec![];
+        while !input.is_empty() && frames.len() < 4 {
+            frames.push((0, packets::packet(&mut Input::new(input.piece()), selectors), 0));
+        }
+        let settings = vectors::Settings { seed: Some(1), ..vectors::Settings::default() };
+        if let Ok(made) = vectors::make(&mut reader(pcap(LINKTYPE_RAW, &frames)).expect("a capture"), table, settings) {
+            let checked = check(&made.text).unwrap_or_else(|error| panic!("{error}"));
+            assert_eq!(checked.difference, None);
+            assert_eq!((checked.packets, checked.failures), (made.packets, made.failures));
         }
         return;
     }
