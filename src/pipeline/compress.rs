@@ -4,10 +4,10 @@ use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 use std::ops::ControlFlow;
 
-use super::batch::{Arena, Item};
 use super::convert::{is_beside, iv_of};
 use super::drive::{self, Input, Job};
 use super::find::Limits;
+use super::item::{Arena, Item};
 use super::ledger::MULTICAST_SOURCES;
 use super::outcome::{Bytes, Status};
 use super::outlet::{Change, Outlet, Raw};
@@ -188,11 +188,9 @@ impl<'t> Job<Out<'_>> for Compress<'t> {
         Ok(())
     }
 
-    fn render(&self, window: &Window, items: &[Item<'_>], arena: &Arena, work: &mut Work) -> Result<(), Error> {
+    fn render(&self, _window: &Window, items: &[Item<'_>], arena: &Arena, work: &mut Work) -> Result<(), Error> {
         work.totals = Totals::default();
-        for (packet, item) in window.packets().zip(items) {
-            work.totals.count(&item.record(&packet, self.input, arena), item.of_known_sa);
-        }
+        items.iter().for_each(|item| work.totals.count(item));
         work.given_up = arena.given_up().to_vec();
         Ok(())
     }
@@ -341,7 +339,7 @@ impl<'t> Compressor<'t> {
             }
         };
         let protocol = if udp.is_some() { esp::UDP } else { protocol };
-        let rebuilt = link::rebuild(item.link_header, datagram, protocol, udp, &[&self.esp], &mut self.frame);
+        let rebuilt = link::rebuild(item.link_header(), datagram, protocol, udp, &[&self.esp], &mut self.frame);
         if rebuilt.is_ok() {
             self.sent(index, &datagram.outer, state);
         }
@@ -423,9 +421,9 @@ impl<'t> Compressor<'t> {
     ) -> Result<(), Fault> {
         let (esp, frame) = ([self.esp.as_slice()], &mut self.frame);
         if to.is_tunnel() {
-            link::encapsulate(item.link_type, item.link_header, outer, protocol, &esp, frame)
+            link::encapsulate(item.link_type, item.link_header(), outer, protocol, &esp, frame)
         } else {
-            link::rebuild(item.link_header, datagram, protocol, None, &esp, frame)
+            link::rebuild(item.link_header(), datagram, protocol, None, &esp, frame)
         }
     }
 

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use super::batch::{Arena, Item};
 use super::drive::{self, Input, Job};
 use super::find::{Limits, explicit_iv};
+use super::item::{Arena, Item};
 use super::outcome::Status;
 use super::outlet::{Change, Outlet, Raw};
 use super::seal::{IvIssuer, UsedKeys};
@@ -260,7 +260,8 @@ impl Convert<'_, '_> {
     fn write(&self, item: &Item<'_>, arena: &Arena, make: &Make, work: &mut Work) -> Result<bool, Fault> {
         let entry = || item.sa.and_then(|sa| self.table.entry(sa));
         if let Make::Plain = make {
-            return link::replace(item.link_type, item.link_header, item.packet(arena), &mut work.frame).map(|()| true);
+            return link::replace(item.link_type, item.link_header(), item.packet(arena), &mut work.frame)
+                .map(|()| true);
         }
         let (Some(restored), Some(entry), Some(datagram)) = (item.esp, entry(), item.datagram()) else {
             return Ok(false);
@@ -296,7 +297,7 @@ impl Convert<'_, '_> {
             *count += 1;
         }
         let protocol = if payload.udp_header.is_some() { esp::UDP } else { esp::PROTOCOL };
-        link::rebuild(item.link_header, &datagram, protocol, payload.udp_header, &[&work.esp], &mut work.frame)?;
+        link::rebuild(item.link_header(), &datagram, protocol, payload.udp_header, &[&work.esp], &mut work.frame)?;
         Ok(true)
     }
 }
@@ -381,7 +382,7 @@ impl Job<Out<'_>> for Convert<'_, '_> {
         work.frames.clear();
         let makes = std::mem::take(&mut work.makes);
         for ((packet, item), make) in window.packets().zip(items).zip(&makes) {
-            work.totals.count(&item.record(&packet, self.table, arena), item.of_known_sa);
+            work.totals.count(item);
             let change = match make {
                 Make::Hold => Change::Hold,
                 Make::Leave => Change::Leave,

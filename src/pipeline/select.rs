@@ -22,11 +22,10 @@ pub struct Selection {
 impl Selection {
     /// Whether a frame is taken.
     pub fn takes(&self, record: &Record<'_>) -> bool {
-        let outer = record.outer;
-        self.frames.is_none_or(|(first, last)| (first..=last).contains(&record.frame))
-            && self.spi.is_none_or(|wanted| record.esp.is_some_and(|esp| esp.spi == wanted))
-            && self.src.is_none_or(|selector| outer.is_some_and(|outer| selector.accepts(outer.src)))
-            && self.dst.is_none_or(|selector| outer.is_some_and(|outer| selector.accepts(outer.dst)))
-            && !(self.failed && record.status == Status::Ok)
+        self.frames.is_none_or(|(first, last)| (first..=last).contains(&record.frame()))
+            && self.spi.is_none_or(|wanted| record.esp().is_some_and(|esp| esp.spi == wanted))
+            && self.src.is_none_or(|selector| record.outer().is_some_and(|outer| selector.accepts(outer.src)))
+            && self.dst.is_none_or(|selector| record.outer().is_some_and(|outer| selector.accepts(outer.dst)))
+            && !(self.failed && record.status() == Status::Ok)
     }
 }

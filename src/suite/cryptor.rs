@@ -5,7 +5,7 @@ use std::fmt;
 use zeroize::{Zeroize, Zeroizing};
 
 use super::aes::{Aes, Block, padded};
-use super::ccm::{Ccm, Lane, aad_block};
+use super::ccm::{Ccm, aad_block};
 use super::chacha::ChaCha;
 use super::gcm::Gcm;
 use super::hmac::KeyedHmac;
@@ -57,20 +57,6 @@ pub enum SealError {
     /// The clear text is 2^32 bytes or more.
     TooLong,
 }
-
-/// A packet for [`Cryptor::open_side_by_side`].
-#[derive(Debug, Clone, Copy)]
-pub struct Sealed<'a> {
-    /// Security Parameters Index.
-    pub spi: u32,
-    /// Sequence Number.
-    pub sn: u64,
-    /// IV, cipher text, ICV.
-    pub body: &'a [u8],
-}
-
-/// Packets that hide the latency of AES in one another.
-pub const SIDE_BY_SIDE: usize = 4;
 
 /// Longest text in bytes, from the length field of AES-CCM with L = 4.
 const MAX_LEN: usize = u32::MAX as usize;
@@ -173,54 +159,6 @@ impl Cryptor {
         Err(OpenError::NotAuthentic)
     }
 
-    /// [`Cryptor::open`] of several packets of the same SA: AES-CCM, each of whose packets is a chain of AES calls that
-    /// wait for one another, takes [`SIDE_BY_SIDE`] of them in lock step.
-    ///
-    /// Returns how many verified before the first that did not; as many of `clear` are their clear texts, the others are
-    /// empty.
-    pub fn open_side_by_side(&self, esn: bool, packets: &[Sealed<'_>], clear: &mut [Vec<u8>]) -> usize {
-        if let (Prepared::Ccm(ccm), Ok(packets)) = (&self.cipher, packets.try_into())
-            && let Some(clear) = clear.first_chunk_mut()
-            && let Some(opened) = self.open_lanes(ccm, esn, packets, clear)
-        {
-            return opened;
-        }
-        let mut all = packets.iter().zip(clear.iter_mut());
-        let opened = all.position(|(Sealed { spi, sn, body }, clear)| self.open(*spi, *sn, esn, body, clear).is_err());
-        clear.iter_mut().skip(opened.unwrap_or(packets.len())).for_each(Vec::clear);
-        opened.unwrap_or(packets.len())
-    }
-
-    /// `None` if one of them is cut short.
-    fn open_lanes(
-        &self,
-        ccm: &Ccm,
-        esn: bool,
-        packets: &[Sealed<'_>; SIDE_BY_SIDE],
-        clear: &mut [Vec<u8>; SIDE_BY_SIDE],
-    ) -> Option<usize> {
-        let parts = packets.each_ref().map(|packet| self.split(packet.body).ok());
-        if parts.iter().any(Option::is_none) {
-            return None;
-        }
-        let mut all = packets.iter().zip(&parts).zip(clear.iter_mut());
-        let lanes = std::array::from_fn(|_| {
-            let ((Sealed { spi, sn, .. }, parts), clear) = all.next()?;
-            let Body { iv, cipher_text, .. } = parts.as_ref()?;
-            let header = Header::new(*spi, *sn, esn);
-            clear.clear();
-            clear.extend_from_slice(cipher_text);
-            Some(Lane { a0: self.counter_block(iv, &header), aad: aad_block(header.aad()), data: clear })
-        });
-        let [Some(a), Some(b), Some(c), Some(d)] = lanes else { return None };
-        let tags = ccm.open_lanes([a, b, c, d]);
-        let wrong =
-            tags.iter().zip(&parts).position(|(tag, parts)| !parts.as_ref().is_some_and(|parts| same(tag, parts.icv)));
-        let opened = wrong.unwrap_or(SIDE_BY_SIDE);
-        clear.iter_mut().skip(opened).for_each(wipe);
-        Some(opened)
-    }
-
     /// Appends IV, cipher text and ICV to `out`. `iv` has [`Cryptor::iv_len`] bytes and, but for AES-CBC and NULL, must
     /// never have been used with this key; `clear` is a multiple of [`Cryptor::block`]. An ICV that is not checked is 0.
     pub fn seal(
@@ -250,7 +188,7 @@ impl Cryptor {
         Ok(())
     }
 
-    fn open_in_place(&self, header: &Header, iv: &[u8], data: &mut [u8], icv: &[u8]) -> bool {
+    pub(super) fn open_in_place(&self, header: &Header, iv: &[u8], data: &mut [u8], icv: &[u8]) -> bool {
         let counter_block = self.counter_block(iv, header);
         match &self.cipher {
             Prepared::Ccm(ccm) => {
@@ -349,6 +287,7 @@ pub(super) fn wipe(clear: &mut Vec<u8>) {
 }
 
 /// The parts of what stands behind SPI and Sequence Number.
+#[derive(Clone, Copy)]
 pub(super) struct Body<'a> {
     pub(super) iv: &'a [u8],
     pub(super) cipher_text: &'a [u8],
@@ -356,6 +295,7 @@ pub(super) struct Body<'a> {
 }
 
 /// SPI and Sequence Number, uncompressed, as the ICV covers them.
+#[derive(Clone, Copy)]
 pub(super) struct Header {
     esn: bool,
     /// SPI, SN high, SN low: the AAD with ESN.

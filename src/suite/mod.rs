@@ -15,6 +15,7 @@ mod gcm;
 mod hmac;
 mod ike;
 mod keys;
+mod lanes;
 mod random;
 mod search;
 mod table;
@@ -22,9 +23,10 @@ mod table;
 mod vectors;
 
 pub use ccm::CcmStar;
-pub use cryptor::{Cryptor, OpenError, SIDE_BY_SIDE, SealError, Sealed};
+pub use cryptor::{Cryptor, OpenError, SealError};
 pub use ike::{MAX_PRF_PLUS_BLOCKS, prf_plus};
 pub use keys::{IntegKey, KeyError, Keys, Part};
+pub use lanes::{SIDE_BY_SIDE, Scratch, Sealed};
 pub use random::Random;
 pub use table::{Cipher, Hash, INTEGS, Integ, SUITES, Suite, WiresharkNames};
 
