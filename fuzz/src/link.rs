@@ -9,7 +9,7 @@ use std::path::Path;
 use dietesp::capture::{Form, HexIs, LINKTYPE_RAW, Packet, Reader, Source, Window, Writer};
 use dietesp::context::{IpVersion, Origin};
 use dietesp::files::LinkKey;
-use dietesp::link::{self, Content, Datagram, Fcs, Frame, Outer, Reassembled, Reassembler, Receiver, Settings};
+use dietesp::link::{self, Alone, Content, Datagram, Fcs, Frame, Outer, Reassembled, Reassembler, Receiver, Settings};
 use dietesp::secret::Secret;
 
 use super::input::Input;
@@ -361,25 +361,25 @@ pub fn receiver(data: &[u8]) {
             let received = receiver.receive(&packet, wants);
             if let Some(alone) = alone {
                 match (alone, &received.content) {
-                    (Frame::Datagram(alone), Content::Datagram(datagram)) => {
-                        assert_eq!(
-                            (alone.outer, alone.header, alone.payload),
-                            (datagram.outer, datagram.header, datagram.payload)
-                        );
-                        assert_eq!(
-                            (alone.protocol, alone.missing, alone.rebuilt),
-                            (datagram.protocol, datagram.missing, datagram.rebuilt)
-                        );
-                        assert_eq!(received.link_header, &packet.data[..alone.frame_offset]);
+                    (Alone::Packet(place), Content::Datagram(datagram)) => {
+                        let alone = place.datagram(packet.data).expect("it is there");
+                        let seen = |packet: &Datagram<'_>| {
+                            let Datagram { protocol_offset, protocol, missing, frame_offset, rebuilt, link, .. } =
+                                *packet;
+                            (packet.outer, protocol_offset, protocol, missing, frame_offset, rebuilt, link)
+                        };
+                        assert_eq!(seen(&alone), seen(datagram));
+                        assert_eq!((alone.header, alone.payload), (datagram.header, datagram.payload));
+                        assert_eq!(place.link_header(packet.data), received.link_header);
+                        assert_eq!(place.multicast_source(packet.data), datagram.outer.multicast_source());
                     }
-                    (Frame::NotIp(alone), Content::NotIp(what)) => assert_eq!(alone, *what),
-                    (Frame::Malformed { fault: alone, .. }, Content::Malformed { fault, .. }) => {
-                        assert_eq!(alone, *fault)
+                    (Alone::NotIp(alone), Content::NotIp(what)) => assert_eq!(alone, *what),
+                    (Alone::Malformed { outer: alone, fault: of_alone }, Content::Malformed { outer, fault }) => {
+                        assert_eq!((alone, of_alone), (*outer, *fault));
                     }
                     (alone, content) => panic!("{alone:?} {content:?}"),
                 }
             }
-            assert!(received.fragments.iter().all(|frame| *frame <= packet.number));
             match received.content {
                 Content::Datagram(datagram) => {
                     assert!(datagram.protocol_offset < datagram.header.len());
