@@ -38,7 +38,7 @@ pub use self::schema::{SchemaOf, schema};
 use self::values::{near, shown_name};
 pub use self::written::{Json, context_entry, rule_rows, sa_entry};
 use self::yaml::Node;
-use crate::context::{Context, Origin, SaReference};
+use crate::context::{Context, IpVersion, Origin, SaReference};
 use crate::error::Error;
 use crate::ike::Secrets;
 use crate::sa::{Sa, Selector};
@@ -378,21 +378,33 @@ pub fn bind(sas: &[Sa], contexts: &[Context]) -> Result<Vec<Option<usize>>, Erro
     }
     let mut by_name: HashMap<&str, Vec<usize>> = HashMap::with_capacity(sas.len());
     let mut by_spi: HashMap<u32, Vec<usize>> = HashMap::with_capacity(sas.len());
+    // Thousands of SAs may have one SPI, each towards another address.
+    let [mut by_src, mut by_dst] = [BySelector::default(), BySelector::default()];
     for (index, sa) in sas.iter().enumerate() {
         by_name.entry(&sa.name).or_default().push(index);
         if let Some(spi) = sa.spi {
             by_spi.entry(spi).or_default().push(index);
+            by_src.0.entry((spi, sa.src)).or_default().push(index);
+            by_dst.0.entry((spi, sa.dst)).or_default().push(index);
         }
     }
     for (position, context) in contexts.iter().enumerate() {
         let found: Vec<usize> = match &context.sa {
             SaReference::Name(name) => by_name.get(name.as_str()).cloned().unwrap_or_default(),
             SaReference::Spi { spi, src, dst } => {
-                let named = by_spi.get(spi).map(Vec::as_slice).unwrap_or_default().iter().copied();
+                let of_src = src.map(|src| by_src.lists(*spi, src));
+                let of_dst = dst.map(|dst| by_dst.lists(*spi, dst));
+                let fewest = of_src
+                    .into_iter()
+                    .chain(of_dst)
+                    .min_by_key(|lists| lists.iter().map(|list| list.len()).sum::<usize>());
+                let lists = fewest.unwrap_or_else(|| by_spi.get(spi).map(Vec::as_slice).into_iter().collect());
                 let fits = |index: &usize| {
                     sas.get(*index).is_some_and(|sa| same_or_inside(*src, sa.src) && same_or_inside(*dst, sa.dst))
                 };
-                named.filter(fits).collect()
+                let mut found: Vec<usize> = lists.into_iter().flatten().copied().filter(fits).collect();
+                found.sort_unstable();
+                found
             }
         };
         check(sas, contexts, context, &found, &bound)?;
@@ -405,14 +417,27 @@ pub fn bind(sas: &[Sa], contexts: &[Context]) -> Result<Vec<Option<usize>>, Erro
     Ok(bound)
 }
 
+/// Positions of SAs by SPI and source or destination.
+#[derive(Default)]
+struct BySelector(HashMap<(u32, Selector), Vec<usize>>);
+
+impl BySelector {
+    /// Those that [`same_or_inside`] may say yes to.
+    fn lists(&self, spi: u32, given: Selector) -> Vec<&[usize]> {
+        let around = given.single().into_iter().flat_map(|address| {
+            let bits = IpVersion::of(address).address_bits() as u8;
+            (0..bits).map(move |len| Selector::prefix(address, len)).chain([Selector::Any])
+        });
+        [given].into_iter().chain(around).filter_map(|own| self.0.get(&(spi, own))).map(Vec::as_slice).collect()
+    }
+}
+
 /// Whether a context's `src` or `dst`, if given, is the SA's own or an address that it takes.
 fn same_or_inside(given: Option<Selector>, own: Selector) -> bool {
     match given {
         None => true,
         Some(given) if given == own => true,
-        Some(Selector::Prefix { address, len })
-            if u32::from(len) == crate::context::IpVersion::of(address).address_bits() =>
-        {
+        Some(Selector::Prefix { address, len }) if u32::from(len) == IpVersion::of(address).address_bits() => {
             own.accepts(address)
         }
         Some(_) => false,

@@ -678,6 +678,19 @@ contexts:
     assert_eq!(bound(&["spi: 2", "spi: 1, dst: 10.0.0.7"]), [Some(1), None, Some(0)]);
     assert_eq!(bound(&["spi: 1, dst: 10.0.0.0/31"]), [None, Some(0), None]);
     assert_eq!(bound(&["spi: 1, dst: 10.0.0.1, esp_sn: 4294967296"]), [None, Some(0), None]);
+    // Thousands of one SPI, told apart by an address inside of their prefix.
+    let (mut text, mut contexts) = ("sas:\n".to_owned(), "contexts:\n".to_owned());
+    for index in 0..3000 {
+        let (net, host) = (format!("10.{}.{}", index >> 8, index & 0xff), index % 2 * 200);
+        text += &format!(
+            "  - {{ spi: 7, src: {net}.{host}/{}, dst: 1.1.1.1, encr: ENCR_NULL, integ: NONE }}\n",
+            29 + index % 4
+        );
+        contexts += &format!("  - {{ ipsec_mode: Transport, spi: 7, src: {net}.{host}, dst: 1.1.1.1 }}\n");
+    }
+    let loaded = load_text(&(text + &contexts));
+    let each: Vec<Option<usize>> = (0..3000).map(Some).collect();
+    assert_eq!(bind(&loaded.sas, &loaded.contexts).unwrap(), each);
     assert_refused(&[
         (
             &with(&["sa: prob-1"]),

@@ -6,7 +6,7 @@ pub mod stream;
 pub mod table;
 
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::context::Origin;
 use crate::suite::Keys;
@@ -72,6 +72,15 @@ impl Selector {
         Selector::Prefix { address, len: if address.is_ipv4() { 32 } else { 128 } }
     }
 
+    /// The addresses that share the first `len` bits with this one.
+    pub fn prefix(address: IpAddr, len: u8) -> Selector {
+        let address = match address {
+            IpAddr::V4(v4) => Ipv4Addr::from(u32::from(v4) & !u32::MAX.checked_shr(len.into()).unwrap_or(0)).into(),
+            IpAddr::V6(v6) => Ipv6Addr::from(u128::from(v6) & !u128::MAX.checked_shr(len.into()).unwrap_or(0)).into(),
+        };
+        Selector::Prefix { address, len }
+    }
+
     /// Whether `address` is taken.
     pub fn accepts(self, address: IpAddr) -> bool {
         match (self, address) {
@@ -132,6 +141,9 @@ mod tests {
         assert!(!v4.accepts("::1".parse().unwrap()));
         assert!(v4.accepts("255.1.2.3".parse().unwrap()));
         assert!(net.overlaps(host) && host.overlaps(net) && !net.overlaps(other));
+        let address = "2001:db8::1".parse().unwrap();
+        assert_eq!([32, 128].map(|len| Selector::prefix(address, len)), [net, host]);
+        assert_eq!(Selector::prefix("255.1.2.3".parse().unwrap(), 0), v4);
         assert!(!net.overlaps(v4) && Selector::Any.overlaps(v4));
     }
 }
