@@ -88,7 +88,7 @@ impl Security {
         let known = match mac.src {
             Some(LinkAddress::Extended(eui64)) => Some(eui64),
             Some(LinkAddress::Short(short)) => self.neighbors.eui64(mac.pan, short),
-            None => None,
+            Some(LinkAddress::Bluetooth(_)) | None => None,
         };
         let fits = |key: &&Key| key.mode == auxiliary.mode && key.index == auxiliary.index;
         let own = |key: &&Key| known.is_none_or(|eui64| eui64 == key.eui64);

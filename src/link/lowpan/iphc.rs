@@ -72,12 +72,14 @@ impl Blanks {
     }
 }
 
-/// The interface identifier of a link-layer address (RFC 6282 §3.2.2).
+/// The interface identifier of a link-layer address (RFC 6282 §3.2.2, RFC 7668 §3.2.2).
 pub(super) fn interface_id(address: LinkAddress) -> u64 {
     match address {
         LinkAddress::Short(short) => 0x0000_00ff_fe00_0000 | u64::from(short),
         // The universal/local bit is inverted (RFC 4291 Appendix A).
         LinkAddress::Extended(eui64) => u64::from_be_bytes(eui64) ^ 0x0200_0000_0000_0000,
+        // Here no bit is (RFC 7668 §3.2.2).
+        LinkAddress::Bluetooth([a, b, c, d, e, f]) => u64::from_be_bytes([a, b, c, 0xff, 0xfe, d, e, f]),
     }
 }
 

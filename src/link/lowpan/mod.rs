@@ -69,6 +69,13 @@ impl Lowpan {
         &self.frames
     }
 
+    /// The packet came in one 6LoWPAN frame, and that in several frames of the link layer.
+    pub(super) fn brought_by(&mut self, frames: &[u64]) {
+        if self.frames.is_empty() && frames.len() > 1 {
+            self.frames.extend_from_slice(frames);
+        }
+    }
+
     /// Takes the payload of a frame. Faults are offsets in it.
     pub(super) fn take(&mut self, payload: &[u8], carried: Carried) -> Result<Taken, Fault> {
         let mut reader = Reader::new(Stage::Link, "6LoWPAN header", payload);
