@@ -184,6 +184,7 @@ pub fn receiver(data: &[u8]) {
     }
     let key = |index| LinkKey {
         eui64: [2, 0x12, 0x4b, 0, 6, 0xaa, 0, 1],
+        short: None,
         mode: 1,
         index: Some(index),
         key: Secret::new(vec![0x1f; 16]),

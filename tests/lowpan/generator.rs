@@ -369,6 +369,43 @@ fn udp_checksum(packet: &[u8], ipv6_at: usize, udp_at: usize) -> u16 {
     }
 }
 
+/// A packet and its 6LoWPAN frame.
+pub struct Lowpan {
+    /// Dispatch and headers, then the rest.
+    pub first: Vec<u8>,
+    pub body: Vec<u8>,
+    /// Length of the headers in the packet.
+    plain_len: usize,
+    pub packet: Vec<u8>,
+    pub in_frame: bool,
+    pub checksum_at: Option<usize>,
+}
+
+/// A packet in IPHC, or uncompressed; what is elided of its addresses are the interface identifiers given.
+pub fn lowpan(rng: &mut Rng, src: Option<[u8; 8]>, dst: Option<[u8; 8]>, body_len: usize) -> Lowpan {
+    let mut headers =
+        Headers { compressed: vec![], plain: vec![], udp_at: None, checksum_elided: false, ipv6_at: vec![] };
+    ipv6(rng, src, dst, 0, &mut headers);
+    let body = rng.bytes(body_len);
+    let in_frame = rng.one_in(12);
+    let mut packet = [headers.plain.clone(), body.clone()].concat();
+    let len = packet.len();
+    for at in &headers.ipv6_at {
+        packet[at + 4..at + 6].copy_from_slice(&((len - at - 40) as u16).to_be_bytes());
+    }
+    if let Some(at) = headers.udp_at {
+        packet[at + 4..at + 6].copy_from_slice(&((len - at) as u16).to_be_bytes());
+        if headers.checksum_elided {
+            let checksum = udp_checksum(&packet, *headers.ipv6_at.last().unwrap(), at);
+            packet[at + 6..at + 8].copy_from_slice(&checksum.to_be_bytes());
+        }
+    }
+    let checksum_at = headers.udp_at.filter(|_| headers.checksum_elided && !in_frame).map(|at| at + 6);
+    let plain_len = headers.plain.len();
+    let first = if in_frame { [&[0x41], &packet[..plain_len]].concat() } else { headers.compressed };
+    Lowpan { first, body, plain_len, packet, in_frame, checksum_at }
+}
+
 /// One packet on the air.
 struct Sent {
     /// Frames, and what range of the packet each brings.
@@ -465,27 +502,11 @@ impl Generator {
                 prefix.extend([0x50, rng.below(256) as u8]);
             }
         }
-        let mut headers =
-            Headers { compressed: vec![], plain: vec![], udp_at: None, checksum_elided: false, ipv6_at: vec![] };
-        ipv6(rng, mesh_src.iid(), mesh_dst.iid(), 0, &mut headers);
         let fragmented = rng.one_in(3);
         let body_len = if fragmented { rng.below(900) as usize + 40 } else { rng.below(60) as usize + 8 };
-        let body = rng.bytes(body_len);
-        let uncompressed = rng.one_in(12);
-        let mut packet = [headers.plain.clone(), body.clone()].concat();
+        let Lowpan { first, body, plain_len, packet, in_frame: uncompressed, checksum_at } =
+            lowpan(rng, mesh_src.iid(), mesh_dst.iid(), body_len);
         let len = packet.len();
-        for at in &headers.ipv6_at {
-            packet[at + 4..at + 6].copy_from_slice(&((len - at - 40) as u16).to_be_bytes());
-        }
-        if let Some(at) = headers.udp_at {
-            packet[at + 4..at + 6].copy_from_slice(&((len - at) as u16).to_be_bytes());
-            if headers.checksum_elided {
-                let checksum = udp_checksum(&packet, *headers.ipv6_at.last().unwrap(), at);
-                packet[at + 6..at + 8].copy_from_slice(&checksum.to_be_bytes());
-            }
-        }
-        let checksum_at = headers.udp_at.filter(|_| headers.checksum_elided && !uncompressed).map(|at| at + 6);
-        let first = if uncompressed { [&[0x41], &packet[..headers.plain.len()]].concat() } else { headers.compressed };
         if !fragmented {
             let payload = [prefix, first, body].concat();
             let frame = self.mac(src, dst, &payload);
@@ -495,7 +516,6 @@ impl Generator {
         self.tag += 1;
         let size = 0xc000 | len as u16;
         let mut frames = vec![];
-        let plain_len = headers.plain.len();
         let step = 8 * (2 + self.rng.below(9) as usize);
         let end = (plain_len + step).next_multiple_of(8).min((len - 1) / 8 * 8);
         let fragment = [&prefix, &size.to_be_bytes()[..], &self.tag.to_be_bytes(), &first, &packet[plain_len..end]];

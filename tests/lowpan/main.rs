@@ -1,7 +1,8 @@
-//! IEEE 802.15.4 and 6LoWPAN: made captures, packet by packet against what was put in and against tshark.
+//! IEEE 802.15.4, 6LoWPAN and Bluetooth LE: made captures, packet by packet against what was put in and against tshark.
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "a panic is how a test fails")]
 
+mod bluetooth;
 mod captures;
 #[path = "../common/mod.rs"]
 mod common;
@@ -70,6 +71,7 @@ fn receive(path: &Path) -> BTreeMap<u64, Vec<u8>> {
     let key = |node: u16| {
         KEYS.map(|(index, key)| LinkKey {
             eui64: eui64(node),
+            short: Some(short(node)),
             mode: 1,
             index: Some(index),
             key: Secret::new(key.to_vec()),
@@ -93,6 +95,8 @@ fn receive(path: &Path) -> BTreeMap<u64, Vec<u8>> {
                     assert!(datagram.rebuilt && datagram.missing == 0);
                     packets.insert(packet.number, [datagram.header, datagram.payload].concat());
                 }
+                // Of Bluetooth; all frames of IEEE 802.15.4 here carry 6LoWPAN.
+                Content::NotIp(_) if ![195, 230].contains(&packet.link_type()) => {}
                 Content::Fragment { .. } | Content::Repeat { .. } => {}
                 other => panic!("frame {}: {other:?}", packet.number),
             }

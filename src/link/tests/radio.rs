@@ -335,6 +335,7 @@ fn link_layer_security() {
     );
     let key = |eui64: &str, index| LinkKey {
         eui64: bytes(eui64).try_into().unwrap(),
+        short: None,
         mode: 1,
         index: Some(index),
         key: Secret::new(b"0123456789abcdef".to_vec()),
@@ -357,9 +358,30 @@ fn link_layer_security() {
     assert!(refused(vec![key("02124b00060d0001", 1)], "00000400", &readable).contains("the MIC verifies under no"));
 }
 
+/// Level 4 has no MIC to tell whose key is right: the file says whose the short address is. Sealed by another AES-CCM.
+#[test]
+fn a_short_address_given_with_its_key() {
+    let frame = "49982acdab020001000c0500000001012a06927049ea";
+    let with = |short| {
+        let key = LinkKey {
+            eui64: bytes("02124b00060d0001").try_into().unwrap(),
+            short,
+            mode: 1,
+            index: Some(1),
+            key: Secret::new(b"0123456789abcdef".to_vec()),
+            origin: Origin { path: "keys".into(), line: 1 },
+        };
+        Taker::new(230, &Settings { link_keys: vec![key], ..Settings::default() }).packet(&hexes(&[frame]))
+    };
+    assert_eq!(with(Some(1)), packet());
+    assert!(with(None).contains("no link key"));
+    assert!(with(Some(2)).contains("no link key"));
+}
+
 fn settings() -> Settings {
     let key = LinkKey {
         eui64: [2, 0x12, 0x4b, 0, 0, 0, 0, 9],
+        short: None,
         mode: 1,
         index: Some(1),
         key: Secret::new(vec![7; 16]),
