@@ -51,7 +51,8 @@ pub(super) fn tap(data: &[u8]) -> Result<Network<'_>, Fault> {
         Some(0x60..=0x6f) if (at(4) << 8 | at(5)) + 40 == frame.len() => {
             Network::Enclosed { offset, version: IpVersion::V6 }
         }
-        Some(0x41 | 0x60..=0x7f) => Network::Lowpan { offset, link: LinkAddresses::default() },
+        // IPHC that starts like an IPv6 header is left alone.
+        Some(0x41 | 0x70..=0x7f) => Network::Lowpan { offset, link: LinkAddresses::default() },
         _ => Network::Other("a LoRa frame that is neither an IP packet nor 6LoWPAN"),
     })
 }

@@ -39,7 +39,7 @@ pub struct Receiver {
     repeats: Repeats,
     security: Security,
     lowpan: Lowpan,
-    bluetooth: Bluetooth,
+    pub(super) bluetooth: Bluetooth,
     fragments_apart: bool,
     reassembler: Reassembler,
     reassembled: Reassembled,

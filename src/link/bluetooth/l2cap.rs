@@ -117,6 +117,11 @@ impl Connection {
         }
     }
 
+    #[cfg(test)]
+    pub(super) fn channels(&self) -> usize {
+        self.channels.len()
+    }
+
     fn direction(&mut self, from: Side) -> &mut Direction {
         let [one, two, unknown] = &mut self.directions;
         match from {

@@ -125,6 +125,13 @@ impl Bluetooth {
         &self.frames
     }
 
+    /// How many connections and channels are kept.
+    #[cfg(test)]
+    pub(super) fn sizes(&self) -> (usize, usize) {
+        let connections = self.connections.by_key.values();
+        (connections.len(), connections.map(Connection::channels).sum())
+    }
+
     /// Takes a frame. Faults are offsets in it, or in the L2CAP frame that it completes.
     pub(super) fn take(&mut self, packet: &Packet<'_>, time_ns: i64, repeats: &mut Repeats) -> Result<Heard, Fault> {
         let (has, needs) = (packet.data.len(), packet.orig_len as usize);

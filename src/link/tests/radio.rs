@@ -16,24 +16,24 @@ const IPHC: &str = "7b33 32 01020304";
 /// What they stand for.
 const PACKET: &str = "60000000 0004 32ff fe80000000000000 000000fffe000001 fe80000000000000 000000fffe000002 01020304";
 
-fn hexes(parts: &[&str]) -> Vec<u8> {
+pub(super) fn hexes(parts: &[&str]) -> Vec<u8> {
     bytes(&parts.concat().replace(' ', ""))
 }
 
 /// Takes frames one after the other, a millisecond apart.
-struct Taker {
-    receiver: Receiver,
+pub(super) struct Taker {
+    pub(super) receiver: Receiver,
     interface: Arc<Interface>,
     number: u64,
-    seconds: u64,
+    pub(super) seconds: u64,
 }
 
 impl Taker {
-    fn new(link_type: u16, settings: &Settings) -> Taker {
+    pub(super) fn new(link_type: u16, settings: &Settings) -> Taker {
         Taker { receiver: Receiver::new(settings), interface: Interface::new(link_type), number: 0, seconds: 0 }
     }
 
-    fn take<T>(&mut self, data: &[u8], look: impl FnOnce(Received<'_>) -> T) -> T {
+    pub(super) fn take<T>(&mut self, data: &[u8], look: impl FnOnce(Received<'_>) -> T) -> T {
         self.number += 1;
         let ticks = self.seconds * 1_000_000_000 + self.number * 1_000_000;
         let packet = Packet {
@@ -48,7 +48,7 @@ impl Taker {
     }
 
     /// The packet in hex, or what there is instead.
-    fn packet(&mut self, data: &[u8]) -> String {
+    pub(super) fn packet(&mut self, data: &[u8]) -> String {
         self.take(data, |received| match received.content {
             Content::Datagram(datagram) => {
                 assert!(datagram.rebuilt && received.link_header.is_empty());
