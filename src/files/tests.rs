@@ -70,7 +70,7 @@ fn a_native_key_file() {
     key: 0x0011_2233 4455:6677 8899aabbccddeeff\r
     integ: AUTH_HMAC_SHA1_96\r
     integ_key: 0102030405060708090a0b0c0d0e0f1011121314\r
-link_keys: [{ eui64: 00124b0014b5d991, mode: 1, index: 3, key: 00112233445566778899aabbccddeeff }]\r
+link_keys: [{ eui64: 00124b0014b5d991, short: 0x0012, mode: 1, index: 3, key: 00112233445566778899aabbccddeeff }]\r
 ",
     );
     let [a, b] = loaded.sas.as_slice() else { panic!() };
@@ -89,6 +89,7 @@ link_keys: [{ eui64: 00124b0014b5d991, mode: 1, index: 3, key: 00112233445566778
     let [link_key] = loaded.link_keys.as_slice() else { panic!() };
     assert_eq!((link_key.mode, link_key.index, link_key.key.len()), (1, Some(3), 16));
     assert_eq!(link_key.eui64, [0, 0x12, 0x4b, 0, 0x14, 0xb5, 0xd9, 0x91]);
+    assert_eq!(link_key.short, Some(0x12));
 }
 
 #[test]
@@ -269,7 +270,7 @@ fn key_file_errors_say_what_where_and_how() {
         (
             &format!("sas: [{{ spi: 1, {null}, link_src: 0x001 }}]"),
             "f:1:57: link_src: not a link address",
-            "write 8 bytes in hexadecimal (EUI-64), or 2 (short address)",
+            "write 8 bytes in hexadecimal (EUI-64), 2 (short address), or 6 (Bluetooth device address)",
         ),
         (
             &format!("sas:\n  - {{ name: a, spi: 1, {null} }}\n  - {{ name: a, spi: 2, {null} }}"),
@@ -282,6 +283,11 @@ fn key_file_errors_say_what_where_and_how() {
             "give each SA a name of its own",
         ),
         ("link_keys: [{ eui64: 00:11, mode: 1, index: 1 }]", "f:1:22: eui64: not 8 bytes", "write 16 hex digits"),
+        (
+            "link_keys: [{ eui64: 00:11:22:33:44:55:66:77, short: 00:11:22:33:44:55, mode: 1 }]",
+            "f:1:54: short: not 2 bytes",
+            "write `0x` and 4 hex digits",
+        ),
         (
             "link_keys: [{ eui64: 00:11:22:33:44:55:66:77, mode: 4 }]",
             "f:1:53: mode: not a number from 0 to 3",

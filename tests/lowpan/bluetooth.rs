@@ -132,7 +132,17 @@ fn captured(
 }
 
 /// A capture of the air: `header(from, is_advertising)` stands in front of each frame.
-fn air(rng: &mut Rng, packets: usize, elided: bool, header: impl Fn(usize, bool, usize) -> Vec<u8>) -> Vec<Made> {
+fn air(rng: &mut Rng, packets: usize, header: impl Fn(usize, bool, usize) -> Vec<u8>) -> Vec<Made> {
+    let sent = l2cap_frames(rng, packets, true);
+    air_of(rng, sent, true, header)
+}
+
+fn air_of(
+    rng: &mut Rng,
+    sent: [VecDeque<Sent>; 2],
+    sent_again: bool,
+    header: impl Fn(usize, bool, usize) -> Vec<u8>,
+) -> Vec<Made> {
     let connect = [
         &reversed(ADDRESSES[0])[..],
         &reversed(ADDRESSES[1]),
@@ -142,7 +152,6 @@ fn air(rng: &mut Rng, packets: usize, elided: bool, header: impl Fn(usize, bool,
     ];
     let framed = |from, is_advertising, frame: Vec<u8>| [header(from, is_advertising, frame.len()), frame].concat();
     let connect = framed(0, true, on_air(ADVERTISING, 0x85, &connect.concat(), 0x55_5555));
-    let sent = l2cap_frames(rng, packets, elided);
     let mut sequence = [0u8; 2];
     let pieces = captured(rng, sent, |rng, from, is_first, bytes| {
         let llid = if is_first { 2 } else { 1 };
@@ -150,7 +159,7 @@ fn air(rng: &mut Rng, packets: usize, elided: bool, header: impl Fn(usize, bool,
         let first = llid | sequence[from] << 3;
         let mut frames = vec![data(first, bytes)];
         // Sent again, with other acknowledgments in its header.
-        if elided && rng.one_in(8) {
+        if sent_again && rng.one_in(8) {
             frames.push(data(first | 0x14, bytes));
         }
         sequence[from] ^= 1;
@@ -165,6 +174,11 @@ fn air(rng: &mut Rng, packets: usize, elided: bool, header: impl Fn(usize, bool,
 
 /// A capture of HCI: `header(from, kind)` stands in front of each packet.
 fn hci(rng: &mut Rng, packets: usize, header: impl Fn(usize, u8) -> Vec<u8>) -> Vec<Made> {
+    let sent = l2cap_frames(rng, packets, true);
+    hci_of(rng, sent, header)
+}
+
+fn hci_of(rng: &mut Rng, sent: [VecDeque<Sent>; 2], header: impl Fn(usize, u8) -> Vec<u8>) -> Vec<Made> {
     let plain = |from, kind, packet: &[u8]| Made { frame: [&header(from, kind), packet].concat(), packet: None };
     let create = [&[96, 0, 48, 0, 0, 1][..], &reversed(ADDRESSES[1]), &[0, 24, 0, 40, 0, 0, 0, 42, 0, 0, 0, 0, 0]];
     let connected = [&[1, 0, 0x40, 0, 0, 1][..], &reversed(ADDRESSES[1]), &[24, 0, 0, 0, 42, 0, 0]];
@@ -175,7 +189,6 @@ fn hci(rng: &mut Rng, packets: usize, header: impl Fn(usize, u8) -> Vec<u8>) -> 
         plain(1, 4, &[0x0f, 4, 0, 1, 0x0d, 0x20]),
         plain(1, 4, &[&[0x3e, 19][..], &connected.concat()].concat()),
     ];
-    let sent = l2cap_frames(rng, packets, true);
     let pieces = captured(rng, sent, |_, from, is_first, bytes| {
         let boundary = match (is_first, from) {
             (false, _) => 1,
@@ -249,19 +262,30 @@ fn captures_of_the_air() {
         header.extend((0x0c11 | kind << 7).to_le_bytes());
         header
     };
-    check(LE_LL_WITH_PHDR, &air(&mut Rng(11), 300, true, phdr), true);
+    check(LE_LL_WITH_PHDR, &air(&mut Rng(11), 300, phdr), true);
     let nordic = |from: usize, is_advertising: bool, len: usize| {
         let [a, b] = (len as u16 + 10).to_le_bytes();
         let flags = if is_advertising { 1 } else { 1 | u8::from(from == 0) << 1 };
         vec![1, a, b, 3, 7, 0, if is_advertising { 2 } else { 6 }, 10, flags, 10, 50, 0, 0, 0, 0, 0, 0]
     };
-    check(NORDIC_BLE, &air(&mut Rng(12), 300, true, nordic), true);
+    check(NORDIC_BLE, &air(&mut Rng(12), 300, nordic), true);
+    // Here nothing says who sent a frame, so that pieces of both sides cannot be told apart.
+    let (mut rng, none) = (Rng(13), |_: usize, _: bool, _: usize| vec![]);
+    let mut sent = l2cap_frames(&mut rng, 300, false);
+    // The answers to both requests.
+    sent[1].truncate(2);
+    check(LE_LL, &air_of(&mut rng, sent, false, none), true);
 }
 
 #[test]
 fn captures_of_hci() {
     let with_direction =
         |from: usize, kind: u8| [(from as u32).to_be_bytes().to_vec(), vec![kind]].concat();
+    // Only what starts a frame says who sent it. tshark does not look.
+    let mut rng = Rng(16);
+    let mut sent = l2cap_frames(&mut rng, 300, true);
+    sent[1].truncate(2);
+    check(HCI_H4, &hci_of(&mut rng, sent, |_, kind| vec![kind]), false);
     check(HCI_H4_WITH_PHDR, &hci(&mut Rng(14), 300, with_direction), true);
     let monitor = |from: usize, kind: u8| {
         let opcode = match (kind, from) {

@@ -13,7 +13,9 @@ pub const CONTEXTS: [(u8, &str, u8); 7] = [
     (15, "2001:db8:f:e:8000::", 65),
 ];
 pub const PAN: u16 = 0xabcd;
-/// Key Index and key; Key Identifier Mode is 1.
+/// Key Identifier Modes that have an index.
+pub const MODES: [u8; 3] = [1, 2, 3];
+/// Key Index and key.
 pub const KEYS: [(u8, [u8; 16]); 2] = [(1, *b"0123456789abcdef"), (7, *b"link key number7")];
 pub const NODES: u16 = 6;
 
@@ -271,12 +273,12 @@ fn ipv6(rng: &mut Rng, src_link: Option<[u8; 8]>, dst_link: Option<[u8; 8]>, dep
 }
 
 fn next_headers(rng: &mut Rng, mut next_at: usize, depth: usize, out: &mut Headers) {
-    for eid in 0..4u8 {
+    for eid in 0..5u8 {
         if !rng.one_in(4) {
             continue;
         }
-        // HBH 0, Routing 43, Fragment 44, Destination Options 60.
-        out.plain[next_at] = [0, 43, 44, 60][usize::from(eid)];
+        // HBH 0, Routing 43, Fragment 44, Destination Options 60, Mobility 135.
+        out.plain[next_at] = [0, 43, 44, 60, 135][usize::from(eid)];
         let last = rng.one_in(3);
         let protocol = if last { 50 } else { 0 };
         out.compressed.push(0xe0 | eid << 1 | u8::from(!last));
@@ -293,6 +295,14 @@ fn next_headers(rng: &mut Rng, mut next_at: usize, depth: usize, out: &mut Heade
                 out.compressed.extend(&identification);
                 out.plain.extend([protocol, 0, 0, 0]);
                 out.plain.extend(identification);
+            }
+            4 => {
+                // Binding Refresh Request (RFC 6275 §6.1.2); nobody looks at its checksum.
+                let body = [&[0, 0][..], &rng.bytes(2), &[0, 0]].concat();
+                out.compressed.push(6);
+                out.compressed.extend(&body);
+                out.plain.extend([protocol, 0]);
+                out.plain.extend(body);
             }
             1 => {
                 // No segments left of an experimental type (RFC 4727).
@@ -502,7 +512,19 @@ impl Generator {
                 prefix.extend([0x50, rng.below(256) as u8]);
             }
         }
-        let fragmented = rng.one_in(3);
+        let paged = prefix.is_empty() && rng.one_in(8);
+        if paged {
+            // Page 1, RPL Packet Information (with or without InstanceID, rank of one byte or two).
+            prefix.push(0xf1);
+            let flags = rng.below(4) as u8;
+            prefix.extend([0x80 | flags, 5]);
+            prefix.extend(rng.bytes(3 - usize::from(flags >> 1) - usize::from(flags & 1)));
+            if rng.one_in(2) {
+                // IP in IP from the root of the network, with a Hop Limit.
+                prefix.extend([0xa1, 6, rng.below(256) as u8]);
+            }
+        }
+        let fragmented = !paged && rng.one_in(3);
         let body_len = if fragmented { rng.below(900) as usize + 40 } else { rng.below(60) as usize + 8 };
         let Lowpan { first, body, plain_len, packet, in_frame: uncompressed, checksum_at } =
             lowpan(rng, mesh_src.iid(), mesh_dst.iid(), body_len);
@@ -521,16 +543,22 @@ impl Generator {
         let fragment = [&prefix, &size.to_be_bytes()[..], &self.tag.to_be_bytes(), &first, &packet[plain_len..end]];
         frames.push((self.mac(src, dst, &fragment.concat()), 0..end));
         let mut start = end;
+        let shuffled = self.rng.one_in(2);
         while start < len {
             // Some overlap the one before.
             let from = if self.rng.one_in(5) { start - 8 } else { start };
             let end = (start + step).min(len);
             let head = [&(size | 0x2000).to_be_bytes()[..], &self.tag.to_be_bytes(), &[(from / 8) as u8]].concat();
-            let fragment = [&prefix, &head[..], &packet[from..end]].concat();
+            let mut piece = packet[from..end].to_vec();
+            // The first copy wins; in tshark the one of the fragment that starts first, which is the same in order.
+            if !shuffled {
+                piece[..start - from].iter_mut().for_each(|byte| *byte ^= 0xff);
+            }
+            let fragment = [&prefix, &head[..], &piece].concat();
             frames.push((self.mac(src, dst, &fragment), from..end));
             start = end;
         }
-        if self.rng.one_in(2) {
+        if shuffled {
             for at in (1..frames.len()).rev() {
                 let other = self.rng.below(at as u64 + 1) as usize;
                 frames.swap(at, other);
@@ -556,8 +584,8 @@ impl Generator {
         let is_2015 = version == 2;
         let suppressed = is_2015 && rng.one_in(3);
         let ies = is_2015 && rng.one_in(3);
-        // Without any PAN ID tshark does not find the EUI-64 of a short address.
-        let needs_pan = level > 0 && dst == Link::None && matches!(src, Link::Short(_));
+        // Without any PAN ID tshark does not find the EUI-64 of a short address, and does not take pages for 6LoWPAN.
+        let needs_pan = level > 0 && dst == Link::None && matches!(src, Link::Short(_)) || payload.starts_with(&[0xf1]);
         let compressed = rng.one_in(2) && (is_2015 || dst != Link::None) && !needs_pan;
         let control = 1
             | u16::from(level > 0) << 3
@@ -592,8 +620,11 @@ impl Generator {
         frame.extend(src.wire());
         let (index, key) = KEYS[rng.below(2) as usize];
         if level > 0 {
-            frame.push(level | 1 << 3);
+            let mode = MODES[rng.below(MODES.len() as u64) as usize];
+            frame.push(level | mode << 3);
             frame.extend(self.counter.to_le_bytes());
+            // Key Source.
+            frame.extend(&[7; 8][..[0, 0, 4, 8][usize::from(mode)]]);
             frame.push(index);
         }
         let mut payload = payload.to_vec();

@@ -147,12 +147,18 @@ impl Connection {
         }
     }
 
-    /// Who a piece is from that does not say so: the one side of which a frame has begun.
-    pub(super) fn waiting(&self) -> Side {
-        match &self.directions {
-            [one, two, _] if two.frame.frames.is_empty() && !one.frame.frames.is_empty() => Side::One,
-            [one, two, _] if one.frame.frames.is_empty() && !two.frame.frames.is_empty() => Side::Two,
-            _ => Side::Unknown,
+    /// Who the rest of a frame is from that does not say so: the one side of which a frame has begun. If both have, or
+    /// none, it is lost to both.
+    pub(super) fn waiting(&mut self) -> Side {
+        let [one, two, _] = &self.directions;
+        match (one.frame.frames.is_empty(), two.frame.frames.is_empty()) {
+            (false, true) => Side::One,
+            (true, false) => Side::Two,
+            _ => {
+                self.lost(Side::One);
+                self.lost(Side::Two);
+                Side::Unknown
+            }
         }
     }
 

@@ -189,6 +189,12 @@ fn captures_without_a_direction() {
     assert_eq!(taker.packet(&hexes(&["02 4020 1200", RESPONSE])), "L2CAP signalling");
     assert_eq!(taker.packet(&hexes(&["02 4000 0700 0900 4100 0700 7b"])), "fragment");
     assert_eq!(taker.packet(&hexes(&["02 4010 0600 33 32 01020304"])), packet());
+    // Both have begun: whose rest it is, nobody knows, and none of the two goes on.
+    assert_eq!(taker.packet(&hexes(&["02 4000 0700 0900 4100 0700 7b"])), "fragment");
+    assert_eq!(taker.packet(&hexes(&["02 4020 0700 0900 4000 0700 7b"])), "fragment");
+    for _ in 0..2 {
+        assert!(taker.packet(&hexes(&["02 4010 0600 33 32 01020304"])).contains("whose start was not captured"));
+    }
 }
 
 /// Its address is in the answer to Read BD_ADDR; it connects as that (type 0), and the peer's is random.
