@@ -76,6 +76,14 @@ pub(super) enum Network<'a> {
     Other(&'static str),
 }
 
+/// Whether all frames are those of a radio that has no IP packets as they are.
+pub(super) fn is_radio(link_type: u16) -> bool {
+    match link_type {
+        IEEE802_15_4_WITHFCS | IEEE802_15_4_NONASK_PHY | IEEE802_15_4_NOFCS | IEEE802_15_4_TAP | LORATAP => true,
+        _ => bluetooth::LINK_TYPES.contains(&link_type),
+    }
+}
+
 pub(super) fn network(link_type: u16, frame: &[u8]) -> Result<Network<'_>, Fault> {
     match link_type {
         ETHERNET => ethernet(frame),
@@ -95,13 +103,8 @@ pub(super) fn network(link_type: u16, frame: &[u8]) -> Result<Network<'_>, Fault
         IEEE802_15_4_NOFCS => Ok(Network::Radio(Radio::bare(frame, Trailer::None))),
         IEEE802_15_4_TAP => carrier::tap(frame).map(Network::Radio),
         IEEE802_15_4_NONASK_PHY => carrier::non_ask_phy(frame).map(Network::Radio),
-        bluetooth::HCI_H4
-        | bluetooth::HCI_H4_WITH_PHDR
-        | bluetooth::LE_LL
-        | bluetooth::LINUX_MONITOR
-        | bluetooth::LE_LL_WITH_PHDR
-        | bluetooth::NORDIC_BLE => Ok(Network::Bluetooth),
         LORATAP => lora::tap(frame),
+        _ if bluetooth::LINK_TYPES.contains(&link_type) => Ok(Network::Bluetooth),
         _ => Ok(Network::Other("the link type is not supported")),
     }
 }

@@ -59,6 +59,9 @@ pub fn parse(link_type: u16, frame: &[u8]) -> Frame<'_> {
 /// Like [`parse`], for frames that need no memory of others and hold their packet in the open; `None` for those that a
 /// [`Receiver`] must take in their turn: fragments, radio frames, tunnels. `wants` as in [`Receiver::receive`].
 pub fn parse_alone(link_type: u16, frame: &[u8], wants: impl Fn(u8) -> bool) -> Option<Frame<'_>> {
+    if frame::is_radio(link_type) {
+        return None;
+    }
     match frame::network(link_type, frame) {
         Ok(frame::Network::Ip { offset, version }) => {
             let parsed = ip::parse(frame, offset, version);

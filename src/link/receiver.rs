@@ -56,7 +56,7 @@ pub struct Received<'a> {
     pub fragments: &'a [u64],
     /// An address of the packet has zeros for a 6LoWPAN context that is not known.
     pub unknown_context: bool,
-    /// The frame, or what it carries, is one of IEEE 802.15.4, 6LoWPAN or Bluetooth.
+    /// The frame, or what it carries, is one of IEEE 802.15.4, 6LoWPAN, Bluetooth or LoRa.
     pub radio: bool,
     /// A later frame may be a [`Content::Repeat`] of this one, for as long as [`super::REPEATS_KEPT`] such frames.
     pub may_repeat: bool,
@@ -178,6 +178,7 @@ impl Receiver {
         let parsed = if self.fragments_apart { parsed.apart(data) } else { parsed };
         let Receiver { reassembler, reassembled, .. } = self;
         let mut received = ip_packet(parsed, packet, reassembler, reassembled, data, wants);
+        received.radio = frame::is_radio(link_type);
         if enclosed && let Content::Datagram(datagram) = &mut received.content {
             datagram.rebuilt = true;
             received.link_header = &[];

@@ -12,9 +12,9 @@ use super::{ENCRYPTED, Side, u16_le};
 use crate::bytes::Reader;
 use crate::error::{Fault, Stage};
 
-pub(in crate::link) const LE_LL: u16 = 251;
-pub(in crate::link) const LE_LL_WITH_PHDR: u16 = 256;
-pub(in crate::link) const NORDIC_BLE: u16 = 272;
+pub(super) const LE_LL: u16 = 251;
+pub(super) const LE_LL_WITH_PHDR: u16 = 256;
+pub(super) const NORDIC_BLE: u16 = 272;
 
 /// Link-layer PHY: the coded one has a byte more.
 const CODED: u16 = 2;

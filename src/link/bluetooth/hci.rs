@@ -10,9 +10,9 @@ use super::{Side, address, u16_le};
 use crate::bytes::Reader;
 use crate::error::{Fault, Stage};
 
-pub(in crate::link) const HCI_H4: u16 = 187;
-pub(in crate::link) const HCI_H4_WITH_PHDR: u16 = 201;
-pub(in crate::link) const LINUX_MONITOR: u16 = 254;
+pub(super) const HCI_H4: u16 = 187;
+pub(super) const HCI_H4_WITH_PHDR: u16 = 201;
+pub(super) const LINUX_MONITOR: u16 = 254;
 
 /// One HCI packet. `adapter` is the number of the controller.
 pub(super) enum Hci<'a> {

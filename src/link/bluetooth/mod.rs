@@ -23,8 +23,15 @@ use crate::capture::Packet;
 use crate::error::{Fault, Stage};
 use crate::sa::LinkAddress;
 
-pub(super) use self::air::{LE_LL, LE_LL_WITH_PHDR, NORDIC_BLE};
-pub(super) use self::hci::{HCI_H4, HCI_H4_WITH_PHDR, LINUX_MONITOR};
+/// The link types of Bluetooth that are read.
+pub(super) const LINK_TYPES: [u16; 6] = [
+    hci::HCI_H4,
+    hci::HCI_H4_WITH_PHDR,
+    air::LE_LL,
+    hci::LINUX_MONITOR,
+    air::LE_LL_WITH_PHDR,
+    air::NORDIC_BLE,
+];
 
 /// Connections that are followed at the same time.
 const MAX_CONNECTIONS: usize = 64;
@@ -140,7 +147,7 @@ impl Bluetooth {
         }
         let when = When { frame: packet.number, time_ns };
         match packet.link_type() {
-            LE_LL | LE_LL_WITH_PHDR | NORDIC_BLE => match air::read(packet.link_type(), packet.data)? {
+            air::LE_LL | air::LE_LL_WITH_PHDR | air::NORDIC_BLE => match air::read(packet.link_type(), packet.data)? {
                 Ok(pdu) => self.air(&pdu, when, repeats),
                 Err(what) => Ok(Heard::Other(what)),
             },

@@ -100,6 +100,21 @@ fn what_carries_a_frame() {
     assert!(udp(&[zep2("01").as_str(), &len(1), &frame].concat()).contains("ZEP frame"));
 }
 
+/// What is converted leaves the frames of radios behind in pcap, which holds one link type: those that cannot be read, too.
+#[test]
+fn frames_of_radios_are_such_whatever_they_hold() {
+    for link_type in [187, 195, 201, 215, 230, 251, 254, 256, 270, 272, 283] {
+        for frame in ["", "09", "0900040000", "0000000f33bca1000107404040401245"] {
+            assert!(parse_alone(link_type, &hexes(&[frame]), |_| true).is_none(), "{link_type} {frame}");
+            let radio = |received: Received<'_>| received.radio;
+            assert!(Taker::new(link_type, &Settings::default()).take(&hexes(&[frame]), radio), "{link_type} {frame}");
+        }
+    }
+    let packet = hexes(&["0000000f33bca10001074040404012", PACKET]);
+    let radio = |received: Received<'_>| received.radio && matches!(received.content, Content::Datagram(_));
+    assert!(Taker::new(270, &Settings::default()).take(&packet, radio));
+}
+
 /// 6LoWPAN on Ethernet (RFC 7973): addresses are EUI-64 made of 48 bits.
 #[test]
 fn lowpan_on_ethernet() {
