@@ -306,6 +306,23 @@ fn key_file_errors_say_what_where_and_how() {
     ]);
 }
 
+/// One SPI for all nodes of a network: their link-layer addresses tell them apart.
+#[test]
+fn link_layer_selectors_are_selectors() {
+    let two = |a: &str, b: &str| {
+        let sa = |name: &str, link: &str| {
+            format!("  - {{ name: {name}, spi: 1, encr: ENCR_NULL, integ: NONE{link} }}\n")
+        };
+        load_bytes(format!("sas:\n{}{}", sa("a", a), sa("b", b)).as_bytes()).is_ok()
+    };
+    let (one, other, bluetooth) = (", link_src: 0x0001", ", link_src: 0x0002", ", link_src: \"00:11:22:33:44:55\"");
+    assert!(two(one, other) && two(one, bluetooth) && two(other, bluetooth));
+    assert!(two(", link_src: 0x0001, link_dst: 0x0003", ", link_src: 0x0001, link_dst: 0x0004"));
+    // A packet fits both.
+    assert!(!two(one, one) && !two(one, "") && !two(one, ", link_dst: 0x0001") && !two("", other));
+    assert!(!two(", link_src: 0x0001, link_dst: 0x0003", one) && two(", link_src: 0x0001, link_dst: 0x0003", other));
+}
+
 #[test]
 fn one_spi_twice_is_refused_where_the_selectors_overlap() {
     let pair = |a: &str, b: &str| {

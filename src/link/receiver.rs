@@ -240,13 +240,14 @@ impl Receiver {
             return other("IEEE 802.15.4 command");
         }
         let link = LinkAddresses { src: mac.src, dst: mac.dst };
-        let carried = Carried { frame: packet.number, time_ns: time_ns(packet), link, missing };
+        let network = mac.pan.map(u64::from);
+        let carried = Carried { frame: packet.number, time_ns: time_ns(packet), link, network, missing };
         let taken = self.lowpan.take(payload, carried).map_err(|mut fault| {
             fault.offset = fault.offset.saturating_add(mac.header.len());
             fault
         })?;
         if let Taken::Whole { link, .. } = taken
-            && let Some(eui64) = self.lowpan.learn()
+            && let Some(eui64) = self.lowpan.learn(network)
             && let Some(LinkAddress::Short(short)) = link.src
         {
             self.security.neighbors().learn(mac.pan, short, eui64);
@@ -261,29 +262,31 @@ impl Receiver {
         link: LinkAddresses,
         missing: usize,
     ) -> Result<Taken, Fault> {
-        let carried = Carried { frame: packet.number, time_ns: time_ns(packet), link, missing };
+        let network = None;
+        let carried = Carried { frame: packet.number, time_ns: time_ns(packet), link, network, missing };
         let taken = self.lowpan.take(payload, carried)?;
         if matches!(taken, Taken::Whole { .. }) {
-            self.lowpan.learn();
+            self.lowpan.learn(network);
         }
         Ok(taken)
     }
 
     fn bluetooth(&mut self, packet: &Packet<'_>) -> Result<Step, Fault> {
-        let (link, guessed) = match self.bluetooth.take(packet, time_ns(packet), &mut self.repeats)? {
-            Heard::Whole { link, guessed } => (link, guessed),
+        let (link, network, guessed) = match self.bluetooth.take(packet, time_ns(packet), &mut self.repeats)? {
+            // No PAN has such a number.
+            Heard::Whole { link, connection, guessed } => (link, Some(connection | 1 << 63), guessed),
             Heard::Waits => return Ok(Step::Taken(Taken::Waits)),
             Heard::Other(what) => return Ok(Step::Taken(Taken::Other(what))),
             Heard::Repeat(of) => return Ok(Step::Repeat(of)),
         };
-        let carried = Carried { frame: packet.number, time_ns: time_ns(packet), link, missing: 0 };
+        let carried = Carried { frame: packet.number, time_ns: time_ns(packet), link, network, missing: 0 };
         let taken = match self.lowpan.take(self.bluetooth.sdu(), carried) {
             Err(_) if guessed => Taken::Other("an L2CAP channel whose set-up was not captured"),
             taken => taken?,
         };
         if matches!(taken, Taken::Whole { .. }) {
             self.lowpan.brought_by(self.bluetooth.frames());
-            self.lowpan.learn();
+            self.lowpan.learn(network);
         }
         Ok(Step::Taken(taken))
     }

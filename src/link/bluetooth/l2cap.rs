@@ -307,7 +307,7 @@ impl Connection {
         (frames, time_ns): (&[u64], i64),
         (sdu, sdu_frames): (&mut Vec<u8>, &mut Vec<u64>),
     ) -> Result<Heard, Fault> {
-        let link = link(from, self.addresses);
+        let (link, connection) = (link(from, self.addresses), self.id);
         if !self.channels.iter().any(|channel| (channel.from, channel.id) == (from, id)) {
             self.open(Channel::new(from, id, Kind::Guessed { likely: false }, MAX_GUESSED_LEN));
         }
@@ -356,7 +356,7 @@ impl Connection {
         sdu.append(&mut channel.sdu.data);
         sdu_frames.clear();
         sdu_frames.append(&mut channel.sdu.frames);
-        Ok(Heard::Whole { link, guessed })
+        Ok(Heard::Whole { link, connection, guessed })
     }
 }
 

@@ -44,7 +44,7 @@ const ENCRYPTED: &str = "encrypted on the link layer (Bluetooth LE)";
 #[derive(Debug)]
 pub(super) enum Heard {
     /// [`Bluetooth::sdu`] is whole: a 6LoWPAN frame. `guessed`: nothing but its first byte says so.
-    Whole { link: LinkAddresses, guessed: bool },
+    Whole { link: LinkAddresses, connection: u64, guessed: bool },
     /// A piece of an L2CAP frame or of an SDU.
     Waits,
     /// A frame that the link layer sent again.

@@ -9,7 +9,7 @@
 //! | 1 1 1 1 0 | C | P 2 |        UDP
 //! ```
 
-use super::contexts::{Context, Contexts};
+use super::contexts::Context;
 use crate::bytes::Reader;
 use crate::checksum;
 use crate::error::{Fault, Stage};
@@ -88,7 +88,7 @@ pub(super) fn interface_id(address: LinkAddress) -> u64 {
 pub(super) fn decompress(
     compressed: &[u8],
     mut ids: [Option<u64>; 2],
-    contexts: &Contexts,
+    contexts: &dyn Fn(u8) -> Option<Context>,
     out: &mut Vec<u8>,
     blanks: &mut Blanks,
 ) -> Result<(), Fault> {
@@ -114,7 +114,7 @@ pub(super) fn decompress(
 fn ipv6_header(
     reader: &mut Reader<'_>,
     ids: [Option<u64>; 2],
-    contexts: &Contexts,
+    contexts: &dyn Fn(u8) -> Option<Context>,
     out: &mut Vec<u8>,
     blanks: &mut Blanks,
 ) -> Result<bool, Fault> {
@@ -139,7 +139,7 @@ fn ipv6_header(
         _ => 255,
     };
     let mut context = |id: u8| {
-        let known = contexts.get(id);
+        let known = contexts(id);
         blanks.unknown_context |= known.is_none();
         known.unwrap_or(Context::UNKNOWN)
     };

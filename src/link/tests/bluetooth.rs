@@ -5,8 +5,6 @@ use super::*;
 
 const CENTRAL: &str = "554433221100";
 const PERIPHERAL: &str = "eeddccbbaac0";
-/// Elided but for Next Header: both addresses are those of the devices.
-const IPHC: &str = "7b33 32 01020304";
 /// From the central to the peripheral.
 const PACKET: &str = "60000000 0004 32ff fe80000000000000 001122fffe334455 fe80000000000000 c0aabbfffeccddee 01020304";
 const REQUEST: &str = "0e00 0500 14 01 0a00 2300 4000 0005 f700 0a00";

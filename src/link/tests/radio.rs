@@ -196,6 +196,41 @@ fn contexts_are_learned_from_advertisements_unless_given() {
 
 const ADVERTISEMENT_CHECKSUM: &str = "1423";
 
+/// A capture of two networks: what one advertises does not hold in the other. A frame that names no PAN is of the only
+/// one there is.
+#[test]
+fn contexts_are_those_of_one_network() {
+    let advertisement = |prefix: &str, sum: &str| {
+        let sixco = ["22 02 30 12 0000 0005", prefix, "0000"].concat();
+        ["7b33 3a 8600", sum, "40 00 0000 00000000 00000000", &sixco].concat()
+    };
+    let data = "7be3 20 32 0009 01020304";
+    let (one, other) = ("4188 07 cdab 0200 0100", "4188 07 3412 0200 0100");
+    // 2015, both addresses extended, PAN ID compression: no PAN ID.
+    let none = "41ec 08 0200000000000002 0100000000000002";
+    let mut taker = Taker::new(230, &Settings::default());
+    let prefix = |taker: &mut Taker, mac: &str, number: u8| {
+        let mut frame = hexes(&[mac, data]);
+        frame[2] = number;
+        taker.take(&frame, |received| {
+            let known = !received.unknown_context;
+            match received.content {
+                Content::Datagram(datagram) => (known, hex::encode(&datagram.header[8..14])),
+                other => panic!("{other:?}"),
+            }
+        })
+    };
+    let unknown = (false, "000000000000".to_owned());
+    let first = (true, "20010db8aaaa".to_owned());
+    assert_eq!(prefix(&mut taker, one, 1), unknown);
+    taker.packet(&hexes(&[one, &advertisement("20010db8aaaa", ADVERTISEMENT_CHECKSUM)]));
+    assert_eq!((prefix(&mut taker, one, 2), prefix(&mut taker, other, 2), prefix(&mut taker, none, 2)), (first.clone(), unknown.clone(), first.clone()));
+    // The sum differs by that of aaaa and bbbb: 1111.
+    taker.packet(&hexes(&[other, &advertisement("20010db8bbbb", "0312")]));
+    let second = (true, "20010db8bbbb".to_owned());
+    assert_eq!((prefix(&mut taker, one, 3), prefix(&mut taker, other, 3), prefix(&mut taker, none, 3)), (first, second, unknown));
+}
+
 /// Fragments of `PACKET` with a longer payload: 40 + 24 bytes, 48 of them in the first.
 fn fragments(tag: &str, fill: u8) -> [Vec<u8>; 3] {
     let eight = |fill: u8| format!("{fill:02x}").repeat(8);
