@@ -14,8 +14,8 @@ use super::input::Input;
 
 /// All link types that are read, and one that is not. Inputs name them by their place.
 const LINK_TYPES: [u16; 29] = [
-    0, 1, 9, 12, 14, 50, 51, 101, 105, 108, 113, 127, 147, 166, 195, 204, 215, 228, 229, 230, 276, 283, 187, 201, 251, 254,
-    256, 270, 272,
+    0, 1, 9, 12, 14, 50, 51, 101, 105, 108, 113, 127, 147, 166, 195, 204, 215, 228, 229, 230, 276, 283, 187, 201, 251,
+    254, 256, 270, 272,
 ];
 
 /// A capture file: read to its end, and written again.

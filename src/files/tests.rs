@@ -310,9 +310,8 @@ fn key_file_errors_say_what_where_and_how() {
 #[test]
 fn link_layer_selectors_are_selectors() {
     let two = |a: &str, b: &str| {
-        let sa = |name: &str, link: &str| {
-            format!("  - {{ name: {name}, spi: 1, encr: ENCR_NULL, integ: NONE{link} }}\n")
-        };
+        let sa =
+            |name: &str, link: &str| format!("  - {{ name: {name}, spi: 1, encr: ENCR_NULL, integ: NONE{link} }}\n");
         load_bytes(format!("sas:\n{}{}", sa("a", a), sa("b", b)).as_bytes()).is_ok()
     };
     let (one, other, bluetooth) = (", link_src: 0x0001", ", link_src: 0x0002", ", link_src: \"00:11:22:33:44:55\"");

@@ -67,7 +67,7 @@ mod tests {
         assert_eq!(repeats.check(5, 17 * SECOND, b"abc"), None);
         assert_eq!(repeats.check(6, 17 * SECOND, b"abc"), Some(5));
         for frame in 0..REPEATS_KEPT as u64 {
-            assert_eq!(repeats.check(7 + frame, 17 * SECOND, &frame.to_be_bytes()), None);
+            assert_eq!(repeats.check(7 + frame, 17 * SECOND, frame.to_be_bytes()), None);
         }
         assert_eq!(repeats.check(9999, 17 * SECOND, b"abc"), None, "pushed out by others");
         assert!(repeats.seen.len() <= REPEATS_KEPT && repeats.order.len() == repeats.seen.len());

@@ -279,8 +279,7 @@ fn captures_of_the_air() {
 
 #[test]
 fn captures_of_hci() {
-    let with_direction =
-        |from: usize, kind: u8| [(from as u32).to_be_bytes().to_vec(), vec![kind]].concat();
+    let with_direction = |from: usize, kind: u8| [(from as u32).to_be_bytes().to_vec(), vec![kind]].concat();
     // Only what starts a frame says who sent it. tshark does not look.
     let mut rng = Rng(16);
     let mut sent = l2cap_frames(&mut rng, 300, true);

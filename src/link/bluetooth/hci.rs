@@ -16,10 +16,24 @@ pub(super) const LINUX_MONITOR: u16 = 254;
 
 /// One HCI packet. `adapter` is the number of the controller.
 pub(super) enum Hci<'a> {
-    Command { adapter: u32, opcode: u16, parameters: &'a [u8] },
-    Event { adapter: u32, code: u8, parameters: &'a [u8] },
+    Command {
+        adapter: u32,
+        opcode: u16,
+        parameters: &'a [u8],
+    },
+    Event {
+        adapter: u32,
+        code: u8,
+        parameters: &'a [u8],
+    },
     /// A piece of an L2CAP frame; `start`: the first one.
-    Acl { adapter: u32, from: Side, handle: u16, start: bool, data: &'a [u8] },
+    Acl {
+        adapter: u32,
+        from: Side,
+        handle: u16,
+        start: bool,
+        data: &'a [u8],
+    },
     Other(&'static str),
 }
 
@@ -97,8 +111,14 @@ pub(super) struct Host {
 /// What an event means for connections.
 pub(super) enum Event {
     /// `addresses`: the host's, its peer's.
-    Connected { handle: u16, addresses: [Option<[u8; 6]>; 2], is_le: bool },
-    Disconnected { handle: u16 },
+    Connected {
+        handle: u16,
+        addresses: [Option<[u8; 6]>; 2],
+        is_le: bool,
+    },
+    Disconnected {
+        handle: u16,
+    },
 }
 
 impl Host {

@@ -256,8 +256,7 @@ impl Connection {
                 self.requests.push(Request { from, identifier, kind, mtu, ids });
             }
             LE_CREDIT_BASED_RESPONSE | CREDIT_BASED_RESPONSE => {
-                let is_answered =
-                    |request: &Request| request.from == from.other() && request.identifier == identifier;
+                let is_answered = |request: &Request| request.from == from.other() && request.identifier == identifier;
                 let Some(at) = self.requests.iter().rposition(is_answered) else { return Ok(()) };
                 let request = self.requests.remove(at);
                 let first = if code == LE_CREDIT_BASED_RESPONSE { Some(u16_le(&mut reader)?) } else { None };

@@ -24,14 +24,8 @@ use crate::error::{Fault, Stage};
 use crate::sa::LinkAddress;
 
 /// The link types of Bluetooth that are read.
-pub(super) const LINK_TYPES: [u16; 6] = [
-    hci::HCI_H4,
-    hci::HCI_H4_WITH_PHDR,
-    air::LE_LL,
-    hci::LINUX_MONITOR,
-    air::LE_LL_WITH_PHDR,
-    air::NORDIC_BLE,
-];
+pub(super) const LINK_TYPES: [u16; 6] =
+    [hci::HCI_H4, hci::HCI_H4_WITH_PHDR, air::LE_LL, hci::LINUX_MONITOR, air::LE_LL_WITH_PHDR, air::NORDIC_BLE];
 
 /// Connections that are followed at the same time.
 const MAX_CONNECTIONS: usize = 64;
@@ -194,7 +188,8 @@ impl Bluetooth {
             // Part B, 4.5.9).
             let (count, is_next) = connection.count(pdu.from, sequence);
             let identity = (connection.id, pdu.from, count, llid, pdu.payload);
-            let repeated = if pdu.payload.is_empty() { None } else { repeats.check(when.frame, when.time_ns, identity) };
+            let repeated =
+                if pdu.payload.is_empty() { None } else { repeats.check(when.frame, when.time_ns, identity) };
             match repeated {
                 Some(of) => return Ok(Heard::Repeat(of)),
                 // The capture lacks one in between.

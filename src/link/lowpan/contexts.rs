@@ -19,8 +19,8 @@ pub(super) struct Context {
 }
 
 impl Context {
-    /// What stands for a context that is not known: the prefix `::/64`.
-    pub(super) const UNKNOWN: Context = Context { prefix: 0, len: 64 };
+    /// What stands for a context that is not known: zeros.
+    pub(super) const UNKNOWN: Context = Context { prefix: 0, len: 0 };
 
     fn new(prefix: u128, len: u8) -> Context {
         let len = len.min(128);

@@ -261,9 +261,7 @@ fn memory_of_connections_is_bounded() {
 #[test]
 fn lora() {
     let ip = PACKET;
-    let v0 = |sync_word: &str, frame: &str| {
-        one_lora(&["00 00 000f 33bca100 01 07 40404040", sync_word, frame])
-    };
+    let v0 = |sync_word: &str, frame: &str| one_lora(&["00 00 000f 33bca100 01 07 40404040", sync_word, frame]);
     assert_eq!(v0("12", ip), packet());
     assert!(v0("34", ip).contains("LoRaWAN") && v0("34", ip).contains("--from hex"));
     // A length that is not right; IPHC with addresses in line; 6LoWPAN's dispatch of uncompressed IPv6.

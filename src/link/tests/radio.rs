@@ -196,6 +196,13 @@ fn contexts_are_learned_from_advertisements_unless_given() {
 
 const ADVERTISEMENT_CHECKSUM: &str = "1423";
 
+/// Zeros, the length of a multicast address's prefix too (RFC 3306 §4).
+#[test]
+fn an_address_of_an_unknown_context() {
+    let expected = "60000000 0004 32ff fe80000000000000 000000fffe000001 ff05000000000000 0000000001020304 01020304";
+    assert_eq!(one(230, &[MAC, "7b3c 32 05 00 01020304 01020304"]), expected.replace(' ', ""));
+}
+
 /// A capture of two networks: what one advertises does not hold in the other. A frame that names no PAN is of the only
 /// one there is.
 #[test]
@@ -224,11 +231,17 @@ fn contexts_are_those_of_one_network() {
     let first = (true, "20010db8aaaa".to_owned());
     assert_eq!(prefix(&mut taker, one, 1), unknown);
     taker.packet(&hexes(&[one, &advertisement("20010db8aaaa", ADVERTISEMENT_CHECKSUM)]));
-    assert_eq!((prefix(&mut taker, one, 2), prefix(&mut taker, other, 2), prefix(&mut taker, none, 2)), (first.clone(), unknown.clone(), first.clone()));
+    assert_eq!(
+        (prefix(&mut taker, one, 2), prefix(&mut taker, other, 2), prefix(&mut taker, none, 2)),
+        (first.clone(), unknown.clone(), first.clone())
+    );
     // The sum differs by that of aaaa and bbbb: 1111.
     taker.packet(&hexes(&[other, &advertisement("20010db8bbbb", "0312")]));
     let second = (true, "20010db8bbbb".to_owned());
-    assert_eq!((prefix(&mut taker, one, 3), prefix(&mut taker, other, 3), prefix(&mut taker, none, 3)), (first, second, unknown));
+    assert_eq!(
+        (prefix(&mut taker, one, 3), prefix(&mut taker, other, 3), prefix(&mut taker, none, 3)),
+        (first, second, unknown)
+    );
 }
 
 /// Fragments of `PACKET` with a longer payload: 40 + 24 bytes, 48 of them in the first.
