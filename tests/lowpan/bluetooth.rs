@@ -215,6 +215,19 @@ fn pcap(link_type: u32, made: &[Made]) -> Vec<u8> {
     out
 }
 
+/// A capture of HCI in which `packets` go from the host to its peer, uncompressed.
+pub fn carry(packets: &[Vec<u8>]) -> Vec<u8> {
+    let mut rng = Rng(17);
+    let mut sent = l2cap_frames(&mut rng, 0, true);
+    for packet in packets {
+        let sdu = [&words(&[packet.len() as u16 + 1]), &[0x41][..], packet].concat();
+        let frames = sdu.chunks(48).map(|piece| Sent { from: 0, frame: l2cap(0x42, piece), packet: None });
+        sent[0].extend(frames);
+    }
+    let header = |from: usize, kind: u8| [(from as u32).to_be_bytes().to_vec(), vec![kind]].concat();
+    pcap(HCI_H4_WITH_PHDR, &hci_of(&mut rng, sent, header))
+}
+
 fn check(link_type: u32, made: &[Made], with_tshark: bool) {
     let folder = tempfile::tempdir().unwrap();
     let config = wireshark_config(folder.path());
