@@ -16,9 +16,11 @@ use super::input::Input;
 use super::packets;
 
 const ICMPV6: u8 = 58;
-/// All link types that are read, and one that is not.
-const LINK_TYPES: [u16; 22] =
-    [0, 1, 9, 12, 14, 50, 51, 101, 105, 108, 113, 127, 147, 166, 195, 204, 215, 228, 229, 230, 276, 283];
+/// All link types that are read, and one that is not. Inputs name them by their place.
+const LINK_TYPES: [u16; 29] = [
+    0, 1, 9, 12, 14, 50, 51, 101, 105, 108, 113, 127, 147, 166, 195, 204, 215, 228, 229, 230, 276, 283, 187, 201, 251,
+    254, 256, 270, 272,
+];
 
 thread_local! {
     /// Its buffer is large and would be made for every input.
@@ -335,6 +337,7 @@ pub fn receiver(data: &[u8]) {
     }
     let key = |index| LinkKey {
         eui64: [2, 0x12, 0x4b, 0, 6, 0xaa, 0, 1],
+        short: None,
         mode: 1,
         index: Some(index),
         key: Secret::new(vec![0x1f; 16]),

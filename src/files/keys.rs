@@ -9,7 +9,7 @@ use super::values::{Trouble, boolean, byte, hex, link_address, near, selector, s
 use super::yaml::{Node, Value};
 use crate::context::Origin;
 use crate::error::Error;
-use crate::sa::{Sa, Selector};
+use crate::sa::{LinkAddress, Sa, Selector};
 use crate::suite::{INTEGS, Integ, IntegKey, KeyError, Keys, Part, SUITES, Suite};
 
 /// Reads the items of `sas`; `each` gets every SA and whether its name was given.
@@ -135,6 +135,10 @@ fn link_key(path: &Path, node: &Node) -> Result<LinkKey, Error> {
     let eui64 = fields.required("eui64", "add `eui64:`, the sender's extended address of 8 bytes", |word| {
         <[u8; 8]>::try_from(hex(word)?.expose()).map_err(|_| trouble("not 8 bytes", "write 16 hex digits"))
     })?;
+    let short = fields.optional("short", |word| match link_address(word)? {
+        LinkAddress::Short(short) => Ok(short),
+        _ => Err(trouble("not 2 bytes", "write `0x` and 4 hex digits")),
+    })?;
     let mode = fields.required("mode", "add `mode:`, the Key Identifier Mode 0 to 3", |word| byte(word, 0..=3))?;
     let index = fields.optional("index", |word| byte(word, 0..=255))?;
     if index.is_none() && mode != 0 {
@@ -149,5 +153,5 @@ fn link_key(path: &Path, node: &Node) -> Result<LinkKey, Error> {
         Ok(key)
     })?;
     fields.finish()?;
-    Ok(LinkKey { eui64, mode, index, key, origin })
+    Ok(LinkKey { eui64, short, mode, index, key, origin })
 }

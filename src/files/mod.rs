@@ -77,6 +77,8 @@ pub struct Loaded {
 pub struct LinkKey {
     /// The sender's extended address, part of the nonce.
     pub eui64: [u8; 8],
+    /// The sender's short address, if it is given; a capture may show it, too.
+    pub short: Option<u16>,
     /// Key Identifier Mode, 0 to 3.
     pub mode: u8,
     /// Key Index; absent only in mode 0.

@@ -68,7 +68,7 @@ fn a_native_key_file() {
     key: 0x0011_2233 4455:6677 8899aabbccddeeff\r
     integ: AUTH_HMAC_SHA1_96\r
     integ_key: 0102030405060708090a0b0c0d0e0f1011121314\r
-link_keys: [{ eui64: 00124b0014b5d991, mode: 1, index: 3, key: 00112233445566778899aabbccddeeff }]\r
+link_keys: [{ eui64: 00124b0014b5d991, short: 0x0012, mode: 1, index: 3, key: 00112233445566778899aabbccddeeff }]\r
 ",
     );
     let [a, b] = loaded.sas.as_slice() else { panic!() };
@@ -87,6 +87,7 @@ link_keys: [{ eui64: 00124b0014b5d991, mode: 1, index: 3, key: 00112233445566778
     let [link_key] = loaded.link_keys.as_slice() else { panic!() };
     assert_eq!((link_key.mode, link_key.index, link_key.key.len()), (1, Some(3), 16));
     assert_eq!(link_key.eui64, [0, 0x12, 0x4b, 0, 0x14, 0xb5, 0xd9, 0x91]);
+    assert_eq!(link_key.short, Some(0x12));
 }
 
 #[test]
@@ -267,7 +268,7 @@ fn key_file_errors_say_what_where_and_how() {
         (
             &format!("sas: [{{ spi: 1, {null}, link_src: 0x001 }}]"),
             "f:1:57: link_src: not a link address",
-            "write 8 bytes in hexadecimal (EUI-64), or 2 (short address)",
+            "write 8 bytes in hexadecimal (EUI-64), 2 (short address), or 6 (Bluetooth device address)",
         ),
         (
             &format!("sas:\n  - {{ name: a, spi: 1, {null} }}\n  - {{ name: a, spi: 2, {null} }}"),
@@ -280,6 +281,11 @@ fn key_file_errors_say_what_where_and_how() {
             "give each SA a name of its own",
         ),
         ("link_keys: [{ eui64: 00:11, mode: 1, index: 1 }]", "f:1:22: eui64: not 8 bytes", "write 16 hex digits"),
+        (
+            "link_keys: [{ eui64: 00:11:22:33:44:55:66:77, short: 00:11:22:33:44:55, mode: 1 }]",
+            "f:1:54: short: not 2 bytes",
+            "write `0x` and 4 hex digits",
+        ),
         (
             "link_keys: [{ eui64: 00:11:22:33:44:55:66:77, mode: 4 }]",
             "f:1:53: mode: not a number from 0 to 3",
@@ -296,6 +302,22 @@ fn key_file_errors_say_what_where_and_how() {
             "write 32 hex digits",
         ),
     ]);
+}
+
+/// One SPI for all nodes of a network: their link-layer addresses tell them apart.
+#[test]
+fn link_layer_selectors_are_selectors() {
+    let two = |a: &str, b: &str| {
+        let sa =
+            |name: &str, link: &str| format!("  - {{ name: {name}, spi: 1, encr: ENCR_NULL, integ: NONE{link} }}\n");
+        load_bytes(format!("sas:\n{}{}", sa("a", a), sa("b", b)).as_bytes()).is_ok()
+    };
+    let (one, other, bluetooth) = (", link_src: 0x0001", ", link_src: 0x0002", ", link_src: \"00:11:22:33:44:55\"");
+    assert!(two(one, other) && two(one, bluetooth) && two(other, bluetooth));
+    assert!(two(", link_src: 0x0001, link_dst: 0x0003", ", link_src: 0x0001, link_dst: 0x0004"));
+    // A packet fits both.
+    assert!(!two(one, one) && !two(one, "") && !two(one, ", link_dst: 0x0001") && !two("", other));
+    assert!(!two(", link_src: 0x0001, link_dst: 0x0003", one) && two(", link_src: 0x0001, link_dst: 0x0003", other));
 }
 
 #[test]

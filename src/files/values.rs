@@ -190,7 +190,8 @@ pub(super) fn hex(word: &str) -> Result<Secret, Trouble> {
     Ok(secret)
 }
 
-/// An address of IEEE 802.15.4: 8 bytes in hexadecimal (EUI-64), or `0x` and 4 digits (short address).
+/// An address of IEEE 802.15.4: 8 bytes in hexadecimal (EUI-64), or `0x` and 4 digits (short address); of Bluetooth: 6
+/// bytes.
 pub(super) fn link_address(word: &str) -> Result<LinkAddress, Trouble> {
     let bytes = hex(word).map(|bytes| bytes.expose().to_vec()).unwrap_or_default();
     if let Ok(eui64) = <[u8; 8]>::try_from(bytes.as_slice()) {
@@ -199,7 +200,11 @@ pub(super) fn link_address(word: &str) -> Result<LinkAddress, Trouble> {
     if let Ok(short) = <[u8; 2]>::try_from(bytes.as_slice()) {
         return Ok(LinkAddress::Short(u16::from_be_bytes(short)));
     }
-    Err(trouble("not a link address", "write 8 bytes in hexadecimal (EUI-64), or 2 (short address)"))
+    if let Ok(device) = <[u8; 6]>::try_from(bytes.as_slice()) {
+        return Ok(LinkAddress::Bluetooth(device));
+    }
+    let help = "write 8 bytes in hexadecimal (EUI-64), 2 (short address), or 6 (Bluetooth device address)";
+    Err(trouble("not a link address", help))
 }
 
 /// An IP address.

@@ -87,6 +87,7 @@ fn link_address(address: LinkAddress) -> Json {
     match address {
         LinkAddress::Short(short) => format!("0x{short:04x}").into(),
         LinkAddress::Extended(eui64) => hex::encode(eui64).into(),
+        LinkAddress::Bluetooth(device) => hex::encode(device).into(),
     }
 }
 

@@ -43,13 +43,15 @@ pub struct Sa {
     pub origin: Origin,
 }
 
-/// An address of IEEE 802.15.4.
+/// An address of IEEE 802.15.4 or of Bluetooth LE.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum LinkAddress {
     /// The 16-bit short address.
     Short(u16),
     /// The EUI-64, first byte first as it is written.
     Extended([u8; 8]),
+    /// The device address of Bluetooth LE, first byte first as it is written.
+    Bluetooth([u8; 6]),
 }
 
 /// Outer addresses that an SA takes.
