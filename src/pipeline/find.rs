@@ -444,7 +444,7 @@ pub fn spi(entry: &Entry, payload: &[u8]) -> u32 {
 
 /// The explicit IV of a packet, if it is 8 bytes long.
 pub fn explicit_iv(entry: &Entry, payload: &[u8]) -> Option<u64> {
-    if entry.cryptor().iv_len() != 8 {
+    if entry.iv_len() != 8 {
         return None;
     }
     payload.get(entry.header_len()..)?.first_chunk().map(|iv| u64::from_be_bytes(*iv))

@@ -340,6 +340,21 @@ mod tests {
     }
 
     #[test]
+    fn every_packet_remembered_keeps_its_digest_and_frame() {
+        for count in [1, 4, 5, 16, 17, 4095, 4096, 4097, 6000] {
+            let mut stream = Stream::default();
+            (1..=count).for_each(|sn| _ = stream.verified(sn, None, 0, (sn * 7, sn * 3), 4096));
+            for sn in count.saturating_sub(4095).max(1)..=count {
+                assert_eq!(
+                    stream.verified(sn, None, 0, (sn * 7, 0), 4096),
+                    Novelty::Duplicate(sn * 3),
+                    "{sn} of {count}"
+                );
+            }
+        }
+    }
+
+    #[test]
     fn the_mask_is_that_of_the_last_packet() {
         let mut stream = Stream::default();
         stream.verified(5, Some(5 ^ 0xfeed), 0, (digest(b"a"), 1), 4096);

@@ -94,6 +94,11 @@ impl Entry {
         self.cryptor.get_or_init(|| Box::new(Cryptor::new(&self.sa.keys)))
     }
 
+    /// Length of the IV on the wire in bytes.
+    pub fn iv_len(&self) -> usize {
+        usize::from(self.iv_len)
+    }
+
     /// Whether a packet that opens was checked by its ICV.
     pub fn authenticates(&self) -> bool {
         self.authenticates
@@ -125,7 +130,7 @@ impl Entry {
 
     /// Bytes that every packet has: header, IV, ICV.
     pub fn least_len(&self) -> usize {
-        self.header_len() + usize::from(self.iv_len) + usize::from(self.icv_len)
+        self.header_len() + self.iv_len() + usize::from(self.icv_len)
     }
 
     /// The Sequence Number bits of a packet that is at least [`Entry::header_len`] long.
@@ -516,7 +521,57 @@ fn group_key(entry: &Entry) -> GroupKey {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+    use crate::files;
+
+    proptest! {
+        #[test]
+        fn a_group_finds_its_sas_and_no_others(
+            lows in prop::collection::vec(prop_oneof![0u32..40, any::<u32>()], 1..200),
+            others in prop::collection::vec(any::<u32>(), 50),
+        ) {
+            let sas: Vec<(u32, u32)> = lows.iter().zip(0..).map(|(low, sa)| (*low, sa)).collect();
+            let key = GroupKey { protocol: 50, rule_id: None, spi_bits: 32, authenticates: true };
+            let group = Group::new(key, sas.clone());
+            for low in (0..50).chain(others).chain(lows) {
+                let expected: Vec<u32> = sas.iter().filter(|(own, _)| *own == low).map(|(_, sa)| *sa).collect();
+                prop_assert_eq!(group.sas(low), expected, "{}", low);
+            }
+        }
+    }
+
+    #[test]
+    fn sas_that_leave_out_the_same_share_a_codec() {
+        let keys: String = (1..=5)
+            .map(|spi| format!("- {{ spi: {spi}, encr: ENCR_AES_GCM_16, key: {} }}\n", "00".repeat(20)))
+            .collect();
+        let context = |spi: u32, src: &str, more: &str| {
+            format!("- {{ spi: {spi}, ipsec_mode: Tunnel, ts_ip_version: IPv4-only, ts_ip_src: {src}{more} }}\n")
+        };
+        let contexts = [
+            context(1, "10.0.0.1", ""),
+            context(2, "10.0.0.1", ", esp_sn: 7"),
+            context(3, "10.0.0.2", ""),
+            context(4, "10.0.0.2", ", esp_spi_lsb: 8"),
+        ];
+        let text = format!("sas:\n{keys}contexts:\n{}", contexts.concat());
+        let loaded = files::parse(std::path::Path::new("f"), text.as_bytes()).unwrap();
+        let bound = files::bind(&loaded.sas, &loaded.contexts).unwrap();
+        let mut preparation = Preparation::default();
+        let mut codec = |(sa, context): (Sa, Option<usize>)| {
+            let context = context.map(|at| Arc::new(loaded.contexts[at].clone()));
+            // Shared or not, it is what the context alone makes.
+            let alone = Codec::new(context.as_deref(), sa.keys.suite().block).unwrap();
+            let codec = preparation.entry(sa, context).unwrap().codec;
+            assert_eq!(*codec, alone);
+            codec
+        };
+        let codecs: Vec<Arc<Codec>> = loaded.sas.into_iter().zip(bound).map(&mut codec).collect();
+        let shared: Vec<bool> = codecs.windows(2).map(|pair| Arc::ptr_eq(&pair[0], &pair[1])).collect();
+        assert_eq!(shared, [true, false, false, false]);
+    }
 
     #[test]
     fn what_every_packet_needs_is_in_two_cache_lines() {
