@@ -32,6 +32,8 @@ pub fn short(node: u16) -> u16 {
 pub struct Made {
     pub frame: Vec<u8>,
     pub packet: Option<Vec<u8>>,
+    /// It is no fragment.
+    pub alone: bool,
     /// tshark shows the packet as a part of the frame, not as data of its own.
     pub in_frame: bool,
     /// Where in the packet a UDP checksum is that is elided on the air.
@@ -450,7 +452,7 @@ impl Generator {
                 made += 1;
                 let Sent { frames, packet, in_frame, checksum_at } = self.packet();
                 if let [(frame, _)] = &frames[..] {
-                    done.push(Made { frame: frame.clone(), packet: Some(packet), in_frame, checksum_at });
+                    done.push(Made { frame: frame.clone(), packet: Some(packet), alone: true, in_frame, checksum_at });
                 } else {
                     truth.push((packet.clone(), vec![false; packet.len()], checksum_at));
                     open.push(frames);
@@ -466,6 +468,7 @@ impl Generator {
             done.push(Made {
                 frame,
                 packet: completes.then(|| packet.clone()),
+                alone: false,
                 in_frame: false,
                 checksum_at: *checksum_at,
             });
