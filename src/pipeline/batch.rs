@@ -303,6 +303,13 @@ impl<'w> Item<'w> {
         }
     }
 
+    /// Forgets what an attempt made of it.
+    fn forget(&mut self) {
+        self.step = Step::Failed;
+        (self.reason, self.restored, self.bytes, self.warnings) = (None, None, None, Warnings::NONE);
+        (self.packet, self.clear) = (Stretch::default(), Stretch::default());
+    }
+
     /// Takes a clear text that verified as far as it goes without knowing what came before.
     fn verified(
         &mut self,
@@ -592,7 +599,7 @@ impl<'t> Settler<'t> {
                     match self.enter(&packet, &datagram, &payload, item, (sa, sn, ambiguous, digest)) {
                         // Further away than the search would have gone from what is known now.
                         None => {
-                            item.step = Step::Failed;
+                            item.forget();
                             self.open(&packet, &datagram, &payload, item, arena);
                         }
                         Some(place) => {
