@@ -349,6 +349,19 @@ fn a_stream_that_is_lost_among_others_is_found_again() {
     assert_eq!(common::count(&records, "auth-failed"), 50);
 }
 
+/// What the packets of a window are tried with first does not know what the search found in that window.
+#[test]
+fn a_number_out_of_reach_leaves_nothing_of_an_earlier_attempt() {
+    let lab = Lab::new(1, "ENCR_AES_CCM_8", 8, 0, "", 10_000);
+    let numbers = [10_001, 10_002, 10_003, 10_403, 10_803, 10_004];
+    let frames = numbers.map(|sn| lab.senders[0].frame(sn, Random(sn).next()));
+    let (records, _) = lab.decode(&frames, &[]);
+    assert_eq!(sequences(&records), [10_001, 10_002, 10_003, 10_403, 10_803, 0]);
+    let failed = &records[5];
+    assert_eq!((&failed["status"], &failed["bytes"]), (&"auth-failed".into(), &Value::Null), "{failed}");
+    assert_eq!(failed["warnings"], Value::Null, "{failed}");
+}
+
 #[test]
 fn a_hint_of_the_key_file_is_tried_beside_the_start() {
     let lab = Lab::new(1, "ENCR_AES_CCM_8", 8, 8, "", 1);

@@ -221,6 +221,13 @@ impl<'w> Item<'w> {
         (self.status, self.reason) = (status, Some(reason));
     }
 
+    /// Forgets what an attempt made of it.
+    pub(super) fn forget(&mut self) {
+        self.step = Step::Failed;
+        (self.reason, self.restored, self.bytes, self.warnings) = (None, None, None, Warnings::NONE);
+        (self.packet, self.clear) = (Stretch::default(), Stretch::default());
+    }
+
     /// The outer IP header, if there was one.
     pub fn outer(&self) -> Option<Outer> {
         match &self.source {

@@ -101,7 +101,7 @@ impl<'t> Settler<'t> {
                     match self.enter(&packet, &carried, item, found) {
                         // Further away than the search would have gone from what is known now.
                         None => {
-                            item.step = Step::Failed;
+                            item.forget();
                             self.open(&packet, &carried, item, arena);
                         }
                         Some(after_gap) => {
