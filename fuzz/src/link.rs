@@ -371,7 +371,7 @@ pub fn receiver(data: &[u8]) {
                         assert_eq!(seen(&alone), seen(datagram));
                         assert_eq!((alone.header, alone.payload), (datagram.header, datagram.payload));
                         assert_eq!(place.link_header(packet.data), received.link_header);
-                        assert_eq!(place.multicast_source(packet.data), datagram.outer.multicast_source());
+                        assert_eq!(place.is_multicast(packet.data), datagram.outer.dst.is_multicast());
                     }
                     (Alone::NotIp(alone), Content::NotIp(what)) => assert_eq!(alone, *what),
                     (Alone::Malformed { outer: alone, fault: of_alone }, Content::Malformed { outer, fault }) => {

@@ -147,15 +147,14 @@ impl Place {
         self.protocol_offset as usize
     }
 
-    /// See [`Outer::multicast_source`].
+    /// Whether the packet goes to a multicast address.
     #[inline]
-    pub fn multicast_source(&self, frame: &[u8]) -> Option<IpAddr> {
+    pub fn is_multicast(&self, frame: &[u8]) -> bool {
         let header = self.header(frame);
-        let is_multicast = match header.first().map_or(0, |byte| byte >> 4) {
+        match header.first().map_or(0, |byte| byte >> 4) {
             4 => header.get(16).is_some_and(|byte| byte >> 4 == 0xe),
             _ => header.get(24) == Some(&0xff),
-        };
-        if is_multicast { Outer::of(header)?.multicast_source() } else { None }
+        }
     }
 
     /// The packet that is there in `frame`, out of which the place was read.
@@ -296,13 +295,6 @@ pub struct Outer {
     pub hop_limit: u8,
     /// IPv6 Flow Label, 20 bits; the IPv4 Identification, 16 bits.
     pub flow_label: u32,
-}
-
-impl Outer {
-    /// The source of a packet to a multicast address: such packets have Sequence Numbers by source.
-    pub fn multicast_source(&self) -> Option<IpAddr> {
-        self.dst.is_multicast().then_some(self.src)
-    }
 }
 
 #[cfg(test)]

@@ -250,8 +250,10 @@ impl<'t, 'g> Attempter<'t, 'g> {
 
 /// The stream of a packet under an SA: that of the SA, for multicast packets that of their source.
 fn stream_key(sa: u32, place: &Place, frame: &[u8]) -> u64 {
-    match place.multicast_source(frame) {
-        Some(src) => mix(address_value(src) as u64) << 32 | u64::from(sa),
-        None => u64::from(sa),
+    if place.is_multicast(frame)
+        && let Some(outer) = Outer::of(place.header(frame))
+    {
+        return mix(address_value(outer.src) as u64) << 32 | u64::from(sa);
     }
+    u64::from(sa)
 }

@@ -1,17 +1,18 @@
 //! What the packets seen so far say of their streams. Packets enter in capture order.
 
 use std::collections::HashMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::link::Outer;
 use crate::sa::stream::{Progress, Stream, runs_kept};
 use crate::sa::table::SaTable;
 
 /// Sources of multicast packets whose numbers are kept apart.
 pub const MULTICAST_SOURCES: usize = 1 << 14;
 
-/// The streams of all SAs. A `source` is that of a packet to a multicast address
-/// ([`Outer::multicast_source`](crate::link::Outer::multicast_source)), `None` for all others.
+/// The streams of all SAs. Packets to a multicast address have numbers by source: `multicast` is the IP header of such a
+/// packet, `None` for all others.
 #[derive(Debug)]
 pub struct Ledger<'t> {
     table: &'t SaTable,
@@ -39,7 +40,7 @@ impl<'t> Ledger<'t> {
     /// What is known of the stream of a packet under an SA; `None` if the SA is void: a second reading of a key-file line
     /// whose first reading has verified a packet.
     #[inline]
-    pub fn progress(&self, sa: u32, source: Option<IpAddr>) -> Option<Progress> {
+    pub fn progress(&self, sa: u32, multicast: Option<&[u8]>) -> Option<Progress> {
         let first_reading = self.table.entry(sa).and_then(|entry| entry.sa.alternative_to);
         let void = first_reading
             .and_then(|first| self.streams.get(first))
@@ -48,17 +49,18 @@ impl<'t> Ledger<'t> {
             return None;
         }
         let own = self.streams.get(sa as usize)?.progress;
-        let Some(source) = source else { return Some(own) };
-        let stream = self.multicast.get(&(sa, source)).map(|stream| stream.progress);
+        let Some(header) = multicast else { return Some(own) };
+        let stream = self.multicast.get(&(sa, source(header))).map(|stream| stream.progress);
         Some(stream.unwrap_or(Progress { failed_in_row: own.failed_in_row, ..Progress::default() }))
     }
 
     /// The stream of a packet that verified; a source is taken up only then, so that packets that belong to no SA cannot
     /// fill the memory.
     #[inline]
-    pub fn stream_mut(&mut self, sa: u32, source: Option<IpAddr>) -> &mut Stream {
+    pub fn stream_mut(&mut self, sa: u32, multicast: Option<&[u8]>) -> &mut Stream {
         let own = self.streams.get_mut(sa as usize);
-        if let Some(source) = source {
+        if let Some(header) = multicast {
+            let source = source(header);
             if self.multicast.len() >= MULTICAST_SOURCES && !self.multicast.contains_key(&(sa, source)) {
                 self.active = self.active.saturating_sub(self.multicast.len());
                 self.multicast.clear();
@@ -73,8 +75,8 @@ impl<'t> Ledger<'t> {
 
     /// Runs of numbers that the stream of a packet that verified may keep; to be asked before the packet is noted.
     #[inline]
-    pub fn runs_kept(&mut self, sa: u32, source: Option<IpAddr>) -> usize {
-        if self.stream_mut(sa, source).counts.verified == 0 {
+    pub fn runs_kept(&mut self, sa: u32, multicast: Option<&[u8]>) -> usize {
+        if self.stream_mut(sa, multicast).counts.verified == 0 {
             self.active += 1;
         }
         runs_kept(self.active)
@@ -88,21 +90,21 @@ impl<'t> Ledger<'t> {
     }
 
     /// A packet failed under its only candidate.
-    pub fn failed(&mut self, sa: u32, source: Option<IpAddr>) {
-        if let Some(stream) = self.failing(sa, source) {
+    pub fn failed(&mut self, sa: u32, multicast: Option<&[u8]>) {
+        if let Some(stream) = self.failing(sa, multicast) {
             stream.counts.irregular_mut().failed += 1;
         }
     }
 
     /// No number of an SA verified for a packet.
-    pub fn not_authentic(&mut self, sa: u32, source: Option<IpAddr>) {
-        if let Some(stream) = self.failing(sa, source) {
+    pub fn not_authentic(&mut self, sa: u32, multicast: Option<&[u8]>) {
+        if let Some(stream) = self.failing(sa, multicast) {
             stream.progress.failed();
         }
     }
 
-    fn failing(&mut self, sa: u32, source: Option<IpAddr>) -> Option<&mut Stream> {
-        let of_source = source.and_then(|source| self.multicast.get_mut(&(sa, source)));
+    fn failing(&mut self, sa: u32, multicast: Option<&[u8]>) -> Option<&mut Stream> {
+        let of_source = multicast.and_then(|header| self.multicast.get_mut(&(sa, source(header))));
         of_source.or(self.streams.get_mut(sa as usize))
     }
 
@@ -115,6 +117,11 @@ impl<'t> Ledger<'t> {
         all.sort_by_key(|(sa, src, _)| (*sa, *src));
         all
     }
+}
+
+/// The source of a packet.
+fn source(header: &[u8]) -> IpAddr {
+    Outer::of(header).map_or(IpAddr::V6(Ipv6Addr::UNSPECIFIED), |outer| outer.src)
 }
 
 /// What the ledger said a moment ago, for searchers that run ahead of it. What they find is checked against the ledger

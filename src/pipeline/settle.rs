@@ -1,7 +1,6 @@
 //! What depends on the packets before, in capture order: places in streams, frames that others complete or repeat.
 
 use std::collections::VecDeque;
-use std::net::IpAddr;
 
 use super::find::{Finder, Found, Limits, expected, explicit_iv};
 use super::item::{Arena, EspPayload, Item, Source, Step, Stretch, Verified, Whole};
@@ -24,32 +23,15 @@ struct Carried<'a> {
     header: &'a [u8],
     protocol_offset: usize,
     link: Option<LinkAddresses>,
-    /// See [`Outer::multicast_source`].
-    multicast_source: Option<IpAddr>,
+    /// `header`, if the packet goes to a multicast address.
+    multicast: Option<&'a [u8]>,
 }
 
 impl<'a> Carried<'a> {
-    /// By the frame alone, which was found to have an ESP payload.
-    #[inline(always)]
-    fn by_frame(item: &Item<'a>, table: &SaTable) -> Option<Carried<'a>> {
-        let (place, frame) = item.in_frame()?;
-        Some(Carried {
-            payload: match place.protocol {
-                esp::UDP => EspPayload::in_frame(table, frame, &place).ok()?,
-                protocol => {
-                    EspPayload { protocol, udp_header: None, bytes: place.payload(frame), missing: place.missing() }
-                }
-            },
-            header: place.header(frame),
-            protocol_offset: place.protocol_offset(),
-            link: None,
-            multicast_source: place.multicast_source(frame),
-        })
-    }
-
     fn by_datagram(datagram: &Datagram<'a>, payload: EspPayload<'a>) -> Carried<'a> {
         let Datagram { outer, header, protocol_offset, link, .. } = *datagram;
-        Carried { payload, header, protocol_offset, link, multicast_source: outer.multicast_source() }
+        let multicast = outer.dst.is_multicast().then_some(header);
+        Carried { payload, header, protocol_offset, link, multicast }
     }
 
     fn lookup<'l>(&'l self, outer: &'l Outer) -> Lookup<'l> {
@@ -96,25 +78,41 @@ impl<'t> Settler<'t> {
         for (packet, item) in window.packets().zip(items) {
             match item.step {
                 Step::Done => {}
-                Step::Verified(found) => {
-                    let Some(carried) = Carried::by_frame(item, self.ledger.table()) else { continue };
-                    match self.enter(&packet, &carried, item, found) {
-                        // Further away than the search would have gone from what is known now.
-                        None => {
-                            item.forget();
-                            self.open(&packet, &carried, item, arena);
-                        }
-                        Some(after_gap) => {
-                            if self.ledger.table().entry(found.sa).is_some_and(|entry| entry.codec.is_stateful()) {
-                                let clear = item.clear;
-                                self.restore(&carried, item, (found.sa, after_gap), clear, arena);
+                step @ (Step::Verified(_) | Step::Failed) => {
+                    let Some((place, frame)) = item.in_frame() else { continue };
+                    let table = self.ledger.table();
+                    let carried = Carried {
+                        payload: match place.protocol {
+                            esp::UDP => match EspPayload::in_frame(table, frame, &place) {
+                                Ok(payload) => payload,
+                                Err(_) => continue,
+                            },
+                            protocol => {
+                                let (bytes, missing) = (place.payload(frame), place.missing());
+                                EspPayload { protocol, udp_header: None, bytes, missing }
                             }
-                        }
+                        },
+                        header: place.header(frame),
+                        protocol_offset: place.protocol_offset(),
+                        link: None,
+                        multicast: place.is_multicast(frame).then(|| place.header(frame)),
+                    };
+                    match step {
+                        Step::Verified(found) => match self.enter(&packet, &carried, item, found) {
+                            // Further away than the search would have gone from what is known now.
+                            None => {
+                                item.forget();
+                                self.open(&packet, &carried, item, arena);
+                            }
+                            Some(after_gap) => {
+                                if table.entry(found.sa).is_some_and(|entry| entry.codec.is_stateful()) {
+                                    let clear = item.clear;
+                                    self.restore(&carried, item, (found.sa, after_gap), clear, arena);
+                                }
+                            }
+                        },
+                        _ => self.open(&packet, &carried, item, arena),
                     }
-                }
-                Step::Failed => {
-                    let Some(carried) = Carried::by_frame(item, self.ledger.table()) else { continue };
-                    self.open(&packet, &carried, item, arena);
                 }
                 Step::InOrder => self.receive(&packet, item, arena),
             }
@@ -142,7 +140,7 @@ impl<'t> Settler<'t> {
     ) -> Option<bool> {
         let table = self.ledger.table();
         let entry = table.entry(sa)?;
-        let (bytes, time_ns, source) = (carried.payload.bytes, packet.time.nanos_i64(), carried.multicast_source);
+        let (bytes, time_ns, source) = (carried.payload.bytes, packet.time.nanos_i64(), carried.multicast);
         let progress = self.ledger.progress(sa, source)?;
         let (method, own_tries) = self.finder.method(entry, bytes, time_ns, sn, &progress);
         if matches!(item.step, Step::Verified(_)) && !self.finder.reaches(&progress, own_tries) {
@@ -187,7 +185,7 @@ impl<'t> Settler<'t> {
         arena: &mut Arena,
     ) {
         let Some(entry) = self.ledger.table().entry(sa) else { return };
-        let state = &mut self.ledger.stream_mut(sa, carried.multicast_source).codec;
+        let state = &mut self.ledger.stream_mut(sa, carried.multicast).codec;
         let carrier = (carried.header, carried.protocol_offset);
         item.restore(entry, carrier, clear, carried.payload.bytes.len(), state, arena);
         if after_gap && item.restored.is_some_and(|restored| restored.form != Form::Dummy) {
@@ -240,7 +238,7 @@ impl<'t> Settler<'t> {
     /// Opens a packet with all that is known.
     fn open(&mut self, packet: &Packet<'_>, carried: &Carried<'_>, item: &mut Item<'_>, arena: &mut Arena) {
         const NOT_ESP: Reason = Reason::Text("IKE or NAT keepalive on UDP 4500");
-        let (payload, source) = (&carried.payload, carried.multicast_source);
+        let (payload, source) = (&carried.payload, carried.multicast);
         let bytes = payload.bytes;
         let Some(outer) = Outer::of(carried.header) else { return };
         let lookup = carried.lookup(&outer);
