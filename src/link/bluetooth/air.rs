@@ -16,6 +16,10 @@ pub(super) const LE_LL: u16 = 251;
 pub(super) const LE_LL_WITH_PHDR: u16 = 256;
 pub(super) const NORDIC_BLE: u16 = 272;
 
+/// The access address of advertising.
+pub(super) const ADVERTISING: u32 = 0x8e89_bed6;
+/// In the header of data: information on a Constant Tone Extension follows, which the length does not count.
+const CTE_PRESENT: u8 = 0x20;
 /// Link-layer PHY: the coded one has a byte more.
 const CODED: u16 = 2;
 
@@ -23,10 +27,11 @@ const CODED: u16 = 2;
 pub(super) struct Pdu<'a> {
     pub access_address: u32,
     pub from: Side,
-    /// Two bytes; of the first one the CRC covers all.
-    pub header: [u8; 2],
-    /// With CTE information in front of it if there is one.
+    /// The first byte of the header.
+    pub first: u8,
     pub payload: &'a [u8],
+    /// What the CRC covers: header and payload.
+    pub covered: &'a [u8],
     pub crc: Crc,
     /// It was encrypted, and the sniffer has the key. It may have left the MIC.
     pub decrypted: bool,
@@ -64,14 +69,18 @@ pub(super) fn read(link_type: u16, frame: &[u8]) -> Result<Result<Pdu<'_>, &'sta
     if radio.coded {
         reader.u8()?;
     }
-    let header = reader.array::<2>()?;
-    let [_, len] = header;
+    let start = reader.position();
+    let [first, len] = reader.array()?;
+    if first & CTE_PRESENT != 0 && access_address != ADVERTISING {
+        reader.u8()?;
+    }
     let payload = reader.take(usize::from(len))?;
+    let covered = frame.get(start..reader.position()).unwrap_or_default();
     let crc = match radio.crc_is_good {
         Some(good) => Crc::Checked { good },
         None => Crc::Bytes(reader.array()?),
     };
-    Ok(Ok(Pdu { access_address, from: radio.from, header, payload, crc, decrypted: radio.decrypted }))
+    Ok(Ok(Pdu { access_address, from: radio.from, first, payload, covered, crc, decrypted: radio.decrypted }))
 }
 
 fn with_phdr(reader: &mut Reader<'_>) -> Result<Result<Radio, &'static str>, Fault> {
@@ -92,13 +101,13 @@ fn with_phdr(reader: &mut Reader<'_>) -> Result<Result<Radio, &'static str>, Fau
 }
 
 fn nordic(reader: &mut Reader<'_>) -> Result<Result<Radio, &'static str>, Fault> {
-    const ADVERTISING: u8 = 2;
+    const ADVERTISEMENT: u8 = 2;
     const DATA: u8 = 6;
     let [_, _, _, version, _, _, kind, _, flags, ..] = reader.array::<17>()?;
     if !matches!(version, 1..=3) {
         return Ok(Err("another version of the nRF Sniffer"));
     }
-    if !matches!(kind, ADVERTISING | DATA) {
+    if !matches!(kind, ADVERTISEMENT | DATA) {
         return Ok(Err("a message of the nRF Sniffer"));
     }
     let from = if flags & 2 != 0 { Side::One } else { Side::Two };
@@ -112,10 +121,10 @@ fn nordic(reader: &mut Reader<'_>) -> Result<Result<Radio, &'static str>, Fault>
 
 /// The CRC of a frame (Vol 6, Part B, 3.1.1): x^24 + x^10 + x^9 + x^6 + x^4 + x^3 + x + 1, low bit first, as its bytes are
 /// in a capture.
-pub(super) fn crc(init: u32, header: &[u8], payload: &[u8]) -> [u8; 3] {
+pub(super) fn crc(init: u32, covered: &[u8]) -> [u8; 3] {
     // All bits in reverse, so that the register is shifted to the right.
     let reversed = init.reverse_bits() >> 8;
-    let crc = header.iter().chain(payload).fold(reversed, |crc, byte| {
+    let crc = covered.iter().fold(reversed, |crc, byte| {
         (0..8).fold(crc ^ u32::from(*byte), |crc, _| if crc & 1 == 1 { crc >> 1 ^ 0xda_6000 } else { crc >> 1 })
     });
     let [a, b, c, _] = crc.to_le_bytes();

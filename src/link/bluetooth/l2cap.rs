@@ -93,7 +93,11 @@ impl Partial {
         self.frames.clear();
     }
 
+    /// A piece without a byte is none: nothing would bound the frames.
     fn add(&mut self, data: &[u8], frames: &[u64], time_ns: i64) {
+        if data.is_empty() {
+            return;
+        }
         if self.frames.is_empty() {
             self.deadline = time_ns.saturating_add(TIMEOUT_NS);
         }
@@ -118,8 +122,10 @@ impl Connection {
     }
 
     #[cfg(test)]
-    pub(super) fn channels(&self) -> usize {
-        self.channels.len()
+    pub(super) fn sizes(&self) -> (usize, usize) {
+        let frames = self.directions.iter().map(|direction| direction.frame.frames.len());
+        let of_channels = self.channels.iter().map(|channel| channel.sdu.frames.len());
+        (self.channels.len(), frames.chain(of_channels).sum())
     }
 
     fn direction(&mut self, from: Side) -> &mut Direction {

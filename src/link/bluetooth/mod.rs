@@ -126,11 +126,12 @@ impl Bluetooth {
         &self.frames
     }
 
-    /// How many connections and channels are kept.
+    /// How many connections, channels, and frames that wait for others are kept.
     #[cfg(test)]
-    pub(super) fn sizes(&self) -> (usize, usize) {
-        let connections = self.connections.by_key.values();
-        (connections.len(), connections.map(Connection::channels).sum())
+    pub(super) fn sizes(&self) -> (usize, usize, usize) {
+        let connections = || self.connections.by_key.values();
+        let sizes = || connections().map(Connection::sizes);
+        (connections().len(), sizes().map(|(channels, _)| channels).sum(), sizes().map(|(_, frames)| frames).sum())
     }
 
     /// Takes a frame. Faults are offsets in it, or in the L2CAP frame that it completes.
@@ -150,7 +151,6 @@ impl Bluetooth {
     }
 
     fn air(&mut self, pdu: &Pdu<'_>, when: When, repeats: &mut Repeats) -> Result<Heard, Fault> {
-        const ADVERTISING: u32 = 0x8e89_bed6;
         const ADVERTISING_CRC_INIT: u32 = 0x55_5555;
         const CONNECT_IND: u8 = 5;
         // LLID.
@@ -163,18 +163,18 @@ impl Bluetooth {
         const LL_REJECT_IND: u8 = 0x0d;
         const LL_REJECT_EXT_IND: u8 = 0x11;
         let key = Key::AccessAddress(pdu.access_address);
-        let advertising = pdu.access_address == ADVERTISING;
+        let advertising = pdu.access_address == air::ADVERTISING;
         let crc_init = match advertising {
             true => Some(ADVERTISING_CRC_INIT),
             false => self.connections.by_key.get(&key).and_then(|connection| connection.crc_init),
         };
         if match pdu.crc {
             Crc::Checked { good } => !good,
-            Crc::Bytes(crc) => crc_init.is_some_and(|init| air::crc(init, &pdu.header, pdu.payload) != crc),
+            Crc::Bytes(crc) => crc_init.is_some_and(|init| air::crc(init, pdu.covered) != crc),
         } {
             return Err(Fault::unsupported(Stage::Link, 0, "the CRC of the Bluetooth LE frame is wrong"));
         }
-        let [first, ..] = pdu.header;
+        let first = pdu.first;
         if advertising {
             if first & 0xf == CONNECT_IND {
                 self.connect(pdu.payload)?;

@@ -164,6 +164,38 @@ fn what_is_not_in_the_clear() {
 
 const ADVERTISING_CRC: &str = "a25d26";
 
+/// Constant Tone Extension: a byte between header and payload, which the length does not count.
+#[test]
+fn a_frame_with_cte_information() {
+    let mut taker = connected();
+    let with_cte = |first: u8| {
+        let mut frame = data(2, first, K_FRAME);
+        // Behind 10 bytes of header, the access address and two bytes.
+        frame.insert(16, 0x14);
+        frame
+    };
+    assert_eq!(taker.packet(&with_cte(0x2a)), packet());
+    assert_eq!(taker.packet(&connect_ind()), "Bluetooth LE advertising", "there the bit is another");
+}
+
+/// Pieces without a byte take no memory.
+#[test]
+fn empty_pieces() {
+    let mut taker = connected();
+    taker.packet(&data(2, 0x0a, "0500 4100 0700 7b33 32"));
+    for number in 0..1000u16 {
+        taker.packet(&data(2, 2 | (number as u8 & 1) << 3, "0000 4100"));
+    }
+    taker.take(&data(2, 0x02, "0400 4100 01020304"), |received| assert_eq!(received.fragments, [4, 1005]));
+    let mut taker = Taker::new(187, &Settings::default());
+    taker.packet(&hexes(&["02 4000 0900 0900 4100 0700 7b 3332"]));
+    for _ in 0..1000 {
+        taker.packet(&hexes(&["02 4010 0000"]));
+    }
+    let (_, _, frames) = taker.receiver.bluetooth.sizes();
+    assert_eq!(frames, 1);
+}
+
 /// Without a direction there are no addresses: what needs them fails, and the rest is read.
 #[test]
 fn captures_without_a_direction() {
@@ -254,7 +286,7 @@ fn memory_of_connections_is_bounded() {
             taker.packet(&phdr(2, &access_address, 2 | (channel & 1) << 3, &frame));
         }
     }
-    let (connections, channels) = taker.receiver.bluetooth.sizes();
+    let (connections, channels, _) = taker.receiver.bluetooth.sizes();
     assert!(connections <= 64 && channels <= 64 * 8, "{connections} {channels}");
 }
 
