@@ -17,7 +17,7 @@ use dietesp::{vectors, wireshark};
 use serde_json::Value;
 
 use super::input::Input;
-use super::link::{pcap, reader};
+use super::link::{hex, pcap, reader};
 use super::packets;
 
 /// A file under `--keys` or `--rules`: read, each SA and context made ready, and written as entries that are read again.
@@ -117,7 +117,7 @@ pub fn kits(data: &[u8]) {
     match (input.u8() % 8, &mut *value) {
         (0, _) => *value = Value::Null,
         (1, _) => *value = u64::from(input.u32()).into(),
-        (2, _) => *value = input.rest().iter().fold(String::new(), |hex, byte| format!("{hex}{byte:02x}")).into(),
+        (2, _) => *value = hex(input.rest()).into(),
         (3, _) => *value = String::from_utf8_lossy(input.rest()).into(),
         (4, _) => *value = serde_json::from_slice(input.rest()).unwrap_or_default(),
         (5, Value::Array(items)) if !items.is_empty() => {

@@ -104,7 +104,6 @@ pub fn hex_lines(data: &[u8]) {
     let Some(packets) = packets_of_lines(input.rest().to_vec(), hex_is) else { return };
     let mut lines = String::new();
     for (nanos, packet) in &packets {
-        let hex = |bytes: &[u8]| bytes.iter().fold(String::new(), |hex, byte| format!("{hex}{byte:02x}"));
         let Frame::Datagram(datagram) = link::parse(LINKTYPE_RAW, packet) else {
             assert_eq!(hex_is, HexIs::Ip);
             lines += &format!("{}.{:09},,,{}\n", nanos / 1_000_000_000, nanos % 1_000_000_000, hex(packet));
@@ -122,6 +121,12 @@ pub fn hex_lines(data: &[u8]) {
         lines += &format!("{}.{:09},{src},{dst},{}\n", nanos / 1_000_000_000, nanos % 1_000_000_000, hex(bytes));
     }
     assert_eq!(packets_of_lines(lines.clone().into_bytes(), hex_is).unwrap_or_default(), packets, "{lines}");
+}
+
+/// Hex digits.
+pub fn hex(bytes: &[u8]) -> String {
+    let digit = |value: u8| char::from(b"0123456789abcdef"[usize::from(value)]);
+    bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
 }
 
 /// Nanoseconds since 1970 and bytes of the packets in lines of hex; `None` if there is no line that can be used.
