@@ -1,14 +1,15 @@
 //! All Security Associations of a run, and which of them a packet may belong to (wire format §1, "SA lookup").
 //!
 //! The wire gives the low `esp_spi_lsb` bits of the SPI and nothing says how many, so SAs are kept in groups of one
-//! number of bits each; a packet is looked up once in every group.
+//! number of bits each, and apart by which of their outer addresses are single ones; a packet is looked up once in every
+//! group.
 
 use std::collections::HashMap;
 use std::hash::BuildHasherDefault;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
-use super::Sa;
 use super::hash::{MixHasher, mix};
+use super::{Sa, Selector};
 use crate::codec::Codec;
 use crate::context::{Context, Dialect, Mode, Origin, address_value};
 use crate::error::Error;
@@ -109,8 +110,15 @@ pub struct SaTable {
 #[derive(Debug)]
 struct Group {
     key: GroupKey,
-    /// Low SPI bits to positions in `entries`, in file order.
-    buckets: HashMap<u32, Vec<u32>, BuildHasherDefault<MixHasher>>,
+    /// Positions in `entries`, in file order.
+    buckets: HashMap<BucketKey, Vec<u32>, BuildHasherDefault<MixHasher>>,
+}
+
+/// Low SPI bits, and what [`Addresses::of`] makes of the outer addresses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+struct BucketKey {
+    low: u32,
+    addresses: u64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -120,6 +128,33 @@ struct GroupKey {
     /// Bits of the SPI to compare; 0 also for an SA that takes every SPI.
     spi_bits: u8,
     authenticates: bool,
+    /// Whether each SA takes one source address.
+    one_src: bool,
+    /// Whether each SA takes one destination address.
+    one_dst: bool,
+}
+
+/// Outer addresses, hashed.
+struct Addresses {
+    src: u64,
+    dst: u64,
+}
+
+impl Addresses {
+    fn new(src: IpAddr, dst: IpAddr) -> Addresses {
+        let hash = |address| {
+            let value = address_value(address);
+            mix((value >> 64) as u64 ^ (value as u64).rotate_left(29))
+        };
+        Addresses { src: hash(src), dst: hash(dst) }
+    }
+
+    /// Those that tell SAs of a group apart.
+    fn of(&self, group: GroupKey) -> u64 {
+        let src = if group.one_src { self.src } else { 0 };
+        let dst = if group.one_dst { self.dst.rotate_left(1) } else { 0 };
+        src ^ dst
+    }
 }
 
 impl SaTable {
@@ -136,8 +171,7 @@ impl SaTable {
                 }
             };
             if let Some(group) = group {
-                let low = low_of(entry);
-                group.buckets.entry(low).or_default().push(index as u32);
+                group.buckets.entry(bucket_key(entry, key)).or_default().push(index as u32);
             }
         }
         groups.sort_by_key(|group| (!group.key.authenticates, std::cmp::Reverse(group.key.spi_bits)));
@@ -196,12 +230,12 @@ impl SaTable {
     pub fn learn(&self, packet: &Lookup<'_>, sa: u32, hints: &mut Hints) {
         let Some(entry) = self.entry(sa).filter(|entry| entry.cryptor.authenticates()) else { return };
         let key = group_key(entry);
-        let low = low_of(entry);
+        let bucket = bucket_key(entry, key);
         let group = self.groups.iter().position(|group| group.key == key);
         if let Some(group) = group
-            && self.groups.get(group).and_then(|group| group.buckets.get(&low)).is_some_and(|sas| sas.len() > FEW)
+            && self.groups.get(group).and_then(|group| group.buckets.get(&bucket)).is_some_and(|sas| sas.len() > FEW)
         {
-            hints.set(hint_key(group, low, packet.outer), sa);
+            hints.set(hint_key(group, bucket.low, &Addresses::new(packet.outer.src, packet.outer.dst)), sa);
         }
     }
 
@@ -214,9 +248,10 @@ impl SaTable {
             None => payload.iter().enumerate().fold(0, |head, (at, byte)| head | u64::from(*byte) << (56 - 8 * at)),
         };
         let head_bits = (payload.len().min(8) * 8) as u32;
+        let addresses = Addresses::new(outer.src, outer.dst);
         let (mut run_start, mut run_key) = (0, None);
         for (index, group) in self.groups.iter().enumerate() {
-            let GroupKey { protocol, rule_id, spi_bits, authenticates } = group.key;
+            let GroupKey { protocol, rule_id, spi_bits, authenticates, .. } = group.key;
             // Groups of one length are merged into file order.
             if run_key != Some((authenticates, spi_bits)) {
                 run_key = Some((authenticates, spi_bits));
@@ -236,8 +271,10 @@ impl SaTable {
             let before = found.len();
             if head_bits >= rule_bits + u32::from(spi_bits) {
                 let low = if spi_bits == 0 { 0 } else { (behind_rule >> (64 - spi_bits)) as u32 };
-                let Some(bucket) = group.buckets.get(&low) else { continue };
-                let hint = hints.filter(|_| bucket.len() > FEW).and_then(|hints| hints.of(hint_key(index, low, outer)));
+                let key = BucketKey { low, addresses: addresses.of(group.key) };
+                let Some(bucket) = group.buckets.get(&key) else { continue };
+                let hints = hints.filter(|_| bucket.len() > FEW);
+                let hint = hints.and_then(|hints| hints.of(hint_key(index, low, &addresses)));
                 match hint {
                     Some(sa) if accepts(&&sa) => {
                         complete = false;
@@ -249,7 +286,7 @@ impl SaTable {
                 let there = head_bits.saturating_sub(rule_bits);
                 let same =
                     |low: u32| there == 0 || ((u64::from(low) << (64 - spi_bits)) ^ behind_rule) >> (64 - there) == 0;
-                let buckets = group.buckets.iter().filter(|(low, _)| same(**low));
+                let buckets = group.buckets.iter().filter(|(key, _)| same(key.low));
                 found.extend(buckets.flat_map(|(_, bucket)| bucket).filter(accepts));
             }
             if before > run_start
@@ -344,14 +381,10 @@ impl Hints {
     }
 }
 
-fn hint_key(group: usize, low: u32, outer: &Outer) -> u64 {
-    let halves = |address| {
-        let value = address_value(address);
-        (value >> 64) as u64 ^ (value as u64).rotate_left(29)
-    };
+fn hint_key(group: usize, low: u32, addresses: &Addresses) -> u64 {
     let group = (group as u64) << 32 | u64::from(low);
     // 0 marks an empty place.
-    mix(mix(mix(group) ^ halves(outer.src)) ^ halves(outer.dst)) | 1 << 63
+    mix(mix(mix(group) ^ addresses.src) ^ addresses.dst) | 1 << 63
 }
 
 /// What of its SPI an SA has on the wire; 0 for an SA that takes every SPI.
@@ -365,5 +398,13 @@ fn group_key(entry: &Entry) -> GroupKey {
         rule_id: entry.codec.header_rule_id(),
         spi_bits: if entry.sa.spi.is_some() { entry.codec.spi_bits() } else { 0 },
         authenticates: entry.cryptor.authenticates(),
+        one_src: entry.sa.src.single().is_some(),
+        one_dst: entry.sa.dst.single().is_some(),
     }
+}
+
+fn bucket_key(entry: &Entry, group: GroupKey) -> BucketKey {
+    let single = |selector: Selector| selector.single().unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
+    let addresses = Addresses::new(single(entry.sa.src), single(entry.sa.dst));
+    BucketKey { low: low_of(entry), addresses: addresses.of(group) }
 }
