@@ -14,7 +14,7 @@ use std::sync::Arc;
 use dietesp::capture::{Reader, Window};
 use dietesp::codec::{Carrier, State};
 use dietesp::error::Error;
-use dietesp::link::{self, Frame};
+use dietesp::link::{self, Frame, Outer};
 use dietesp::pipeline::decode::{self, Render};
 use dietesp::pipeline::drive::{self, Input};
 use dietesp::pipeline::find::Limits;
@@ -108,6 +108,29 @@ fn look_up_sa(bencher: Bencher<'_, '_>, (dialect, sas): (&str, usize)) {
         for header in &headers {
             table.candidates(&Lookup { protocol: 50, outer: &outer, link: None, payload: header }, &mut found);
             assert!(!found.is_empty());
+        }
+    });
+}
+
+/// The same with 8 bits of the SPI, where the addresses tell the SAs apart.
+#[divan::bench(args = [1, 1000, 100_000])]
+fn look_up_sensor(bencher: Bencher<'_, '_>, sas: usize) {
+    let table = traffic::sensors("ENCR_AES_GCM_16", sas);
+    let packets: Vec<(Outer, Vec<u8>)> = (0..1000usize)
+        .map(|index| {
+            let sensor = index * 7919 % sas;
+            let entry = &table.entries()[sensor];
+            let mut header = vec![];
+            entry.codec.encode_header(entry.sa.spi.unwrap(), 1, &mut header);
+            header.resize(40, 0);
+            (Outer { src: traffic::sensor(sensor), ..traffic::outer() }, header)
+        })
+        .collect();
+    let mut found = vec![];
+    bencher.counter(ItemsCount::new(packets.len())).bench_local(|| {
+        for (outer, payload) in &packets {
+            table.candidates(&Lookup { protocol: 50, outer, link: None, payload }, &mut found);
+            assert!(found.len() == 1);
         }
     });
 }

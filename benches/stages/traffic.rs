@@ -2,6 +2,7 @@
 //! often.
 
 use std::io::Write;
+use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -117,6 +118,20 @@ pub fn table(cipher: &str, dialect: &str, sas: usize) -> SaTable {
     let context = context(dialect);
     let entries = (0..sas).map(|index| Entry::new(sa(suite(cipher), index), context.clone()).unwrap());
     SaTable::new(entries.collect())
+}
+
+/// The same in dialect `ietf`, each SA from a source address of its own, as a gateway of many sensors has them.
+pub fn sensors(cipher: &str, sas: usize) -> SaTable {
+    let context = context("ietf");
+    let own = |index| Sa { src: Selector::address(sensor(index)), ..sa(suite(cipher), index) };
+    SaTable::new((0..sas).map(|index| Entry::new(own(index), context.clone()).unwrap()).collect())
+}
+
+/// The source address of number `index`.
+pub fn sensor(index: usize) -> IpAddr {
+    let mut address = OUTER_SRC;
+    address[12..].copy_from_slice(&(index as u32).to_be_bytes());
+    address.into()
 }
 
 /// The inner packet of number `index`.

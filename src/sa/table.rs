@@ -1,12 +1,14 @@
 //! All Security Associations of a run, and which of them a packet may belong to (wire format §1, "SA lookup").
 //!
 //! The wire gives the low `esp_spi_lsb` bits of the SPI and nothing says how many, so SAs are kept in groups of one
-//! number of bits each; a packet is looked up once in every group.
+//! number of bits each, and apart by which of their outer addresses are single ones; a packet is looked up once in every
+//! group.
 
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::{Arc, OnceLock};
 
-use super::Sa;
 use super::hash::mix;
+use super::{Sa, Selector};
 use crate::codec::Codec;
 use crate::context::{Context, Dialect, Mode, Origin, address_value};
 use crate::error::Error;
@@ -167,23 +169,30 @@ pub struct SaTable {
 #[derive(Debug)]
 struct Group {
     key: GroupKey,
-    /// By their low SPI bits: a power of two of places, half of them free at least, searched from [`Group::place`] on.
+    /// By [`BucketKey`]: a power of two of places, half of them free at least, searched from [`Group::place`] on.
     buckets: Vec<Bucket>,
-    /// The SAs that share their low SPI bits with others, those of one bucket together and in file order.
+    /// The SAs that share their key with others, those of one bucket together and in file order.
     shared: Vec<u32>,
 }
 
-/// SAs of a group that share their low SPI bits.
+/// Low SPI bits, and what [`Addresses::of`] makes of the outer addresses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct BucketKey {
+    low: u32,
+    addresses: u32,
+}
+
+/// SAs of a group that share their key.
 #[derive(Debug, Clone, Copy)]
 struct Bucket {
-    low: u32,
+    key: BucketKey,
     /// The position in `entries` of the one SA; or [`Bucket::SHARED`] and where in `shared` the number of SAs stands, in
     /// front of their positions; or [`Bucket::FREE`].
     sas: u32,
 }
 
 impl Bucket {
-    const FREE: Bucket = Bucket { low: 0, sas: u32::MAX };
+    const FREE: Bucket = Bucket { key: BucketKey { low: 0, addresses: 0 }, sas: u32::MAX };
     const SHARED: u32 = 1 << 31;
 
     fn is_free(&self) -> bool {
@@ -192,44 +201,46 @@ impl Bucket {
 }
 
 impl Group {
-    /// `sas` are low SPI bits and position in `entries` of each SA.
-    fn new(key: GroupKey, mut sas: Vec<(u32, u32)>) -> Group {
+    /// `sas` are key and position in `entries` of each SA.
+    fn new(key: GroupKey, mut sas: Vec<(BucketKey, u32)>) -> Group {
         sas.sort_unstable();
         let places = (2 * sas.len()).next_power_of_two();
         let mut group = Group { key, buckets: vec![Bucket::FREE; places], shared: vec![] };
         for bucket in sas.chunk_by(|a, b| a.0 == b.0) {
-            let (low, sas) = match bucket {
+            let (own, sas) = match bucket {
                 [] => continue,
-                [(low, sa)] => (*low, *sa),
-                [(low, _), ..] => {
+                [(own, sa)] => (*own, *sa),
+                [(own, _), ..] => {
                     let at = group.shared.len() as u32;
                     group.shared.push(bucket.len() as u32);
                     group.shared.extend(bucket.iter().map(|(_, sa)| *sa));
-                    (*low, Bucket::SHARED | at)
+                    (*own, Bucket::SHARED | at)
                 }
             };
-            let place = group.place(low);
+            let place = group.place(own);
             if let Some(place) = group.buckets.get_mut(place) {
-                *place = Bucket { low, sas };
+                *place = Bucket { key: own, sas };
             }
         }
         group
     }
 
-    /// Where the SAs of `low` are, or would be.
-    fn place(&self, low: u32) -> usize {
+    /// Where the SAs of `key` are, or would be.
+    fn place(&self, key: BucketKey) -> usize {
         let last = self.buckets.len() - 1;
         // SPIs that were given out one after the other share a cache line.
-        let mut place = ((mix(u64::from(low >> 3)) << 3) as usize | (low & 7) as usize) & last;
-        while self.buckets.get(place).is_some_and(|bucket| bucket.low != low && !bucket.is_free()) {
+        let BucketKey { low, addresses } = key;
+        let mut place =
+            ((mix(u64::from(addresses) << 32 | u64::from(low >> 3)) << 3) as usize | (low & 7) as usize) & last;
+        while self.buckets.get(place).is_some_and(|bucket| bucket.key != key && !bucket.is_free()) {
             place = (place + 1) & last;
         }
         place
     }
 
-    /// The positions in `entries` of the SAs with these low SPI bits.
-    fn sas(&self, low: u32) -> &[u32] {
-        self.buckets.get(self.place(low)).map_or(&[], |bucket| self.sas_of(bucket))
+    /// The positions in `entries` of the SAs with this key.
+    fn sas(&self, key: BucketKey) -> &[u32] {
+        self.buckets.get(self.place(key)).map_or(&[], |bucket| self.sas_of(bucket))
     }
 
     fn sas_of<'b>(&'b self, bucket: &'b Bucket) -> &'b [u32] {
@@ -252,15 +263,42 @@ struct GroupKey {
     /// Bits of the SPI to compare; 0 also for an SA that takes every SPI.
     spi_bits: u8,
     authenticates: bool,
+    /// Whether each SA takes one source address.
+    one_src: bool,
+    /// Whether each SA takes one destination address.
+    one_dst: bool,
+}
+
+/// Outer addresses, hashed.
+struct Addresses {
+    src: u64,
+    dst: u64,
+}
+
+impl Addresses {
+    fn new(src: IpAddr, dst: IpAddr) -> Addresses {
+        let hash = |address| {
+            let value = address_value(address);
+            mix((value >> 64) as u64 ^ (value as u64).rotate_left(29))
+        };
+        Addresses { src: hash(src), dst: hash(dst) }
+    }
+
+    /// Those that tell SAs of a group apart.
+    fn of(&self, group: GroupKey) -> u32 {
+        let src = if group.one_src { self.src } else { 0 };
+        let dst = if group.one_dst { self.dst.rotate_left(1) } else { 0 };
+        (src ^ dst) as u32
+    }
 }
 
 impl SaTable {
     /// Builds the table; `entries` are in file order.
     pub fn new(entries: Vec<Entry>) -> SaTable {
-        let mut groups: Vec<(GroupKey, Vec<(u32, u32)>)> = vec![];
+        let mut groups: Vec<(GroupKey, Vec<(BucketKey, u32)>)> = vec![];
         for (index, entry) in entries.iter().enumerate() {
             let key = group_key(entry);
-            let sa = (low_of(entry), index as u32);
+            let sa = (bucket_key(entry, key), index as u32);
             match groups.iter_mut().find(|(own, _)| *own == key) {
                 Some((_, sas)) => sas.push(sa),
                 None => groups.push((key, vec![sa])),
@@ -333,12 +371,12 @@ impl SaTable {
     pub fn learn(&self, packet: &Lookup<'_>, sa: u32, hints: &mut Hints) {
         let Some(entry) = self.entry(sa).filter(|entry| entry.authenticates) else { return };
         let key = group_key(entry);
-        let low = low_of(entry);
+        let bucket = bucket_key(entry, key);
         let group = self.groups.iter().position(|group| group.key == key);
         if let Some(group) = group
-            && self.groups.get(group).is_some_and(|group| group.sas(low).len() > FEW)
+            && self.groups.get(group).is_some_and(|group| group.sas(bucket).len() > FEW)
         {
-            hints.set(hint_key(group, low, packet.outer), sa);
+            hints.set(hint_key(group, bucket.low, &Addresses::new(packet.outer.src, packet.outer.dst)), sa);
         }
     }
 
@@ -351,9 +389,10 @@ impl SaTable {
             None => payload.iter().enumerate().fold(0, |head, (at, byte)| head | u64::from(*byte) << (56 - 8 * at)),
         };
         let head_bits = (payload.len().min(8) * 8) as u32;
+        let addresses = Addresses::new(outer.src, outer.dst);
         let (mut run_start, mut run_key) = (0, None);
         for (index, group) in self.groups.iter().enumerate() {
-            let GroupKey { protocol, rule_id, spi_bits, authenticates } = group.key;
+            let GroupKey { protocol, rule_id, spi_bits, authenticates, .. } = group.key;
             // Groups of one length are merged into file order.
             if run_key != Some((authenticates, spi_bits)) {
                 run_key = Some((authenticates, spi_bits));
@@ -373,8 +412,9 @@ impl SaTable {
             let before = found.len();
             if head_bits >= rule_bits + u32::from(spi_bits) {
                 let low = if spi_bits == 0 { 0 } else { (behind_rule >> (64 - spi_bits)) as u32 };
-                let sas = group.sas(low);
-                let hint = hints.filter(|_| sas.len() > FEW).and_then(|hints| hints.of(hint_key(index, low, outer)));
+                let sas = group.sas(BucketKey { low, addresses: addresses.of(group.key) });
+                let hints = hints.filter(|_| sas.len() > FEW);
+                let hint = hints.and_then(|hints| hints.of(hint_key(index, low, &addresses)));
                 match hint {
                     Some(sa) if accepts(&&sa) => {
                         complete = false;
@@ -386,7 +426,7 @@ impl SaTable {
                 let there = head_bits.saturating_sub(rule_bits);
                 let same =
                     |low: u32| there == 0 || ((u64::from(low) << (64 - spi_bits)) ^ behind_rule) >> (64 - there) == 0;
-                let buckets = group.buckets.iter().filter(|bucket| same(bucket.low));
+                let buckets = group.buckets.iter().filter(|bucket| same(bucket.key.low));
                 found.extend(buckets.flat_map(|bucket| group.sas_of(bucket)).filter(accepts));
             }
             if before > run_start
@@ -495,14 +535,10 @@ impl Hints {
     }
 }
 
-fn hint_key(group: usize, low: u32, outer: &Outer) -> u64 {
-    let halves = |address| {
-        let value = address_value(address);
-        (value >> 64) as u64 ^ (value as u64).rotate_left(29)
-    };
+fn hint_key(group: usize, low: u32, addresses: &Addresses) -> u64 {
     let group = (group as u64) << 32 | u64::from(low);
     // 0 marks an empty place.
-    mix(mix(mix(group) ^ halves(outer.src)) ^ halves(outer.dst)) | 1 << 63
+    mix(mix(mix(group) ^ addresses.src) ^ addresses.dst) | 1 << 63
 }
 
 /// What of its SPI an SA has on the wire; 0 for an SA that takes every SPI.
@@ -516,7 +552,15 @@ fn group_key(entry: &Entry) -> GroupKey {
         rule_id: entry.codec.header_rule_id(),
         spi_bits: if entry.sa.spi.is_some() { entry.codec.spi_bits() } else { 0 },
         authenticates: entry.authenticates,
+        one_src: entry.sa.src.single().is_some(),
+        one_dst: entry.sa.dst.single().is_some(),
     }
+}
+
+fn bucket_key(entry: &Entry, group: GroupKey) -> BucketKey {
+    let single = |selector: Selector| selector.single().unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
+    let addresses = Addresses::new(single(entry.sa.src), single(entry.sa.dst));
+    BucketKey { low: low_of(entry), addresses: addresses.of(group) }
 }
 
 #[cfg(test)]
@@ -532,12 +576,22 @@ mod tests {
             lows in prop::collection::vec(prop_oneof![0u32..40, any::<u32>()], 1..200),
             others in prop::collection::vec(any::<u32>(), 50),
         ) {
-            let sas: Vec<(u32, u32)> = lows.iter().zip(0..).map(|(low, sa)| (*low, sa)).collect();
-            let key = GroupKey { protocol: 50, rule_id: None, spi_bits: 32, authenticates: true };
+            // The same bits under two pairs of addresses are two keys.
+            let key_of = |low: u32| BucketKey { low: low >> 1, addresses: low & 1 };
+            let sas: Vec<(BucketKey, u32)> = lows.iter().zip(0..).map(|(low, sa)| (key_of(*low), sa)).collect();
+            let key = GroupKey {
+                protocol: 50,
+                rule_id: None,
+                spi_bits: 32,
+                authenticates: true,
+                one_src: true,
+                one_dst: true,
+            };
             let group = Group::new(key, sas.clone());
             for low in (0..50).chain(others).chain(lows) {
-                let expected: Vec<u32> = sas.iter().filter(|(own, _)| *own == low).map(|(_, sa)| *sa).collect();
-                prop_assert_eq!(group.sas(low), expected, "{}", low);
+                let wanted = key_of(low);
+                let expected: Vec<u32> = sas.iter().filter(|(own, _)| *own == wanted).map(|(_, sa)| *sa).collect();
+                prop_assert_eq!(group.sas(wanted), expected, "{}", low);
             }
         }
     }
