@@ -10,6 +10,7 @@ pub mod inner;
 pub mod ledger;
 pub mod outcome;
 pub mod outlet;
+pub mod payloads;
 pub mod seal;
 pub mod select;
 pub mod warnings;

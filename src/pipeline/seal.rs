@@ -21,23 +21,54 @@ struct Ivs {
     next: u64,
 }
 
+/// A key, or several that share what makes nonces of two packets meet; of those that one [`KeyIds`] knows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct KeyId(usize);
+
+/// Tells the keys of a run apart by their fingerprints, which are computed once for an SA and not for every packet.
+#[derive(Debug, Default)]
+pub struct KeyIds {
+    by_fingerprint: HashMap<[u8; 32], KeyId>,
+}
+
+impl KeyIds {
+    /// That of `keys`; a new one if they were not met before.
+    pub fn of(&mut self, keys: &Keys) -> KeyId {
+        let next = KeyId(self.by_fingerprint.len());
+        *self.by_fingerprint.entry(keys.fingerprint()).or_insert(next)
+    }
+
+    /// That of `keys` if they were met before.
+    pub fn known(&self, keys: &Keys) -> Option<KeyId> {
+        self.by_fingerprint.get(&keys.fingerprint()).copied()
+    }
+}
+
+/// The place of `key`, made if there is none.
+fn place_of<T: Default>(by_key: &mut Vec<T>, KeyId(index): KeyId) -> &mut T {
+    if by_key.len() <= index {
+        by_key.resize_with(index + 1, T::default);
+    }
+    by_key.get_mut(index).expect("it was made above")
+}
+
 /// Issues explicit IVs, for keys that are also used by the sender of the capture.
 #[derive(Debug)]
 pub struct IvIssuer {
-    by_key: HashMap<[u8; 32], Ivs>,
+    by_key: Vec<Option<Ivs>>,
     random: Random,
 }
 
 impl IvIssuer {
     /// No key known yet.
     pub fn new(random: Random) -> IvIssuer {
-        IvIssuer { by_key: HashMap::new(), random }
+        IvIssuer { by_key: vec![], random }
     }
 
-    /// Notes an IV (or an implicit one) that the capture shows under `keys`. If this IV was issued before, which has
+    /// Notes an IV (or an implicit one) that the capture shows under `key`. If this IV was issued before, which has
     /// odds of about packets squared in 2^64, the output cannot be used and the error says so.
-    pub fn seen(&mut self, keys: &Keys, iv: u64) -> Result<(), Error> {
-        let ivs = self.ivs(keys)?;
+    pub fn seen(&mut self, key: KeyId, iv: u64) -> Result<(), Error> {
+        let ivs = self.ivs(key)?;
         let iv = iv.wrapping_sub(ivs.first);
         if iv >= MAX_ISSUED {
             return Ok(());
@@ -54,9 +85,9 @@ impl IvIssuer {
         Ok(())
     }
 
-    /// The next IV to seal with under `keys`.
-    pub fn issue(&mut self, keys: &Keys) -> Result<u64, Error> {
-        let ivs = self.ivs(keys)?;
+    /// The next IV to seal with under `key`.
+    pub fn issue(&mut self, key: KeyId) -> Result<u64, Error> {
+        let ivs = self.ivs(key)?;
         if let Some((_, last)) = ivs.seen.range(..=ivs.next).next_back().filter(|(_, last)| **last >= ivs.next) {
             ivs.next = last + 1;
         }
@@ -68,14 +99,11 @@ impl IvIssuer {
         Ok(iv)
     }
 
-    fn ivs(&mut self, keys: &Keys) -> Result<&mut Ivs, Error> {
-        use std::collections::hash_map::Entry;
-        match self.by_key.entry(keys.fingerprint()) {
-            Entry::Occupied(entry) => Ok(entry.into_mut()),
-            Entry::Vacant(entry) => {
-                let start = self.random.u64()?;
-                Ok(entry.insert(Ivs { first: start, ..Ivs::default() }))
-            }
+    fn ivs(&mut self, key: KeyId) -> Result<&mut Ivs, Error> {
+        let IvIssuer { by_key, random } = self;
+        match place_of(by_key, key) {
+            Some(ivs) => Ok(ivs),
+            place => Ok(place.insert(Ivs { first: random.u64()?, ..Ivs::default() })),
         }
     }
 }
@@ -100,17 +128,17 @@ pub struct UsedKeys {
 /// Nonces used, by key, where they are made of Sequence Numbers.
 #[derive(Debug, Default)]
 pub struct UsedNumbers {
-    by_key: HashMap<[u8; 32], Runs>,
+    by_key: Vec<Runs>,
 }
 
 /// Numbers as runs of consecutive ones: first to last.
 type Runs = BTreeMap<u64, u64>;
 
 impl UsedNumbers {
-    /// Takes a number for `keys`; false if it was taken before, or may have been: of a stream with very many holes the
+    /// Takes a number for `key`; false if it was taken before, or may have been: of a stream with very many holes the
     /// lowest count as taken.
-    pub fn take(&mut self, keys: &Keys, number: u64) -> bool {
-        let runs = self.by_key.entry(keys.fingerprint()).or_default();
+    pub fn take(&mut self, key: KeyId, number: u64) -> bool {
+        let runs = place_of(&mut self.by_key, key);
         let is_new = insert(runs, number);
         if runs.len() > MAX_RUNS
             && let Some((first, _)) = runs.pop_first()
@@ -127,6 +155,13 @@ const MAX_RUNS: usize = 4096;
 
 /// Adds a number; false if it was there.
 fn insert(runs: &mut Runs, number: u64) -> bool {
+    // Nearly always it goes on where the highest run ends.
+    if let Some(mut last) = runs.last_entry()
+        && last.get().checked_add(1) == Some(number)
+    {
+        *last.get_mut() = number;
+        return true;
+    }
     let before = runs.range(..=number).next_back().map(|(first, last)| (*first, *last));
     if before.is_some_and(|(_, last)| last >= number) {
         return false;
@@ -151,47 +186,59 @@ mod tests {
         Keys::new(suite, Secret::new(vec![byte; 16]), Secret::new(vec![byte; 3]), IntegKey::Missing).unwrap()
     }
 
+    fn ids() -> [KeyId; 2] {
+        let mut ids = KeyIds::default();
+        let [one, two] = [1, 2].map(|byte| ids.of(&keys(byte)));
+        assert_ne!(one, two);
+        assert_eq!([1, 3].map(|byte| ids.known(&keys(byte))), [Some(one), None]);
+        assert_eq!([1, 2].map(|byte| ids.of(&keys(byte))), [one, two], "of their bytes, wherever these are kept");
+        [one, two]
+    }
+
     #[test]
     fn a_number_is_taken_once_per_key() {
+        let [one, two] = ids();
         let mut used = UsedNumbers::default();
         for number in [5, 7, 6, 1, 0, u64::MAX, u64::MAX - 1] {
-            assert!(used.take(&keys(1), number), "{number}");
-            assert!(!used.take(&keys(1), number), "{number} again");
+            assert!(used.take(one, number), "{number}");
+            assert!(!used.take(one, number), "{number} again");
         }
-        assert!(used.take(&keys(2), 5));
-        assert_eq!(used.by_key[&keys(1).fingerprint()], Runs::from([(0, 1), (5, 7), (u64::MAX - 1, u64::MAX)]));
+        assert!(used.take(two, 5));
+        assert_eq!(used.by_key[one.0], Runs::from([(0, 1), (5, 7), (u64::MAX - 1, u64::MAX)]));
     }
 
     #[test]
     fn issued_ivs_avoid_those_seen_and_a_late_collision_is_an_error() {
+        let [one, two] = ids();
         let mut issuer = IvIssuer::new(Random::new(Some(1), "iv"));
-        let first = issuer.issue(&keys(1)).unwrap();
-        issuer.seen(&keys(1), first.wrapping_add(1)).unwrap();
-        issuer.seen(&keys(1), first.wrapping_add(1)).unwrap();
-        assert_eq!(issuer.issue(&keys(1)).unwrap(), first.wrapping_add(2));
+        let first = issuer.issue(one).unwrap();
+        issuer.seen(one, first.wrapping_add(1)).unwrap();
+        issuer.seen(one, first.wrapping_add(1)).unwrap();
+        assert_eq!(issuer.issue(one).unwrap(), first.wrapping_add(2));
         // What was skipped may come again; what was issued may not.
-        issuer.seen(&keys(1), first.wrapping_add(1)).unwrap();
-        assert!(issuer.seen(&keys(1), first).is_err());
-        assert!(issuer.seen(&keys(1), first.wrapping_add(2)).is_err());
-        issuer.seen(&keys(2), first).unwrap();
+        issuer.seen(one, first.wrapping_add(1)).unwrap();
+        assert!(issuer.seen(one, first).is_err());
+        assert!(issuer.seen(one, first.wrapping_add(2)).is_err());
+        issuer.seen(two, first).unwrap();
     }
 
     #[test]
     fn memory_does_not_grow_with_the_capture() {
+        let [one, _] = ids();
         let mut used = UsedNumbers::default();
         let numbers = || (0..100_000u64).map(|index| index * 2);
-        assert!(numbers().all(|number| used.take(&keys(1), number)));
-        assert!(used.by_key[&keys(1).fingerprint()].len() <= MAX_RUNS);
+        assert!(numbers().all(|number| used.take(one, number)));
+        assert!(used.by_key[one.0].len() <= MAX_RUNS);
         // Whatever is forgotten, nothing is taken twice; what is recent is known exactly.
-        assert!(!numbers().any(|number| used.take(&keys(1), number)));
-        assert!(used.take(&keys(1), 199_997));
-        assert!(!used.take(&keys(1), 1));
+        assert!(!numbers().any(|number| used.take(one, number)));
+        assert!(used.take(one, 199_997));
+        assert!(!used.take(one, 1));
 
         let mut issuer = IvIssuer::new(Random::new(Some(1), "iv"));
         let mut random = Random::new(Some(2), "senders");
         for _ in 0..100_000 {
-            issuer.seen(&keys(1), random.u64().unwrap()).unwrap();
+            issuer.seen(one, random.u64().unwrap()).unwrap();
         }
-        assert!(issuer.by_key[&keys(1).fingerprint()].seen.len() < 100);
+        assert!(issuer.by_key[one.0].as_ref().unwrap().seen.len() < 100);
     }
 }

@@ -1,6 +1,7 @@
 //! Which frames a command shows or writes. All frames are opened, whatever is selected: what follows depends on them.
 
-use super::outcome::Status;
+use super::outcome::{Esp, Status};
+use crate::link::Outer;
 use crate::report::record::Record;
 use crate::sa::Selector;
 
@@ -20,13 +21,17 @@ pub struct Selection {
 }
 
 impl Selection {
-    /// Whether a frame is taken.
+    /// Whether the frame of a record is taken.
     pub fn takes(&self, record: &Record<'_>) -> bool {
-        let outer = record.outer;
-        self.frames.is_none_or(|(first, last)| (first..=last).contains(&record.frame))
-            && self.spi.is_none_or(|wanted| record.esp.is_some_and(|esp| esp.spi == wanted))
+        self.takes_frame(record.frame, record.outer.as_ref(), record.esp.as_ref(), record.status)
+    }
+
+    /// Whether a frame is taken of which no record is made.
+    pub fn takes_frame(&self, frame: u64, outer: Option<&Outer>, esp: Option<&Esp>, status: Status) -> bool {
+        self.frames.is_none_or(|(first, last)| (first..=last).contains(&frame))
+            && self.spi.is_none_or(|wanted| esp.is_some_and(|esp| esp.spi == wanted))
             && self.src.is_none_or(|selector| outer.is_some_and(|outer| selector.accepts(outer.src)))
             && self.dst.is_none_or(|selector| outer.is_some_and(|outer| selector.accepts(outer.dst)))
-            && !(self.failed && record.status == Status::Ok)
+            && !(self.failed && status == Status::Ok)
     }
 }

@@ -27,18 +27,23 @@ pub struct Totals {
 impl Totals {
     /// Counts one record; `of_known_sa` as in [`crate::pipeline::batch::Item`].
     pub fn count(&mut self, record: &Record<'_>, of_known_sa: bool) {
+        self.count_frame(record.status, record.bytes, record.warnings, of_known_sa);
+    }
+
+    /// Counts one frame of which no record is made.
+    pub fn count_frame(&mut self, status: Status, bytes: Option<Bytes>, warnings: Warnings, of_known_sa: bool) {
         self.frames += 1;
-        if let Some(count) = self.statuses.get_mut(record.status as usize) {
+        if let Some(count) = self.statuses.get_mut(status as usize) {
             *count += 1;
         }
-        if let Some(bytes) = record.bytes {
+        if let Some(bytes) = bytes {
             self.bytes.diet += bytes.diet;
             self.bytes.esp += bytes.esp;
         }
-        self.duplicates += u64::from(record.warnings.has(Warnings::DUPLICATE));
-        self.replayed += u64::from(record.warnings.has(Warnings::REPLAYED));
-        self.unauthenticated += u64::from(record.warnings.has(Warnings::UNAUTHENTICATED));
-        self.failed += u64::from(record.status != Status::Ok && of_known_sa);
+        self.duplicates += u64::from(warnings.has(Warnings::DUPLICATE));
+        self.replayed += u64::from(warnings.has(Warnings::REPLAYED));
+        self.unauthenticated += u64::from(warnings.has(Warnings::UNAUTHENTICATED));
+        self.failed += u64::from(status != Status::Ok && of_known_sa);
     }
 
     /// Adds the counts of `other`.

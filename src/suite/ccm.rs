@@ -57,11 +57,20 @@ impl Ccm {
     /// Decrypts `N` packets in place and computes their ICVs, as [`Ccm::apply_key_stream`] and [`Ccm::tags`] would one by
     /// one. An AAD of at most 14 bytes.
     pub(super) fn open_lanes<const N: usize>(&self, lanes: [Lane<'_>; N]) -> [Block; N] {
+        self.in_lock_step::<N, false>(lanes)
+    }
+
+    /// Encrypts `N` packets in place and computes their ICVs, likewise.
+    pub(super) fn seal_lanes<const N: usize>(&self, lanes: [Lane<'_>; N]) -> [Block; N] {
+        self.in_lock_step::<N, true>(lanes)
+    }
+
+    fn in_lock_step<const N: usize, const SEAL: bool>(&self, lanes: [Lane<'_>; N]) -> [Block; N] {
         let mut tags = [Block::default(); N];
         for (tag, lane) in tags.iter_mut().zip(&lanes) {
             *tag = self.b0(&lane.a0, true, lane.data.len());
         }
-        self.aes.encrypt_with_backend(Lockstep { lanes, tags: &mut tags });
+        self.aes.encrypt_with_backend(Lockstep::<N, SEAL> { lanes, tags: &mut tags });
         tags
     }
 
@@ -210,7 +219,7 @@ impl<const N: usize> BlockCipherEncClosure for CbcMac<'_, N> {
     }
 }
 
-/// One of several packets that are decrypted side by side.
+/// One of several packets that are decrypted or encrypted side by side.
 pub(super) struct Lane<'a> {
     pub(super) a0: Block,
     /// See [`aad_block`].
@@ -218,17 +227,18 @@ pub(super) struct Lane<'a> {
     pub(super) data: &'a mut [u8],
 }
 
-/// Decryption and CBC-MAC of `N` packets, a block of each in turn. `tags` come in as the B0 of each.
-struct Lockstep<'a, 'd, const N: usize> {
+/// Decryption, or with `SEAL` encryption, and CBC-MAC of `N` packets, a block of each in turn. `tags` come in as the B0
+/// of each.
+struct Lockstep<'a, 'd, const N: usize, const SEAL: bool> {
     lanes: [Lane<'d>; N],
     tags: &'a mut [Block; N],
 }
 
-impl<const N: usize> BlockSizeUser for Lockstep<'_, '_, N> {
+impl<const N: usize, const SEAL: bool> BlockSizeUser for Lockstep<'_, '_, N, SEAL> {
     type BlockSize = U16;
 }
 
-impl<const N: usize> BlockCipherEncClosure for Lockstep<'_, '_, N> {
+impl<const N: usize, const SEAL: bool> BlockCipherEncClosure for Lockstep<'_, '_, N, SEAL> {
     #[inline(always)]
     fn call<B: BlockCipherEncBackend<BlockSize = U16>>(self, aes: &B) {
         let Lockstep { mut lanes, tags } = self;
@@ -257,9 +267,11 @@ impl<const N: usize> BlockCipherEncClosure for Lockstep<'_, '_, N> {
             }
             for ((state, key), blocks) in states.iter_mut().zip(&mut key_stream).zip(&mut blocks) {
                 if let Some(block) = blocks.next() {
-                    xor(key, (&*block).into());
+                    let before: Block = (*block).into();
+                    xor(key, &before);
                     *block = (*key).into();
-                    xor(state, key);
+                    // The MAC is that of the clear text.
+                    xor(state, if SEAL { &before } else { key });
                     aes.encrypt_block_inplace(state);
                 }
             }
@@ -268,10 +280,11 @@ impl<const N: usize> BlockCipherEncClosure for Lockstep<'_, '_, N> {
             if !rest.is_empty() {
                 let mut key: Block = first.wrapping_add(blocks.len() as u128 + 1).to_be_bytes().into();
                 aes.encrypt_block_inplace(&mut key);
+                let before = padded(rest);
                 for (byte, key) in rest.iter_mut().zip(key) {
                     *byte ^= key;
                 }
-                xor(state, &padded(rest));
+                xor(state, &if SEAL { before } else { padded(rest) });
                 aes.encrypt_block_inplace(state);
             }
             xor(state, mask);
@@ -370,6 +383,46 @@ mod tests {
             }
         }
         assert_eq!(checked, 486);
+    }
+
+    /// What the crate `ccm` makes of packets of one SA, cipher text and ICV; opened again here, both in lock step.
+    #[test]
+    fn packets_sealed_in_lock_step_are_those_of_the_crate_ccm() {
+        use ::ccm::aead::inout::InOutBuf;
+        use ::ccm::consts::{U8, U11};
+        use ::ccm::{AeadInOut, KeyInit};
+        let key = [7; 16];
+        let reference = ::ccm::Ccm::<aes::Aes128, U8, U11>::new_from_slice(&key).unwrap();
+        let ccm = Ccm::new(Aes::new(&key).unwrap(), 8);
+        // Equal lengths, and lengths that end at every place of a block.
+        let equal = (0..=48).map(|len| [len; 4]);
+        let others = [[0, 1, 15, 16], [17, 100, 31, 32], [1400, 3, 0, 48], [16, 0, 200, 9000]];
+        for lens in equal.chain(others) {
+            let packets: [([u8; 11], Vec<u8>, Vec<u8>); 4] = std::array::from_fn(|n| {
+                let nonce = std::array::from_fn(|at| (at * 5 + n) as u8);
+                let aad = vec![n as u8 ^ 0x5a; if n % 2 == 0 { 8 } else { 12 }];
+                (nonce, aad, (0..lens[n]).map(|at| (at * 7 + n * 31) as u8).collect())
+            });
+            let lanes = |texts: [Vec<u8>; 4], seal: bool| {
+                let mut texts = texts;
+                let mut all = packets.iter().zip(&mut texts);
+                let lanes = std::array::from_fn(|_| {
+                    let ((nonce, aad, _), data) = all.next().unwrap();
+                    Lane { a0: padded(&[&[3], &nonce[..]].concat()), aad: aad_block(aad), data }
+                });
+                let icvs = if seal { ccm.seal_lanes(lanes) } else { ccm.open_lanes(lanes) };
+                (texts, icvs.map(|icv| icv[..8].to_vec()))
+            };
+            let (sealed, icvs) = lanes(packets.each_ref().map(|(_, _, clear)| clear.clone()), true);
+            for ((nonce, aad, clear), (sealed, icv)) in packets.iter().zip(sealed.iter().zip(&icvs)) {
+                let mut theirs = clear.clone();
+                let buffer: InOutBuf<'_, '_, u8> = theirs.as_mut_slice().into();
+                let their_icv = reference.encrypt_inout_detached(nonce.into(), aad, buffer).unwrap();
+                assert_eq!((sealed, icv.as_slice()), (&theirs, their_icv.as_slice()), "{lens:?}");
+            }
+            let opened = lanes(sealed, false);
+            assert_eq!(opened, (packets.each_ref().map(|(_, _, clear)| clear.clone()), icvs), "{lens:?}");
+        }
     }
 
     #[test]

@@ -69,6 +69,17 @@ pub struct Sealed<'a> {
     pub body: &'a [u8],
 }
 
+/// A packet for [`Cryptor::seal_side_by_side`].
+#[derive(Debug)]
+pub struct Unsealed<'a> {
+    /// Security Parameters Index.
+    pub spi: u32,
+    /// Sequence Number.
+    pub sn: u64,
+    /// IV, clear text, room for the ICV; afterwards IV, cipher text, ICV. As for [`Cryptor::seal`].
+    pub body: &'a mut [u8],
+}
+
 /// Packets that hide the latency of AES in one another.
 pub const SIDE_BY_SIDE: usize = 4;
 
@@ -235,19 +246,88 @@ impl Cryptor {
         if iv.len() != self.suite.iv_len {
             return Err(SealError::Iv);
         }
-        if !clear.len().is_multiple_of(self.suite.block) {
+        self.check_clear_len(clear.len())?;
+        let start = out.len();
+        out.extend_from_slice(iv);
+        out.extend_from_slice(clear);
+        out.resize(out.len() + self.icv_len, 0);
+        self.seal_body(esn, Unsealed { spi, sn, body: out.get_mut(start..).unwrap_or_default() })
+    }
+
+    /// [`Cryptor::seal`] of packets of the same SA where they are, AES-CCM in lock step as in
+    /// [`Cryptor::open_side_by_side`]. One that cannot be sealed is overwritten with zeros; the first such error is told.
+    pub fn seal_side_by_side<'a>(
+        &self,
+        esn: bool,
+        packets: impl Iterator<Item = Unsealed<'a>>,
+    ) -> Result<(), SealError> {
+        let mut packets = packets.fuse();
+        let mut result = Ok(());
+        loop {
+            let group: [Option<Unsealed<'a>>; SIDE_BY_SIDE] = std::array::from_fn(|_| packets.next());
+            let is_last = group.iter().any(Option::is_none);
+            let sealed = match (&self.cipher, group) {
+                (Prepared::Ccm(ccm), [Some(a), Some(b), Some(c), Some(d)]) => self.seal_lanes(ccm, esn, [a, b, c, d]),
+                (_, group) => self.seal_bodies(esn, group.into_iter().flatten()),
+            };
+            result = result.and(sealed);
+            if is_last {
+                return result;
+            }
+        }
+    }
+
+    fn seal_lanes(&self, ccm: &Ccm, esn: bool, mut packets: [Unsealed<'_>; SIDE_BY_SIDE]) -> Result<(), SealError> {
+        let headers = packets.each_ref().map(|packet| Header::new(packet.spi, packet.sn, esn));
+        let mut icvs: [&mut [u8]; SIDE_BY_SIDE] = Default::default();
+        let mut all = headers.iter().zip(&mut icvs);
+        let lanes = packets.each_mut().map(|packet| {
+            let (header, place) = all.next()?;
+            let (iv, data, icv) = self.split_unsealed(packet.body).ok()?;
+            *place = icv;
+            Some(Lane { a0: self.counter_block(iv, header), aad: aad_block(header.aad()), data })
+        });
+        let [Some(a), Some(b), Some(c), Some(d)] = lanes else {
+            return self.seal_bodies(esn, packets.into_iter());
+        };
+        for (icv, tag) in icvs.into_iter().zip(ccm.seal_lanes([a, b, c, d])) {
+            icv.iter_mut().zip(tag).for_each(|(to, from)| *to = from);
+        }
+        Ok(())
+    }
+
+    fn seal_bodies<'a>(&self, esn: bool, packets: impl Iterator<Item = Unsealed<'a>>) -> Result<(), SealError> {
+        packets.fold(Ok(()), |result, packet| result.and(self.seal_body(esn, packet)))
+    }
+
+    fn seal_body(&self, esn: bool, packet: Unsealed<'_>) -> Result<(), SealError> {
+        let Unsealed { spi, sn, body } = packet;
+        match self.split_unsealed(body) {
+            Ok((iv, data, icv)) => {
+                let tag = self.seal_in_place(&Header::new(spi, sn, esn), iv, data);
+                icv.iter_mut().zip(tag).for_each(|(to, from)| *to = from);
+                Ok(())
+            }
+            Err(error) => {
+                body.fill(0);
+                Err(error)
+            }
+        }
+    }
+
+    fn split_unsealed<'a>(&self, body: &'a mut [u8]) -> Result<(&'a [u8], &'a mut [u8], &'a mut [u8]), SealError> {
+        let (iv, rest) = body.split_at_mut_checked(self.suite.iv_len).ok_or(SealError::Iv)?;
+        let len = rest.len().checked_sub(self.icv_len).ok_or(SealError::Block)?;
+        self.check_clear_len(len)?;
+        let (data, icv) = rest.split_at_mut(len);
+        Ok((iv, data, icv))
+    }
+
+    fn check_clear_len(&self, len: usize) -> Result<(), SealError> {
+        if !len.is_multiple_of(self.suite.block) {
             return Err(SealError::Block);
         }
-        if clear.len() > MAX_LEN {
-            return Err(SealError::TooLong);
-        }
-        out.extend_from_slice(iv);
-        let start = out.len();
-        out.extend_from_slice(clear);
-        let header = Header::new(spi, sn, esn);
-        let tag = self.seal_in_place(&header, iv, out.get_mut(start..).unwrap_or_default());
-        out.extend_from_slice(tag.get(..self.icv_len).unwrap_or_default());
-        Ok(())
+        if len > MAX_LEN { Err(SealError::TooLong) } else { Ok(()) }
     }
 
     fn open_in_place(&self, header: &Header, iv: &[u8], data: &mut [u8], icv: &[u8]) -> bool {

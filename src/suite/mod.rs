@@ -22,7 +22,7 @@ mod table;
 mod vectors;
 
 pub use ccm::CcmStar;
-pub use cryptor::{Cryptor, OpenError, SIDE_BY_SIDE, SealError, Sealed};
+pub use cryptor::{Cryptor, OpenError, SIDE_BY_SIDE, SealError, Sealed, Unsealed};
 pub use ike::{MAX_PRF_PLUS_BLOCKS, prf_plus};
 pub use keys::{IntegKey, KeyError, Keys, Part};
 pub use random::Random;
