@@ -406,7 +406,7 @@ mod tests {
             let lanes = |texts: [Vec<u8>; 4], seal: bool| {
                 let mut texts = texts;
                 let mut all = packets.iter().zip(&mut texts);
-                let lanes = std::array::from_fn(|_| {
+                let lanes: [Lane<'_>; 4] = std::array::from_fn(|_| {
                     let ((nonce, aad, _), data) = all.next().unwrap();
                     Lane { a0: padded(&[&[3], &nonce[..]].concat()), aad: aad_block(aad), data }
                 });
