@@ -17,7 +17,7 @@ use crate::report::record::Record;
 use crate::sa::hash::MixHasher;
 use crate::sa::stream::{Novelty, Progress, digest};
 use crate::sa::table::{Entry, Lookup, SaTable};
-use crate::suite::{SIDE_BY_SIDE, Sealed};
+use crate::suite::{SIDE_BY_SIDE, Scratch, Sealed};
 
 /// One frame, and what became of it.
 #[derive(Debug)]
@@ -310,12 +310,12 @@ impl<'w> Item<'w> {
         (sa, sn, ambiguous): (u32, u64, bool),
         datagram: &Datagram<'_>,
         payload: &[u8],
-        clear: &[u8],
+        clear: Stretch,
         arena: &mut Arena,
     ) {
         self.step = Step::Verified { sa, sn, ambiguous, digest: digest(payload) };
         if entry.codec.is_stateful() {
-            self.clear = arena.put(clear);
+            self.clear = clear;
         } else {
             self.restore(entry, datagram, clear, payload.len(), &mut State::default(), arena);
         }
@@ -326,7 +326,7 @@ impl<'w> Item<'w> {
         &mut self,
         entry: &Entry,
         datagram: &Datagram<'_>,
-        clear: &[u8],
+        clear: Stretch,
         wire_len: usize,
         state: &mut State,
         arena: &mut Arena,
@@ -334,7 +334,7 @@ impl<'w> Item<'w> {
         let Datagram { outer, header, protocol_offset, .. } = datagram;
         let carrier = Carrier { outer, header, protocol_offset: *protocol_offset };
         let mut packet = std::mem::take(&mut arena.packet);
-        match entry.codec.restore(clear, &carrier, state, &mut packet) {
+        match entry.codec.restore(arena.get(clear), &carrier, state, &mut packet) {
             Ok(restored) => {
                 self.status = Status::Ok;
                 self.reason = None;
@@ -344,10 +344,10 @@ impl<'w> Item<'w> {
                 let standard = esp::standard_len(protected_len, cryptor.iv_len(), cryptor.block(), cryptor.icv_len());
                 self.bytes = Some(Bytes { diet: wire_len as u64, esp: standard as u64 });
                 self.restored = Some(restored);
-                self.clear = arena.put(clear);
+                self.clear = clear;
                 // Standard ESP: the packet, then the trailer.
-                self.packet = match clear.starts_with(&packet) {
-                    true => Stretch { len: packet.len() as u32, ..self.clear },
+                self.packet = match arena.get(clear).starts_with(&packet) {
+                    true => Stretch { len: packet.len() as u32, ..clear },
                     false => arena.put(&packet),
                 };
             }
@@ -368,7 +368,7 @@ pub struct Attempter<'t, 'g> {
     glimpse: &'g Glimpse,
     /// What this window has shown of the streams so far.
     seen: HashMap<u64, Progress, BuildHasherDefault<MixHasher>>,
-    clear: [Vec<u8>; SIDE_BY_SIDE],
+    scratch: Scratch,
 }
 
 /// A packet that can belong to one SA only and is opened next to others of its stream.
@@ -391,7 +391,7 @@ impl<'t, 'g> Attempter<'t, 'g> {
     /// One that knows of streams what `glimpse` shows.
     pub fn new(table: &'t SaTable, limits: Limits, glimpse: &'g Glimpse) -> Attempter<'t, 'g> {
         let limits = Limits { sn_tries: limits.sn_tries.min(EARLY_TRIES), resync_tries: None, ..limits };
-        Attempter { finder: Finder::new(table, limits), glimpse, seen: HashMap::default(), clear: Default::default() }
+        Attempter { finder: Finder::new(table, limits), glimpse, seen: HashMap::default(), scratch: Scratch::default() }
     }
 
     /// Takes the frames of a window; what they restore to goes into `arena`.
@@ -474,7 +474,7 @@ impl<'t, 'g> Attempter<'t, 'g> {
         for group in stream.chunks(SIDE_BY_SIDE) {
             let known = self.seen.entry(key).or_insert_with(|| self.glimpse.of(sa));
             let mut progress = *known;
-            let mut sealed = [Sealed { spi: 0, sn: 0, body: &[] }; SIDE_BY_SIDE];
+            let mut sealed = [Sealed::default(); SIDE_BY_SIDE];
             let mut count = 0;
             for (place, packet) in sealed.iter_mut().zip(group) {
                 let Some(first) = first_sealed(entry, packet.bytes, &progress, packet.time_ns) else { break };
@@ -483,15 +483,16 @@ impl<'t, 'g> Attempter<'t, 'g> {
                 count += 1;
             }
             let sealed = sealed.get(..count).unwrap_or_default();
-            let mut clear = std::mem::take(&mut self.clear);
-            let opened = entry.cryptor.open_side_by_side(entry.sa.esn, sealed, &mut clear);
-            for ((packet, sealed), clear) in group.iter().zip(sealed).zip(&clear).take(opened) {
+            let mut start = arena.bytes.len() as u32;
+            let opened = entry.cryptor.open_side_by_side(entry.sa.esn, sealed, &mut self.scratch, &mut arena.bytes);
+            for (packet, sealed) in group.iter().zip(sealed).take(opened) {
+                let clear = Stretch { start, len: entry.cryptor.clear_len(sealed.body.len()) as u32 };
+                start += clear.len;
                 known.verified(sealed.sn, explicit_iv(entry, packet.bytes), packet.time_ns);
                 let Some(item) = items.get_mut(packet.index as usize) else { continue };
                 let Some(datagram) = item.of_frame() else { continue };
                 item.verified(entry, (sa, sealed.sn, false), &datagram, packet.bytes, clear, arena);
             }
-            self.clear = clear;
             for packet in group.iter().skip(opened) {
                 let Some(item) = items.get_mut(packet.index as usize) else { continue };
                 let Some(datagram) = item.of_frame() else { continue };
@@ -523,7 +524,8 @@ impl<'t, 'g> Attempter<'t, 'g> {
         let Some(entry) = table.entry(sa) else { return };
         let iv = explicit_iv(entry, payload.bytes);
         seen.entry(stream_key(sa, &datagram.outer)).or_insert_with(|| glimpse.of(sa)).verified(sn, iv, time_ns);
-        item.verified(entry, (sa, sn, ambiguous), datagram, payload.bytes, &finder.clear, arena);
+        let clear = arena.put(&finder.clear);
+        item.verified(entry, (sa, sn, ambiguous), datagram, payload.bytes, clear, arena);
     }
 }
 
@@ -594,8 +596,8 @@ impl<'t> Settler<'t> {
                         None => self.open(&packet, &datagram, &payload, item, arena),
                         Some(place) => {
                             if self.ledger.table().entry(sa).is_some_and(|entry| entry.codec.is_stateful()) {
-                                let clear = arena.get(item.clear).to_vec();
-                                self.restore(&datagram, &payload, item, (sa, place), &clear, arena);
+                                let clear = item.clear;
+                                self.restore(&datagram, &payload, item, (sa, place), clear, arena);
                             }
                         }
                     }
@@ -684,7 +686,7 @@ impl<'t> Settler<'t> {
         payload: &EspPayload<'_>,
         item: &mut Item<'_>,
         (sa, place): (u32, Place),
-        clear: &[u8],
+        clear: Stretch,
         arena: &mut Arena,
     ) {
         let Some(entry) = self.ledger.table().entry(sa) else { return };
@@ -773,11 +775,10 @@ impl<'t> Settler<'t> {
         match found {
             Found::Verified { sa, sn, ambiguous } => {
                 let verified = (sa, sn, ambiguous, digest(bytes));
-                let clear = std::mem::take(&mut self.finder.clear);
+                let clear = arena.put(&self.finder.clear);
                 if let Some(place) = self.enter(packet, datagram, payload, item, verified) {
-                    self.restore(datagram, payload, item, (sa, place), &clear, arena);
+                    self.restore(datagram, payload, item, (sa, place), clear, arena);
                 }
-                self.finder.clear = clear;
                 return;
             }
             _ if is_marker => {

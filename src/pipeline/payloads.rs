@@ -3,13 +3,14 @@
 
 use std::ops::Range;
 
-use crate::suite::{Cryptor, Unsealed};
+use crate::suite::{Cryptor, Scratch, Unsealed};
 
 /// ESP payloads from header to ICV.
 #[derive(Debug, Default)]
 pub struct Payloads {
     bytes: Vec<u8>,
     unsealed: Vec<Body>,
+    scratch: Scratch,
 }
 
 /// What is still to be sealed of a payload.
@@ -61,7 +62,7 @@ impl Payloads {
 
     /// Seals all bodies. `cryptor` gives that of an SA, and whether its Sequence Numbers are extended.
     pub fn seal<'c>(&mut self, cryptor: impl Fn(u32) -> Option<(&'c Cryptor, bool)>) {
-        let Payloads { bytes, unsealed } = self;
+        let Payloads { bytes, unsealed, scratch } = self;
         if !unsealed.is_sorted_by_key(|body| body.sa) {
             // Of each SA from the first to the last.
             unsealed.sort_by_key(|body| body.sa);
@@ -78,7 +79,7 @@ impl Payloads {
                 (rest, offset) = (behind, bytes.end);
                 Some(Unsealed { spi: *spi, sn: *sn, body })
             });
-            let sealed = cryptor.seal_side_by_side(esn, packets);
+            let sealed = cryptor.seal_side_by_side(esn, packets, scratch);
             debug_assert!(sealed.is_ok(), "IV and clear text have the lengths of the suite");
         }
         unsealed.clear();

@@ -54,24 +54,17 @@ impl Ccm {
         tags
     }
 
-    /// Decrypts `N` packets in place and computes their ICVs, as [`Ccm::apply_key_stream`] and [`Ccm::tags`] would one by
-    /// one. An AAD of at most 14 bytes.
-    pub(super) fn open_lanes<const N: usize>(&self, lanes: [Lane<'_>; N]) -> [Block; N] {
-        self.in_lock_step::<N, false>(lanes)
+    /// The CBC-MACs of up to `N` clear texts side by side. They come padded, as rows of a block of each, zeros behind those
+    /// that end before others. The first two blocks, B0 and the AAD, are apart; B0 comes encrypted.
+    pub(super) fn macs<const N: usize>(&self, first: [MacStart; N], rows: &[[Block; N]]) -> [Block; N] {
+        let mut macs = [Block::default(); N];
+        self.aes.encrypt_with_backend(Lockstep { first, rows, macs: &mut macs });
+        macs
     }
 
-    /// Encrypts `N` packets in place and computes their ICVs, likewise.
-    pub(super) fn seal_lanes<const N: usize>(&self, lanes: [Lane<'_>; N]) -> [Block; N] {
-        self.in_lock_step::<N, true>(lanes)
-    }
-
-    fn in_lock_step<const N: usize, const SEAL: bool>(&self, lanes: [Lane<'_>; N]) -> [Block; N] {
-        let mut tags = [Block::default(); N];
-        for (tag, lane) in tags.iter_mut().zip(&lanes) {
-            *tag = self.b0(&lane.a0, true, lane.data.len());
-        }
-        self.aes.encrypt_with_backend(Lockstep::<N, SEAL> { lanes, tags: &mut tags });
-        tags
+    /// Every block encrypted for itself.
+    pub(super) fn encrypt_all(&self, blocks: &mut [Block]) {
+        self.aes.encrypt_all(blocks);
     }
 
     /// The single AAD block of a packet whose ICV is the whole MAC of 16 bytes: the CBC-MAC undone. Any ICV gives a
@@ -88,6 +81,11 @@ impl Ccm {
         self.aes.decrypt_block(&mut state);
         xor(&mut state, &self.aes.encrypted(self.b0(a0, true, clear.len())));
         state
+    }
+
+    /// B0 of a packet with AAD.
+    pub(super) fn b0_with_aad(&self, a0: &Block, clear_len: usize) -> Block {
+        self.b0(a0, true, clear_len)
     }
 
     fn b0(&self, a0: &Block, with_aad: bool, clear_len: usize) -> Block {
@@ -219,77 +217,51 @@ impl<const N: usize> BlockCipherEncClosure for CbcMac<'_, N> {
     }
 }
 
-/// One of several packets that are decrypted or encrypted side by side.
-pub(super) struct Lane<'a> {
-    pub(super) a0: Block,
+/// Where one of several CBC-MACs starts.
+#[derive(Clone, Copy, Default)]
+pub(super) struct MacStart {
+    /// B0, encrypted.
+    pub(super) b0: Block,
     /// See [`aad_block`].
     pub(super) aad: Block,
-    pub(super) data: &'a mut [u8],
+    /// Blocks of the clear text.
+    pub(super) blocks: usize,
 }
 
-/// Decryption, or with `SEAL` encryption, and CBC-MAC of `N` packets, a block of each in turn. `tags` come in as the B0
-/// of each.
-struct Lockstep<'a, 'd, const N: usize, const SEAL: bool> {
-    lanes: [Lane<'d>; N],
-    tags: &'a mut [Block; N],
+/// `N` CBC-MACs of as many texts, a block of each in turn: each is a chain of AES calls that wait for one another.
+struct Lockstep<'a, const N: usize> {
+    first: [MacStart; N],
+    rows: &'a [[Block; N]],
+    macs: &'a mut [Block; N],
 }
 
-impl<const N: usize, const SEAL: bool> BlockSizeUser for Lockstep<'_, '_, N, SEAL> {
+impl<const N: usize> BlockSizeUser for Lockstep<'_, N> {
     type BlockSize = U16;
 }
 
-impl<const N: usize, const SEAL: bool> BlockCipherEncClosure for Lockstep<'_, '_, N, SEAL> {
+impl<const N: usize> BlockCipherEncClosure for Lockstep<'_, N> {
     #[inline(always)]
     fn call<B: BlockCipherEncBackend<BlockSize = U16>>(self, aes: &B) {
-        let Lockstep { mut lanes, tags } = self;
-        let mut states = *tags;
-        let mut masks = lanes.each_ref().map(|lane| lane.a0);
-        // The counter of A0 is 0, and no packet has 2^32 blocks.
-        let first = masks.map(|a0| u128::from_be_bytes(a0.into()));
-        let mut counters = first;
-        for (state, mask) in states.iter_mut().zip(&mut masks) {
-            aes.encrypt_block_inplace(state);
-            aes.encrypt_block_inplace(mask);
-        }
-        for (state, lane) in states.iter_mut().zip(&lanes) {
-            xor(state, &lane.aad);
+        let mut states = self.first.map(|first| first.b0);
+        for (state, first) in states.iter_mut().zip(&self.first) {
+            xor(state, &first.aad);
             aes.encrypt_block_inplace(state);
         }
-        let most = lanes.iter().map(|lane| lane.data.len() / 16).max().unwrap_or(0);
-        let mut data = lanes.each_mut().map(|lane| lane.data.as_chunks_mut::<16>());
-        let mut blocks = data.each_mut().map(|(blocks, _)| blocks.iter_mut());
-        for _ in 0..most {
-            let mut key_stream = [Block::default(); N];
-            for (block, counter) in key_stream.iter_mut().zip(&mut counters) {
-                *counter = counter.wrapping_add(1);
-                *block = counter.to_be_bytes().into();
-                aes.encrypt_block_inplace(block);
-            }
-            for ((state, key), blocks) in states.iter_mut().zip(&mut key_stream).zip(&mut blocks) {
-                if let Some(block) = blocks.next() {
-                    let before: Block = (*block).into();
-                    xor(key, &before);
-                    *block = (*key).into();
-                    // The MAC is that of the clear text.
-                    xor(state, if SEAL { &before } else { key });
-                    aes.encrypt_block_inplace(state);
-                }
-            }
-        }
-        for (((state, (blocks, rest)), mask), first) in states.iter_mut().zip(data).zip(&masks).zip(first) {
-            if !rest.is_empty() {
-                let mut key: Block = first.wrapping_add(blocks.len() as u128 + 1).to_be_bytes().into();
-                aes.encrypt_block_inplace(&mut key);
-                let before = padded(rest);
-                for (byte, key) in rest.iter_mut().zip(key) {
-                    *byte ^= key;
-                }
-                xor(state, &if SEAL { before } else { padded(rest) });
+        let mut macs = states;
+        for (index, row) in self.rows.iter().enumerate() {
+            for (state, block) in states.iter_mut().zip(row) {
+                xor(state, block);
                 aes.encrypt_block_inplace(state);
             }
-            xor(state, mask);
+            // A mask, because when a text ends cannot be foretold.
+            for ((mac, state), first) in macs.iter_mut().zip(&states).zip(&self.first) {
+                let mask = u8::from(index >= first.blocks).wrapping_sub(1);
+                for (mac, state) in mac.iter_mut().zip(state) {
+                    *mac = *mac & !mask | *state & mask;
+                }
+            }
         }
-        *tags = states;
+        *self.macs = macs;
     }
 }
 
@@ -385,63 +357,27 @@ mod tests {
         assert_eq!(checked, 486);
     }
 
-    /// What the crate `ccm` makes of packets of one SA, cipher text and ICV; opened again here, both in lock step.
     #[test]
-    fn packets_sealed_in_lock_step_are_those_of_the_crate_ccm() {
-        use ::ccm::aead::inout::InOutBuf;
-        use ::ccm::consts::{U8, U11};
-        use ::ccm::{AeadInOut, KeyInit};
-        let key = [7; 16];
-        let reference = ::ccm::Ccm::<aes::Aes128, U8, U11>::new_from_slice(&key).unwrap();
-        let ccm = Ccm::new(Aes::new(&key).unwrap(), 8);
-        // Equal lengths, and lengths that end at every place of a block.
-        let equal = (0..=48).map(|len| [len; 4]);
-        let others = [[0, 1, 15, 16], [17, 100, 31, 32], [1400, 3, 0, 48], [16, 0, 200, 9000]];
-        for lens in equal.chain(others) {
-            let packets: [([u8; 11], Vec<u8>, Vec<u8>); 4] = std::array::from_fn(|n| {
-                let nonce = std::array::from_fn(|at| (at * 5 + n) as u8);
-                let aad = vec![n as u8 ^ 0x5a; if n % 2 == 0 { 8 } else { 12 }];
-                (nonce, aad, (0..lens[n]).map(|at| (at * 7 + n * 31) as u8).collect())
-            });
-            let lanes = |texts: [Vec<u8>; 4], seal: bool| {
-                let mut texts = texts;
-                let mut all = packets.iter().zip(&mut texts);
-                let lanes: [Lane<'_>; 4] = std::array::from_fn(|_| {
-                    let ((nonce, aad, _), data) = all.next().unwrap();
-                    Lane { a0: padded(&[&[3], &nonce[..]].concat()), aad: aad_block(aad), data }
-                });
-                let icvs = if seal { ccm.seal_lanes(lanes) } else { ccm.open_lanes(lanes) };
-                (texts, icvs.map(|icv| icv[..8].to_vec()))
-            };
-            let (sealed, icvs) = lanes(packets.each_ref().map(|(_, _, clear)| clear.clone()), true);
-            for ((nonce, aad, clear), (sealed, icv)) in packets.iter().zip(sealed.iter().zip(&icvs)) {
-                let mut theirs = clear.clone();
-                let buffer: InOutBuf<'_, '_, u8> = theirs.as_mut_slice().into();
-                let their_icv = reference.encrypt_inout_detached(nonce.into(), aad, buffer).unwrap();
-                assert_eq!((sealed, icv.as_slice()), (&theirs, their_icv.as_slice()), "{lens:?}");
-            }
-            let opened = lanes(sealed, false);
-            assert_eq!(opened, (packets.each_ref().map(|(_, _, clear)| clear.clone()), icvs), "{lens:?}");
-        }
-    }
-
-    #[test]
-    fn packets_in_lock_step_are_those_opened_one_by_one() {
+    fn macs_in_lock_step_are_those_computed_one_by_one() {
         for key_len in [16, 24, 32] {
             let ccm = Ccm::new(Aes::new(&vec![7; key_len]).unwrap(), 8);
             // Equal lengths, and lengths that end at every place of a block.
             for lens in [[0, 0, 0, 0], [64, 64, 64, 64], [0, 1, 15, 16], [17, 100, 31, 32], [1400, 3, 0, 48]] {
-                let packets: [(Block, Block, Vec<u8>); 4] = std::array::from_fn(|n| {
-                    let a0 = padded(&[3, 1, 2, n as u8, 4, 5, 6, 7, 8, 9, 10, 11]);
-                    let data = (0..lens[n]).map(|at| (at * 7 + n * 31) as u8).collect();
-                    (a0, aad_block(&[n as u8 ^ 0x5a; 8]), data)
+                let a0: [Block; 4] = std::array::from_fn(|n| padded(&[3, 1, 2, n as u8, 4, 5, 6, 7, 8, 9, 10, 11]));
+                let aad: [Block; 4] = std::array::from_fn(|n| aad_block(&[n as u8 ^ 0x5a; 8]));
+                let clear: [Vec<u8>; 4] =
+                    std::array::from_fn(|n| (0..lens[n]).map(|at| (at * 7 + n * 31) as u8).collect());
+                let first = std::array::from_fn(|n| MacStart {
+                    b0: ccm.aes.encrypted(ccm.b0_with_aad(&a0[n], lens[n])),
+                    aad: aad[n],
+                    blocks: lens[n].div_ceil(16),
                 });
-                let mut opened = packets.clone();
-                let tags = ccm.open_lanes(opened.each_mut().map(|(a0, aad, data)| Lane { a0: *a0, aad: *aad, data }));
-                for (((a0, aad, mut data), (_, _, opened)), tag) in packets.into_iter().zip(opened).zip(tags) {
-                    ccm.apply_key_stream(&a0, &mut data);
-                    assert_eq!(data, opened);
-                    assert_eq!(ccm.tags(&a0, &[[aad]], &data), [tag], "{lens:?}");
+                let rows: Vec<[Block; 4]> = (0..lens.iter().max().unwrap().div_ceil(16))
+                    .map(|row| std::array::from_fn(|n| padded(clear[n].chunks(16).nth(row).unwrap_or_default())))
+                    .collect();
+                for (n, mut mac) in ccm.macs(first, &rows).into_iter().enumerate() {
+                    xor(&mut mac, &ccm.aes.encrypted(a0[n]));
+                    assert_eq!(ccm.tags(&a0[n], &[[aad[n]]], &clear[n]), [mac], "{lens:?}");
                 }
             }
         }

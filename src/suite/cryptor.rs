@@ -5,7 +5,7 @@ use std::fmt;
 use zeroize::{Zeroize, Zeroizing};
 
 use super::aes::{Aes, Block, padded};
-use super::ccm::{Ccm, Lane, aad_block};
+use super::ccm::{Ccm, aad_block};
 use super::chacha::ChaCha;
 use super::gcm::Gcm;
 use super::hmac::KeyedHmac;
@@ -57,31 +57,6 @@ pub enum SealError {
     /// The clear text is 2^32 bytes or more.
     TooLong,
 }
-
-/// A packet for [`Cryptor::open_side_by_side`].
-#[derive(Debug, Clone, Copy)]
-pub struct Sealed<'a> {
-    /// Security Parameters Index.
-    pub spi: u32,
-    /// Sequence Number.
-    pub sn: u64,
-    /// IV, cipher text, ICV.
-    pub body: &'a [u8],
-}
-
-/// A packet for [`Cryptor::seal_side_by_side`].
-#[derive(Debug)]
-pub struct Unsealed<'a> {
-    /// Security Parameters Index.
-    pub spi: u32,
-    /// Sequence Number.
-    pub sn: u64,
-    /// IV, clear text, room for the ICV; afterwards IV, cipher text, ICV. As for [`Cryptor::seal`].
-    pub body: &'a mut [u8],
-}
-
-/// Packets that hide the latency of AES in one another.
-pub const SIDE_BY_SIDE: usize = 4;
 
 /// Longest text in bytes, from the length field of AES-CCM with L = 4.
 const MAX_LEN: usize = u32::MAX as usize;
@@ -184,54 +159,6 @@ impl Cryptor {
         Err(OpenError::NotAuthentic)
     }
 
-    /// [`Cryptor::open`] of several packets of the same SA: AES-CCM, each of whose packets is a chain of AES calls that
-    /// wait for one another, takes [`SIDE_BY_SIDE`] of them in lock step.
-    ///
-    /// Returns how many verified before the first that did not; as many of `clear` are their clear texts, the others are
-    /// empty.
-    pub fn open_side_by_side(&self, esn: bool, packets: &[Sealed<'_>], clear: &mut [Vec<u8>]) -> usize {
-        if let (Prepared::Ccm(ccm), Ok(packets)) = (&self.cipher, packets.try_into())
-            && let Some(clear) = clear.first_chunk_mut()
-            && let Some(opened) = self.open_lanes(ccm, esn, packets, clear)
-        {
-            return opened;
-        }
-        let mut all = packets.iter().zip(clear.iter_mut());
-        let opened = all.position(|(Sealed { spi, sn, body }, clear)| self.open(*spi, *sn, esn, body, clear).is_err());
-        clear.iter_mut().skip(opened.unwrap_or(packets.len())).for_each(Vec::clear);
-        opened.unwrap_or(packets.len())
-    }
-
-    /// `None` if one of them is cut short.
-    fn open_lanes(
-        &self,
-        ccm: &Ccm,
-        esn: bool,
-        packets: &[Sealed<'_>; SIDE_BY_SIDE],
-        clear: &mut [Vec<u8>; SIDE_BY_SIDE],
-    ) -> Option<usize> {
-        let parts = packets.each_ref().map(|packet| self.split(packet.body).ok());
-        if parts.iter().any(Option::is_none) {
-            return None;
-        }
-        let mut all = packets.iter().zip(&parts).zip(clear.iter_mut());
-        let lanes = std::array::from_fn(|_| {
-            let ((Sealed { spi, sn, .. }, parts), clear) = all.next()?;
-            let Body { iv, cipher_text, .. } = parts.as_ref()?;
-            let header = Header::new(*spi, *sn, esn);
-            clear.clear();
-            clear.extend_from_slice(cipher_text);
-            Some(Lane { a0: self.counter_block(iv, &header), aad: aad_block(header.aad()), data: clear })
-        });
-        let [Some(a), Some(b), Some(c), Some(d)] = lanes else { return None };
-        let tags = ccm.open_lanes([a, b, c, d]);
-        let wrong =
-            tags.iter().zip(&parts).position(|(tag, parts)| !parts.as_ref().is_some_and(|parts| same(tag, parts.icv)));
-        let opened = wrong.unwrap_or(SIDE_BY_SIDE);
-        clear.iter_mut().skip(opened).for_each(wipe);
-        Some(opened)
-    }
-
     /// Appends IV, cipher text and ICV to `out`. `iv` has [`Cryptor::iv_len`] bytes and, but for AES-CBC and NULL, must
     /// never have been used with this key; `clear` is a multiple of [`Cryptor::block`]. An ICV that is not checked is 0.
     pub fn seal(
@@ -247,90 +174,23 @@ impl Cryptor {
             return Err(SealError::Iv);
         }
         self.check_clear_len(clear.len())?;
-        let start = out.len();
         out.extend_from_slice(iv);
+        let start = out.len();
         out.extend_from_slice(clear);
-        out.resize(out.len() + self.icv_len, 0);
-        self.seal_body(esn, Unsealed { spi, sn, body: out.get_mut(start..).unwrap_or_default() })
-    }
-
-    /// [`Cryptor::seal`] of packets of the same SA where they are, AES-CCM in lock step as in
-    /// [`Cryptor::open_side_by_side`]. One that cannot be sealed is overwritten with zeros; the first such error is told.
-    pub fn seal_side_by_side<'a>(
-        &self,
-        esn: bool,
-        packets: impl Iterator<Item = Unsealed<'a>>,
-    ) -> Result<(), SealError> {
-        let mut packets = packets.fuse();
-        let mut result = Ok(());
-        loop {
-            let group: [Option<Unsealed<'a>>; SIDE_BY_SIDE] = std::array::from_fn(|_| packets.next());
-            let is_last = group.iter().any(Option::is_none);
-            let sealed = match (&self.cipher, group) {
-                (Prepared::Ccm(ccm), [Some(a), Some(b), Some(c), Some(d)]) => self.seal_lanes(ccm, esn, [a, b, c, d]),
-                (_, group) => self.seal_bodies(esn, group.into_iter().flatten()),
-            };
-            result = result.and(sealed);
-            if is_last {
-                return result;
-            }
-        }
-    }
-
-    fn seal_lanes(&self, ccm: &Ccm, esn: bool, mut packets: [Unsealed<'_>; SIDE_BY_SIDE]) -> Result<(), SealError> {
-        let headers = packets.each_ref().map(|packet| Header::new(packet.spi, packet.sn, esn));
-        let mut icvs: [&mut [u8]; SIDE_BY_SIDE] = Default::default();
-        let mut all = headers.iter().zip(&mut icvs);
-        let lanes = packets.each_mut().map(|packet| {
-            let (header, place) = all.next()?;
-            let (iv, data, icv) = self.split_unsealed(packet.body).ok()?;
-            *place = icv;
-            Some(Lane { a0: self.counter_block(iv, header), aad: aad_block(header.aad()), data })
-        });
-        let [Some(a), Some(b), Some(c), Some(d)] = lanes else {
-            return self.seal_bodies(esn, packets.into_iter());
-        };
-        for (icv, tag) in icvs.into_iter().zip(ccm.seal_lanes([a, b, c, d])) {
-            icv.iter_mut().zip(tag).for_each(|(to, from)| *to = from);
-        }
+        let header = Header::new(spi, sn, esn);
+        let tag = self.seal_in_place(&header, iv, out.get_mut(start..).unwrap_or_default());
+        out.extend_from_slice(tag.get(..self.icv_len).unwrap_or_default());
         Ok(())
     }
 
-    fn seal_bodies<'a>(&self, esn: bool, packets: impl Iterator<Item = Unsealed<'a>>) -> Result<(), SealError> {
-        packets.fold(Ok(()), |result, packet| result.and(self.seal_body(esn, packet)))
-    }
-
-    fn seal_body(&self, esn: bool, packet: Unsealed<'_>) -> Result<(), SealError> {
-        let Unsealed { spi, sn, body } = packet;
-        match self.split_unsealed(body) {
-            Ok((iv, data, icv)) => {
-                let tag = self.seal_in_place(&Header::new(spi, sn, esn), iv, data);
-                icv.iter_mut().zip(tag).for_each(|(to, from)| *to = from);
-                Ok(())
-            }
-            Err(error) => {
-                body.fill(0);
-                Err(error)
-            }
-        }
-    }
-
-    fn split_unsealed<'a>(&self, body: &'a mut [u8]) -> Result<(&'a [u8], &'a mut [u8], &'a mut [u8]), SealError> {
-        let (iv, rest) = body.split_at_mut_checked(self.suite.iv_len).ok_or(SealError::Iv)?;
-        let len = rest.len().checked_sub(self.icv_len).ok_or(SealError::Block)?;
-        self.check_clear_len(len)?;
-        let (data, icv) = rest.split_at_mut(len);
-        Ok((iv, data, icv))
-    }
-
-    fn check_clear_len(&self, len: usize) -> Result<(), SealError> {
+    pub(super) fn check_clear_len(&self, len: usize) -> Result<(), SealError> {
         if !len.is_multiple_of(self.suite.block) {
             return Err(SealError::Block);
         }
         if len > MAX_LEN { Err(SealError::TooLong) } else { Ok(()) }
     }
 
-    fn open_in_place(&self, header: &Header, iv: &[u8], data: &mut [u8], icv: &[u8]) -> bool {
+    pub(super) fn open_in_place(&self, header: &Header, iv: &[u8], data: &mut [u8], icv: &[u8]) -> bool {
         let counter_block = self.counter_block(iv, header);
         match &self.cipher {
             Prepared::Ccm(ccm) => {
@@ -361,7 +221,7 @@ impl Cryptor {
     }
 
     /// Returns the ICV, in front of bytes that do not matter.
-    fn seal_in_place(&self, header: &Header, iv: &[u8], data: &mut [u8]) -> [u8; 64] {
+    pub(super) fn seal_in_place(&self, header: &Header, iv: &[u8], data: &mut [u8]) -> [u8; 64] {
         let counter_block = self.counter_block(iv, header);
         let tag: Block = match &self.cipher {
             Prepared::Ccm(ccm) => {
@@ -429,6 +289,7 @@ pub(super) fn wipe(clear: &mut Vec<u8>) {
 }
 
 /// The parts of what stands behind SPI and Sequence Number.
+#[derive(Clone, Copy)]
 pub(super) struct Body<'a> {
     pub(super) iv: &'a [u8],
     pub(super) cipher_text: &'a [u8],
@@ -436,6 +297,7 @@ pub(super) struct Body<'a> {
 }
 
 /// SPI and Sequence Number, uncompressed, as the ICV covers them.
+#[derive(Clone, Copy)]
 pub(super) struct Header {
     esn: bool,
     /// SPI, SN high, SN low: the AAD with ESN.

@@ -15,17 +15,21 @@ mod gcm;
 mod hmac;
 mod ike;
 mod keys;
+mod lanes;
 mod random;
+mod sealing;
 mod search;
 mod table;
 #[cfg(test)]
 mod vectors;
 
 pub use ccm::CcmStar;
-pub use cryptor::{Cryptor, OpenError, SIDE_BY_SIDE, SealError, Sealed, Unsealed};
+pub use cryptor::{Cryptor, OpenError, SealError};
 pub use ike::{MAX_PRF_PLUS_BLOCKS, prf_plus};
 pub use keys::{IntegKey, KeyError, Keys, Part};
+pub use lanes::{SIDE_BY_SIDE, Scratch, Sealed};
 pub use random::Random;
+pub use sealing::Unsealed;
 pub use table::{Cipher, Hash, INTEGS, Integ, SUITES, Suite, WiresharkNames};
 
 /// Whether `icv` is the beginning of `tag`, in constant time.
