@@ -7,20 +7,19 @@ mod traffic;
 
 use std::hint::black_box;
 use std::io::Cursor;
+use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
 
-use dietesp::capture::{Reader, Timestamp, Window};
+use dietesp::capture::{Reader, Window};
 use dietesp::codec::{Carrier, State};
 use dietesp::error::Error;
 use dietesp::link::{self, Frame};
 use dietesp::pipeline::decode::{self, Render};
-use dietesp::pipeline::drive::Input;
+use dietesp::pipeline::drive::{self, Input};
 use dietesp::pipeline::find::Limits;
-use dietesp::pipeline::inner::Inner;
-use dietesp::pipeline::outcome::{Bytes, Esp, Method, Status};
+use dietesp::pipeline::outcome::Status;
 use dietesp::pipeline::select::Selection;
-use dietesp::pipeline::warnings::Warnings;
 use dietesp::report::json;
 use dietesp::report::record::{Field, Record};
 use dietesp::report::table::Table;
@@ -195,43 +194,22 @@ impl Render for Form {
 #[divan::bench(args = ["jsonl", "fields", "table"])]
 fn write_record(bencher: Bencher<'_, '_>, form: &str) {
     let table = traffic::table("ENCR_AES_CCM_8", "ietf", 1);
-    let entry = &table.entries()[0];
-    let (outer, header) = (traffic::outer(), traffic::outer_header(0));
-    let carrier = Carrier { outer: &outer, header: &header, protocol_offset: 6 };
-    let mut packet = vec![];
-    let clear = traffic::clear_text(entry, LENGTHS / 2);
-    let restored = entry.codec.restore(&clear, &carrier, &mut State::default(), &mut packet).unwrap();
-    let record = Record {
-        frame: 123_456,
-        time: Timestamp::new(1_700_000_000, 123_456_000),
-        status: Status::Ok,
-        reason: None,
-        sa: Some(&entry.sa.name),
-        fragments: &[],
-        repeat_of: None,
-        outer: Some(outer),
-        esp: Some(Esp {
-            spi: entry.sa.spi.unwrap(),
-            sequence: 123_456,
-            method: Method::IvMask,
-            spi_bits: 8,
-            sn_bits: 8,
-            wire_bytes: 90,
-            verified: true,
-            tries: 1,
-            revision: None,
-        }),
-        inner: Inner::of(&packet, &restored),
-        packet: Some(&packet),
-        restored: Some(restored.sources),
-        bytes: Some(Bytes { diet: 90, esp: 150 }),
-        warnings: Warnings::NONE,
-    };
+    let mut reader = reader(&traffic::capture("pcap", &traffic::frames(&table, 1)));
     let (form, mut text) = (Form::of(form, &table), vec![]);
-    bencher.counter(ItemsCount::new(1usize)).bench_local(|| {
-        text.clear();
-        form.record(black_box(&record), &mut text);
+    let mut bencher = Some(bencher.counter(ItemsCount::new(1usize)));
+    let link = link::Settings::default();
+    let ended = drive::visit(&mut reader, &table, Limits::default(), &link, |packet, item, arena| {
+        let record = item.record(packet, &table, arena);
+        assert_eq!(record.status(), Status::Ok);
+        if let Some(bencher) = bencher.take() {
+            bencher.bench_local(|| {
+                text.clear();
+                form.record(black_box(&record), &mut text);
+            });
+        }
+        ControlFlow::Break(())
     });
+    assert!(ended.unwrap());
 }
 
 /// Capture to text, all stages on one thread. `none` is ordinary ESP.

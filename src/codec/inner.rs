@@ -281,14 +281,8 @@ impl Inner {
         self.transports.iter().find(|transport| transport.protocol == protocol)
     }
 
-    /// Appends the packet to `packet`, which is empty.
-    pub fn restore(
-        &self,
-        opened: &Opened,
-        carrier: &Carrier,
-        state: &mut State,
-        packet: &mut Vec<u8>,
-    ) -> Result<Restored, Fault> {
+    /// What the trailer announces, and the Next Header where one is known.
+    fn announced(&self, opened: &Opened) -> Result<(Restored, Option<u8>), Fault> {
         let mut restored = Restored {
             form: Form::Dummy,
             next_header: headers::NO_NEXT_HEADER,
@@ -299,7 +293,7 @@ impl Inner {
         };
         if opened.next_header == Some(headers::NO_NEXT_HEADER) {
             restored.warnings.add_if(true, Warnings::DUMMY);
-            return Ok(restored);
+            return Ok((restored, opened.next_header));
         }
         restored.form = match (self.mode, opened.next_header) {
             (Some(Mode::Tunnel), _) | (None, Some(4 | 41) | None) => Form::Tunnel,
@@ -316,7 +310,33 @@ impl Inner {
             let offset = opened.offset + opened.payload.len();
             return Err(Fault::value(Stage::Trailer, offset, "Next Header", sent.into(), expected));
         }
-        let next_header = opened.next_header.or(known);
+        Ok((restored, opened.next_header.or(known)))
+    }
+
+    /// Where in the clear text the packet stands, if this is an identity ([`Inner::is_identity`]) in tunnel mode.
+    pub fn restore_in_place(&self, opened: &Opened) -> Option<(Restored, std::ops::Range<usize>)> {
+        let (restored, next_header) = self.announced(opened).ok()?;
+        if restored.form != Form::Tunnel {
+            return None;
+        }
+        let ip = whole_packet(next_header, opened.payload, opened.offset).ok()?;
+        let packet = opened.payload.get(..ip.packet_len)?;
+        let (upper, next_header) = (Some(Upper::find(packet, &ip)), ip.version.next_header());
+        Some((Restored { next_header, upper, ..restored }, opened.offset..opened.offset + packet.len()))
+    }
+
+    /// Appends the packet to `packet`, which is empty.
+    pub fn restore(
+        &self,
+        opened: &Opened,
+        carrier: &Carrier,
+        state: &mut State,
+        packet: &mut Vec<u8>,
+    ) -> Result<Restored, Fault> {
+        let (mut restored, next_header) = self.announced(opened)?;
+        if restored.form == Form::Dummy {
+            return Ok(restored);
+        }
 
         let mut residue = Residue { bytes: opened.payload, at: 0, offset: opened.offset };
         if let Some(rule_id) = self.rule_id {
@@ -333,7 +353,9 @@ impl Inner {
                 self.restore_tunnel(ip, residue, carrier, state, packet, &mut restored)?;
             }
             (Form::Tunnel, None) => {
-                restored.next_header = whole_packet(next_header, &residue, packet)?;
+                let ip = whole_packet(next_header, residue.bytes, residue.offset)?;
+                packet.extend_from_slice(residue.bytes.get(..ip.packet_len).unwrap_or_default());
+                restored.next_header = ip.version.next_header();
             }
             _ => {
                 restored.next_header = next_header.unwrap_or(0);
@@ -488,21 +510,19 @@ fn finish_segment(
     }
 }
 
-/// Appends an uncompressed IP packet, without TFC padding behind it (RFC 4303 §2.7). Returns the Next Header that
-/// announces it.
-fn whole_packet(next_header: Option<u8>, residue: &Residue, packet: &mut Vec<u8>) -> Result<u8, Fault> {
-    let Residue { bytes, offset, .. } = *residue;
+/// The IP header of an uncompressed packet at the start of `bytes`, which stand at `offset` of the clear text and hold all of
+/// the packet; what is behind it is TFC padding (RFC 4303 §2.7).
+fn whole_packet(next_header: Option<u8>, bytes: &[u8], offset: usize) -> Result<Ip, Fault> {
     let ip = Ip::parse(bytes)
         .map_err(|NotIp { field, got, expected }| Fault::value(Stage::Inner, offset, field, got, expected))?;
-    let own = ip.version.next_header();
-    if next_header.is_some_and(|announced| announced != own) {
+    if next_header.is_some_and(|announced| announced != ip.version.next_header()) {
         let version = ip.version.number().into();
         return Err(Fault::value(Stage::Inner, offset, "version", version, "the version that Next Header announces"));
     }
-    let taken = bytes.get(..ip.packet_len);
-    let fault = || Fault::short(Stage::Inner, offset, "inner packet", ip.packet_len, bytes.len());
-    packet.extend_from_slice(taken.ok_or_else(fault)?);
-    Ok(own)
+    if ip.packet_len > bytes.len() {
+        return Err(Fault::short(Stage::Inner, offset, "inner packet", ip.packet_len, bytes.len()));
+    }
+    Ok(ip)
 }
 
 impl Inner {

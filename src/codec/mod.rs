@@ -224,6 +224,15 @@ impl Codec {
         self.inner.restore(&opened, carrier, state, packet)
     }
 
+    /// [`Codec::restore`] for a packet that stands in its clear text as it is, as in standard ESP in tunnel mode, and where it
+    /// stands there; `None` for every other clear text.
+    pub fn restore_in_place(&self, clear: &[u8]) -> Option<(Restored, std::ops::Range<usize>)> {
+        if !self.inner.is_identity() {
+            return None;
+        }
+        self.inner.restore_in_place(&self.trailer.open(clear).ok()?)
+    }
+
     /// Compresses a whole IP packet (tunnel mode: the inner one) into `clear`, whatever that held before: payload data
     /// and trailer. `outer` is the header that will carry it, `state` that of the packets that were sent before: a packet
     /// that is not sent after all must leave it as it was. Standard ESP takes the packet in tunnel mode.

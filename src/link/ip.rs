@@ -31,7 +31,7 @@ use std::net::IpAddr;
 use etherparse::err::{ipv4, ipv6};
 use etherparse::{IpNumber, Ipv4HeaderSlice, Ipv6HeaderSlice, ip_number};
 
-use super::{Datagram, Fragment, Frame, Outer};
+use super::{Fragment, Frame, Outer, Place};
 use crate::checksum;
 use crate::context::IpVersion;
 use crate::error::{Fault, Stage};
@@ -41,38 +41,63 @@ pub(super) const V6_HEADER_LEN: usize = 40;
 
 /// Reads the IP packet at `offset` of `frame`; `version` is what the link header announced.
 pub(super) fn parse(frame: &[u8], offset: usize, version: Option<IpVersion>) -> Frame<'_> {
+    match locate(frame, offset, version) {
+        Ok(Located::Packet(place)) => match place.datagram(frame) {
+            Some(datagram) => Frame::Datagram(datagram),
+            None => Frame::NotIp("the frame is longer than 4 GiB"),
+        },
+        Ok(Located::Fragment(fragment)) => Frame::Fragment(fragment),
+        Err(fault) => Frame::Malformed { outer: outer(frame, offset, version), fault },
+    }
+}
+
+/// What the IP header at `offset` of `frame` says, if that much can be read.
+pub(super) fn outer(frame: &[u8], offset: usize, version: Option<IpVersion>) -> Option<Outer> {
+    Outer::of(frame.get(offset..)?).filter(|outer| version.is_none_or(|announced| announced == outer.version))
+}
+
+/// What [`locate`] finds.
+pub(super) enum Located<'a> {
+    /// A whole packet.
+    Packet(Place),
+    /// A piece of one.
+    Fragment(Fragment<'a>),
+}
+
+/// Finds the IP packet at `offset` of `frame`; `version` is what the link header announced.
+#[inline]
+pub(super) fn locate(frame: &[u8], offset: usize, version: Option<IpVersion>) -> Result<Located<'_>, Fault> {
     let packet = frame.get(offset..).unwrap_or_default();
     let version = version.or(match packet.first().map(|byte| byte >> 4) {
         Some(4) => Some(IpVersion::V4),
         Some(6) => Some(IpVersion::V6),
         _ => None,
     });
-    let parsed = match version {
+    match version {
         Some(IpVersion::V4) => v4(packet, offset),
         Some(IpVersion::V6) => v6(packet, offset),
-        None => Err(Broken::bare(match packet.first() {
+        None => Err(match packet.first() {
             Some(byte) => Fault::value(Stage::Link, offset, "IP version", u64::from(byte >> 4), "4 or 6"),
             None => Fault::short(Stage::Link, offset, "IP header", 1, 0),
-        })),
-    };
-    parsed.unwrap_or_else(|Broken { outer, fault }| Frame::Malformed { outer, fault })
-}
-
-/// The fields of a [`Frame::Malformed`].
-struct Broken {
-    outer: Option<Outer>,
-    fault: Fault,
-}
-
-impl Broken {
-    fn bare(fault: Fault) -> Broken {
-        Broken { outer: None, fault }
+        }),
     }
 }
 
-fn v4(packet: &[u8], frame_offset: usize) -> Result<Frame<'_>, Broken> {
-    let header = Ipv4HeaderSlice::from_slice(packet).map_err(|error| Broken::bare(v4_fault(error, frame_offset)))?;
-    let outer = Outer {
+impl Outer {
+    /// What the IP header at the start of `packet` says; `None` if it cannot be read.
+    #[inline]
+    pub fn of(packet: &[u8]) -> Option<Outer> {
+        match packet.first()? >> 4 {
+            4 => Ipv4HeaderSlice::from_slice(packet).ok().map(|header| v4_outer(&header)),
+            6 => Ipv6HeaderSlice::from_slice(packet).ok().map(|header| v6_outer(&header)),
+            _ => None,
+        }
+    }
+}
+
+#[inline]
+fn v4_outer(header: &Ipv4HeaderSlice<'_>) -> Outer {
+    Outer {
         version: IpVersion::V4,
         src: IpAddr::V4(header.source_addr()),
         dst: IpAddr::V4(header.destination_addr()),
@@ -80,44 +105,12 @@ fn v4(packet: &[u8], frame_offset: usize) -> Result<Frame<'_>, Broken> {
         ecn: header.ecn().value(),
         hop_limit: header.ttl(),
         flow_label: u32::from(header.identification()),
-    };
-    let header_len = header.slice().len();
-    let total_len = usize::from(header.total_len());
-    // Segmentation offload leaves 0.
-    let total_len = if total_len == 0 { packet.len() } else { total_len };
-    if total_len < header_len {
-        let fault = Fault::value(
-            Stage::Link,
-            frame_offset.saturating_add(2),
-            "IPv4 Total Length",
-            total_len as u64,
-            "the header length or more",
-        );
-        return Err(Broken { outer: Some(outer), fault });
     }
-    let missing = total_len.saturating_sub(packet.len());
-    let packet = packet.get(..total_len).unwrap_or(packet);
-    let protocol = header.protocol().0;
-    if header.is_fragmenting_payload() {
-        return Ok(Frame::Fragment(Fragment {
-            outer,
-            header: header.slice(),
-            protocol_offset: 9,
-            protocol,
-            identification: outer.flow_label,
-            offset: usize::from(header.fragments_offset().value()) * 8,
-            more: header.more_fragments(),
-            payload: packet.get(header_len..).unwrap_or_default(),
-            missing,
-            frame_offset,
-        }));
-    }
-    extension_headers(packet, outer, header_len, 9, protocol, missing, frame_offset)
 }
 
-fn v6(packet: &[u8], frame_offset: usize) -> Result<Frame<'_>, Broken> {
-    let header = Ipv6HeaderSlice::from_slice(packet).map_err(|error| Broken::bare(v6_fault(error, frame_offset)))?;
-    let outer = Outer {
+#[inline]
+fn v6_outer(header: &Ipv6HeaderSlice<'_>) -> Outer {
+    Outer {
         version: IpVersion::V6,
         src: IpAddr::V6(header.source_addr()),
         dst: IpAddr::V6(header.destination_addr()),
@@ -125,7 +118,42 @@ fn v6(packet: &[u8], frame_offset: usize) -> Result<Frame<'_>, Broken> {
         ecn: header.ecn().value(),
         hop_limit: header.hop_limit(),
         flow_label: header.flow_label().value(),
-    };
+    }
+}
+
+fn v4(packet: &[u8], frame_offset: usize) -> Result<Located<'_>, Fault> {
+    let header = Ipv4HeaderSlice::from_slice(packet).map_err(|error| v4_fault(error, frame_offset))?;
+    let header_len = header.slice().len();
+    let total_len = usize::from(header.total_len());
+    // Segmentation offload leaves 0.
+    let total_len = if total_len == 0 { packet.len() } else { total_len };
+    if total_len < header_len {
+        let at = frame_offset.saturating_add(2);
+        let expected = "the header length or more";
+        return Err(Fault::value(Stage::Link, at, "IPv4 Total Length", total_len as u64, expected));
+    }
+    let missing = total_len.saturating_sub(packet.len());
+    let packet = packet.get(..total_len).unwrap_or(packet);
+    let protocol = header.protocol().0;
+    if header.is_fragmenting_payload() {
+        return Ok(Located::Fragment(Fragment {
+            outer: v4_outer(&header),
+            header: header.slice(),
+            protocol_offset: 9,
+            protocol,
+            identification: u32::from(header.identification()),
+            offset: usize::from(header.fragments_offset().value()) * 8,
+            more: header.more_fragments(),
+            payload: packet.get(header_len..).unwrap_or_default(),
+            missing,
+            frame_offset,
+        }));
+    }
+    extension_headers(packet, IpVersion::V4, header_len, 9, protocol, missing, frame_offset)
+}
+
+fn v6(packet: &[u8], frame_offset: usize) -> Result<Located<'_>, Fault> {
+    let header = Ipv6HeaderSlice::from_slice(packet).map_err(|error| v6_fault(error, frame_offset))?;
     // Segmentation offload leaves 0, like a jumbogram.
     let total_len = match header.payload_length() {
         0 => jumbo_len(packet).map_or(packet.len(), |len| len.saturating_add(V6_HEADER_LEN)),
@@ -133,29 +161,29 @@ fn v6(packet: &[u8], frame_offset: usize) -> Result<Frame<'_>, Broken> {
     };
     let missing = total_len.saturating_sub(packet.len());
     let packet = packet.get(..total_len).unwrap_or(packet);
-    extension_headers(packet, outer, V6_HEADER_LEN, 6, header.next_header().0, missing, frame_offset)
+    extension_headers(packet, IpVersion::V6, V6_HEADER_LEN, 6, header.next_header().0, missing, frame_offset)
 }
 
 /// Goes on behind the `header_len` bytes that are read already, to the first header that is none of IP's.
+#[inline]
 fn extension_headers(
     packet: &[u8],
-    outer: Outer,
+    version: IpVersion,
     mut header_len: usize,
     mut protocol_offset: usize,
     mut protocol: u8,
     missing: usize,
     frame_offset: usize,
-) -> Result<Frame<'_>, Broken> {
-    while is_extension(outer.version, protocol) {
+) -> Result<Located<'_>, Fault> {
+    while is_extension(version, protocol) {
         let at = frame_offset.saturating_add(header_len);
-        let broken = |fault| Broken { outer: Some(outer), fault };
         let (header, rest) = packet.split_at_checked(header_len).unwrap_or((packet, &[]));
-        let short = |needs| broken(Fault::short(Stage::Link, at, "IP extension header", needs, rest.len()));
+        let short = |needs| Fault::short(Stage::Link, at, "IP extension header", needs, rest.len());
         // The shortest one has 8 bytes.
         let Some(&[next, units, a, b, identification @ ..]) = rest.first_chunk::<8>() else { return Err(short(8)) };
         let len = match IpNumber(protocol) {
             ip_number::AUTH if units == 0 => {
-                return Err(broken(Fault::value(Stage::Link, at + 1, "AH Payload Len", 0, "1 or more")));
+                return Err(Fault::value(Stage::Link, at + 1, "AH Payload Len", 0, "1 or more"));
             }
             ip_number::AUTH => (usize::from(units) + 2) * 4,
             ip_number::IPV6_FRAG => 8,
@@ -167,8 +195,10 @@ fn extension_headers(
         if ip_number::IPV6_FRAG.0 == protocol {
             let (offset, more) = (usize::from(u16::from_be_bytes([a, b]) & !7), b & 1 == 1);
             // Offset 0 and no more: an atomic fragment, which is whole (RFC 6946).
-            if offset != 0 || more {
-                return Ok(Frame::Fragment(Fragment {
+            if (offset != 0 || more)
+                && let Some(outer) = Outer::of(packet)
+            {
+                return Ok(Located::Fragment(Fragment {
                     outer,
                     header,
                     protocol_offset,
@@ -186,18 +216,11 @@ fn extension_headers(
         protocol = next;
         header_len += len;
     }
-    let (header, payload) = packet.split_at_checked(header_len).unwrap_or((packet, &[]));
-    Ok(Frame::Datagram(Datagram {
-        outer,
-        header,
-        protocol_offset,
-        protocol,
-        payload,
-        missing,
-        frame_offset,
-        rebuilt: false,
-        link: None,
-    }))
+    // A packet is shorter than 4 GiB: captures have 32-bit lengths.
+    let [offset, header_len, protocol_offset, payload_len, missing] =
+        [frame_offset, header_len, protocol_offset, packet.len().saturating_sub(header_len), missing]
+            .map(|number| u32::try_from(number).unwrap_or(u32::MAX));
+    Ok(Located::Packet(Place { offset, header_len, payload_len, missing, protocol_offset, protocol }))
 }
 
 /// Whether `protocol` names a header that still belongs to IP (IANA "IPv6 Extension Header Types", ESP left out).

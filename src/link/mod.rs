@@ -55,23 +55,121 @@ pub fn parse(link_type: u16, frame: &[u8]) -> Frame<'_> {
 
 /// Like [`parse`], for frames that need no memory of others and hold their packet in the open; `None` for those that a
 /// [`Receiver`] must take in their turn: fragments, radio frames, tunnels. `wants` as in [`Receiver::receive`].
-pub fn parse_alone(link_type: u16, frame: &[u8], wants: impl Fn(u8) -> bool) -> Option<Frame<'_>> {
-    match frame::network(link_type, frame) {
-        Ok(frame::Network::Ip { offset, version }) => {
-            let parsed = ip::parse(frame, offset, version);
-            let alone = match &parsed {
-                Frame::Datagram(datagram) => match datagram.protocol {
-                    UDP => !receiver::may_be_zep(datagram),
+#[inline]
+pub fn parse_alone(link_type: u16, frame: &[u8], wants: impl Fn(u8) -> bool) -> Option<Alone> {
+    let (outer, fault) = match frame::network(link_type, frame) {
+        Ok(frame::Network::Ip { offset, version }) => match ip::locate(frame, offset, version) {
+            Ok(ip::Located::Packet(place)) => {
+                let alone = match place.protocol {
+                    UDP => !receiver::may_be_zep(place.payload(frame)),
                     protocol => wants(protocol) || !tunnel::is_tunnel(protocol),
-                },
-                Frame::Fragment(_) => false,
-                Frame::NotIp(_) | Frame::Malformed { .. } => true,
-            };
-            alone.then_some(parsed)
-        }
-        Ok(frame::Network::Other(reason)) => Some(Frame::NotIp(reason)),
-        Ok(_) => None,
-        Err(fault) => Some(Frame::Malformed { outer: None, fault }),
+                };
+                return alone.then_some(Alone::Packet(place));
+            }
+            Ok(ip::Located::Fragment(_)) => return None,
+            Err(fault) => (ip::outer(frame, offset, version), fault),
+        },
+        Ok(frame::Network::Other(reason)) => return Some(Alone::NotIp(reason)),
+        Ok(_) => return None,
+        Err(fault) => (None, fault),
+    };
+    Some(Alone::Malformed { outer, fault })
+}
+
+/// What [`parse_alone`] finds.
+#[derive(Debug, Clone, Copy)]
+pub enum Alone {
+    /// A whole IP packet.
+    Packet(Place),
+    /// As [`Frame::NotIp`].
+    NotIp(&'static str),
+    /// As [`Frame::Malformed`].
+    Malformed {
+        /// What the IP header says, if that much could be read.
+        outer: Option<Outer>,
+        /// What is wrong, as offset in the frame.
+        fault: Fault,
+    },
+}
+
+/// Where in a frame its IP packet is. Offsets and lengths are in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Place {
+    /// Where the IP header starts.
+    offset: u32,
+    /// Length of the IP header with options and extension headers.
+    header_len: u32,
+    /// Length of what follows it, cut at the IP length.
+    payload_len: u32,
+    /// See [`Datagram::missing`].
+    missing: u32,
+    /// See [`Datagram::protocol_offset`].
+    protocol_offset: u32,
+    /// See [`Datagram::protocol`].
+    pub protocol: u8,
+}
+
+impl Place {
+    /// What stands before the IP header.
+    #[inline]
+    pub fn link_header<'a>(&self, frame: &'a [u8]) -> &'a [u8] {
+        frame.get(..self.offset as usize).unwrap_or_default()
+    }
+
+    /// See [`Datagram::header`].
+    #[inline]
+    pub fn header<'a>(&self, frame: &'a [u8]) -> &'a [u8] {
+        self.packet(frame).get(..self.header_len as usize).unwrap_or_default()
+    }
+
+    /// See [`Datagram::payload`].
+    #[inline]
+    pub fn payload<'a>(&self, frame: &'a [u8]) -> &'a [u8] {
+        let rest = self.packet(frame).get(self.header_len as usize..).unwrap_or_default();
+        rest.get(..self.payload_len as usize).unwrap_or(rest)
+    }
+
+    /// See [`Datagram::missing`].
+    #[inline]
+    pub fn missing(&self) -> usize {
+        self.missing as usize
+    }
+
+    /// See [`Datagram::protocol_offset`].
+    #[inline]
+    pub fn protocol_offset(&self) -> usize {
+        self.protocol_offset as usize
+    }
+
+    /// See [`Outer::multicast_source`].
+    #[inline]
+    pub fn multicast_source(&self, frame: &[u8]) -> Option<IpAddr> {
+        let header = self.header(frame);
+        let is_multicast = match header.first().map_or(0, |byte| byte >> 4) {
+            4 => header.get(16).is_some_and(|byte| byte >> 4 == 0xe),
+            _ => header.get(24) == Some(&0xff),
+        };
+        if is_multicast { Outer::of(header)?.multicast_source() } else { None }
+    }
+
+    /// The packet that is there in `frame`, out of which the place was read.
+    #[inline]
+    pub fn datagram<'a>(&self, frame: &'a [u8]) -> Option<Datagram<'a>> {
+        Some(Datagram {
+            outer: Outer::of(self.packet(frame))?,
+            header: self.header(frame),
+            protocol_offset: self.protocol_offset as usize,
+            protocol: self.protocol,
+            payload: self.payload(frame),
+            missing: self.missing(),
+            frame_offset: self.offset as usize,
+            rebuilt: false,
+            link: None,
+        })
+    }
+
+    fn packet<'a>(&self, frame: &'a [u8]) -> &'a [u8] {
+        frame.get(self.offset as usize..).unwrap_or_default()
     }
 }
 
@@ -192,6 +290,13 @@ pub struct Outer {
     pub hop_limit: u8,
     /// IPv6 Flow Label, 20 bits; the IPv4 Identification, 16 bits.
     pub flow_label: u32,
+}
+
+impl Outer {
+    /// The source of a packet to a multicast address: such packets have Sequence Numbers by source.
+    pub fn multicast_source(&self) -> Option<IpAddr> {
+        self.dst.is_multicast().then_some(self.src)
+    }
 }
 
 #[cfg(test)]

@@ -312,15 +312,17 @@ impl Receiver {
 }
 
 /// Whether a UDP datagram has the port of ZEP.
-pub(super) fn may_be_zep(datagram: &Datagram<'_>) -> bool {
-    let Some(&[a, b, c, d]) = datagram.payload.first_chunk() else { return false };
+pub(super) fn may_be_zep(udp: &[u8]) -> bool {
+    let Some(&[a, b, c, d]) = udp.first_chunk() else { return false };
     u16::from_be_bytes([a, b]) == carrier::ZEP_PORT || u16::from_be_bytes([c, d]) == carrier::ZEP_PORT
 }
 
 /// The radio frame in a ZEP datagram.
 fn zep<'a>(datagram: &Datagram<'a>) -> Result<Option<Radio<'a>>, Fault> {
     match datagram.payload.split_first_chunk::<8>() {
-        Some((_, data)) if datagram.protocol == UDP && may_be_zep(datagram) => carrier::zep(data, datagram.missing),
+        Some((_, data)) if datagram.protocol == UDP && may_be_zep(datagram.payload) => {
+            carrier::zep(data, datagram.missing)
+        }
         _ => Ok(None),
     }
 }

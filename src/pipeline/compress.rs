@@ -7,10 +7,10 @@ use std::collections::BTreeMap;
 use std::ops::{ControlFlow, Range};
 use std::sync::OnceLock;
 
-use super::batch::{Arena, Item};
 use super::convert::is_beside;
 use super::drive::{self, Input, Job};
 use super::find::Limits;
+use super::item::{Arena, Item};
 use super::outcome::{Bytes, Status};
 use super::outlet::{Change, Outlet, Raw};
 use super::payloads::Payloads;
@@ -133,16 +133,18 @@ pub fn holds_esp(reader: &mut Reader, input: &SaTable, limits: Limits, link: &li
     })
 }
 
-/// Where a packet goes.
-enum Route<'i> {
+/// Where a packet goes; what its context makes of it, if that needs nothing of the packets before.
+#[derive(Debug, Clone, Copy)]
+enum Route {
     /// It is left out.
     Left,
     /// A fragment whose packet is not whole yet.
     Waits,
     /// An ESP packet that opened.
-    Esp(Datagram<'i>),
+    Esp(Option<Fit>),
     /// A plain packet, to be compressed if the input is plain.
-    Plain(Datagram<'i>),
+    Plain(Option<Fit>),
+    /// It passes as it is.
     NotOurs,
 }
 
@@ -200,7 +202,7 @@ struct Out<'o> {
 
 #[derive(Debug, Default)]
 struct Work {
-    fits: Vec<Option<Fit>>,
+    routes: Vec<Route>,
     texts: Texts,
     makes: Vec<Make>,
     payloads: Payloads,
@@ -215,19 +217,24 @@ struct Work {
 }
 
 impl Compress<'_> {
-    fn route<'i>(&self, frame: u64, item: &'i Item<'_>) -> Route<'i> {
-        let Item { outer, esp, status, .. } = item;
-        let taken = self.settings.selection.takes_frame(frame, outer.as_ref(), esp.as_ref(), *status);
+    fn route(&self, packet: &Packet<'_>, item: &Item<'_>, arena: &Arena, texts: &mut Texts) -> Route {
         // The packets of radio frames go on without them, and once.
-        if !taken || is_without_packet(item) {
+        if !self.settings.selection.takes(&item.record(packet, self.input, arena)) || is_without_packet(item) {
             return Route::Left;
         }
-        match item.datagram() {
+        match item.status {
             _ if item.waits => Route::Waits,
-            Some(datagram) if item.status == Status::Ok => Route::Esp(datagram),
-            Some(datagram) if item.status == Status::NotEsp && item.payload(self.input).is_none() => {
-                Route::Plain(datagram)
-            }
+            Status::Ok => match item.outer() {
+                Some(outer) => Route::Esp(self.fitter.esp(item, &outer, arena, None, texts)),
+                None => Route::NotOurs,
+            },
+            Status::NotEsp if item.payload(self.input).is_none() => match item.datagram() {
+                Some(datagram) if self.esp_input.get() == Some(&false) => {
+                    Route::Plain(self.fitter.plain(&datagram, None, texts))
+                }
+                Some(_) => Route::Plain(None),
+                None => Route::NotOurs,
+            },
             _ => Route::NotOurs,
         }
     }
@@ -296,16 +303,11 @@ impl<'t> Job<Out<'_>> for Compress<'t> {
     type Work = Work;
 
     fn prepare(&self, window: &Window, items: &[Item<'_>], arena: &Arena, work: &mut Work) {
-        let Work { fits, texts, .. } = work;
-        fits.clear();
+        let Work { routes, texts, .. } = work;
+        routes.clear();
         texts.clear();
-        let plain = self.esp_input.get() == Some(&false);
         for (packet, item) in window.packets().zip(items) {
-            fits.push(match self.route(packet.number, item) {
-                Route::Esp(datagram) => self.fitter.esp(item, &datagram.outer, arena, None, texts),
-                Route::Plain(datagram) if plain => self.fitter.plain(&datagram, None, texts),
-                _ => None,
-            });
+            routes.push(self.route(&packet, item, arena, texts));
         }
     }
 
@@ -317,27 +319,30 @@ impl<'t> Job<Out<'_>> for Compress<'t> {
         arena: &Arena,
         work: &mut Work,
     ) -> Result<(), Error> {
-        let Work { fits, texts, makes, .. } = work;
+        let Work { routes, texts, makes, .. } = work;
         makes.clear();
         let plain = !*self.esp_input.get_or_init(|| items.iter().any(|item| item.status == Status::Ok));
-        for ((packet, item), fit) in window.packets().zip(items).zip(fits) {
+        for ((packet, item), route) in window.packets().zip(items).zip(routes) {
             let frame = packet.number;
-            if !is_without_packet(item) {
-                decider.note_iv(item)?;
-            }
-            makes.push(match self.route(frame, item) {
+            decider.note_iv(item)?;
+            makes.push(match *route {
                 Route::Left => Make::Left,
                 Route::Waits => Make::Waits,
-                Route::Esp(datagram) => {
-                    let states = Some(&decider.states);
-                    let fit = fit.or_else(|| self.fitter.esp(item, &datagram.outer, arena, states, texts));
-                    decider.esp_packet(frame, item, &datagram, arena, fit.unwrap_or(Fit::NotOurs), texts)?
+                Route::Esp(Some(fit)) => decider.esp_packet(frame, item, arena, fit, texts)?,
+                Route::Esp(None) => {
+                    let fit = item
+                        .outer()
+                        .and_then(|outer| self.fitter.esp(item, &outer, arena, Some(&decider.states), texts));
+                    decider.esp_packet(frame, item, arena, fit.unwrap_or(Fit::NotOurs), texts)?
                 }
-                Route::Plain(datagram) if plain => {
-                    let states = Some(&decider.states);
-                    let fit = fit.or_else(|| self.fitter.plain(&datagram, states, texts));
-                    decider.plain_packet(frame, item, &datagram, fit.unwrap_or(Fit::NotOurs), texts)?
-                }
+                Route::Plain(fit) if plain => match item.datagram() {
+                    Some(datagram) => {
+                        let states = Some(&decider.states);
+                        let fit = fit.or_else(|| self.fitter.plain(&datagram, states, texts));
+                        decider.plain_packet(frame, item, &datagram, fit.unwrap_or(Fit::NotOurs), texts)?
+                    }
+                    None => Make::NotOurs,
+                },
                 Route::Plain(_) | Route::NotOurs => Make::NotOurs,
             });
         }
@@ -352,7 +357,7 @@ impl<'t> Job<Out<'_>> for Compress<'t> {
         changes.clear();
         frames.clear();
         for (item, make) in items.iter().zip(&*makes) {
-            counts.totals.count_frame(item.status, item.bytes, item.warnings, item.of_known_sa);
+            counts.totals.count(item);
             if let Make::Esp(sending) = make {
                 let start = payloads.next();
                 self.lay_out(item, sending, texts, payloads);
@@ -441,11 +446,11 @@ fn carry(
     let Some(carrier) = sending.carrier else {
         let udp = item.payload(input).and_then(|payload| payload.udp_header);
         let protocol = if udp.is_some() { esp::UDP } else { protocol };
-        return link::rebuild(item.link_header, datagram, protocol, udp, &[esp], frame);
+        return link::rebuild(item.link_header(), datagram, protocol, udp, &[esp], frame);
     };
     match output.entry(carrier).filter(|to| to.is_tunnel()).and_then(|to| new_outer(to, datagram)) {
-        Some(outer) => link::encapsulate(item.link_type, item.link_header, &outer, protocol, &[esp], frame),
-        None => link::rebuild(item.link_header, datagram, protocol, None, &[esp], frame),
+        Some(outer) => link::encapsulate(item.link_type, item.link_header(), &outer, protocol, &[esp], frame),
+        None => link::rebuild(item.link_header(), datagram, protocol, None, &[esp], frame),
     }
 }
 

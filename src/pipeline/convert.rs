@@ -3,9 +3,9 @@
 use std::ops::Range;
 use std::sync::OnceLock;
 
-use super::batch::{Arena, Item};
 use super::drive::{self, Input, Job};
 use super::find::{Limits, explicit_iv};
+use super::item::{Arena, Item};
 use super::outcome::Status;
 use super::outlet::{Change, Outlet, Raw};
 use super::payloads::Payloads;
@@ -307,12 +307,12 @@ impl Convert<'_, '_> {
         frame: &mut Vec<u8>,
     ) -> Result<bool, Fault> {
         if let Make::Plain = make {
-            return link::replace(item.link_type, item.link_header, item.packet(arena), frame).map(|()| true);
+            return link::replace(item.link_type, item.link_header(), item.packet(arena), frame).map(|()| true);
         }
         let (Some(esp), Some(datagram)) = (esp, item.datagram()) else { return Ok(false) };
         let udp = item.payload(self.table).and_then(|payload| payload.udp_header);
         let protocol = if udp.is_some() { esp::UDP } else { esp::PROTOCOL };
-        link::rebuild(item.link_header, &datagram, protocol, udp, &[esp], frame).map(|()| true)
+        link::rebuild(item.link_header(), &datagram, protocol, udp, &[esp], frame).map(|()| true)
     }
 }
 
@@ -389,13 +389,12 @@ impl Job<Out<'_>> for Convert<'_, '_> {
         state: &mut State,
         window: &Window,
         items: &[Item<'_>],
-        _arena: &Arena,
+        arena: &Arena,
         work: &mut Work,
     ) -> Result<(), Error> {
         work.makes.clear();
         for (packet, item) in window.packets().zip(items) {
-            let Item { outer, esp, status, .. } = item;
-            let taken = self.settings.selection.takes_frame(packet.number, outer.as_ref(), esp.as_ref(), *status);
+            let taken = self.settings.selection.takes(&item.record(&packet, self.table, arena));
             work.makes.push(self.make(state, item, taken)?);
         }
         Ok(())
@@ -409,7 +408,7 @@ impl Job<Out<'_>> for Convert<'_, '_> {
         changes.clear();
         frames.clear();
         for (item, make) in items.iter().zip(&*makes) {
-            totals.count_frame(item.status, item.bytes, item.warnings, item.of_known_sa);
+            totals.count(item);
             let start = payloads.next();
             let is_made = self.lay_out(item, arena, make, payloads);
             made.push(is_made.then(|| payloads.since(start)));

@@ -1,7 +1,7 @@
 //! decode: a record of every captured frame.
 
-use super::batch::{Arena, Item};
 use super::drive::{self, Input, Job};
+use super::item::{Arena, Item};
 use super::ledger::Ledger;
 use super::select::Selection;
 use crate::capture::Window;
@@ -60,7 +60,7 @@ impl<R: Render> Job<Out<'_>> for Decode<'_, R> {
         work.totals = Totals::default();
         for (packet, item) in window.packets().zip(items) {
             let record = item.record(&packet, self.table, arena);
-            work.totals.count(&record, item.of_known_sa);
+            work.totals.count(item);
             if self.selection.takes(&record) {
                 self.render.record(&record, &mut work.text);
             }

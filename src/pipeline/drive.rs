@@ -11,9 +11,11 @@
 use std::ops::ControlFlow;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
-use super::batch::{Arena, Attempter, Item, Settler};
+use super::attempt::Attempter;
 use super::find::Limits;
+use super::item::{Arena, Item};
 use super::ledger::{Glimpse, Ledger};
+use super::settle::Settler;
 use crate::capture::{Packet, Reader, Window};
 use crate::error::Error;
 use crate::link;

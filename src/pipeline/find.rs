@@ -143,8 +143,9 @@ impl<'t> Finder<'t> {
     }
 
     /// [`SaTable::only`].
-    pub fn only(&mut self, packet: &Lookup<'_>) -> Option<u32> {
-        self.table.only(packet, &self.hints, &mut self.flows, &mut self.found)
+    #[inline]
+    pub fn only(&mut self, protocol: u8, header: &[u8], payload: &[u8]) -> Option<u32> {
+        self.table.only(protocol, header, payload, (&self.hints, &mut self.flows), &mut self.found)
     }
 
     /// The candidates of a packet that was cut, which cannot be tried.

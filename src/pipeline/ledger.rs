@@ -4,14 +4,14 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::link::Outer;
 use crate::sa::stream::{Progress, Stream, runs_kept};
 use crate::sa::table::SaTable;
 
 /// Sources of multicast packets whose numbers are kept apart.
 pub const MULTICAST_SOURCES: usize = 1 << 14;
 
-/// The streams of all SAs.
+/// The streams of all SAs. A `source` is that of a packet to a multicast address
+/// ([`Outer::multicast_source`](crate::link::Outer::multicast_source)), `None` for all others.
 #[derive(Debug)]
 pub struct Ledger<'t> {
     table: &'t SaTable,
@@ -39,7 +39,8 @@ impl<'t> Ledger<'t> {
 
     /// What is known of the stream of a packet under an SA; `None` if the SA is void: a second reading of a key-file line
     /// whose first reading has verified a packet.
-    pub fn progress(&self, sa: u32, outer: &Outer) -> Option<Progress> {
+    #[inline]
+    pub fn progress(&self, sa: u32, source: Option<IpAddr>) -> Option<Progress> {
         let first_reading = self.table.entry(sa).and_then(|entry| entry.sa.alternative_to);
         let void = first_reading
             .and_then(|first| self.streams.get(first))
@@ -47,29 +48,29 @@ impl<'t> Ledger<'t> {
         if void {
             return None;
         }
-        let stream =
-            if outer.dst.is_multicast() { self.multicast.get(&(sa, outer.src)) } else { self.streams.get(sa as usize) };
+        let stream = match source {
+            Some(source) => self.multicast.get(&(sa, source)),
+            None => self.streams.get(sa as usize),
+        };
         Some(stream.unwrap_or(&self.unknown).progress)
     }
 
     /// The stream of a packet that verified; a source is taken up only then, so that packets that belong to no SA cannot
     /// fill the memory.
-    pub fn stream_mut(&mut self, sa: u32, outer: &Outer) -> &mut Stream {
-        match self.streams.get_mut(sa as usize) {
-            Some(stream) if !outer.dst.is_multicast() => stream,
-            _ => {
-                if self.multicast.len() >= MULTICAST_SOURCES && !self.multicast.contains_key(&(sa, outer.src)) {
-                    self.active = self.active.saturating_sub(self.multicast.len());
-                    self.multicast.clear();
-                }
-                self.multicast.entry((sa, outer.src)).or_default()
-            }
+    #[inline]
+    pub fn stream_mut(&mut self, sa: u32, source: Option<IpAddr>) -> &mut Stream {
+        let Some(source) = source else { return self.streams.get_mut(sa as usize).unwrap_or(&mut self.unknown) };
+        if self.multicast.len() >= MULTICAST_SOURCES && !self.multicast.contains_key(&(sa, source)) {
+            self.active = self.active.saturating_sub(self.multicast.len());
+            self.multicast.clear();
         }
+        self.multicast.entry((sa, source)).or_default()
     }
 
     /// Runs of numbers that the stream of a packet that verified may keep; to be asked before the packet is noted.
-    pub fn runs_kept(&mut self, sa: u32, outer: &Outer) -> usize {
-        if self.stream_mut(sa, outer).counts.verified == 0 {
+    #[inline]
+    pub fn runs_kept(&mut self, sa: u32, source: Option<IpAddr>) -> usize {
+        if self.stream_mut(sa, source).counts.verified == 0 {
             self.active += 1;
         }
         runs_kept(self.active)
@@ -83,11 +84,10 @@ impl<'t> Ledger<'t> {
     }
 
     /// A packet failed under its only candidate.
-    pub fn failed(&mut self, sa: u32, outer: &Outer) {
-        let stream = if outer.dst.is_multicast() {
-            self.multicast.get_mut(&(sa, outer.src))
-        } else {
-            self.streams.get_mut(sa as usize)
+    pub fn failed(&mut self, sa: u32, source: Option<IpAddr>) {
+        let stream = match source {
+            Some(source) => self.multicast.get_mut(&(sa, source)),
+            None => self.streams.get_mut(sa as usize),
         };
         if let Some(stream) = stream {
             stream.failed();

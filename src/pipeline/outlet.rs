@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::batch::Item;
+use super::item::Item;
 use crate::capture::{Interface, LINKTYPE_RAW, Options, OwnedPacket, Packet, Window, Writer};
 use crate::error::Error;
 

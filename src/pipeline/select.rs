@@ -1,7 +1,6 @@
 //! Which frames a command shows or writes. All frames are opened, whatever is selected: what follows depends on them.
 
-use super::outcome::{Esp, Status};
-use crate::link::Outer;
+use super::outcome::Status;
 use crate::report::record::Record;
 use crate::sa::Selector;
 
@@ -21,17 +20,12 @@ pub struct Selection {
 }
 
 impl Selection {
-    /// Whether the frame of a record is taken.
+    /// Whether a frame is taken.
     pub fn takes(&self, record: &Record<'_>) -> bool {
-        self.takes_frame(record.frame, record.outer.as_ref(), record.esp.as_ref(), record.status)
-    }
-
-    /// Whether a frame is taken of which no record is made.
-    pub fn takes_frame(&self, frame: u64, outer: Option<&Outer>, esp: Option<&Esp>, status: Status) -> bool {
-        self.frames.is_none_or(|(first, last)| (first..=last).contains(&frame))
-            && self.spi.is_none_or(|wanted| esp.is_some_and(|esp| esp.spi == wanted))
-            && self.src.is_none_or(|selector| outer.is_some_and(|outer| selector.accepts(outer.src)))
-            && self.dst.is_none_or(|selector| outer.is_some_and(|outer| selector.accepts(outer.dst)))
-            && !(self.failed && status == Status::Ok)
+        self.frames.is_none_or(|(first, last)| (first..=last).contains(&record.frame()))
+            && self.spi.is_none_or(|wanted| record.esp().is_some_and(|esp| esp.spi == wanted))
+            && self.src.is_none_or(|selector| record.outer().is_some_and(|outer| selector.accepts(outer.src)))
+            && self.dst.is_none_or(|selector| record.outer().is_some_and(|outer| selector.accepts(outer.dst)))
+            && !(self.failed && record.status() == Status::Ok)
     }
 }

@@ -2,44 +2,107 @@
 
 use std::net::IpAddr;
 
-use crate::capture::Timestamp;
-use crate::codec::{Restorable, Sources};
+use crate::capture::{Packet, Timestamp};
+use crate::codec::{Restorable, Sources, Upper};
 use crate::link::Outer;
 use crate::pipeline::inner::Inner;
+use crate::pipeline::item::Item;
 use crate::pipeline::outcome::{Bytes, Esp, Reason, Status};
 use crate::pipeline::warnings::Warnings;
+use crate::sa::table::Entry;
 
-/// What is reported of one frame.
-#[derive(Debug)]
+/// What is reported of one frame, read from where it is when it is asked for.
+#[derive(Debug, Clone, Copy)]
 pub struct Record<'a> {
+    frame: &'a Packet<'a>,
+    item: &'a Item<'a>,
+    entry: Option<&'a Entry>,
+    packet: &'a [u8],
+}
+
+impl<'a> Record<'a> {
+    /// The record of `frame`, of which `item` says what became: a packet of the SA `entry`, restored to `packet`.
+    #[inline]
+    pub fn new(frame: &'a Packet<'a>, item: &'a Item<'a>, entry: Option<&'a Entry>, packet: &'a [u8]) -> Record<'a> {
+        Record { frame, item, entry, packet }
+    }
+
     /// Frame number, from 1.
-    pub frame: u64,
+    pub fn frame(&self) -> u64 {
+        self.frame.number
+    }
+
     /// Capture time.
-    pub time: Timestamp,
+    pub fn time(&self) -> Timestamp {
+        self.frame.time
+    }
+
     /// The verdict.
-    pub status: Status,
+    pub fn status(&self) -> Status {
+        self.item.status
+    }
+
     /// Why not `ok`.
-    pub reason: Option<Reason>,
+    pub fn reason(&self) -> Option<Reason> {
+        self.item.reason
+    }
+
     /// Name of the SA: the one that verified, or the only candidate.
-    pub sa: Option<&'a str>,
+    pub fn sa(&self) -> Option<&'a str> {
+        self.entry.map(|entry| entry.sa.name.as_str())
+    }
+
     /// All frames of a packet that was reassembled.
-    pub fragments: &'a [u64],
+    pub fn fragments(&self) -> &'a [u64] {
+        self.item.fragments()
+    }
+
     /// The frame that this one repeats.
-    pub repeat_of: Option<u64>,
+    pub fn repeat_of(&self) -> Option<u64> {
+        self.item.repeat_of
+    }
+
     /// Outer IP header, if there was one.
-    pub outer: Option<Outer>,
+    #[inline]
+    pub fn outer(&self) -> Option<Outer> {
+        self.item.outer()
+    }
+
     /// The restored ESP header; `ok`, or verified and then `malformed` or `unsupported`.
-    pub esp: Option<Esp>,
-    /// Summary of `packet`; `ok` only.
-    pub inner: Option<Inner>,
+    pub fn esp(&self) -> Option<&'a Esp> {
+        self.item.esp.as_ref()
+    }
+
+    /// Summary of [`Record::packet`]; `ok` only.
+    #[inline]
+    pub fn inner(&self) -> Option<Inner> {
+        Inner::of(self.packet()?, self.item.restored.as_ref()?)
+    }
+
+    /// The upper layer of [`Record::packet`]; `ok` only.
+    pub fn upper(&self) -> Option<Upper> {
+        self.packet().and(self.item.restored.as_ref()?.upper)
+    }
+
     /// The restored packet; `ok` only.
-    pub packet: Option<&'a [u8]>,
-    /// Fields of `packet` that came from elsewhere than the wire; `ok` only.
-    pub restored: Option<Sources>,
+    pub fn packet(&self) -> Option<&'a [u8]> {
+        (self.status() == Status::Ok && !self.packet.is_empty()).then_some(self.packet)
+    }
+
+    /// Fields of the packet that came from elsewhere than the wire; `ok` only.
+    pub fn restored(&self) -> Option<Sources> {
+        self.item.restored.as_ref().filter(|_| self.status() == Status::Ok).map(|restored| restored.sources)
+    }
+
     /// Bytes on the wire against standard ESP; `ok` only.
-    pub bytes: Option<Bytes>,
+    pub fn bytes(&self) -> Option<Bytes> {
+        self.item.bytes
+    }
+
     /// Warnings.
-    pub warnings: Warnings,
+    pub fn warnings(&self) -> Warnings {
+        self.item.warnings
+    }
 }
 
 /// The value of one field.
@@ -81,33 +144,33 @@ pub struct Field {
 
 /// Every field, in the order of the JSON record.
 pub const FIELDS: &[Field] = &[
-    field(&[], "frame", |r| Some(Value::Number(r.frame))),
-    field(&[], "time", |r| Some(Value::Time(r.time))),
-    field(&[], "status", |r| Some(Value::Name(r.status.name()))),
-    field(&[], "reason", |r| r.reason.map(Value::Reason)),
-    field(&[], "sa", |r| r.sa.map(Value::Text)),
-    field(&[], "repeat_of", |r| r.repeat_of.map(Value::Number)),
-    field(&[], "fragments", |r| (!r.fragments.is_empty()).then_some(Value::Frames(r.fragments))),
-    field(&["outer"], "version", |r| Some(Value::Number(r.outer?.version.number().into()))),
-    field(&["outer"], "src", |r| Some(Value::Address(r.outer?.src))),
-    field(&["outer"], "dst", |r| Some(Value::Address(r.outer?.dst))),
-    field(&["outer"], "hop_limit", |r| Some(Value::Number(r.outer?.hop_limit.into()))),
-    field(&["esp"], "spi", |r| Some(Value::Spi(r.esp?.spi))),
-    field(&["esp"], "sequence", |r| Some(Value::Number(r.esp?.sequence))),
-    field(&["esp", "wire"], "spi_bits", |r| Some(Value::Number(r.esp?.spi_bits.into()))),
-    field(&["esp", "wire"], "sn_bits", |r| Some(Value::Number(r.esp?.sn_bits.into()))),
-    field(&["esp", "wire"], "bytes", |r| Some(Value::Number(r.esp?.wire_bytes as u64))),
-    field(&["esp"], "icv", |r| Some(Value::Name(if r.esp?.verified { "verified" } else { "none" }))),
-    field(&["esp"], "method", |r| Some(Value::Name(r.esp?.method.name()))),
-    field(&["esp"], "tries", |r| Some(Value::Number(r.esp?.tries))),
-    field(&["esp"], "revision", |r| r.esp?.revision.and_then(revision_name).map(Value::Name)),
-    field(&["inner"], "version", |r| Some(Value::Number(r.inner?.version.number().into()))),
-    field(&["inner"], "src", |r| Some(Value::Address(r.inner?.src))),
-    field(&["inner"], "dst", |r| Some(Value::Address(r.inner?.dst))),
-    field(&["inner"], "protocol", |r| Some(Value::Number(r.inner?.protocol.into()))),
-    field(&["inner"], "src_port", |r| Some(Value::Number(r.inner?.ports?.0.into()))),
-    field(&["inner"], "dst_port", |r| Some(Value::Number(r.inner?.ports?.1.into()))),
-    field(&[], "packet", |r| r.packet.map(Value::Bytes)),
+    field(&[], "frame", |r| Some(Value::Number(r.frame()))),
+    field(&[], "time", |r| Some(Value::Time(r.time()))),
+    field(&[], "status", |r| Some(Value::Name(r.status().name()))),
+    field(&[], "reason", |r| r.reason().map(Value::Reason)),
+    field(&[], "sa", |r| r.sa().map(Value::Text)),
+    field(&[], "repeat_of", |r| r.repeat_of().map(Value::Number)),
+    field(&[], "fragments", |r| (!r.fragments().is_empty()).then_some(Value::Frames(r.fragments()))),
+    field(&["outer"], "version", |r| Some(Value::Number(r.outer()?.version.number().into()))),
+    field(&["outer"], "src", |r| Some(Value::Address(r.outer()?.src))),
+    field(&["outer"], "dst", |r| Some(Value::Address(r.outer()?.dst))),
+    field(&["outer"], "hop_limit", |r| Some(Value::Number(r.outer()?.hop_limit.into()))),
+    field(&["esp"], "spi", |r| Some(Value::Spi(r.esp()?.spi))),
+    field(&["esp"], "sequence", |r| Some(Value::Number(r.esp()?.sequence))),
+    field(&["esp", "wire"], "spi_bits", |r| Some(Value::Number(r.esp()?.spi_bits.into()))),
+    field(&["esp", "wire"], "sn_bits", |r| Some(Value::Number(r.esp()?.sn_bits.into()))),
+    field(&["esp", "wire"], "bytes", |r| Some(Value::Number(r.esp()?.wire_bytes as u64))),
+    field(&["esp"], "icv", |r| Some(Value::Name(if r.esp()?.verified { "verified" } else { "none" }))),
+    field(&["esp"], "method", |r| Some(Value::Name(r.esp()?.method.name()))),
+    field(&["esp"], "tries", |r| Some(Value::Number(r.esp()?.tries))),
+    field(&["esp"], "revision", |r| r.esp()?.revision.and_then(revision_name).map(Value::Name)),
+    field(&["inner"], "version", |r| Some(Value::Number(r.inner()?.version.number().into()))),
+    field(&["inner"], "src", |r| Some(Value::Address(r.inner()?.src))),
+    field(&["inner"], "dst", |r| Some(Value::Address(r.inner()?.dst))),
+    field(&["inner"], "protocol", |r| Some(Value::Number(r.upper()?.protocol.into()))),
+    field(&["inner"], "src_port", |r| Some(Value::Number(r.upper()?.ports?.0.into()))),
+    field(&["inner"], "dst_port", |r| Some(Value::Number(r.upper()?.ports?.1.into()))),
+    field(&[], "packet", |r| r.packet().map(Value::Bytes)),
     field(&["restored"], "dscp", |r| source(r, Restorable::Dscp)),
     field(&["restored"], "ecn", |r| source(r, Restorable::Ecn)),
     field(&["restored"], "flow_label", |r| source(r, Restorable::FlowLabel)),
@@ -116,11 +179,11 @@ pub const FIELDS: &[Field] = &[
     field(&["restored"], "ttl", |r| source(r, Restorable::Ttl)),
     field(&["restored"], "udp.checksum", |r| source(r, Restorable::UdpChecksum)),
     field(&["restored"], "udplite.coverage", |r| source(r, Restorable::UdpLiteCoverage)),
-    field(&["bytes"], "diet", |r| Some(Value::Number(r.bytes?.diet))),
-    field(&["bytes"], "esp", |r| Some(Value::Number(r.bytes?.esp))),
-    field(&["bytes"], "saved", |r| Some(Value::Signed(r.bytes?.saved()))),
+    field(&["bytes"], "diet", |r| Some(Value::Number(r.bytes()?.diet))),
+    field(&["bytes"], "esp", |r| Some(Value::Number(r.bytes()?.esp))),
+    field(&["bytes"], "saved", |r| Some(Value::Signed(r.bytes()?.saved()))),
     field(&[], "warnings", |r| {
-        (r.status == Status::Ok || r.warnings != Warnings::NONE).then_some(Value::Warnings(r.warnings))
+        (r.status() == Status::Ok || r.warnings() != Warnings::NONE).then_some(Value::Warnings(r.warnings()))
     }),
 ];
 
@@ -133,7 +196,7 @@ const fn field(
 }
 
 fn source<'a>(record: &Record<'a>, field: Restorable) -> Option<Value<'a>> {
-    record.restored?.of(field).map(|source| Value::Name(source.name()))
+    record.restored()?.of(field).map(|source| Value::Name(source.name()))
 }
 
 fn revision_name(revision: u8) -> Option<&'static str> {

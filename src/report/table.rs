@@ -61,7 +61,7 @@ impl Table {
 
     /// Appends one row.
     pub fn write_row(&self, record: &Record<'_>, out: &mut Vec<u8>) {
-        let color = self.color.then_some(record.status);
+        let color = self.color.then_some(record.status());
         self.write_line(out, color, |index, out| fill_cell(index, record, out));
     }
 
@@ -103,7 +103,7 @@ fn fill_cell(index: usize, record: &Record<'_>, cell: &mut Vec<u8>) {
     if index == 1 {
         // The time of day: what stands between the `T` and the `Z` of RFC 3339.
         let start = cell.len();
-        write_plain(Value::Time(record.time), cell);
+        write_plain(Value::Time(record.time()), cell);
         let time = cell.get(start..).unwrap_or_default();
         let date = time.iter().position(|byte| *byte == b'T').map_or(0, |at| at + 1);
         cell.drain(start..start + date);
@@ -116,13 +116,13 @@ fn fill_cell(index: usize, record: &Record<'_>, cell: &mut Vec<u8>) {
         }
     };
     match index {
-        0 => plain(Some(Value::Number(record.frame))),
-        2 => plain(record.sa.map(Value::Text)),
-        3 => plain(record.esp.map(|esp| Value::Spi(esp.spi))),
-        4 => plain(record.esp.map(|esp| Value::Number(esp.sequence))),
+        0 => plain(Some(Value::Number(record.frame()))),
+        2 => plain(record.sa().map(Value::Text)),
+        3 => plain(record.esp().map(|esp| Value::Spi(esp.spi))),
+        4 => plain(record.esp().map(|esp| Value::Number(esp.sequence))),
         5 | 6 => {
-            let outer = record.outer.map(|outer| (outer.src, outer.dst, None));
-            let inner = record.inner.map(|inner| (inner.src, inner.dst, inner.ports));
+            let outer = record.outer().map(|outer| (outer.src, outer.dst, None));
+            let inner = record.inner().map(|inner| (inner.src, inner.dst, inner.ports));
             let Some((src, dst, ports)) = inner.or(outer) else { return };
             let (address, port) =
                 if index == 5 { (src, ports.map(|ports| ports.0)) } else { (dst, ports.map(|ports| ports.1)) };
@@ -141,23 +141,23 @@ fn fill_cell(index: usize, record: &Record<'_>, cell: &mut Vec<u8>) {
                 (_, None) => plain(Some(Value::Address(address))),
             }
         }
-        7 => plain(record.inner.map(|inner| match protocol_name(inner.protocol) {
+        7 => plain(record.inner().map(|inner| match protocol_name(inner.protocol) {
             Some(name) => Value::Name(name),
             None => Value::Number(inner.protocol.into()),
         })),
-        8 => plain(record.bytes.map(|bytes| Value::Number(bytes.diet))),
-        9 => plain(record.bytes.map(|bytes| Value::Signed(bytes.saved()))),
+        8 => plain(record.bytes().map(|bytes| Value::Number(bytes.diet))),
+        9 => plain(record.bytes().map(|bytes| Value::Signed(bytes.saved()))),
         _ => {
-            plain(Some(Value::Name(record.status.name())));
-            for name in record.warnings.names() {
+            plain(Some(Value::Name(record.status().name())));
+            for name in record.warnings().names() {
                 cell.push(b' ');
                 cell.extend_from_slice(name.as_bytes());
             }
-            if let Some(frame) = record.repeat_of {
+            if let Some(frame) = record.repeat_of() {
                 cell.extend_from_slice(b" of ");
                 write_plain(Value::Number(frame), cell);
             }
-            if let Some(reason) = record.reason {
+            if let Some(reason) = record.reason() {
                 cell.extend_from_slice(b": ");
                 write_plain(Value::Reason(reason), cell);
             }

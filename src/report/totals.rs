@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::record::Record;
+use crate::pipeline::item::Item;
 use crate::pipeline::outcome::{Bytes, Status};
 use crate::pipeline::warnings::Warnings;
 
@@ -25,25 +25,23 @@ pub struct Totals {
 }
 
 impl Totals {
-    /// Counts one record; `of_known_sa` as in [`crate::pipeline::batch::Item`].
-    pub fn count(&mut self, record: &Record<'_>, of_known_sa: bool) {
-        self.count_frame(record.status, record.bytes, record.warnings, of_known_sa);
-    }
-
-    /// Counts one frame of which no record is made.
-    pub fn count_frame(&mut self, status: Status, bytes: Option<Bytes>, warnings: Warnings, of_known_sa: bool) {
+    /// Counts one frame.
+    #[inline]
+    pub fn count(&mut self, item: &Item<'_>) {
         self.frames += 1;
-        if let Some(count) = self.statuses.get_mut(status as usize) {
+        if let Some(count) = self.statuses.get_mut(item.status as usize) {
             *count += 1;
         }
-        if let Some(bytes) = bytes {
+        if let Some(bytes) = item.bytes {
             self.bytes.diet += bytes.diet;
             self.bytes.esp += bytes.esp;
         }
-        self.duplicates += u64::from(warnings.has(Warnings::DUPLICATE));
-        self.replayed += u64::from(warnings.has(Warnings::REPLAYED));
-        self.unauthenticated += u64::from(warnings.has(Warnings::UNAUTHENTICATED));
-        self.failed += u64::from(status != Status::Ok && of_known_sa);
+        if item.warnings != Warnings::NONE {
+            self.duplicates += u64::from(item.warnings.has(Warnings::DUPLICATE));
+            self.replayed += u64::from(item.warnings.has(Warnings::REPLAYED));
+            self.unauthenticated += u64::from(item.warnings.has(Warnings::UNAUTHENTICATED));
+        }
+        self.failed += u64::from(item.status != Status::Ok && item.of_known_sa);
     }
 
     /// Adds the counts of `other`.

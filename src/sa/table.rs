@@ -5,7 +5,6 @@
 
 use std::collections::HashMap;
 use std::hash::BuildHasherDefault;
-use std::net::IpAddr;
 
 use super::Sa;
 use super::hash::{MixHasher, mix};
@@ -175,21 +174,31 @@ impl SaTable {
         self.look_up(packet, Some(hints), found)
     }
 
-    /// The SA of a packet that can belong to one SA with integrity check only, those without left out. `flows` and `hints`
-    /// are the caller's.
-    pub fn only(&self, packet: &Lookup<'_>, hints: &Hints, flows: &mut Flows, found: &mut Vec<u32>) -> Option<u32> {
+    /// The SA of a packet that can belong to one SA with integrity check only, those without left out. `header` is its IP
+    /// header; it came in no radio frame. `flows` and `hints` are the caller's.
+    #[inline]
+    pub fn only(
+        &self,
+        protocol: u8,
+        header: &[u8],
+        payload: &[u8],
+        (hints, flows): (&Hints, &mut Flows),
+        found: &mut Vec<u32>,
+    ) -> Option<u32> {
         let search = |found: &mut Vec<u32>| {
-            if !self.likely(packet, hints, found) {
+            let packet = Lookup { protocol, outer: &Outer::of(header)?, link: None, payload };
+            if !self.likely(&packet, hints, found) {
                 return None;
             }
             let authenticates = |sa: &&u32| self.entry(**sa).is_some_and(|entry| entry.cryptor.authenticates());
             let mut candidates = found.iter().filter(authenticates);
             candidates.next().copied().filter(|_| candidates.next().is_none())
         };
-        let Some(head) = packet.payload.first_chunk() else { return search(found) };
+        let (Some(head), Some((version, addresses))) = (payload.first_chunk(), addresses_of(header)) else {
+            return search(found);
+        };
         let head = u64::from_be_bytes(*head) & self.head_mask;
-        let flow = Flow { protocol: packet.protocol, src: packet.outer.src, dst: packet.outer.dst, head };
-        flows.get(flow, || search(found))
+        flows.get(Flow { protocol, version, addresses, head }, || search(found))
     }
 
     /// Notes in `hints` that a packet belongs to an SA with integrity check, so that it comes first for the next one.
@@ -288,9 +297,23 @@ fn takes_link(sa: &Sa, link: Option<LinkAddresses>) -> bool {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Flow {
     protocol: u8,
-    src: IpAddr,
-    dst: IpAddr,
+    version: u8,
+    /// Source and destination; the 8 bytes of IPv4 in front of zeros.
+    addresses: [u64; 4],
     head: u64,
+}
+
+/// Version, source and destination of an IP header.
+#[inline]
+fn addresses_of(header: &[u8]) -> Option<(u8, [u64; 4])> {
+    let word = |bytes: &[u8; 8]| u64::from_ne_bytes(*bytes);
+    match header.first()? >> 4 {
+        4 => Some((4, [word(header.get(12..)?.first_chunk()?), 0, 0, 0])),
+        version => {
+            let [a, b, c, d] = header.get(8..)?.as_chunks().0.first_chunk::<4>()?;
+            Some((version, [word(a), word(b), word(c), word(d)]))
+        }
+    }
 }
 
 /// What [`SaTable::only`] answered for the flows that were met last.
@@ -301,13 +324,13 @@ pub struct Flows(Vec<Option<(Flow, Option<u32>)>>);
 const FLOWS: usize = 256;
 
 impl Flows {
+    #[inline]
     fn get(&mut self, flow: Flow, search: impl FnOnce() -> Option<u32>) -> Option<u32> {
         if self.0.is_empty() {
             self.0.resize(FLOWS, None);
         }
-        // Addresses of one network and SPIs of one gateway differ in their low bits.
-        let low = |address| address_value(address) as u64;
-        let hash = mix(flow.head ^ low(flow.src) ^ low(flow.dst).rotate_left(32));
+        let [a, b, c, d] = flow.addresses;
+        let hash = mix(flow.head ^ a ^ b.rotate_left(16) ^ c.rotate_left(32) ^ d.rotate_left(48));
         let place = self.0.get_mut(hash as usize % FLOWS)?;
         match place {
             Some((own, sa)) if *own == flow => *sa,

@@ -143,7 +143,7 @@ fn try_all(reader: &mut Reader, plain: &SaTable, table: &SaTable) -> Result<Vec<
     drive::visit(reader, plain, Limits::default(), &link::Settings::default(), |packet, item, arena| {
         let index = item.sa.map_or(usize::MAX, |index| index as usize);
         if let (Some(entry), Some(tried)) = (table.entries().get(index), tried.get_mut(index)) {
-            match item.outer.filter(|_| item.status == Status::Ok) {
+            match item.outer().filter(|_| item.status == Status::Ok) {
                 None => tried.failed += 1,
                 Some(outer) => match entry.codec.compress(item.packet(arena), &outer, &mut tried.state, &mut clear) {
                     Ok(_) => tried.matched += 1,

@@ -4,13 +4,13 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 
 use super::fit::{Fit, Texts};
-use super::{Compressed, Content, Make, OnMismatch, Sending, Settings, carry, new_outer};
+use super::{Compressed, Content, Make, OnMismatch, Sending, Settings, carry, is_without_packet, new_outer};
 use crate::codec::{Mismatch, State};
 use crate::error::Error;
 use crate::esp;
 use crate::link::{Datagram, Outer};
-use crate::pipeline::batch::{Arena, Item};
 use crate::pipeline::convert::iv_of;
+use crate::pipeline::item::{Arena, Item};
 use crate::pipeline::ledger::MULTICAST_SOURCES;
 use crate::pipeline::seal::{IvIssuer, KeyId, KeyIds, UsedNumbers};
 use crate::pipeline::warnings::Warnings;
@@ -80,6 +80,9 @@ impl<'t> Decider<'t> {
     pub(super) fn note_iv(&mut self, item: &Item<'_>) -> Result<(), Error> {
         let Some(sa) = item.sa else { return Ok(()) };
         let Some(key) = self.input_keys.get(sa as usize).copied().flatten() else { return Ok(()) };
+        if is_without_packet(item) {
+            return Ok(());
+        }
         match self.input.entry(sa).and_then(|entry| iv_of(item, entry, self.input)) {
             Some(iv) => self.issuer.seen(key, iv),
             None => Ok(()),
@@ -91,20 +94,19 @@ impl<'t> Decider<'t> {
         &mut self,
         frame: u64,
         item: &Item<'_>,
-        datagram: &Datagram<'_>,
         arena: &Arena,
         fit: Fit,
         texts: &mut Texts,
     ) -> Result<Make, Error> {
         let Some(sn) = item.esp.map(|esp| esp.sequence) else { return Ok(Make::NotOurs) };
-        let outer = &datagram.outer;
         match fit {
             Fit::NotOurs => Ok(Make::NotOurs),
             Fit::Mismatch { mismatch, .. } => {
                 if self.mismatch(frame, texts.mismatch(mismatch))? == OnMismatch::Skip {
                     return Ok(Make::Left);
                 }
-                self.standard(outer, None, texts, |clear| item.protected(arena, clear))
+                let Some(outer) = item.outer() else { return Ok(Make::NotOurs) };
+                self.standard(&outer, None, texts, |clear| item.protected(arena, clear))
             }
             Fit::Fits { sa, clear, protected_len, as_it_is, state } => {
                 let Some((to, key)) = self.sa(sa) else { return Ok(Make::NotOurs) };
@@ -127,7 +129,11 @@ impl<'t> Decider<'t> {
                     self.iv(to, sn)?
                 };
                 let sending = Sending { sa, carrier: None, content, sn, iv };
-                self.sent(item, datagram, &sending, outer, state);
+                if state != State::default()
+                    && let Some(datagram) = item.datagram()
+                {
+                    self.sent(item, &datagram, &sending, &datagram.outer, state);
+                }
                 Ok(Make::Esp(sending))
             }
         }

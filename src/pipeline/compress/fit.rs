@@ -8,7 +8,7 @@ use super::decide::States;
 use super::new_outer;
 use crate::codec::{Compressed, Mismatch, State};
 use crate::link::{Datagram, Outer};
-use crate::pipeline::batch::{Arena, Item};
+use crate::pipeline::item::{Arena, Item};
 use crate::sa::hash::MixHasher;
 use crate::sa::table::{Entry, SaTable};
 

@@ -1,0 +1,257 @@
+//! The packets of a window as far as they go without knowing what came before: side by side with other windows.
+
+use std::collections::HashMap;
+use std::hash::BuildHasherDefault;
+
+use super::find::{Finder, Found, Limits, explicit_iv, first_sealed};
+use super::item::{Arena, EspPayload, Item, Source, Step, Stretch};
+use super::ledger::Glimpse;
+use super::outcome::{Reason, Status};
+use crate::capture::{Packet, Window};
+use crate::context::address_value;
+use crate::link::{self, Alone, Outer, Place};
+use crate::sa::hash::{MixHasher, mix};
+use crate::sa::stream::Progress;
+use crate::sa::table::{Lookup, SaTable};
+use crate::suite::{SIDE_BY_SIDE, Scratch, Sealed};
+
+/// Takes frames as far as they go without knowing what came before.
+#[derive(Debug)]
+pub struct Attempter<'t, 'g> {
+    finder: Finder<'t>,
+    glimpse: &'g Glimpse,
+    /// The streams of this window.
+    seen: Seen,
+    scratch: Scratch,
+}
+
+/// What a window has shown of its streams so far.
+#[derive(Debug, Default)]
+struct Seen {
+    /// By [`stream_key`], the place in `streams`.
+    places: HashMap<u64, u32, BuildHasherDefault<MixHasher>>,
+    streams: Vec<SeenStream>,
+    /// The stream met last.
+    last: Option<(u64, u32)>,
+}
+
+#[derive(Debug)]
+struct SeenStream {
+    sa: u32,
+    progress: Progress,
+    /// The first and the last packet that is planned.
+    planned: Option<(u32, u32)>,
+}
+
+/// A packet that can belong to one SA only and is opened next to others of its stream.
+#[derive(Debug, Clone, Copy)]
+struct Planned<'w> {
+    /// Its place among the items.
+    index: u32,
+    /// The next packet of its stream, [`NONE`] for the last.
+    next: u32,
+    time_ns: i64,
+    /// Its ESP payload.
+    bytes: &'w [u8],
+}
+
+const NONE: u32 = u32::MAX;
+
+impl Seen {
+    fn clear(&mut self) {
+        self.places.clear();
+        self.streams.clear();
+        self.last = None;
+    }
+
+    /// A stream, of which `glimpse` knows what came before.
+    #[inline]
+    fn stream(&mut self, key: u64, sa: u32, glimpse: &Glimpse) -> Option<&mut SeenStream> {
+        let place = match self.last {
+            Some((last, place)) if last == key => place,
+            _ => {
+                let next = self.streams.len() as u32;
+                let place = *self.places.entry(key).or_insert(next);
+                if place == next {
+                    self.streams.push(SeenStream { sa, progress: glimpse.of(sa), planned: None });
+                }
+                self.last = Some((key, place));
+                place
+            }
+        };
+        self.streams.get_mut(place as usize)
+    }
+
+    /// What is known of a stream, `None` if nothing was seen of it.
+    fn progress(&self, key: u64) -> Option<Progress> {
+        self.streams.get(*self.places.get(&key)? as usize).map(|stream| stream.progress)
+    }
+}
+
+/// Numbers tried before a packet waits for its turn, when more is known.
+const EARLY_TRIES: u32 = 64;
+
+impl<'t, 'g> Attempter<'t, 'g> {
+    /// One that knows of streams what `glimpse` shows.
+    pub fn new(table: &'t SaTable, limits: Limits, glimpse: &'g Glimpse) -> Attempter<'t, 'g> {
+        let limits = Limits { sn_tries: limits.sn_tries.min(EARLY_TRIES), resync_tries: None, ..limits };
+        Attempter { finder: Finder::new(table, limits), glimpse, seen: Seen::default(), scratch: Scratch::default() }
+    }
+
+    /// Takes the frames of a window; what they restore to goes into `arena`.
+    pub fn attempt<'w>(&mut self, window: &'w Window, arena: &mut Arena) -> Vec<Item<'w>> {
+        self.seen.clear();
+        let mut items = Vec::with_capacity(window.len());
+        let mut planned = Vec::with_capacity(window.len());
+        for packet in window.packets() {
+            let index = items.len() as u32;
+            items.push(Item::new(packet.data));
+            if let Some(item) = items.last_mut() {
+                self.attempt_one(&packet, item, index, &mut planned, arena);
+            }
+        }
+        for place in 0..self.seen.streams.len() {
+            self.open_stream(place, &planned, &mut items, arena);
+        }
+        items
+    }
+
+    #[inline]
+    fn attempt_one<'w>(
+        &mut self,
+        packet: &Packet<'w>,
+        item: &mut Item<'w>,
+        index: u32,
+        planned: &mut Vec<Planned<'w>>,
+        arena: &mut Arena,
+    ) {
+        let table = self.finder.table();
+        let (link_type, frame) = (packet.link_type(), packet.data);
+        let place = match link::parse_alone(link_type, frame, |protocol| table.uses_protocol(protocol)) {
+            Some(Alone::Packet(place)) => place,
+            Some(Alone::NotIp(what)) => return item.set(Status::NotEsp, Reason::Text(what)),
+            Some(Alone::Malformed { outer, fault }) => {
+                item.source = Source::header(outer);
+                return item.set(Status::Malformed, Reason::Fault(fault));
+            }
+            None => {
+                item.step = Step::InOrder;
+                return;
+            }
+        };
+        item.link_type = link_type;
+        item.source = Source::Frame(place);
+        let payload = match EspPayload::in_frame(table, frame, &place) {
+            Ok(payload) => payload,
+            Err(reason) => {
+                item.reason = Some(reason);
+                return;
+            }
+        };
+        item.step = Step::Failed;
+        if payload.missing > 0 {
+            return;
+        }
+        let time_ns = packet.time.nanos_i64();
+        match self.finder.only(payload.protocol, place.header(frame), payload.bytes) {
+            Some(sa) => {
+                let at = planned.len() as u32;
+                planned.push(Planned { index, next: NONE, time_ns, bytes: payload.bytes });
+                let Some(stream) = self.seen.stream(stream_key(sa, &place, frame), sa, self.glimpse) else { return };
+                let first = match stream.planned {
+                    Some((first, last)) => {
+                        if let Some(last) = planned.get_mut(last as usize) {
+                            last.next = at;
+                        }
+                        first
+                    }
+                    None => at,
+                };
+                stream.planned = Some((first, at));
+            }
+            None => self.attempt_payload(time_ns, (place, frame), &payload, item, arena),
+        }
+    }
+
+    /// Opens packets of one stream with the number that each has if those before it have theirs. The first that does not
+    /// verify, and those opened with it, are searched for.
+    fn open_stream<'w>(&mut self, place: usize, planned: &[Planned<'w>], items: &mut [Item<'w>], arena: &mut Arena) {
+        let table = self.finder.table();
+        let Some(stream) = self.seen.streams.get_mut(place) else { return };
+        let (sa, Some((first, _))) = (stream.sa, stream.planned) else { return };
+        let Some(entry) = table.entry(sa) else { return };
+        let mut next = planned.get(first as usize);
+        while next.is_some() {
+            let Some(known) = self.seen.streams.get_mut(place).map(|stream| &mut stream.progress) else { return };
+            let mut progress = *known;
+            let mut group: [Option<&Planned<'_>>; SIDE_BY_SIDE] = [None; SIDE_BY_SIDE];
+            let mut sealed = [Sealed::default(); SIDE_BY_SIDE];
+            let mut count = None;
+            for (index, (place, sealed)) in group.iter_mut().zip(&mut sealed).enumerate() {
+                let Some(packet) = next else { break };
+                next = planned.get(packet.next as usize);
+                *place = Some(packet);
+                match first_sealed(entry, packet.bytes, &progress, packet.time_ns).filter(|_| count.is_none()) {
+                    Some(first) => {
+                        *sealed = first;
+                        progress.verified(first.sn, explicit_iv(entry, packet.bytes), packet.time_ns);
+                    }
+                    None => count = count.or(Some(index)),
+                }
+            }
+            let group_len = group.iter().flatten().count();
+            let sealed = sealed.get(..count.unwrap_or(group_len)).unwrap_or_default();
+            let mut start = arena.bytes.len() as u32;
+            let opened = entry.cryptor.open_side_by_side(entry.sa.esn, sealed, &mut self.scratch, &mut arena.bytes);
+            for (packet, sealed) in group.iter().flatten().zip(sealed).take(opened) {
+                let clear = Stretch { start, len: entry.cryptor.clear_len(sealed.body.len()) as u32 };
+                start += clear.len;
+                known.verified(sealed.sn, explicit_iv(entry, packet.bytes), packet.time_ns);
+                if let Some(item) = items.get_mut(packet.index as usize) {
+                    item.verified(entry, (sa, sealed.sn, false), packet.bytes, clear, arena);
+                }
+            }
+            for packet in group.iter().flatten().skip(opened) {
+                let Some(item) = items.get_mut(packet.index as usize) else { continue };
+                let Some(in_frame @ (place, frame)) = item.in_frame() else { continue };
+                let Ok(payload) = EspPayload::in_frame(table, frame, &place) else { continue };
+                self.attempt_payload(packet.time_ns, in_frame, &payload, item, arena);
+            }
+        }
+    }
+
+    fn attempt_payload(
+        &mut self,
+        time_ns: i64,
+        (place, frame): (Place, &[u8]),
+        payload: &EspPayload<'_>,
+        item: &mut Item<'_>,
+        arena: &mut Arena,
+    ) {
+        let Attempter { finder, glimpse, seen, .. } = self;
+        let table = finder.table();
+        let Some(outer) = Outer::of(place.header(frame)) else { return };
+        let lookup = Lookup { protocol: payload.protocol, outer: &outer, link: None, payload: payload.bytes };
+        let found = finder.find(&lookup, time_ns, false, |sa| {
+            // Readings that the ledger may know to be void, and such as verify nothing, wait for their turn.
+            table.entry(sa).filter(|entry| entry.cryptor.authenticates())?;
+            Some(seen.progress(stream_key(sa, &place, frame)).unwrap_or_else(|| glimpse.of(sa)))
+        });
+        let Found::Verified { sa, sn, ambiguous } = found else { return };
+        let Some(entry) = table.entry(sa) else { return };
+        let iv = explicit_iv(entry, payload.bytes);
+        if let Some(stream) = seen.stream(stream_key(sa, &place, frame), sa, glimpse) {
+            stream.progress.verified(sn, iv, time_ns);
+        }
+        let clear = arena.put(&finder.clear);
+        item.verified(entry, (sa, sn, ambiguous), payload.bytes, clear, arena);
+    }
+}
+
+/// The stream of a packet under an SA: that of the SA, for multicast packets that of their source.
+fn stream_key(sa: u32, place: &Place, frame: &[u8]) -> u64 {
+    match place.multicast_source(frame) {
+        Some(src) => mix(address_value(src) as u64) << 32 | u64::from(sa),
+        None => u64::from(sa),
+    }
+}

@@ -1,0 +1,395 @@
+//! One frame of a window and what became of it; the memory of a window.
+
+use super::find::spi;
+use super::outcome::{Bytes, Esp, Method, Reason, Status};
+use super::warnings::Warnings;
+use crate::capture::{LINKTYPE_RAW, Packet};
+use crate::codec::{Carrier, Restored, State};
+use crate::error::FaultKind;
+use crate::esp;
+use crate::link::{self, Datagram, Frame, LinkAddresses, Outer, Place};
+use crate::report::record::Record;
+use crate::sa::stream::digest;
+use crate::sa::table::{Entry, SaTable};
+
+/// One frame, and what became of it.
+#[derive(Debug)]
+pub struct Item<'w> {
+    /// The captured frame.
+    pub(super) frame: &'w [u8],
+    pub(super) source: Source,
+    pub(super) step: Step,
+    /// The verdict.
+    pub status: Status,
+    /// Some SA was a candidate: such a packet failed, it is not somebody else's.
+    pub of_known_sa: bool,
+    /// A frame of IEEE 802.15.4 or 6LoWPAN: it stays as it is in what is written, and its packet goes beside it.
+    pub radio: bool,
+    /// The same link-layer frame as that of `repeat_of`: all else is what that frame had.
+    pub repeat: bool,
+    /// A fragment whose packet is not whole yet.
+    pub waits: bool,
+    /// Warnings.
+    pub warnings: Warnings,
+    /// The link type of a frame that starts with [`Item::link_header`]: that of the capture, or raw IP.
+    pub link_type: u16,
+    /// The SA that verified, or the only candidate.
+    pub sa: Option<u32>,
+    pub(super) packet: Stretch,
+    pub(super) clear: Stretch,
+    /// The restored ESP header.
+    pub esp: Option<Esp>,
+    /// Where fields of the packet came from; `ok` only.
+    pub restored: Option<Restored>,
+    /// Bytes on the wire and as standard ESP; `ok` only.
+    pub bytes: Option<Bytes>,
+    /// The frame that this one repeats.
+    pub repeat_of: Option<u64>,
+    /// Why it is not `ok`.
+    pub reason: Option<Reason>,
+}
+
+/// Where the IP packet of a frame is.
+#[derive(Debug)]
+pub(super) enum Source {
+    /// There is none.
+    None,
+    /// There is none that is whole, but its header.
+    Header(Box<Outer>),
+    /// In the frame.
+    Frame(Place),
+    /// Put together from several frames, or hidden in one.
+    Whole(Box<Whole>),
+}
+
+impl Source {
+    /// Of a frame with a header, if it has one, but no whole packet.
+    pub fn header(outer: Option<Outer>) -> Source {
+        outer.map_or(Source::None, |outer| Source::Header(Box::new(outer)))
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct Whole {
+    pub packet: Vec<u8>,
+    pub outer: Option<Outer>,
+    pub link_header_len: usize,
+    pub fragments: Vec<u64>,
+    pub rebuilt: bool,
+    pub link: Option<LinkAddresses>,
+}
+
+/// How far a frame has come.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Step {
+    /// The verdict stands.
+    Done,
+    /// What it holds depends on frames before: it waits for its turn.
+    InOrder,
+    /// It verified; its place in the stream is not looked at yet.
+    Verified(Verified),
+    /// It did not verify with what was known when it was tried.
+    Failed,
+}
+
+/// A packet that verified.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Verified {
+    pub sa: u32,
+    /// Other SAs were candidates, too.
+    pub ambiguous: bool,
+    pub sn: u64,
+    /// Of its ESP payload.
+    pub digest: u64,
+}
+
+/// The ESP payload of a datagram, and how it is carried.
+#[derive(Debug, Clone, Copy)]
+pub struct EspPayload<'a> {
+    /// IP protocol number: 50, or one that a context names. 50 for UDP encapsulation too.
+    pub protocol: u8,
+    /// The UDP header, where ESP is carried in UDP.
+    pub udp_header: Option<&'a [u8; 8]>,
+    /// From the first byte of SPI or RuleID to the end of the ICV.
+    pub bytes: &'a [u8],
+    /// Bytes that the lengths promise and the capture does not have (snap length).
+    pub missing: usize,
+}
+
+impl<'a> EspPayload<'a> {
+    /// Finds the ESP payload of a datagram, or says why there is none.
+    pub fn of(table: &SaTable, datagram: &Datagram<'a>) -> Result<EspPayload<'a>, Reason> {
+        let Datagram { protocol, payload, missing, .. } = *datagram;
+        if protocol == esp::UDP && !table.uses_protocol(esp::UDP) {
+            return match link::udp_encapsulation(datagram) {
+                Ok(Some(udp)) => Ok(EspPayload {
+                    protocol: esp::PROTOCOL,
+                    udp_header: Some(udp.udp_header),
+                    bytes: udp.payload,
+                    missing: udp.missing,
+                }),
+                Ok(None) => Err(Reason::Protocol(esp::UDP)),
+                Err(fault) => Err(Reason::Fault(fault)),
+            };
+        }
+        EspPayload::plain(table, protocol, payload, missing)
+    }
+
+    /// The same for the packet at `place` in `frame`.
+    #[inline]
+    pub(super) fn in_frame(table: &SaTable, frame: &'a [u8], place: &Place) -> Result<EspPayload<'a>, Reason> {
+        if place.protocol == esp::UDP
+            && let Some(datagram) = place.datagram(frame)
+        {
+            return EspPayload::of(table, &datagram);
+        }
+        EspPayload::plain(table, place.protocol, place.payload(frame), place.missing())
+    }
+
+    fn plain(table: &SaTable, protocol: u8, bytes: &'a [u8], missing: usize) -> Result<EspPayload<'a>, Reason> {
+        match table.uses_protocol(protocol) {
+            true => Ok(EspPayload { protocol, udp_header: None, bytes, missing }),
+            false => Err(Reason::Protocol(protocol)),
+        }
+    }
+}
+
+/// Bytes of an [`Arena`]. A window is a few hundred kilobytes, and no packet of it restores to more than 64 more.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Stretch {
+    pub start: u32,
+    pub len: u32,
+}
+
+/// The restored packets and clear texts of one window.
+#[derive(Debug, Default)]
+pub struct Arena {
+    pub(super) bytes: Vec<u8>,
+    pub(super) packet: Vec<u8>,
+    pub(super) given_up: Vec<u64>,
+}
+
+impl Arena {
+    /// Forgets the last window and keeps the memory.
+    pub fn clear(&mut self) {
+        self.bytes.clear();
+    }
+
+    /// Frames, of this window and before, whose packet will never be whole.
+    pub fn given_up(&self) -> &[u64] {
+        &self.given_up
+    }
+
+    pub(super) fn put(&mut self, bytes: &[u8]) -> Stretch {
+        let start = self.bytes.len() as u32;
+        self.bytes.extend_from_slice(bytes);
+        Stretch { start, len: bytes.len() as u32 }
+    }
+
+    pub(super) fn get(&self, Stretch { start, len }: Stretch) -> &[u8] {
+        self.bytes.get(start as usize..).and_then(|rest| rest.get(..len as usize)).unwrap_or_default()
+    }
+}
+
+impl<'w> Item<'w> {
+    /// A frame of which nothing is known.
+    #[inline]
+    pub(super) fn new(frame: &'w [u8]) -> Item<'w> {
+        Item {
+            frame,
+            source: Source::None,
+            step: Step::Done,
+            status: Status::NotEsp,
+            of_known_sa: false,
+            radio: false,
+            repeat: false,
+            waits: false,
+            warnings: Warnings::NONE,
+            link_type: LINKTYPE_RAW,
+            sa: None,
+            packet: Stretch::default(),
+            clear: Stretch::default(),
+            esp: None,
+            restored: None,
+            bytes: None,
+            repeat_of: None,
+            reason: None,
+        }
+    }
+
+    pub(super) fn set(&mut self, status: Status, reason: Reason) {
+        (self.status, self.reason) = (status, Some(reason));
+    }
+
+    /// The outer IP header, if there was one.
+    pub fn outer(&self) -> Option<Outer> {
+        match &self.source {
+            Source::None => None,
+            Source::Header(outer) => Some(**outer),
+            Source::Frame(place) => Outer::of(place.header(self.frame)),
+            Source::Whole(whole) => whole.outer,
+        }
+    }
+
+    /// The bytes in front of the IP header of this frame; none for a rebuilt packet.
+    pub fn link_header(&self) -> &'w [u8] {
+        match &self.source {
+            Source::None | Source::Header(_) => &[],
+            Source::Frame(place) => place.link_header(self.frame),
+            Source::Whole(whole) => self.frame.get(..whole.link_header_len).unwrap_or_default(),
+        }
+    }
+
+    /// The IP packet that the frame holds or completes.
+    pub fn datagram(&self) -> Option<Datagram<'_>> {
+        match &self.source {
+            Source::None | Source::Header(_) => None,
+            Source::Frame(place) => place.datagram(self.frame),
+            Source::Whole(whole) => match link::parse(LINKTYPE_RAW, &whole.packet).apart(&whole.packet) {
+                Frame::Datagram(datagram) => Some(Datagram { rebuilt: whole.rebuilt, link: whole.link, ..datagram }),
+                _ => None,
+            },
+        }
+    }
+
+    /// The place of the IP packet that the frame itself holds, and the frame.
+    pub(super) fn in_frame(&self) -> Option<(Place, &'w [u8])> {
+        match &self.source {
+            Source::Frame(place) => Some((*place, self.frame)),
+            _ => None,
+        }
+    }
+
+    /// The ESP payload of the packet, if it carries one.
+    pub fn payload(&self, table: &SaTable) -> Option<EspPayload<'_>> {
+        match &self.source {
+            Source::Frame(place) => EspPayload::in_frame(table, self.frame, place).ok(),
+            _ => EspPayload::of(table, &self.datagram()?).ok(),
+        }
+    }
+
+    /// All frames of a packet that was reassembled.
+    pub fn fragments(&self) -> &[u64] {
+        match &self.source {
+            Source::Whole(whole) => &whole.fragments,
+            _ => &[],
+        }
+    }
+
+    /// The restored packet, if the frame is `ok`: the inner one in tunnel mode, the whole one in transport mode. Empty
+    /// for a dummy.
+    pub fn packet<'a>(&self, arena: &'a Arena) -> &'a [u8] {
+        arena.get(self.packet)
+    }
+
+    /// The clear text, if the frame is `ok`.
+    pub fn clear<'a>(&self, arena: &'a Arena) -> &'a [u8] {
+        arena.get(self.clear)
+    }
+
+    /// Appends what ESP protects (tunnel mode: the restored packet; transport mode: its segment) and tells its Next
+    /// Header.
+    pub fn protected(&self, arena: &Arena, out: &mut Vec<u8>) -> u8 {
+        const NO_NEXT_HEADER: u8 = 59;
+        let Some(restored) = &self.restored else { return NO_NEXT_HEADER };
+        out.extend_from_slice(self.packet(arena).get(restored.payload_offset..).unwrap_or_default());
+        restored.next_header
+    }
+
+    /// The record of this frame, which was captured as `packet`.
+    #[inline]
+    pub fn record<'r>(&'r self, packet: &'r Packet<'_>, table: &'r SaTable, arena: &'r Arena) -> Record<'r> {
+        Record::new(packet, self, self.sa.and_then(|sa| table.entry(sa)), self.packet(arena))
+    }
+
+    /// Takes a clear text that verified as far as it goes without knowing what came before.
+    pub(super) fn verified(
+        &mut self,
+        entry: &Entry,
+        (sa, sn, ambiguous): (u32, u64, bool),
+        payload: &[u8],
+        clear: Stretch,
+        arena: &mut Arena,
+    ) {
+        self.step = Step::Verified(Verified { sa, sn, ambiguous, digest: digest(payload) });
+        if entry.codec.is_stateful() {
+            self.clear = clear;
+        } else if let Source::Frame(place) = self.source {
+            let carrier = (place.header(self.frame), place.protocol_offset());
+            self.restore(entry, carrier, clear, payload.len(), &mut State::default(), arena);
+        }
+    }
+
+    /// Restores the packet of a clear text that verified under `entry`. `header` and `protocol_offset` are those of the
+    /// [`Carrier`].
+    pub(super) fn restore(
+        &mut self,
+        entry: &Entry,
+        (header, protocol_offset): (&[u8], usize),
+        clear: Stretch,
+        wire_len: usize,
+        state: &mut State,
+        arena: &mut Arena,
+    ) {
+        let (restored, packet) = match entry.codec.restore_in_place(arena.get(clear)) {
+            // Standard ESP: the packet stands in the clear text.
+            Some((restored, range)) => {
+                let start = clear.start + range.start as u32;
+                (restored, Stretch { start, len: range.len() as u32 })
+            }
+            None => {
+                let Some(outer) = Outer::of(header) else { return };
+                let carrier = Carrier { outer: &outer, header, protocol_offset };
+                let mut packet = std::mem::take(&mut arena.packet);
+                let restored = entry.codec.restore(arena.get(clear), &carrier, state, &mut packet);
+                let stretch = if restored.is_ok() { arena.put(&packet) } else { Stretch::default() };
+                arena.packet = packet;
+                match restored {
+                    Ok(restored) => (restored, stretch),
+                    Err(fault) => {
+                        let unsupported = matches!(fault.kind, FaultKind::Unsupported(_));
+                        let status = if unsupported { Status::Unsupported } else { Status::Malformed };
+                        return self.set(status, Reason::Fault(fault));
+                    }
+                }
+            }
+        };
+        self.status = Status::Ok;
+        self.reason = None;
+        self.warnings.add_codec(restored.warnings);
+        let protected_len = (packet.len as usize).saturating_sub(restored.payload_offset);
+        let cryptor = &entry.cryptor;
+        let standard = esp::standard_len(protected_len, cryptor.iv_len(), cryptor.block(), cryptor.icv_len());
+        self.bytes = Some(Bytes { diet: wire_len as u64, esp: standard as u64 });
+        self.restored = Some(restored);
+        (self.clear, self.packet) = (clear, packet);
+    }
+
+    /// Notes the ESP header of a packet that verified: its Sequence Number was found by `method` after `tries` openings, all
+    /// candidates counted.
+    pub(super) fn identified(
+        &mut self,
+        entry: &Entry,
+        bytes: &[u8],
+        (sa, sn): (u32, u64),
+        (method, tries): (Method, u64),
+    ) {
+        self.sa = Some(sa);
+        self.of_known_sa = true;
+        let verified = entry.cryptor.authenticates();
+        if !verified {
+            self.warnings.add(Warnings::UNAUTHENTICATED);
+        }
+        self.esp = Some(Esp {
+            spi: spi(entry, bytes),
+            sequence: sn,
+            method,
+            spi_bits: entry.codec.spi_bits(),
+            sn_bits: entry.codec.sn_bits(),
+            wire_bytes: bytes.len(),
+            verified,
+            tries,
+            revision: entry.revision(),
+        });
+    }
+}

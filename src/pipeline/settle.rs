@@ -1,0 +1,387 @@
+//! What depends on the packets before, in capture order: places in streams, frames that others complete or repeat.
+
+use std::collections::VecDeque;
+use std::net::IpAddr;
+
+use super::find::{Finder, Found, Limits, expected, explicit_iv};
+use super::item::{Arena, EspPayload, Item, Source, Step, Stretch, Verified, Whole};
+use super::ledger::{Glimpse, Ledger};
+use super::outcome::{Method, Reason, Status};
+use super::warnings::Warnings;
+use crate::capture::{Packet, Window};
+use crate::codec::{self, Carrier, Form, State};
+use crate::error::{Fault, Stage};
+use crate::esp;
+use crate::link::{self, Content, Datagram, LinkAddresses, Outer, Receiver};
+use crate::sa::stream::{Novelty, digest};
+use crate::sa::table::{Hints, Lookup, SaTable};
+
+/// An ESP payload and what carries it.
+#[derive(Debug, Clone, Copy)]
+struct Carried<'a> {
+    payload: EspPayload<'a>,
+    /// See [`Carrier`].
+    header: &'a [u8],
+    protocol_offset: usize,
+    link: Option<LinkAddresses>,
+    /// See [`Outer::multicast_source`].
+    multicast_source: Option<IpAddr>,
+}
+
+impl<'a> Carried<'a> {
+    /// By the frame alone, which was found to have an ESP payload.
+    #[inline(always)]
+    fn by_frame(item: &Item<'a>, table: &SaTable) -> Option<Carried<'a>> {
+        let (place, frame) = item.in_frame()?;
+        Some(Carried {
+            payload: match place.protocol {
+                esp::UDP => EspPayload::in_frame(table, frame, &place).ok()?,
+                protocol => {
+                    EspPayload { protocol, udp_header: None, bytes: place.payload(frame), missing: place.missing() }
+                }
+            },
+            header: place.header(frame),
+            protocol_offset: place.protocol_offset(),
+            link: None,
+            multicast_source: place.multicast_source(frame),
+        })
+    }
+
+    fn by_datagram(datagram: &Datagram<'a>, payload: EspPayload<'a>) -> Carried<'a> {
+        let Datagram { outer, header, protocol_offset, link, .. } = *datagram;
+        Carried { payload, header, protocol_offset, link, multicast_source: outer.multicast_source() }
+    }
+
+    fn lookup<'l>(&'l self, outer: &'l Outer) -> Lookup<'l> {
+        Lookup { protocol: self.payload.protocol, outer, link: self.link, payload: self.payload.bytes }
+    }
+}
+
+/// Settles in capture order what depends on the packets before.
+#[derive(Debug)]
+pub struct Settler<'t> {
+    finder: Finder<'t>,
+    ledger: Ledger<'t>,
+    receiver: Receiver,
+    kept: VecDeque<Kept>,
+    found: Vec<u32>,
+    hints: Hints,
+}
+
+impl<'t> Settler<'t> {
+    /// Nothing seen yet.
+    pub fn new(table: &'t SaTable, limits: Limits, link: &link::Settings) -> Settler<'t> {
+        Settler {
+            finder: Finder::new(table, limits),
+            ledger: Ledger::new(table),
+            receiver: Receiver::new(link),
+            kept: VecDeque::new(),
+            found: vec![],
+            hints: Hints::default(),
+        }
+    }
+
+    /// What is known of the streams.
+    pub fn into_ledger(self) -> Ledger<'t> {
+        self.ledger
+    }
+
+    /// Settles the frames of the next window.
+    pub fn settle<'w>(&mut self, window: &'w Window, items: &mut [Item<'w>], arena: &mut Arena, glimpse: &Glimpse) {
+        arena.given_up.clear();
+        if items.iter().any(|item| matches!(item.step, Step::InOrder)) {
+            self.receiver.survey(window.packets());
+        }
+        let mut shown = None;
+        for (packet, item) in window.packets().zip(items) {
+            match item.step {
+                Step::Done => {}
+                Step::Verified(found) => {
+                    let Some(carried) = Carried::by_frame(item, self.ledger.table()) else { continue };
+                    match self.enter(&packet, &carried, item, found) {
+                        // Further away than the search would have gone from what is known now.
+                        None => self.open(&packet, &carried, item, arena),
+                        Some(after_gap) => {
+                            if self.ledger.table().entry(found.sa).is_some_and(|entry| entry.codec.is_stateful()) {
+                                let clear = item.clear;
+                                self.restore(&carried, item, (found.sa, after_gap), clear, arena);
+                            }
+                        }
+                    }
+                }
+                Step::Failed => {
+                    let Some(carried) = Carried::by_frame(item, self.ledger.table()) else { continue };
+                    self.open(&packet, &carried, item, arena);
+                }
+                Step::InOrder => self.receive(&packet, item, arena),
+            }
+            item.step = Step::Done;
+            // Once for every run of packets of one SA.
+            if let Some(sa) = item.sa.filter(|sa| item.esp.is_some() && shown != Some(*sa))
+                && let Some(before) = shown.replace(sa)
+            {
+                self.ledger.show(before, glimpse);
+            }
+        }
+        if let Some(last) = shown {
+            self.ledger.show(last, glimpse);
+        }
+    }
+
+    /// A packet that verified takes its place in its stream; whether that is behind a gap. `None`, and nothing noted, if its
+    /// number is out of reach.
+    fn enter(
+        &mut self,
+        packet: &Packet<'_>,
+        carried: &Carried<'_>,
+        item: &mut Item<'_>,
+        Verified { sa, sn, ambiguous, digest }: Verified,
+    ) -> Option<bool> {
+        let table = self.ledger.table();
+        let entry = table.entry(sa)?;
+        let (bytes, time_ns, source) = (carried.payload.bytes, packet.time.nanos_i64(), carried.multicast_source);
+        let progress = self.ledger.progress(sa, source)?;
+        let (method, own_tries) = self.finder.method(entry, bytes, time_ns, sn, &progress)?;
+        let tries = match ambiguous.then(|| Outer::of(carried.header)).flatten() {
+            None => own_tries,
+            Some(outer) => {
+                let lookup = carried.lookup(&outer);
+                let tries = self.tries_of(&lookup, sa, own_tries);
+                table.learn(&lookup, sa, &mut self.hints);
+                tries
+            }
+        };
+        item.identified(entry, bytes, (sa, sn), (method, tries));
+        let after_gap = entry.codec.is_stateful() && sn > expected(entry, &progress, time_ns);
+        let iv = explicit_iv(entry, bytes);
+        let most_runs = self.ledger.runs_kept(sa, source);
+        let stream = self.ledger.stream_mut(sa, source);
+        stream.counts.tries += tries;
+        stream.counts.resyncs += u64::from(method == Method::Search);
+        match stream.verified(sn, iv, time_ns, (digest, packet.number), most_runs) {
+            Novelty::New => {}
+            Novelty::Duplicate(first) => {
+                item.warnings.add(Warnings::DUPLICATE);
+                item.repeat_of = Some(first);
+            }
+            Novelty::Replayed => item.warnings.add(Warnings::REPLAYED),
+        }
+        Some(after_gap)
+    }
+
+    /// Restores the packet of a clear text that took its place in its stream.
+    fn restore(
+        &mut self,
+        carried: &Carried<'_>,
+        item: &mut Item<'_>,
+        (sa, after_gap): (u32, bool),
+        clear: Stretch,
+        arena: &mut Arena,
+    ) {
+        let Some(entry) = self.ledger.table().entry(sa) else { return };
+        let state = &mut self.ledger.stream_mut(sa, carried.multicast_source).codec;
+        let carrier = (carried.header, carried.protocol_offset);
+        item.restore(entry, carrier, clear, carried.payload.bytes.len(), state, arena);
+        if after_gap && item.restored.is_some_and(|restored| restored.form != Form::Dummy) {
+            item.warnings.add(Warnings::TCP_NEAREST);
+        }
+    }
+
+    /// Openings up to the one that verified, where several SAs are candidates: the first number of every SA, then the
+    /// second of each, and so on, the SA that the flow had last before all others.
+    fn tries_of(&mut self, lookup: &Lookup<'_>, sa: u32, own_tries: u64) -> u64 {
+        let table = self.ledger.table();
+        let complete = table.likely(lookup, &self.hints, &mut self.found);
+        let place = self.found.iter().position(|other| *other == sa);
+        match place {
+            Some(place) if own_tries == 1 => place as u64 + 1,
+            _ => {
+                let likely = self.found.len();
+                if !complete {
+                    table.candidates(lookup, &mut self.found);
+                }
+                let place = self.found.iter().position(|other| *other == sa).unwrap_or(0);
+                let again = if complete { 0 } else { likely };
+                (self.found.len() as u64) * (own_tries - 1) + (place + 1 + again) as u64
+            }
+        }
+    }
+
+    /// Whether the clear text just found rests on the second reading of a key-file line, which verifies nothing, and does
+    /// not look like one: any bytes end in some Next Header, but few in right padding and the number of a tunnelled packet
+    /// or of a common transport protocol.
+    fn is_nonsense(&self, sa: u32, carried: &Carried<'_>, outer: &Outer, arena: &mut Arena) -> bool {
+        let Some(entry) = self.ledger.table().entry(sa).filter(|entry| entry.sa.alternative_to.is_some()) else {
+            return false;
+        };
+        let carrier = Carrier { outer, header: carried.header, protocol_offset: carried.protocol_offset };
+        let Ok(restored) = entry.codec.restore(&self.finder.clear, &carrier, &mut State::default(), &mut arena.packet)
+        else {
+            return true;
+        };
+        let known = match restored.form {
+            Form::Tunnel => true,
+            Form::Transport => {
+                restored.upper.is_some_and(|upper| upper.ports.is_some() || matches!(upper.protocol, 1 | 58))
+            }
+            Form::Dummy => false,
+        };
+        !known || restored.warnings.contains(codec::Warnings::PADDING)
+    }
+
+    /// Opens a packet with all that is known.
+    fn open(&mut self, packet: &Packet<'_>, carried: &Carried<'_>, item: &mut Item<'_>, arena: &mut Arena) {
+        const NOT_ESP: Reason = Reason::Text("IKE or NAT keepalive on UDP 4500");
+        let (payload, source) = (&carried.payload, carried.multicast_source);
+        let bytes = payload.bytes;
+        let Some(outer) = Outer::of(carried.header) else { return };
+        let lookup = carried.lookup(&outer);
+        let ledger = &self.ledger;
+        let progress = |sa| ledger.progress(sa, source);
+        let udp = payload.udp_header.is_some();
+        let is_marker = udp && (esp::is_marker_or_keepalive(bytes) || bytes.is_empty());
+        let found = match payload.missing {
+            0 => match self.finder.find(&lookup, packet.time.nanos_i64(), true, progress) {
+                Found::Verified { sa, .. } if self.is_nonsense(sa, carried, &outer, arena) => {
+                    Found::NotAuthentic { tries: self.finder.candidates().len() as u64 }
+                }
+                found => found,
+            },
+            _ => self.finder.cut(&lookup, progress),
+        };
+        let only = match self.finder.candidates() {
+            [one] => Some(*one),
+            _ => None,
+        };
+        item.restored = None;
+        item.of_known_sa = found != Found::NoSa;
+        match found {
+            Found::Verified { sa, sn, ambiguous } => {
+                let verified = Verified { sa, sn, ambiguous, digest: digest(bytes) };
+                let clear = arena.put(&self.finder.clear);
+                if let Some(after_gap) = self.enter(packet, carried, item, verified) {
+                    self.restore(carried, item, (sa, after_gap), clear, arena);
+                }
+                return;
+            }
+            _ if is_marker => {
+                item.of_known_sa = false;
+                return item.set(Status::NotEsp, NOT_ESP);
+            }
+            Found::NoSa => {
+                let mut head = [0; 4];
+                head.iter_mut().zip(bytes).for_each(|(to, from)| *to = *from);
+                return item.set(Status::NoSa, Reason::NoSa { head: u32::from_be_bytes(head) });
+            }
+            Found::Short(least) => {
+                let fault = Fault::short(Stage::EspHeader, 0, "ESP header, IV and ICV", least, bytes.len());
+                item.set(Status::Malformed, Reason::Fault(fault));
+            }
+            Found::Cut => {
+                let (needs, has) = (bytes.len() + payload.missing, bytes.len());
+                let fault = Fault::short(Stage::EspHeader, 0, "ESP packet (cut by the snap length)", needs, has);
+                item.set(Status::Malformed, Reason::Fault(fault));
+            }
+            Found::NotAuthentic { tries } => {
+                let sas = self.finder.candidates().len() as u32;
+                item.set(Status::AuthFailed, Reason::NotAuthentic { sas, tries });
+            }
+        }
+        item.sa = only;
+        if let Some(sa) = only {
+            self.ledger.failed(sa, source);
+        }
+    }
+
+    /// Takes a frame whose packet depends on frames before, and opens the packet if there is one.
+    fn receive<'w>(&mut self, packet: &Packet<'w>, item: &mut Item<'w>, arena: &mut Arena) {
+        let table = self.ledger.table();
+        let mut receiver = std::mem::take(&mut self.receiver);
+        let received = receiver.receive(packet, |protocol| table.uses_protocol(protocol));
+        let (may_repeat, unknown_context) = (received.may_repeat, received.unknown_context);
+        item.radio = received.radio;
+        match received.content {
+            Content::Repeat { of } => self.repeat(of, item, arena),
+            Content::NotIp(what) => item.set(Status::NotEsp, Reason::Text(what)),
+            Content::Fragment { outer, waits } => {
+                item.source = Source::header(outer);
+                item.waits = waits;
+                item.set(Status::NotEsp, Reason::Text("fragment"));
+            }
+            Content::Malformed { outer, fault } => {
+                item.source = Source::header(outer);
+                item.set(Status::Malformed, Reason::Fault(fault));
+            }
+            Content::Datagram(datagram) => {
+                let mut link_header_len = 0;
+                if !datagram.rebuilt {
+                    item.link_type = packet.link_type();
+                    link_header_len = received.link_header.len();
+                }
+                match EspPayload::of(table, &datagram) {
+                    Ok(payload) => self.open(packet, &Carried::by_datagram(&datagram, payload), item, arena),
+                    Err(reason) => item.reason = Some(reason),
+                }
+                item.source = Source::Whole(Box::new(Whole {
+                    packet: [datagram.header, datagram.payload].concat(),
+                    outer: Some(datagram.outer),
+                    link_header_len,
+                    fragments: received.fragments.to_vec(),
+                    rebuilt: datagram.rebuilt,
+                    link: datagram.link,
+                }));
+            }
+        }
+        arena.given_up.extend_from_slice(receiver.given_up());
+        self.receiver = receiver;
+        if unknown_context {
+            item.warnings.add(Warnings::UNKNOWN_CONTEXT);
+        }
+        if may_repeat {
+            self.keep(packet.number, item, arena);
+        }
+    }
+
+    /// Keeps what became of a frame, for its repeats.
+    fn keep(&mut self, frame: u64, item: &Item<'_>, arena: &Arena) {
+        if self.kept.len() >= link::REPEATS_KEPT {
+            self.kept.pop_front();
+        }
+        let Item { status, reason, sa, of_known_sa, esp, restored, bytes, warnings, radio, .. } = *item;
+        let kept = Item { status, reason, sa, of_known_sa, esp, restored, bytes, warnings, radio, ..Item::new(&[]) };
+        let (outer, fragments, packet) = (item.outer(), item.fragments().to_vec(), item.packet(arena).to_vec());
+        self.kept.push_back(Kept { frame, item: kept, outer, fragments, packet });
+    }
+
+    /// A frame that repeats another one on the link layer has all that that one had.
+    fn repeat(&self, of: u64, item: &mut Item<'_>, arena: &mut Arena) {
+        let kept = self.kept.binary_search_by_key(&of, |kept| kept.frame).ok().and_then(|at| self.kept.get(at));
+        if let Some(Kept { item: first, outer, fragments, packet, .. }) = kept {
+            (item.status, item.reason) = (first.status, first.reason);
+            (item.sa, item.of_known_sa, item.esp) = (first.sa, first.of_known_sa, first.esp);
+            (item.restored, item.bytes, item.warnings) = (first.restored, first.bytes, first.warnings);
+            item.packet = arena.put(packet);
+            item.source = Source::Whole(Box::new(Whole {
+                packet: vec![],
+                outer: *outer,
+                link_header_len: 0,
+                fragments: fragments.clone(),
+                rebuilt: true,
+                link: None,
+            }));
+        }
+        item.warnings.add(Warnings::DUPLICATE);
+        item.repeat_of = Some(of);
+        (item.radio, item.repeat) = (true, true);
+    }
+}
+
+/// What became of a frame that may be repeated.
+#[derive(Debug)]
+struct Kept {
+    frame: u64,
+    item: Item<'static>,
+    outer: Option<Outer>,
+    fragments: Vec<u64>,
+    packet: Vec<u8>,
+}
