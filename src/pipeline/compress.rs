@@ -12,7 +12,7 @@ use super::drive::{self, Input, Job};
 use super::find::Limits;
 use super::item::{Arena, Item};
 use super::outcome::{Bytes, Status};
-use super::outlet::{Change, Outlet, Raw};
+use super::outlet::{Frames, Outlet};
 use super::payloads::Payloads;
 use super::select::Selection;
 use crate::capture::{Packet, Reader, Window, Writer};
@@ -87,9 +87,11 @@ pub fn run(
     tell: &mut (dyn FnMut(u64) + Send),
 ) -> Result<Compressed, Error> {
     let esp_input = settings.esp_input.map(OnceLock::from).unwrap_or_default();
-    let job = Compress { input, output, settings, fitter: Fitter::new(input, output), esp_input };
+    let outlet = Outlet::new(writer);
+    let frames = outlet.frames();
+    let job = Compress { input, output, settings, fitter: Fitter::new(input, output), esp_input, frames };
     let mut decider = Decider::new(input, output, settings);
-    let mut out = Out { outlet: Outlet::new(writer), result: Compressed::default(), tell };
+    let mut out = Out { outlet, result: Compressed::default(), tell };
     drive::run(input_of(reader, input, settings), &job, &mut decider, &mut out)?;
     let mut result = out.result;
     result.add(decider.counts);
@@ -192,6 +194,8 @@ struct Compress<'t> {
     fitter: Fitter<'t>,
     /// The packets to compress are ESP packets; empty until the first window has been seen.
     esp_input: OnceLock<bool>,
+    /// None yet.
+    frames: Frames,
 }
 
 struct Out<'o> {
@@ -208,11 +212,9 @@ struct Work {
     payloads: Payloads,
     /// Of each packet that is made.
     made: Vec<Range<usize>>,
-    changes: Vec<Change>,
-    /// The bytes of compressed frames.
-    frames: Vec<u8>,
+    /// Made of those of the job.
+    frames: Option<Frames>,
     frame: Vec<u8>,
-    given_up: Vec<u64>,
     counts: Compressed,
 }
 
@@ -274,28 +276,6 @@ impl Compress<'_> {
         counts.bytes.diet += esp_len as u64;
         counts.bytes.esp += standard as u64;
     }
-
-    /// Appends the frame that takes the place of a packet.
-    fn change(&self, packet: &Packet<'_>, item: &Item<'_>, frame: Option<&[u8]>, frames: &mut Vec<u8>) -> Change {
-        let start = frames.len();
-        let mut missing = 0;
-        if let Some(frame) = frame {
-            frames.extend_from_slice(frame);
-        } else if let Some(datagram) = item.datagram().filter(|_| item.radio) {
-            frames.extend_from_slice(datagram.header);
-            frames.extend_from_slice(datagram.payload);
-            missing = datagram.missing;
-        }
-        let bytes = start..frames.len();
-        if bytes.is_empty() {
-            Change::Pass(None)
-        } else if is_beside(item) {
-            let comment = format!("dietesp: rebuilt from frame {}", packet.number);
-            Change::Alone(Raw { bytes, missing, comment })
-        } else {
-            Change::Replace(bytes)
-        }
-    }
 }
 
 impl<'t> Job<Out<'_>> for Compress<'t> {
@@ -350,12 +330,10 @@ impl<'t> Job<Out<'_>> for Compress<'t> {
     }
 
     fn render(&self, window: &Window, items: &[Item<'_>], arena: &Arena, work: &mut Work) -> Result<(), Error> {
-        let Work { texts, makes, payloads, made, changes, frames, frame, given_up, counts, .. } = work;
-        (*counts, *given_up) = (Compressed::default(), arena.given_up().to_vec());
+        let Work { texts, makes, payloads, made, frames, frame, counts, .. } = work;
+        *counts = Compressed::default();
         payloads.clear();
         made.clear();
-        changes.clear();
-        frames.clear();
         for (item, make) in items.iter().zip(&*makes) {
             counts.totals.count(item);
             if let Make::Esp(sending) = make {
@@ -365,27 +343,30 @@ impl<'t> Job<Out<'_>> for Compress<'t> {
             }
         }
         payloads.seal(|sa| self.output.entry(sa).map(|entry| (&entry.cryptor, entry.sa.esn)));
+        let frames = frames.get_or_insert_with(|| self.frames.clone());
+        frames.begin(arena.given_up());
         let mut made = made.iter();
         for ((packet, item), make) in window.packets().zip(items).zip(&*makes) {
-            changes.push(match make {
-                Make::NotOurs => self.change(&packet, item, None, frames),
-                Make::Left => Change::Leave,
-                Make::Waits => Change::Hold,
+            match make {
+                Make::NotOurs => pass(&packet, item, frames)?,
+                Make::Left => frames.end_for_all(),
+                Make::Waits => frames.hold(),
                 Make::Esp(sending) => {
                     let esp = made.next().map(|range| payloads.get(range)).unwrap_or_default();
                     self.count(sending, esp.len(), counts);
                     let tables = (self.input, self.output);
                     match item.datagram().map(|datagram| carry(item, &datagram, tables, sending, esp, frame)) {
-                        Some(Ok(())) => self.change(&packet, item, Some(frame), frames),
+                        Some(Ok(())) if is_beside(item) => frames.raw(&packet, frame, 0, &origin(&packet))?,
+                        Some(Ok(())) => frames.frame(&packet.with_data(frame), None)?,
                         Some(Err(fault)) => {
                             *counts.mismatches.entry("link").or_default() += 1;
                             counts.note_first(Some((packet.number, fault.to_string())));
-                            Change::Leave
                         }
-                        None => Change::Leave,
+                        None => {}
                     }
+                    frames.end_for_all();
                 }
-            });
+            }
         }
         Ok(())
     }
@@ -399,7 +380,9 @@ impl<'t> Job<Out<'_>> for Compress<'t> {
         bytes_read: u64,
     ) -> Result<(), Error> {
         out.result.add(std::mem::take(&mut work.counts));
-        out.outlet.apply(window, items, &work.changes, &work.frames, &work.given_up)?;
+        if let Some(frames) = &mut work.frames {
+            out.outlet.apply(window, items, frames)?;
+        }
         (out.tell)(bytes_read);
         Ok(())
     }
@@ -416,6 +399,25 @@ impl Sending {
             Content::Standard { clear } => esp::HEADER_LEN + around + clear.len(),
         }
     }
+}
+
+/// A frame that is not ours passes as it is; of a radio frame the packet goes on.
+fn pass(packet: &Packet<'_>, item: &Item<'_>, frames: &mut Frames) -> Result<(), Error> {
+    match item.datagram().filter(|_| item.radio) {
+        Some(Datagram { header, payload, missing, .. }) => {
+            frames.raw(packet, &[header, payload].concat(), missing, &origin(packet))?;
+            frames.end_for_all();
+        }
+        None => {
+            frames.frame(packet, None)?;
+            frames.end();
+        }
+    }
+    Ok(())
+}
+
+fn origin(packet: &Packet<'_>) -> String {
+    format!("dietesp: rebuilt from frame {}", packet.number)
 }
 
 /// A radio frame, or part of one, that gives no packet or one that was there before.

@@ -7,7 +7,7 @@ use super::drive::{self, Input, Job};
 use super::find::{Limits, explicit_iv};
 use super::item::{Arena, Item};
 use super::outcome::Status;
-use super::outlet::{Change, Outlet, Raw};
+use super::outlet::{Frames, Outlet};
 use super::payloads::Payloads;
 use super::seal::{IvIssuer, KeyId, KeyIds, UsedKeys};
 use super::select::Selection;
@@ -126,10 +126,8 @@ struct Work {
     made: Vec<Option<Range<usize>>>,
     totals: Totals,
     rewritten: [u64; 3],
-    changes: Vec<Change>,
-    /// The bytes of rewritten frames.
-    frames: Vec<u8>,
-    given_up: Vec<u64>,
+    /// Made of those of the job.
+    frames: Option<Frames>,
     frame: Vec<u8>,
 }
 
@@ -145,6 +143,8 @@ struct Convert<'t, 's> {
     settings: &'s Settings,
     /// By SA, made when its first packet comes.
     plans: Box<[OnceLock<Plan>]>,
+    /// None yet.
+    frames: Frames,
 }
 
 /// Reads a capture to its end and writes it converted. `tell` is called after each window with the bytes read so far.
@@ -166,9 +166,11 @@ pub fn run(
         random: Random::new(settings.seed, "keys"),
         issuer: IvIssuer::new(Random::new(settings.seed, "iv")),
     };
-    let mut out = Out { outlet: Outlet::new(writer), totals: Totals::default(), rewritten: [0; 3], tell };
+    let outlet = Outlet::new(writer);
+    let frames = outlet.frames();
+    let mut out = Out { outlet, totals: Totals::default(), rewritten: [0; 3], tell };
     let plans = table.entries().iter().map(|_| OnceLock::new()).collect();
-    let job = Convert { table, settings, plans };
+    let job = Convert { table, settings, plans, frames };
     drive::run(input_of(reader, table, settings), &job, &mut state, &mut out)?;
     out.outlet.release_all()?;
     keep(&used_keys(table, job.plans))?;
@@ -337,36 +339,29 @@ fn beside(
     packet: &Packet<'_>,
     item: &Item<'_>,
     written: Result<bool, Fault>,
-    comment: Option<String>,
+    comment: Option<&str>,
     frame: &[u8],
-    frames: &mut Vec<u8>,
-) -> Change {
-    let Some(datagram) = item.datagram().filter(|_| !item.repeat) else { return Change::Beside { comment, raw: None } };
+    frames: &mut Frames,
+) -> Result<(), Error> {
+    if !item.radio || frames.mixes_link_types() {
+        frames.frame(packet, comment)?;
+    }
+    let Some(datagram) = item.datagram().filter(|_| !item.repeat) else { return Ok(()) };
     let mut origin = match item.fragments() {
         [] => format!("dietesp: rebuilt from frame {}", packet.number),
         fragments => {
-            let frames: Vec<String> = fragments.iter().map(u64::to_string).collect();
-            format!("dietesp: rebuilt from frames {}", frames.join(", "))
+            let numbers: Vec<String> = fragments.iter().map(u64::to_string).collect();
+            format!("dietesp: rebuilt from frames {}", numbers.join(", "))
         }
     };
-    let start = frames.len();
-    let mut missing = 0;
     match written {
-        Ok(true) => frames.extend_from_slice(frame),
+        Ok(true) => return frames.raw(packet, frame, 0, &origin),
         // It can be read where it is.
-        Ok(false) if !item.radio => return Change::Beside { comment, raw: None },
-        unchanged => {
-            if let Err(fault) = unchanged {
-                origin += &format!("\ndietesp: not converted: {fault}");
-            } else if let Some(comment) = &comment {
-                origin += &format!("\n{comment}");
-            }
-            frames.extend_from_slice(datagram.header);
-            frames.extend_from_slice(datagram.payload);
-            missing = datagram.missing;
-        }
+        Ok(false) if !item.radio => return Ok(()),
+        Ok(false) => origin.extend(comment.map(|comment| format!("\n{comment}"))),
+        Err(fault) => origin += &format!("\ndietesp: not converted: {fault}"),
     }
-    Change::Beside { comment, raw: Some(Raw { bytes: start..frames.len(), missing, comment: origin }) }
+    frames.raw(packet, &[datagram.header, datagram.payload].concat(), datagram.missing, &origin)
 }
 
 /// The IV of a packet, sent or implicit, if it is 8 bytes long.
@@ -401,12 +396,10 @@ impl Job<Out<'_>> for Convert<'_, '_> {
     }
 
     fn render(&self, window: &Window, items: &[Item<'_>], arena: &Arena, work: &mut Work) -> Result<(), Error> {
-        let Work { makes, payloads, made, totals, rewritten, changes, frames, given_up, frame } = work;
-        (*totals, *rewritten, *given_up) = (Totals::default(), [0; 3], arena.given_up().to_vec());
+        let Work { makes, payloads, made, totals, rewritten, frames, frame } = work;
+        (*totals, *rewritten) = (Totals::default(), [0; 3]);
         payloads.clear();
         made.clear();
-        changes.clear();
-        frames.clear();
         for (item, make) in items.iter().zip(&*makes) {
             totals.count(item);
             let start = payloads.next();
@@ -415,37 +408,42 @@ impl Job<Out<'_>> for Convert<'_, '_> {
         }
         // 32-bit numbers, whatever the SA has: Wireshark before 4.4 cannot be told of longer ones.
         payloads.seal(|sa| self.sealer(sa).map(|sealer| (&sealer.cryptor, false)));
+        let frames = frames.get_or_insert_with(|| self.frames.clone());
+        frames.begin(arena.given_up());
         for (((packet, item), make), made) in window.packets().zip(items).zip(&*makes).zip(&*made) {
-            let change = match make {
-                Make::Hold => Change::Hold,
-                Make::Leave => Change::Leave,
-                make => {
-                    let esp = made.as_ref().map(|range| payloads.get(range));
-                    let written = self.write(item, arena, make, esp, frame);
-                    let tier = match make {
-                        Make::HeaderOnly => Some(0),
-                        Make::ExplicitIv => Some(1),
-                        Make::Sealed(_) => Some(2),
-                        _ => None,
-                    };
-                    if let Some(count) = tier.filter(|_| esp.is_some()).and_then(|tier| rewritten.get_mut(tier)) {
-                        *count += 1;
-                    }
-                    let reason = item.reason.filter(|_| item.of_known_sa);
-                    let comment = reason.map(|reason| format!("dietesp: {}: {reason}", item.status.name()));
-                    match written {
-                        _ if is_beside(item) => beside(&packet, item, written, comment, frame, frames),
-                        Ok(true) => {
-                            let start = frames.len();
-                            frames.extend_from_slice(frame);
-                            Change::Replace(start..frames.len())
-                        }
-                        Ok(false) => Change::Pass(comment),
-                        Err(fault) => Change::Pass(Some(format!("dietesp: not converted: {fault}"))),
-                    }
+            let esp = made.as_ref().map(|range| payloads.get(range));
+            let tier = match make {
+                Make::Hold => {
+                    frames.hold();
+                    continue;
                 }
+                Make::Leave => {
+                    frames.end_for_all();
+                    continue;
+                }
+                Make::Pass | Make::Plain => None,
+                Make::HeaderOnly => Some(0),
+                Make::ExplicitIv => Some(1),
+                Make::Sealed(_) => Some(2),
             };
-            changes.push(change);
+            if let Some(count) = tier.filter(|_| esp.is_some()).and_then(|tier| rewritten.get_mut(tier)) {
+                *count += 1;
+            }
+            let written = self.write(item, arena, make, esp, frame);
+            let reason = item.reason.filter(|_| item.of_known_sa);
+            let comment = reason.map(|reason| format!("dietesp: {}: {reason}", item.status.name()));
+            let comment = comment.as_deref();
+            match written {
+                _ if is_beside(item) => beside(&packet, item, written, comment, frame, frames)?,
+                Ok(true) => {
+                    frames.frame(&packet.with_data(frame), None)?;
+                    frames.end_for_all();
+                    continue;
+                }
+                Ok(false) => frames.frame(&packet, comment)?,
+                Err(fault) => frames.frame(&packet, Some(&format!("dietesp: not converted: {fault}")))?,
+            }
+            frames.end();
         }
         Ok(())
     }
@@ -460,7 +458,9 @@ impl Job<Out<'_>> for Convert<'_, '_> {
     ) -> Result<(), Error> {
         out.totals.add(&work.totals);
         out.rewritten.iter_mut().zip(work.rewritten).for_each(|(total, own)| *total += own);
-        out.outlet.apply(window, items, &work.changes, &work.frames, &work.given_up)?;
+        if let Some(frames) = &mut work.frames {
+            out.outlet.apply(window, items, frames)?;
+        }
         (out.tell)(bytes_read);
         Ok(())
     }
