@@ -4,7 +4,8 @@
 //! names. A context is checked once, when its file is loaded; from then on it is valid.
 
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::codec::schc::{Direction, Rule};
@@ -32,6 +33,12 @@ pub struct Context {
 }
 
 impl Context {
+    /// Whether packets of both are compressed in the same way.
+    pub fn leaves_out_the_same(&self, other: &Context) -> bool {
+        let Context { sa: _, mode, tunnel_ip, selectors, esp_sn: _, protocol: _, dialect, origin: _ } = self;
+        (mode, tunnel_ip, selectors, dialect) == (&other.mode, &other.tunnel_ip, &other.selectors, &other.dialect)
+    }
+
     /// The time from one Sequence Number to the next, where they follow the clock (`esp_sn_gen: time`).
     pub fn sn_period(&self) -> Option<Duration> {
         match &self.dialect {
@@ -60,8 +67,8 @@ pub enum SaReference {
 /// File and line (from 1) that something was read from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Origin {
-    /// The file.
-    pub path: PathBuf,
+    /// The file; all that was read from it share the name.
+    pub path: Arc<Path>,
     /// The line, from 1.
     pub line: u64,
 }

@@ -113,8 +113,8 @@ macro_rules! targets {
 }
 
 targets! {
-    capture link fragments receiver esp restore_ietf restore_ehc restore_6lo restore_custom key_files rule_files ike
-    round_trip pipeline
+    capture hex_lines link fragments receiver esp restore_ietf restore_ehc restore_6lo restore_custom key_files rule_files
+    kits ike round_trip pipeline
 }
 
 /// The frames of a sample, and their link type.

@@ -160,3 +160,238 @@ fn sixteen_bytes_of_icv_give_spi_and_number_without_any_search() {
         assert!(matches!(method, "icv" | "iv-mask"), "{record}");
     }
 }
+
+/// Two SAs of one address pair, as key files give them.
+struct Pair {
+    folder: tempfile::TempDir,
+}
+
+const ADDRESSES: &str = "src: \"2001:db8:0:1::2\", dst: \"2001:db8:0:1::1\"";
+const TUNNEL: &str = "ipsec_mode: Tunnel, tunnel_ip: { src: \"2001:db8:0:1::2\", dst: \"2001:db8:0:1::1\" }";
+/// Only SPI and Sequence Number are cut.
+const HEADER_ONLY: &str = "iipc_profile: iipc_not_compressed, esp_trailer: Mandatory, alignment: 32 bit";
+
+impl Pair {
+    /// `input` and `output` are cipher and key byte of SAs 0x101 and 0x202, `context` is that of the output.
+    fn new(input: &[(&str, u8)], output: &[(&str, u8)], context: &str) -> Pair {
+        let folder = tempfile::tempdir().unwrap();
+        let keys = |sas: &[(&str, u8)]| {
+            let sa = |(at, (encr, byte)): (usize, &(&str, u8))| {
+                let (name, spi) = [("a", 0x101), ("b", 0x202)][at];
+                let salt = match *encr {
+                    "ENCR_NULL" => format!("integ: AUTH_HMAC_SHA1_96, integ_key: {}", hex::encode([*byte; 20])),
+                    "ENCR_AES_CBC" => format!("key: {}, integ: NONE", hex::encode([*byte; 16])),
+                    _ => format!("key: {}, salt: 010203", hex::encode([*byte; 16])),
+                };
+                format!("  - {{ name: {name}, spi: {spi}, {ADDRESSES}, encr: {encr}, {salt} }}\n")
+            };
+            "sas:\n".to_owned() + &sas.iter().enumerate().map(sa).collect::<String>()
+        };
+        let names = ["a", "b"].iter().take(output.len());
+        let contexts: String = names
+            .map(|name| format!("  - {{ sa: {name}, {TUNNEL}, {context}, esp_spi_lsb: 8, esp_sn_lsb: 8 }}\n"))
+            .collect();
+        for (name, text) in
+            [("in.yaml", keys(input)), ("out.yaml", keys(output)), ("rules.yaml", "contexts:\n".to_owned() + &contexts)]
+        {
+            std::fs::write(folder.path().join(name), text).unwrap();
+        }
+        Pair { folder }
+    }
+
+    fn path(&self, name: &str) -> String {
+        self.folder.path().join(name).to_str().unwrap().to_owned()
+    }
+
+    /// A frame of standard ESP (raw IP) of SA `at` of the input.
+    fn frame(&self, at: usize, sn: u64, iv: u64, data: &str) -> Vec<u8> {
+        let mut clear = plain(data);
+        let padding = (4 - (clear.len() + 2) % 4) % 4;
+        clear.extend((1..=padding).map(|byte| byte as u8));
+        clear.extend([padding as u8, 41]);
+        self.sealed(at, sn, iv, &clear)
+    }
+
+    fn sealed(&self, at: usize, sn: u64, iv: u64, clear: &[u8]) -> Vec<u8> {
+        let loaded = dietesp::files::load(&[self.path("in.yaml").into()], &[]).unwrap();
+        let sa = &loaded.sas[at];
+        let cryptor = dietesp::suite::Cryptor::new(&sa.keys);
+        let mut esp = [sa.spi.unwrap().to_be_bytes(), (sn as u32).to_be_bytes()].concat();
+        cryptor.seal(sa.spi.unwrap(), sn, false, &iv.to_be_bytes(), clear, &mut esp).unwrap();
+        ipv6(50, "2001:db8:0:1::2", "2001:db8:0:1::1", &esp)
+    }
+
+    /// Compresses frames; gives back status, standard error, and the frames written.
+    fn compress(&self, frames: &[Vec<u8>], more: &[&str]) -> (i32, String, Vec<Vec<u8>>) {
+        let [input, out] = ["in.pcap", "out.pcap"].map(|name| self.path(name));
+        let timed: Vec<common::pcap::Frame> = (1..).zip(frames.iter().cloned()).collect();
+        common::pcap::write(Path::new(&input), common::pcap::RAW, &timed);
+        let files = ["rules.yaml", "out.yaml", "in.yaml"].map(|name| self.path(name));
+        let args = ["compress", &input, "-o", &out, "--rules", &files[0], "--keys", &files[1], "--esp-keys", &files[2]];
+        let _ = std::fs::remove_file(&out);
+        let output = common::dietesp([&args, more].concat());
+        let written = if output.status.code() == Some(2) { vec![] } else { common::pcap::read(Path::new(&out)).1 };
+        let told = String::from_utf8(output.stderr).unwrap();
+        (output.status.code().unwrap(), told, written.into_iter().map(|(_, frame)| frame).collect())
+    }
+}
+
+fn ipv6(next_header: u8, src: &str, dst: &str, payload: &[u8]) -> Vec<u8> {
+    let mut packet = vec![0x60, 0, 0, 0, 0, payload.len() as u8, next_header, 64];
+    for address in [src, dst] {
+        packet.extend(address.parse::<std::net::Ipv6Addr>().unwrap().octets());
+    }
+    packet.extend(payload);
+    packet
+}
+
+fn plain(data: &str) -> Vec<u8> {
+    let len = 8 + data.len() as u8;
+    let mut packet = ipv6(
+        17,
+        "2001:db8:a::10",
+        "2001:db8:b::1",
+        &[&[0x16, 0x33, 0x16, 0x33, 0, len, 0, 0], data.as_bytes()].concat(),
+    );
+    let [src, dst] = ["2001:db8:a::10", "2001:db8:b::1"].map(|address| address.parse().unwrap());
+    let checksum = dietesp::checksum::upper_layer(src, dst, 17, &packet[40..]);
+    packet[46..48].copy_from_slice(&checksum.to_be_bytes());
+    packet
+}
+
+/// Panics if two of these have the same IV under the same key and another cipher text: then their plaintexts differ. Each
+/// is a key, the length of the ESP header, and a frame.
+fn no_reuse<'f>(frames: impl IntoIterator<Item = (u8, usize, &'f Vec<u8>)>) {
+    let mut seen: HashMap<(u8, &[u8]), &[u8]> = HashMap::new();
+    for (key, header_len, frame) in frames {
+        let (iv, behind) = frame[40 + header_len..].split_at(8);
+        let first = seen.entry((key, iv)).or_insert(behind);
+        assert!(*first == behind, "the IV {} twice", hex::encode(iv));
+    }
+}
+
+const CCM: &str = "ENCR_AES_CCM_8";
+
+#[test]
+fn a_key_of_another_input_sa_is_a_key_of_the_input() {
+    let pair = Pair::new(&[(CCM, 1), (CCM, 2)], &[(CCM, 2), (CCM, 3)], HEADER_ONLY);
+    // The sender of b takes its Sequence Number for the IV.
+    let of_b: Vec<_> = (1..20).map(|sn| pair.frame(1, sn, sn, &format!("b{sn:04}"))).collect();
+    let of_a: Vec<_> = (1..20).map(|sn| pair.frame(0, sn, 900 + sn, &format!("a{sn:04}"))).collect();
+    let frames = [of_a.clone(), of_b.clone()].concat();
+    let (status, told, written) = pair.compress(&frames, &[]);
+    assert_eq!((status, written.len()), (0, 38), "{told}");
+    let (sealed_a, sealed_b) = written.split_at(19);
+    let under_2 = sealed_a.iter().map(|frame| (2, 2, frame)).chain(of_b.iter().map(|frame| (2, 8, frame)));
+    no_reuse(under_2.chain(sealed_b.iter().map(|frame| (3, 2, frame))));
+
+    // With an implicit IV there is no other nonce to take.
+    let pair = Pair::new(&[(CCM, 1), (CCM, 2)], &[("ENCR_AES_CCM_8_IIV", 2), (CCM, 3)], HEADER_ONLY);
+    let (status, told, _) = pair.compress(&frames, &[]);
+    assert!(status == 2 && told.contains("SA a: with a key of the input and an implicit IV"), "{told}");
+}
+
+#[test]
+fn a_repeat_of_what_was_refused_is_refused() {
+    // Both SAs of the output have one key, so that b cannot have number 1 when a has it.
+    let pair = Pair::new(&[(CCM, 1), (CCM, 2)], &[(CCM, 3), (CCM, 3)], HEADER_ONLY);
+    let (a, b) = (pair.frame(0, 1, 77, "of a"), pair.frame(1, 1, 88, "of b"));
+    let (status, told, written) = pair.compress(&[a.clone(), b.clone(), b, a], &[]);
+    assert_eq!((status, written.len()), (1, 2), "{told}");
+    assert!(written[0] == written[1] && told.contains("2 left out"), "{told}");
+
+    // A number that comes again after 4096 others with another payload, and that once more.
+    let pair = Pair::new(&[(CCM, 1)], &[(CCM, 3)], HEADER_ONLY);
+    let mut frames: Vec<_> = (1..=4200).map(|sn| pair.sealed(0, sn, sn, &pair_clear(sn))).collect();
+    let again = pair.frame(0, 1, 5000, "other");
+    frames.extend([again.clone(), again]);
+    let (status, told, written) = pair.compress(&frames, &[]);
+    assert_eq!((status, written.len()), (1, 4200), "{told}");
+    no_reuse(written.iter().map(|frame| (3, 2, frame)));
+}
+
+fn pair_clear(sn: u64) -> Vec<u8> {
+    [plain(&format!("{sn:06}")), vec![0, 41]].concat()
+}
+
+#[test]
+fn a_repeat_whose_outer_header_changed_is_another_packet() {
+    let selectors = "ts_ip_version: IPv6-only, ts_ip_src: \"2001:db8:a::10\", ts_ip_dst: \"2001:db8:b::1\", ts_proto: UDP, \
+                     ts_port_src: 5683, ts_port_dst: 5683, ecn_cda: lower, flow_label_cda: zero, alignment: 8 bit";
+    let pair = Pair::new(&[(CCM, 1)], &[(CCM, 3)], selectors);
+    // The DSCP of what the input restores comes from the outer header.
+    let context = format!("contexts:\n  - {{ sa: a, {TUNNEL}, {selectors}, dscp_cda: lower }}\n");
+    let keys = std::fs::read_to_string(pair.path("in.yaml")).unwrap();
+    std::fs::write(pair.path("in.yaml"), keys + &context).unwrap();
+    let first = pair.sealed(0, 1, 77, b"ten bytes.");
+    let mut second = first.clone();
+    second[0] = 0x6b;
+    let (status, told, written) = pair.compress(&[first.clone(), second, first], &[]);
+    assert_eq!((status, written.len()), (1, 2), "{told}");
+    assert!(written[0] == written[1]);
+}
+
+#[test]
+fn ciphers_without_counters_share_a_key_as_they_like() {
+    for encr in ["ENCR_NULL", "ENCR_AES_CBC"] {
+        let selectors = "ts_ip_version: IPv6-only, ts_ip_src: \"2001:db8:a::10\", alignment: 32 bit";
+        let pair = Pair::new(&[(CCM, 1)], &[(encr, 3), (encr, 3)], selectors);
+        let rules = std::fs::read_to_string(pair.path("rules.yaml")).unwrap();
+        let [a, b] = ["2001:db8:b::1", "2001:db8:b::2"].map(|dst| format!("ts_ip_dst: \"{dst}\", alignment"));
+        let rules = rules.replacen("alignment", &a, 1);
+        let (front, back) = rules.rsplit_once("alignment").unwrap();
+        std::fs::write(pair.path("rules.yaml"), format!("{front}{b}{back}")).unwrap();
+        let other = |mut packet: Vec<u8>| {
+            packet[39] = 2;
+            let [src, dst] =
+                [8, 24].map(|at| std::net::IpAddr::from(<[u8; 16]>::try_from(&packet[at..at + 16]).unwrap()));
+            packet[46..48].fill(0);
+            let checksum = dietesp::checksum::upper_layer(src, dst, 17, &packet[40..]);
+            packet[46..48].copy_from_slice(&checksum.to_be_bytes());
+            packet
+        };
+        let (status, told, written) = pair.compress(&[plain("one"), other(plain("two"))], &[]);
+        assert_eq!((status, written.len()), (0, 2), "{told}");
+    }
+}
+
+#[test]
+fn a_pipe_with_esp_behind_plain_packets_under_the_same_key_is_refused() {
+    use std::io::Write;
+    let pair = Pair::new(&[(CCM, 1)], &[(CCM, 1)], HEADER_ONLY);
+    let mut frames: Vec<_> = (0..20_000).map(|index| plain(&format!("{index:06}"))).collect();
+    frames.push(pair.frame(0, 1, 1, "of the sender"));
+    let timed: Vec<common::pcap::Frame> = (1..).zip(frames).collect();
+    let input = pair.path("in.pcap");
+    common::pcap::write(Path::new(&input), common::pcap::RAW, &timed);
+    let [rules, keys, out] = ["rules.yaml", "out.yaml", "out.pcap"].map(|name| pair.path(name));
+    let mut child = std::process::Command::new(env!("CARGO_BIN_EXE_dietesp"))
+        .args(["compress", "-", "-o", &out, "--rules", &rules, "--keys", &keys])
+        .stdin(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    // It may end before it has read everything.
+    let _ = child.stdin.take().unwrap().write_all(&std::fs::read(&input).unwrap());
+    let output = child.wait_with_output().unwrap();
+    let told = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(2), "{told}");
+    assert!(told.contains("frame 20001: ESP under a key of --keys"), "{told}");
+    assert!(!Path::new(&out).exists());
+}
+
+#[test]
+fn a_seed_for_ivs_under_keys_that_stay_is_warned_of() {
+    let pair = Pair::new(&[(CCM, 1)], &[(CCM, 1)], HEADER_ONLY.replace("32 bit", "64 bit").as_str());
+    let frames: Vec<_> = (1..5).map(|sn| pair.frame(0, sn, sn, "ten bytes.")).collect();
+    let (status, told, _) = pair.compress(&frames, &["--seed", "5"]);
+    assert!(status == 0 && told.contains("--seed: another run with this seed has the same IVs"), "{told}");
+    let (_, told, _) = pair.compress(&frames, &[]);
+    assert!(!told.contains("--seed"), "{told}");
+
+    let [diet, rules, keys, esp] = ["out.pcap", "rules.yaml", "out.yaml", "esp.pcap"].map(|name| pair.path(name));
+    let args = ["convert", &diet, "-o", &esp, "--rules", &rules, "--keys", &keys, "--reseal", "keep", "--seed", "5"];
+    let (_, told) = common::dietesp_ends(0, args);
+    // Full trailers that are a multiple of 4 stay as they are: nothing is sealed.
+    assert!(!told.contains("--seed"), "{told}");
+}

@@ -291,6 +291,182 @@ fn a_capture_that_starts_late_needs_resync() {
     assert!(said.contains("--resync"), "the summary says what to try: {said}");
 }
 
+/// Sequence Numbers of the records, 0 where there is none.
+fn sequences(records: &[Value]) -> Vec<u64> {
+    records.iter().map(|record| record["esp"]["sequence"].as_u64().unwrap_or(0)).collect()
+}
+
+fn damage(frame: &mut [u8]) {
+    *frame.last_mut().unwrap() ^= 1;
+}
+
+impl Lab {
+    /// What `dietesp sa --format jsonl` says of the capture that was decoded last.
+    fn streams(&self) -> Vec<Value> {
+        let [capture, rules, keys] = ["capture.pcapng", "rules.yaml", "keys.yaml"].map(|name| self.path(name));
+        let paths = [capture, rules, keys].map(|path| path.to_str().unwrap().to_owned());
+        let output = common::dietesp(["sa", &paths[0], "--rules", &paths[1], "--keys", &paths[2], "--format", "jsonl"]);
+        String::from_utf8(output.stdout).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+}
+
+#[test]
+fn a_late_start_is_found_behind_damaged_packets() {
+    let lab = Lab::new(1, "ENCR_AES_CCM_8", 8, 16, "", 1);
+    let mut frames: Vec<_> = (300_000_000..300_000_020).map(|sn| lab.senders[0].frame(sn, Random(sn).next())).collect();
+    frames[..3].iter_mut().for_each(|frame| damage(frame));
+    let (records, _) = lab.decode(&frames, &["--resync"]);
+    // Each search that fails lets the next one wait twice as long.
+    assert_eq!(common::count(&records, "ok"), 16);
+    assert_eq!(sequences(&records)[4..], (300_000_004..300_000_020).collect::<Vec<u64>>());
+    frames.remove(0);
+    let (records, _) = lab.decode(&frames, &["--resync"]);
+    assert_eq!(sequences(&records)[2..], (300_000_003..300_000_020).collect::<Vec<u64>>());
+}
+
+#[test]
+fn a_stream_that_is_lost_among_others_is_found_again() {
+    let lab = Lab::new(2, "ENCR_AES_CCM_8", 8, 16, "", 1);
+    let mut numbers = [1, 1];
+    let mut expected = vec![];
+    let frames: Vec<_> = (0..120)
+        .map(|index| {
+            let sender = index % 2;
+            if index == 20 {
+                numbers[sender] += 300_000_000;
+            }
+            numbers[sender] += 1;
+            expected.push(numbers[sender]);
+            lab.senders[sender].frame(numbers[sender], Random(index as u64).next())
+        })
+        .collect();
+    let (records, _) = lab.decode(&frames, &["--resync"]);
+    let wrong: Vec<usize> = (0..frames.len()).filter(|at| sequences(&records)[*at] != expected[*at]).collect();
+    // Sixteen packets fail before an SA counts as lost.
+    assert_eq!(wrong, (20..52).step_by(2).collect::<Vec<_>>());
+    assert_eq!(records[52]["esp"]["method"], "search");
+    let (records, _) = lab.decode(&frames, &[]);
+    assert_eq!(common::count(&records, "auth-failed"), 50);
+}
+
+/// What the packets of a window are tried with first does not know what the search found in that window.
+#[test]
+fn a_number_out_of_reach_leaves_nothing_of_an_earlier_attempt() {
+    let lab = Lab::new(1, "ENCR_AES_CCM_8", 8, 0, "", 10_000);
+    let numbers = [10_001, 10_002, 10_003, 10_403, 10_803, 10_004];
+    let frames = numbers.map(|sn| lab.senders[0].frame(sn, Random(sn).next()));
+    let (records, _) = lab.decode(&frames, &[]);
+    assert_eq!(sequences(&records), [10_001, 10_002, 10_003, 10_403, 10_803, 0]);
+    let failed = &records[5];
+    assert_eq!((&failed["status"], &failed["bytes"]), (&"auth-failed".into(), &Value::Null), "{failed}");
+    assert_eq!(failed["warnings"], Value::Null, "{failed}");
+}
+
+#[test]
+fn a_hint_of_the_key_file_is_tried_beside_the_start() {
+    let lab = Lab::new(1, "ENCR_AES_CCM_8", 8, 8, "", 1);
+    let sender = &lab.senders[0];
+    let keys = &sender.sa.keys;
+    let key = hex::encode([keys.key().expose(), keys.salt().expose()].concat());
+    let state = format!(
+        "src 2001:db8:0:1::2 dst 2001:db8:0:1::1\n\tproto esp spi 0x00100abc reqid 1 mode tunnel\n\treplay-window 0 \
+         \n\taead rfc4309(ccm(aes)) 0x{key} 64\n\tanti-replay context: seq 0x0, oseq 0x2dc6c0, bitmap 0x00000000\n"
+    );
+    let rules = std::fs::read_to_string(lab.path("rules.yaml")).unwrap().replace("sa: s0", "spi: 0x00100abc");
+    std::fs::write(lab.path("keys.yaml"), state).unwrap();
+    // Captured long before `ip xfrm state` was asked, and just before.
+    for first in [1, 2_999_900] {
+        let frames: Vec<_> = (first..first + 20).map(|sn| sender.frame(sn, Random(sn).next())).collect();
+        for rules in [rules.clone(), rules.replace("    esp_sn: 1\n", "")] {
+            std::fs::write(lab.path("rules.yaml"), rules).unwrap();
+            let (records, status) = lab.decode(&frames, &[]);
+            assert_eq!((sequences(&records), status), ((first..first + 20).collect(), 0));
+            assert!(records[0]["esp"]["tries"].as_u64().unwrap() <= 2, "{}", records[0]);
+        }
+    }
+}
+
+#[test]
+fn what_no_icv_verified_shows_no_iv_mask() {
+    for esn in ["", ", esn: true"] {
+        let lab = Lab::new(1, "ENCR_AES_CTR", 8, 8, &format!(", integ: NONE{esn}"), 1);
+        let mut random = Random(17);
+        // Random IVs of 32 bits agree with the 8 bits on the wire now and then.
+        let frames: Vec<_> = (1..3000).map(|sn| lab.senders[0].frame(sn, random.below(1 << 32))).collect();
+        let (records, status) = lab.decode(&frames, &[]);
+        assert_eq!((sequences(&records), status), ((1..3000).collect(), 0));
+        assert!(records.iter().all(|record| record["esp"]["method"] == "nearest"));
+    }
+}
+
+#[test]
+fn all_numbers_are_so_many_and_no_more() {
+    let lab = Lab::new(1, "ENCR_AES_CCM_8", 8, 16, "", 1);
+    let mut frame = lab.senders[0].frame(7, 7);
+    damage(&mut frame);
+    let (records, _) = lab.decode(&[frame], &["--resync=full"]);
+    assert_eq!(records[0]["reason"], "open at byte 0: the ICV does not verify (65536 tries, 1 SA)");
+    let paths = ["capture.pcapng", "rules.yaml", "keys.yaml"].map(|name| lab.path(name).to_str().unwrap().to_owned());
+    let args = ["decode", &paths[0], "--rules", &paths[1], "--keys", &paths[2], "--resync=full"];
+    let (_, said) = common::dietesp_ends(1, args);
+    assert!(said.contains("one fits a forged packet with odds of 2^-32"), "{said}");
+}
+
+#[test]
+fn the_report_of_a_stream_with_more_gaps_than_are_kept() {
+    let lab = Lab::new(1, "ENCR_AES_CCM_8", 8, 8, "", 1);
+    let mut random = Random(19);
+    let numbers: Vec<u64> = (1..=30_000).filter(|sn| *sn == 1 || *sn == 30_000 || !random.percent(20)).collect();
+    let frames: Vec<_> = numbers.iter().map(|sn| lab.senders[0].frame(*sn, *sn)).collect();
+    lab.decode(&frames, &[]);
+    let stream = &lab.streams()[0];
+    let gaps = numbers.windows(2).filter(|pair| pair[1] != pair[0] + 1).count() as u64;
+    assert!(gaps > 4096);
+    let listed = stream["gaps"].as_array().unwrap().len() as u64;
+    let not_listed = stream["gaps_not_listed"].as_u64().unwrap();
+    assert_eq!((&stream["missing"], listed + not_listed), (&Value::from(30_000 - numbers.len()), gaps));
+}
+
+#[test]
+fn packets_to_a_group_that_fail_are_in_the_report() {
+    let lab = Lab::new(1, "ENCR_AES_CCM_8", 8, 8, "", 1);
+    let keys = std::fs::read_to_string(lab.path("keys.yaml")).unwrap();
+    let keys = keys.replace("src: 2001:db8:0:1::2, dst: 2001:db8:0:1::1", "dst: ff02::1");
+    std::fs::write(lab.path("keys.yaml"), keys).unwrap();
+    let frames: Vec<_> = (1..=24)
+        .map(|sn| {
+            let mut frame = lab.senders[0].frame(sn, sn);
+            frame[24..40].copy_from_slice(&"ff02::1".parse::<std::net::Ipv6Addr>().unwrap().octets());
+            frame[23] = 1 + (sn % 2) as u8;
+            if sn <= 8 {
+                damage(&mut frame);
+            }
+            frame
+        })
+        .collect();
+    let (records, _) = lab.decode(&frames, &[]);
+    assert_eq!(common::count(&records, "ok"), 16);
+    let rows: Vec<_> = lab
+        .streams()
+        .iter()
+        .map(|row| (row["src"].as_str().unwrap().to_owned(), row["verified"].clone(), row["failed"].clone()))
+        .collect();
+    let row = |src: &str, verified: u64, failed: u64| (src.to_owned(), Value::from(verified), Value::from(failed));
+    assert_eq!(rows, [row("any", 0, 8), row("2001:db8:0:1::1", 8, 0), row("2001:db8:0:1::2", 8, 0)]);
+}
+
+#[test]
+fn the_summary_says_what_was_odd_of_each_stream() {
+    let lab = Lab::new(1, "ENCR_AES_CCM_8", 8, 8, "", 1);
+    let frame = |sn: u64| lab.senders[0].frame(sn, sn);
+    let frames = [1, 2, 5, 4, 9, 9].map(frame);
+    lab.decode(&frames, &[]);
+    let paths = ["capture.pcapng", "rules.yaml", "keys.yaml"].map(|name| lab.path(name).to_str().unwrap().to_owned());
+    let (_, said) = common::dietesp_ends(0, ["decode", &paths[0], "--rules", &paths[1], "--keys", &paths[2]]);
+    let line = "s0: 6 verified, 1.00 tries each; 4 of the Sequence Numbers 1 to 9 missing in 2 gaps, 1 repeated, reordered by up to 1\n";
+    assert!(said.contains(line), "{said}");
+}
+
 #[test]
 fn extended_numbers_across_2_to_the_32() {
     let start = u64::from(u32::MAX) - 40;

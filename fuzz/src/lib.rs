@@ -12,16 +12,17 @@ mod pipeline;
 mod sas;
 
 pub use esp::{esp, restore_6lo, restore_custom, restore_ehc, restore_ietf, round_trip};
-pub use files::{ike, key_files, rule_files};
-pub use link::{capture, fragments, link, pcap, receiver};
+pub use files::{ike, key_files, kits, rule_files};
+pub use link::{capture, fragments, hex_lines, link, pcap, receiver};
 pub use pipeline::{decode, pipeline};
 
 /// A body, and the name of its target.
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All of them.
-pub const TARGETS: [Target; 14] = [
+pub const TARGETS: [Target; 16] = [
     ("capture", capture),
+    ("hex_lines", hex_lines),
     ("link", link),
     ("fragments", fragments),
     ("receiver", receiver),
@@ -32,6 +33,7 @@ pub const TARGETS: [Target; 14] = [
     ("restore_custom", restore_custom),
     ("key_files", key_files),
     ("rule_files", rule_files),
+    ("kits", kits),
     ("ike", ike),
     ("round_trip", round_trip),
     ("pipeline", pipeline),

@@ -1,28 +1,47 @@
 //! Captures, link layers, fragments.
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, HashSet};
 use std::io::Cursor;
+use std::net::IpAddr;
 use std::path::Path;
 
-use dietesp::capture::{LINKTYPE_RAW, Reader, Window, Writer};
-use dietesp::context::Origin;
+use dietesp::capture::{Form, HexIs, LINKTYPE_RAW, Packet, Reader, Source, Window, Writer};
+use dietesp::context::{IpVersion, Origin};
 use dietesp::files::LinkKey;
-use dietesp::link::{self, Content, Fcs, Frame, Reassembled, Reassembler, Receiver, Settings};
+use dietesp::link::{self, Alone, Content, Datagram, Fcs, Frame, Outer, Reassembled, Reassembler, Receiver, Settings};
 use dietesp::secret::Secret;
 
 use super::input::Input;
+use super::packets;
 
-/// All link types that are read, and one that is not.
-const LINK_TYPES: [u16; 22] =
-    [0, 1, 9, 12, 14, 50, 51, 101, 105, 108, 113, 127, 147, 166, 195, 204, 215, 228, 229, 230, 276, 283];
+const ICMPV6: u8 = 58;
+/// All link types that are read, and one that is not. Inputs name them by their place.
+const LINK_TYPES: [u16; 29] = [
+    0, 1, 9, 12, 14, 50, 51, 101, 105, 108, 113, 127, 147, 166, 195, 204, 215, 228, 229, 230, 276, 283, 187, 201, 251,
+    254, 256, 270, 272,
+];
 
-/// A capture file: read to its end, and written again.
+thread_local! {
+    /// Its buffer is large and would be made for every input.
+    static WINDOW: Cell<Window> = Cell::default();
+}
+
+/// A capture file: read to its end, and written again; now and then what was written is read.
 pub fn capture(data: &[u8]) {
     let Some(mut reader) = reader(data.to_vec()) else { return };
-    let sink = Path::new("/dev/null");
-    let mut writer = Writer::create(sink).ok();
-    let mut window = Window::default();
-    let (mut last, mut text) = (0, vec![]);
+    let kept = match data.len() % 16 {
+        0 => Some("pcapng"),
+        8 => Some("pcap"),
+        _ => None,
+    };
+    let path = kept.map_or("/dev/null".into(), |extension| {
+        let (process, thread) = (std::process::id(), std::thread::current().id());
+        std::env::temp_dir().join(format!("dietesp-fuzz-{process}-{thread:?}.{extension}"))
+    });
+    let mut writer = Writer::create(&path).expect("a file can be made");
+    let mut window = WINDOW.take();
+    let (mut last, mut text, mut written) = (0, vec![], vec![]);
     while reader.fill(&mut window).expect("memory can be read") {
         assert!(!window.is_empty());
         for packet in window.packets() {
@@ -31,17 +50,94 @@ pub fn capture(data: &[u8]) {
             assert!(packet.options.comments().count() <= packet.options.iter().count());
             text.clear();
             packet.time.write_rfc3339(&mut text);
-            if let Some(writer) = &mut writer {
-                // A time may not fit.
-                let _ = writer.write(&packet, Some("comment"));
+            // A time may not fit.
+            if writer.write(&packet, Some("comment")).is_ok() && kept.is_some() {
+                written.push(Kept::of(&packet));
             }
         }
     }
     assert!(!reader.fill(&mut window).expect("memory can be read"));
     reader.warnings();
-    if let Some(writer) = writer {
-        writer.finish().expect("the sink takes all");
+    let one_link_type = written.iter().all(|packet| packet.link_type == written[0].link_type);
+    let finished = writer.finish();
+    assert!(finished.is_ok() || kept == Some("pcap") && !one_link_type, "{finished:?}");
+    if kept.is_some() && finished.is_ok() {
+        let mut reader = Reader::open(&path).expect("what was written is a capture");
+        std::fs::remove_file(&path).expect("it is there");
+        let mut written = written.into_iter();
+        while reader.fill(&mut window).expect("memory can be read") {
+            for packet in window.packets() {
+                let (mut wrote, read) = (written.next().expect("no more than was written"), Kept::of(&packet));
+                if kept == Some("pcapng") {
+                    assert_eq!(packet.options.comments().last(), Some(&b"comment"[..]));
+                } else if read.nanos % 1000 == 0 {
+                    wrote.nanos -= wrote.nanos % 1000;
+                }
+                assert_eq!(wrote, read);
+            }
+        }
+        assert_eq!((written.next(), reader.warnings()), (None, vec![]));
     }
+    WINDOW.set(window);
+}
+
+/// What every format keeps of a packet.
+#[derive(Debug, PartialEq)]
+struct Kept {
+    link_type: u16,
+    nanos: i128,
+    orig_len: u32,
+    data: Vec<u8>,
+}
+
+impl Kept {
+    fn of(packet: &Packet<'_>) -> Kept {
+        let (link_type, nanos) = (packet.link_type(), packet.time.nanos());
+        Kept { link_type, nanos, orig_len: packet.orig_len, data: packet.data.to_vec() }
+    }
+}
+
+/// Lines of hex: read to their end; what was read, as lines again, is read as the same.
+pub fn hex_lines(data: &[u8]) {
+    let mut input = Input::new(data);
+    let hex_is = if input.u8() & 1 == 1 { HexIs::Ip } else { HexIs::Esp };
+    let Some(packets) = packets_of_lines(input.rest().to_vec(), hex_is) else { return };
+    let mut lines = String::new();
+    for (nanos, packet) in &packets {
+        let hex = |bytes: &[u8]| bytes.iter().fold(String::new(), |hex, byte| format!("{hex}{byte:02x}"));
+        let Frame::Datagram(datagram) = link::parse(LINKTYPE_RAW, packet) else {
+            assert_eq!(hex_is, HexIs::Ip);
+            lines += &format!("{}.{:09},,,{}\n", nanos / 1_000_000_000, nanos % 1_000_000_000, hex(packet));
+            continue;
+        };
+        assert_eq!(datagram.missing, 0);
+        let (src, dst, bytes) = match hex_is {
+            HexIs::Ip => (String::new(), String::new(), &packet[..]),
+            HexIs::Esp => {
+                assert_eq!(datagram.protocol, link::ESP);
+                assert_eq!(datagram.header.len() + datagram.payload.len(), packet.len());
+                (datagram.outer.src.to_string(), datagram.outer.dst.to_string(), datagram.payload)
+            }
+        };
+        lines += &format!("{}.{:09},{src},{dst},{}\n", nanos / 1_000_000_000, nanos % 1_000_000_000, hex(bytes));
+    }
+    assert_eq!(packets_of_lines(lines.clone().into_bytes(), hex_is).unwrap_or_default(), packets, "{lines}");
+}
+
+/// Nanoseconds since 1970 and bytes of the packets in lines of hex; `None` if there is no line that can be used.
+fn packets_of_lines(lines: Vec<u8>, hex_is: HexIs) -> Option<Vec<(i128, Vec<u8>)>> {
+    let source = Source { form: Form::Hex(hex_is), ..Source::default() };
+    let mut reader = Reader::from_read_as(Path::new("input"), Box::new(Cursor::new(lines)), &source).ok()?;
+    let (mut window, mut packets) = (WINDOW.take(), vec![]);
+    while reader.fill(&mut window).expect("memory can be read") {
+        for packet in window.packets() {
+            assert_eq!((packet.link_type(), packet.orig_len as usize), (LINKTYPE_RAW, packet.data.len()));
+            packets.push((packet.time.nanos(), packet.data.to_vec()));
+        }
+    }
+    reader.warnings();
+    WINDOW.set(window);
+    Some(packets)
 }
 
 pub fn reader(bytes: Vec<u8>) -> Option<Reader> {
@@ -61,7 +157,7 @@ pub fn pcap(link_type: u16, frames: &[(u32, Vec<u8>, u32)]) -> Vec<u8> {
     bytes
 }
 
-/// One frame: parsed; if it is a datagram, written with another payload and parsed again.
+/// One frame: parsed; if it is a datagram, written with another payload, in another header, and parsed again.
 pub fn link(data: &[u8]) {
     let mut input = Input::new(data);
     let link_type = input.choose(&LINK_TYPES);
@@ -70,7 +166,7 @@ pub fn link(data: &[u8]) {
         Frame::Datagram(datagram) => {
             assert!(datagram.frame_offset + datagram.header.len() + datagram.payload.len() <= frame.len());
             assert!(datagram.protocol_offset < datagram.header.len());
-            let _ = link::udp_encapsulation(&datagram);
+            let encapsulated = link::udp_encapsulation(&datagram);
             if datagram.missing > 0 {
                 return;
             }
@@ -80,19 +176,52 @@ pub fn link(data: &[u8]) {
             };
             let mut out = vec![];
             let payload = [&b"another "[..], b"payload"];
-            if link::rebuild(link_header, &datagram, link::ESP, None, &payload, &mut out).is_err() {
-                return;
+            if link::rebuild(link_header, &datagram, link::ESP, None, &payload, &mut out).is_ok() {
+                let again = parsed_again(link_type, &out);
+                assert_eq!((again.payload, again.protocol), (&payload.concat()[..], link::ESP));
+                assert_eq!(again.outer, datagram.outer);
+                assert_eq!(again.header.len(), datagram.header.len());
             }
-            let Frame::Datagram(again) = link::parse(link_type, &out) else { panic!("{out:02x?}") };
-            assert_eq!((again.payload, again.protocol), (&payload.concat()[..], link::ESP));
-            assert_eq!((again.outer, again.missing), (datagram.outer, 0));
-            assert_eq!(again.header.len(), datagram.header.len());
+            if let Ok(Some(encapsulated)) = encapsulated {
+                let udp_header = Some(encapsulated.udp_header);
+                if link::rebuild(link_header, &datagram, link::UDP, udp_header, &payload, &mut out).is_ok() {
+                    let again = parsed_again(link_type, &out);
+                    let again = link::udp_encapsulation(&again).expect("a length that fits").expect("the same ports");
+                    assert_eq!((again.payload, again.missing), (&payload.concat()[..], 0));
+                }
+            }
+            let v4 = Outer {
+                version: IpVersion::V4,
+                src: [192, 0, 2, 1].into(),
+                dst: [192, 0, 2, 2].into(),
+                ..datagram.outer
+            };
+            let v4 = Outer { flow_label: v4.flow_label & 0xffff, ..v4 };
+            let v6 = Outer { version: IpVersion::V6, src: [0xfd; 16].into(), dst: [1; 16].into(), ..datagram.outer };
+            for outer in [datagram.outer, v4, v6] {
+                if link::encapsulate(link_type, link_header, &outer, link::ESP, &payload, &mut out).is_ok() {
+                    let again = parsed_again(link_type, &out);
+                    assert_eq!((again.payload, again.protocol), (&payload.concat()[..], link::ESP));
+                    assert_eq!(again.outer, outer);
+                    let packet = out[again.frame_offset..].to_vec();
+                    link::replace(link_type, link_header, &packet, &mut out).expect("as before");
+                    assert_eq!(parsed_again(link_type, &out).outer, outer);
+                }
+            }
         }
         Frame::Fragment(fragment) => {
             assert!(fragment.frame_offset + fragment.header.len() + fragment.payload.len() <= frame.len());
             assert!(fragment.protocol_offset < fragment.header.len());
         }
         Frame::NotIp(_) | Frame::Malformed { .. } => {}
+    }
+}
+
+/// A frame that was written.
+fn parsed_again(link_type: u16, frame: &[u8]) -> Datagram<'_> {
+    match link::parse(link_type, frame) {
+        Frame::Datagram(datagram) if datagram.missing == 0 => datagram,
+        other => panic!("{other:?}: {frame:02x?}"),
     }
 }
 
@@ -169,6 +298,27 @@ fn fragment(input: &mut Input<'_>) -> Vec<u8> {
     }
 }
 
+/// A frame of IEEE 802.15.4 with an ICMPv6 message whose checksum is right (Neighbor Discovery teaches contexts and
+/// addresses), or any frame.
+fn discovery(input: &mut Input<'_>) -> Vec<u8> {
+    let kind = input.u8();
+    let mut message = input.piece().to_vec();
+    if kind & 1 == 0 || message.len() < 4 {
+        return message;
+    }
+    message[2..4].fill(0);
+    let (src, dst) = (IpAddr::from([0xfe; 16]), IpAddr::from([0xff; 16]));
+    let sum = packets::pseudo_header_sum(src, dst, ICMPV6, &message, message.len());
+    message[2..4].copy_from_slice(&sum.to_be_bytes());
+    // Short addresses; an uncompressed packet (RFC 4944 §5.1).
+    let mut frame = vec![0x41, 0x88, kind, 0xcd, 0xab, 2, 0, kind >> 4, 0, 0x41, 0x60, 0, 0, 0];
+    frame.extend((message.len() as u16).to_be_bytes());
+    frame.extend([ICMPV6, 255]);
+    frame.extend([[0xfe; 16], [0xff; 16]].concat());
+    frame.extend(message);
+    frame
+}
+
 /// Frames of one link type through the receiver: radio frames, 6LoWPAN, tunnels, fragments of all kinds.
 pub fn receiver(data: &[u8]) {
     let mut input = Input::new(data);
@@ -179,34 +329,57 @@ pub fn receiver(data: &[u8]) {
     while !input.is_empty() && frames.len() < 500 {
         time += u32::from(input.u8()) * 10;
         let cut = if flags & 1 == 1 { u32::from(input.u8() & 7) } else { 0 };
-        let frame = input.piece().to_vec();
+        let frame = match flags & 0x10 {
+            0 => input.piece().to_vec(),
+            _ => discovery(&mut input),
+        };
         frames.push((time, frame, cut));
     }
     let key = |index| LinkKey {
         eui64: [2, 0x12, 0x4b, 0, 6, 0xaa, 0, 1],
+        short: None,
         mode: 1,
         index: Some(index),
         key: Secret::new(vec![0x1f; 16]),
-        origin: Origin { path: "keys.yaml".into(), line: 1 },
+        origin: Origin { path: Path::new("keys.yaml").into(), line: 1 },
     };
     let prefix = |text: &str, len| (text.parse().expect("an address"), len);
     let settings = Settings {
         contexts: BTreeMap::from([(0, prefix("2001:db8:0:1::", 64)), (3, prefix("fd01::ff:0:0", 96))]),
         link_keys: vec![key(3), key(1)],
-        fcs: match flags >> 1 & 3 {
-            0 => Fcs::None,
-            _ => Fcs::Auto,
-        },
+        fcs: [Fcs::None, Fcs::Auto, Fcs::Crc, Fcs::Ti][usize::from(flags >> 1 & 3)],
         fragments_apart: flags & 8 != 0,
     };
     let mut receiver = Receiver::new(&settings);
     let mut reader = reader(pcap(link_type, &frames)).expect("a capture");
-    let mut window = Window::default();
+    let mut window = WINDOW.take();
     while reader.fill(&mut window).expect("memory can be read") {
         receiver.survey(window.packets());
         for packet in window.packets() {
-            let received = receiver.receive(&packet, |protocol| protocol == link::ESP);
-            assert!(received.fragments.iter().all(|frame| *frame <= packet.number));
+            let wants = |protocol| protocol == link::ESP;
+            let alone = link::parse_alone(packet.link_type(), packet.data, wants);
+            let received = receiver.receive(&packet, wants);
+            if let Some(alone) = alone {
+                match (alone, &received.content) {
+                    (Alone::Packet(place), Content::Datagram(datagram)) => {
+                        let alone = place.datagram(packet.data).expect("it is there");
+                        let seen = |packet: &Datagram<'_>| {
+                            let Datagram { protocol_offset, protocol, missing, frame_offset, rebuilt, link, .. } =
+                                *packet;
+                            (packet.outer, protocol_offset, protocol, missing, frame_offset, rebuilt, link)
+                        };
+                        assert_eq!(seen(&alone), seen(datagram));
+                        assert_eq!((alone.header, alone.payload), (datagram.header, datagram.payload));
+                        assert_eq!(place.link_header(packet.data), received.link_header);
+                        assert_eq!(place.multicast_source(packet.data), datagram.outer.multicast_source());
+                    }
+                    (Alone::NotIp(alone), Content::NotIp(what)) => assert_eq!(alone, *what),
+                    (Alone::Malformed { outer: alone, fault: of_alone }, Content::Malformed { outer, fault }) => {
+                        assert_eq!((alone, of_alone), (*outer, *fault));
+                    }
+                    (alone, content) => panic!("{alone:?} {content:?}"),
+                }
+            }
             match received.content {
                 Content::Datagram(datagram) => {
                     assert!(datagram.protocol_offset < datagram.header.len());
@@ -220,4 +393,5 @@ pub fn receiver(data: &[u8]) {
             assert!(receiver.given_up().iter().all(|frame| *frame <= packet.number));
         }
     }
+    WINDOW.set(window);
 }

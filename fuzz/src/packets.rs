@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use dietesp::checksum;
-use dietesp::context::IpVersion;
+use dietesp::context::{IpVersion, TrafficSelectors};
 use dietesp::link::Outer;
 
 use super::input::Input;
@@ -13,17 +13,44 @@ pub const UDP: u8 = 17;
 pub const SCTP: u8 = 132;
 pub const UDP_LITE: u8 = 136;
 
-/// A packet, or bytes that are none.
-pub fn packet(input: &mut Input<'_>) -> Vec<u8> {
+/// Packets of every transport between addresses and ports that `selectors` take, of either IP version.
+pub fn usual(selectors: &TrafficSelectors) -> impl Iterator<Item = Vec<u8>> {
+    // The version, the protocol, then zeros.
+    let chosen = [0, 0x20, 0x21].into_iter().flat_map(|version| [0, 2, 4, 5, 6].map(|protocol| [version, protocol]));
+    chosen.map(|chosen| packet(&mut Input::new(&chosen), Some(selectors)))
+}
+
+/// A packet, often one that `selectors` take, or bytes that are none.
+pub fn packet(input: &mut Input<'_>, selectors: Option<&TrafficSelectors>) -> Vec<u8> {
     let kind = input.u8();
     if kind == 255 {
         return input.rest().to_vec();
     }
-    let v4 = kind & 1 == 1;
-    let protocol = input.choose(&[UDP, UDP, TCP, TCP, SCTP, UDP_LITE, 58, 0, 44, 60, 4, 41, 59, 255]);
+    let version = selectors.and_then(|selectors| selectors.version).filter(|_| kind & 0x20 == 0);
+    let v4 = version.map_or(kind & 1 == 1, |version| version == IpVersion::V4);
+    let usual = selectors.and_then(|selectors| selectors.protocol).unwrap_or(UDP);
+    let protocol = input.choose(&[usual, UDP, TCP, TCP, SCTP, UDP_LITE, 58, 0, 44, 60, 4, 41, 59, 255]);
+    let selectors = selectors.filter(|_| version.is_some() || kind & 0x40 == 0);
     let mut header = if v4 { ip_v4(input, protocol, kind) } else { ip_v6(input, protocol) };
+    if version.is_some()
+        && let Some(selectors) = selectors
+    {
+        let ranges = [selectors.src, selectors.dst];
+        let places = if v4 { [12..16, 16..20] } else { [8..24, 24..40] };
+        for (range, place) in ranges.into_iter().zip(places) {
+            let value = match input.u8() {
+                0 => range.start,
+                1 => range.end,
+                low => range.start + u128::from(low),
+            };
+            let bytes = value.to_be_bytes();
+            let len = place.len();
+            header[place].copy_from_slice(&bytes[16 - len..]);
+        }
+    }
     let fragment = v4 && header[6] & 0x3f | header[7] != 0;
-    let segment = segment(input, protocol, addresses(&header), fragment);
+    let ports = selectors.map(|selectors| [selectors.src_port, selectors.dst_port].map(|range| range.start as u16));
+    let segment = segment(input, protocol, addresses(&header), ports.unwrap_or_default(), fragment);
     let at = header.len();
     header.extend(segment);
     let packet = &mut header;
@@ -62,10 +89,16 @@ fn ip_v6(input: &mut Input<'_>, protocol: u8) -> Vec<u8> {
     header
 }
 
-fn segment(input: &mut Input<'_>, protocol: u8, (src, dst): (IpAddr, IpAddr), fragment: bool) -> Vec<u8> {
+fn segment(
+    input: &mut Input<'_>,
+    protocol: u8,
+    (src, dst): (IpAddr, IpAddr),
+    [src_port, dst_port]: [u16; 2],
+    fragment: bool,
+) -> Vec<u8> {
     let kind = input.u8();
     let mut port = |usual: &[u16]| if kind & 1 == 1 { input.u16() } else { input.choose(usual) };
-    let (src_port, dst_port) = (port(&[5683, 5684, 50002]), port(&[61616, 61617, 1883, 61631]));
+    let (src_port, dst_port) = (port(&[src_port, 5683, 5684, 50002]), port(&[dst_port, 61616, 61617, 1883, 61631]));
     let mut segment = [src_port.to_be_bytes(), dst_port.to_be_bytes()].concat();
     let checksum_at = match protocol {
         _ if fragment => return input.rest().to_vec(),
@@ -122,7 +155,7 @@ fn segment(input: &mut Input<'_>, protocol: u8, (src, dst): (IpAddr, IpAddr), fr
 }
 
 /// The checksum over pseudo-header and the first `covered` bytes (RFC 768, RFC 8200 §8.1, RFC 3828 §3.1).
-fn pseudo_header_sum(src: IpAddr, dst: IpAddr, protocol: u8, segment: &[u8], covered: usize) -> u16 {
+pub fn pseudo_header_sum(src: IpAddr, dst: IpAddr, protocol: u8, segment: &[u8], covered: usize) -> u16 {
     let mut bytes = vec![];
     for address in [src, dst] {
         match address {

@@ -1,9 +1,11 @@
 //! Whole captures through the commands, with the keys and rules of the samples.
 
-use std::path::Path;
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-use dietesp::capture::Writer;
+use dietesp::capture::{Reader, Writer};
+use dietesp::context::Origin;
 use dietesp::files;
 use dietesp::link;
 use dietesp::pipeline::compress::{self, OnMismatch};
@@ -16,6 +18,7 @@ use dietesp::pipeline::select::Selection;
 use dietesp::report::json;
 use dietesp::report::record::Record;
 use dietesp::report::totals::Totals;
+use dietesp::sa::Sa;
 use dietesp::sa::table::{Entry, SaTable};
 use dietesp::suite::Suite;
 use dietesp::wireshark;
@@ -72,19 +75,27 @@ impl Render for Json {
 
 /// Decodes a capture; `see` takes the JSON lines. `None` if it is no capture.
 pub fn decode(bytes: Vec<u8>, threads: usize, see: &mut (dyn FnMut(&[u8]) + Send)) -> Option<Totals> {
-    let (table, link) = samples();
-    let mut reader = reader(bytes)?;
+    decode_with(&samples().0, reader(bytes)?, threads, see)
+}
+
+fn decode_with(
+    table: &SaTable,
+    mut reader: Reader,
+    threads: usize,
+    see: &mut (dyn FnMut(&[u8]) + Send),
+) -> Option<Totals> {
     let mut sink = |text: &[u8], _| {
         see(text);
         Ok(())
     };
-    let input = Input { reader: &mut reader, table, limits: LIMITS, link, threads };
+    let input = Input { reader: &mut reader, table, limits: LIMITS, link: &samples().1, threads };
     let run = decode::run(input, Selection::default(), &Json, &mut sink);
     Some(run.unwrap_or_else(|error| panic!("{error}")).0)
 }
 
-/// A capture file through `decode`, `convert` and `compress`.
-pub fn pipeline(data: &[u8]) {
+/// The packets of a capture that verified, in hex.
+fn packets(table: &SaTable, reader: Reader) -> BTreeSet<String> {
+    let mut packets = BTreeSet::new();
     let mut last = 0;
     let mut see = |text: &[u8]| {
         for line in text.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
@@ -92,17 +103,50 @@ pub fn pipeline(data: &[u8]) {
             let frame = record["frame"].as_u64().expect("every record has a frame");
             assert!(frame > last, "a frame has one record");
             assert!(record["status"].is_string());
+            assert_eq!(record["status"] == "ok", record["reason"].is_null());
             last = frame;
+            if record["esp"]["icv"] == "verified" {
+                packets.extend(record["packet"].as_str().filter(|packet| !packet.is_empty()).map(str::to_owned));
+            }
         }
     };
-    if decode(data.to_vec(), 1, &mut see).is_none() {
-        return;
+    decode_with(table, reader, 1, &mut see);
+    packets
+}
+
+/// A place for an output that is read again.
+struct Output(PathBuf);
+
+impl Output {
+    fn new() -> Output {
+        let (process, thread) = (std::process::id(), std::thread::current().id());
+        Output(std::env::temp_dir().join(format!("dietesp-fuzz-{process}-{thread:?}.pcapng")))
     }
+
+    fn read(&self) -> Reader {
+        Reader::open(&self.0).unwrap_or_else(|error| panic!("{error}"))
+    }
+}
+
+impl Drop for Output {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+/// A capture file through `decode`, `convert` and `compress`. What is converted to ESP opens to the same packets.
+pub fn pipeline(data: &[u8]) {
     let (table, link) = samples();
+    let Some(input) = reader(data.to_vec()) else { return };
+    let opened = packets(table, input);
+    let again = || reader(data.to_vec()).expect("a capture, as before");
     let suite = Suite::by_name("ENCR_AES_GCM_16").expect("a cipher");
     let targets = [(Target::Esp, Reseal::Fresh(suite)), (Target::Esp, Reseal::Keep), (Target::Plain, Reseal::Keep)];
     for (target, reseal) in targets {
-        let Ok(writer) = Writer::create(Path::new("/dev/null")) else { return };
+        // To be read again, if there is something in it and now and then.
+        let output = (target == Target::Esp && !opened.is_empty() && data.len() % 4 == 0).then(Output::new);
+        let path = output.as_ref().map_or(Path::new("/dev/null"), |output| &output.0);
+        let Ok(writer) = Writer::create(path) else { return };
         let settings = convert::Settings {
             target,
             reseal,
@@ -113,12 +157,18 @@ pub fn pipeline(data: &[u8]) {
             keep_repeats: false,
             threads: 1,
         };
-        let mut reader = reader(data.to_vec()).expect("a capture, as before");
+        let mut entries = vec![];
         let keep = |keys: &[UsedKeys]| {
             wireshark::lines(keys);
+            entries.extend(keys.iter().map(entry));
             Ok(())
         };
-        let _ = convert::run(&mut reader, writer, table, &settings, &mut |_| {}, keep);
+        let converted = convert::run(&mut again(), writer, table, &settings, &mut |_| {}, keep);
+        if converted.is_ok()
+            && let Some(output) = output
+        {
+            assert_eq!(packets(&SaTable::new(entries), output.read()), opened, "{reseal:?}");
+        }
     }
     for esp_input in [Some(true), Some(false), None] {
         let Ok(writer) = Writer::create(Path::new("/dev/null")) else { return };
@@ -132,7 +182,24 @@ pub fn pipeline(data: &[u8]) {
             link: link.clone(),
             threads: 1,
         };
-        let mut reader = reader(data.to_vec()).expect("a capture, as before");
-        let _ = compress::run(&mut reader, writer, table, table, &settings, &mut |_| {});
+        let _ = compress::run(&mut again(), writer, table, table, &settings, &mut |_| {});
     }
+}
+
+/// An SA of a converted capture.
+fn entry(used: &UsedKeys) -> Entry {
+    let sa = Sa {
+        name: used.name.clone(),
+        spi: used.spi,
+        src: used.src,
+        dst: used.dst,
+        link_src: None,
+        link_dst: None,
+        keys: used.keys.clone(),
+        esn: used.esn,
+        sn_hint: None,
+        alternative_to: None,
+        origin: Origin { path: std::path::Path::new("used").into(), line: 1 },
+    };
+    Entry::new(sa, None).unwrap_or_else(|error| panic!("{error}"))
 }

@@ -1,38 +1,66 @@
 //! Security Associations of every cipher suite, for every context of `contexts.yaml`.
 
+use std::collections::HashMap;
 use std::path::Path;
 use std::sync::OnceLock;
 
-use dietesp::context::{Context, Dialect, Origin};
-use dietesp::files;
+use dietesp::codec::Codec;
+use dietesp::context::{Context, Origin};
+use dietesp::files::{self, Loaded};
 use dietesp::sa::table::{Entry, SaTable};
 use dietesp::sa::{Sa, Selector};
 use dietesp::secret::Secret;
 use dietesp::suite::{INTEGS, IntegKey, Keys, SUITES};
 
-pub fn contexts() -> &'static [Context] {
-    static CONTEXTS: OnceLock<Vec<Context>> = OnceLock::new();
-    CONTEXTS.get_or_init(|| {
-        let path = Path::new("contexts.yaml");
-        files::parse(path, include_bytes!("contexts.yaml")).unwrap_or_else(|error| panic!("{error:?}")).contexts
-    })
+fn read(name: &str, bytes: &[u8]) -> Loaded {
+    files::parse(Path::new(name), bytes).unwrap_or_else(|error| panic!("{error}"))
 }
 
-/// The contexts of one dialect, as rule files name it.
-pub fn of_dialect(name: &str) -> Vec<&'static Context> {
-    let named = |context: &&Context| match &context.dialect {
-        Dialect::Ietf(_) => name == "ietf",
-        Dialect::Ehc(_) => name == "ehc",
-        Dialect::SixLo(_) => name == "6lo",
-        Dialect::Custom(_) => name == "custom",
-    };
-    contexts().iter().filter(named).collect()
+fn contexts() -> Vec<Context> {
+    read("contexts.yaml", include_bytes!("contexts.yaml")).contexts
 }
 
-/// One table a context, and one for standard ESP: the SAs of all suites, every second one with ESN.
+/// The SAs of the test vectors, every value of every attribute, for all outer addresses.
+pub fn of_vectors() -> Vec<Entry> {
+    let keys = read("keys.yaml", include_bytes!("../../samples/vectors/keys.yaml")).sas;
+    let contexts = read("rules.yaml", include_bytes!("../../samples/vectors/rules.yaml")).contexts;
+    let bound = files::bind(&keys, &contexts).unwrap_or_else(|error| panic!("{error}"));
+    let entries = keys.into_iter().zip(bound).map(|(sa, context)| {
+        let sa = Sa { src: Selector::Any, dst: Selector::Any, ..sa };
+        let context = context.and_then(|at| contexts.get(at)).cloned();
+        Entry::new(sa, context).unwrap_or_else(|error| panic!("{error}"))
+    });
+    entries.collect()
+}
+
+/// The codecs of a context, for a cipher without blocks and, if its rules can pad, for one with blocks of 16 bytes.
+pub type Codecs = (Codec, Option<Codec>);
+
+/// The codecs of all contexts of one dialect, those of `contexts.yaml` and of the test vectors.
+pub fn codecs(dialect: &str) -> &'static [Codecs] {
+    static CODECS: OnceLock<HashMap<&str, Vec<Codecs>>> = OnceLock::new();
+    let of_all = CODECS.get_or_init(|| {
+        let mut codecs: HashMap<&str, Vec<Codecs>> = HashMap::new();
+        let vectors = of_vectors().into_iter().filter_map(|entry| entry.context.as_deref().cloned());
+        for context in contexts().into_iter().chain(vectors) {
+            let codec = Codec::new(Some(&context), 1).unwrap_or_else(|error| panic!("{error}"));
+            let with_blocks = Codec::new(Some(&context), 16).ok();
+            codecs.entry(context.dialect.name()).or_default().push((codec, with_blocks));
+        }
+        codecs
+    });
+    of_all.get(dialect).map_or(&[], Vec::as_slice)
+}
+
+/// One table a context: the SAs of all suites for a context of `contexts.yaml`, and the one SA of each of the test
+/// vectors. At the end that of standard ESP.
 pub fn tables() -> &'static [SaTable] {
     static TABLES: OnceLock<Vec<SaTable>> = OnceLock::new();
-    TABLES.get_or_init(|| contexts().iter().map(Some).chain([None]).map(table).collect())
+    TABLES.get_or_init(|| {
+        let own = contexts().into_iter().map(|context| table(Some(&context)));
+        let vectors = of_vectors().into_iter().map(|entry| SaTable::new(vec![entry]));
+        own.chain(vectors).chain([table(None)]).collect()
+    })
 }
 
 fn table(context: Option<&Context>) -> SaTable {
@@ -53,7 +81,7 @@ fn table(context: Option<&Context>) -> SaTable {
                     esn: index % 2 == 1,
                     sn_hint: None,
                     alternative_to: None,
-                    origin: Origin { path: "keys.yaml".into(), line: 1 },
+                    origin: Origin { path: Path::new("keys.yaml").into(), line: 1 },
                 };
                 let blocks = sa.keys.suite().block > 1;
                 let entry = Entry::new(sa, context.cloned());
@@ -65,7 +93,7 @@ fn table(context: Option<&Context>) -> SaTable {
     )
 }
 
-/// Keys of every suite; where integrity is an algorithm of its own, of every one and of none.
+/// Keys of every suite, with one of its key lengths; where integrity is an algorithm of its own, of every one and of none.
 fn keys() -> Vec<Keys> {
     let mut all = vec![];
     for suite in SUITES {
@@ -78,7 +106,8 @@ fn keys() -> Vec<Keys> {
                 .collect(),
         };
         for integ in integs {
-            let key = Secret::new(vec![all.len() as u8; suite.key_lens.first().copied().unwrap_or(0)]);
+            let key_len = suite.key_lens.get(all.len() % suite.key_lens.len().max(1)).copied().unwrap_or(0);
+            let key = Secret::new(vec![all.len() as u8; key_len]);
             let salt = Secret::new(vec![0x33; suite.salt_len]);
             all.push(Keys::new(suite, key, salt, integ).unwrap_or_else(|error| panic!("{error}")));
         }

@@ -36,6 +36,7 @@ pub use read::Reader;
 pub use source::{Form, HexIs, Source};
 pub use time::Timestamp;
 pub use window::Window;
+#[cfg(feature = "cli")]
 pub(crate) use write::write_whole;
 pub use write::{Batch, Writer};
 

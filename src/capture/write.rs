@@ -409,6 +409,7 @@ fn pad(out: &mut Vec<u8>) {
 ///
 /// # Errors
 /// The file cannot be made or written.
+#[cfg(feature = "cli")]
 pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), Error> {
     let mut sink = Sink::create(path)?;
     sink.write(bytes).map_err(Error::io(path, "write"))?;

@@ -38,7 +38,7 @@ pub struct Args {
     /// For laboratories: seal under nonces that the input used, where an implicit-IV cipher keeps its key
     #[arg(long)]
     allow_nonce_reuse: bool,
-    /// Make IVs from this number, for output that can be made again
+    /// Make IVs from this number, for output that can be made again: for tests. Outputs of two runs share IVs
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
     #[command(flatten)]
@@ -101,13 +101,13 @@ impl Args {
         for warning in reader.warnings() {
             tell(quiet, &format!("dietesp: warning: {warning}\n"));
         }
-        tell(quiet, &summary(&done, &self.output));
+        tell(quiet, &summary(&done, &self.output, self.seed));
         let failures = done.totals.failed + done.refused + done.mismatches.values().sum::<u64>();
         Ok(if failures == 0 { Ended::Well } else { Ended::WithFailures })
     }
 }
 
-fn summary(done: &Compressed, output: &Path) -> String {
+fn summary(done: &Compressed, output: &Path, seed: Option<u64>) -> String {
     let mut text = done.totals.counts() + &done.totals.remarks();
     text += &format!("{} packets compressed", done.compressed);
     if done.compressed > 0 {
@@ -124,7 +124,17 @@ fn summary(done: &Compressed, output: &Path) -> String {
         text += &format!("the first of them, frame {frame}: {problem}\n");
     }
     if done.refused > 0 {
-        text += &format!("{} left out: their Sequence Number came before with another payload\n", done.refused);
+        text += &format!(
+            "{} left out: their Sequence Number was used before with another payload, under the same key\n",
+            done.refused
+        );
+    }
+    if done.nonces.numbers_of_plain {
+        text +=
+            "the nonces are the new Sequence Numbers: seal nothing else under these keys, or set esp_sn above them\n";
+    }
+    if done.nonces.random && seed.is_some() {
+        text += super::SEED_AND_KEYS;
     }
     text + &format!("{} frames written to {}\n", done.written, output.display())
 }

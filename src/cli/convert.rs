@@ -38,7 +38,8 @@ pub struct Args {
     /// Where to write Wireshark's esp_sa and preferences (default: OUT.wireshark)
     #[arg(long, value_name = "DIR")]
     wireshark: Option<PathBuf>,
-    /// Make the fresh keys from this number, for output that can be made again; whoever knows it can read the output
+    /// Make fresh keys and IVs from this number, for output that can be made again: for tests. Whoever knows it can read
+    /// the output, and with `--reseal keep` the outputs of two runs share IVs
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
     #[command(flatten)]
@@ -124,6 +125,9 @@ fn summary(converted: &Converted, settings: &Settings, output: &Path, folder: Op
     text.push('\n');
     if settings.reseal == Reseal::Keep && *sealed > 0 {
         text += "--reseal keep: the IVs are unlike all in this capture, but packets outside of it may have used one of them\n";
+        if settings.seed.is_some() {
+            text += super::SEED_AND_KEYS;
+        }
     }
     if let Some(folder) = folder {
         let (folder, output) = (folder.display(), output.display());

@@ -12,6 +12,7 @@ use crate::pipeline::decode;
 use crate::pipeline::drive::Input;
 use crate::report::json;
 use crate::report::record::{FIELDS, Field, Record};
+use crate::report::streams;
 use crate::report::table::Table;
 
 /// Show what is inside: one record per captured frame, on standard output
@@ -95,11 +96,11 @@ impl Args {
         let selection = self.opening.selection.selection();
         let ended = decode::run(input, selection, &writer, &mut sink);
         progress.finish();
-        let (totals, _) = ended?;
+        let (totals, ledger) = ended?;
         for warning in reader.warnings() {
             tell(quiet, &format!("dietesp: warning: {warning}\n"));
         }
-        tell(quiet, &totals.summary());
+        tell(quiet, &(totals.counts_and_sizes() + &streams::remarks(&ledger) + &totals.remarks()));
         Ok(if totals.failed == 0 { Ended::Well } else { Ended::WithFailures })
     }
 }

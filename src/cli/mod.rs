@@ -57,6 +57,10 @@ enum Command {
     },
 }
 
+/// Ends the summary of a run that sealed under keys of the user's with IVs from a seed.
+const SEED_AND_KEYS: &str = "--seed: another run with this seed has the same IVs; if it seals other packets under the same keys, \
+    both outputs give their plaintexts away and packets can be forged: for tests only\n";
+
 /// What a command gives back when the run ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Ended {

@@ -1,12 +1,13 @@
 //! Options that several commands share.
 
-use std::io::IsTerminal;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use clap::Args;
 
 use crate::capture::{Form, HexIs, Reader, Source};
+use crate::context::Context;
 use crate::error::Error;
 use crate::files;
 use crate::ike;
@@ -14,7 +15,7 @@ use crate::link;
 use crate::pipeline::find::{Limits, RESYNC_TRIES};
 use crate::pipeline::select::Selection;
 use crate::sa::Selector;
-use crate::sa::table::{Entry, SaTable};
+use crate::sa::table::{Preparation, SaTable};
 
 /// Key and rule files.
 #[derive(Debug, Args)]
@@ -34,7 +35,8 @@ pub struct Opening {
     /// Sequence Numbers tried per SA and packet
     #[arg(long, value_name = "N", default_value_t = 1024, value_parser = clap::value_parser!(u32).range(1..))]
     pub sn_tries: u32,
-    /// Search wider (2^24 numbers) for an SA that has not verified yet or has lost its stream; `full`: all numbers
+    /// Search wider (2^24 numbers) for an SA that has not verified yet or has lost its stream; `full`: all numbers, of
+    /// which one verifies by chance with odds of 2^-32 where the ICV has 8 bytes
     #[arg(long, value_name = "full", num_args = 0..=1, require_equals = true, default_missing_value = "wide", value_parser = ["wide", "full"])]
     pub resync: Option<String>,
     /// What stands behind IEEE 802.15.4 frames: a CRC, TI metadata, or nothing (default: what most frames have)
@@ -127,16 +129,14 @@ pub fn load_table(
     for warning in &loaded.warnings {
         super::tell(quiet, &format!("dietesp: warning: {warning}\n"));
     }
-    let contexts = files::bind(&loaded.sas, &loaded.contexts)?;
-    let entries = loaded
-        .sas
-        .into_iter()
-        .zip(contexts)
-        .map(|(sa, context)| {
-            let context = context.and_then(|index| loaded.contexts.get(index)).cloned();
-            Entry::new(sa, context)
-        })
-        .collect::<Result<Vec<_>, _>>()?;
+    let bound = files::bind(&loaded.sas, &loaded.contexts)?;
+    let contexts: Vec<Arc<Context>> = loaded.contexts.into_iter().map(Arc::new).collect();
+    let mut entries = Vec::with_capacity(loaded.sas.len());
+    let mut preparation = Preparation::default();
+    for (sa, context) in loaded.sas.into_iter().zip(bound) {
+        let context = context.and_then(|index| contexts.get(index)).cloned();
+        entries.push(preparation.entry(sa, context)?);
+    }
     let link =
         link::Settings { contexts: loaded.lowpan_contexts, link_keys: loaded.link_keys, ..link::Settings::default() };
     Ok((SaTable::new(entries), link))
@@ -199,8 +199,15 @@ impl Opening {
 
     /// The limits of the search.
     pub fn limits(&self, quiet: bool) -> Limits {
+        if self.resync.as_deref() == Some("full") {
+            super::tell(
+                quiet,
+                "dietesp: warning: --resync=full: among 2^32 Sequence Numbers one fits a forged packet with odds of 2^-32, \
+                 where the ICV has 8 bytes\n",
+            );
+        }
         let resync_tries = self.resync.as_ref().map(|how| if how == "full" { u64::MAX } else { RESYNC_TRIES });
-        Limits { sn_tries: self.sn_tries, resync_tries, notify: (!quiet).then_some(search_progress) }
+        Limits { sn_tries: self.sn_tries, resync_tries, notify: (!quiet).then_some(super::progress::search) }
     }
 
     /// Worker threads: as many as there are cores, unless told otherwise.
@@ -214,28 +221,6 @@ impl SelectionArgs {
     /// As the pipeline takes it.
     pub fn selection(&self) -> Selection {
         Selection { spi: self.spi, src: self.src, dst: self.dst, frames: self.frames, failed: self.failed }
-    }
-}
-
-/// Says on a terminal how far a wider search is, a few times a second at most.
-fn search_progress(tried: u64, all: u64) {
-    use std::sync::Mutex;
-    use std::time::{Duration, Instant};
-    static STARTED: Mutex<Option<(Instant, Instant, u64)>> = Mutex::new(None);
-    if !std::io::stderr().is_terminal() {
-        return;
-    }
-    let Ok(mut started) = STARTED.lock() else { return };
-    let now = Instant::now();
-    let (start, last, before) = *started.get_or_insert((now, now, 0));
-    // A search that starts again from the beginning is another one.
-    let (start, last) = if tried < before { (now, now) } else { (start, last) };
-    *started = Some((start, last, tried));
-    if now.duration_since(last) >= Duration::from_millis(300) {
-        *started = Some((start, now, tried));
-        let per_second = tried as f64 / now.duration_since(start).as_secs_f64().max(0.001);
-        let left = all.saturating_sub(tried) as f64 / per_second;
-        super::tell(false, &format!("\rsearching: {tried} of {all} Sequence Numbers, {left:.0} s left  "));
     }
 }
 

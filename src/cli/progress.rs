@@ -1,8 +1,10 @@
 //! A progress bar on standard error, shown only on a terminal.
 
 use std::io::IsTerminal;
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
 
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{HumanDuration, ProgressBar, ProgressStyle};
 
 /// Shows how far a capture has been read.
 pub struct Progress(Option<ProgressBar>);
@@ -40,4 +42,33 @@ impl Progress {
 
 fn style(template: &str) -> ProgressStyle {
     ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar())
+}
+
+/// Says on a terminal how far a wider search is, a few times a second at most; takes the line away when it ends.
+pub fn search(tried: u64, all: u64) {
+    /// When the search began, when it was last told of, and how far it was.
+    static SEARCH: Mutex<Option<(Instant, Option<Instant>, u64)>> = Mutex::new(None);
+    if !std::io::stderr().is_terminal() {
+        return;
+    }
+    let Ok(mut search) = SEARCH.lock() else { return };
+    let now = Instant::now();
+    // One that starts again from the beginning is another one.
+    let (start, told, _) = search.filter(|(_, _, before)| tried >= *before).unwrap_or((now, None, 0));
+    if tried >= all {
+        *search = None;
+        if told.is_some() {
+            super::tell(false, "\r\x1b[K");
+        }
+        return;
+    }
+    *search = Some((start, told, tried));
+    if now.duration_since(told.unwrap_or(start)) >= Duration::from_millis(300) {
+        *search = Some((start, Some(now), tried));
+        let per_second = tried as f64 / now.duration_since(start).as_secs_f64().max(0.001);
+        let left = (all - tried) as f64 / per_second;
+        let left =
+            Duration::try_from_secs_f64(left).map_or("for ever".to_owned(), |left| HumanDuration(left).to_string());
+        super::tell(false, &format!("\rsearching: {tried} of {all} Sequence Numbers, {left} left\x1b[K"));
+    }
 }

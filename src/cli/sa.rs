@@ -15,7 +15,7 @@ use crate::pipeline::decode;
 use crate::pipeline::drive::Input;
 use crate::pipeline::ledger::Ledger;
 use crate::report::record::Record;
-use crate::sa::stream::Stream;
+use crate::report::streams::{Numbers, tries_per_packet};
 
 /// Show the Security Associations seen in a capture: counts, gaps, repeats, tries
 #[derive(Debug, clap::Args)]
@@ -40,7 +40,7 @@ pub struct Args {
 enum Format {
     /// Aligned columns for people
     Table,
-    /// One JSON object a line, with every gap
+    /// One JSON object a line, with the gaps (of very many the highest)
     Jsonl,
 }
 
@@ -79,30 +79,6 @@ impl Args {
     }
 }
 
-/// What the numbers of a stream show.
-struct Numbers {
-    first: Option<u64>,
-    last: Option<u64>,
-    /// First and last missing number of each gap.
-    gaps: Vec<(u64, u64)>,
-}
-
-impl Numbers {
-    fn of(stream: &Stream) -> Numbers {
-        let runs: Vec<(u64, u64)> = stream.counts.numbers.iter().collect();
-        let gaps = runs.iter().zip(runs.iter().skip(1)).map(|(before, after)| (before.1 + 1, after.0 - 1)).collect();
-        Numbers { first: runs.first().map(|run| run.0), last: runs.last().map(|run| run.1), gaps }
-    }
-
-    fn missing(&self) -> u64 {
-        self.gaps.iter().map(|(first, last)| last - first + 1).sum()
-    }
-}
-
-fn tries_per_packet(stream: &Stream) -> f64 {
-    stream.counts.tries as f64 / stream.counts.verified.max(1) as f64
-}
-
 fn rows(ledger: &Ledger<'_>) -> String {
     let mut table = Table::new();
     table.load_style(presets::NOTHING);
@@ -113,22 +89,23 @@ fn rows(ledger: &Ledger<'_>) -> String {
     for (sa, source, stream) in ledger.streams() {
         let Some(entry) = ledger.table().entry(sa) else { continue };
         let (counts, numbers) = (&stream.counts, Numbers::of(stream));
+        let irregular = counts.irregular();
         let number = |number: Option<u64>| number.map_or("-".to_owned(), |number| number.to_string());
         table.add_row([
             entry.sa.name.clone(),
             entry.sa.spi.map_or("any".to_owned(), |spi| format!("0x{spi:08x}")),
             source.map_or_else(|| entry.sa.src.to_string(), |source| source.to_string()),
             counts.verified.to_string(),
-            counts.failed.to_string(),
+            irregular.failed.to_string(),
             format!("{:.2}", tries_per_packet(stream)),
             number(numbers.first),
             number(numbers.last),
-            numbers.missing().to_string(),
-            numbers.gaps.len().to_string(),
-            counts.duplicates.to_string(),
-            counts.replays.to_string(),
-            counts.reorder_depth.to_string(),
-            counts.resyncs.to_string(),
+            numbers.missing.to_string(),
+            numbers.gap_count().to_string(),
+            irregular.duplicates.to_string(),
+            irregular.replays.to_string(),
+            irregular.reorder_depth.to_string(),
+            irregular.resyncs.to_string(),
         ]);
     }
     for column in table.column_iter_mut().skip(3) {
@@ -142,24 +119,26 @@ fn lines(ledger: &Ledger<'_>) -> Result<Vec<u8>, Error> {
     for (sa, source, stream) in ledger.streams() {
         let Some(entry) = ledger.table().entry(sa) else { continue };
         let (counts, numbers) = (&stream.counts, Numbers::of(stream));
+        let irregular = counts.irregular();
         let gaps: Vec<Value> = numbers.gaps.iter().map(|(first, last)| json!([first, last])).collect();
         let line = json!({
             "sa": entry.sa.name,
             "spi": entry.sa.spi.map(|spi| format!("0x{spi:08x}")),
             "src": source.map_or_else(|| entry.sa.src.to_string(), |source| source.to_string()),
             "dst": entry.sa.dst.to_string(),
-            "packets": counts.verified + counts.failed,
+            "packets": counts.verified + irregular.failed,
             "verified": counts.verified,
-            "failed": counts.failed,
+            "failed": irregular.failed,
             "tries": counts.tries,
             "first": numbers.first,
             "last": numbers.last,
-            "missing": numbers.missing(),
+            "missing": numbers.missing,
             "gaps": gaps,
-            "duplicates": counts.duplicates,
-            "replays": counts.replays,
-            "reorder_depth": counts.reorder_depth,
-            "resyncs": counts.resyncs,
+            "gaps_not_listed": numbers.gaps_not_listed,
+            "duplicates": irregular.duplicates,
+            "replays": irregular.replays,
+            "reorder_depth": irregular.reorder_depth,
+            "resyncs": irregular.resyncs,
         });
         writeln!(text, "{line}").map_err(Error::io(Path::new("-"), "write"))?;
     }

@@ -18,11 +18,12 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::path::Path;
+use std::sync::Arc;
 
 use zeroize::Zeroizing;
 
 use super::LeftOut;
-use super::values::{shown, spi};
+use super::values::{shown, spi, spi_name};
 use crate::context::Origin;
 use crate::sa::{Sa, Selector};
 use crate::secret::Secret;
@@ -55,10 +56,11 @@ pub(super) fn message(line: &str) -> Option<(u32, &str)> {
 /// Appends the SAs of `text`, each once.
 pub(super) fn read(path: &Path, text: &str, sas: &mut Vec<Sa>, left_out: &mut LeftOut) {
     let mut threads: HashMap<u32, Thread<'_>> = HashMap::new();
+    let file: Arc<Path> = path.into();
     let before = sas.len();
     for (line, number) in text.lines().zip(1u64..) {
         let Some((thread, message)) = message(line) else { continue };
-        let origin = Origin { path: path.to_owned(), line: number };
+        let origin = Origin { path: file.clone(), line: number };
         if message.ends_with(" with 96-bit truncation") {
             // The option `sha256_96`, said behind the SA it is about.
             left_out.note(
@@ -198,7 +200,7 @@ impl<'t> Thread<'t> {
         let (Ok(spi), Ok(src), Ok(dst)) = (spi(spi_word.trim_end_matches(',')), address(src), address(dst)) else {
             return Err("an SA with an SPI or addresses that are none".into());
         };
-        let name = format!("0x{spi:08x}");
+        let name = spi_name(spi);
         let Some(initiator) = self.initiator else {
             return Err(format!("{name}: nothing tells who began the exchange: log the group `enc` too, at level 1"));
         };

@@ -37,7 +37,7 @@ impl<'n, 'a> Fields<'n, 'a> {
         })?;
         // An item of a block list begins at its first key.
         let place = entries.first().map_or(node.place, |(key, _)| key.place);
-        Ok(Fields { path, what, place, entries, taken: vec![false; entries.len()], asked: Vec::with_capacity(24) })
+        Ok(Fields { path, what, place, entries, taken: vec![false; entries.len()], asked: Vec::with_capacity(64) })
     }
 
     /// The file.

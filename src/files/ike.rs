@@ -8,6 +8,7 @@
 //! The names in the table are those of Wireshark 4.0 to 4.6; the key of an AEAD or of AES-CTR has its salt appended.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use super::LeftOut;
 use super::values::{hex, shown};
@@ -42,12 +43,13 @@ fn has_sk_d(line: &str) -> bool {
 
 /// Appends the secrets of `text`.
 pub(super) fn read(path: &Path, text: &str, secrets: &mut Secrets, left_out: &mut LeftOut) -> Result<(), Error> {
+    let file: Arc<Path> = path.into();
     for (line, number) in text.lines().zip(1u64..) {
         let line = line.trim();
         if line.is_empty() || line.starts_with('#') {
             continue;
         }
-        let origin = Origin { path: path.to_owned(), line: number };
+        let origin = Origin { path: file.clone(), line: number };
         let read = match has_sk_d(line) {
             true => child_secret(line, origin).map(|secret| secrets.children.push(secret)),
             false => message_keys(line, origin).map(|keys| secrets.messages.push(keys)),
@@ -331,8 +333,7 @@ mod tests {
         )) {
             let text = words.concat();
             let path = Path::new("f");
-            let mut loader = super::super::Loader::default();
-            let _ = loader.file(path, text.as_bytes());
+            let _ = super::super::parse(path, text.as_bytes());
             let mut left_out = LeftOut { path, messages: vec![], more: 0 };
             let _ = read(path, &text, &mut Secrets::default(), &mut left_out);
             let mut sas = vec![];

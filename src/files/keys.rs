@@ -1,20 +1,22 @@
 //! Native key files: `sas` and `link_keys`.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use super::LinkKey;
 use super::fields::{Entry, Fields};
-use super::values::{Trouble, boolean, byte, hex, link_address, near, selector, shown, spi, trouble};
+use super::values::{Trouble, boolean, byte, hex, link_address, near, selector, shown, spi, spi_name, trouble};
 use super::yaml::{Node, Value};
 use crate::context::Origin;
 use crate::error::Error;
-use crate::sa::{Sa, Selector};
+use crate::sa::{LinkAddress, Sa, Selector};
 use crate::suite::{INTEGS, Integ, IntegKey, KeyError, Keys, Part, SUITES, Suite};
 
 /// Reads the items of `sas`; `each` gets every SA and whether its name was given.
 pub(super) fn sas(path: &Path, list: &Node, mut each: impl FnMut(Sa, bool)) -> Result<(), Error> {
-    for node in items(path, "sas", list)? {
-        let (sa, named) = sa(path, node)?;
+    let path: Arc<Path> = path.into();
+    for node in items(&path, "sas", list)? {
+        let (sa, named) = sa(&path, node)?;
         each(sa, named);
     }
     Ok(())
@@ -29,9 +31,9 @@ pub(super) fn items<'n, 'a>(path: &Path, name: &str, node: &'n Node<'a>) -> Resu
     }
 }
 
-fn sa(path: &Path, node: &Node) -> Result<(Sa, bool), Error> {
+fn sa(path: &Arc<Path>, node: &Node) -> Result<(Sa, bool), Error> {
     let mut fields = Fields::new(path, "an SA", node)?;
-    let origin = Origin { path: path.to_owned(), line: u64::from(fields.place().line) };
+    let origin = Origin { path: path.clone(), line: u64::from(fields.place().line) };
     let given_name = fields.optional("name", |word| Ok(word.to_owned()))?;
     let spi = fields.required("spi", "add `spi: 0x` and 8 hex digits", spi)?;
     let src = fields.optional("src", selector)?.unwrap_or(Selector::Any);
@@ -49,7 +51,7 @@ fn sa(path: &Path, node: &Node) -> Result<(Sa, bool), Error> {
     let link_dst = fields.optional("link_dst", link_address)?;
     fields.finish()?;
     let named = given_name.is_some();
-    let name = given_name.unwrap_or_else(|| format!("0x{spi:08x}"));
+    let name = given_name.unwrap_or_else(|| spi_name(spi));
     let spi = Some(spi);
     let (sn_hint, alternative_to) = (None, None);
     Ok((Sa { name, spi, src, dst, link_src, link_dst, keys, esn, sn_hint, alternative_to, origin }, named))
@@ -129,9 +131,13 @@ pub(super) fn link_keys(path: &Path, list: &Node) -> Result<Vec<LinkKey>, Error>
 
 fn link_key(path: &Path, node: &Node) -> Result<LinkKey, Error> {
     let mut fields = Fields::new(path, "a link key", node)?;
-    let origin = Origin { path: path.to_owned(), line: u64::from(fields.place().line) };
+    let origin = Origin { path: path.into(), line: u64::from(fields.place().line) };
     let eui64 = fields.required("eui64", "add `eui64:`, the sender's extended address of 8 bytes", |word| {
         <[u8; 8]>::try_from(hex(word)?.expose()).map_err(|_| trouble("not 8 bytes", "write 16 hex digits"))
+    })?;
+    let short = fields.optional("short", |word| match link_address(word)? {
+        LinkAddress::Short(short) => Ok(short),
+        _ => Err(trouble("not 2 bytes", "write `0x` and 4 hex digits")),
     })?;
     let mode = fields.required("mode", "add `mode:`, the Key Identifier Mode 0 to 3", |word| byte(word, 0..=3))?;
     let index = fields.optional("index", |word| byte(word, 0..=255))?;
@@ -147,5 +153,5 @@ fn link_key(path: &Path, node: &Node) -> Result<LinkKey, Error> {
         Ok(key)
     })?;
     fields.finish()?;
-    Ok(LinkKey { eui64, mode, index, key, origin })
+    Ok(LinkKey { eui64, short, mode, index, key, origin })
 }

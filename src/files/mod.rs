@@ -37,7 +37,8 @@ pub use self::rule_text::{RuleForm, length_name, target_text};
 pub use self::schema::{SchemaOf, schema};
 use self::values::{near, shown_name};
 pub use self::written::{Json, context_entry, rule_rows, sa_entry};
-use crate::context::{Context, Origin, SaReference};
+use self::yaml::Node;
+use crate::context::{Context, IpVersion, Origin, SaReference};
 use crate::error::Error;
 use crate::ike::Secrets;
 use crate::sa::{Sa, Selector};
@@ -49,6 +50,8 @@ const MAX_FILE_LEN: u64 = 256 * 1024 * 1024;
 const XFRM_STATE: &str = "XFRM state:";
 /// Lines of other programs that may stand in front of charon's in a log.
 const MAX_LINES_BEFORE_CHARON: usize = 1000;
+/// Bytes from which on the rule files are parsed beside the key files.
+const WORTH_A_THREAD: usize = 1 << 16;
 /// Warnings kept of one file; of the rest only the number is told.
 const MAX_WARNINGS: usize = 20;
 
@@ -74,6 +77,8 @@ pub struct Loaded {
 pub struct LinkKey {
     /// The sender's extended address, part of the nonce.
     pub eui64: [u8; 8],
+    /// The sender's short address, if it is given; a capture may show it, too.
+    pub short: Option<u16>,
     /// Key Identifier Mode, 0 to 3.
     pub mode: u8,
     /// Key Index; absent only in mode 0.
@@ -95,16 +100,42 @@ pub struct LinkKey {
 /// A file that cannot be read or used, a name that is given twice, an SPI given twice in YAML with selectors that
 /// overlap.
 pub fn load(key_files: &[PathBuf], rule_files: &[PathBuf]) -> Result<Loaded, Error> {
-    let mut loader = Loader::default();
     let mut seen = vec![];
-    for path in key_files.iter().chain(rule_files) {
-        let same = std::fs::canonicalize(path).unwrap_or_else(|_| path.clone());
-        if !seen.contains(&same) {
-            seen.push(same);
-            loader.file(path, &read(path)?)?;
+    let mut read_new = |paths: &[PathBuf]| {
+        let mut files = vec![];
+        for path in paths {
+            let same = std::fs::canonicalize(path).unwrap_or_else(|_| path.clone());
+            if !seen.contains(&same) {
+                seen.push(same);
+                files.push(FileRead { path: path.clone(), bytes: read(path)? });
+            }
         }
-    }
+        Ok::<_, Error>(files)
+    };
+    let (keys, rules) = (read_new(key_files)?, read_new(rule_files)?);
+    let large = |files: &[FileRead]| files.iter().any(|file| file.bytes.len() >= WORTH_A_THREAD);
+    let mut loader = Loader::default();
+    std::thread::scope(|scope| {
+        let beside = (large(&keys) && large(&rules)).then(|| scope.spawn(|| contents(&rules)));
+        loader.files(&keys, contents(&keys))?;
+        let contents = match beside.map(|thread| thread.join()) {
+            None => contents(&rules),
+            Some(Ok(contents)) => contents,
+            Some(Err(panic)) => std::panic::resume_unwind(panic),
+        };
+        loader.files(&rules, contents)
+    })?;
     loader.finish()
+}
+
+/// A file that was read.
+struct FileRead {
+    path: PathBuf,
+    bytes: Zeroizing<Vec<u8>>,
+}
+
+fn contents(files: &[FileRead]) -> Vec<Result<Content<'_>, Error>> {
+    files.iter().map(|file| content(&file.path, &file.bytes)).collect()
 }
 
 /// Reads the content of one key or rule file, as [`load`]; `path` is for messages.
@@ -113,7 +144,7 @@ pub fn load(key_files: &[PathBuf], rule_files: &[PathBuf]) -> Result<Loaded, Err
 /// As [`load`].
 pub fn parse(path: &Path, bytes: &[u8]) -> Result<Loaded, Error> {
     let mut loader = Loader::default();
-    loader.file(path, bytes)?;
+    loader.take(path, content(path, bytes)?)?;
     loader.finish()
 }
 
@@ -123,6 +154,9 @@ fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, Error> {
         std::io::stdin().lock().take(MAX_FILE_LEN + 1).read_to_end(&mut bytes)
     } else {
         let file = File::open(path).map_err(Error::io(path, "open"))?;
+        // Growing would leave copies behind.
+        let len = file.metadata().map_or(0, |metadata| metadata.len()).min(MAX_FILE_LEN);
+        bytes.reserve_exact(len as usize + 1);
         file.take(MAX_FILE_LEN + 1).read_to_end(&mut bytes)
     };
     read.map_err(Error::io(path, "read"))?;
@@ -200,6 +234,26 @@ fn xfrm_section(text: &str) -> Zeroizing<String> {
     section
 }
 
+/// What a file holds.
+struct Content<'t> {
+    kind: Kind,
+    text: &'t str,
+    /// The document of a YAML file, if it has one.
+    root: Option<Node<'t>>,
+}
+
+fn content<'t>(path: &Path, bytes: &'t [u8]) -> Result<Content<'t>, Error> {
+    let text = std::str::from_utf8(bytes).map_err(|error| {
+        let good = bytes.get(..error.valid_up_to()).unwrap_or_default();
+        let line = good.iter().filter(|byte| **byte == b'\n').count() as u64 + 1;
+        Error::line(path, line, "not UTF-8 text", "is this a key or rule file? If so, save it as UTF-8")
+    })?;
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let kind = kind(text);
+    let root = if kind == Kind::Yaml { yaml::parse(path, text)? } else { None };
+    Ok(Content { kind, text, root })
+}
+
 #[derive(Default)]
 struct Loader {
     loaded: Loaded,
@@ -208,16 +262,15 @@ struct Loader {
 }
 
 impl Loader {
-    fn file(&mut self, path: &Path, bytes: &[u8]) -> Result<(), Error> {
-        let text = std::str::from_utf8(bytes).map_err(|error| {
-            let good = bytes.get(..error.valid_up_to()).unwrap_or_default();
-            let line = good.iter().filter(|byte| **byte == b'\n').count() as u64 + 1;
-            Error::line(path, line, "not UTF-8 text", "is this a key or rule file? If so, save it as UTF-8")
-        })?;
-        let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    fn files(&mut self, files: &[FileRead], contents: Vec<Result<Content<'_>, Error>>) -> Result<(), Error> {
+        files.iter().zip(contents).try_for_each(|(file, content)| self.take(&file.path, content?))
+    }
+
+    fn take(&mut self, path: &Path, content: Content<'_>) -> Result<(), Error> {
+        let Content { kind, text, root } = content;
         let mut left_out = LeftOut { path, messages: vec![], more: 0 };
-        match kind(text) {
-            Kind::Yaml => self.yaml(path, text)?,
+        match kind {
+            Kind::Yaml => self.yaml(path, root.as_ref())?,
             Kind::EspSa => esp_sa::read(path, text, &mut self.loaded.sas, &mut left_out)?,
             Kind::Xfrm => xfrm::read(path, text, &mut self.loaded.sas, &mut left_out)?,
             Kind::IpsecLook => xfrm::read(path, &xfrm_section(text), &mut self.loaded.sas, &mut left_out)?,
@@ -231,9 +284,9 @@ impl Loader {
         Ok(())
     }
 
-    fn yaml(&mut self, path: &Path, text: &str) -> Result<(), Error> {
-        let Some(root) = yaml::parse(path, text)? else { return Ok(()) };
-        let mut fields = Fields::new(path, "a key or rule file", &root)?;
+    fn yaml(&mut self, path: &Path, root: Option<&Node<'_>>) -> Result<(), Error> {
+        let Some(root) = root else { return Ok(()) };
+        let mut fields = Fields::new(path, "a key or rule file", root)?;
         if let Some(entry) = fields.entry("sas") {
             keys::sas(path, entry.node, |sa, named| {
                 self.native.push((self.loaded.sas.len(), named));
@@ -327,21 +380,33 @@ pub fn bind(sas: &[Sa], contexts: &[Context]) -> Result<Vec<Option<usize>>, Erro
     }
     let mut by_name: HashMap<&str, Vec<usize>> = HashMap::with_capacity(sas.len());
     let mut by_spi: HashMap<u32, Vec<usize>> = HashMap::with_capacity(sas.len());
+    // Thousands of SAs may have one SPI, each towards another address.
+    let [mut by_src, mut by_dst] = [BySelector::default(), BySelector::default()];
     for (index, sa) in sas.iter().enumerate() {
         by_name.entry(&sa.name).or_default().push(index);
         if let Some(spi) = sa.spi {
             by_spi.entry(spi).or_default().push(index);
+            by_src.0.entry((spi, sa.src)).or_default().push(index);
+            by_dst.0.entry((spi, sa.dst)).or_default().push(index);
         }
     }
     for (position, context) in contexts.iter().enumerate() {
         let found: Vec<usize> = match &context.sa {
             SaReference::Name(name) => by_name.get(name.as_str()).cloned().unwrap_or_default(),
             SaReference::Spi { spi, src, dst } => {
-                let named = by_spi.get(spi).map(Vec::as_slice).unwrap_or_default().iter().copied();
+                let of_src = src.map(|src| by_src.lists(*spi, src));
+                let of_dst = dst.map(|dst| by_dst.lists(*spi, dst));
+                let fewest = of_src
+                    .into_iter()
+                    .chain(of_dst)
+                    .min_by_key(|lists| lists.iter().map(|list| list.len()).sum::<usize>());
+                let lists = fewest.unwrap_or_else(|| by_spi.get(spi).map(Vec::as_slice).into_iter().collect());
                 let fits = |index: &usize| {
                     sas.get(*index).is_some_and(|sa| same_or_inside(*src, sa.src) && same_or_inside(*dst, sa.dst))
                 };
-                named.filter(fits).collect()
+                let mut found: Vec<usize> = lists.into_iter().flatten().copied().filter(fits).collect();
+                found.sort_unstable();
+                found
             }
         };
         check(sas, contexts, context, &found, &bound)?;
@@ -354,14 +419,27 @@ pub fn bind(sas: &[Sa], contexts: &[Context]) -> Result<Vec<Option<usize>>, Erro
     Ok(bound)
 }
 
+/// Positions of SAs by SPI and source or destination.
+#[derive(Default)]
+struct BySelector(HashMap<(u32, Selector), Vec<usize>>);
+
+impl BySelector {
+    /// Those that [`same_or_inside`] may say yes to.
+    fn lists(&self, spi: u32, given: Selector) -> Vec<&[usize]> {
+        let around = given.single().into_iter().flat_map(|address| {
+            let bits = IpVersion::of(address).address_bits() as u8;
+            (0..bits).map(move |len| Selector::prefix(address, len)).chain([Selector::Any])
+        });
+        [given].into_iter().chain(around).filter_map(|own| self.0.get(&(spi, own))).map(Vec::as_slice).collect()
+    }
+}
+
 /// Whether a context's `src` or `dst`, if given, is the SA's own or an address that it takes.
 fn same_or_inside(given: Option<Selector>, own: Selector) -> bool {
     match given {
         None => true,
         Some(given) if given == own => true,
-        Some(Selector::Prefix { address, len })
-            if u32::from(len) == crate::context::IpVersion::of(address).address_bits() =>
-        {
+        Some(Selector::Prefix { address, len }) if u32::from(len) == IpVersion::of(address).address_bits() => {
             own.accepts(address)
         }
         Some(_) => false,

@@ -23,8 +23,8 @@ pub(super) fn find<'s>(sas: &[&'s Sa]) -> Option<(&'s Sa, &'s Sa)> {
     shared.values().find_map(|group| find_in(group))
 }
 
-/// The lengths of an SA's selectors.
-type Shape = (Len, Len);
+/// The lengths of an SA's selectors, and whether it has link-layer ones.
+type Shape = (Len, Len, bool, bool);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 enum Len {
@@ -70,14 +70,19 @@ impl Len {
 fn find_in<'s>(group: &[&'s Sa]) -> Option<(&'s Sa, &'s Sa)> {
     let mut shapes: BTreeMap<Shape, Vec<usize>> = BTreeMap::new();
     for (index, sa) in group.iter().enumerate() {
-        shapes.entry((Len::of(sa.src), Len::of(sa.dst))).or_default().push(index);
+        let shape = (Len::of(sa.src), Len::of(sa.dst), sa.link_src.is_some(), sa.link_dst.is_some());
+        shapes.entry(shape).or_default().push(index);
     }
     let shapes: Vec<(Shape, Vec<usize>)> = shapes.into_iter().collect();
     let mut found: HashSet<(usize, usize)> = HashSet::new();
     for (position, (a, a_members)) in shapes.iter().enumerate() {
         for (b, b_members) in shapes.iter().skip(position) {
             let (Some(src), Some(dst)) = (a.0.common(b.0), a.1.common(b.1)) else { continue };
-            let cut = |index: &usize| group.get(*index).map(|sa| (src.cut(sa.src), dst.cut(sa.dst)));
+            let (link_src, link_dst) = (a.2 && b.2, a.3 && b.3);
+            let cut = |index: &usize| {
+                let link = |sa: &Sa| (sa.link_src.filter(|_| link_src), sa.link_dst.filter(|_| link_dst));
+                group.get(*index).map(|sa| (src.cut(sa.src), dst.cut(sa.dst), link(sa)))
+            };
             let mut seen = HashMap::new();
             if a != b {
                 a_members.iter().for_each(|index| {

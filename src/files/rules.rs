@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv6Addr};
 use std::path::Path;
+use std::sync::Arc;
 
 use super::fields::{Entry, Fields};
 use super::keys::items;
@@ -16,12 +17,13 @@ use crate::error::Error;
 
 /// Reads the items of `contexts`.
 pub(super) fn contexts(path: &Path, list: &Node) -> Result<Vec<Context>, Error> {
-    items(path, "contexts", list)?.iter().map(|node| context(path, node)).collect()
+    let path: Arc<Path> = path.into();
+    items(&path, "contexts", list)?.iter().map(|node| context(&path, node)).collect()
 }
 
-fn context(path: &Path, node: &Node) -> Result<Context, Error> {
+fn context(path: &Arc<Path>, node: &Node) -> Result<Context, Error> {
     let mut fields = Fields::new(path, "a context", node)?;
-    let origin = Origin { path: path.to_owned(), line: u64::from(fields.place().line) };
+    let origin = Origin { path: path.clone(), line: u64::from(fields.place().line) };
     let sa = sa_reference(&mut fields)?;
     let reader = match fields.optional("dialect", dialect)? {
         None => ietf_attributes,

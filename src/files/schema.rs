@@ -138,7 +138,7 @@ fn link_key() -> Value {
     let hex = json!({"$ref": "#/$defs/hex"});
     object(
         &["eui64", "mode", "key"],
-        vec![("eui64", hex.clone()), ("mode", number(3)), ("index", number(255)), ("key", hex)],
+        vec![("eui64", hex.clone()), ("short", hex.clone()), ("mode", number(3)), ("index", number(255)), ("key", hex)],
     )
 }
 

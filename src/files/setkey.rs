@@ -11,7 +11,7 @@
 use std::path::Path;
 
 use super::LeftOut;
-use super::values::{address, hex, shown, spi};
+use super::values::{address, hex, shown, spi, spi_name};
 use crate::context::Origin;
 use crate::error::Error;
 use crate::sa::{Sa, Selector};
@@ -195,7 +195,7 @@ fn sa(path: &Path, statement: &[Token<'_>]) -> Result<Option<Sa>, Unusable> {
     let key = if suite.key_lens.is_empty() { Secret::default() } else { key };
     let keys = Keys::from_parts(suite, key, None, integ).map_err(|error| Wrong(line, error.to_string()))?;
     Ok(Some(Sa {
-        name: format!("0x{spi:08x}"),
+        name: spi_name(spi),
         spi: Some(spi),
         src,
         dst,
@@ -205,7 +205,7 @@ fn sa(path: &Path, statement: &[Token<'_>]) -> Result<Option<Sa>, Unusable> {
         esn,
         sn_hint: None,
         alternative_to: None,
-        origin: Origin { path: path.to_owned(), line: verb.line },
+        origin: Origin { path: path.into(), line: verb.line },
     }))
 }
 

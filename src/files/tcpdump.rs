@@ -10,9 +10,10 @@
 //! are. Of several lines for the same SA it takes the last.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use super::LeftOut;
-use super::values::{address, hex, shown, spi};
+use super::values::{address, hex, shown, spi, spi_name};
 use crate::context::Origin;
 use crate::error::Error;
 use crate::sa::{Sa, Selector};
@@ -36,13 +37,14 @@ pub(super) fn is_line(line: &str) -> bool {
 
 /// Appends the SAs of `text`, the last line first.
 pub(super) fn read(path: &Path, text: &str, sas: &mut Vec<Sa>, left_out: &mut LeftOut) -> Result<(), Error> {
+    let file: Arc<Path> = path.into();
     let mut found = vec![];
     for (line, number) in text.lines().zip(1u64..) {
         if line.trim_start().starts_with('#') {
             continue;
         }
         for secret in secrets(line) {
-            match sa(secret, Origin { path: path.to_owned(), line: number }) {
+            match sa(secret, Origin { path: file.clone(), line: number }) {
                 Ok(sa) => found.push(sa),
                 Err(Unusable::LeftOut(why)) => left_out.push(number, why),
                 Err(Unusable::Wrong(problem)) => return Err(Error::line(path, number, problem, HELP)),
@@ -114,7 +116,7 @@ fn sa(line: &str, origin: Origin) -> Result<Sa, Unusable> {
     let suite = Suite::by_name("ENCR_AES_CBC").ok_or_else(|| Wrong(HELP.into()))?;
     let keys = Keys::new(suite, key, Secret::default(), integ).map_err(|error| Wrong(error.to_string()))?;
     Ok(Sa {
-        name: spi.map_or("any".into(), |spi| format!("0x{spi:08x}")),
+        name: spi.map_or("any".into(), spi_name),
         spi,
         src: Selector::Any,
         dst,

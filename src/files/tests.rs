@@ -7,9 +7,7 @@ use crate::context::{Dialect, DscpCda, FlowLabelCda, HeaderCda, Ietf, IpVersion,
 use crate::sa::LinkAddress;
 
 fn load_bytes(text: &[u8]) -> Result<Loaded, Error> {
-    let mut loader = Loader::default();
-    loader.file(Path::new("f"), text)?;
-    loader.finish()
+    parse(Path::new("f"), text)
 }
 
 fn load_text(text: &str) -> Loaded {
@@ -70,7 +68,7 @@ fn a_native_key_file() {
     key: 0x0011_2233 4455:6677 8899aabbccddeeff\r
     integ: AUTH_HMAC_SHA1_96\r
     integ_key: 0102030405060708090a0b0c0d0e0f1011121314\r
-link_keys: [{ eui64: 00124b0014b5d991, mode: 1, index: 3, key: 00112233445566778899aabbccddeeff }]\r
+link_keys: [{ eui64: 00124b0014b5d991, short: 0x0012, mode: 1, index: 3, key: 00112233445566778899aabbccddeeff }]\r
 ",
     );
     let [a, b] = loaded.sas.as_slice() else { panic!() };
@@ -82,13 +80,14 @@ link_keys: [{ eui64: 00124b0014b5d991, mode: 1, index: 3, key: 00112233445566778
     assert_eq!(a.keys.salt().expose(), [0xa0, 0xa1, 0xa2]);
     assert_eq!(a.link_src, Some(LinkAddress::Short(0x12)));
     assert_eq!(a.link_dst, Some(LinkAddress::Extended([0, 0x12, 0x4b, 0, 0x14, 0xb5, 0xd9, 0x91])));
-    assert_eq!(a.origin, Origin { path: "f".into(), line: 2 });
+    assert_eq!(a.origin, Origin { path: Path::new("f").into(), line: 2 });
     assert_eq!((b.name.as_str(), b.spi, b.dst), ("0x0000a1b2", Some(0xa1b2), Selector::Any));
     assert_eq!(hex::encode(b.keys.key().expose()), KEY);
     assert_eq!(b.keys.integ().map(|(integ, key)| (integ.name, key.len())), Some(("AUTH_HMAC_SHA1_96", 20)));
     let [link_key] = loaded.link_keys.as_slice() else { panic!() };
     assert_eq!((link_key.mode, link_key.index, link_key.key.len()), (1, Some(3), 16));
     assert_eq!(link_key.eui64, [0, 0x12, 0x4b, 0, 0x14, 0xb5, 0xd9, 0x91]);
+    assert_eq!(link_key.short, Some(0x12));
 }
 
 #[test]
@@ -269,7 +268,7 @@ fn key_file_errors_say_what_where_and_how() {
         (
             &format!("sas: [{{ spi: 1, {null}, link_src: 0x001 }}]"),
             "f:1:57: link_src: not a link address",
-            "write 8 bytes in hexadecimal (EUI-64), or 2 (short address)",
+            "write 8 bytes in hexadecimal (EUI-64), 2 (short address), or 6 (Bluetooth device address)",
         ),
         (
             &format!("sas:\n  - {{ name: a, spi: 1, {null} }}\n  - {{ name: a, spi: 2, {null} }}"),
@@ -282,6 +281,11 @@ fn key_file_errors_say_what_where_and_how() {
             "give each SA a name of its own",
         ),
         ("link_keys: [{ eui64: 00:11, mode: 1, index: 1 }]", "f:1:22: eui64: not 8 bytes", "write 16 hex digits"),
+        (
+            "link_keys: [{ eui64: 00:11:22:33:44:55:66:77, short: 00:11:22:33:44:55, mode: 1 }]",
+            "f:1:54: short: not 2 bytes",
+            "write `0x` and 4 hex digits",
+        ),
         (
             "link_keys: [{ eui64: 00:11:22:33:44:55:66:77, mode: 4 }]",
             "f:1:53: mode: not a number from 0 to 3",
@@ -298,6 +302,22 @@ fn key_file_errors_say_what_where_and_how() {
             "write 32 hex digits",
         ),
     ]);
+}
+
+/// One SPI for all nodes of a network: their link-layer addresses tell them apart.
+#[test]
+fn link_layer_selectors_are_selectors() {
+    let two = |a: &str, b: &str| {
+        let sa =
+            |name: &str, link: &str| format!("  - {{ name: {name}, spi: 1, encr: ENCR_NULL, integ: NONE{link} }}\n");
+        load_bytes(format!("sas:\n{}{}", sa("a", a), sa("b", b)).as_bytes()).is_ok()
+    };
+    let (one, other, bluetooth) = (", link_src: 0x0001", ", link_src: 0x0002", ", link_src: \"00:11:22:33:44:55\"");
+    assert!(two(one, other) && two(one, bluetooth) && two(other, bluetooth));
+    assert!(two(", link_src: 0x0001, link_dst: 0x0003", ", link_src: 0x0001, link_dst: 0x0004"));
+    // A packet fits both.
+    assert!(!two(one, one) && !two(one, "") && !two(one, ", link_dst: 0x0001") && !two("", other));
+    assert!(!two(", link_src: 0x0001, link_dst: 0x0003", one) && two(", link_src: 0x0001, link_dst: 0x0003", other));
 }
 
 #[test]
@@ -680,6 +700,19 @@ contexts:
     assert_eq!(bound(&["spi: 2", "spi: 1, dst: 10.0.0.7"]), [Some(1), None, Some(0)]);
     assert_eq!(bound(&["spi: 1, dst: 10.0.0.0/31"]), [None, Some(0), None]);
     assert_eq!(bound(&["spi: 1, dst: 10.0.0.1, esp_sn: 4294967296"]), [None, Some(0), None]);
+    // Thousands of one SPI, told apart by an address inside of their prefix.
+    let (mut text, mut contexts) = ("sas:\n".to_owned(), "contexts:\n".to_owned());
+    for index in 0..3000 {
+        let (net, host) = (format!("10.{}.{}", index >> 8, index & 0xff), index % 2 * 200);
+        text += &format!(
+            "  - {{ spi: 7, src: {net}.{host}/{}, dst: 1.1.1.1, encr: ENCR_NULL, integ: NONE }}\n",
+            29 + index % 4
+        );
+        contexts += &format!("  - {{ ipsec_mode: Transport, spi: 7, src: {net}.{host}, dst: 1.1.1.1 }}\n");
+    }
+    let loaded = load_text(&(text + &contexts));
+    let each: Vec<Option<usize>> = (0..3000).map(Some).collect();
+    assert_eq!(bind(&loaded.sas, &loaded.contexts).unwrap(), each);
     assert_refused(&[
         (
             &with(&["sa: prob-1"]),
@@ -910,4 +943,34 @@ proptest! {
     ]), 0..40)) {
         let _ = load_bytes(words.concat().as_bytes());
     }
+}
+
+#[test]
+fn large_files_are_read_side_by_side_and_say_the_same() {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path
+    };
+    let (mut keys, mut rules) = ("sas:\n".to_owned(), "contexts:\n".to_owned());
+    for spi in 1..=1000 {
+        keys += &format!("- {{ spi: {spi}, encr: ENCR_AES_GCM_16, key: {} }}\n", "00".repeat(20));
+        rules += &format!("- {{ spi: {spi}, ipsec_mode: Tunnel, ts_ip_version: IPv4-only, ts_ip_src: 10.0.0.0/16 }}\n");
+    }
+    assert!(keys.len().min(rules.len()) >= WORTH_A_THREAD);
+    let [good_keys, good_rules] = [write("keys", &keys), write("rules", &rules)];
+    let bad_keys = write("bad keys", &keys.replacen("spi: 500,", "spi: x,", 1));
+    let bad_rules = write("bad rules", &format!("{rules}- {{ spi: 1\n"));
+    let load = |keys: &PathBuf, rules: &PathBuf| load(std::slice::from_ref(keys), std::slice::from_ref(rules));
+    let loaded = load(&good_keys, &good_rules).unwrap();
+    assert_eq!((loaded.sas.len(), loaded.contexts.len()), (1000, 1000));
+    assert_eq!((loaded.sas[499].spi, loaded.sas[499].origin.line), (Some(500), 501));
+    assert_eq!(loaded.contexts[499].origin, Origin { path: good_rules.as_path().into(), line: 501 });
+    let error = |keys, rules| load(keys, rules).unwrap_err().to_string();
+    let of_keys = error(&bad_keys, &good_rules);
+    assert!(of_keys.contains("bad keys:501:"), "{of_keys}");
+    assert_eq!(error(&bad_keys, &bad_rules), of_keys, "key files come first");
+    let of_rules = error(&good_keys, &bad_rules);
+    assert!(of_rules.contains("bad rules:1002:") || of_rules.contains("bad rules:1003:"), "{of_rules}");
 }

@@ -134,22 +134,43 @@ pub(super) fn spi(word: &str) -> Result<u32, Trouble> {
         .map_err(|_| trouble("not an SPI of 32 bits", "write it as `0x` and up to 8 hex digits, or in decimal"))
 }
 
+/// The name of an SA that was given none.
+pub(super) fn spi_name(spi: u32) -> String {
+    // Every SA of a large file needs one, and `format!` takes long.
+    let mut name = String::with_capacity(10);
+    name.push_str("0x");
+    name.extend((0..8).rev().filter_map(|nibble| char::from_digit(spi >> (4 * nibble) & 0xf, 16)));
+    name
+}
+
+/// What [`hex_digit`] makes of other bytes.
+pub(super) const NO_HEX_DIGIT: u8 = 0xff;
+
+/// The value of a hex digit. Without a branch: a key is random, and so would be where it goes.
+pub(super) fn hex_digit(letter: u8) -> u8 {
+    let (digit, letter) = (letter.wrapping_sub(b'0'), (letter | 0x20).wrapping_sub(b'a'));
+    let letter = if letter < 6 { letter + 10 } else { NO_HEX_DIGIT };
+    if digit < 10 { digit } else { letter }
+}
+
 /// Bytes in hexadecimal, at least one; `0x` in front and spaces, `:` and `_` inside are passed over.
 pub(super) fn hex(word: &str) -> Result<Secret, Trouble> {
     let digits = word.strip_prefix("0x").or_else(|| word.strip_prefix("0X")).unwrap_or(word);
     let mut bytes = Vec::with_capacity(digits.len() / 2);
     let mut high = None;
-    for (index, letter) in digits.chars().enumerate() {
-        if matches!(letter, ' ' | ':' | '_') {
-            continue;
-        }
-        let Some(digit) = letter.to_digit(16).and_then(|digit| u8::try_from(digit).ok()) else {
+    // All bytes in front of one that is refused are characters.
+    for (index, letter) in digits.bytes().enumerate() {
+        let digit = hex_digit(letter);
+        if digit == NO_HEX_DIGIT {
+            if matches!(letter, b' ' | b':' | b'_') {
+                continue;
+            }
             let position = index + 1 + (word.len() - digits.len());
             return Err(trouble(
                 format!("character {position} is no hex digit"),
                 "write bytes as pairs of 0-9 and a-f; `0x`, spaces, `:` and `_` are allowed",
             ));
-        };
+        }
         match high.take() {
             None => high = Some(digit),
             Some(high) => bytes.push(high << 4 | digit),
@@ -169,7 +190,8 @@ pub(super) fn hex(word: &str) -> Result<Secret, Trouble> {
     Ok(secret)
 }
 
-/// An address of IEEE 802.15.4: 8 bytes in hexadecimal (EUI-64), or `0x` and 4 digits (short address).
+/// An address of IEEE 802.15.4: 8 bytes in hexadecimal (EUI-64), or `0x` and 4 digits (short address); of Bluetooth: 6
+/// bytes.
 pub(super) fn link_address(word: &str) -> Result<LinkAddress, Trouble> {
     let bytes = hex(word).map(|bytes| bytes.expose().to_vec()).unwrap_or_default();
     if let Ok(eui64) = <[u8; 8]>::try_from(bytes.as_slice()) {
@@ -178,7 +200,11 @@ pub(super) fn link_address(word: &str) -> Result<LinkAddress, Trouble> {
     if let Ok(short) = <[u8; 2]>::try_from(bytes.as_slice()) {
         return Ok(LinkAddress::Short(u16::from_be_bytes(short)));
     }
-    Err(trouble("not a link address", "write 8 bytes in hexadecimal (EUI-64), or 2 (short address)"))
+    if let Ok(device) = <[u8; 6]>::try_from(bytes.as_slice()) {
+        return Ok(LinkAddress::Bluetooth(device));
+    }
+    let help = "write 8 bytes in hexadecimal (EUI-64), 2 (short address), or 6 (Bluetooth device address)";
+    Err(trouble("not a link address", help))
 }
 
 /// An IP address.

@@ -14,7 +14,7 @@ use crate::context::{
     UdpLiteCoverage,
 };
 use crate::error::Error;
-use crate::sa::Sa;
+use crate::sa::{LinkAddress, Sa};
 
 /// JSON whose objects keep their order.
 #[derive(Debug, Clone, PartialEq)]
@@ -61,6 +61,9 @@ pub fn sa_entry(sa: &Sa) -> Result<Json, Error> {
         ("dst", sa.dst.to_string().into()),
         ("encr", sa.keys.suite().name.into()),
     ];
+    for (name, address) in [("link_src", sa.link_src), ("link_dst", sa.link_dst)] {
+        members.extend(address.map(|address| (name, link_address(address))));
+    }
     if !sa.keys.key().is_empty() {
         members.push(("key", hex(sa.keys.key().expose())));
     }
@@ -78,6 +81,14 @@ pub fn sa_entry(sa: &Sa) -> Result<Json, Error> {
     }
     members.push(("esn", sa.esn.into()));
     Ok(Json::Object(members))
+}
+
+fn link_address(address: LinkAddress) -> Json {
+    match address {
+        LinkAddress::Short(short) => format!("0x{short:04x}").into(),
+        LinkAddress::Extended(eui64) => hex::encode(eui64).into(),
+        LinkAddress::Bluetooth(device) => hex::encode(device).into(),
+    }
 }
 
 /// A context as an entry of `contexts`, for the SA of this name.
@@ -291,6 +302,7 @@ mod tests {
         for (again, read) in again.sas.iter().zip(&read.sas) {
             assert!(again.keys == read.keys && (again.spi, again.esn) == (read.spi, read.esn));
             assert_eq!((&again.name, again.src, again.dst), (&read.name, read.src, read.dst));
+            assert_eq!((again.link_src, again.link_dst), (read.link_src, read.link_dst));
         }
         assert_eq!(
             again.contexts.iter().map(moved).collect::<Vec<_>>(),
@@ -304,7 +316,7 @@ mod tests {
             "sas:
   - { name: a, spi: 0x1, src: 2001:db8::/32, dst: any, encr: ENCR_AES_CBC, key: 00112233445566778899aabbccddeeff,
       integ: AUTH_HMAC_SHA1_96, integ_key: 00112233445566778899aabbccddeeff00112233, esn: true }
-  - { spi: 7, encr: ENCR_NULL, integ: NONE }
+  - { spi: 7, encr: ENCR_NULL, integ: NONE, link_src: 0x0012, link_dst: 02:12:4b:00:06:aa:00:01 }
   - { spi: 8, encr: ENCR_AES_CCM_8, key: 00112233445566778899aabbccddeeffa0a1a2 }
 contexts:
   - { sa: a, ipsec_mode: Transport }

@@ -2,9 +2,10 @@
 
 use std::net::IpAddr;
 use std::path::Path;
+use std::sync::Arc;
 
 use super::LeftOut;
-use super::values::{hex, shown, spi};
+use super::values::{hex, shown, spi, spi_name};
 use crate::context::Origin;
 use crate::error::Error;
 use crate::sa::{Sa, Selector};
@@ -15,9 +16,10 @@ const HELP: &str = "give the text that `ip xfrm state` prints, whole";
 
 /// Appends the SAs of `text`.
 pub(super) fn read(path: &Path, text: &str, sas: &mut Vec<Sa>, left_out: &mut LeftOut) -> Result<(), Error> {
+    let file: Arc<Path> = path.into();
     let mut block: Option<Block> = None;
     let mut finish =
-        |block: Option<Block>, left_out: &mut LeftOut| match block.map(|block| (block.line, block.sa(path))) {
+        |block: Option<Block>, left_out: &mut LeftOut| match block.map(|block| (block.line, block.sa(&file))) {
             None => Ok(()),
             Some((_, Ok(sa))) => {
                 sas.push(sa);
@@ -30,8 +32,10 @@ pub(super) fn read(path: &Path, text: &str, sas: &mut Vec<Sa>, left_out: &mut Le
             Some((_, Err(Unusable::Other))) => Ok(()),
             Some((_, Err(Unusable::Wrong(line, problem, help)))) => Err(Error::line(path, line, problem, help)),
         };
+    let mut words: Vec<&str> = vec![];
     for (line, number) in text.lines().zip(1u64..) {
-        let words: Vec<&str> = line.split_whitespace().collect();
+        words.clear();
+        words.extend(line.split_whitespace());
         match (words.as_slice(), &mut block) {
             ([] | ["#", ..], _) => {}
             (["src", src, "dst", dst, ..], _) => {
@@ -144,7 +148,7 @@ impl<'t> Block<'t> {
         }
     }
 
-    fn sa(self, path: &Path) -> Result<Sa, Unusable> {
+    fn sa(self, file: &Arc<Path>) -> Result<Sa, Unusable> {
         let wrong = |problem: &str| Unusable::Wrong(self.line, problem.into(), HELP);
         match self.protocol {
             None => return Err(wrong("an SA without a line `proto ... spi ...`")),
@@ -155,7 +159,7 @@ impl<'t> Block<'t> {
         let src = selector(self.src).ok_or_else(|| wrong("`src` is no IP address"))?;
         let dst = selector(self.dst).ok_or_else(|| wrong("`dst` is no IP address"))?;
         Ok(Sa {
-            name: format!("0x{spi:08x}"),
+            name: spi_name(spi),
             spi: Some(spi),
             src,
             dst,
@@ -165,7 +169,7 @@ impl<'t> Block<'t> {
             esn: self.esn,
             sn_hint: Some(self.highest_sn).filter(|number| *number != 0),
             alternative_to: None,
-            origin: Origin { path: path.to_owned(), line: self.line },
+            origin: Origin { path: file.clone(), line: self.line },
         })
     }
 

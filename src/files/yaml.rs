@@ -74,7 +74,8 @@ impl Node<'_> {
 /// The one document of `text`; `None` if there is none. `path` is for messages.
 pub(super) fn parse<'a>(path: &Path, text: &'a str) -> Result<Option<Node<'a>>, Error> {
     let options = options! { emit_comments: false };
-    let mut builder = Builder { path, open: vec![], root: None, anchors: HashMap::new(), nodes: 0, copied: 0 };
+    let (open, items, entries) = (vec![], vec![], vec![]);
+    let mut builder = Builder { path, open, items, entries, root: None, anchors: HashMap::new(), nodes: 0, copied: 0 };
     for event in Parser::new_from_str_with_options(text, options) {
         let (event, span) = event.map_err(|error| syntax(path, text, &error))?;
         let place = place(span.start.line(), span.start.col());
@@ -112,14 +113,18 @@ struct Open<'a> {
     children: Children<'a>,
 }
 
+/// Where the children of an open collection begin on the stack of all that are waiting.
 enum Children<'a> {
-    List(Vec<Node<'a>>),
-    Map { entries: Vec<(Key<'a>, Node<'a>)>, key: Option<Key<'a>> },
+    List { first: usize },
+    Map { first: usize, key: Option<Key<'a>> },
 }
 
 struct Builder<'a, 'p> {
     path: &'p Path,
     open: Vec<Open<'a>>,
+    /// The items of open lists and the entries of open mappings, those of the innermost last.
+    items: Vec<Node<'a>>,
+    entries: Vec<(Key<'a>, Node<'a>)>,
     root: Option<Node<'a>>,
     /// Finished anchored nodes and the number of nodes in each.
     anchors: HashMap<usize, (Node<'a>, usize)>,
@@ -137,15 +142,18 @@ impl<'a> Builder<'a, '_> {
                 let node = Node { place, value: Value::Scalar { text, plain: style == ScalarStyle::Plain } };
                 self.finish(node, anchor, 1)
             }
-            Event::SequenceStart(_, anchor, _) => self.begin(place, anchor, Children::List(vec![])),
+            Event::SequenceStart(_, anchor, _) => self.begin(place, anchor, Children::List { first: self.items.len() }),
             Event::MappingStart(_, anchor, _) => {
-                self.begin(place, anchor, Children::Map { entries: vec![], key: None })
+                self.begin(place, anchor, Children::Map { first: self.entries.len(), key: None })
             }
             Event::SequenceEnd | Event::MappingEnd => {
                 let Some(Open { place, anchor, nodes_before, children }) = self.open.pop() else { return Ok(()) };
                 let value = match children {
-                    Children::List(items) => Value::List(items),
-                    Children::Map { entries, .. } => Value::Map(self.checked(entries)?),
+                    Children::List { first } => Value::List(self.items.split_off(first)),
+                    Children::Map { first, .. } => {
+                        let entries = self.entries.split_off(first);
+                        Value::Map(self.checked(entries)?)
+                    }
                 };
                 let size = self.nodes.saturating_sub(nodes_before);
                 self.finish(Node { place, value }, anchor, size)
@@ -209,9 +217,9 @@ impl<'a> Builder<'a, '_> {
         }
         match self.open.last_mut().map(|open| &mut open.children) {
             None => self.root = Some(node),
-            Some(Children::List(items)) => items.push(node),
-            Some(Children::Map { entries, key }) => match key.take() {
-                Some(key) => entries.push((key, node)),
+            Some(Children::List { .. }) => self.items.push(node),
+            Some(Children::Map { key, .. }) => match key.take() {
+                Some(key) => self.entries.push((key, node)),
                 None => match node.value {
                     Value::Scalar { text, .. } => *key = Some(Key { place: node.place, text }),
                     _ => {

@@ -20,7 +20,7 @@ use etherparse::{EtherType, ether_type};
 
 use super::ieee802154::carrier::{self, Radio};
 use super::ieee802154::fcs::Trailer;
-use super::{LinkAddresses, ppp, wireless};
+use super::{LinkAddresses, bluetooth, lora, ppp, wireless};
 use crate::bytes::Reader;
 use crate::context::IpVersion;
 use crate::error::{Fault, Stage};
@@ -45,6 +45,7 @@ pub(super) const IEEE802_15_4_NONASK_PHY: u16 = 215;
 pub(super) const IPV4: u16 = 228;
 pub(super) const IPV6: u16 = 229;
 pub(super) const IEEE802_15_4_NOFCS: u16 = 230;
+pub(super) const LORATAP: u16 = 270;
 pub(super) const LINUX_SLL2: u16 = 276;
 pub(super) const IEEE802_15_4_TAP: u16 = 283;
 
@@ -67,10 +68,20 @@ pub(super) enum Network<'a> {
     Enclosed { offset: usize, version: IpVersion },
     /// A frame of IEEE 802.15.4.
     Radio(Radio<'a>),
+    /// A frame of Bluetooth LE.
+    Bluetooth,
     /// A 6LoWPAN frame at `offset`.
     Lowpan { offset: usize, link: LinkAddresses },
     /// Something else, in a few words.
     Other(&'static str),
+}
+
+/// Whether all frames are those of a radio that has no IP packets as they are.
+pub(super) fn is_radio(link_type: u16) -> bool {
+    match link_type {
+        IEEE802_15_4_WITHFCS | IEEE802_15_4_NONASK_PHY | IEEE802_15_4_NOFCS | IEEE802_15_4_TAP | LORATAP => true,
+        _ => bluetooth::LINK_TYPES.contains(&link_type),
+    }
 }
 
 pub(super) fn network(link_type: u16, frame: &[u8]) -> Result<Network<'_>, Fault> {
@@ -92,6 +103,8 @@ pub(super) fn network(link_type: u16, frame: &[u8]) -> Result<Network<'_>, Fault
         IEEE802_15_4_NOFCS => Ok(Network::Radio(Radio::bare(frame, Trailer::None))),
         IEEE802_15_4_TAP => carrier::tap(frame).map(Network::Radio),
         IEEE802_15_4_NONASK_PHY => carrier::non_ask_phy(frame).map(Network::Radio),
+        LORATAP => lora::tap(frame),
+        _ if bluetooth::LINK_TYPES.contains(&link_type) => Ok(Network::Bluetooth),
         _ => Ok(Network::Other("the link type is not supported")),
     }
 }

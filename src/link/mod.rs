@@ -4,10 +4,12 @@
 //! are secured, compressed and repeated. What needs no memory is in [`parse`]. The payload of a [`Datagram`] of UDP port
 //! 4500 goes through [`udp_encapsulation`]; [`rebuild`] writes a frame back with another payload.
 
+mod bluetooth;
 mod fragments;
 mod frame;
 mod ieee802154;
 mod ip;
+mod lora;
 mod lowpan;
 mod ppp;
 mod rebuild;
@@ -38,8 +40,8 @@ pub const UDP: u8 = 17;
 /// Reads a frame captured on `link_type` (a `LINKTYPE_` value of the tcpdump.org registry).
 ///
 /// Known are NULL 0, Ethernet 1 with VLAN tags and PPPoE, PPP 9, 50, 51, 166 and 204, raw IP 12, 14, 101, 228, 229,
-/// IEEE 802.11 in the clear 105 and 127, LOOP 108, Linux cooked 113 and 276. The frames of IEEE 802.15.4 need a
-/// [`Receiver`].
+/// IEEE 802.11 in the clear 105 and 127, LOOP 108, Linux cooked 113 and 276, LoRaTAP 270. The frames of IEEE 802.15.4
+/// (195, 215, 230, 283) and of Bluetooth LE (187, 201, 251, 254, 256, 272) need a [`Receiver`].
 pub fn parse(link_type: u16, frame: &[u8]) -> Frame<'_> {
     match frame::network(link_type, frame) {
         Ok(frame::Network::Ip { offset, version }) => ip::parse(frame, offset, version),
@@ -48,6 +50,7 @@ pub fn parse(link_type: u16, frame: &[u8]) -> Frame<'_> {
             other => other,
         },
         Ok(frame::Network::Radio(_) | frame::Network::Lowpan { .. }) => Frame::NotIp("IEEE 802.15.4"),
+        Ok(frame::Network::Bluetooth) => Frame::NotIp("Bluetooth"),
         Ok(frame::Network::Other(reason)) => Frame::NotIp(reason),
         Err(fault) => Frame::Malformed { outer: None, fault },
     }
@@ -57,6 +60,9 @@ pub fn parse(link_type: u16, frame: &[u8]) -> Frame<'_> {
 /// [`Receiver`] must take in their turn: fragments, radio frames, tunnels. `wants` as in [`Receiver::receive`].
 #[inline]
 pub fn parse_alone(link_type: u16, frame: &[u8], wants: impl Fn(u8) -> bool) -> Option<Alone> {
+    if frame::is_radio(link_type) {
+        return None;
+    }
     let (outer, fault) = match frame::network(link_type, frame) {
         Ok(frame::Network::Ip { offset, version }) => match ip::locate(frame, offset, version) {
             Ok(ip::Located::Packet(place)) => {
@@ -235,7 +241,7 @@ pub struct Datagram<'a> {
     /// The packet is no stretch of the frame that another could take the place of: it came out of 6LoWPAN or a tunnel, or
     /// what is around it has a length or a trailer. Written back, it goes without link header.
     pub rebuilt: bool,
-    /// Addresses of the IEEE 802.15.4 frame, or of its mesh header.
+    /// Addresses of the radio frame, or of its mesh header.
     pub link: Option<LinkAddresses>,
 }
 

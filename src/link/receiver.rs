@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::Ipv6Addr;
 
+use super::bluetooth::{Bluetooth, Heard};
 use super::ieee802154::carrier::{self, Radio};
 use super::ieee802154::fcs::{self, Survey, Trailer};
 use super::ieee802154::security::Security;
@@ -38,11 +39,10 @@ pub struct Receiver {
     repeats: Repeats,
     security: Security,
     lowpan: Lowpan,
+    pub(super) bluetooth: Bluetooth,
     fragments_apart: bool,
     reassembler: Reassembler,
     reassembled: Reassembled,
-    /// The last frame is remembered in `repeats`.
-    remembered: bool,
 }
 
 /// What a frame brought.
@@ -56,7 +56,7 @@ pub struct Received<'a> {
     pub fragments: &'a [u64],
     /// An address of the packet has zeros for a 6LoWPAN context that is not known.
     pub unknown_context: bool,
-    /// The frame, or what it carries, is one of IEEE 802.15.4 or 6LoWPAN.
+    /// The frame, or what it carries, is one of IEEE 802.15.4, 6LoWPAN, Bluetooth or LoRa.
     pub radio: bool,
     /// A later frame may be a [`Content::Repeat`] of this one, for as long as [`super::REPEATS_KEPT`] such frames.
     pub may_repeat: bool,
@@ -154,6 +154,10 @@ impl Receiver {
                 let taken = self.lowpan(packet, payload, link, missing);
                 return self.hand_out(packet, taken.map(Step::Taken), offset, wants);
             }
+            Ok(frame::Network::Bluetooth) => {
+                let step = self.bluetooth(packet);
+                return self.hand_out(packet, step, 0, wants);
+            }
             Ok(frame::Network::Other(reason)) => Frame::NotIp(reason),
             Err(fault) => Frame::Malformed { outer: None, fault },
         };
@@ -174,6 +178,7 @@ impl Receiver {
         let parsed = if self.fragments_apart { parsed.apart(data) } else { parsed };
         let Receiver { reassembler, reassembled, .. } = self;
         let mut received = ip_packet(parsed, packet, reassembler, reassembled, data, wants);
+        received.radio = frame::is_radio(link_type);
         if enclosed && let Content::Datagram(datagram) = &mut received.content {
             datagram.rebuilt = true;
             received.link_header = &[];
@@ -194,7 +199,6 @@ impl Receiver {
         offset: usize,
         wants: impl Fn(u8) -> bool,
     ) -> Received<'s> {
-        self.remembered = false;
         let step = self.mac(packet, radio);
         self.hand_out(packet, step, offset, wants)
     }
@@ -214,7 +218,6 @@ impl Receiver {
         if let Some(of) = self.repeats.check(packet.number, time_ns(packet), frame) {
             return Ok(Step::Repeat(of));
         }
-        self.remembered = true;
         let payload = match mac.security {
             None => mac.payload,
             Some(_) if missing > 0 => {
@@ -237,13 +240,14 @@ impl Receiver {
             return other("IEEE 802.15.4 command");
         }
         let link = LinkAddresses { src: mac.src, dst: mac.dst };
-        let carried = Carried { frame: packet.number, time_ns: time_ns(packet), link, missing };
+        let network = mac.pan.map(u64::from);
+        let carried = Carried { frame: packet.number, time_ns: time_ns(packet), link, network, missing };
         let taken = self.lowpan.take(payload, carried).map_err(|mut fault| {
             fault.offset = fault.offset.saturating_add(mac.header.len());
             fault
         })?;
         if let Taken::Whole { link, .. } = taken
-            && let Some(eui64) = self.lowpan.learn()
+            && let Some(eui64) = self.lowpan.learn(network)
             && let Some(LinkAddress::Short(short)) = link.src
         {
             self.security.neighbors().learn(mac.pan, short, eui64);
@@ -258,12 +262,33 @@ impl Receiver {
         link: LinkAddresses,
         missing: usize,
     ) -> Result<Taken, Fault> {
-        let carried = Carried { frame: packet.number, time_ns: time_ns(packet), link, missing };
+        let network = None;
+        let carried = Carried { frame: packet.number, time_ns: time_ns(packet), link, network, missing };
         let taken = self.lowpan.take(payload, carried)?;
         if matches!(taken, Taken::Whole { .. }) {
-            self.lowpan.learn();
+            self.lowpan.learn(network);
         }
         Ok(taken)
+    }
+
+    fn bluetooth(&mut self, packet: &Packet<'_>) -> Result<Step, Fault> {
+        let (link, network, guessed) = match self.bluetooth.take(packet, time_ns(packet), &mut self.repeats)? {
+            // No PAN has such a number.
+            Heard::Whole { link, connection, guessed } => (link, Some(connection | 1 << 63), guessed),
+            Heard::Waits => return Ok(Step::Taken(Taken::Waits)),
+            Heard::Other(what) => return Ok(Step::Taken(Taken::Other(what))),
+            Heard::Repeat(of) => return Ok(Step::Repeat(of)),
+        };
+        let carried = Carried { frame: packet.number, time_ns: time_ns(packet), link, network, missing: 0 };
+        let taken = match self.lowpan.take(self.bluetooth.sdu(), carried) {
+            Err(_) if guessed => Taken::Other("an L2CAP channel whose set-up was not captured"),
+            taken => taken?,
+        };
+        if matches!(taken, Taken::Whole { .. }) {
+            self.lowpan.brought_by(self.bluetooth.frames());
+            self.lowpan.learn(network);
+        }
+        Ok(Step::Taken(taken))
     }
 
     /// `offset` is where in the frame the faults of `step` count from.
@@ -274,7 +299,7 @@ impl Receiver {
         offset: usize,
         wants: impl Fn(u8) -> bool,
     ) -> Received<'s> {
-        let may_repeat = std::mem::take(&mut self.remembered);
+        let may_repeat = self.repeats.remembers(packet.number);
         let radio = |content| Received { radio: true, may_repeat, ..Received::of(content) };
         let (link, unknown_context) = match step {
             Err(mut fault) => {

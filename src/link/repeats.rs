@@ -3,7 +3,7 @@
 //! 802.15.4 senders with sleepy neighbours repeat a frame until it is acknowledged, dozens of times.
 
 use std::collections::{HashMap, VecDeque};
-use std::hash::{BuildHasher, RandomState};
+use std::hash::{BuildHasher, Hash, RandomState};
 
 /// Frames that are remembered.
 pub const REPEATS_KEPT: usize = 1024;
@@ -17,19 +17,22 @@ pub(super) struct Repeats {
     seen: HashMap<u64, (u64, i64)>,
     /// The digests, oldest first.
     order: VecDeque<u64>,
+    /// The last frame that was remembered.
+    latest: u64,
     hasher: RandomState,
 }
 
 impl Repeats {
-    /// The frame that `bytes`, a MAC frame without FCS, repeats: addresses, sequence number and all the rest are the
-    /// same. Else it is remembered.
-    pub(super) fn check(&mut self, frame: u64, time_ns: i64, bytes: &[u8]) -> Option<u64> {
-        let digest = self.hasher.hash_one(bytes);
+    /// The frame that this one repeats. Their `identity` is the same: the MAC frame without FCS, with addresses, sequence
+    /// number and all the rest. Else it is remembered.
+    pub(super) fn check(&mut self, frame: u64, time_ns: i64, identity: impl Hash) -> Option<u64> {
+        let digest = self.hasher.hash_one(identity);
         if let Some((first, time)) = self.seen.get_mut(&digest) {
             if time_ns.abs_diff(*time) <= MAX_AGE_NS.unsigned_abs() {
                 return Some(*first);
             }
             (*first, *time) = (frame, time_ns);
+            self.latest = frame;
             return None;
         }
         if self.order.len() >= REPEATS_KEPT
@@ -39,7 +42,13 @@ impl Repeats {
         }
         self.seen.insert(digest, (frame, time_ns));
         self.order.push_back(digest);
+        self.latest = frame;
         None
+    }
+
+    /// Whether `frame`, the last one that was checked, is remembered.
+    pub(super) fn remembers(&self, frame: u64) -> bool {
+        self.latest == frame
     }
 }
 
@@ -58,7 +67,7 @@ mod tests {
         assert_eq!(repeats.check(5, 17 * SECOND, b"abc"), None);
         assert_eq!(repeats.check(6, 17 * SECOND, b"abc"), Some(5));
         for frame in 0..REPEATS_KEPT as u64 {
-            assert_eq!(repeats.check(7 + frame, 17 * SECOND, &frame.to_be_bytes()), None);
+            assert_eq!(repeats.check(7 + frame, 17 * SECOND, frame.to_be_bytes()), None);
         }
         assert_eq!(repeats.check(9999, 17 * SECOND, b"abc"), None, "pushed out by others");
         assert!(repeats.seen.len() <= REPEATS_KEPT && repeats.order.len() == repeats.seen.len());

@@ -3,6 +3,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::error::{FaultKind, Stage};
 
+mod bluetooth;
 mod captures;
 mod radio;
 mod reassembly;

@@ -202,9 +202,9 @@ impl<'t, 'g> Attempter<'t, 'g> {
             let group_len = group.iter().flatten().count();
             let sealed = sealed.get(..count.unwrap_or(group_len)).unwrap_or_default();
             let mut start = arena.bytes.len() as u32;
-            let opened = entry.cryptor.open_side_by_side(entry.sa.esn, sealed, &mut self.scratch, &mut arena.bytes);
+            let opened = entry.cryptor().open_side_by_side(entry.sa.esn, sealed, &mut self.scratch, &mut arena.bytes);
             for (packet, sealed) in group.iter().flatten().zip(sealed).take(opened) {
-                let clear = Stretch { start, len: entry.cryptor.clear_len(sealed.body.len()) as u32 };
+                let clear = Stretch { start, len: entry.cryptor().clear_len(sealed.body.len()) as u32 };
                 start += clear.len;
                 known.verified(sealed.sn, explicit_iv(entry, packet.bytes), packet.time_ns);
                 if let Some(item) = items.get_mut(packet.index as usize) {
@@ -234,7 +234,7 @@ impl<'t, 'g> Attempter<'t, 'g> {
         let lookup = Lookup { protocol: payload.protocol, outer: &outer, link: None, payload: payload.bytes };
         let found = finder.find(&lookup, time_ns, false, |sa| {
             // Readings that the ledger may know to be void, and such as verify nothing, wait for their turn.
-            table.entry(sa).filter(|entry| entry.cryptor.authenticates())?;
+            table.entry(sa).filter(|entry| entry.authenticates())?;
             Some(seen.progress(stream_key(sa, &place, frame)).unwrap_or_else(|| glimpse.of(sa)))
         });
         let Found::Verified { sa, sn, ambiguous } = found else { return };

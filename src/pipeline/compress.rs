@@ -14,6 +14,7 @@ use super::item::{Arena, Item};
 use super::outcome::{Bytes, Status};
 use super::outlet::{Frames, Outlet};
 use super::payloads::Payloads;
+use super::seal::Digester;
 use super::select::Selection;
 use crate::capture::{Packet, Reader, Window, Writer};
 use crate::context::IpVersion;
@@ -74,6 +75,17 @@ pub struct Compressed {
     pub first_mismatch: Option<(u64, String)>,
     /// Packets that could not be sealed without using a nonce twice.
     pub refused: u64,
+    /// What the nonces rest on that outputs of other runs may share.
+    pub nonces: Nonces,
+}
+
+/// What the nonces of an output rest on.
+#[derive(Debug, Default)]
+pub struct Nonces {
+    /// Plain packets were sealed under nonces made of their new Sequence Numbers.
+    pub numbers_of_plain: bool,
+    /// Packets were sealed with IVs from a random start, or random ones.
+    pub random: bool,
 }
 
 /// Reads a capture to its end and writes it compressed. `input` opens its ESP packets, `output` has the contexts and the
@@ -89,8 +101,10 @@ pub fn run(
     let esp_input = settings.esp_input.map(OnceLock::from).unwrap_or_default();
     let outlet = Outlet::new(writer);
     let frames = outlet.frames();
-    let job = Compress { input, output, settings, fitter: Fitter::new(input, output), esp_input, frames };
-    let mut decider = Decider::new(input, output, settings);
+    let digester = Digester::default();
+    let fitter = Fitter::new(input, output, digester.clone());
+    let job = Compress { input, output, settings, fitter, esp_input, frames };
+    let mut decider = Decider::new(input, output, settings, digester);
     let mut out = Out { outlet, result: Compressed::default(), tell };
     drive::run(input_of(reader, input, settings), &job, &mut decider, &mut out)?;
     let mut result = out.result;
@@ -107,6 +121,8 @@ impl Compressed {
         self.bytes.diet += window.bytes.diet;
         self.bytes.esp += window.bytes.esp;
         self.refused += window.refused;
+        self.nonces.numbers_of_plain |= window.nonces.numbers_of_plain;
+        self.nonces.random |= window.nonces.random;
         for (field, count) in window.mismatches {
             *self.mismatches.entry(field).or_default() += count;
         }
@@ -259,8 +275,8 @@ impl Compress<'_> {
                 return payloads.bytes().extend_from_slice(behind_header(item, self.input));
             }
         };
-        let iv = sending.iv.get(..to.cryptor.iv_len()).unwrap_or_default();
-        payloads.body(sending.sa, spi, sending.sn, iv, to.cryptor.icv_len(), |bytes| {
+        let iv = sending.iv.get(..to.cryptor().iv_len()).unwrap_or_default();
+        payloads.body(sending.sa, spi, sending.sn, iv, to.cryptor().icv_len(), |bytes| {
             bytes.extend_from_slice(texts.get(clear));
         });
     }
@@ -270,7 +286,7 @@ impl Compress<'_> {
         let (Content::AsItIs { protected_len } | Content::Compressed { protected_len, .. }) = sending.content else {
             return;
         };
-        let Some(Entry { cryptor, .. }) = self.output.entry(sending.sa) else { return };
+        let Some(cryptor) = self.output.entry(sending.sa).map(Entry::cryptor) else { return };
         let standard = esp::standard_len(protected_len as usize, cryptor.iv_len(), cryptor.block(), cryptor.icv_len());
         counts.compressed += 1;
         counts.bytes.diet += esp_len as u64;
@@ -302,12 +318,21 @@ impl<'t> Job<Out<'_>> for Compress<'t> {
         let Work { routes, texts, makes, .. } = work;
         makes.clear();
         let plain = !*self.esp_input.get_or_init(|| items.iter().any(|item| item.status == Status::Ok));
+        decider.plain = plain;
         for ((packet, item), route) in window.packets().zip(items).zip(routes) {
             let frame = packet.number;
             decider.note_iv(item)?;
             makes.push(match *route {
                 Route::Left => Make::Left,
                 Route::Waits => Make::Waits,
+                _ if plain && decider.is_under_shared_key(item) && item.datagram().is_some() => {
+                    return Err(Error::usage(
+                        format!(
+                            "frame {frame}: ESP under a key of --keys, behind plain packets that were sealed under it"
+                        ),
+                        "its nonces may be theirs: save the capture to a file, or give the output keys of its own",
+                    ));
+                }
                 Route::Esp(Some(fit)) => decider.esp_packet(frame, item, arena, fit, texts)?,
                 Route::Esp(None) => {
                     let fit = item
@@ -342,7 +367,7 @@ impl<'t> Job<Out<'_>> for Compress<'t> {
                 made.push(payloads.since(start));
             }
         }
-        payloads.seal(|sa| self.output.entry(sa).map(|entry| (&entry.cryptor, entry.sa.esn)));
+        payloads.seal(|sa| self.output.entry(sa).map(|entry| (entry.cryptor(), entry.sa.esn)));
         let frames = frames.get_or_insert_with(|| self.frames.clone());
         frames.begin(arena.given_up());
         let mut made = made.iter();
@@ -392,7 +417,7 @@ impl Sending {
     /// Bytes from the ESP header to the ICV.
     fn esp_len(&self, item: &Item<'_>, input: &SaTable, output: &SaTable) -> usize {
         let Some(to) = output.entry(self.sa) else { return 0 };
-        let around = to.cryptor.iv_len() + to.cryptor.icv_len();
+        let around = to.cryptor().iv_len() + to.cryptor().icv_len();
         match self.content {
             Content::AsItIs { .. } => to.header_len() + behind_header(item, input).len(),
             Content::Compressed { clear, .. } => to.header_len() + around + clear.len(),

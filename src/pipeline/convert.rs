@@ -245,7 +245,7 @@ impl Convert<'_, '_> {
     }
 
     fn plan(&self, state: &mut State, sa: usize, entry: &Entry) -> Result<Plan, Error> {
-        let suite = entry.cryptor.suite();
+        let suite = entry.cryptor().suite();
         if entry.codec.clear_text_is_standard() {
             return Ok(match (suite.implicit_iv, entry.context.is_some()) {
                 (true, _) => Plan::ExplicitIv,
@@ -366,7 +366,7 @@ fn beside(
 
 /// The IV of a packet, sent or implicit, if it is 8 bytes long.
 pub fn iv_of(item: &Item<'_>, entry: &Entry, table: &SaTable) -> Option<u64> {
-    let implicit = || item.esp.filter(|_| entry.cryptor.suite().implicit_iv).map(|esp| esp.sequence);
+    let implicit = || item.esp.filter(|_| entry.cryptor().suite().implicit_iv).map(|esp| esp.sequence);
     item.payload(table).and_then(|payload| explicit_iv(entry, payload.bytes)).or_else(implicit)
 }
 

@@ -2,7 +2,6 @@
 //! decides only what is tried first.
 
 use super::outcome::Method;
-use crate::context::Context;
 use crate::sa::sequence::Candidates;
 use crate::sa::stream::Progress;
 use crate::sa::table::{Entry, Flows, Hints, Lookup, SaTable};
@@ -15,7 +14,7 @@ pub struct Limits {
     pub sn_tries: u32,
     /// Candidates tried instead for an SA that has not verified yet or whose last 16 packets all failed.
     pub resync_tries: Option<u64>,
-    /// Told of a wider search: candidates tried so far, and how many there are.
+    /// Told of a wider search: candidates tried so far, and how many there are; the same twice when it ends.
     pub notify: Option<fn(u64, u64)>,
 }
 
@@ -163,13 +162,13 @@ impl<'t> Finder<'t> {
         progress: &mut impl FnMut(u32) -> Option<Progress>,
     ) -> Option<(u32, u64)> {
         for sa in &self.found {
-            let Some(entry) = self.table.entry(*sa).filter(|entry| entry.cryptor.authenticates()) else { continue };
+            let Some(entry) = self.table.entry(*sa).filter(|entry| entry.authenticates()) else { continue };
             let Some(body) = body(entry, packet.payload) else { continue };
             let order = candidates(entry, packet.payload, &progress(*sa)?, time_ns);
             let spi = spi(entry, packet.payload);
             self.tries_spent += 1;
             let sn = match order.from_mask() {
-                None if recovers(entry) => match entry.cryptor.recover_aad(body, entry.sa.esn, &mut self.scratch) {
+                None if recovers(entry) => match entry.cryptor().recover_aad(body, entry.sa.esn, &mut self.scratch) {
                     Some((found, sn)) if found == spi && agrees(entry, packet.payload, sn) => sn,
                     _ => continue,
                 },
@@ -179,14 +178,15 @@ impl<'t> Finder<'t> {
                     None => continue,
                 },
             };
-            if entry.cryptor.open(spi, sn, entry.sa.esn, body, &mut self.clear).is_ok() {
+            if entry.cryptor().open(spi, sn, entry.sa.esn, body, &mut self.clear).is_ok() {
                 return Some((*sa, sn));
             }
         }
         None
     }
 
-    /// Tries the other numbers, SA by SA, those without integrity check last.
+    /// Tries the other numbers: the usual ones of every SA, then with `wide` the others of those that are lost, and at
+    /// last SAs without integrity check, to which any packet is right.
     fn further_numbers(
         &mut self,
         packet: &Lookup<'_>,
@@ -194,92 +194,121 @@ impl<'t> Finder<'t> {
         wide: bool,
         progress: &mut impl FnMut(u32) -> Option<Progress>,
     ) -> Option<(u32, u64)> {
-        for sa in &self.found {
-            let Some(entry) = self.table.entry(*sa) else { continue };
-            let Some(body) = body(entry, packet.payload) else { continue };
-            let progress = progress(*sa)?;
-            let mut order = candidates(entry, packet.payload, &progress, time_ns);
-            let spi = spi(entry, packet.payload);
-            let esn = entry.sa.esn;
-            let authenticates = entry.cryptor.authenticates();
-            if authenticates {
-                if recovers(entry) {
-                    // The mask may have been wrong; the ICV itself never is.
-                    let recovered = entry.cryptor.recover_aad(body, esn, &mut self.scratch);
-                    if let Some((found, sn)) = recovered
-                        && found == spi
-                        && agrees(entry, packet.payload, sn)
-                        && entry.cryptor.open(spi, sn, esn, body, &mut self.clear).is_ok()
-                    {
-                        return Some((*sa, sn));
-                    }
-                    continue;
-                }
-                order.next();
+        for step in [Step::Usual, Step::Wide, Step::Unauthenticated] {
+            if step == Step::Wide && !(wide && self.limits.resync_tries.is_some()) {
+                continue;
             }
-            let tries = self.tries(&progress, wide);
-            let found = match tries {
-                0..=PARALLEL_FROM => {
-                    let numbers =
-                        order.take(tries as usize - usize::from(authenticates)).inspect(|_| self.tries_spent += 1);
-                    entry.cryptor.open_search(spi, numbers, esn, body, &mut self.clear)
+            for at in 0..self.found.len() {
+                let Some((sa, progress)) = self.found.get(at).and_then(|sa| Some((*sa, progress(*sa)?))) else {
+                    continue;
+                };
+                if let Some(sn) = self.further_of(sa, step, packet, time_ns, &progress) {
+                    return Some((sa, sn));
                 }
-                _ => {
-                    self.tries_spent = self.tries_spent.saturating_add(tries);
-                    search_on_all_cores(entry, spi, order, tries, body, &mut self.clear, self.limits.notify)
-                }
-            };
-            if let Ok(sn) = found {
-                return Some((*sa, sn));
             }
         }
         None
     }
 
+    /// Tries the numbers of one SA that belong to `step`.
+    fn further_of(
+        &mut self,
+        sa: u32,
+        step: Step,
+        packet: &Lookup<'_>,
+        time_ns: i64,
+        progress: &Progress,
+    ) -> Option<u64> {
+        let entry = self.table.entry(sa)?;
+        let authenticates = entry.authenticates();
+        if authenticates == (step == Step::Unauthenticated) {
+            return None;
+        }
+        let body = body(entry, packet.payload)?;
+        let mut order = candidates(entry, packet.payload, progress, time_ns);
+        let spi = spi(entry, packet.payload);
+        let esn = entry.sa.esn;
+        if !authenticates {
+            return entry.cryptor().open_search(spi, order.next(), esn, body, &mut self.clear).ok();
+        }
+        if recovers(entry) {
+            // The mask may have been wrong; the ICV itself never is.
+            let recovered = (step == Step::Usual)
+                .then(|| entry.cryptor().recover_aad(body, esn, &mut self.scratch))
+                .flatten()
+                .filter(|(found, sn)| *found == spi && agrees(entry, packet.payload, *sn));
+            return recovered
+                .map(|(_, sn)| sn)
+                .filter(|sn| entry.cryptor().open(spi, *sn, esn, body, &mut self.clear).is_ok());
+        }
+        let usual = u64::from(self.limits.sn_tries);
+        let (skipped, tries) = match step {
+            Step::Wide => (usual, self.tries(progress, true).min(order.space())),
+            _ => (1, usual),
+        };
+        let tries = tries.saturating_sub(skipped);
+        if tries == 0 {
+            return None;
+        }
+        if tries <= PARALLEL_FROM {
+            let numbers = order.skip(skipped as usize).take(tries as usize).inspect(|_| self.tries_spent += 1);
+            return entry.cryptor().open_search(spi, numbers, esn, body, &mut self.clear).ok();
+        }
+        order.nth(skipped as usize - 1);
+        self.tries_spent = self.tries_spent.saturating_add(tries);
+        search_on_all_cores(entry, spi, order, tries, body, &mut self.clear, self.limits.notify).ok()
+    }
+
     /// Candidates to try under an SA.
     fn tries(&self, progress: &Progress, wide: bool) -> u64 {
         let usual = u64::from(self.limits.sn_tries);
-        // After a wide search that found nothing, another one only when many more packets have failed.
-        let due = progress.highest.is_none() && progress.failed_in_row == 0
-            || progress.failed_in_row >= LOST_AFTER && progress.failed_in_row.is_power_of_two();
+        // After a wide search that found nothing, the next only when twice as many packets have failed: they may be
+        // nobody's.
+        let failed = progress.failed_in_row;
+        let due = match progress.highest {
+            None => failed == 0 || failed.is_power_of_two(),
+            Some(_) => failed >= LOST_AFTER && failed.is_power_of_two(),
+        };
         match self.limits.resync_tries {
             Some(resync) if wide && due => resync.max(usual),
             _ => usual,
         }
     }
 
-    /// How a number that verified was found, and after how many tries under its SA; `None` if it is out of reach from
-    /// `progress`.
-    pub fn method(
-        &self,
-        entry: &Entry,
-        payload: &[u8],
-        time_ns: i64,
-        sn: u64,
-        progress: &Progress,
-    ) -> Option<(Method, u64)> {
+    /// How a number that verified was found, and after how many tries under its SA.
+    pub fn method(&self, entry: &Entry, payload: &[u8], time_ns: i64, sn: u64, progress: &Progress) -> (Method, u64) {
         if is_whole(entry) {
-            return Some((Method::Wire, 1));
+            return (Method::Wire, 1);
         }
         let order = candidates(entry, payload, progress, time_ns);
         let mask = order.from_mask();
         if mask == Some(sn) {
-            return Some((Method::IvMask, 1));
+            return (Method::IvMask, 1);
         }
         let before = u64::from(mask.is_some()) + 1;
         if recovers(entry) {
-            return Some((Method::Icv, before));
+            return (Method::Icv, before);
         }
-        let position = order.position(sn);
         let timed = entry.sn_period().is_some() && progress.highest.is_some();
-        match position + before {
-            tries if tries > u64::from(self.limits.sn_tries) => {
-                (tries <= self.tries(progress, true)).then_some((Method::Search, tries))
-            }
-            tries if timed => Some((Method::Time, tries)),
-            tries => Some((Method::Nearest, tries)),
+        match order.position(sn).saturating_add(before) {
+            tries if tries > u64::from(self.limits.sn_tries) => (Method::Search, tries),
+            tries if timed => (Method::Time, tries),
+            tries => (Method::Nearest, tries),
         }
     }
+
+    /// Whether a search from `progress` makes so many tries under an SA.
+    pub fn reaches(&self, progress: &Progress, tries: u64) -> bool {
+        tries <= self.tries(progress, true)
+    }
+}
+
+/// Steps of [`Finder::further_numbers`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Step {
+    Usual,
+    Wide,
+    Unauthenticated,
 }
 
 /// Candidates that one core searches alone.
@@ -318,7 +347,7 @@ fn search_on_all_cores(
             if block.is_empty() {
                 return;
             }
-            let result = entry.cryptor.open_search(spi, block.iter().copied(), entry.sa.esn, body, &mut clear);
+            let result = entry.cryptor().open_search(spi, block.iter().copied(), entry.sa.esn, body, &mut clear);
             if let (Ok(sn), Ok(mut found)) = (result, found.lock()) {
                 found.get_or_insert(sn);
             }
@@ -331,22 +360,38 @@ fn search_on_all_cores(
         }
         work();
     });
+    if let Some(notify) = notify {
+        notify(tries, tries);
+    }
     let sn = found.into_inner().ok().flatten().ok_or(OpenError::NotAuthentic)?;
-    entry.cryptor.open(spi, sn, entry.sa.esn, body, clear).map(|()| sn)
+    entry.cryptor().open(spi, sn, entry.sa.esn, body, clear).map(|()| sn)
 }
 
 /// The candidates of a packet under an SA, best first.
 fn candidates(entry: &Entry, payload: &[u8], progress: &Progress, time_ns: i64) -> Candidates {
-    let mask = progress.iv_mask.zip(explicit_iv(entry, payload)).map(|(mask, iv)| mask ^ iv);
-    let expected = expected(entry, progress, time_ns);
-    Candidates::new(expected, entry.sn_on_wire(payload), entry.codec.sn_bits(), entry.sa.esn, mask)
+    // What no ICV verified shows no mask.
+    let mask = progress.iv_mask.filter(|_| entry.authenticates());
+    let mask = mask.zip(explicit_iv(entry, payload)).map(|(mask, iv)| mask ^ iv);
+    let (wire, bits) = (entry.sn_on_wire(payload), entry.codec.sn_bits());
+    let order = Candidates::new(expected(entry, progress, time_ns), wire, bits, entry.sa.esn, mask);
+    match entry.sa.sn_hint {
+        Some(hint) if progress.highest.is_none() && entry.authenticates() => {
+            // A key file's hint is of another moment than the start of the capture.
+            order.or_around(if start(entry).is_some() { hint } else { 1 }, wire, bits)
+        }
+        _ => order,
+    }
+}
+
+/// The first number to expect, as the rule file gives it.
+fn start(entry: &Entry) -> Option<u64> {
+    entry.context.as_ref().and_then(|context| context.esp_sn)
 }
 
 /// The number that the next packet of a stream most likely has.
 pub fn expected(entry: &Entry, progress: &Progress, time_ns: i64) -> u64 {
-    let start = |context: &Context| context.esp_sn;
     match (progress.highest, entry.sn_period()) {
-        (None, _) => entry.context.as_ref().and_then(start).or(entry.sa.sn_hint).unwrap_or(1),
+        (None, _) => start(entry).or(entry.sa.sn_hint).unwrap_or(1),
         (Some(highest), None) => highest.saturating_add(1),
         (Some(highest), Some(period_ns)) => {
             let periods = time_ns.saturating_sub(progress.time_ns).max(0) as u64 / period_ns.max(1);
@@ -379,7 +424,7 @@ fn is_whole(entry: &Entry) -> bool {
 
 /// Whether SPI and Sequence Number can be computed from the ICV, and are not on the wire.
 fn recovers(entry: &Entry) -> bool {
-    !is_whole(entry) && entry.cryptor.recovers()
+    !is_whole(entry) && entry.cryptor().recovers()
 }
 
 fn agrees(entry: &Entry, payload: &[u8], sn: u64) -> bool {
@@ -399,7 +444,7 @@ pub fn spi(entry: &Entry, payload: &[u8]) -> u32 {
 
 /// The explicit IV of a packet, if it is 8 bytes long.
 pub fn explicit_iv(entry: &Entry, payload: &[u8]) -> Option<u64> {
-    if entry.cryptor.iv_len() != 8 {
+    if entry.iv_len() != 8 {
         return None;
     }
     payload.get(entry.header_len()..)?.first_chunk().map(|iv| u64::from_be_bytes(*iv))

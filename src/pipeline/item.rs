@@ -221,6 +221,13 @@ impl<'w> Item<'w> {
         (self.status, self.reason) = (status, Some(reason));
     }
 
+    /// Forgets what an attempt made of it.
+    pub(super) fn forget(&mut self) {
+        self.step = Step::Failed;
+        (self.reason, self.restored, self.bytes, self.warnings) = (None, None, None, Warnings::NONE);
+        (self.packet, self.clear) = (Stretch::default(), Stretch::default());
+    }
+
     /// The outer IP header, if there was one.
     pub fn outer(&self) -> Option<Outer> {
         match &self.source {
@@ -358,7 +365,7 @@ impl<'w> Item<'w> {
         self.reason = None;
         self.warnings.add_codec(restored.warnings);
         let protected_len = (packet.len as usize).saturating_sub(restored.payload_offset);
-        let cryptor = &entry.cryptor;
+        let cryptor = entry.cryptor();
         let standard = esp::standard_len(protected_len, cryptor.iv_len(), cryptor.block(), cryptor.icv_len());
         self.bytes = Some(Bytes { diet: wire_len as u64, esp: standard as u64 });
         self.restored = Some(restored);
@@ -376,7 +383,7 @@ impl<'w> Item<'w> {
     ) {
         self.sa = Some(sa);
         self.of_known_sa = true;
-        let verified = entry.cryptor.authenticates();
+        let verified = entry.authenticates();
         if !verified {
             self.warnings.add(Warnings::UNAUTHENTICATED);
         }

@@ -17,19 +17,18 @@ pub struct Ledger<'t> {
     table: &'t SaTable,
     /// By SA.
     streams: Vec<Stream>,
-    /// Of SAs whose destination is a multicast address, by SA and source.
+    /// Of SAs whose destination is a multicast address, by SA and source. What fails from sources that have verified
+    /// nothing counts in `streams`.
     multicast: HashMap<(u32, IpAddr), Stream>,
     /// Streams that have counted a packet.
     active: usize,
-    /// A stream of which nothing is known.
-    unknown: Stream,
 }
 
 impl<'t> Ledger<'t> {
     /// Nothing seen yet.
     pub fn new(table: &'t SaTable) -> Ledger<'t> {
         let streams = table.entries().iter().map(|_| Stream::default()).collect();
-        Ledger { table, streams, multicast: HashMap::new(), active: 0, unknown: Stream::default() }
+        Ledger { table, streams, multicast: HashMap::new(), active: 0 }
     }
 
     /// The SAs.
@@ -48,23 +47,28 @@ impl<'t> Ledger<'t> {
         if void {
             return None;
         }
-        let stream = match source {
-            Some(source) => self.multicast.get(&(sa, source)),
-            None => self.streams.get(sa as usize),
-        };
-        Some(stream.unwrap_or(&self.unknown).progress)
+        let own = self.streams.get(sa as usize)?.progress;
+        let Some(source) = source else { return Some(own) };
+        let stream = self.multicast.get(&(sa, source)).map(|stream| stream.progress);
+        Some(stream.unwrap_or(Progress { failed_in_row: own.failed_in_row, ..Progress::default() }))
     }
 
     /// The stream of a packet that verified; a source is taken up only then, so that packets that belong to no SA cannot
     /// fill the memory.
     #[inline]
     pub fn stream_mut(&mut self, sa: u32, source: Option<IpAddr>) -> &mut Stream {
-        let Some(source) = source else { return self.streams.get_mut(sa as usize).unwrap_or(&mut self.unknown) };
-        if self.multicast.len() >= MULTICAST_SOURCES && !self.multicast.contains_key(&(sa, source)) {
-            self.active = self.active.saturating_sub(self.multicast.len());
-            self.multicast.clear();
+        let own = self.streams.get_mut(sa as usize);
+        if let Some(source) = source {
+            if self.multicast.len() >= MULTICAST_SOURCES && !self.multicast.contains_key(&(sa, source)) {
+                self.active = self.active.saturating_sub(self.multicast.len());
+                self.multicast.clear();
+            }
+            if let Some(others) = own {
+                others.progress.failed_in_row = 0;
+            }
+            return self.multicast.entry((sa, source)).or_default();
         }
-        self.multicast.entry((sa, source)).or_default()
+        own.expect("SAs are those of the table")
     }
 
     /// Runs of numbers that the stream of a packet that verified may keep; to be asked before the packet is noted.
@@ -85,20 +89,28 @@ impl<'t> Ledger<'t> {
 
     /// A packet failed under its only candidate.
     pub fn failed(&mut self, sa: u32, source: Option<IpAddr>) {
-        let stream = match source {
-            Some(source) => self.multicast.get_mut(&(sa, source)),
-            None => self.streams.get_mut(sa as usize),
-        };
-        if let Some(stream) = stream {
-            stream.failed();
+        if let Some(stream) = self.failing(sa, source) {
+            stream.counts.irregular_mut().failed += 1;
         }
+    }
+
+    /// No number of an SA verified for a packet.
+    pub fn not_authentic(&mut self, sa: u32, source: Option<IpAddr>) {
+        if let Some(stream) = self.failing(sa, source) {
+            stream.progress.failed();
+        }
+    }
+
+    fn failing(&mut self, sa: u32, source: Option<IpAddr>) -> Option<&mut Stream> {
+        let of_source = source.and_then(|source| self.multicast.get_mut(&(sa, source)));
+        of_source.or(self.streams.get_mut(sa as usize))
     }
 
     /// Every stream that has counted a packet: SA, source where it counts for itself, stream.
     pub fn streams(&self) -> Vec<(u32, Option<IpAddr>, &Stream)> {
         let own = self.streams.iter().enumerate().map(|(sa, stream)| (sa as u32, None, stream));
         let by_source = self.multicast.iter().map(|((sa, src), stream)| (*sa, Some(*src), stream));
-        let counted = |stream: &Stream| stream.counts.verified + stream.counts.failed > 0;
+        let counted = |stream: &Stream| stream.counts.verified + stream.counts.irregular().failed > 0;
         let mut all: Vec<_> = own.chain(by_source).filter(|(_, _, stream)| counted(stream)).collect();
         all.sort_by_key(|(sa, src, _)| (*sa, *src));
         all

@@ -3,9 +3,11 @@
 //! A nonce that meets two plaintexts under one key gives both away, and with counter modes the integrity key too. So
 //! every explicit IV issued here is unique per key, and differs from all that the capture shows under that key.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::hash::{BuildHasher, BuildHasherDefault, RandomState};
 
 use crate::error::Error;
+use crate::sa::hash::MixHasher;
 use crate::suite::{Keys, Random};
 
 /// IVs issued under one key, at most.
@@ -22,8 +24,8 @@ struct Ivs {
 }
 
 /// A key, or several that share what makes nonces of two packets meet; of those that one [`KeyIds`] knows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct KeyId(usize);
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct KeyId(u32);
 
 /// Tells the keys of a run apart by their fingerprints, which are computed once for an SA and not for every packet.
 #[derive(Debug, Default)]
@@ -34,7 +36,7 @@ pub struct KeyIds {
 impl KeyIds {
     /// That of `keys`; a new one if they were not met before.
     pub fn of(&mut self, keys: &Keys) -> KeyId {
-        let next = KeyId(self.by_fingerprint.len());
+        let next = KeyId(self.by_fingerprint.len() as u32);
         *self.by_fingerprint.entry(keys.fingerprint()).or_insert(next)
     }
 
@@ -46,6 +48,7 @@ impl KeyIds {
 
 /// The place of `key`, made if there is none.
 fn place_of<T: Default>(by_key: &mut Vec<T>, KeyId(index): KeyId) -> &mut T {
+    let index = index as usize;
     if by_key.len() <= index {
         by_key.resize_with(index + 1, T::default);
     }
@@ -129,6 +132,20 @@ pub struct UsedKeys {
 #[derive(Debug, Default)]
 pub struct UsedNumbers {
     by_key: Vec<Runs>,
+    /// What the last packets were, by key and number, oldest first in `order`.
+    recent: HashMap<(KeyId, u64), u64, BuildHasherDefault<MixHasher>>,
+    order: VecDeque<(KeyId, u64)>,
+}
+
+/// Tells packets apart that have the same key and number: 64 bits under a key of the run that nobody sees.
+#[derive(Debug, Clone, Default)]
+pub struct Digester(RandomState);
+
+impl Digester {
+    /// That of SPI and clear text.
+    pub fn of(&self, spi: u32, clear: &[u8]) -> u64 {
+        self.0.hash_one((spi, clear))
+    }
 }
 
 /// Numbers as runs of consecutive ones: first to last.
@@ -136,22 +153,35 @@ type Runs = BTreeMap<u64, u64>;
 
 impl UsedNumbers {
     /// Takes a number for `key`; false if it was taken before, or may have been: of a stream with very many holes the
-    /// lowest count as taken.
-    pub fn take(&mut self, key: KeyId, number: u64) -> bool {
+    /// lowest count as taken. It may be taken again for the very same `packet`, by its [`Digester`], as long as that is among
+    /// the last [`REMEMBERED`].
+    pub fn take(&mut self, key: KeyId, number: u64, packet: Option<u64>) -> bool {
         let runs = place_of(&mut self.by_key, key);
-        let is_new = insert(runs, number);
+        if !insert(runs, number) {
+            return packet.is_some() && self.recent.get(&(key, number)) == packet.as_ref();
+        }
         if runs.len() > MAX_RUNS
             && let Some((first, _)) = runs.pop_first()
             && let Some((_, last)) = runs.pop_first()
         {
             runs.insert(first, last);
         }
-        is_new
+        let Some(packet) = packet else { return true };
+        if self.order.len() >= REMEMBERED
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.recent.remove(&oldest);
+        }
+        self.order.push_back((key, number));
+        self.recent.insert((key, number), packet);
+        true
     }
 }
 
 /// Runs of numbers kept for a key.
 const MAX_RUNS: usize = 4096;
+/// Packets remembered of which a repeat may be sealed again.
+const REMEMBERED: usize = 1 << 14;
 
 /// Adds a number; false if it was there.
 fn insert(runs: &mut Runs, number: u64) -> bool {
@@ -198,13 +228,17 @@ mod tests {
     #[test]
     fn a_number_is_taken_once_per_key() {
         let [one, two] = ids();
+        let digester = Digester::default();
+        let packet = |spi, clear: &[u8]| Some(digester.of(spi, clear));
         let mut used = UsedNumbers::default();
         for number in [5, 7, 6, 1, 0, u64::MAX, u64::MAX - 1] {
-            assert!(used.take(one, number), "{number}");
-            assert!(!used.take(one, number), "{number} again");
+            assert!(used.take(one, number, packet(9, b"one")), "{number}");
+            assert!(!used.take(one, number, packet(9, b"other")), "{number} again");
+            assert!(!used.take(one, number, packet(8, b"one")), "{number} of another SA");
+            assert!(used.take(one, number, packet(9, b"one")), "{number}, the same packet");
         }
-        assert!(used.take(two, 5));
-        assert_eq!(used.by_key[one.0], Runs::from([(0, 1), (5, 7), (u64::MAX - 1, u64::MAX)]));
+        assert!(used.take(two, 5, packet(9, b"other")));
+        assert_eq!(used.by_key[one.0 as usize], Runs::from([(0, 1), (5, 7), (u64::MAX - 1, u64::MAX)]));
     }
 
     #[test]
@@ -225,20 +259,25 @@ mod tests {
     #[test]
     fn memory_does_not_grow_with_the_capture() {
         let [one, _] = ids();
+        let digester = Digester::default();
+        let packet = |spi, clear: &[u8]| Some(digester.of(spi, clear));
         let mut used = UsedNumbers::default();
         let numbers = || (0..100_000u64).map(|index| index * 2);
-        assert!(numbers().all(|number| used.take(one, number)));
-        assert!(used.by_key[one.0].len() <= MAX_RUNS);
+        assert!(numbers().all(|number| used.take(one, number, packet(9, b"one"))));
+        assert!(used.by_key[one.0 as usize].len() <= MAX_RUNS);
+        assert_eq!((used.recent.len(), used.order.len()), (REMEMBERED, REMEMBERED));
         // Whatever is forgotten, nothing is taken twice; what is recent is known exactly.
-        assert!(!numbers().any(|number| used.take(one, number)));
-        assert!(used.take(one, 199_997));
-        assert!(!used.take(one, 1));
+        assert!(!numbers().any(|number| used.take(one, number, packet(9, b"two"))));
+        assert!(!used.take(one, 0, packet(9, b"one")));
+        assert!(used.take(one, 199_998, packet(9, b"one")));
+        assert!(used.take(one, 199_997, packet(9, b"one")));
+        assert!(!used.take(one, 1, packet(9, b"one")));
 
         let mut issuer = IvIssuer::new(Random::new(Some(1), "iv"));
         let mut random = Random::new(Some(2), "senders");
         for _ in 0..100_000 {
             issuer.seen(one, random.u64().unwrap()).unwrap();
         }
-        assert!(issuer.by_key[one.0].as_ref().unwrap().seen.len() < 100);
+        assert!(issuer.by_key[one.0 as usize].as_ref().unwrap().seen.len() < 100);
     }
 }

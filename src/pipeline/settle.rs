@@ -100,7 +100,10 @@ impl<'t> Settler<'t> {
                     let Some(carried) = Carried::by_frame(item, self.ledger.table()) else { continue };
                     match self.enter(&packet, &carried, item, found) {
                         // Further away than the search would have gone from what is known now.
-                        None => self.open(&packet, &carried, item, arena),
+                        None => {
+                            item.forget();
+                            self.open(&packet, &carried, item, arena);
+                        }
                         Some(after_gap) => {
                             if self.ledger.table().entry(found.sa).is_some_and(|entry| entry.codec.is_stateful()) {
                                 let clear = item.clear;
@@ -129,7 +132,7 @@ impl<'t> Settler<'t> {
     }
 
     /// A packet that verified takes its place in its stream; whether that is behind a gap. `None`, and nothing noted, if its
-    /// number is out of reach.
+    /// number, found from what was known earlier, is out of reach.
     fn enter(
         &mut self,
         packet: &Packet<'_>,
@@ -141,7 +144,10 @@ impl<'t> Settler<'t> {
         let entry = table.entry(sa)?;
         let (bytes, time_ns, source) = (carried.payload.bytes, packet.time.nanos_i64(), carried.multicast_source);
         let progress = self.ledger.progress(sa, source)?;
-        let (method, own_tries) = self.finder.method(entry, bytes, time_ns, sn, &progress)?;
+        let (method, own_tries) = self.finder.method(entry, bytes, time_ns, sn, &progress);
+        if matches!(item.step, Step::Verified(_)) && !self.finder.reaches(&progress, own_tries) {
+            return None;
+        }
         let tries = match ambiguous.then(|| Outer::of(carried.header)).flatten() {
             None => own_tries,
             Some(outer) => {
@@ -157,7 +163,9 @@ impl<'t> Settler<'t> {
         let most_runs = self.ledger.runs_kept(sa, source);
         let stream = self.ledger.stream_mut(sa, source);
         stream.counts.tries += tries;
-        stream.counts.resyncs += u64::from(method == Method::Search);
+        if method == Method::Search {
+            stream.counts.irregular_mut().resyncs += 1;
+        }
         match stream.verified(sn, iv, time_ns, (digest, packet.number), most_runs) {
             Novelty::New => {}
             Novelty::Duplicate(first) => {
@@ -290,6 +298,11 @@ impl<'t> Settler<'t> {
         item.sa = only;
         if let Some(sa) = only {
             self.ledger.failed(sa, source);
+        }
+        if matches!(found, Found::NotAuthentic { .. }) {
+            for sa in self.finder.candidates() {
+                self.ledger.not_authentic(*sa, source);
+            }
         }
     }
 

@@ -2,5 +2,6 @@
 
 pub mod json;
 pub mod record;
+pub mod streams;
 pub mod table;
 pub mod totals;

@@ -63,7 +63,12 @@ impl Totals {
 
     /// The summary for people: a few lines, and for what failed what to try.
     pub fn summary(&self) -> String {
-        self.counts() + &self.sizes() + &self.remarks()
+        self.counts_and_sizes() + &self.remarks()
+    }
+
+    /// Frames by status, and the bytes saved.
+    pub fn counts_and_sizes(&self) -> String {
+        self.counts() + &self.sizes()
     }
 
     /// Frames by status, in one line.
@@ -111,7 +116,7 @@ impl Totals {
         if self.of(Status::AuthFailed) > 0 {
             text.push_str(
                 "auth-failed: wrong key or salt, a damaged packet, or a Sequence Number out of reach; for a capture that \
-                 starts late try --resync, or set esp_sn in the rule file\n",
+                 starts late try --resync, then --resync=full, or set esp_sn in the rule file\n",
             );
         }
         text

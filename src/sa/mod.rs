@@ -6,16 +6,17 @@ pub mod stream;
 pub mod table;
 
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::context::Origin;
 use crate::suite::Keys;
 
 /// One direction of one Security Association, as a key file gives it.
+///
+/// What every packet needs stands first, because with many SAs each further cache line is fetched from far away.
 #[derive(Debug)]
+#[repr(C)]
 pub struct Sa {
-    /// The name given, or the SPI as `0x` and 8 digits.
-    pub name: String,
     /// Security Parameters Index, uncompressed. `None` takes every SPI (an `esp_sa` line with SPI `*`): such an SA has
     /// no context and is for standard ESP only.
     pub spi: Option<u32>,
@@ -27,26 +28,30 @@ pub struct Sa {
     pub link_src: Option<LinkAddress>,
     /// The link-layer destination address it takes; `None` takes all.
     pub link_dst: Option<LinkAddress>,
-    /// Cipher suite and secrets.
-    pub keys: Keys,
     /// Extended (64-bit) Sequence Numbers.
     pub esn: bool,
-    /// A Sequence Number near which the first packet may be found (`oseq`, `seq` of `ip xfrm state`).
-    pub sn_hint: Option<u64>,
     /// Another reading of the same line of the key file (an `esp_sa` line does not tell AES-CCM from AES-CTR): the
     /// position in the same list of the SA that is read first. Once that one has verified a packet this one is void.
     pub alternative_to: Option<usize>,
+    /// A Sequence Number near which the first packet may be found (`oseq`, `seq` of `ip xfrm state`).
+    pub sn_hint: Option<u64>,
+    /// Cipher suite and secrets.
+    pub keys: Keys,
+    /// The name given, or the SPI as `0x` and 8 digits.
+    pub name: String,
     /// Where it was read.
     pub origin: Origin,
 }
 
-/// An address of IEEE 802.15.4.
+/// An address of IEEE 802.15.4 or of Bluetooth LE.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum LinkAddress {
     /// The 16-bit short address.
     Short(u16),
     /// The EUI-64, first byte first as it is written.
     Extended([u8; 8]),
+    /// The device address of Bluetooth LE, first byte first as it is written.
+    Bluetooth([u8; 6]),
 }
 
 /// Outer addresses that an SA takes.
@@ -67,6 +72,15 @@ impl Selector {
     /// One address.
     pub fn address(address: IpAddr) -> Selector {
         Selector::Prefix { address, len: if address.is_ipv4() { 32 } else { 128 } }
+    }
+
+    /// The addresses that share the first `len` bits with this one.
+    pub fn prefix(address: IpAddr, len: u8) -> Selector {
+        let address = match address {
+            IpAddr::V4(v4) => Ipv4Addr::from(u32::from(v4) & !u32::MAX.checked_shr(len.into()).unwrap_or(0)).into(),
+            IpAddr::V6(v6) => Ipv6Addr::from(u128::from(v6) & !u128::MAX.checked_shr(len.into()).unwrap_or(0)).into(),
+        };
+        Selector::Prefix { address, len }
     }
 
     /// Whether `address` is taken.
@@ -129,6 +143,9 @@ mod tests {
         assert!(!v4.accepts("::1".parse().unwrap()));
         assert!(v4.accepts("255.1.2.3".parse().unwrap()));
         assert!(net.overlaps(host) && host.overlaps(net) && !net.overlaps(other));
+        let address = "2001:db8::1".parse().unwrap();
+        assert_eq!([32, 128].map(|len| Selector::prefix(address, len)), [net, host]);
+        assert_eq!(Selector::prefix("255.1.2.3".parse().unwrap(), 0), v4);
         assert!(!net.overlaps(v4) && Selector::Any.overlaps(v4));
     }
 }

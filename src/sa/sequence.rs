@@ -9,6 +9,9 @@ pub struct Candidates {
     /// Tried before all others: IV xor mask.
     from_mask: Option<u64>,
     order: Order,
+    /// Around another number; the two take turns, and `other_next` tells whose it is.
+    other: Option<Order>,
+    other_next: bool,
     /// Largest number there is.
     max: u64,
 }
@@ -20,7 +23,7 @@ enum Order {
     /// Numbers congruent to the wire bits, nearest to the expected one first, the larger of two at one distance.
     Nearest { expected: u64, up: Option<u64>, down: Option<u64>, step: u64 },
     /// No bits were sent: `h+1 ..= h+64`, then `h` down to `h-64`, then outwards.
-    Blind { expected: u64, index: u64, max: u64 },
+    Blind { expected: u64, index: u64 },
 }
 
 /// Numbers tried upwards, then downwards, before the search goes both ways, where no bits are sent.
@@ -31,12 +34,49 @@ impl Candidates {
     /// `from_mask` comes first if it agrees with them.
     pub fn new(expected: u64, wire: u32, bits: u8, esn: bool, from_mask: Option<u64>) -> Candidates {
         let max = if esn { u64::MAX } else { u64::from(u32::MAX) };
+        let step = 1u64 << bits.min(32);
+        let from_mask = from_mask.filter(|sn| *sn <= max && (sn ^ u64::from(wire)) & (step - 1) == 0);
+        Candidates { from_mask, order: Order::new(expected, wire, bits, max), other: None, other_next: false, max }
+    }
+
+    /// The same, and in turns with them those around `expected`, of a stream that may be near either.
+    pub fn or_around(self, expected: u64, wire: u32, bits: u8) -> Candidates {
+        Candidates { other: Some(Order::new(expected, wire, bits, self.max)), ..self }
+    }
+
+    /// The candidate from the IV mask, if it agrees with the wire; it is the first.
+    pub fn from_mask(&self) -> Option<u64> {
+        self.from_mask
+    }
+
+    /// How many numbers agree with the wire, at most; without the one from the mask.
+    pub fn space(&self) -> u64 {
+        match self.order {
+            Order::One(_) => 1,
+            Order::Nearest { step, .. } => self.max / step + 1,
+            Order::Blind { .. } => self.max.saturating_add(1),
+        }
+    }
+
+    /// How many candidates of a fresh search come before `sn`, which is one of them; without the one from the mask.
+    pub fn position(&self, sn: u64) -> u64 {
+        let own = self.order.position(sn, self.max);
+        // Both orders are of the same numbers, so neither ends before the other.
+        match &self.other {
+            None => own,
+            Some(other) => own.saturating_mul(2).min(other.position(sn, self.max).saturating_mul(2).saturating_add(1)),
+        }
+    }
+}
+
+impl Order {
+    fn new(expected: u64, wire: u32, bits: u8, max: u64) -> Order {
         let expected = expected.min(max);
         let step = 1u64 << bits.min(32);
         let wire = u64::from(wire) & (step - 1);
-        let order = match bits {
-            0 => Order::Blind { expected, index: 0, max },
-            32.. if !esn => Order::One(Some(wire)),
+        match bits {
+            0 => Order::Blind { expected, index: 0 },
+            32.. if max == u64::from(u32::MAX) => Order::One(Some(wire)),
             _ => {
                 // The nearest number at or above `expected`, and the one below it.
                 let up = expected.checked_add(wire.wrapping_sub(expected) & (step - 1)).filter(|up| *up <= max);
@@ -46,19 +86,11 @@ impl Candidates {
                 };
                 Order::Nearest { expected, up, down, step }
             }
-        };
-        let from_mask = from_mask.filter(|sn| *sn <= max && sn & (step - 1) == wire);
-        Candidates { from_mask, order, max }
+        }
     }
 
-    /// The candidate from the IV mask, if it agrees with the wire; it is the first.
-    pub fn from_mask(&self) -> Option<u64> {
-        self.from_mask
-    }
-
-    /// How many candidates of a fresh search come before `sn`, which is one of them; without the one from the mask.
-    pub fn position(&self, sn: u64) -> u64 {
-        match self.order {
+    fn position(&self, sn: u64, max: u64) -> u64 {
+        match *self {
             Order::One(_) => 0,
             Order::Nearest { expected, step, .. } => {
                 // Candidates nearer than `sn`, on its own side and on the other one.
@@ -69,7 +101,7 @@ impl Candidates {
                 let (other_side, reach) = match above {
                     // Below, and strictly nearer.
                     true => (if other_first == 0 { step } else { other_first }, expected),
-                    false => (other_first, self.max - expected),
+                    false => (other_first, max - expected),
                 };
                 let limit = if above { distance.saturating_sub(1) } else { distance }.min(reach);
                 let other = if limit >= other_side { (limit - other_side) / step + 1 } else { 0 };
@@ -77,7 +109,7 @@ impl Candidates {
             }
             Order::Blind { expected, .. } => {
                 // Numbers there are above and below; those behind the edges are no candidates.
-                let (above, below) = ((self.max - expected).saturating_add(1), expected);
+                let (above, below) = ((max - expected).saturating_add(1), expected);
                 let outwards = |all: u64, run: u64| all.saturating_sub(run);
                 match sn.checked_sub(expected) {
                     Some(up) if up < BLIND_RUN => up,
@@ -106,11 +138,19 @@ impl Iterator for Candidates {
         if let Some(sn) = self.from_mask.take() {
             return Some(sn);
         }
-        match &mut self.order {
+        let Some(other) = &mut self.other else { return self.order.next(self.max) };
+        self.other_next = !self.other_next;
+        if self.other_next { self.order.next(self.max) } else { other.next(self.max) }
+    }
+}
+
+impl Order {
+    fn next(&mut self, max: u64) -> Option<u64> {
+        match self {
             Order::One(sn) => sn.take(),
             Order::Nearest { expected, up, down, step } => match (*up, *down) {
                 (Some(above), below) if below.is_none_or(|below| above - *expected <= *expected - below) => {
-                    *up = above.checked_add(*step).filter(|up| *up <= self.max);
+                    *up = above.checked_add(*step).filter(|up| *up <= max);
                     Some(above)
                 }
                 (_, below) => {
@@ -118,7 +158,7 @@ impl Iterator for Candidates {
                     below
                 }
             },
-            Order::Blind { expected, index, max } => loop {
+            Order::Blind { expected, index } => loop {
                 let i = *index;
                 let above = expected.checked_add(i);
                 let (candidate, exhausted) = if i < BLIND_RUN {
@@ -128,12 +168,12 @@ impl Iterator for Candidates {
                 } else {
                     // From here on by pairs: up 64, down 66, up 65, down 67, ...
                     let pair = i - 2 * BLIND_RUN - 1;
-                    let up = expected.checked_add(BLIND_RUN + pair / 2).filter(|sn| sn <= max);
+                    let up = expected.checked_add(BLIND_RUN + pair / 2).filter(|sn| *sn <= max);
                     let down = expected.checked_sub(BLIND_RUN + 2 + pair / 2);
                     (if pair.is_multiple_of(2) { up } else { down }, up.is_none() && down.is_none())
                 };
                 *index = i + 1;
-                match candidate.filter(|sn| sn <= max) {
+                match candidate.filter(|sn| *sn <= max) {
                     Some(sn) => return Some(sn),
                     None if exhausted => return None,
                     None => {}
@@ -211,6 +251,33 @@ mod tests {
             assert_eq!(whole.position(sn), index as u64, "{sn}");
         }
         assert_eq!(Candidates::new(top, 0, 8, false, None).position(top - 511), 1);
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn positions_are_those_of_any_search(near in 0u64..600, edge in 0usize..5, wire: u32, bits in 0u8..=32, esn: bool, around in 0u64..600) {
+            let edges = [300, 1 << 31, u64::from(u32::MAX) - 300, 1 << 32, u64::MAX - 600];
+            let expected = edges[edge] - 300 + near;
+            let one = Candidates::new(expected, wire, bits, esn, None);
+            let two = one.clone().or_around(around, wire, bits);
+            for all in [one, two] {
+                let mut seen = std::collections::HashSet::new();
+                for (index, sn) in all.clone().take(300).enumerate() {
+                    if seen.insert(sn) {
+                        proptest::prop_assert_eq!(all.position(sn), index as u64, "{} of {:?}", sn, &all);
+                    }
+                }
+                let agree = seen.iter().all(|sn| (sn ^ u64::from(wire)) & ((1u64 << bits) - 1) == 0);
+                proptest::prop_assert!(agree && seen.len() as u64 <= all.space());
+                proptest::prop_assert!(all.other.is_some() || seen.len() as u64 == all.space().min(300));
+            }
+        }
+    }
+
+    #[test]
+    fn two_places_take_turns() {
+        let both = Candidates::new(100, 4, 8, false, None).or_around(3_000_000, 4, 8);
+        assert_eq!(first(both, 5), [4, 2_999_812, 260, 3_000_068, 516]);
     }
 
     #[test]

@@ -30,7 +30,8 @@ pub struct Progress {
 impl Progress {
     /// A packet verified. `explicit_iv` are the 8 bytes of its explicit IV.
     pub fn verified(&mut self, sn: u64, explicit_iv: Option<u64>, time_ns: i64) {
-        if self.highest.is_none_or(|highest| sn >= highest) {
+        // A repeat of the highest comes late: it says nothing of the sender's clock.
+        if self.highest.is_none_or(|highest| sn > highest) {
             self.highest = Some(sn);
             self.time_ns = time_ns;
         }
@@ -49,10 +50,19 @@ impl Progress {
 pub struct Counts {
     /// Packets that verified, repeats included.
     pub verified: u64,
-    /// Packets that failed and had this SA as their only candidate.
-    pub failed: u64,
     /// Openings that were tried for the packets that verified.
     pub tries: u64,
+    /// Numbers that verified.
+    pub numbers: Runs,
+    /// Few streams have any, and what all have is to be small.
+    irregular: Option<Box<Irregular>>,
+}
+
+/// Counts of what is not as it should be.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Irregular {
+    /// Packets that failed and had this SA as their only candidate.
+    pub failed: u64,
     /// Packets with a number and payload seen before.
     pub duplicates: u64,
     /// Packets with a number seen before and another payload.
@@ -61,8 +71,18 @@ pub struct Counts {
     pub reorder_depth: u64,
     /// Packets whose number was found by the wider search.
     pub resyncs: u64,
-    /// Numbers that verified.
-    pub numbers: Runs,
+}
+
+impl Counts {
+    /// Counts of what is not as it should be.
+    pub fn irregular(&self) -> Irregular {
+        self.irregular.as_deref().copied().unwrap_or_default()
+    }
+
+    /// The same, to be counted up.
+    pub fn irregular_mut(&mut self) -> &mut Irregular {
+        self.irregular.get_or_insert_default()
+    }
 }
 
 /// A set of numbers, as runs.
@@ -72,26 +92,31 @@ pub struct Runs {
     current: Option<(u64, u64)>,
     /// The others: first to last.
     closed: BTreeMap<u64, u64>,
+    /// Gaps between runs that were joined to save memory, and the numbers in them. Of numbers that come later and fall
+    /// in one of them it is not known whether they are new; they count as there.
+    joined: (u64, u64),
 }
 
 impl Runs {
-    /// Adds a number. Of more than `most` runs the lowest are joined.
-    pub fn add(&mut self, number: u64, most: usize) {
+    /// Adds a number; false if it was there. Of more than `most` runs the lowest are joined.
+    pub fn add(&mut self, number: u64, most: usize) -> bool {
         match &mut self.current {
             Some((_, last)) if last.checked_add(1) == Some(number) => {
                 *last = number;
                 if self.closed.last_key_value().is_some_and(|(highest, _)| *highest > number) {
                     self.join(most);
                 }
+                true
             }
-            Some((first, last)) if (*first..=*last).contains(&number) => {}
+            Some((first, last)) if (*first..=*last).contains(&number) => false,
             _ => {
                 if let Some((first, last)) = self.current.take() {
                     self.close(first, last, most);
                 }
                 let before = self.closed.range(..=number).next_back().map(|(first, last)| (*first, *last));
+                let is_new = before.is_none_or(|(_, last)| last < number);
                 match before {
-                    Some((_, last)) if last >= number => self.reopen(),
+                    Some(_) if !is_new => self.reopen(),
                     Some((first, last)) if last + 1 == number => {
                         self.closed.remove(&first);
                         self.current = Some((first, number));
@@ -99,8 +124,14 @@ impl Runs {
                     _ => self.current = Some((number, number)),
                 }
                 self.join(most);
+                is_new
             }
         }
+    }
+
+    /// Gaps that the runs do not show, because runs were joined, and the numbers in them.
+    pub fn joined(&self) -> (u64, u64) {
+        self.joined
     }
 
     /// Joins the current run with the one that it has come up to.
@@ -123,9 +154,11 @@ impl Runs {
     fn close(&mut self, first: u64, last: u64, most: usize) {
         self.closed.insert(first, last);
         while self.closed.len() > most
-            && let Some((lowest, _)) = self.closed.pop_first()
-            && let Some((_, last)) = self.closed.pop_first()
+            && let Some((lowest, end)) = self.closed.pop_first()
+            && let Some((next, last)) = self.closed.pop_first()
         {
+            self.joined.0 += 1;
+            self.joined.1 += next - end - 1;
             self.closed.insert(lowest, last);
         }
     }
@@ -148,13 +181,16 @@ pub struct Stream {
     recent: Recent,
 }
 
-/// The packets remembered, in rings; their numbers apart, because they are searched.
+/// The packets remembered, in a ring.
 #[derive(Debug, Default)]
 struct Recent {
-    numbers: Vec<u64>,
-    seen: Vec<Seen>,
-    /// Where the next packet goes once the rings are full: the place of the oldest.
-    oldest: usize,
+    /// For as many packets as there is room: their numbers, which are searched, then their [`Seen`]. In one piece, because
+    /// with many streams each piece is a cache miss.
+    places: Box<[u64]>,
+    /// Packets in it.
+    len: u32,
+    /// Where the next packet goes.
+    next: u32,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -188,7 +224,7 @@ impl Stream {
         let is_highest = self.progress.highest < Some(sn);
         self.progress.verified(sn, explicit_iv, time_ns);
         self.counts.verified += 1;
-        self.counts.numbers.add(sn, most_runs);
+        let is_new = self.counts.numbers.add(sn, most_runs);
         // A number above all others repeats none.
         let repeated = if is_highest { None } else { self.recent.find(sn) };
         let novelty = match repeated {
@@ -200,41 +236,63 @@ impl Stream {
             }
         };
         match novelty {
-            Novelty::New => self.counts.reorder_depth = self.counts.reorder_depth.max(late),
-            Novelty::Duplicate(_) => self.counts.duplicates += 1,
-            Novelty::Replayed => self.counts.replays += 1,
+            // Too old a repeat to be known as one is no late packet.
+            Novelty::New if !is_new || late == 0 => {}
+            Novelty::New => {
+                let depth = &mut self.counts.irregular_mut().reorder_depth;
+                *depth = late.max(*depth);
+            }
+            Novelty::Duplicate(_) => self.counts.irregular_mut().duplicates += 1,
+            Novelty::Replayed => self.counts.irregular_mut().replays += 1,
         }
         novelty
-    }
-
-    /// Notes a packet for which no number verified.
-    pub fn failed(&mut self) {
-        self.progress.failed();
-        self.counts.failed += 1;
     }
 }
 
 impl Recent {
+    /// Packets for which there is room at first, and how many times more when it is full.
+    const ROOM: usize = 4;
+
+    fn room(&self) -> usize {
+        self.places.len() / 3
+    }
+
     fn push(&mut self, sn: u64, seen: Seen) {
-        if self.numbers.len() < REMEMBERED {
-            self.numbers.push(sn);
-            self.seen.push(seen);
-            return;
+        if self.len as usize == self.room() && self.room() < REMEMBERED {
+            self.grow();
         }
-        if let (Some(number), Some(place)) = (self.numbers.get_mut(self.oldest), self.seen.get_mut(self.oldest)) {
-            (*number, *place) = (sn, seen);
+        let next = self.next as usize;
+        if let Some((numbers, seens)) = self.places.split_at_mut_checked(self.places.len() / 3)
+            && let (Some(number), Some(place)) = (numbers.get_mut(next), seens.as_chunks_mut().0.get_mut(next))
+        {
+            (*number, *place) = (sn, [seen.digest, seen.frame]);
         }
-        self.oldest = (self.oldest + 1) % REMEMBERED;
+        self.len = self.len.max(self.next + 1);
+        self.next = (self.next + 1) % REMEMBERED as u32;
+    }
+
+    /// Only a ring that is not yet as large as it may be grows: its packets are in order.
+    fn grow(&mut self) {
+        let room = (self.room() * Self::ROOM).clamp(Self::ROOM, REMEMBERED);
+        let mut places = vec![0; 3 * room].into_boxed_slice();
+        let (numbers, seens) = self.places.split_at(self.room());
+        for (at, part) in [(0, numbers), (room, seens)] {
+            if let Some(to) = places.get_mut(at..at + part.len()) {
+                to.copy_from_slice(part);
+            }
+        }
+        self.places = places;
     }
 
     /// The packet of a number, each of which is there once. The newest are looked at first: most repeats follow close.
     fn find(&self, sn: u64) -> Option<Seen> {
-        let (newer, older) = self.numbers.split_at_checked(self.oldest)?;
+        let (numbers, seens) = self.places.split_at_checked(self.room())?;
+        let (newer, older) = numbers.get(..self.len as usize)?.split_at_checked(self.next as usize)?;
         let at = match newer.iter().rposition(|number| *number == sn) {
             Some(at) => at,
-            None => older.iter().rposition(|number| *number == sn)? + self.oldest,
+            None => older.iter().rposition(|number| *number == sn)? + newer.len(),
         };
-        self.seen.get(at).copied()
+        seens.as_chunks().0.get(at).map(|[digest, frame]| Seen { digest: *digest, frame: *frame })
     }
 }
 
@@ -282,6 +340,21 @@ mod tests {
     }
 
     #[test]
+    fn every_packet_remembered_keeps_its_digest_and_frame() {
+        for count in [1, 4, 5, 16, 17, 4095, 4096, 4097, 6000] {
+            let mut stream = Stream::default();
+            (1..=count).for_each(|sn| _ = stream.verified(sn, None, 0, (sn * 7, sn * 3), 4096));
+            for sn in count.saturating_sub(4095).max(1)..=count {
+                assert_eq!(
+                    stream.verified(sn, None, 0, (sn * 7, 0), 4096),
+                    Novelty::Duplicate(sn * 3),
+                    "{sn} of {count}"
+                );
+            }
+        }
+    }
+
+    #[test]
     fn the_mask_is_that_of_the_last_packet() {
         let mut stream = Stream::default();
         stream.verified(5, Some(5 ^ 0xfeed), 0, (digest(b"a"), 1), 4096);
@@ -305,7 +378,7 @@ mod tests {
             let mut stream = Stream::default();
             let most = runs_kept(streams);
             (0..10_000).for_each(|sn| _ = stream.verified(sn * 2, None, 0, (sn, sn), most));
-            (stream.recent.numbers.len(), stream.counts.numbers.iter().count())
+            (stream.recent.len as usize, stream.counts.numbers.iter().count())
         };
         assert_eq!(kept(1), (4096, 4097));
         assert_eq!(kept(1000), (4096, 263));
@@ -313,11 +386,43 @@ mod tests {
         assert_eq!(runs_kept(64), runs_kept(0));
     }
 
+    #[test]
+    fn what_is_missing_is_known_of_more_gaps_than_are_kept() {
+        let mut runs = Runs::default();
+        // Every third number is missing.
+        (1..30_000u64).filter(|number| number % 3 != 0).for_each(|number| _ = runs.add(number, 100));
+        let kept: Vec<_> = runs.iter().collect();
+        let gaps: Vec<u64> = kept.windows(2).map(|pair| pair[1].0 - pair[0].1 - 1).collect();
+        assert!(gaps.len() <= 100);
+        let (joined, missing) = runs.joined();
+        assert_eq!(joined + gaps.len() as u64, 9999);
+        assert_eq!(missing + gaps.iter().sum::<u64>(), 9999);
+    }
+
+    #[test]
+    fn an_old_repeat_is_no_late_packet() {
+        let mut stream = Stream::default();
+        (1..=5000).for_each(|sn| _ = stream.verified(sn, None, 0, (sn, sn), 4096));
+        stream.verified(1, None, 0, (1, 5001), 4096);
+        assert_eq!(stream.counts.irregular().reorder_depth, 0);
+        stream.verified(6000, None, 0, (6000, 5002), 4096);
+        stream.verified(5990, None, 0, (5990, 5003), 4096);
+        assert_eq!(stream.counts.irregular().reorder_depth, 10);
+    }
+
+    #[test]
+    fn a_repeat_of_the_highest_number_does_not_move_the_clock() {
+        let mut stream = Stream::default();
+        stream.verified(7, None, 1000, (7, 1), 4096);
+        stream.verified(7, None, 9000, (7, 2), 4096);
+        assert_eq!((stream.progress.highest, stream.progress.time_ns), (Some(7), 1000));
+    }
+
     proptest::proptest! {
         #[test]
         fn runs_are_a_set(numbers in proptest::collection::vec(0u64..60, 0..80)) {
             let mut runs = Runs::default();
-            numbers.iter().for_each(|number| runs.add(*number, 4096));
+            numbers.iter().for_each(|number| _ = runs.add(*number, 4096));
             let mut expected = numbers;
             expected.sort_unstable();
             expected.dedup();

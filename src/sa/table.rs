@@ -3,37 +3,79 @@
 //! The wire gives the low `esp_spi_lsb` bits of the SPI and nothing says how many, so SAs are kept in groups of one
 //! number of bits each; a packet is looked up once in every group.
 
-use std::collections::HashMap;
-use std::hash::BuildHasherDefault;
+use std::sync::{Arc, OnceLock};
 
 use super::Sa;
-use super::hash::{MixHasher, mix};
+use super::hash::mix;
 use crate::codec::Codec;
 use crate::context::{Context, Dialect, Mode, Origin, address_value};
 use crate::error::Error;
 use crate::link::{LinkAddresses, Outer};
 use crate::suite::Cryptor;
 
-/// An SA ready for use: keys scheduled, rules compiled.
+/// An SA ready for use: rules compiled, keys scheduled when they are first needed.
+///
+/// What every packet needs is in the first two cache lines.
 #[derive(Debug)]
+#[repr(C, align(64))]
 pub struct Entry {
-    /// The SA as its file gives it.
-    pub sa: Sa,
+    cryptor: OnceLock<Box<Cryptor>>,
+    /// How it leaves out what it leaves out.
+    pub codec: Arc<Codec>,
     /// What it leaves out; `None` is standard ESP.
-    pub context: Option<Context>,
-    /// How it leaves it out.
-    pub codec: Codec,
-    /// Its cipher.
-    pub cryptor: Cryptor,
+    pub context: Option<Arc<Context>>,
+    iv_len: u8,
+    icv_len: u8,
+    authenticates: bool,
     /// IP protocol number of its packets: 50, or `protocol` of the context.
     pub protocol: u8,
+    /// The SA as its file gives it.
+    pub sa: Sa,
+}
+
+/// Prepares SAs one after the other. Those that leave out the same share what is made of it.
+#[derive(Debug, Default)]
+pub struct Preparation {
+    /// By the block of the cipher.
+    standard: Vec<(usize, Arc<Codec>)>,
+    /// That of the last context, and the block of its cipher.
+    last: Option<(Arc<Context>, usize, Arc<Codec>)>,
+}
+
+impl Preparation {
+    /// Prepares one SA. The error names what its cipher or context cannot do.
+    pub fn entry(&mut self, sa: Sa, context: Option<Arc<Context>>) -> Result<Entry, Error> {
+        let codec = self.codec(context.as_ref(), sa.keys.suite().block)?;
+        Entry::of(sa, context, codec)
+    }
+
+    fn codec(&mut self, context: Option<&Arc<Context>>, block: usize) -> Result<Arc<Codec>, Error> {
+        let Some(context) = context else {
+            if let Some((_, codec)) = self.standard.iter().find(|(of, _)| *of == block) {
+                return Ok(codec.clone());
+            }
+            let codec = Arc::new(Codec::new(None, block)?);
+            self.standard.push((block, codec.clone()));
+            return Ok(codec);
+        };
+        match &self.last {
+            Some((last, of, codec)) if *of == block && last.leaves_out_the_same(context) => Ok(codec.clone()),
+            _ => {
+                let codec = Arc::new(Codec::new(Some(context), block)?);
+                self.last = Some((context.clone(), block, codec.clone()));
+                Ok(codec)
+            }
+        }
+    }
 }
 
 impl Entry {
     /// Prepares one SA. The error names what its cipher or context cannot do.
     pub fn new(sa: Sa, context: Option<Context>) -> Result<Entry, Error> {
-        let cryptor = Cryptor::new(&sa.keys);
-        let codec = Codec::new(context.as_ref(), cryptor.block())?;
+        Preparation::default().entry(sa, context.map(Arc::new))
+    }
+
+    fn of(sa: Sa, context: Option<Arc<Context>>, codec: Arc<Codec>) -> Result<Entry, Error> {
         if let (Some(spi), Some(context)) = (sa.spi, &context)
             && let Err(mismatch) = codec.spi_residue(spi)
         {
@@ -42,7 +84,24 @@ impl Entry {
             return Err(Error::line(path, *line, problem, "give ESP.SPI a target value that matches it"));
         }
         let protocol = context.as_ref().map_or(crate::esp::PROTOCOL, |context| context.protocol);
-        Ok(Entry { sa, context, codec, cryptor, protocol })
+        let (iv_len, icv_len, authenticates) =
+            (sa.keys.suite().iv_len as u8, sa.keys.icv_len() as u8, sa.keys.authenticates());
+        Ok(Entry { cryptor: OnceLock::new(), codec, context, iv_len, icv_len, authenticates, protocol, sa })
+    }
+
+    /// Its cipher.
+    pub fn cryptor(&self) -> &Cryptor {
+        self.cryptor.get_or_init(|| Box::new(Cryptor::new(&self.sa.keys)))
+    }
+
+    /// Length of the IV on the wire in bytes.
+    pub fn iv_len(&self) -> usize {
+        usize::from(self.iv_len)
+    }
+
+    /// Whether a packet that opens was checked by its ICV.
+    pub fn authenticates(&self) -> bool {
+        self.authenticates
     }
 
     /// Bytes in front of the IV: RuleID, SPI bits, Sequence Number bits.
@@ -71,7 +130,7 @@ impl Entry {
 
     /// Bytes that every packet has: header, IV, ICV.
     pub fn least_len(&self) -> usize {
-        self.header_len() + self.cryptor.iv_len() + self.cryptor.icv_len()
+        self.header_len() + self.iv_len() + usize::from(self.icv_len)
     }
 
     /// The Sequence Number bits of a packet that is at least [`Entry::header_len`] long.
@@ -108,8 +167,82 @@ pub struct SaTable {
 #[derive(Debug)]
 struct Group {
     key: GroupKey,
-    /// Low SPI bits to positions in `entries`, in file order.
-    buckets: HashMap<u32, Vec<u32>, BuildHasherDefault<MixHasher>>,
+    /// By their low SPI bits: a power of two of places, half of them free at least, searched from [`Group::place`] on.
+    buckets: Vec<Bucket>,
+    /// The SAs that share their low SPI bits with others, those of one bucket together and in file order.
+    shared: Vec<u32>,
+}
+
+/// SAs of a group that share their low SPI bits.
+#[derive(Debug, Clone, Copy)]
+struct Bucket {
+    low: u32,
+    /// The position in `entries` of the one SA; or [`Bucket::SHARED`] and where in `shared` the number of SAs stands, in
+    /// front of their positions; or [`Bucket::FREE`].
+    sas: u32,
+}
+
+impl Bucket {
+    const FREE: Bucket = Bucket { low: 0, sas: u32::MAX };
+    const SHARED: u32 = 1 << 31;
+
+    fn is_free(&self) -> bool {
+        self.sas == Bucket::FREE.sas
+    }
+}
+
+impl Group {
+    /// `sas` are low SPI bits and position in `entries` of each SA.
+    fn new(key: GroupKey, mut sas: Vec<(u32, u32)>) -> Group {
+        sas.sort_unstable();
+        let places = (2 * sas.len()).next_power_of_two();
+        let mut group = Group { key, buckets: vec![Bucket::FREE; places], shared: vec![] };
+        for bucket in sas.chunk_by(|a, b| a.0 == b.0) {
+            let (low, sas) = match bucket {
+                [] => continue,
+                [(low, sa)] => (*low, *sa),
+                [(low, _), ..] => {
+                    let at = group.shared.len() as u32;
+                    group.shared.push(bucket.len() as u32);
+                    group.shared.extend(bucket.iter().map(|(_, sa)| *sa));
+                    (*low, Bucket::SHARED | at)
+                }
+            };
+            let place = group.place(low);
+            if let Some(place) = group.buckets.get_mut(place) {
+                *place = Bucket { low, sas };
+            }
+        }
+        group
+    }
+
+    /// Where the SAs of `low` are, or would be.
+    fn place(&self, low: u32) -> usize {
+        let last = self.buckets.len() - 1;
+        // SPIs that were given out one after the other share a cache line.
+        let mut place = ((mix(u64::from(low >> 3)) << 3) as usize | (low & 7) as usize) & last;
+        while self.buckets.get(place).is_some_and(|bucket| bucket.low != low && !bucket.is_free()) {
+            place = (place + 1) & last;
+        }
+        place
+    }
+
+    /// The positions in `entries` of the SAs with these low SPI bits.
+    fn sas(&self, low: u32) -> &[u32] {
+        self.buckets.get(self.place(low)).map_or(&[], |bucket| self.sas_of(bucket))
+    }
+
+    fn sas_of<'b>(&'b self, bucket: &'b Bucket) -> &'b [u32] {
+        if bucket.is_free() {
+            return &[];
+        }
+        if bucket.sas & Bucket::SHARED == 0 {
+            return std::slice::from_ref(&bucket.sas);
+        }
+        let at = (bucket.sas & !Bucket::SHARED) as usize;
+        let count = self.shared.get(at).map_or(0, |count| *count as usize);
+        self.shared.get(at + 1..).and_then(|sas| sas.get(..count)).unwrap_or_default()
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -124,21 +257,16 @@ struct GroupKey {
 impl SaTable {
     /// Builds the table; `entries` are in file order.
     pub fn new(entries: Vec<Entry>) -> SaTable {
-        let mut groups: Vec<Group> = vec![];
+        let mut groups: Vec<(GroupKey, Vec<(u32, u32)>)> = vec![];
         for (index, entry) in entries.iter().enumerate() {
             let key = group_key(entry);
-            let group = match groups.iter().position(|group| group.key == key) {
-                Some(at) => groups.get_mut(at),
-                None => {
-                    groups.push(Group { key, buckets: HashMap::default() });
-                    groups.last_mut()
-                }
-            };
-            if let Some(group) = group {
-                let low = low_of(entry);
-                group.buckets.entry(low).or_default().push(index as u32);
+            let sa = (low_of(entry), index as u32);
+            match groups.iter_mut().find(|(own, _)| *own == key) {
+                Some((_, sas)) => sas.push(sa),
+                None => groups.push((key, vec![sa])),
             }
         }
+        let mut groups: Vec<Group> = groups.into_iter().map(|(key, sas)| Group::new(key, sas)).collect();
         groups.sort_by_key(|group| (!group.key.authenticates, std::cmp::Reverse(group.key.spi_bits)));
         let head_bits = |key: GroupKey| u32::from(key.spi_bits) + if key.rule_id.is_some() { 8 } else { 0 };
         let most = groups.iter().map(|group| head_bits(group.key)).max().unwrap_or(0);
@@ -190,7 +318,7 @@ impl SaTable {
             if !self.likely(&packet, hints, found) {
                 return None;
             }
-            let authenticates = |sa: &&u32| self.entry(**sa).is_some_and(|entry| entry.cryptor.authenticates());
+            let authenticates = |sa: &&u32| self.entry(**sa).is_some_and(|entry| entry.authenticates);
             let mut candidates = found.iter().filter(authenticates);
             candidates.next().copied().filter(|_| candidates.next().is_none())
         };
@@ -203,12 +331,12 @@ impl SaTable {
 
     /// Notes in `hints` that a packet belongs to an SA with integrity check, so that it comes first for the next one.
     pub fn learn(&self, packet: &Lookup<'_>, sa: u32, hints: &mut Hints) {
-        let Some(entry) = self.entry(sa).filter(|entry| entry.cryptor.authenticates()) else { return };
+        let Some(entry) = self.entry(sa).filter(|entry| entry.authenticates) else { return };
         let key = group_key(entry);
         let low = low_of(entry);
         let group = self.groups.iter().position(|group| group.key == key);
         if let Some(group) = group
-            && self.groups.get(group).and_then(|group| group.buckets.get(&low)).is_some_and(|sas| sas.len() > FEW)
+            && self.groups.get(group).is_some_and(|group| group.sas(low).len() > FEW)
         {
             hints.set(hint_key(group, low, packet.outer), sa);
         }
@@ -245,21 +373,21 @@ impl SaTable {
             let before = found.len();
             if head_bits >= rule_bits + u32::from(spi_bits) {
                 let low = if spi_bits == 0 { 0 } else { (behind_rule >> (64 - spi_bits)) as u32 };
-                let Some(bucket) = group.buckets.get(&low) else { continue };
-                let hint = hints.filter(|_| bucket.len() > FEW).and_then(|hints| hints.of(hint_key(index, low, outer)));
+                let sas = group.sas(low);
+                let hint = hints.filter(|_| sas.len() > FEW).and_then(|hints| hints.of(hint_key(index, low, outer)));
                 match hint {
                     Some(sa) if accepts(&&sa) => {
                         complete = false;
                         found.push(sa);
                     }
-                    _ => found.extend(bucket.iter().filter(accepts)),
+                    _ => found.extend(sas.iter().filter(accepts)),
                 }
             } else {
                 let there = head_bits.saturating_sub(rule_bits);
                 let same =
                     |low: u32| there == 0 || ((u64::from(low) << (64 - spi_bits)) ^ behind_rule) >> (64 - there) == 0;
-                let buckets = group.buckets.iter().filter(|(low, _)| same(**low));
-                found.extend(buckets.flat_map(|(_, bucket)| bucket).filter(accepts));
+                let buckets = group.buckets.iter().filter(|bucket| same(bucket.low));
+                found.extend(buckets.flat_map(|bucket| group.sas_of(bucket)).filter(accepts));
             }
             if before > run_start
                 && let Some(run) = found.get_mut(run_start..).filter(|run| !run.is_sorted())
@@ -387,6 +515,67 @@ fn group_key(entry: &Entry) -> GroupKey {
         protocol: entry.protocol,
         rule_id: entry.codec.header_rule_id(),
         spi_bits: if entry.sa.spi.is_some() { entry.codec.spi_bits() } else { 0 },
-        authenticates: entry.cryptor.authenticates(),
+        authenticates: entry.authenticates,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::files;
+
+    proptest! {
+        #[test]
+        fn a_group_finds_its_sas_and_no_others(
+            lows in prop::collection::vec(prop_oneof![0u32..40, any::<u32>()], 1..200),
+            others in prop::collection::vec(any::<u32>(), 50),
+        ) {
+            let sas: Vec<(u32, u32)> = lows.iter().zip(0..).map(|(low, sa)| (*low, sa)).collect();
+            let key = GroupKey { protocol: 50, rule_id: None, spi_bits: 32, authenticates: true };
+            let group = Group::new(key, sas.clone());
+            for low in (0..50).chain(others).chain(lows) {
+                let expected: Vec<u32> = sas.iter().filter(|(own, _)| *own == low).map(|(_, sa)| *sa).collect();
+                prop_assert_eq!(group.sas(low), expected, "{}", low);
+            }
+        }
+    }
+
+    #[test]
+    fn sas_that_leave_out_the_same_share_a_codec() {
+        let keys: String = (1..=5)
+            .map(|spi| format!("- {{ spi: {spi}, encr: ENCR_AES_GCM_16, key: {} }}\n", "00".repeat(20)))
+            .collect();
+        let context = |spi: u32, src: &str, more: &str| {
+            format!("- {{ spi: {spi}, ipsec_mode: Tunnel, ts_ip_version: IPv4-only, ts_ip_src: {src}{more} }}\n")
+        };
+        let contexts = [
+            context(1, "10.0.0.1", ""),
+            context(2, "10.0.0.1", ", esp_sn: 7"),
+            context(3, "10.0.0.2", ""),
+            context(4, "10.0.0.2", ", esp_spi_lsb: 8"),
+        ];
+        let text = format!("sas:\n{keys}contexts:\n{}", contexts.concat());
+        let loaded = files::parse(std::path::Path::new("f"), text.as_bytes()).unwrap();
+        let bound = files::bind(&loaded.sas, &loaded.contexts).unwrap();
+        let mut preparation = Preparation::default();
+        let mut codec = |(sa, context): (Sa, Option<usize>)| {
+            let context = context.map(|at| Arc::new(loaded.contexts[at].clone()));
+            // Shared or not, it is what the context alone makes.
+            let alone = Codec::new(context.as_deref(), sa.keys.suite().block).unwrap();
+            let codec = preparation.entry(sa, context).unwrap().codec;
+            assert_eq!(*codec, alone);
+            codec
+        };
+        let codecs: Vec<Arc<Codec>> = loaded.sas.into_iter().zip(bound).map(&mut codec).collect();
+        let shared: Vec<bool> = codecs.windows(2).map(|pair| Arc::ptr_eq(&pair[0], &pair[1])).collect();
+        assert_eq!(shared, [true, false, false, false]);
+    }
+
+    #[test]
+    fn what_every_packet_needs_is_in_two_cache_lines() {
+        use std::mem::offset_of;
+        assert!(offset_of!(Entry, sa) + offset_of!(Sa, sn_hint) <= 2 * 64);
     }
 }

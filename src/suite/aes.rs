@@ -1,33 +1,58 @@
 //! AES with a prepared key schedule of any key length; its CTR and CBC modes.
 
+use std::sync::OnceLock;
+
 use aes::cipher::consts::U16;
 use aes::cipher::typenum::Unsigned;
 use aes::cipher::{
     Array, BlockCipherDecClosure, BlockCipherDecrypt, BlockCipherEncBackend, BlockCipherEncClosure, BlockCipherEncrypt,
     BlockModeDecrypt, BlockModeEncrypt, BlockSizeUser, InnerIvInit, KeyInit, StreamCipher,
 };
-use aes::{Aes128, Aes192, Aes256};
+use aes::{Aes128Dec, Aes128Enc, Aes192Dec, Aes192Enc, Aes256Dec, Aes256Enc};
 use ctr::{Ctr32BE, CtrCore};
 
 /// 16 bytes.
 pub(super) type Block = aes::Block;
 
 /// A key schedule. As a block cipher of its own it goes into every mode of operation.
-pub(super) enum Aes {
-    Bits128(Aes128),
-    Bits192(Aes192),
-    Bits256(Aes256),
+pub(super) struct Aes {
+    encrypt: Encrypt,
+    /// Most modes never need it.
+    decrypt: OnceLock<Box<Decrypt>>,
+}
+
+enum Encrypt {
+    Bits128(Aes128Enc),
+    Bits192(Aes192Enc),
+    Bits256(Aes256Enc),
+}
+
+enum Decrypt {
+    Bits128(Aes128Dec),
+    Bits192(Aes192Dec),
+    Bits256(Aes256Dec),
 }
 
 impl Aes {
     /// `None` if `key` is not 16, 24 or 32 bytes.
     pub(super) fn new(key: &[u8]) -> Option<Aes> {
-        match key.len() {
-            16 => Aes128::new_from_slice(key).ok().map(Aes::Bits128),
-            24 => Aes192::new_from_slice(key).ok().map(Aes::Bits192),
-            32 => Aes256::new_from_slice(key).ok().map(Aes::Bits256),
-            _ => None,
-        }
+        let encrypt = match key.len() {
+            16 => Encrypt::Bits128(Aes128Enc::new_from_slice(key).ok()?),
+            24 => Encrypt::Bits192(Aes192Enc::new_from_slice(key).ok()?),
+            32 => Encrypt::Bits256(Aes256Enc::new_from_slice(key).ok()?),
+            _ => return None,
+        };
+        Some(Aes { encrypt, decrypt: OnceLock::new() })
+    }
+
+    fn decrypt(&self) -> &Decrypt {
+        self.decrypt.get_or_init(|| {
+            Box::new(match &self.encrypt {
+                Encrypt::Bits128(aes) => Decrypt::Bits128(aes.into()),
+                Encrypt::Bits192(aes) => Decrypt::Bits192(aes.into()),
+                Encrypt::Bits256(aes) => Decrypt::Bits256(aes.into()),
+            })
+        })
     }
 
     /// One block encrypted.
@@ -65,20 +90,20 @@ impl BlockSizeUser for Aes {
 
 impl BlockCipherEncrypt for Aes {
     fn encrypt_with_backend(&self, f: impl BlockCipherEncClosure<BlockSize = U16>) {
-        match self {
-            Aes::Bits128(aes) => aes.encrypt_with_backend(f),
-            Aes::Bits192(aes) => aes.encrypt_with_backend(f),
-            Aes::Bits256(aes) => aes.encrypt_with_backend(f),
+        match &self.encrypt {
+            Encrypt::Bits128(aes) => aes.encrypt_with_backend(f),
+            Encrypt::Bits192(aes) => aes.encrypt_with_backend(f),
+            Encrypt::Bits256(aes) => aes.encrypt_with_backend(f),
         }
     }
 }
 
 impl BlockCipherDecrypt for Aes {
     fn decrypt_with_backend(&self, f: impl BlockCipherDecClosure<BlockSize = U16>) {
-        match self {
-            Aes::Bits128(aes) => aes.decrypt_with_backend(f),
-            Aes::Bits192(aes) => aes.decrypt_with_backend(f),
-            Aes::Bits256(aes) => aes.decrypt_with_backend(f),
+        match self.decrypt() {
+            Decrypt::Bits128(aes) => aes.decrypt_with_backend(f),
+            Decrypt::Bits192(aes) => aes.decrypt_with_backend(f),
+            Decrypt::Bits256(aes) => aes.decrypt_with_backend(f),
         }
     }
 }

@@ -20,7 +20,7 @@ pub struct Cryptor {
     /// the first 12 bytes are its nonce.
     counter_block: Zeroizing<[u8; 16]>,
     /// The integrity check of a cipher that is no AEAD; `None` also where the ICV is not checked.
-    pub(super) hmac: Option<KeyedHmac>,
+    pub(super) hmac: Option<Box<KeyedHmac>>,
     icv_len: usize,
 }
 
@@ -83,9 +83,9 @@ impl Cryptor {
             (_, &[a, b, c, d]) => ([*s0, *s1, *s2, *s3], *last) = ([a, b, c, d], 1),
             _ => {}
         }
-        let hmac = keys.integ.as_ref().and_then(|(integ, key)| Some(KeyedHmac::new(integ.hash?, key.expose())));
-        let icv_len = suite.icv_len + keys.integ.as_ref().map_or(0, |(integ, _)| integ.icv_len);
-        Cryptor { suite, cipher, counter_block, hmac, icv_len }
+        let hmac =
+            keys.integ.as_ref().and_then(|(integ, key)| Some(Box::new(KeyedHmac::new(integ.hash?, key.expose()))));
+        Cryptor { suite, cipher, counter_block, hmac, icv_len: keys.icv_len() }
     }
 
     /// The cipher.

@@ -24,7 +24,7 @@ pub(super) struct Gcm {
     aes: Aes,
     ghash: GHash,
     /// GHASH under the inverse of the key: 250 multiplications, made when first needed.
-    inverse: OnceLock<GHash>,
+    inverse: OnceLock<Box<GHash>>,
 }
 
 impl Gcm {
@@ -76,7 +76,8 @@ impl Gcm {
     /// The first block of AAD of a packet with a whole ICV of 16 bytes, from the blocks behind it: `rest`, padded with
     /// zeros, and `lengths`. It is GHASH undone; any ICV gives a block, that it is right shows in what of it is known.
     pub(super) fn recover_first_block(&self, j0: &Block, rest: &[u8], lengths: Block, icv: &[u8; 16]) -> Block {
-        let mut ghash = self.inverse.get_or_init(|| keyed_and_wiped(self.h_inverse())).clone();
+        let inverse = self.inverse.get_or_init(|| Box::new(keyed_and_wiped(self.h_inverse())));
+        let mut ghash = GHash::clone(inverse);
         let mut state = self.aes.encrypted(*j0);
         xor(&mut state, icv.into());
         ghash.update(&[state, lengths]);

@@ -105,14 +105,26 @@ impl Keys {
     /// them.
     pub fn fingerprint(&self) -> [u8; 32] {
         use sha2::{Digest, Sha256};
-        let lengths = [self.key.len() as u8, self.salt.len() as u8];
-        let hash = Sha256::new().chain_update(b"dietesp keys").chain_update(lengths);
-        hash.chain_update(self.key.expose()).chain_update(self.salt.expose()).finalize().into()
+        let hash = Sha256::new().chain_update(b"dietesp keys").chain_update([self.key.len() as u8]);
+        // AES-CCM counts in blocks that begin with 3 and its salt, where AES-GCM and AES-CTR have four bytes of salt.
+        let before_salt: &[u8] = if self.salt.len() == 3 { &[3] } else { &[] };
+        let hash = hash.chain_update(self.key.expose()).chain_update(before_salt);
+        hash.chain_update(self.salt.expose()).finalize().into()
     }
 
     /// The cipher.
     pub fn suite(&self) -> &'static Suite {
         self.suite
+    }
+
+    /// Length of the ICV in bytes, checked or not.
+    pub fn icv_len(&self) -> usize {
+        self.suite.icv_len + self.integ.as_ref().map_or(0, |(integ, _)| integ.icv_len)
+    }
+
+    /// Whether a packet that opens was checked by its ICV.
+    pub fn authenticates(&self) -> bool {
+        self.suite.is_aead() || self.integ.as_ref().is_some_and(|(integ, _)| integ.hash.is_some())
     }
 
     /// The key, salt not included; empty for `ENCR_NULL`.

@@ -30,7 +30,7 @@ pub(super) const NO_MATCH: &str = "no-match";
 /// Bits of `wire` that are worth inverting, the kind of each.
 pub(super) fn flips(entry: &Entry, vector: &Vector) -> Vec<(&'static str, usize)> {
     let mut flips = vec![];
-    if entry.cryptor.authenticates() {
+    if entry.authenticates() {
         flips.push((ICV, vector.wire.len() * 8 - 1));
     }
     let rule_bits = vector.header_rule_id.len() * 8;
@@ -79,7 +79,7 @@ pub(super) fn damaged(entry: &Entry, vector: &Vector) -> Vec<Vec<u8>> {
         }
         found.push(clear);
     }
-    found.retain(|clear| clear.len().is_multiple_of(entry.cryptor.block()));
+    found.retain(|clear| clear.len().is_multiple_of(entry.cryptor().block()));
     let mut distinct: Vec<Vec<u8>> = vec![];
     for clear in found {
         if !distinct.contains(&clear) {

@@ -100,7 +100,7 @@ impl Vector {
         let wrong = |name, what: &str| Problem::Wrong(name, what.to_owned());
         let entry = table.entries().get(sa).ok_or_else(|| wrong("sa", "there is no such SA"))?;
         let Inputs { outer_header, inner_packet, sn, iv } = *inputs;
-        let (cryptor, codec, esn) = (&entry.cryptor, &entry.codec, entry.sa.esn);
+        let (cryptor, codec, esn) = (entry.cryptor(), &entry.codec, entry.sa.esn);
         let spi = entry.sa.spi.ok_or_else(|| wrong("spi", "the SA has none"))?;
         if !esn && u32::try_from(sn).is_err() {
             return Err(wrong("sn", "beyond 32 bits, without `esn`"));
@@ -207,7 +207,7 @@ pub(super) fn sn_values(sn: u64, esn: bool) -> [Json; 2] {
 /// IV, cipher text and ICV.
 pub(super) fn seal(entry: &Entry, sn: u64, iv: &[u8], clear: &[u8]) -> Result<Vec<u8>, Problem> {
     let mut body = vec![];
-    match entry.cryptor.seal(entry.sa.spi.unwrap_or(0), sn, entry.sa.esn, iv, clear, &mut body) {
+    match entry.cryptor().seal(entry.sa.spi.unwrap_or(0), sn, entry.sa.esn, iv, clear, &mut body) {
         Ok(()) => Ok(body),
         Err(error) => Err(Problem::Wrong("clear_text", format!("cannot be sealed: {error:?}"))),
     }
@@ -251,7 +251,7 @@ pub(super) fn open(
         return Err(failed(Stage::EspHeader, Status::AuthFailed, "ESP.SEQ", reason));
     }
     let mut clear = vec![];
-    entry.cryptor.open(entry.sa.spi.unwrap_or(0), sn, entry.sa.esn, body, &mut clear).map_err(|error| {
+    entry.cryptor().open(entry.sa.spi.unwrap_or(0), sn, entry.sa.esn, body, &mut clear).map_err(|error| {
         let reason = match error {
             OpenError::Block => "the cipher text is no multiple of the cipher block",
             _ => "the ICV does not verify",

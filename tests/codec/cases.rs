@@ -224,7 +224,7 @@ fn context(entry: &HashMap<String, String>) -> Context {
     };
     assert_eq!(entry.remove("dialect").unwrap_or("ietf".to_owned()), "ietf");
     assert_eq!(entry, HashMap::new());
-    let origin = Origin { path: "rules.yaml".into(), line: 1 };
+    let origin = Origin { path: Path::new("rules.yaml").into(), line: 1 };
     Context { sa, mode, tunnel_ip: None, selectors, esp_sn, protocol: 50, dialect: Dialect::Ietf(ietf), origin }
 }
 

@@ -1,7 +1,7 @@
 //! What the tests of the codec share.
 
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use dietesp::codec::{Carrier, Codec, Restored, State};
 use dietesp::context::*;
@@ -29,7 +29,7 @@ pub fn context(
         esp_sn: None,
         protocol: 50,
         dialect: Dialect::Ietf(ietf),
-        origin: Origin { path: "rules.yaml".into(), line: 1 },
+        origin: Origin { path: Path::new("rules.yaml").into(), line: 1 },
     }
 }
 

@@ -132,3 +132,31 @@ fn converted_packets_stand_beside_their_frames() {
         assert!(rebuilt.iter().all(|row| row[1].starts_with("dietesp: rebuilt from frame") && row[2].contains("5683")));
     }
 }
+
+/// The packets of the sample over Bluetooth LE instead: the same records, and the same packets converted.
+#[test]
+fn diet_esp_over_bluetooth() {
+    let folder = tempfile::tempdir().unwrap();
+    let capture = folder.path().join("bluetooth.pcap");
+    std::fs::write(&capture, crate::bluetooth::carry(&packets(&sample("ipv6.pcap")))).unwrap();
+    let [rules, keys] = ["rules.yaml", "keys.yaml"].map(sample);
+    let (records, status) = common::decode([capture.as_path(), "--rules".as_ref(), &rules, "--keys".as_ref(), &keys]);
+    let wired = decode_sample("ipv6.pcap");
+    let opened: Vec<&Value> = records.iter().filter(|record| record["status"] == "ok").collect();
+    assert_eq!((opened.len(), status), (40, 0));
+    for (wired, opened) in wired.iter().zip(&opened) {
+        for field in ["sa", "esp", "inner", "packet", "restored", "bytes", "outer"] {
+            assert_eq!(wired[field], opened[field], "{field} of frame {}", opened["frame"]);
+        }
+        assert!(opened["fragments"].as_array().is_some_and(|frames| frames.len() > 1), "frame {}", opened["frame"]);
+    }
+
+    let inputs: [&std::ffi::OsStr; 5] =
+        ["-r".as_ref(), rules.as_ref(), "-k".as_ref(), keys.as_ref(), "--to=plain".as_ref()];
+    let [ours, theirs] = [(&capture, "ours.pcap"), (&sample("ipv6.pcap"), "theirs.pcap")].map(|(capture, name)| {
+        let out = folder.path().join(name);
+        convert(capture, &out, &inputs);
+        packets(&out)
+    });
+    assert!(ours == theirs && ours.len() == 40);
+}

@@ -13,7 +13,9 @@ pub const CONTEXTS: [(u8, &str, u8); 7] = [
     (15, "2001:db8:f:e:8000::", 65),
 ];
 pub const PAN: u16 = 0xabcd;
-/// Key Index and key; Key Identifier Mode is 1.
+/// Key Identifier Modes that have an index.
+pub const MODES: [u8; 3] = [1, 2, 3];
+/// Key Index and key.
 pub const KEYS: [(u8, [u8; 16]); 2] = [(1, *b"0123456789abcdef"), (7, *b"link key number7")];
 pub const NODES: u16 = 6;
 
@@ -30,6 +32,8 @@ pub fn short(node: u16) -> u16 {
 pub struct Made {
     pub frame: Vec<u8>,
     pub packet: Option<Vec<u8>>,
+    /// It is no fragment.
+    pub alone: bool,
     /// tshark shows the packet as a part of the frame, not as data of its own.
     pub in_frame: bool,
     /// Where in the packet a UDP checksum is that is elided on the air.
@@ -271,12 +275,12 @@ fn ipv6(rng: &mut Rng, src_link: Option<[u8; 8]>, dst_link: Option<[u8; 8]>, dep
 }
 
 fn next_headers(rng: &mut Rng, mut next_at: usize, depth: usize, out: &mut Headers) {
-    for eid in 0..4u8 {
+    for eid in 0..5u8 {
         if !rng.one_in(4) {
             continue;
         }
-        // HBH 0, Routing 43, Fragment 44, Destination Options 60.
-        out.plain[next_at] = [0, 43, 44, 60][usize::from(eid)];
+        // HBH 0, Routing 43, Fragment 44, Destination Options 60, Mobility 135.
+        out.plain[next_at] = [0, 43, 44, 60, 135][usize::from(eid)];
         let last = rng.one_in(3);
         let protocol = if last { 50 } else { 0 };
         out.compressed.push(0xe0 | eid << 1 | u8::from(!last));
@@ -293,6 +297,14 @@ fn next_headers(rng: &mut Rng, mut next_at: usize, depth: usize, out: &mut Heade
                 out.compressed.extend(&identification);
                 out.plain.extend([protocol, 0, 0, 0]);
                 out.plain.extend(identification);
+            }
+            4 => {
+                // Binding Refresh Request (RFC 6275 §6.1.2); nobody looks at its checksum.
+                let body = [&[0, 0][..], &rng.bytes(2), &[0, 0]].concat();
+                out.compressed.push(6);
+                out.compressed.extend(&body);
+                out.plain.extend([protocol, 0]);
+                out.plain.extend(body);
             }
             1 => {
                 // No segments left of an experimental type (RFC 4727).
@@ -369,6 +381,43 @@ fn udp_checksum(packet: &[u8], ipv6_at: usize, udp_at: usize) -> u16 {
     }
 }
 
+/// A packet and its 6LoWPAN frame.
+pub struct Lowpan {
+    /// Dispatch and headers, then the rest.
+    pub first: Vec<u8>,
+    pub body: Vec<u8>,
+    /// Length of the headers in the packet.
+    plain_len: usize,
+    pub packet: Vec<u8>,
+    pub in_frame: bool,
+    pub checksum_at: Option<usize>,
+}
+
+/// A packet in IPHC, or uncompressed; what is elided of its addresses are the interface identifiers given.
+pub fn lowpan(rng: &mut Rng, src: Option<[u8; 8]>, dst: Option<[u8; 8]>, body_len: usize) -> Lowpan {
+    let mut headers =
+        Headers { compressed: vec![], plain: vec![], udp_at: None, checksum_elided: false, ipv6_at: vec![] };
+    ipv6(rng, src, dst, 0, &mut headers);
+    let body = rng.bytes(body_len);
+    let in_frame = rng.one_in(12);
+    let mut packet = [headers.plain.clone(), body.clone()].concat();
+    let len = packet.len();
+    for at in &headers.ipv6_at {
+        packet[at + 4..at + 6].copy_from_slice(&((len - at - 40) as u16).to_be_bytes());
+    }
+    if let Some(at) = headers.udp_at {
+        packet[at + 4..at + 6].copy_from_slice(&((len - at) as u16).to_be_bytes());
+        if headers.checksum_elided {
+            let checksum = udp_checksum(&packet, *headers.ipv6_at.last().unwrap(), at);
+            packet[at + 6..at + 8].copy_from_slice(&checksum.to_be_bytes());
+        }
+    }
+    let checksum_at = headers.udp_at.filter(|_| headers.checksum_elided && !in_frame).map(|at| at + 6);
+    let plain_len = headers.plain.len();
+    let first = if in_frame { [&[0x41], &packet[..plain_len]].concat() } else { headers.compressed };
+    Lowpan { first, body, plain_len, packet, in_frame, checksum_at }
+}
+
 /// One packet on the air.
 struct Sent {
     /// Frames, and what range of the packet each brings.
@@ -403,7 +452,7 @@ impl Generator {
                 made += 1;
                 let Sent { frames, packet, in_frame, checksum_at } = self.packet();
                 if let [(frame, _)] = &frames[..] {
-                    done.push(Made { frame: frame.clone(), packet: Some(packet), in_frame, checksum_at });
+                    done.push(Made { frame: frame.clone(), packet: Some(packet), alone: true, in_frame, checksum_at });
                 } else {
                     truth.push((packet.clone(), vec![false; packet.len()], checksum_at));
                     open.push(frames);
@@ -419,6 +468,7 @@ impl Generator {
             done.push(Made {
                 frame,
                 packet: completes.then(|| packet.clone()),
+                alone: false,
                 in_frame: false,
                 checksum_at: *checksum_at,
             });
@@ -465,27 +515,23 @@ impl Generator {
                 prefix.extend([0x50, rng.below(256) as u8]);
             }
         }
-        let mut headers =
-            Headers { compressed: vec![], plain: vec![], udp_at: None, checksum_elided: false, ipv6_at: vec![] };
-        ipv6(rng, mesh_src.iid(), mesh_dst.iid(), 0, &mut headers);
-        let fragmented = rng.one_in(3);
-        let body_len = if fragmented { rng.below(900) as usize + 40 } else { rng.below(60) as usize + 8 };
-        let body = rng.bytes(body_len);
-        let uncompressed = rng.one_in(12);
-        let mut packet = [headers.plain.clone(), body.clone()].concat();
-        let len = packet.len();
-        for at in &headers.ipv6_at {
-            packet[at + 4..at + 6].copy_from_slice(&((len - at - 40) as u16).to_be_bytes());
-        }
-        if let Some(at) = headers.udp_at {
-            packet[at + 4..at + 6].copy_from_slice(&((len - at) as u16).to_be_bytes());
-            if headers.checksum_elided {
-                let checksum = udp_checksum(&packet, *headers.ipv6_at.last().unwrap(), at);
-                packet[at + 6..at + 8].copy_from_slice(&checksum.to_be_bytes());
+        let paged = prefix.is_empty() && rng.one_in(8);
+        if paged {
+            // Page 1, RPL Packet Information (with or without InstanceID, rank of one byte or two).
+            prefix.push(0xf1);
+            let flags = rng.below(4) as u8;
+            prefix.extend([0x80 | flags, 5]);
+            prefix.extend(rng.bytes(3 - usize::from(flags >> 1) - usize::from(flags & 1)));
+            if rng.one_in(2) {
+                // IP in IP from the root of the network, with a Hop Limit.
+                prefix.extend([0xa1, 6, rng.below(256) as u8]);
             }
         }
-        let checksum_at = headers.udp_at.filter(|_| headers.checksum_elided && !uncompressed).map(|at| at + 6);
-        let first = if uncompressed { [&[0x41], &packet[..headers.plain.len()]].concat() } else { headers.compressed };
+        let fragmented = !paged && rng.one_in(3);
+        let body_len = if fragmented { rng.below(900) as usize + 40 } else { rng.below(60) as usize + 8 };
+        let Lowpan { first, body, plain_len, packet, in_frame: uncompressed, checksum_at } =
+            lowpan(rng, mesh_src.iid(), mesh_dst.iid(), body_len);
+        let len = packet.len();
         if !fragmented {
             let payload = [prefix, first, body].concat();
             let frame = self.mac(src, dst, &payload);
@@ -495,22 +541,27 @@ impl Generator {
         self.tag += 1;
         let size = 0xc000 | len as u16;
         let mut frames = vec![];
-        let plain_len = headers.plain.len();
         let step = 8 * (2 + self.rng.below(9) as usize);
         let end = (plain_len + step).next_multiple_of(8).min((len - 1) / 8 * 8);
         let fragment = [&prefix, &size.to_be_bytes()[..], &self.tag.to_be_bytes(), &first, &packet[plain_len..end]];
         frames.push((self.mac(src, dst, &fragment.concat()), 0..end));
         let mut start = end;
+        let shuffled = self.rng.one_in(2);
         while start < len {
             // Some overlap the one before.
             let from = if self.rng.one_in(5) { start - 8 } else { start };
             let end = (start + step).min(len);
             let head = [&(size | 0x2000).to_be_bytes()[..], &self.tag.to_be_bytes(), &[(from / 8) as u8]].concat();
-            let fragment = [&prefix, &head[..], &packet[from..end]].concat();
+            let mut piece = packet[from..end].to_vec();
+            // The first copy wins; in tshark the one of the fragment that starts first, which is the same in order.
+            if !shuffled {
+                piece[..start - from].iter_mut().for_each(|byte| *byte ^= 0xff);
+            }
+            let fragment = [&prefix, &head[..], &piece].concat();
             frames.push((self.mac(src, dst, &fragment), from..end));
             start = end;
         }
-        if self.rng.one_in(2) {
+        if shuffled {
             for at in (1..frames.len()).rev() {
                 let other = self.rng.below(at as u64 + 1) as usize;
                 frames.swap(at, other);
@@ -536,8 +587,8 @@ impl Generator {
         let is_2015 = version == 2;
         let suppressed = is_2015 && rng.one_in(3);
         let ies = is_2015 && rng.one_in(3);
-        // Without any PAN ID tshark does not find the EUI-64 of a short address.
-        let needs_pan = level > 0 && dst == Link::None && matches!(src, Link::Short(_));
+        // Without any PAN ID tshark does not find the EUI-64 of a short address, and does not take pages for 6LoWPAN.
+        let needs_pan = level > 0 && dst == Link::None && matches!(src, Link::Short(_)) || payload.starts_with(&[0xf1]);
         let compressed = rng.one_in(2) && (is_2015 || dst != Link::None) && !needs_pan;
         let control = 1
             | u16::from(level > 0) << 3
@@ -572,8 +623,11 @@ impl Generator {
         frame.extend(src.wire());
         let (index, key) = KEYS[rng.below(2) as usize];
         if level > 0 {
-            frame.push(level | 1 << 3);
+            let mode = MODES[rng.below(MODES.len() as u64) as usize];
+            frame.push(level | mode << 3);
             frame.extend(self.counter.to_le_bytes());
+            // Key Source.
+            frame.extend(&[7; 8][..[0, 0, 4, 8][usize::from(mode)]]);
             frame.push(index);
         }
         let mut payload = payload.to_vec();

@@ -69,11 +69,11 @@ impl Args {
         let table = table(loaded, true)?;
         for entry in table.entries() {
             if let Some(context) = &entry.context {
-                let own = explained(context, entry.cryptor.block());
+                let own = explained(context, entry.cryptor().block());
                 text += &format!("{}: {}: good\n{own}", context.origin, entry.sa.name);
-                if entry.cryptor.iv_len() > 0 {
-                    let cipher = entry.cryptor.suite().name;
-                    text += &format!("  {cipher} sends an IV of {} bytes, uncompressed\n", entry.cryptor.iv_len());
+                if entry.cryptor().iv_len() > 0 {
+                    let cipher = entry.cryptor().suite().name;
+                    text += &format!("  {cipher} sends an IV of {} bytes, uncompressed\n", entry.cryptor().iv_len());
                 }
             }
         }

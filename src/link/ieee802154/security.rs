@@ -30,6 +30,7 @@ pub(in crate::link) struct Security {
 #[derive(Debug)]
 struct Key {
     eui64: [u8; 8],
+    short: Option<u16>,
     mode: u8,
     index: Option<u8>,
     cipher: CcmStar,
@@ -56,7 +57,7 @@ impl Security {
     pub(in crate::link) fn new(keys: &[LinkKey]) -> Security {
         let key = |key: &LinkKey| {
             let cipher = CcmStar::new(key.key.expose())?;
-            Some(Key { eui64: key.eui64, mode: key.mode, index: key.index, cipher })
+            Some(Key { eui64: key.eui64, short: key.short, mode: key.mode, index: key.index, cipher })
         };
         Security { keys: keys.iter().filter_map(key).collect(), ..Security::default() }
     }
@@ -85,26 +86,30 @@ impl Security {
         else {
             return Err("the frame is shorter than its MIC");
         };
-        let known = match mac.src {
-            Some(LinkAddress::Extended(eui64)) => Some(eui64),
-            Some(LinkAddress::Short(short)) => self.neighbors.eui64(mac.pan, short),
-            None => None,
-        };
-        let fits = |key: &&Key| key.mode == auxiliary.mode && key.index == auxiliary.index;
-        let own = |key: &&Key| known.is_none_or(|eui64| eui64 == key.eui64);
         if auxiliary.level == 0 {
             return Ok(data);
         }
-        // First the keys of the sender; where a MIC tells right from wrong, those of others: a network may share one.
-        let mut tried = false;
+        let known = match mac.src {
+            Some(LinkAddress::Extended(eui64)) => Some(eui64),
+            Some(LinkAddress::Short(short)) => self.neighbors.eui64(mac.pan, short).or_else(|| {
+                let given = self.keys.iter().find(|key| key.short == Some(short))?;
+                Some(given.eui64)
+            }),
+            Some(LinkAddress::Bluetooth(_)) | None => None,
+        };
+        let fitting = || self.keys.iter().filter(|key| key.mode == auxiliary.mode && key.index == auxiliary.index);
+        // The key of the sender; and where a MIC tells right from wrong, those of others, because a network may share
+        // one. What is known of a short address may be out of date.
         let guessing = mic_len > 0;
-        let first =
-            self.keys.iter().filter(fits).filter(own).take(if known.is_some() || guessing { MAX_TRIES } else { 0 });
-        let others =
-            self.keys.iter().filter(fits).filter(|key| known.is_some() && guessing && !own(key)).take(MAX_TRIES);
+        let is_certain = matches!(mac.src, Some(LinkAddress::Extended(_)));
+        let own = fitting().filter(|key| known == Some(key.eui64)).map(|key| (key, key.eui64));
+        let shared = fitting().filter(|key| guessing && known != Some(key.eui64));
+        let shared = shared.filter_map(|key| Some((key, known?)));
+        let guessed = fitting().filter(|key| guessing && !is_certain && known != Some(key.eui64));
+        let guessed = guessed.map(|key| (key, key.eui64));
+        let mut tried = false;
         let mut opened_by = None;
-        for key in first.chain(others) {
-            let eui64 = known.unwrap_or(key.eui64);
+        for (key, eui64) in own.chain(shared).chain(guessed).take(MAX_TRIES) {
             let Some(nonce) = nonce(eui64, auxiliary, asn) else {
                 return Err("the frame has no Frame Counter, and the capture no ASN");
             };

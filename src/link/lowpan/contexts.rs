@@ -7,22 +7,24 @@ use std::net::Ipv6Addr;
 use crate::bytes::Reader;
 use crate::error::{Fault, Stage};
 
+/// Where a context holds: a PAN, or a Bluetooth connection. `None` is not known.
+pub(in crate::link) type Network = Option<u64>;
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Context {
     /// The prefix as an address; bits behind it are 0.
     pub prefix: u128,
     /// Prefix length in bits.
     pub len: u8,
-    given: bool,
 }
 
 impl Context {
-    /// What stands for a context that is not known: the prefix `::/64`.
-    pub(super) const UNKNOWN: Context = Context { prefix: 0, len: 64, given: false };
+    /// What stands for a context that is not known: zeros.
+    pub(super) const UNKNOWN: Context = Context { prefix: 0, len: 0 };
 
-    fn new(prefix: u128, len: u8, given: bool) -> Context {
+    fn new(prefix: u128, len: u8) -> Context {
         let len = len.min(128);
-        Context { prefix: prefix & mask(len), len, given }
+        Context { prefix: prefix & mask(len), len }
     }
 
     /// The address of this prefix and, behind it, the bits of `rest`.
@@ -35,28 +37,42 @@ fn mask(len: u8) -> u128 {
     u128::MAX.checked_shl(128 - u32::from(len)).unwrap_or(0)
 }
 
-/// The 16 contexts.
+/// Contexts that are remembered of all networks.
+const MAX_LEARNED: usize = 1024;
+
+/// The contexts: those given are of all networks, those learned of one.
 #[derive(Debug, Default)]
-pub(super) struct Contexts([Option<Context>; 16]);
+pub(super) struct Contexts {
+    given: [Option<Context>; 16],
+    learned: Vec<(Network, u8, Context)>,
+}
 
 impl Contexts {
     pub(super) fn new(given: &BTreeMap<u8, (Ipv6Addr, u8)>) -> Contexts {
         let mut contexts = Contexts::default();
         for (id, (prefix, len)) in given {
-            if let Some(slot) = contexts.0.get_mut(usize::from(*id)) {
-                *slot = Some(Context::new(u128::from(*prefix), *len, true));
+            if let Some(slot) = contexts.given.get_mut(usize::from(*id)) {
+                *slot = Some(Context::new(u128::from(*prefix), *len));
             }
         }
         contexts
     }
 
-    pub(super) fn get(&self, id: u8) -> Option<Context> {
-        self.0.get(usize::from(id)).copied().flatten()
+    /// What `id` stands for in `network`. A network that a frame does not name is any, as long as all agree.
+    pub(super) fn get(&self, network: Network, id: u8) -> Option<Context> {
+        let given = self.given.get(usize::from(id)).copied().flatten();
+        let of = |other: &Network| *other == network;
+        let learned = |fits: &dyn Fn(&Network) -> bool| {
+            let mut all = self.learned.iter().filter(|(network, own, _)| *own == id && fits(network));
+            let (_, _, first) = all.next()?;
+            all.all(|(_, _, context)| context == first).then_some(*first)
+        };
+        given.or_else(|| learned(&of)).or_else(|| learned(&|other| other.is_none() || network.is_none()))
     }
 
     /// Learns from the body of a router advertisement: the contexts of its 6CO options (RFC 6775 §4.2) that are not
     /// given.
-    pub(super) fn learn(&mut self, advertisement: &[u8]) -> Result<(), Fault> {
+    pub(super) fn learn(&mut self, network: Network, advertisement: &[u8]) -> Result<(), Fault> {
         const ADVERTISEMENT_LEN: usize = 16;
         const SIXCO: u8 = 34;
         let mut reader = Reader::new(Stage::Link, "router advertisement", advertisement);
@@ -66,12 +82,18 @@ impl Contexts {
             let (SIXCO, [len, flags, _, _, l1, l0, prefix @ ..]) = (kind, value) else { continue };
             let mut address = [0; 16];
             address.iter_mut().zip(prefix).for_each(|(to, from)| *to = *from);
-            let Some(slot) = self.0.get_mut(usize::from(flags & 0xf)) else { continue };
-            if slot.is_some_and(|context| context.given) || usize::from(*len).div_ceil(8) > prefix.len() {
+            let id = flags & 0xf;
+            if usize::from(*len).div_ceil(8) > prefix.len() {
                 continue;
             }
-            let valid = [*l1, *l0] != [0, 0];
-            *slot = valid.then(|| Context::new(u128::from_be_bytes(address), *len, false));
+            self.learned.retain(|(other, own, _)| (*other, *own) != (network, id));
+            // A Valid Lifetime of 0 takes it back.
+            if [*l1, *l0] != [0, 0] {
+                if self.learned.len() >= MAX_LEARNED {
+                    self.learned.remove(0);
+                }
+                self.learned.push((network, id, Context::new(u128::from_be_bytes(address), *len)));
+            }
         }
         Ok(())
     }

@@ -9,7 +9,7 @@
 //! | 1 1 1 1 0 | C | P 2 |        UDP
 //! ```
 
-use super::contexts::{Context, Contexts};
+use super::contexts::Context;
 use crate::bytes::Reader;
 use crate::checksum;
 use crate::error::{Fault, Stage};
@@ -72,12 +72,14 @@ impl Blanks {
     }
 }
 
-/// The interface identifier of a link-layer address (RFC 6282 §3.2.2).
+/// The interface identifier of a link-layer address (RFC 6282 §3.2.2, RFC 7668 §3.2.2).
 pub(super) fn interface_id(address: LinkAddress) -> u64 {
     match address {
         LinkAddress::Short(short) => 0x0000_00ff_fe00_0000 | u64::from(short),
         // The universal/local bit is inverted (RFC 4291 Appendix A).
         LinkAddress::Extended(eui64) => u64::from_be_bytes(eui64) ^ 0x0200_0000_0000_0000,
+        // Here no bit is (RFC 7668 §3.2.2).
+        LinkAddress::Bluetooth([a, b, c, d, e, f]) => u64::from_be_bytes([a, b, c, 0xff, 0xfe, d, e, f]),
     }
 }
 
@@ -86,7 +88,7 @@ pub(super) fn interface_id(address: LinkAddress) -> u64 {
 pub(super) fn decompress(
     compressed: &[u8],
     mut ids: [Option<u64>; 2],
-    contexts: &Contexts,
+    contexts: &dyn Fn(u8) -> Option<Context>,
     out: &mut Vec<u8>,
     blanks: &mut Blanks,
 ) -> Result<(), Fault> {
@@ -112,7 +114,7 @@ pub(super) fn decompress(
 fn ipv6_header(
     reader: &mut Reader<'_>,
     ids: [Option<u64>; 2],
-    contexts: &Contexts,
+    contexts: &dyn Fn(u8) -> Option<Context>,
     out: &mut Vec<u8>,
     blanks: &mut Blanks,
 ) -> Result<bool, Fault> {
@@ -137,7 +139,7 @@ fn ipv6_header(
         _ => 255,
     };
     let mut context = |id: u8| {
-        let known = contexts.get(id);
+        let known = contexts(id);
         blanks.unknown_context |= known.is_none();
         known.unwrap_or(Context::UNKNOWN)
     };

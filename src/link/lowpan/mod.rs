@@ -11,7 +11,7 @@ mod iphc;
 use std::collections::BTreeMap;
 use std::net::Ipv6Addr;
 
-use self::contexts::Contexts;
+use self::contexts::{Contexts, Network};
 use self::fragments::{Fragments, Key, Piece};
 use self::iphc::Blanks;
 use super::LinkAddresses;
@@ -50,6 +50,8 @@ pub(super) struct Carried {
     pub frame: u64,
     pub time_ns: i64,
     pub link: LinkAddresses,
+    /// Where contexts that were learned hold.
+    pub network: Network,
     /// Bytes of the payload that the capture lacks.
     pub missing: usize,
 }
@@ -67,6 +69,13 @@ impl Lowpan {
     /// The frames that brought it; none if it was no fragments.
     pub(super) fn frames(&self) -> &[u64] {
         &self.frames
+    }
+
+    /// The packet came in one 6LoWPAN frame, and that in several frames of the link layer.
+    pub(super) fn brought_by(&mut self, frames: &[u64]) {
+        if self.frames.is_empty() && frames.len() > 1 {
+            self.frames.extend_from_slice(frames);
+        }
     }
 
     /// Takes the payload of a frame. Faults are offsets in it.
@@ -122,7 +131,8 @@ impl Lowpan {
                     let ids = [link.src, link.dst].map(|address| address.map(iphc::interface_id));
                     self.first.clear();
                     let Lowpan { contexts, blanks, first: out, .. } = self;
-                    iphc::decompress(reader.rest(), ids, contexts, out, blanks).map_err(|mut fault| {
+                    let known = |id| contexts.get(carried.network, id);
+                    iphc::decompress(reader.rest(), ids, &known, out, blanks).map_err(|mut fault| {
                         fault.offset = fault.offset.saturating_add(at);
                         fault
                     })?;
@@ -167,7 +177,7 @@ impl Lowpan {
 
     /// Learns from Neighbor Discovery, if that is what the last packet was: contexts, and the EUI-64 of its sender, which
     /// is returned.
-    pub(super) fn learn(&mut self) -> Option<[u8; 8]> {
+    pub(super) fn learn(&mut self, network: Network) -> Option<[u8; 8]> {
         const ICMPV6: u8 = 58;
         const ROUTER_SOLICITATION: u8 = 133;
         const ROUTER_ADVERTISEMENT: u8 = 134;
@@ -185,7 +195,7 @@ impl Lowpan {
         }
         if kind == ROUTER_ADVERTISEMENT {
             // What follows a broken option cannot be read.
-            let _ = self.contexts.learn(message);
+            let _ = self.contexts.learn(network, message);
             return None;
         }
         sender_eui64(message.get(if kind == NEIGHBOR_SOLICITATION { 24 } else { 8 }..)?).ok().flatten()

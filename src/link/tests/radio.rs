@@ -1,6 +1,7 @@
 //! Frames of IEEE 802.15.4 and 6LoWPAN, mostly by hand; `tests/lowpan` has many more, against tshark.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 
 use super::*;
@@ -16,24 +17,24 @@ const IPHC: &str = "7b33 32 01020304";
 /// What they stand for.
 const PACKET: &str = "60000000 0004 32ff fe80000000000000 000000fffe000001 fe80000000000000 000000fffe000002 01020304";
 
-fn hexes(parts: &[&str]) -> Vec<u8> {
+pub(super) fn hexes(parts: &[&str]) -> Vec<u8> {
     bytes(&parts.concat().replace(' ', ""))
 }
 
 /// Takes frames one after the other, a millisecond apart.
-struct Taker {
-    receiver: Receiver,
+pub(super) struct Taker {
+    pub(super) receiver: Receiver,
     interface: Arc<Interface>,
     number: u64,
-    seconds: u64,
+    pub(super) seconds: u64,
 }
 
 impl Taker {
-    fn new(link_type: u16, settings: &Settings) -> Taker {
+    pub(super) fn new(link_type: u16, settings: &Settings) -> Taker {
         Taker { receiver: Receiver::new(settings), interface: Interface::new(link_type), number: 0, seconds: 0 }
     }
 
-    fn take<T>(&mut self, data: &[u8], look: impl FnOnce(Received<'_>) -> T) -> T {
+    pub(super) fn take<T>(&mut self, data: &[u8], look: impl FnOnce(Received<'_>) -> T) -> T {
         self.number += 1;
         let ticks = self.seconds * 1_000_000_000 + self.number * 1_000_000;
         let packet = Packet {
@@ -48,7 +49,7 @@ impl Taker {
     }
 
     /// The packet in hex, or what there is instead.
-    fn packet(&mut self, data: &[u8]) -> String {
+    pub(super) fn packet(&mut self, data: &[u8]) -> String {
         self.take(data, |received| match received.content {
             Content::Datagram(datagram) => {
                 assert!(datagram.rebuilt && received.link_header.is_empty());
@@ -98,6 +99,21 @@ fn what_carries_a_frame() {
     assert_eq!(udp(&[&zep2("00"), &len(2), &frame, "11eb"].concat()), packet());
     assert!(udp(&[&zep2("00"), &len(2), &frame, "116b"].concat()).contains("FCS"));
     assert!(udp(&[zep2("01").as_str(), &len(1), &frame].concat()).contains("ZEP frame"));
+}
+
+/// What is converted leaves the frames of radios behind in pcap, which holds one link type: those that cannot be read, too.
+#[test]
+fn frames_of_radios_are_such_whatever_they_hold() {
+    for link_type in [187, 195, 201, 215, 230, 251, 254, 256, 270, 272, 283] {
+        for frame in ["", "09", "0900040000", "0000000f33bca1000107404040401245"] {
+            assert!(parse_alone(link_type, &hexes(&[frame]), |_| true).is_none(), "{link_type} {frame}");
+            let radio = |received: Received<'_>| received.radio;
+            assert!(Taker::new(link_type, &Settings::default()).take(&hexes(&[frame]), radio), "{link_type} {frame}");
+        }
+    }
+    let packet = hexes(&["0000000f33bca10001074040404012", PACKET]);
+    let radio = |received: Received<'_>| received.radio && matches!(received.content, Content::Datagram(_));
+    assert!(Taker::new(270, &Settings::default()).take(&packet, radio));
 }
 
 /// 6LoWPAN on Ethernet (RFC 7973): addresses are EUI-64 made of 48 bits.
@@ -180,6 +196,54 @@ fn contexts_are_learned_from_advertisements_unless_given() {
 }
 
 const ADVERTISEMENT_CHECKSUM: &str = "1423";
+
+/// Zeros, the length of a multicast address's prefix too (RFC 3306 §4).
+#[test]
+fn an_address_of_an_unknown_context() {
+    let expected = "60000000 0004 32ff fe80000000000000 000000fffe000001 ff05000000000000 0000000001020304 01020304";
+    assert_eq!(one(230, &[MAC, "7b3c 32 05 00 01020304 01020304"]), expected.replace(' ', ""));
+}
+
+/// A capture of two networks: what one advertises does not hold in the other. A frame that names no PAN is of the only
+/// one there is.
+#[test]
+fn contexts_are_those_of_one_network() {
+    let advertisement = |prefix: &str, sum: &str| {
+        let sixco = ["22 02 30 12 0000 0005", prefix, "0000"].concat();
+        ["7b33 3a 8600", sum, "40 00 0000 00000000 00000000", &sixco].concat()
+    };
+    let data = "7be3 20 32 0009 01020304";
+    let (one, other) = ("4188 07 cdab 0200 0100", "4188 07 3412 0200 0100");
+    // 2015, both addresses extended, PAN ID compression: no PAN ID.
+    let none = "41ec 08 0200000000000002 0100000000000002";
+    let mut taker = Taker::new(230, &Settings::default());
+    let prefix = |taker: &mut Taker, mac: &str, number: u8| {
+        let mut frame = hexes(&[mac, data]);
+        frame[2] = number;
+        taker.take(&frame, |received| {
+            let known = !received.unknown_context;
+            match received.content {
+                Content::Datagram(datagram) => (known, hex::encode(&datagram.header[8..14])),
+                other => panic!("{other:?}"),
+            }
+        })
+    };
+    let unknown = (false, "000000000000".to_owned());
+    let first = (true, "20010db8aaaa".to_owned());
+    assert_eq!(prefix(&mut taker, one, 1), unknown);
+    taker.packet(&hexes(&[one, &advertisement("20010db8aaaa", ADVERTISEMENT_CHECKSUM)]));
+    assert_eq!(
+        (prefix(&mut taker, one, 2), prefix(&mut taker, other, 2), prefix(&mut taker, none, 2)),
+        (first.clone(), unknown.clone(), first.clone())
+    );
+    // The sum differs by that of aaaa and bbbb: 1111.
+    taker.packet(&hexes(&[other, &advertisement("20010db8bbbb", "0312")]));
+    let second = (true, "20010db8bbbb".to_owned());
+    assert_eq!(
+        (prefix(&mut taker, one, 3), prefix(&mut taker, other, 3), prefix(&mut taker, none, 3)),
+        (first, second, unknown)
+    );
+}
 
 /// Fragments of `PACKET` with a longer payload: 40 + 24 bytes, 48 of them in the first.
 fn fragments(tag: &str, fill: u8) -> [Vec<u8>; 3] {
@@ -335,10 +399,11 @@ fn link_layer_security() {
     );
     let key = |eui64: &str, index| LinkKey {
         eui64: bytes(eui64).try_into().unwrap(),
+        short: None,
         mode: 1,
         index: Some(index),
         key: Secret::new(b"0123456789abcdef".to_vec()),
-        origin: Origin { path: "keys".into(), line: 1 },
+        origin: Origin { path: Path::new("keys").into(), line: 1 },
     };
     let with = |link_keys| Taker::new(283, &Settings { link_keys, ..Settings::default() });
     let clear = "60000000000432fffe8000000000000000124b00060d0001fe80000000000000000000fffe00010201020304";
@@ -357,13 +422,34 @@ fn link_layer_security() {
     assert!(refused(vec![key("02124b00060d0001", 1)], "00000400", &readable).contains("the MIC verifies under no"));
 }
 
+/// Level 4 has no MIC to tell whose key is right: the file says whose the short address is. Sealed by another AES-CCM.
+#[test]
+fn a_short_address_given_with_its_key() {
+    let frame = "49982acdab020001000c0500000001012a06927049ea";
+    let with = |short| {
+        let key = LinkKey {
+            eui64: bytes("02124b00060d0001").try_into().unwrap(),
+            short,
+            mode: 1,
+            index: Some(1),
+            key: Secret::new(b"0123456789abcdef".to_vec()),
+            origin: Origin { path: std::path::Path::new("keys").into(), line: 1 },
+        };
+        Taker::new(230, &Settings { link_keys: vec![key], ..Settings::default() }).packet(&hexes(&[frame]))
+    };
+    assert_eq!(with(Some(1)), packet());
+    assert!(with(None).contains("no link key"));
+    assert!(with(Some(2)).contains("no link key"));
+}
+
 fn settings() -> Settings {
     let key = LinkKey {
         eui64: [2, 0x12, 0x4b, 0, 0, 0, 0, 9],
+        short: None,
         mode: 1,
         index: Some(1),
         key: Secret::new(vec![7; 16]),
-        origin: Origin { path: "keys".into(), line: 1 },
+        origin: Origin { path: Path::new("keys").into(), line: 1 },
     };
     Settings { link_keys: vec![key], ..Settings::default() }
 }

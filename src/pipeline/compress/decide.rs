@@ -1,6 +1,6 @@
 //! What depends on the packets before: Sequence Numbers, IVs, nonces that are used, states of dialects.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 
 use super::fit::{Fit, Texts};
@@ -12,8 +12,7 @@ use crate::link::{Datagram, Outer};
 use crate::pipeline::convert::iv_of;
 use crate::pipeline::item::{Arena, Item};
 use crate::pipeline::ledger::MULTICAST_SOURCES;
-use crate::pipeline::seal::{IvIssuer, KeyId, KeyIds, UsedNumbers};
-use crate::pipeline::warnings::Warnings;
+use crate::pipeline::seal::{Digester, IvIssuer, KeyId, KeyIds, UsedNumbers};
 use crate::sa::table::{Entry, SaTable};
 use crate::suite::Random;
 
@@ -39,16 +38,21 @@ pub(super) struct Decider<'t> {
     input: &'t SaTable,
     output: &'t SaTable,
     settings: &'t Settings,
+    /// The input is plain packets: it uses no nonces.
+    pub(super) plain: bool,
     /// By SA of the output: its key.
     keys: Vec<KeyId>,
     /// By SA of the input: its key, if the output uses it too.
     input_keys: Vec<Option<KeyId>>,
+    /// By SA of the output: whether its key is one of the input's.
+    has_key_of_input: Vec<bool>,
     /// By SA of the output: the next Sequence Number for plain input.
     next_sn: Vec<u64>,
     pub(super) states: States,
     issuer: IvIssuer,
     random: Random,
     used: UsedNumbers,
+    digester: Digester,
     /// What did not match, and what was refused.
     pub(super) counts: Compressed,
     esp: Vec<u8>,
@@ -56,15 +60,26 @@ pub(super) struct Decider<'t> {
 }
 
 impl<'t> Decider<'t> {
-    pub(super) fn new(input: &'t SaTable, output: &'t SaTable, settings: &'t Settings) -> Decider<'t> {
+    pub(super) fn new(
+        input: &'t SaTable,
+        output: &'t SaTable,
+        settings: &'t Settings,
+        digester: Digester,
+    ) -> Decider<'t> {
         let first = |entry: &Entry| entry.context.as_ref().and_then(|context| context.esp_sn).unwrap_or(1);
         let mut ids = KeyIds::default();
+        let keys: Vec<KeyId> = output.entries().iter().map(|entry| ids.of(&entry.sa.keys)).collect();
+        let input_keys: Vec<_> = input.entries().iter().map(|entry| ids.known(&entry.sa.keys)).collect();
+        let shared: HashSet<KeyId> = input_keys.iter().copied().flatten().collect();
         Decider {
             input,
             output,
             settings,
-            keys: output.entries().iter().map(|entry| ids.of(&entry.sa.keys)).collect(),
-            input_keys: input.entries().iter().map(|entry| ids.known(&entry.sa.keys)).collect(),
+            plain: false,
+            has_key_of_input: keys.iter().map(|key| shared.contains(key)).collect(),
+            keys,
+            input_keys,
+            digester,
             next_sn: output.entries().iter().map(first).collect(),
             states: States::default(),
             issuer: IvIssuer::new(Random::new(settings.seed, "iv")),
@@ -89,6 +104,13 @@ impl<'t> Decider<'t> {
         }
     }
 
+    /// Whether a packet was sealed by a sender under a key of the output, with a nonce.
+    pub(super) fn is_under_shared_key(&self, item: &Item<'_>) -> bool {
+        let Some(sa) = item.sa.filter(|_| item.esp.is_some()) else { return false };
+        let shared = self.input_keys.get(sa as usize).is_some_and(Option::is_some);
+        shared && self.input.entry(sa).is_some_and(has_nonce)
+    }
+
     /// An ESP packet that opened.
     pub(super) fn esp_packet(
         &mut self,
@@ -106,28 +128,18 @@ impl<'t> Decider<'t> {
                     return Ok(Make::Left);
                 }
                 let Some(outer) = item.outer() else { return Ok(Make::NotOurs) };
-                self.standard(&outer, None, texts, |clear| item.protected(arena, clear))
+                let made = self.standard(&outer, None, texts, |clear| item.protected(arena, clear))?;
+                Ok(made.unwrap_or_else(|| self.refused()))
             }
-            Fit::Fits { sa, clear, protected_len, as_it_is, state } => {
+            Fit::Fits { sa, clear, protected_len, as_it_is, digest, state } => {
                 let Some((to, key)) = self.sa(sa) else { return Ok(Make::NotOurs) };
-                let from_key = item.sa.and_then(|sa| self.input_keys.get(sa as usize).copied().flatten());
-                let content = if as_it_is {
-                    Content::AsItIs { protected_len }
+                let (content, iv) = if as_it_is {
+                    (Content::AsItIs { protected_len }, Some([0; 16]))
                 } else {
-                    Content::Compressed { clear, protected_len }
+                    let content = Content::Compressed { clear, protected_len };
+                    (content, self.iv((sa, to, key), sn, false, digest)?)
                 };
-                let iv = if as_it_is {
-                    [0; 16]
-                } else if from_key == Some(key) {
-                    self.iv_under_key_of_input(to, key)?
-                } else {
-                    let repeated = item.warnings.has(Warnings::DUPLICATE);
-                    if !self.used.take(key, sn) && !repeated {
-                        self.counts.refused += 1;
-                        return Ok(Make::Left);
-                    }
-                    self.iv(to, sn)?
-                };
+                let Some(iv) = iv else { return Ok(self.refused()) };
                 let sending = Sending { sa, carrier: None, content, sn, iv };
                 if state != State::default()
                     && let Some(datagram) = item.datagram()
@@ -156,22 +168,22 @@ impl<'t> Decider<'t> {
                 }
                 let Some((to, _)) = self.sa(sa) else { return Ok(Make::NotOurs) };
                 let Some(outer) = new_outer(to, datagram) else { return Ok(Make::NotOurs) };
-                self.standard(&outer, Some(sa), texts, |clear| {
+                let made = self.standard(&outer, Some(sa), texts, |clear| {
                     if to.is_tunnel() {
                         clear.extend_from_slice(datagram.header);
                     }
                     clear.extend_from_slice(datagram.payload);
                     if to.is_tunnel() { datagram.outer.version.next_header() } else { datagram.protocol }
-                })
+                })?;
+                made.ok_or_else(|| same_key(to))
             }
-            Fit::Fits { sa, clear, protected_len, state, .. } => {
+            Fit::Fits { sa, clear, protected_len, digest, state, .. } => {
                 let Some((to, key)) = self.sa(sa) else { return Ok(Make::NotOurs) };
                 let Some(outer) = new_outer(to, datagram) else { return Ok(Make::NotOurs) };
                 let sn = self.next_number(sa, to)?;
-                if !self.used.take(key, sn) {
-                    return Err(same_nonces(to));
-                }
-                let iv = self.iv(to, sn)?;
+                let iv = self.iv((sa, to, key), sn, false, digest)?;
+                let iv = iv.ok_or_else(|| same_key(to))?;
+                self.counts.nonces.numbers_of_plain |= has_nonce(to);
                 let content = Content::Compressed { clear, protected_len };
                 let sending = Sending { sa, carrier: Some(sa), content, sn, iv };
                 self.sent(item, datagram, &sending, &outer, state);
@@ -224,43 +236,64 @@ impl<'t> Decider<'t> {
         Ok(sn)
     }
 
-    /// The IV of a packet; one of 8 bytes is `counted`.
-    fn iv(&mut self, to: &Entry, counted: u64) -> Result<[u8; 16], Error> {
+    /// A packet that could not be sealed without using a nonce twice.
+    fn refused(&mut self) -> Make {
+        self.counts.refused += 1;
+        Make::Left
+    }
+
+    /// The IV under which a packet is sealed, for a nonce that no other packet has; `None` if there is none. Under a key of
+    /// the input, or if it is to be `issued`, an explicit IV is issued, else the nonce is made of `sn`.
+    fn iv(
+        &mut self,
+        (sa, to, key): (u32, &Entry, KeyId),
+        sn: u64,
+        issued: bool,
+        digest: u64,
+    ) -> Result<Option<[u8; 16]>, Error> {
+        let (iv_len, implicit_iv) = (to.cryptor().iv_len(), to.cryptor().suite().implicit_iv);
+        let key_of_input = !self.plain && self.has_key_of_input.get(sa as usize) == Some(&true);
         let mut iv = [0; 16];
-        match to.cryptor.iv_len() {
-            0 => {}
-            8 => iv[..8].copy_from_slice(&counted.to_be_bytes()),
-            _ => self.random.fill(&mut iv)?,
+        if !has_nonce(to) {
+            self.counts.nonces.random |= iv_len > 0;
+            self.random.fill(iv.get_mut(..iv_len).unwrap_or_default())?;
+        } else if key_of_input && implicit_iv {
+            if !self.settings.allow_nonce_reuse {
+                return Err(Error::usage(
+                    format!(
+                        "SA {}: with a key of the input and an implicit IV, packets would be sealed under nonces that the \
+                         input used for other plaintexts",
+                        to.sa.name
+                    ),
+                    "give the keys of the input with --esp-keys and other ones with --keys (in a laboratory \
+                     --allow-nonce-reuse: then whoever has both captures learns both plaintexts and can forge packets)",
+                ));
+            }
+        } else if key_of_input || issued && !implicit_iv {
+            self.counts.nonces.random = true;
+            iv = padded(self.issuer.issue(key)?);
+        } else {
+            if !self.used.take(key, sn, Some(digest)) {
+                return Ok(None);
+            }
+            // A packet that passes as standard ESP may have the same key.
+            if self.settings.on_mismatch == OnMismatch::Pass {
+                self.issuer.seen(key, sn)?;
+            }
+            iv = padded(sn);
         }
-        Ok(iv)
+        Ok(Some(iv))
     }
 
-    /// An IV under the key of the input, whose nonces must not meet another plaintext.
-    fn iv_under_key_of_input(&mut self, to: &Entry, key: KeyId) -> Result<[u8; 16], Error> {
-        if to.cryptor.suite().implicit_iv && !self.settings.allow_nonce_reuse {
-            return Err(Error::usage(
-                format!(
-                    "SA {}: with the key of the input and an implicit IV, every packet would be sealed under a nonce that \
-                     the input used for another plaintext",
-                    to.sa.name
-                ),
-                "give the keys of the input with --esp-keys and other ones with --keys (in a laboratory \
-                 --allow-nonce-reuse: then whoever has both captures learns both plaintexts and can forge packets)",
-            ));
-        }
-        let iv = if to.cryptor.iv_len() == 8 { self.issuer.issue(key)? } else { 0 };
-        self.iv(to, iv)
-    }
-
-    /// Standard ESP on an SA without context between these addresses. `write` appends what is protected, and tells its
-    /// Next Header.
+    /// Standard ESP on an SA without context between these addresses; `None` as [`Decider::iv`]. Of a plain packet there is a
+    /// `carrier`. `write` appends what is protected, and tells its Next Header.
     fn standard(
         &mut self,
         outer: &Outer,
         carrier: Option<u32>,
         texts: &mut Texts,
         write: impl FnOnce(&mut Vec<u8>) -> u8,
-    ) -> Result<Make, Error> {
+    ) -> Result<Option<Make>, Error> {
         let mut all = (0..).zip(self.output.entries());
         let found = all.find(|(_, entry)| {
             entry.context.is_none()
@@ -278,18 +311,25 @@ impl<'t> Decider<'t> {
         let clear = texts.write(|bytes| {
             let start = bytes.len();
             let next_header = write(bytes);
-            esp::write_trailer(start, next_header, to.cryptor.block(), bytes);
+            esp::write_trailer(start, next_header, to.cryptor().block(), bytes);
         });
-        let iv = if to.cryptor.iv_len() == 8 { self.issuer.issue(key)? } else { sn };
-        if to.cryptor.suite().implicit_iv && !self.used.take(key, sn) {
-            return Err(same_nonces(to));
-        }
-        let iv = self.iv(to, iv)?;
-        Ok(Make::Esp(Sending { sa, carrier, content: Content::Standard { clear }, sn, iv }))
+        let digest = self.digester.of(to.sa.spi.unwrap_or(0), texts.get(clear));
+        let iv = self.iv((sa, to, key), sn, true, digest)?;
+        Ok(iv.map(|iv| Make::Esp(Sending { sa, carrier, content: Content::Standard { clear }, sn, iv })))
     }
 }
 
-fn same_nonces(to: &Entry) -> Error {
+/// Whether an SA seals under nonces, which must not meet another packet: counter modes, but neither AES-CBC nor NULL.
+fn has_nonce(entry: &Entry) -> bool {
+    entry.cryptor().iv_len() == 8 || entry.cryptor().suite().implicit_iv
+}
+
+/// Eight bytes as an IV.
+fn padded(number: u64) -> [u8; 16] {
+    (u128::from(number) << 64).to_be_bytes()
+}
+
+fn same_key(to: &Entry) -> Error {
     Error::usage(
         format!("SA {}: another SA has the same key and would use the same nonces", to.sa.name),
         "give every SA a key of its own",

@@ -6,9 +6,10 @@ use std::hash::BuildHasherDefault;
 
 use super::decide::States;
 use super::new_outer;
-use crate::codec::{Compressed, Mismatch, State};
+use crate::codec::{Mismatch, State};
 use crate::link::{Datagram, Outer};
 use crate::pipeline::item::{Arena, Item};
+use crate::pipeline::seal::Digester;
 use crate::sa::hash::MixHasher;
 use crate::sa::table::{Entry, SaTable};
 
@@ -34,6 +35,8 @@ pub(super) enum Fit {
         protected_len: u32,
         /// What stands behind the ESP header of the input can stay.
         as_it_is: bool,
+        /// By the [`Digester`] of the run.
+        digest: u64,
         /// The state that it leaves for the next packet.
         state: State,
     },
@@ -88,14 +91,6 @@ impl Texts {
         self.mismatches.push(mismatch);
         Fit::Mismatch { sa, mismatch: self.mismatches.len() as u32 - 1 }
     }
-
-    /// Keeps `self.clear`.
-    fn put_clear(&mut self, sa: u32, packet_len: usize, compressed: &Compressed, as_it_is: bool, state: State) -> Fit {
-        let (start, len) = (self.bytes.len() as u32, self.clear.len() as u32);
-        self.bytes.extend_from_slice(&self.clear);
-        let protected_len = (packet_len - compressed.payload_offset) as u32;
-        Fit::Fits { sa, clear: Text { start, len }, protected_len, as_it_is, state }
-    }
 }
 
 /// Finds the contexts of packets.
@@ -106,10 +101,11 @@ pub(super) struct Fitter<'t> {
     /// SPI to SAs of the output with a context, in file order.
     by_spi: HashMap<u32, Vec<u32>, BuildHasherDefault<MixHasher>>,
     has_states: bool,
+    digester: Digester,
 }
 
 impl<'t> Fitter<'t> {
-    pub(super) fn new(input: &'t SaTable, output: &'t SaTable) -> Fitter<'t> {
+    pub(super) fn new(input: &'t SaTable, output: &'t SaTable, digester: Digester) -> Fitter<'t> {
         let mut by_spi: HashMap<u32, Vec<u32>, _> = HashMap::default();
         for (index, entry) in (0..).zip(output.entries()).filter(|(_, entry)| entry.context.is_some()) {
             if let Some(spi) = entry.sa.spi {
@@ -117,7 +113,7 @@ impl<'t> Fitter<'t> {
             }
         }
         let has_states = output.entries().iter().any(|entry| entry.codec.is_stateful());
-        Fitter { input, output, by_spi, has_states }
+        Fitter { input, output, by_spi, has_states, digester }
     }
 
     /// An ESP packet that opened: the SA of the output is the one of the same SPI and outer addresses. Without `states`
@@ -146,7 +142,7 @@ impl<'t> Fitter<'t> {
                 // Only SPI and Sequence Number bits go.
                 let as_it_is =
                     texts.clear == item.clear(arena) && from.sa.keys == to.sa.keys && from.sa.esn == to.sa.esn;
-                texts.put_clear(sa, packet.len(), &compressed, as_it_is, state)
+                self.fits((sa, to), packet.len() - compressed.payload_offset, as_it_is, state, texts)
             }
         })
     }
@@ -171,7 +167,9 @@ impl<'t> Fitter<'t> {
             let Some(outer) = new_outer(to, datagram) else { continue };
             let mut state = states.map(|states| states.of(sa, &outer)).unwrap_or_default();
             match to.codec.compress(plain, &outer, &mut state, &mut texts.clear) {
-                Ok(compressed) => return texts.put_clear(sa, plain.len(), &compressed, false, state),
+                Ok(compressed) => {
+                    return self.fits((sa, to), plain.len() - compressed.payload_offset, false, state, texts);
+                }
                 Err(mismatch) => {
                     first_mismatch.get_or_insert((sa, mismatch));
                 }
@@ -181,6 +179,22 @@ impl<'t> Fitter<'t> {
             Some((sa, mismatch)) => texts.put_mismatch(sa, mismatch),
             None => Fit::NotOurs,
         }
+    }
+
+    /// Keeps the clear text that was just made.
+    fn fits(
+        &self,
+        (sa, to): (u32, &Entry),
+        protected_len: usize,
+        as_it_is: bool,
+        state: State,
+        texts: &mut Texts,
+    ) -> Fit {
+        let (start, len) = (texts.bytes.len() as u32, texts.clear.len() as u32);
+        texts.bytes.extend_from_slice(&texts.clear);
+        // What stays is not sealed.
+        let digest = if as_it_is { 0 } else { self.digester.of(to.sa.spi.unwrap_or(0), &texts.clear) };
+        Fit::Fits { sa, clear: Text { start, len }, protected_len: protected_len as u32, as_it_is, digest, state }
     }
 
     /// The SA of the output with a context that an ESP packet of the input belongs to.

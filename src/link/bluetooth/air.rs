@@ -1,0 +1,123 @@
+//! Frames of the LE link layer (Bluetooth Core Specification, Vol 6, Part B, 2), and what captures put in front:
+//!
+//! ```text
+//! | access address 4 | coding indicator 0/1 | header 2, CTE 0/1 | payload, MIC 0/4 | CRC 3
+//!
+//! | channel 1 | signal, noise 2 | offenses 1 | access address 4 | flags 2 |      LINKTYPE_BLUETOOTH_LE_LL_WITH_PHDR
+//! | board 1 | payload length 2 | version 1 | counter 2 | type 1 |               LINKTYPE_NORDIC_BLE, version 2 and 3
+//! | length 1 = 10 | flags 1 | channel 1 | RSSI 1 | event counter 2 | time 4 |
+//! ```
+
+use super::{ENCRYPTED, Side, u16_le};
+use crate::bytes::Reader;
+use crate::error::{Fault, Stage};
+
+pub(super) const LE_LL: u16 = 251;
+pub(super) const LE_LL_WITH_PHDR: u16 = 256;
+pub(super) const NORDIC_BLE: u16 = 272;
+
+/// Link-layer PHY: the coded one has a byte more.
+const CODED: u16 = 2;
+
+/// One frame.
+pub(super) struct Pdu<'a> {
+    pub access_address: u32,
+    pub from: Side,
+    /// Two bytes; of the first one the CRC covers all.
+    pub header: [u8; 2],
+    /// With CTE information in front of it if there is one.
+    pub payload: &'a [u8],
+    pub crc: Crc,
+    /// It was encrypted, and the sniffer has the key. It may have left the MIC.
+    pub decrypted: bool,
+}
+
+/// Whether the frame is undamaged.
+pub(super) enum Crc {
+    /// The capture says so.
+    Checked { good: bool },
+    /// As it was captured, low byte first.
+    Bytes([u8; 3]),
+}
+
+/// What the link header says.
+struct Radio {
+    from: Side,
+    crc_is_good: Option<bool>,
+    decrypted: bool,
+    coded: bool,
+}
+
+/// Reads a frame; or why there is none to read.
+pub(super) fn read(link_type: u16, frame: &[u8]) -> Result<Result<Pdu<'_>, &'static str>, Fault> {
+    let mut reader = Reader::new(Stage::Link, "Bluetooth LE frame", frame);
+    let radio = match link_type {
+        LE_LL_WITH_PHDR => with_phdr(&mut reader)?,
+        NORDIC_BLE => nordic(&mut reader)?,
+        _ => Ok(Radio { from: Side::Unknown, crc_is_good: None, decrypted: false, coded: false }),
+    };
+    let radio = match radio {
+        Ok(radio) => radio,
+        Err(what) => return Ok(Err(what)),
+    };
+    let access_address = u32::from_le_bytes(reader.array()?);
+    if radio.coded {
+        reader.u8()?;
+    }
+    let header = reader.array::<2>()?;
+    let [_, len] = header;
+    let payload = reader.take(usize::from(len))?;
+    let crc = match radio.crc_is_good {
+        Some(good) => Crc::Checked { good },
+        None => Crc::Bytes(reader.array()?),
+    };
+    Ok(Ok(Pdu { access_address, from: radio.from, header, payload, crc, decrypted: radio.decrypted }))
+}
+
+fn with_phdr(reader: &mut Reader<'_>) -> Result<Result<Radio, &'static str>, Fault> {
+    reader.take(8)?;
+    let flags = u16_le(reader)?;
+    let flag = |bit: u16| flags & bit != 0;
+    if !flag(0x0001) {
+        return Ok(Err("a Bluetooth LE frame that is whitened"));
+    }
+    let from = match flags >> 7 & 7 {
+        2 => Side::One,
+        3 => Side::Two,
+        4.. => return Ok(Err("Bluetooth LE isochronous data")),
+        _ => Side::Unknown,
+    };
+    let crc_is_good = flag(0x0400).then(|| flag(0x0800));
+    Ok(Ok(Radio { from, crc_is_good, decrypted: flag(0x0008), coded: flags >> 14 == CODED }))
+}
+
+fn nordic(reader: &mut Reader<'_>) -> Result<Result<Radio, &'static str>, Fault> {
+    const ADVERTISING: u8 = 2;
+    const DATA: u8 = 6;
+    let [_, _, _, version, _, _, kind, _, flags, ..] = reader.array::<17>()?;
+    if !matches!(version, 1..=3) {
+        return Ok(Err("another version of the nRF Sniffer"));
+    }
+    if !matches!(kind, ADVERTISING | DATA) {
+        return Ok(Err("a message of the nRF Sniffer"));
+    }
+    let from = if flags & 2 != 0 { Side::One } else { Side::Two };
+    let (encrypted, mic_is_good) = (flags & 4 != 0, flags & 8 != 0);
+    let (crc_is_good, coded) = (Some(flags & 1 != 0), u16::from(flags >> 4 & 7) == CODED);
+    if kind == DATA && encrypted && !mic_is_good {
+        return Ok(Err(ENCRYPTED));
+    }
+    Ok(Ok(Radio { from, crc_is_good, decrypted: kind == DATA && encrypted, coded }))
+}
+
+/// The CRC of a frame (Vol 6, Part B, 3.1.1): x^24 + x^10 + x^9 + x^6 + x^4 + x^3 + x + 1, low bit first, as its bytes are
+/// in a capture.
+pub(super) fn crc(init: u32, header: &[u8], payload: &[u8]) -> [u8; 3] {
+    // All bits in reverse, so that the register is shifted to the right.
+    let reversed = init.reverse_bits() >> 8;
+    let crc = header.iter().chain(payload).fold(reversed, |crc, byte| {
+        (0..8).fold(crc ^ u32::from(*byte), |crc, _| if crc & 1 == 1 { crc >> 1 ^ 0xda_6000 } else { crc >> 1 })
+    });
+    let [a, b, c, _] = crc.to_le_bytes();
+    [a, b, c]
+}

@@ -1,0 +1,304 @@
+//! Bluetooth LE: IPv6 in L2CAP channels of the Internet Protocol Support Profile (RFC 7668), from captures of the air and
+//! of the Host Controller Interface (HCI). Numbers are little-endian.
+//!
+//! ```text
+//! link layer or HCI | L2CAP frame, in pieces | SDU, in K-frames | IPHC, NHC ... | payload
+//! ```
+//!
+//! What a host says to its controller is in the clear even where the air is not.
+
+mod air;
+mod hci;
+mod l2cap;
+
+use std::collections::HashMap;
+
+use self::air::{Crc, Pdu};
+use self::hci::{Hci, Host};
+use self::l2cap::Connection;
+use super::LinkAddresses;
+use super::repeats::Repeats;
+use crate::bytes::Reader;
+use crate::capture::Packet;
+use crate::error::{Fault, Stage};
+use crate::sa::LinkAddress;
+
+/// The link types of Bluetooth that are read.
+pub(super) const LINK_TYPES: [u16; 6] =
+    [hci::HCI_H4, hci::HCI_H4_WITH_PHDR, air::LE_LL, hci::LINUX_MONITOR, air::LE_LL_WITH_PHDR, air::NORDIC_BLE];
+
+/// Connections that are followed at the same time.
+const MAX_CONNECTIONS: usize = 64;
+/// Controllers whose own addresses are kept.
+const MAX_HOSTS: usize = 64;
+
+const ENCRYPTED: &str = "encrypted on the link layer (Bluetooth LE)";
+
+/// What became of a frame.
+#[derive(Debug)]
+pub(super) enum Heard {
+    /// [`Bluetooth::sdu`] is whole: a 6LoWPAN frame. `guessed`: nothing but its first byte says so.
+    Whole { link: LinkAddresses, connection: u64, guessed: bool },
+    /// A piece of an L2CAP frame or of an SDU.
+    Waits,
+    /// A frame that the link layer sent again.
+    Repeat(u64),
+    /// Something else, in a few words.
+    Other(&'static str),
+}
+
+/// Who sent a frame: on the air the central and the peripheral, over HCI the host and its peer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Side {
+    /// The central; the host.
+    One,
+    /// The peripheral; the peer.
+    Two,
+    /// The capture does not say.
+    Unknown,
+}
+
+impl Side {
+    fn other(self) -> Side {
+        match self {
+            Side::One => Side::Two,
+            Side::Two => Side::One,
+            Side::Unknown => Side::Unknown,
+        }
+    }
+}
+
+/// A frame's number and time.
+#[derive(Debug, Clone, Copy)]
+struct When {
+    frame: u64,
+    time_ns: i64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Key {
+    AccessAddress(u32),
+    Handle { adapter: u32, handle: u16 },
+}
+
+/// Follows connections.
+#[derive(Debug, Default)]
+pub(super) struct Bluetooth {
+    connections: Connections,
+    hosts: HashMap<u32, Host>,
+    sdu: Vec<u8>,
+    frames: Vec<u64>,
+}
+
+#[derive(Debug, Default)]
+struct Connections {
+    by_key: HashMap<Key, Connection>,
+    /// Rises with each use.
+    clock: u64,
+}
+
+impl Connections {
+    /// The connection of `key`, in place of the one that was not used for longest if there are too many.
+    fn used(&mut self, key: Key) -> &mut Connection {
+        if !self.by_key.contains_key(&key) && self.by_key.len() >= MAX_CONNECTIONS {
+            let oldest = self.by_key.iter().min_by_key(|(_, connection)| connection.last_used).map(|(key, _)| *key);
+            oldest.map(|key| self.by_key.remove(&key));
+        }
+        self.clock += 1;
+        let connection = self.by_key.entry(key).or_insert_with(|| Connection::new(self.clock));
+        connection.last_used = self.clock;
+        connection
+    }
+
+    fn end(&mut self, key: Key) {
+        self.by_key.remove(&key);
+    }
+}
+
+impl Bluetooth {
+    /// The SDU that was whole last.
+    pub(super) fn sdu(&self) -> &[u8] {
+        &self.sdu
+    }
+
+    /// The frames that brought it.
+    pub(super) fn frames(&self) -> &[u64] {
+        &self.frames
+    }
+
+    /// How many connections and channels are kept.
+    #[cfg(test)]
+    pub(super) fn sizes(&self) -> (usize, usize) {
+        let connections = self.connections.by_key.values();
+        (connections.len(), connections.map(Connection::channels).sum())
+    }
+
+    /// Takes a frame. Faults are offsets in it, or in the L2CAP frame that it completes.
+    pub(super) fn take(&mut self, packet: &Packet<'_>, time_ns: i64, repeats: &mut Repeats) -> Result<Heard, Fault> {
+        let (has, needs) = (packet.data.len(), packet.orig_len as usize);
+        if has < needs {
+            return Err(Fault::short(Stage::Link, 0, "Bluetooth frame", needs, has));
+        }
+        let when = When { frame: packet.number, time_ns };
+        match packet.link_type() {
+            air::LE_LL | air::LE_LL_WITH_PHDR | air::NORDIC_BLE => match air::read(packet.link_type(), packet.data)? {
+                Ok(pdu) => self.air(&pdu, when, repeats),
+                Err(what) => Ok(Heard::Other(what)),
+            },
+            _ => self.hci(hci::read(packet.link_type(), packet.data, packet.interface.index)?, when),
+        }
+    }
+
+    fn air(&mut self, pdu: &Pdu<'_>, when: When, repeats: &mut Repeats) -> Result<Heard, Fault> {
+        const ADVERTISING: u32 = 0x8e89_bed6;
+        const ADVERTISING_CRC_INIT: u32 = 0x55_5555;
+        const CONNECT_IND: u8 = 5;
+        // LLID.
+        const REST: u8 = 1;
+        const START: u8 = 2;
+        const CONTROL: u8 = 3;
+        const LL_TERMINATE_IND: u8 = 2;
+        const LL_ENC_RSP: u8 = 4;
+        const LL_START_ENC_REQ: u8 = 5;
+        const LL_REJECT_IND: u8 = 0x0d;
+        const LL_REJECT_EXT_IND: u8 = 0x11;
+        let key = Key::AccessAddress(pdu.access_address);
+        let advertising = pdu.access_address == ADVERTISING;
+        let crc_init = match advertising {
+            true => Some(ADVERTISING_CRC_INIT),
+            false => self.connections.by_key.get(&key).and_then(|connection| connection.crc_init),
+        };
+        if match pdu.crc {
+            Crc::Checked { good } => !good,
+            Crc::Bytes(crc) => crc_init.is_some_and(|init| air::crc(init, &pdu.header, pdu.payload) != crc),
+        } {
+            return Err(Fault::unsupported(Stage::Link, 0, "the CRC of the Bluetooth LE frame is wrong"));
+        }
+        let [first, ..] = pdu.header;
+        if advertising {
+            if first & 0xf == CONNECT_IND {
+                self.connect(pdu.payload)?;
+            }
+            return Ok(Heard::Other("Bluetooth LE advertising"));
+        }
+        let connection = self.connections.used(key);
+        let (llid, sequence) = (first & 3, first >> 3 & 1);
+        if pdu.from != Side::Unknown {
+            // A frame is sent until the other side has got it: then the next one has the other Sequence Number (Vol 6,
+            // Part B, 4.5.9).
+            let (count, is_next) = connection.count(pdu.from, sequence);
+            let identity = (connection.id, pdu.from, count, llid, pdu.payload);
+            let repeated =
+                if pdu.payload.is_empty() { None } else { repeats.check(when.frame, when.time_ns, identity) };
+            match repeated {
+                Some(of) => return Ok(Heard::Repeat(of)),
+                // The capture lacks one in between.
+                None if !is_next && !pdu.payload.is_empty() => connection.lost(pdu.from),
+                None => {}
+            }
+        }
+        // What is encrypted has a MIC and a byte more at least.
+        if connection.encrypted && !pdu.decrypted && pdu.payload.len() > 4 {
+            return Ok(Heard::Other(ENCRYPTED));
+        }
+        match (llid, pdu.payload) {
+            (_, []) => Ok(Heard::Other("a Bluetooth LE frame without data")),
+            (CONTROL, [opcode, ..]) => {
+                match *opcode {
+                    LL_TERMINATE_IND => self.connections.end(key),
+                    // From here on no data is sent in the clear (5.1.3.1), unless it is rejected.
+                    LL_ENC_RSP | LL_START_ENC_REQ => connection.encrypted = true,
+                    LL_REJECT_IND | LL_REJECT_EXT_IND => connection.encrypted = false,
+                    _ => {}
+                }
+                Ok(Heard::Other("Bluetooth LE link control"))
+            }
+            (REST | START, payload) => {
+                let out = (&mut self.sdu, &mut self.frames);
+                connection.piece(pdu.from, llid == START, pdu.decrypted, payload, when, out)
+            }
+            _ => Ok(Heard::Other("a reserved kind of Bluetooth LE frame")),
+        }
+    }
+
+    /// A connection begins: both addresses, and what its frames have in common (Vol 6, Part B, 2.3.3.1).
+    fn connect(&mut self, payload: &[u8]) -> Result<(), Fault> {
+        let mut reader = Reader::new(Stage::Link, "Bluetooth LE CONNECT_IND", payload);
+        let addresses = [Some(address(&mut reader)?), Some(address(&mut reader)?)];
+        let access_address = u32::from_le_bytes(reader.array()?);
+        let [a, b, c] = reader.array()?;
+        let key = Key::AccessAddress(access_address);
+        self.connections.end(key);
+        let connection = self.connections.used(key);
+        connection.addresses = addresses;
+        connection.crc_init = Some(u32::from_le_bytes([a, b, c, 0]));
+        Ok(())
+    }
+
+    fn hci(&mut self, hci: Hci<'_>, when: When) -> Result<Heard, Fault> {
+        match hci {
+            Hci::Command { adapter, opcode, parameters } => {
+                if let Some(host) = self.host(adapter) {
+                    host.command(opcode, parameters);
+                }
+                Ok(Heard::Other("a Bluetooth HCI command"))
+            }
+            Hci::Event { adapter, code, parameters } => {
+                let Some(host) = self.host(adapter) else { return Ok(Heard::Other("a Bluetooth HCI event")) };
+                match host.event(code, parameters)? {
+                    Some(hci::Event::Connected { handle, addresses, is_le }) => {
+                        let key = Key::Handle { adapter, handle };
+                        self.connections.end(key);
+                        let connection = self.connections.used(key);
+                        connection.addresses = addresses;
+                        connection.is_classic = !is_le;
+                    }
+                    Some(hci::Event::Disconnected { handle }) => {
+                        self.connections.end(Key::Handle { adapter, handle });
+                    }
+                    None => {}
+                }
+                Ok(Heard::Other("a Bluetooth HCI event"))
+            }
+            Hci::Acl { adapter, from, handle, start, data } => {
+                let connection = self.connections.used(Key::Handle { adapter, handle });
+                if connection.is_classic {
+                    return Ok(Heard::Other("Bluetooth BR/EDR"));
+                }
+                let from = if start || from != Side::Unknown { from } else { connection.waiting() };
+                connection.piece(from, start, false, data, when, (&mut self.sdu, &mut self.frames))
+            }
+            Hci::Other(what) => Ok(Heard::Other(what)),
+        }
+    }
+
+    /// What is known of a controller; `None` if there are too many.
+    fn host(&mut self, adapter: u32) -> Option<&mut Host> {
+        if self.hosts.len() >= MAX_HOSTS && !self.hosts.contains_key(&adapter) {
+            return None;
+        }
+        Some(self.hosts.entry(adapter).or_default())
+    }
+}
+
+/// A device address, last byte first on the wire.
+fn address(reader: &mut Reader<'_>) -> Result<[u8; 6], Fault> {
+    let mut address = reader.array::<6>()?;
+    address.reverse();
+    Ok(address)
+}
+
+/// The next two bytes, little-endian.
+fn u16_le(reader: &mut Reader<'_>) -> Result<u16, Fault> {
+    Ok(u16::from_le_bytes(reader.array()?))
+}
+
+/// Source and destination of what `from` sent.
+fn link(from: Side, [one, two]: [Option<[u8; 6]>; 2]) -> LinkAddresses {
+    let [one, two] = [one, two].map(|address| address.map(LinkAddress::Bluetooth));
+    match from {
+        Side::One => LinkAddresses { src: one, dst: two },
+        Side::Two => LinkAddresses { src: two, dst: one },
+        Side::Unknown => LinkAddresses::default(),
+    }
+}

@@ -1,0 +1,91 @@
+//! What the Sequence Numbers of a stream show, and the lines about streams that end a run.
+
+use std::fmt::Write;
+use std::net::IpAddr;
+
+use crate::pipeline::ledger::Ledger;
+use crate::sa::stream::Stream;
+
+/// What the numbers of a stream show.
+#[derive(Debug)]
+pub struct Numbers {
+    /// The lowest.
+    pub first: Option<u64>,
+    /// The highest.
+    pub last: Option<u64>,
+    /// First and last missing number of each gap; of very many gaps the highest.
+    pub gaps: Vec<(u64, u64)>,
+    /// Gaps that `gaps` leaves out.
+    pub gaps_not_listed: u64,
+    /// Numbers missing, in all gaps.
+    pub missing: u64,
+}
+
+impl Numbers {
+    /// Those of `stream`.
+    pub fn of(stream: &Stream) -> Numbers {
+        let runs: Vec<(u64, u64)> = stream.counts.numbers.iter().collect();
+        let between = runs.iter().zip(runs.iter().skip(1));
+        let gaps: Vec<(u64, u64)> = between.map(|(before, after)| (before.1 + 1, after.0 - 1)).collect();
+        let (gaps_not_listed, missing_there) = stream.counts.numbers.joined();
+        let missing = missing_there + gaps.iter().map(|(first, last)| last - first + 1).sum::<u64>();
+        let (first, last) = (runs.first().map(|run| run.0), runs.last().map(|run| run.1));
+        Numbers { first, last, gaps, gaps_not_listed, missing }
+    }
+
+    /// All gaps.
+    pub fn gap_count(&self) -> u64 {
+        self.gaps_not_listed + self.gaps.len() as u64
+    }
+}
+
+/// Openings per packet that verified.
+pub fn tries_per_packet(stream: &Stream) -> f64 {
+    stream.counts.tries as f64 / stream.counts.verified.max(1) as f64
+}
+
+/// Streams of which the summary says what was odd.
+const MOST: usize = 8;
+
+/// A line for each SA with gaps, repeats, packets out of order or failures; of many the first few.
+pub fn remarks(ledger: &Ledger<'_>) -> String {
+    let mut lines = ledger.streams().into_iter().filter_map(|(sa, source, stream)| remark(ledger, sa, source, stream));
+    let mut text: String = lines.by_ref().take(MOST).collect();
+    let more = lines.count();
+    if more > 0 {
+        // Writing into a string cannot fail.
+        let _ = writeln!(text, "{more} more SAs with gaps, repeats or failures: `dietesp sa` shows all");
+    }
+    text
+}
+
+fn remark(ledger: &Ledger<'_>, sa: u32, source: Option<IpAddr>, stream: &Stream) -> Option<String> {
+    let (counts, numbers) = (&stream.counts, Numbers::of(stream));
+    let mut parts = vec![];
+    if let (Some(first), Some(last), true) = (numbers.first, numbers.last, numbers.missing > 0) {
+        let (missing, gaps) = (numbers.missing, numbers.gap_count());
+        let s = if gaps == 1 { "" } else { "s" };
+        parts.push(format!("{missing} of the Sequence Numbers {first} to {last} missing in {gaps} gap{s}"));
+    }
+    let irregular = counts.irregular();
+    for (count, what) in [
+        (irregular.duplicates, "repeated"),
+        (irregular.replays, "replayed"),
+        (irregular.failed, "failed"),
+        (irregular.resyncs, "found by --resync"),
+    ] {
+        if count > 0 {
+            parts.push(format!("{count} {what}"));
+        }
+    }
+    if irregular.reorder_depth > 0 {
+        parts.push(format!("reordered by up to {}", irregular.reorder_depth));
+    }
+    if parts.is_empty() {
+        return None;
+    }
+    let name = &ledger.table().entry(sa)?.sa.name;
+    let from = source.map(|source| format!(" from {source}")).unwrap_or_default();
+    let tries = tries_per_packet(stream);
+    Some(format!("{name}{from}: {} verified, {tries:.2} tries each; {}\n", counts.verified, parts.join(", ")))
+}
