@@ -68,11 +68,6 @@ impl Writer {
         })
     }
 
-    /// Whether the packets may have several link types: in pcapng, not in pcap.
-    pub fn mixes_link_types(&self) -> bool {
-        self.format == Format::Pcapng
-    }
-
     /// An empty batch for this writer, to be filled by a worker.
     pub fn batch(&self) -> Batch {
         Batch::new(self.format)
@@ -84,6 +79,15 @@ impl Writer {
     /// As [`Batch::push`] and [`Writer::append`].
     pub fn write(&mut self, packet: &Packet<'_>, comment: Option<&str>) -> Result<(), Error> {
         self.pending.push(packet, comment)?;
+        if self.pending.bytes.len() >= FLUSH_LEN { self.flush() } else { Ok(()) }
+    }
+
+    /// Writes the packet at `index` of a batch for this writer; nothing if there is none.
+    ///
+    /// # Errors
+    /// As [`Writer::append`].
+    pub fn write_from(&mut self, batch: &Batch, index: usize) -> Result<(), Error> {
+        self.pending.push_from(batch, index);
         if self.pending.bytes.len() >= FLUSH_LEN { self.flush() } else { Ok(()) }
     }
 
@@ -195,14 +199,20 @@ impl Writer {
 }
 
 /// Packets in the format of a [`Writer`], ready to be appended. Making one needs no writer, so workers can do it.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Batch {
     format: Format,
     bytes: Vec<u8>,
-    /// Where each packet starts.
-    starts: Vec<usize>,
+    starts: Vec<Start>,
     /// The interfaces of the packets. Packets have the index here until the writer puts in the number in the file.
     interfaces: Vec<Arc<Interface>>,
+}
+
+/// Where a packet of a [`Batch`] starts, and the index of its interface.
+#[derive(Debug, Clone, Copy)]
+struct Start {
+    offset: usize,
+    interface: u32,
 }
 
 impl Batch {
@@ -213,6 +223,34 @@ impl Batch {
     /// Whether there is no packet.
     pub fn is_empty(&self) -> bool {
         self.starts.is_empty()
+    }
+
+    /// How many packets there are.
+    pub fn len(&self) -> usize {
+        self.starts.len()
+    }
+
+    /// Bytes that they take.
+    pub fn bytes_len(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// Whether packets of several link types can be written: in pcapng, not in pcap.
+    pub fn mixes_link_types(&self) -> bool {
+        self.format == Format::Pcapng
+    }
+
+    /// Adds the packet at `index` of another batch of the same writer that was not yet appended; nothing if there is none.
+    pub fn push_from(&mut self, other: &Batch, index: usize) {
+        let Some(Start { offset, interface }) = other.starts.get(index).copied() else { return };
+        let end = other.starts.get(index + 1).map_or(other.bytes.len(), |next| next.offset);
+        let Some(interface) = other.interfaces.get(interface as usize) else { return };
+        let start = Start { offset: self.bytes.len(), interface: self.interface_index(interface) };
+        self.bytes.extend_from_slice(other.bytes.get(offset..end).unwrap_or_default());
+        if self.format == Format::Pcapng {
+            put_interface(&mut self.bytes, start, start.interface);
+        }
+        self.starts.push(start);
     }
 
     /// Forgets the packets and keeps the memory.
@@ -233,22 +271,23 @@ impl Batch {
             Error::usage(format!("frame {}: its {what} does not fit into the output", packet.number), help)
         };
         let data_len = u32::try_from(packet.data.len()).map_err(|_| unfit("length"))?;
-        let start = self.bytes.len();
-        match self.format {
+        let offset = self.bytes.len();
+        let interface = match self.format {
             Format::Pcap => {
                 let (seconds, nanos) = packet.time.seconds_and_nanos();
                 let seconds = u32::try_from(seconds).map_err(|_| unfit("time"))?;
-                self.interface_index(packet.interface);
                 pcap::push_record(&mut self.bytes, [seconds, nanos], packet.orig_len, data_len, packet.data);
+                self.interface_index(packet.interface)
             }
             Format::Pcapng => {
                 let Interface { ts_resolution, ts_offset, .. } = **packet.interface;
                 let ticks = packet.time.ticks_in(ts_resolution, ts_offset).ok_or_else(|| unfit("time"))?;
                 let interface = self.interface_index(packet.interface);
                 push_enhanced_packet(&mut self.bytes, packet, interface, ticks, data_len, comment);
+                interface
             }
-        }
-        self.starts.push(start);
+        };
+        self.starts.push(Start { offset, interface });
         Ok(())
     }
 
@@ -262,13 +301,9 @@ impl Batch {
 
     /// Replaces the index of the interface in each Enhanced Packet Block.
     fn map_interfaces(&mut self, ids: &[u32]) {
-        // Type and length are before it.
-        const INTERFACE: usize = 8;
         for start in &self.starts {
-            if let Some(field) = field_mut(&mut self.bytes, start + INTERFACE)
-                && let Some(id) = ids.get(u32::from_le_bytes(*field) as usize)
-            {
-                *field = id.to_le_bytes();
+            if let Some(id) = ids.get(start.interface as usize) {
+                put_interface(&mut self.bytes, *start, *id);
             }
         }
     }
@@ -278,10 +313,19 @@ impl Batch {
         // Seconds are before it.
         const FRACTION: usize = 4;
         for start in &self.starts {
-            if let Some(field) = field_mut(&mut self.bytes, start + FRACTION) {
+            if let Some(field) = field_mut(&mut self.bytes, start.offset + FRACTION) {
                 *field = (u32::from_le_bytes(*field) / 1000).to_le_bytes();
             }
         }
+    }
+}
+
+/// Puts the number of an interface into an Enhanced Packet Block.
+fn put_interface(bytes: &mut [u8], start: Start, id: u32) {
+    // Type and length are before it.
+    const INTERFACE: usize = 8;
+    if let Some(field) = field_mut(bytes, start.offset + INTERFACE) {
+        *field = id.to_le_bytes();
     }
 }
 

@@ -1,27 +1,30 @@
 //! compress: standard ESP, or plain IP packets, to Diet-ESP (wire format §7).
 
-use std::collections::{BTreeMap, HashMap, HashSet};
-use std::net::IpAddr;
-use std::ops::ControlFlow;
+mod decide;
+mod fit;
 
-use super::convert::{is_beside, iv_of};
+use std::collections::BTreeMap;
+use std::ops::{ControlFlow, Range};
+use std::sync::OnceLock;
+
+use super::convert::is_beside;
 use super::drive::{self, Input, Job};
 use super::find::Limits;
 use super::item::{Arena, Item};
-use super::ledger::MULTICAST_SOURCES;
 use super::outcome::{Bytes, Status};
-use super::outlet::{Change, Outlet, Raw};
-use super::seal::{IvIssuer, UsedNumbers};
+use super::outlet::{Frames, Outlet};
+use super::payloads::Payloads;
+use super::seal::Digester;
 use super::select::Selection;
 use crate::capture::{Packet, Reader, Window, Writer};
-use crate::codec::{Mismatch, State};
 use crate::context::IpVersion;
 use crate::error::{Error, Fault};
 use crate::esp;
 use crate::link::{self, Datagram, Outer};
 use crate::report::totals::Totals;
 use crate::sa::table::{Entry, SaTable};
-use crate::suite::Random;
+use decide::Decider;
+use fit::{Fit, Fitter, Text, Texts};
 
 /// What is done with a packet that its context does not match.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -95,13 +98,44 @@ pub fn run(
     settings: &Settings,
     tell: &mut (dyn FnMut(u64) + Send),
 ) -> Result<Compressed, Error> {
-    let mut compressor = Compressor::new(input, output, settings);
-    let mut out = Out { outlet: Outlet::new(writer), totals: Totals::default(), tell };
-    drive::run(input_of(reader, input, settings), &Compress { input, settings }, &mut compressor, &mut out)?;
-    let mut result = compressor.result;
-    result.totals = out.totals;
+    let esp_input = settings.esp_input.map(OnceLock::from).unwrap_or_default();
+    let outlet = Outlet::new(writer);
+    let frames = outlet.frames();
+    let digester = Digester::default();
+    let fitter = Fitter::new(input, output, digester.clone());
+    let job = Compress { input, output, settings, fitter, esp_input, frames };
+    let mut decider = Decider::new(input, output, settings, digester);
+    let mut out = Out { outlet, result: Compressed::default(), tell };
+    drive::run(input_of(reader, input, settings), &job, &mut decider, &mut out)?;
+    let mut result = out.result;
+    result.add(decider.counts);
     result.written = out.outlet.finish()?;
     Ok(result)
+}
+
+impl Compressed {
+    /// Adds the counts of a window, which comes behind.
+    fn add(&mut self, window: Compressed) {
+        self.totals.add(&window.totals);
+        self.compressed += window.compressed;
+        self.bytes.diet += window.bytes.diet;
+        self.bytes.esp += window.bytes.esp;
+        self.refused += window.refused;
+        self.nonces.numbers_of_plain |= window.nonces.numbers_of_plain;
+        self.nonces.random |= window.nonces.random;
+        for (field, count) in window.mismatches {
+            *self.mismatches.entry(field).or_default() += count;
+        }
+        self.note_first(window.first_mismatch);
+    }
+
+    /// Keeps the one of the lower frame.
+    fn note_first(&mut self, mismatch: Option<(u64, String)>) {
+        let Some(mismatch) = mismatch else { return };
+        if self.first_mismatch.as_ref().is_none_or(|first| mismatch.0 < first.0) {
+            self.first_mismatch = Some(mismatch);
+        }
+    }
 }
 
 fn input_of<'i, 't>(reader: &'i mut Reader, table: &'t SaTable, settings: &'i Settings) -> Input<'i, 't> {
@@ -117,91 +151,248 @@ pub fn holds_esp(reader: &mut Reader, input: &SaTable, limits: Limits, link: &li
     })
 }
 
-/// What became of one packet.
-enum Made {
-    /// `frame` holds it.
-    Frame,
-    /// Not ours: it passes as it is.
-    NotOurs,
-    /// It was not compressed, and is left out.
+/// Where a packet goes; what its context makes of it, if that needs nothing of the packets before.
+#[derive(Debug, Clone, Copy)]
+enum Route {
+    /// It is left out.
     Left,
     /// A fragment whose packet is not whole yet.
     Waits,
+    /// An ESP packet that opened.
+    Esp(Option<Fit>),
+    /// A plain packet, to be compressed if the input is plain.
+    Plain(Option<Fit>),
+    /// It passes as it is.
+    NotOurs,
+}
+
+/// What becomes of a packet; decided in capture order.
+#[derive(Debug, Clone, Copy)]
+enum Make {
+    /// It passes as it is.
+    NotOurs,
+    /// It is left out.
+    Left,
+    /// A fragment whose packet is not whole yet.
+    Waits,
+    /// ESP in its place.
+    Esp(Sending),
+}
+
+/// An ESP packet to be made.
+#[derive(Debug, Clone, Copy)]
+struct Sending {
+    /// The SA of the output that it belongs to.
+    sa: u32,
+    /// Of a plain packet the SA whose outer header carries it.
+    carrier: Option<u32>,
+    content: Content,
+    sn: u64,
+    /// As many bytes of it as the cipher wants.
+    iv: [u8; 16],
+}
+
+/// What stands behind an ESP header. `protected_len` is what standard ESP would protect of the packet.
+#[derive(Debug, Clone, Copy)]
+enum Content {
+    /// What stands there in the input.
+    AsItIs { protected_len: u32 },
+    /// This clear text, sealed.
+    Compressed { clear: Text, protected_len: u32 },
+    /// This clear text of standard ESP, sealed.
+    Standard { clear: Text },
 }
 
 struct Compress<'t> {
     input: &'t SaTable,
+    output: &'t SaTable,
     settings: &'t Settings,
+    fitter: Fitter<'t>,
+    /// The packets to compress are ESP packets; empty until the first window has been seen.
+    esp_input: OnceLock<bool>,
+    /// None yet.
+    frames: Frames,
 }
 
 struct Out<'o> {
     outlet: Outlet,
-    totals: Totals,
+    result: Compressed,
     tell: &'o mut (dyn FnMut(u64) + Send),
 }
 
 #[derive(Debug, Default)]
 struct Work {
-    totals: Totals,
-    changes: Vec<Change>,
-    /// The bytes of compressed frames.
-    frames: Vec<u8>,
-    given_up: Vec<u64>,
+    routes: Vec<Route>,
+    texts: Texts,
+    makes: Vec<Make>,
+    payloads: Payloads,
+    /// Of each packet that is made.
+    made: Vec<Range<usize>>,
+    /// Made of those of the job.
+    frames: Option<Frames>,
+    frame: Vec<u8>,
+    counts: Compressed,
+}
+
+impl Compress<'_> {
+    fn route(&self, packet: &Packet<'_>, item: &Item<'_>, arena: &Arena, texts: &mut Texts) -> Route {
+        // The packets of radio frames go on without them, and once.
+        if !self.settings.selection.takes(&item.record(packet, self.input, arena)) || is_without_packet(item) {
+            return Route::Left;
+        }
+        match item.status {
+            _ if item.waits => Route::Waits,
+            Status::Ok => match item.outer() {
+                Some(outer) => Route::Esp(self.fitter.esp(item, &outer, arena, None, texts)),
+                None => Route::NotOurs,
+            },
+            Status::NotEsp if item.payload(self.input).is_none() => match item.datagram() {
+                Some(datagram) if self.esp_input.get() == Some(&false) => {
+                    Route::Plain(self.fitter.plain(&datagram, None, texts))
+                }
+                Some(_) => Route::Plain(None),
+                None => Route::NotOurs,
+            },
+            _ => Route::NotOurs,
+        }
+    }
+
+    /// Appends ESP, still to be sealed.
+    fn lay_out(&self, item: &Item<'_>, sending: &Sending, texts: &Texts, payloads: &mut Payloads) {
+        let Some(to) = self.output.entry(sending.sa) else { return };
+        let spi = to.sa.spi.unwrap_or(0);
+        let clear = match sending.content {
+            Content::Standard { clear } => {
+                esp::write_header(spi, sending.sn, payloads.bytes());
+                clear
+            }
+            Content::Compressed { clear, .. } => {
+                to.codec.encode_header(spi, sending.sn, payloads.bytes());
+                clear
+            }
+            Content::AsItIs { .. } => {
+                to.codec.encode_header(spi, sending.sn, payloads.bytes());
+                return payloads.bytes().extend_from_slice(behind_header(item, self.input));
+            }
+        };
+        let iv = sending.iv.get(..to.cryptor().iv_len()).unwrap_or_default();
+        payloads.body(sending.sa, spi, sending.sn, iv, to.cryptor().icv_len(), |bytes| {
+            bytes.extend_from_slice(texts.get(clear));
+        });
+    }
+
+    /// Notes in `counts` what `esp_len` bytes of ESP were made of.
+    fn count(&self, sending: &Sending, esp_len: usize, counts: &mut Compressed) {
+        let (Content::AsItIs { protected_len } | Content::Compressed { protected_len, .. }) = sending.content else {
+            return;
+        };
+        let Some(cryptor) = self.output.entry(sending.sa).map(Entry::cryptor) else { return };
+        let standard = esp::standard_len(protected_len as usize, cryptor.iv_len(), cryptor.block(), cryptor.icv_len());
+        counts.compressed += 1;
+        counts.bytes.diet += esp_len as u64;
+        counts.bytes.esp += standard as u64;
+    }
 }
 
 impl<'t> Job<Out<'_>> for Compress<'t> {
-    type State = Compressor<'t>;
+    type State = Decider<'t>;
     type Work = Work;
 
-    fn settle(
+    fn prepare(&self, window: &Window, items: &[Item<'_>], arena: &Arena, work: &mut Work) {
+        let Work { routes, texts, .. } = work;
+        routes.clear();
+        texts.clear();
+        for (packet, item) in window.packets().zip(items) {
+            routes.push(self.route(&packet, item, arena, texts));
+        }
+    }
+
+    fn decide(
         &self,
-        compressor: &mut Compressor<'t>,
+        decider: &mut Decider<'t>,
         window: &Window,
-        items: &mut [Item<'_>],
+        items: &[Item<'_>],
         arena: &Arena,
         work: &mut Work,
     ) -> Result<(), Error> {
-        work.changes.clear();
-        work.frames.clear();
-        let esp_there = || items.iter().any(|item| item.status == Status::Ok);
-        compressor.esp_input.get_or_insert_with(esp_there);
-        for (packet, item) in window.packets().zip(items) {
-            let taken = self.settings.selection.takes(&item.record(&packet, self.input, arena));
-            let change = match compressor.change(&packet, item, arena, self.input, taken)? {
-                made @ (Made::Frame | Made::NotOurs) => {
-                    let start = work.frames.len();
-                    let mut missing = 0;
-                    match (&made, item.datagram().filter(|_| item.radio)) {
-                        (Made::Frame, _) => work.frames.extend_from_slice(&compressor.frame),
-                        (_, Some(datagram)) => {
-                            work.frames.extend_from_slice(datagram.header);
-                            work.frames.extend_from_slice(datagram.payload);
-                            missing = datagram.missing;
-                        }
-                        _ => {}
-                    }
-                    let bytes = start..work.frames.len();
-                    if bytes.is_empty() {
-                        Change::Pass(None)
-                    } else if is_beside(item) {
-                        let comment = format!("dietesp: rebuilt from frame {}", packet.number);
-                        Change::Alone(Raw { bytes, missing, comment })
-                    } else {
-                        Change::Replace(bytes)
-                    }
+        let Work { routes, texts, makes, .. } = work;
+        makes.clear();
+        let plain = !*self.esp_input.get_or_init(|| items.iter().any(|item| item.status == Status::Ok));
+        decider.plain = plain;
+        for ((packet, item), route) in window.packets().zip(items).zip(routes) {
+            let frame = packet.number;
+            decider.note_iv(item)?;
+            makes.push(match *route {
+                Route::Left => Make::Left,
+                Route::Waits => Make::Waits,
+                _ if plain && decider.is_under_shared_key(item) && item.datagram().is_some() => {
+                    return Err(Error::usage(
+                        format!(
+                            "frame {frame}: ESP under a key of --keys, behind plain packets that were sealed under it"
+                        ),
+                        "its nonces may be theirs: save the capture to a file, or give the output keys of its own",
+                    ));
                 }
-                Made::Left => Change::Leave,
-                Made::Waits => Change::Hold,
-            };
-            work.changes.push(change);
+                Route::Esp(Some(fit)) => decider.esp_packet(frame, item, arena, fit, texts)?,
+                Route::Esp(None) => {
+                    let fit = item
+                        .outer()
+                        .and_then(|outer| self.fitter.esp(item, &outer, arena, Some(&decider.states), texts));
+                    decider.esp_packet(frame, item, arena, fit.unwrap_or(Fit::NotOurs), texts)?
+                }
+                Route::Plain(fit) if plain => match item.datagram() {
+                    Some(datagram) => {
+                        let states = Some(&decider.states);
+                        let fit = fit.or_else(|| self.fitter.plain(&datagram, states, texts));
+                        decider.plain_packet(frame, item, &datagram, fit.unwrap_or(Fit::NotOurs), texts)?
+                    }
+                    None => Make::NotOurs,
+                },
+                Route::Plain(_) | Route::NotOurs => Make::NotOurs,
+            });
         }
         Ok(())
     }
 
-    fn render(&self, _window: &Window, items: &[Item<'_>], arena: &Arena, work: &mut Work) -> Result<(), Error> {
-        work.totals = Totals::default();
-        items.iter().for_each(|item| work.totals.count(item));
-        work.given_up = arena.given_up().to_vec();
+    fn render(&self, window: &Window, items: &[Item<'_>], arena: &Arena, work: &mut Work) -> Result<(), Error> {
+        let Work { texts, makes, payloads, made, frames, frame, counts, .. } = work;
+        *counts = Compressed::default();
+        payloads.clear();
+        made.clear();
+        for (item, make) in items.iter().zip(&*makes) {
+            counts.totals.count(item);
+            if let Make::Esp(sending) = make {
+                let start = payloads.next();
+                self.lay_out(item, sending, texts, payloads);
+                made.push(payloads.since(start));
+            }
+        }
+        payloads.seal(|sa| self.output.entry(sa).map(|entry| (entry.cryptor(), entry.sa.esn)));
+        let frames = frames.get_or_insert_with(|| self.frames.clone());
+        frames.begin(arena.given_up());
+        let mut made = made.iter();
+        for ((packet, item), make) in window.packets().zip(items).zip(&*makes) {
+            match make {
+                Make::NotOurs => pass(&packet, item, frames)?,
+                Make::Left => frames.end_for_all(),
+                Make::Waits => frames.hold(),
+                Make::Esp(sending) => {
+                    let esp = made.next().map(|range| payloads.get(range)).unwrap_or_default();
+                    self.count(sending, esp.len(), counts);
+                    let tables = (self.input, self.output);
+                    match item.datagram().map(|datagram| carry(item, &datagram, tables, sending, esp, frame)) {
+                        Some(Ok(())) if is_beside(item) => frames.raw(&packet, frame, 0, &origin(&packet))?,
+                        Some(Ok(())) => frames.frame(&packet.with_data(frame), None)?,
+                        Some(Err(fault)) => {
+                            *counts.mismatches.entry("link").or_default() += 1;
+                            counts.note_first(Some((packet.number, fault.to_string())));
+                        }
+                        None => {}
+                    }
+                    frames.end_for_all();
+                }
+            }
+        }
         Ok(())
     }
 
@@ -213,397 +404,81 @@ impl<'t> Job<Out<'_>> for Compress<'t> {
         work: &mut Work,
         bytes_read: u64,
     ) -> Result<(), Error> {
-        out.totals.add(&work.totals);
-        out.outlet.apply(window, items, &work.changes, &work.frames, &work.given_up)?;
+        out.result.add(std::mem::take(&mut work.counts));
+        if let Some(frames) = &mut work.frames {
+            out.outlet.apply(window, items, frames)?;
+        }
         (out.tell)(bytes_read);
         Ok(())
     }
 }
 
-struct Compressor<'t> {
-    output: &'t SaTable,
-    settings: &'t Settings,
-    /// The packets to compress are ESP packets; `None` until the first window has been seen.
-    esp_input: Option<bool>,
-    /// By SA of the output: the next Sequence Number for plain input.
-    next_sn: Vec<u64>,
-    /// What the packets sent before left for the next one, by SA of the output and, as receivers keep it, by source
-    /// where the destination is a multicast address.
-    states: HashMap<(usize, Option<IpAddr>), State>,
-    /// SPI to SAs of the output, in file order.
-    by_spi: HashMap<u32, Vec<usize>>,
-    /// By SA of the output: whether its key is one of the input's.
-    has_key_of_input: Vec<bool>,
-    /// Keys of both.
-    shared_keys: HashSet<[u8; 32]>,
-    issuer: IvIssuer,
-    random: Random,
-    used: UsedNumbers,
-    plain: Vec<u8>,
-    clear: Vec<u8>,
-    esp: Vec<u8>,
-    frame: Vec<u8>,
-    result: Compressed,
+impl Sending {
+    /// Bytes from the ESP header to the ICV.
+    fn esp_len(&self, item: &Item<'_>, input: &SaTable, output: &SaTable) -> usize {
+        let Some(to) = output.entry(self.sa) else { return 0 };
+        let around = to.cryptor().iv_len() + to.cryptor().icv_len();
+        match self.content {
+            Content::AsItIs { .. } => to.header_len() + behind_header(item, input).len(),
+            Content::Compressed { clear, .. } => to.header_len() + around + clear.len(),
+            Content::Standard { clear } => esp::HEADER_LEN + around + clear.len(),
+        }
+    }
 }
 
-impl<'t> Compressor<'t> {
-    fn new(input: &SaTable, output: &'t SaTable, settings: &'t Settings) -> Compressor<'t> {
-        let first = |entry: &Entry| entry.context.as_ref().and_then(|context| context.esp_sn).unwrap_or(1);
-        let mut by_spi: HashMap<u32, Vec<usize>> = HashMap::new();
-        for (index, entry) in output.entries().iter().enumerate() {
-            if let Some(spi) = entry.sa.spi {
-                by_spi.entry(spi).or_default().push(index);
-            }
+/// A frame that is not ours passes as it is; of a radio frame the packet goes on.
+fn pass(packet: &Packet<'_>, item: &Item<'_>, frames: &mut Frames) -> Result<(), Error> {
+    match item.datagram().filter(|_| item.radio) {
+        Some(Datagram { header, payload, missing, .. }) => {
+            frames.raw(packet, &[header, payload].concat(), missing, &origin(packet))?;
+            frames.end_for_all();
         }
-        let fingerprint = |entry: &Entry| entry.sa.keys.fingerprint();
-        let keys_of_input: HashSet<[u8; 32]> = input.entries().iter().map(fingerprint).collect();
-        let has_key_of_input: Vec<bool> =
-            output.entries().iter().map(|entry| keys_of_input.contains(&fingerprint(entry))).collect();
-        let shared = output.entries().iter().zip(&has_key_of_input).filter(|(_, shared)| **shared);
-        let shared_keys = shared.map(|(entry, _)| fingerprint(entry)).collect();
-        Compressor {
-            output,
-            settings,
-            has_key_of_input,
-            shared_keys,
-            esp_input: settings.esp_input,
-            next_sn: output.entries().iter().map(first).collect(),
-            states: HashMap::new(),
-            by_spi,
-            issuer: IvIssuer::new(Random::new(settings.seed, "iv")),
-            random: Random::new(settings.seed, "blocks"),
-            used: UsedNumbers::default(),
-            plain: vec![],
-            clear: vec![],
-            esp: vec![],
-            frame: vec![],
-            result: Compressed::default(),
+        None => {
+            frames.frame(packet, None)?;
+            frames.end();
         }
     }
+    Ok(())
+}
 
-    fn change(
-        &mut self,
-        packet: &Packet<'_>,
-        item: &Item<'_>,
-        arena: &Arena,
-        input: &SaTable,
-        taken: bool,
-    ) -> Result<Made, Error> {
-        // The packets of radio frames go on without them, and once.
-        if item.repeat || item.radio && item.datagram().is_none() {
-            return Ok(Made::Left);
-        }
-        if let Some(entry) = item.sa.and_then(|sa| input.entry(sa))
-            && let Some(iv) = iv_of(item, entry, input)
-        {
-            self.issuer.seen(&entry.sa.keys, iv)?;
-        }
-        if !taken {
-            return Ok(Made::Left);
-        }
-        if item.waits {
-            return Ok(Made::Waits);
-        }
-        match item.datagram() {
-            Some(_) if self.esp_input == Some(false) && self.is_under_shared_key(item, input) => Err(Error::usage(
-                format!(
-                    "frame {}: ESP under a key of --keys, behind plain packets that were sealed under it",
-                    packet.number
-                ),
-                "its nonces may be theirs: save the capture to a file, or give the output keys of its own",
-            )),
-            Some(datagram) if item.status == Status::Ok => self.esp_packet(packet, item, &datagram, arena, input),
-            Some(datagram)
-                if item.status == Status::NotEsp && self.esp_input == Some(false) && item.payload(input).is_none() =>
-            {
-                self.plain_datagram(packet, item, &datagram)
-            }
-            _ => Ok(Made::NotOurs),
-        }
-    }
+fn origin(packet: &Packet<'_>) -> String {
+    format!("dietesp: rebuilt from frame {}", packet.number)
+}
 
-    fn is_under_shared_key(&self, item: &Item<'_>, input: &SaTable) -> bool {
-        let entry = item.sa.filter(|_| item.esp.is_some()).and_then(|sa| input.entry(sa));
-        entry.is_some_and(|entry| has_nonce(entry) && self.shared_keys.contains(&entry.sa.keys.fingerprint()))
-    }
+/// A radio frame, or part of one, that gives no packet or one that was there before.
+fn is_without_packet(item: &Item<'_>) -> bool {
+    item.repeat || item.radio && item.datagram().is_none()
+}
 
-    /// An ESP packet that opened: the SA of the output is the one of the same SPI and outer addresses.
-    fn esp_packet(
-        &mut self,
-        packet: &Packet<'_>,
-        item: &Item<'_>,
-        datagram: &Datagram<'_>,
-        arena: &Arena,
-        input: &SaTable,
-    ) -> Result<Made, Error> {
-        let (Some(esp), Some(payload)) = (item.esp, item.payload(input)) else { return Ok(Made::NotOurs) };
-        let Some(from) = item.sa.and_then(|sa| input.entry(sa)) else { return Ok(Made::NotOurs) };
-        let Some((index, to)) = self.sa_of(esp.spi, &datagram.outer) else { return Ok(Made::NotOurs) };
-        let udp = payload.udp_header;
-        self.clear.clear();
-        let mut state = self.state(index, &datagram.outer);
-        let protocol = match to.codec.compress(item.packet(arena), &datagram.outer, &mut state, &mut self.clear) {
-            Err(mismatch) => {
-                if self.mismatch(packet.number, &mismatch)? == OnMismatch::Skip {
-                    return Ok(Made::Left);
-                }
-                self.clear.clear();
-                let next_header = item.protected(arena, &mut self.clear);
-                if !self.seal_standard(&datagram.outer, next_header)? {
-                    self.result.refused += 1;
-                    return Ok(Made::Left);
-                }
-                esp::PROTOCOL
-            }
-            Ok(compressed) => {
-                self.esp.clear();
-                to.codec.encode_header(esp.spi, esp.sequence, &mut self.esp);
-                if self.clear == item.clear(arena) && from.sa.keys == to.sa.keys && from.sa.esn == to.sa.esn {
-                    // Only SPI and Sequence Number bits go.
-                    self.esp.extend_from_slice(payload.bytes.get(from.header_len()..).unwrap_or_default());
-                } else if !self.seal(index, to, esp.sequence, false)? {
-                    self.result.refused += 1;
-                    return Ok(Made::Left);
-                }
-                self.count(index, item.packet(arena).len() - compressed.payload_offset);
-                to.protocol
-            }
-        };
+/// IV, cipher text and ICV of an ESP packet of the input.
+fn behind_header<'i>(item: &'i Item<'_>, input: &SaTable) -> &'i [u8] {
+    let from = item.sa.and_then(|sa| input.entry(sa));
+    let behind = from.zip(item.payload(input)).and_then(|(from, payload)| payload.bytes.get(from.header_len()..));
+    behind.unwrap_or_default()
+}
+
+/// Replaces the content of `frame` by a frame in place of that of `item`, with `esp` in it.
+fn carry(
+    item: &Item<'_>,
+    datagram: &Datagram<'_>,
+    (input, output): (&SaTable, &SaTable),
+    sending: &Sending,
+    esp: &[u8],
+    frame: &mut Vec<u8>,
+) -> Result<(), Fault> {
+    let protocol = match sending.content {
+        Content::Standard { .. } => esp::PROTOCOL,
+        _ => output.entry(sending.sa).map_or(esp::PROTOCOL, |to| to.protocol),
+    };
+    let Some(carrier) = sending.carrier else {
+        let udp = item.payload(input).and_then(|payload| payload.udp_header);
         let protocol = if udp.is_some() { esp::UDP } else { protocol };
-        let rebuilt = link::rebuild(item.link_header(), datagram, protocol, udp, &[&self.esp], &mut self.frame);
-        if rebuilt.is_ok() {
-            self.sent(index, &datagram.outer, state);
-        }
-        self.made(packet.number, rebuilt)
+        return link::rebuild(item.link_header(), datagram, protocol, udp, &[esp], frame);
+    };
+    match output.entry(carrier).filter(|to| to.is_tunnel()).and_then(|to| new_outer(to, datagram)) {
+        Some(outer) => link::encapsulate(item.link_type, item.link_header(), &outer, protocol, &[esp], frame),
+        None => link::rebuild(item.link_header(), datagram, protocol, None, &[esp], frame),
     }
-
-    /// A plain IP packet: the first context that matches takes it.
-    fn plain_datagram(&mut self, packet: &Packet<'_>, item: &Item<'_>, datagram: &Datagram<'_>) -> Result<Made, Error> {
-        let mut plain = std::mem::take(&mut self.plain);
-        plain.clear();
-        plain.extend_from_slice(datagram.header);
-        plain.extend_from_slice(datagram.payload);
-        let made = self.plain_packet(packet, item, datagram, &plain);
-        self.plain = plain;
-        made
-    }
-
-    fn plain_packet(
-        &mut self,
-        packet: &Packet<'_>,
-        item: &Item<'_>,
-        datagram: &Datagram<'_>,
-        plain: &[u8],
-    ) -> Result<Made, Error> {
-        let mut first_mismatch = None;
-        for (index, to) in self.output.entries().iter().enumerate() {
-            let Some(outer) = new_outer(to, datagram) else { continue };
-            self.clear.clear();
-            let mut state = self.state(index, &outer);
-            let compressed = match to.codec.compress(plain, &outer, &mut state, &mut self.clear) {
-                Ok(compressed) => compressed,
-                Err(mismatch) => {
-                    first_mismatch.get_or_insert((mismatch, outer, to));
-                    continue;
-                }
-            };
-            let sn = self.next_number(index, to)?;
-            self.esp.clear();
-            to.codec.encode_header(to.sa.spi.unwrap_or(0), sn, &mut self.esp);
-            if !self.seal(index, to, sn, false)? {
-                return Err(same_key(to));
-            }
-            self.result.nonces.numbers_of_plain |= has_nonce(to);
-            self.count(index, plain.len() - compressed.payload_offset);
-            let rebuilt = self.carry(item, datagram, to, &outer, to.protocol);
-            if rebuilt.is_ok() {
-                self.sent(index, &outer, state);
-            }
-            return self.made(packet.number, rebuilt);
-        }
-        let Some((mismatch, outer, to)) = first_mismatch else { return Ok(Made::NotOurs) };
-        if self.mismatch(packet.number, &mismatch)? == OnMismatch::Skip {
-            return Ok(Made::Left);
-        }
-        self.clear.clear();
-        let next_header = if to.is_tunnel() {
-            self.clear.extend_from_slice(plain);
-            datagram.outer.version.next_header()
-        } else {
-            self.clear.extend_from_slice(datagram.payload);
-            datagram.protocol
-        };
-        if !self.seal_standard(&outer, next_header)? {
-            return Err(same_key(to));
-        }
-        let rebuilt = self.carry(item, datagram, to, &outer, esp::PROTOCOL);
-        self.made(packet.number, rebuilt)
-    }
-
-    /// Puts `self.esp`, made of a plain packet, behind the outer header of its SA.
-    fn carry(
-        &mut self,
-        item: &Item<'_>,
-        datagram: &Datagram<'_>,
-        to: &Entry,
-        outer: &Outer,
-        protocol: u8,
-    ) -> Result<(), Fault> {
-        let (esp, frame) = ([self.esp.as_slice()], &mut self.frame);
-        if to.is_tunnel() {
-            link::encapsulate(item.link_type, item.link_header(), outer, protocol, &esp, frame)
-        } else {
-            link::rebuild(item.link_header(), datagram, protocol, None, &esp, frame)
-        }
-    }
-
-    /// The state that the next packet of an SA meets.
-    fn state(&self, sa: usize, outer: &Outer) -> State {
-        self.states.get(&state_key(sa, outer)).copied().unwrap_or_default()
-    }
-
-    /// Notes that a packet was sent, and the state it leaves.
-    fn sent(&mut self, sa: usize, outer: &Outer, state: State) {
-        if state != State::default() {
-            // As the receivers' ledger does.
-            if self.states.len() >= self.output.entries().len() + MULTICAST_SOURCES {
-                self.states.retain(|(_, src), _| src.is_none());
-            }
-            self.states.insert(state_key(sa, outer), state);
-        }
-    }
-
-    /// Notes a packet that does not match. Never tells `Stop`: that ends the run.
-    fn mismatch(&mut self, frame: u64, mismatch: &Mismatch) -> Result<OnMismatch, Error> {
-        if self.settings.on_mismatch == OnMismatch::Stop {
-            return Err(Error::Mismatch { frame, problem: mismatch.to_string() });
-        }
-        *self.result.mismatches.entry(mismatch.field).or_default() += 1;
-        self.result.first_mismatch.get_or_insert_with(|| (frame, mismatch.to_string()));
-        Ok(self.settings.on_mismatch)
-    }
-
-    fn made(&mut self, frame: u64, rebuilt: Result<(), Fault>) -> Result<Made, Error> {
-        let Err(fault) = rebuilt else { return Ok(Made::Frame) };
-        *self.result.mismatches.entry("link").or_default() += 1;
-        self.result.first_mismatch.get_or_insert_with(|| (frame, fault.to_string()));
-        Ok(Made::Left)
-    }
-
-    fn count(&mut self, sa: usize, protected_len: usize) {
-        let Some(to) = self.output.entries().get(sa) else { return };
-        let cryptor = to.cryptor();
-        self.result.compressed += 1;
-        self.result.bytes.diet += self.esp.len() as u64;
-        self.result.bytes.esp +=
-            esp::standard_len(protected_len, cryptor.iv_len(), cryptor.block(), cryptor.icv_len()) as u64;
-    }
-
-    /// The SA of the output with a context that an ESP packet of the input belongs to.
-    fn sa_of(&self, spi: u32, outer: &Outer) -> Option<(usize, &'t Entry)> {
-        let same = self.by_spi.get(&spi)?;
-        same.iter().find_map(|index| {
-            let entry = self.output.entries().get(*index)?;
-            let ours = entry.context.is_some() && entry.sa.src.accepts(outer.src) && entry.sa.dst.accepts(outer.dst);
-            ours.then_some((*index, entry))
-        })
-    }
-
-    /// The next Sequence Number of an SA; a packet that is not compressed takes none.
-    fn next_number(&mut self, sa: usize, to: &Entry) -> Result<u64, Error> {
-        let used_up = || Error::usage(format!("SA {}: its Sequence Numbers are used up", to.sa.name), "use a new SA");
-        let next = self.next_sn.get_mut(sa).ok_or_else(used_up)?;
-        let sn = *next;
-        if !to.sa.esn && sn > u64::from(u32::MAX) {
-            return Err(used_up());
-        }
-        *next = sn.checked_add(1).ok_or_else(used_up)?;
-        Ok(sn)
-    }
-
-    /// Seals `self.clear` behind the header in `self.esp`, under a nonce that no other packet has; false if there is none. With
-    /// `issued` or a key of the input an explicit IV is issued, else the nonce is made of `sn`.
-    fn seal(&mut self, index: usize, to: &Entry, sn: u64, issued: bool) -> Result<bool, Error> {
-        let (iv_len, implicit_iv) = (to.cryptor().iv_len(), to.cryptor().suite().implicit_iv);
-        let spi = to.sa.spi.unwrap_or(0);
-        let key_of_input = self.esp_input != Some(false) && self.has_key_of_input.get(index) == Some(&true);
-        let mut iv = [0; 16];
-        if !has_nonce(to) {
-            self.result.nonces.random |= iv_len > 0;
-            self.random.fill(iv.get_mut(..iv_len).unwrap_or_default())?;
-        } else if key_of_input && implicit_iv {
-            if !self.settings.allow_nonce_reuse {
-                return Err(Error::usage(
-                    format!(
-                        "SA {}: with a key of the input and an implicit IV, packets would be sealed under nonces that the \
-                         input used for other plaintexts",
-                        to.sa.name
-                    ),
-                    "give the keys of the input with --esp-keys and other ones with --keys (in a laboratory \
-                     --allow-nonce-reuse: then whoever has both captures learns both plaintexts and can forge packets)",
-                ));
-            }
-        } else if key_of_input || issued && !implicit_iv {
-            self.result.nonces.random = true;
-            iv = padded(self.issuer.issue(&to.sa.keys)?);
-        } else {
-            if !self.used.take(&to.sa.keys, sn, Some((spi, &self.clear))) {
-                return Ok(false);
-            }
-            // A packet that passes as standard ESP may have the same key.
-            if self.settings.on_mismatch == OnMismatch::Pass {
-                self.issuer.seen(&to.sa.keys, sn)?;
-            }
-            iv = padded(sn);
-        }
-        let iv = iv.get(..iv_len).unwrap_or_default();
-        let sealed = to.cryptor().seal(spi, sn, to.sa.esn, iv, &self.clear, &mut self.esp);
-        debug_assert!(sealed.is_ok(), "IV and clear text have the lengths of the suite");
-        Ok(true)
-    }
-
-    /// Seals `self.clear` as standard ESP into `self.esp`, on an SA without context between these addresses; false as
-    /// [`Compressor::seal`].
-    fn seal_standard(&mut self, outer: &Outer, next_header: u8) -> Result<bool, Error> {
-        let found = self.output.entries().iter().enumerate().find(|(_, entry)| {
-            entry.context.is_none()
-                && entry.sa.spi.is_some()
-                && entry.sa.src.accepts(outer.src)
-                && entry.sa.dst.accepts(outer.dst)
-        });
-        let Some((index, to)) = found else {
-            return Err(Error::usage(
-                format!("--on-mismatch pass needs an SA without context from {} to {}", outer.src, outer.dst),
-                "add one to the key file, or use --on-mismatch skip",
-            ));
-        };
-        let sn = self.next_number(index, to)?;
-        esp::write_trailer(0, next_header, to.cryptor().block(), &mut self.clear);
-        self.esp.clear();
-        esp::write_header(to.sa.spi.unwrap_or(0), sn, &mut self.esp);
-        self.seal(index, to, sn, true)
-    }
-}
-
-/// Whether an SA seals under nonces, which must not meet another packet: counter modes, but neither AES-CBC nor NULL.
-fn has_nonce(entry: &Entry) -> bool {
-    entry.cryptor().iv_len() == 8 || entry.cryptor().suite().implicit_iv
-}
-
-/// Eight bytes as an IV.
-fn padded(number: u64) -> [u8; 16] {
-    (u128::from(number) << 64).to_be_bytes()
-}
-
-fn same_key(to: &Entry) -> Error {
-    Error::usage(
-        format!("SA {}: another SA has the same key and would use the same nonces", to.sa.name),
-        "give every SA a key of its own",
-    )
-}
-
-fn state_key(sa: usize, outer: &Outer) -> (usize, Option<IpAddr>) {
-    (sa, Some(outer.src).filter(|_| outer.dst.is_multicast()))
 }
 
 /// The outer header of a plain packet on this SA; `None` if the SA cannot take plain packets.

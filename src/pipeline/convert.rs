@@ -1,13 +1,15 @@
 //! convert: Diet-ESP to standard ESP, or to the inner packets (wire format §7).
 
-use std::sync::Arc;
+use std::ops::Range;
+use std::sync::OnceLock;
 
 use super::drive::{self, Input, Job};
 use super::find::{Limits, explicit_iv};
 use super::item::{Arena, Item};
 use super::outcome::Status;
-use super::outlet::{Change, Outlet, Raw};
-use super::seal::{IvIssuer, UsedKeys};
+use super::outlet::{Frames, Outlet};
+use super::payloads::Payloads;
+use super::seal::{IvIssuer, KeyId, KeyIds, UsedKeys};
 use super::select::Selection;
 use crate::capture::{Packet, Reader, Window, Writer};
 use crate::error::{Error, Fault};
@@ -69,7 +71,7 @@ pub struct Converted {
 
 /// How the packets of one SA become standard ESP; the same for all of them, because Wireshark takes the first key that
 /// fits an SPI.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 enum Plan {
     /// They are.
     Standard,
@@ -78,19 +80,19 @@ enum Plan {
     /// The implicit IV is inserted as well.
     ExplicitIv,
     /// The restored packet is sealed again.
-    Sealed(Arc<Sealer>),
+    Sealed(Box<Sealer>),
 }
 
 #[derive(Debug)]
 struct Sealer {
     keys: Keys,
     cryptor: Cryptor,
-    /// The key is that of the capture.
-    kept: bool,
+    /// The key, if it is that of the capture.
+    kept: Option<KeyId>,
 }
 
 /// What becomes of one frame; decided in capture order.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 enum Make {
     /// It passes as it is.
     Pass,
@@ -102,14 +104,16 @@ enum Make {
     Plain,
     HeaderOnly,
     ExplicitIv,
-    Sealed(Arc<Sealer>, [u8; 16]),
+    /// Sealed again under an IV of as many of these bytes as the cipher wants.
+    Sealed([u8; 16]),
 }
 
 struct State {
-    /// By SA, made when its first packet comes.
-    plans: Vec<Option<Plan>>,
     /// By SA: IVs counted under a fresh key.
     counts: Vec<u64>,
+    /// By SA: the key, once a packet has come.
+    keys: Vec<Option<KeyId>>,
+    ids: KeyIds,
     random: Random,
     issuer: IvIssuer,
 }
@@ -117,14 +121,13 @@ struct State {
 #[derive(Debug, Default)]
 struct Work {
     makes: Vec<Make>,
+    payloads: Payloads,
+    /// By packet, of those that become standard ESP.
+    made: Vec<Option<Range<usize>>>,
     totals: Totals,
     rewritten: [u64; 3],
-    changes: Vec<Change>,
-    /// The bytes of rewritten frames.
-    frames: Vec<u8>,
-    given_up: Vec<u64>,
-    clear: Vec<u8>,
-    esp: Vec<u8>,
+    /// Made of those of the job.
+    frames: Option<Frames>,
     frame: Vec<u8>,
 }
 
@@ -138,6 +141,10 @@ struct Out<'o> {
 struct Convert<'t, 's> {
     table: &'t SaTable,
     settings: &'s Settings,
+    /// By SA, made when its first packet comes.
+    plans: Box<[OnceLock<Plan>]>,
+    /// None yet.
+    frames: Frames,
 }
 
 /// Reads a capture to its end and writes it converted. `tell` is called after each window with the bytes read so far.
@@ -153,16 +160,20 @@ pub fn run(
     keep: impl FnOnce(&[UsedKeys]) -> Result<(), Error>,
 ) -> Result<Converted, Error> {
     let mut state = State {
-        plans: table.entries().iter().map(|_| None).collect(),
-        counts: table.entries().iter().map(|_| 0).collect(),
+        counts: vec![0; table.entries().len()],
+        keys: vec![None; table.entries().len()],
+        ids: KeyIds::default(),
         random: Random::new(settings.seed, "keys"),
         issuer: IvIssuer::new(Random::new(settings.seed, "iv")),
     };
-    let mut out = Out { outlet: Outlet::new(writer), totals: Totals::default(), rewritten: [0; 3], tell };
-    let job = Convert { table, settings };
+    let outlet = Outlet::new(writer);
+    let frames = outlet.frames();
+    let mut out = Out { outlet, totals: Totals::default(), rewritten: [0; 3], tell };
+    let plans = table.entries().iter().map(|_| OnceLock::new()).collect();
+    let job = Convert { table, settings, plans, frames };
     drive::run(input_of(reader, table, settings), &job, &mut state, &mut out)?;
     out.outlet.release_all()?;
-    keep(&used_keys(table, state.plans))?;
+    keep(&used_keys(table, job.plans))?;
     let written = out.outlet.finish()?;
     Ok(Converted { totals: out.totals, written, rewritten: out.rewritten })
 }
@@ -189,14 +200,13 @@ impl Convert<'_, '_> {
             let dummy = item.restored.is_some_and(|restored| restored.upper.is_none());
             return Ok(if dummy { Make::Leave } else { Make::Plain });
         }
-        let plan = match state.plans.get(sa) {
-            Some(Some(plan)) => plan.clone(),
-            _ => {
-                let plan = self.plan(state, entry)?;
-                if let Some(slot) = state.plans.get_mut(sa) {
-                    *slot = Some(plan.clone());
-                }
-                plan
+        let Some(place) = self.plans.get(sa) else { return Ok(Make::Pass) };
+        let plan = match place.get() {
+            Some(plan) => plan,
+            // Nobody else is here.
+            None => {
+                let plan = self.plan(state, sa, entry)?;
+                place.get_or_init(|| plan)
             }
         };
         Ok(match plan {
@@ -205,21 +215,18 @@ impl Convert<'_, '_> {
             Plan::ExplicitIv => Make::ExplicitIv,
             Plan::Sealed(sealer) => {
                 let mut iv = [0; 16];
-                match sealer.cryptor.iv_len() {
-                    0 => {}
-                    8 => {
-                        let number = match state.counts.get_mut(sa) {
-                            Some(count) if !sealer.kept => {
-                                *count += 1;
-                                *count
-                            }
-                            _ => state.issuer.issue(&sealer.keys)?,
-                        };
-                        iv[..8].copy_from_slice(&number.to_be_bytes());
+                match (sealer.cryptor.iv_len(), sealer.kept) {
+                    (0, _) => {}
+                    (8, Some(key)) => iv[..8].copy_from_slice(&state.issuer.issue(key)?.to_be_bytes()),
+                    (8, None) => {
+                        if let Some(count) = state.counts.get_mut(sa) {
+                            *count += 1;
+                            iv[..8].copy_from_slice(&count.to_be_bytes());
+                        }
                     }
                     _ => state.random.fill(&mut iv)?,
                 }
-                Make::Sealed(sealer, iv)
+                Make::Sealed(iv)
             }
         })
     }
@@ -229,17 +236,15 @@ impl Convert<'_, '_> {
         if self.settings.reseal != Reseal::Keep || self.settings.target != Target::Esp {
             return Ok(());
         }
-        match item
-            .sa
-            .and_then(|sa| self.table.entry(sa))
-            .and_then(|entry| Some((entry, iv_of(item, entry, self.table)?)))
-        {
-            Some((entry, iv)) => state.issuer.seen(&entry.sa.keys, iv),
-            None => Ok(()),
-        }
+        let Some((sa, entry)) = item.sa.and_then(|sa| Some((sa as usize, self.table.entry(sa)?))) else {
+            return Ok(());
+        };
+        let Some(iv) = iv_of(item, entry, self.table) else { return Ok(()) };
+        let key = state.key(sa, entry);
+        state.issuer.seen(key, iv)
     }
 
-    fn plan(&self, state: &mut State, entry: &Entry) -> Result<Plan, Error> {
+    fn plan(&self, state: &mut State, sa: usize, entry: &Entry) -> Result<Plan, Error> {
         let suite = entry.cryptor().suite();
         if entry.codec.clear_text_is_standard() {
             return Ok(match (suite.implicit_iv, entry.context.is_some()) {
@@ -249,56 +254,77 @@ impl Convert<'_, '_> {
             });
         }
         let (keys, kept) = match self.settings.reseal {
-            Reseal::Fresh(suite) => (Keys::generate(suite, &mut state.random)?, false),
-            Reseal::Keep => (entry.sa.keys.with_explicit_iv(), true),
+            Reseal::Fresh(suite) => (Keys::generate(suite, &mut state.random)?, None),
+            Reseal::Keep => (entry.sa.keys.with_explicit_iv(), Some(state.key(sa, entry))),
         };
         let cryptor = Cryptor::new(&keys);
-        Ok(Plan::Sealed(Arc::new(Sealer { keys, cryptor, kept })))
+        Ok(Plan::Sealed(Box::new(Sealer { keys, cryptor, kept })))
     }
 
-    /// Writes the frame of a packet into `work.frame`; false if it passes as it is.
-    fn write(&self, item: &Item<'_>, arena: &Arena, make: &Make, work: &mut Work) -> Result<bool, Fault> {
-        let entry = || item.sa.and_then(|sa| self.table.entry(sa));
-        if let Make::Plain = make {
-            return link::replace(item.link_type, item.link_header(), item.packet(arena), &mut work.frame)
-                .map(|()| true);
-        }
-        let (Some(restored), Some(entry), Some(datagram)) = (item.esp, entry(), item.datagram()) else {
-            return Ok(false);
-        };
-        let Some(payload) = item.payload(self.table) else { return Ok(false) };
-        work.esp.clear();
-        esp::write_header(restored.spi, restored.sequence, &mut work.esp);
+    /// Appends the standard ESP of a packet, still to be sealed where that is to be done; false if it passes as it is.
+    fn lay_out(&self, item: &Item<'_>, arena: &Arena, make: &Make, payloads: &mut Payloads) -> bool {
+        let Some((sa, entry)) = item.sa.and_then(|sa| Some((sa, self.table.entry(sa)?))) else { return false };
+        let (Some(esp), Some(payload)) = (item.esp, item.payload(self.table)) else { return false };
         let behind_header = payload.bytes.get(entry.header_len()..).unwrap_or_default();
-        let tier = match make {
+        match make {
+            Make::Pass | Make::Hold | Make::Leave | Make::Plain => return false,
             Make::HeaderOnly => {
-                work.esp.extend_from_slice(behind_header);
-                0
+                esp::write_header(esp.spi, esp.sequence, payloads.bytes());
+                payloads.bytes().extend_from_slice(behind_header);
             }
             Make::ExplicitIv => {
-                work.esp.extend_from_slice(&restored.sequence.to_be_bytes());
-                work.esp.extend_from_slice(behind_header);
-                1
+                esp::write_header(esp.spi, esp.sequence, payloads.bytes());
+                payloads.bytes().extend_from_slice(&esp.sequence.to_be_bytes());
+                payloads.bytes().extend_from_slice(behind_header);
             }
-            Make::Sealed(sealer, iv) => {
-                work.clear.clear();
-                let next_header = item.protected(arena, &mut work.clear);
-                esp::write_trailer(0, next_header, sealer.cryptor.block(), &mut work.clear);
-                let iv = iv.get(..sealer.cryptor.iv_len()).unwrap_or_default();
-                // 32-bit numbers, whatever the SA has: Wireshark before 4.4 cannot be told of longer ones.
-                let sealed =
-                    sealer.cryptor.seal(restored.spi, restored.sequence, false, iv, &work.clear, &mut work.esp);
-                debug_assert!(sealed.is_ok(), "IV and clear text have the lengths of the suite");
-                2
+            Make::Sealed(iv) => {
+                let Some(Sealer { cryptor, .. }) = self.sealer(sa) else { return false };
+                let iv = iv.get(..cryptor.iv_len()).unwrap_or_default();
+                esp::write_header(esp.spi, esp.sequence, payloads.bytes());
+                payloads.body(sa, esp.spi, esp.sequence, iv, cryptor.icv_len(), |clear| {
+                    let start = clear.len();
+                    let next_header = item.protected(arena, clear);
+                    esp::write_trailer(start, next_header, cryptor.block(), clear);
+                });
             }
-            Make::Pass | Make::Hold | Make::Leave | Make::Plain => return Ok(false),
-        };
-        if let Some(count) = work.rewritten.get_mut(tier) {
-            *count += 1;
         }
-        let protocol = if payload.udp_header.is_some() { esp::UDP } else { esp::PROTOCOL };
-        link::rebuild(item.link_header(), &datagram, protocol, payload.udp_header, &[&work.esp], &mut work.frame)?;
-        Ok(true)
+        true
+    }
+
+    fn sealer(&self, sa: u32) -> Option<&Sealer> {
+        match self.plans.get(sa as usize)?.get()? {
+            Plan::Sealed(sealer) => Some(sealer),
+            Plan::Standard | Plan::HeaderOnly | Plan::ExplicitIv => None,
+        }
+    }
+
+    /// Replaces the content of `frame` by that of `item` with standard ESP in it, or the inner packet; false if it passes
+    /// as it is.
+    fn write(
+        &self,
+        item: &Item<'_>,
+        arena: &Arena,
+        make: &Make,
+        esp: Option<&[u8]>,
+        frame: &mut Vec<u8>,
+    ) -> Result<bool, Fault> {
+        if let Make::Plain = make {
+            return link::replace(item.link_type, item.link_header(), item.packet(arena), frame).map(|()| true);
+        }
+        let (Some(esp), Some(datagram)) = (esp, item.datagram()) else { return Ok(false) };
+        let udp = item.payload(self.table).and_then(|payload| payload.udp_header);
+        let protocol = if udp.is_some() { esp::UDP } else { esp::PROTOCOL };
+        link::rebuild(item.link_header(), &datagram, protocol, udp, &[esp], frame).map(|()| true)
+    }
+}
+
+impl State {
+    fn key(&mut self, sa: usize, entry: &Entry) -> KeyId {
+        let State { keys, ids, .. } = self;
+        match keys.get_mut(sa) {
+            Some(key) => *key.get_or_insert_with(|| ids.of(&entry.sa.keys)),
+            None => ids.of(&entry.sa.keys),
+        }
     }
 }
 
@@ -308,40 +334,34 @@ pub fn is_beside(item: &Item<'_>) -> bool {
 }
 
 /// A radio frame, or one with a tunnel in front of ESP, stays as it is, and the packet that came out of it goes beside it:
-/// as it was `written` into `work.frame`, or unchanged.
+/// as it was `written` into `frame`, or unchanged.
 fn beside(
     packet: &Packet<'_>,
     item: &Item<'_>,
     written: Result<bool, Fault>,
-    comment: Option<String>,
-    work: &mut Work,
-) -> Change {
-    let Some(datagram) = item.datagram().filter(|_| !item.repeat) else { return Change::Beside { comment, raw: None } };
+    comment: Option<&str>,
+    frame: &[u8],
+    frames: &mut Frames,
+) -> Result<(), Error> {
+    if !item.radio || frames.mixes_link_types() {
+        frames.frame(packet, comment)?;
+    }
+    let Some(datagram) = item.datagram().filter(|_| !item.repeat) else { return Ok(()) };
     let mut origin = match item.fragments() {
         [] => format!("dietesp: rebuilt from frame {}", packet.number),
-        frames => {
-            let frames: Vec<String> = frames.iter().map(u64::to_string).collect();
-            format!("dietesp: rebuilt from frames {}", frames.join(", "))
+        fragments => {
+            let numbers: Vec<String> = fragments.iter().map(u64::to_string).collect();
+            format!("dietesp: rebuilt from frames {}", numbers.join(", "))
         }
     };
-    let start = work.frames.len();
-    let mut missing = 0;
     match written {
-        Ok(true) => work.frames.extend_from_slice(&work.frame),
+        Ok(true) => return frames.raw(packet, frame, 0, &origin),
         // It can be read where it is.
-        Ok(false) if !item.radio => return Change::Beside { comment, raw: None },
-        unchanged => {
-            if let Err(fault) = unchanged {
-                origin += &format!("\ndietesp: not converted: {fault}");
-            } else if let Some(comment) = &comment {
-                origin += &format!("\n{comment}");
-            }
-            work.frames.extend_from_slice(datagram.header);
-            work.frames.extend_from_slice(datagram.payload);
-            missing = datagram.missing;
-        }
+        Ok(false) if !item.radio => return Ok(()),
+        Ok(false) => origin.extend(comment.map(|comment| format!("\n{comment}"))),
+        Err(fault) => origin += &format!("\ndietesp: not converted: {fault}"),
     }
-    Change::Beside { comment, raw: Some(Raw { bytes: start..work.frames.len(), missing, comment: origin }) }
+    frames.raw(packet, &[datagram.header, datagram.payload].concat(), datagram.missing, &origin)
 }
 
 /// The IV of a packet, sent or implicit, if it is 8 bytes long.
@@ -359,11 +379,11 @@ impl Job<Out<'_>> for Convert<'_, '_> {
     type State = State;
     type Work = Work;
 
-    fn settle(
+    fn decide(
         &self,
         state: &mut State,
         window: &Window,
-        items: &mut [Item<'_>],
+        items: &[Item<'_>],
         arena: &Arena,
         work: &mut Work,
     ) -> Result<(), Error> {
@@ -376,36 +396,55 @@ impl Job<Out<'_>> for Convert<'_, '_> {
     }
 
     fn render(&self, window: &Window, items: &[Item<'_>], arena: &Arena, work: &mut Work) -> Result<(), Error> {
-        work.totals = Totals::default();
-        work.rewritten = [0; 3];
-        work.changes.clear();
-        work.frames.clear();
-        let makes = std::mem::take(&mut work.makes);
-        for ((packet, item), make) in window.packets().zip(items).zip(&makes) {
-            work.totals.count(item);
-            let change = match make {
-                Make::Hold => Change::Hold,
-                Make::Leave => Change::Leave,
-                make => {
-                    let written = self.write(item, arena, make, work);
-                    let reason = item.reason.filter(|_| item.of_known_sa);
-                    let comment = reason.map(|reason| format!("dietesp: {}: {reason}", item.status.name()));
-                    match written {
-                        _ if is_beside(item) => beside(&packet, item, written, comment, work),
-                        Ok(true) => {
-                            let start = work.frames.len();
-                            work.frames.extend_from_slice(&work.frame);
-                            Change::Replace(start..work.frames.len())
-                        }
-                        Ok(false) => Change::Pass(comment),
-                        Err(fault) => Change::Pass(Some(format!("dietesp: not converted: {fault}"))),
-                    }
-                }
-            };
-            work.changes.push(change);
+        let Work { makes, payloads, made, totals, rewritten, frames, frame } = work;
+        (*totals, *rewritten) = (Totals::default(), [0; 3]);
+        payloads.clear();
+        made.clear();
+        for (item, make) in items.iter().zip(&*makes) {
+            totals.count(item);
+            let start = payloads.next();
+            let is_made = self.lay_out(item, arena, make, payloads);
+            made.push(is_made.then(|| payloads.since(start)));
         }
-        work.makes = makes;
-        work.given_up = arena.given_up().to_vec();
+        // 32-bit numbers, whatever the SA has: Wireshark before 4.4 cannot be told of longer ones.
+        payloads.seal(|sa| self.sealer(sa).map(|sealer| (&sealer.cryptor, false)));
+        let frames = frames.get_or_insert_with(|| self.frames.clone());
+        frames.begin(arena.given_up());
+        for (((packet, item), make), made) in window.packets().zip(items).zip(&*makes).zip(&*made) {
+            let esp = made.as_ref().map(|range| payloads.get(range));
+            let tier = match make {
+                Make::Hold => {
+                    frames.hold();
+                    continue;
+                }
+                Make::Leave => {
+                    frames.end_for_all();
+                    continue;
+                }
+                Make::Pass | Make::Plain => None,
+                Make::HeaderOnly => Some(0),
+                Make::ExplicitIv => Some(1),
+                Make::Sealed(_) => Some(2),
+            };
+            if let Some(count) = tier.filter(|_| esp.is_some()).and_then(|tier| rewritten.get_mut(tier)) {
+                *count += 1;
+            }
+            let written = self.write(item, arena, make, esp, frame);
+            let reason = item.reason.filter(|_| item.of_known_sa);
+            let comment = reason.map(|reason| format!("dietesp: {}: {reason}", item.status.name()));
+            let comment = comment.as_deref();
+            match written {
+                _ if is_beside(item) => beside(&packet, item, written, comment, frame, frames)?,
+                Ok(true) => {
+                    frames.frame(&packet.with_data(frame), None)?;
+                    frames.end_for_all();
+                    continue;
+                }
+                Ok(false) => frames.frame(&packet, comment)?,
+                Err(fault) => frames.frame(&packet, Some(&format!("dietesp: not converted: {fault}")))?,
+            }
+            frames.end();
+        }
         Ok(())
     }
 
@@ -419,18 +458,20 @@ impl Job<Out<'_>> for Convert<'_, '_> {
     ) -> Result<(), Error> {
         out.totals.add(&work.totals);
         out.rewritten.iter_mut().zip(work.rewritten).for_each(|(total, own)| *total += own);
-        out.outlet.apply(window, items, &work.changes, &work.frames, &work.given_up)?;
+        if let Some(frames) = &mut work.frames {
+            out.outlet.apply(window, items, frames)?;
+        }
         (out.tell)(bytes_read);
         Ok(())
     }
 }
 
-fn used_keys(table: &SaTable, plans: Vec<Option<Plan>>) -> Vec<UsedKeys> {
-    let used = |(entry, plan): (&Entry, Option<Plan>)| {
-        let (keys, esn) = match plan? {
+fn used_keys(table: &SaTable, plans: Box<[OnceLock<Plan>]>) -> Vec<UsedKeys> {
+    let used = |(entry, plan): (&Entry, OnceLock<Plan>)| {
+        let (keys, esn) = match plan.into_inner()? {
             Plan::Standard | Plan::HeaderOnly => (entry.sa.keys.clone(), entry.sa.esn),
             Plan::ExplicitIv => (entry.sa.keys.with_explicit_iv(), entry.sa.esn),
-            Plan::Sealed(sealer) => (sealer.keys.clone(), false),
+            Plan::Sealed(sealer) => (sealer.keys, false),
         };
         let (src, dst) = (entry.sa.src, entry.sa.dst);
         Some(UsedKeys { name: entry.sa.name.clone(), spi: entry.sa.spi, src, dst, keys, esn })

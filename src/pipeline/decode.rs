@@ -55,17 +55,6 @@ impl<R: Render> Job<Out<'_>> for Decode<'_, R> {
     type State = ();
     type Work = Work;
 
-    fn settle(
-        &self,
-        _state: &mut (),
-        _window: &Window,
-        _items: &mut [Item<'_>],
-        _arena: &Arena,
-        _work: &mut Work,
-    ) -> Result<(), Error> {
-        Ok(())
-    }
-
     fn render(&self, window: &Window, items: &[Item<'_>], arena: &Arena, work: &mut Work) -> Result<(), Error> {
         work.text.clear();
         work.totals = Totals::default();

@@ -4,8 +4,8 @@
 //! settled window by window in capture order, and so is the output, so that it does not depend on the number of threads.
 //!
 //! ```text
-//! read | attempt ........ | settle | render ........ | emit
-//!      read | attempt ........     | settle | render ........ | emit
+//! read | attempt ........ | settle | prepare .... | decide | render ........ | emit
+//!      read | attempt ........     | settle | prepare ....  | decide | render ........ | emit
 //! ```
 
 use std::ops::ControlFlow;
@@ -28,15 +28,20 @@ pub trait Job<Out>: Sync {
     /// What it makes of one window.
     type Work: Default + Send;
 
+    /// Side by side with other windows: makes ready what does not depend on the packets before.
+    fn prepare(&self, _window: &Window, _items: &[Item<'_>], _arena: &Arena, _work: &mut Self::Work) {}
+
     /// In capture order: decides what depends on the packets before.
-    fn settle(
+    fn decide(
         &self,
-        state: &mut Self::State,
-        window: &Window,
-        items: &mut [Item<'_>],
-        arena: &Arena,
-        work: &mut Self::Work,
-    ) -> Result<(), Error>;
+        _state: &mut Self::State,
+        _window: &Window,
+        _items: &[Item<'_>],
+        _arena: &Arena,
+        _work: &mut Self::Work,
+    ) -> Result<(), Error> {
+        Ok(())
+    }
 
     /// Side by side with other windows: makes the output.
     fn render(&self, window: &Window, items: &[Item<'_>], arena: &Arena, work: &mut Self::Work) -> Result<(), Error>;
@@ -76,7 +81,8 @@ pub fn run<'t, Out: Send, J: Job<Out>>(
     let Input { reader, table, limits, link, threads } = input;
     let glimpse = Glimpse::new(table);
     let reader = Mutex::new((reader, 0u64));
-    let settling = Turn::new((Settler::new(table, limits, link), state));
+    let settling = Turn::new(Settler::new(table, limits, link));
+    let deciding = Turn::new(state);
     let emitting = Turn::new(out);
     let work = || {
         let mut attempter = Attempter::new(table, limits, &glimpse);
@@ -105,11 +111,15 @@ pub fn run<'t, Out: Send, J: Job<Out>>(
             arena.clear();
             let mut items = attempter.attempt(&window, &mut arena);
             let Some(mut turn) = settling.wait(ticket) else { return };
-            let (settler, state) = &mut *turn;
-            settler.settle(&window, &mut items, &mut arena, &glimpse);
-            let result = job.settle(state, &window, &mut items, &arena, &mut work);
-            if !settling.done(turn, result) {
+            turn.settle(&window, &mut items, &mut arena, &glimpse);
+            if !settling.done(turn, Ok(())) {
                 return;
+            }
+            job.prepare(&window, &items, &arena, &mut work);
+            let Some(mut turn) = deciding.wait(ticket) else { return };
+            let result = job.decide(&mut turn, &window, &items, &arena, &mut work);
+            if !deciding.done(turn, result) {
+                return settling.stop();
             }
             let result = job.render(&window, &items, &arena, &mut work);
             let Some(mut turn) = emitting.wait(ticket) else { return };
@@ -132,10 +142,13 @@ pub fn run<'t, Out: Send, J: Job<Out>>(
     if let Some(error) = emitting.error() {
         return Err(error);
     }
+    if let Some(error) = deciding.error() {
+        return Err(error);
+    }
     if let Some(error) = settling.error() {
         return Err(error);
     }
-    Ok(settling.into_inner().0.into_ledger())
+    Ok(settling.into_inner().into_ledger())
 }
 
 /// Shows every frame of a capture in order, until `see` breaks off or the capture ends; true if it broke off.

@@ -11,6 +11,7 @@ pub mod item;
 pub mod ledger;
 pub mod outcome;
 pub mod outlet;
+pub mod payloads;
 pub mod seal;
 pub mod select;
 pub mod settle;

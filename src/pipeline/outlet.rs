@@ -5,11 +5,10 @@
 //! behind it wait.
 
 use std::collections::VecDeque;
-use std::ops::Range;
 use std::sync::Arc;
 
 use super::item::Item;
-use crate::capture::{Interface, LINKTYPE_RAW, Options, OwnedPacket, Packet, Window, Writer};
+use crate::capture::{Batch, Interface, LINKTYPE_RAW, Options, OwnedPacket, Packet, Window, Writer};
 use crate::error::Error;
 
 /// Bytes of memory for frames that wait; beyond, the oldest fragments pass as they are.
@@ -17,38 +16,69 @@ const MAX_WAITING: usize = 16 << 20;
 /// About what a frame takes besides its bytes.
 const OVERHEAD: usize = 256;
 
-/// What becomes of one frame of the input.
-#[derive(Debug)]
-pub enum Change {
-    /// It is written as it is, with one more comment if there is one.
-    Pass(Option<String>),
-    /// A fragment whose packet is not whole yet.
-    Hold,
-    /// It is left out, and with it the fragments that it completes.
-    Leave,
-    /// Another frame is written in its place, and in that of the fragments that it completes: these bytes.
-    Replace(Range<usize>),
-    /// A frame that cannot hold the packet that came out of it, such as a radio frame: it stays, with one more comment if
-    /// there is one, and the packet goes beside it. pcap holds one link type: there the packets of radio frames are alone.
-    Beside {
-        /// The comment.
-        comment: Option<String>,
-        /// The packet.
-        raw: Option<Raw>,
-    },
-    /// The packet that came out of a frame is written, the frame is not.
-    Alone(Raw),
+/// The frames that a window gives, made by a worker in the format of the output.
+#[derive(Debug, Clone)]
+pub struct Frames {
+    batch: Batch,
+    /// By frame of the window.
+    changes: Vec<Change>,
+    /// Frames, of this window and before, whose packet will never be whole.
+    given_up: Vec<u64>,
+    /// Where packets go that have no frame of their own.
+    raw: Arc<Interface>,
 }
 
-/// An IP packet that has no frame of its own.
-#[derive(Debug)]
-pub struct Raw {
-    /// Its bytes.
-    pub bytes: Range<usize>,
-    /// Bytes that the capture lacks of it.
-    pub missing: usize,
-    /// Says where it comes from.
-    pub comment: String,
+/// What becomes of one frame of the input.
+#[derive(Debug, Clone, Copy)]
+enum Change {
+    /// A fragment whose packet is not whole yet.
+    Hold,
+    /// Frames are written up to `end` in the batch. The fragments that this frame completes pass as they are, or go.
+    Write { end: usize, fragments_go: bool },
+}
+
+impl Frames {
+    /// Forgets the last window and keeps the memory. The packets of the frames `given_up` will never be whole.
+    pub fn begin(&mut self, given_up: &[u64]) {
+        self.batch.clear();
+        self.changes.clear();
+        self.given_up.clear();
+        self.given_up.extend_from_slice(given_up);
+    }
+
+    /// Whether frames and packets without one can be written into one file: into pcapng. pcap holds one link type: there
+    /// the packets of radio frames are alone.
+    pub fn mixes_link_types(&self) -> bool {
+        self.batch.mixes_link_types()
+    }
+
+    /// Writes a frame, as it is or rewritten, with one more comment if there is one.
+    pub fn frame(&mut self, packet: &Packet<'_>, comment: Option<&str>) -> Result<(), Error> {
+        self.batch.push(packet, comment)
+    }
+
+    /// Writes a packet that came out of `frame` or was completed by it, without link header, on an interface of its own.
+    /// The capture lacks `missing` bytes of it. The comment says where it comes from.
+    pub fn raw(&mut self, frame: &Packet<'_>, data: &[u8], missing: usize, comment: &str) -> Result<(), Error> {
+        let orig_len = u32::try_from(data.len().saturating_add(missing)).unwrap_or(u32::MAX);
+        let packet = Packet { interface: &self.raw, data, orig_len, options: Options::default(), ..*frame };
+        self.batch.push(&packet, Some(comment))
+    }
+
+    /// That was all of a frame of the window; the fragments that it completes pass as they are.
+    pub fn end(&mut self) {
+        self.changes.push(Change::Write { end: self.batch.len(), fragments_go: false });
+    }
+
+    /// That was all of a frame of the window, and takes the place of the fragments that it completes.
+    pub fn end_for_all(&mut self) {
+        self.changes.push(Change::Write { end: self.batch.len(), fragments_go: true });
+    }
+
+    /// A frame of the window is a fragment whose packet is not whole yet.
+    pub fn hold(&mut self) {
+        self.changes.push(Change::Hold);
+    }
 }
 
 /// Writes the frames of a run.
@@ -57,97 +87,84 @@ pub struct Outlet {
     waiting: VecDeque<Waiting>,
     bytes: usize,
     written: u64,
-    /// Where packets go that have no frame of their own.
-    raw: Arc<Interface>,
 }
 
 #[derive(Debug)]
 struct Waiting {
-    packet: OwnedPacket,
-    comment: Option<String>,
+    number: u64,
+    frame: Waiter,
     /// A fragment whose packet is not whole yet.
     undecided: bool,
     dropped: bool,
 }
 
+#[derive(Debug)]
+enum Waiter {
+    /// A fragment.
+    Fragment(OwnedPacket),
+    /// What stands behind one: a batch of one.
+    Ready(Batch),
+}
+
+impl Waiter {
+    fn len(&self) -> usize {
+        match self {
+            Waiter::Fragment(packet) => packet.as_packet().data.len(),
+            Waiter::Ready(batch) => batch.bytes_len(),
+        }
+    }
+}
+
 impl Outlet {
     /// Writes to `writer`.
     pub fn new(writer: Writer) -> Outlet {
-        Outlet { writer, waiting: VecDeque::new(), bytes: 0, written: 0, raw: Interface::new(LINKTYPE_RAW) }
+        Outlet { writer, waiting: VecDeque::new(), bytes: 0, written: 0 }
     }
 
-    /// Writes the frames of a window, changed as `changes` says; replaced ones are in `frames`. The packets of the frames
-    /// `given_up` will never be whole.
-    pub fn apply(
-        &mut self,
-        window: &Window,
-        items: &[Item<'_>],
-        changes: &[Change],
-        frames: &[u8],
-        given_up: &[u64],
-    ) -> Result<(), Error> {
-        for ((packet, item), change) in window.packets().zip(items).zip(changes) {
-            match change {
-                Change::Pass(comment) => {
-                    self.release(item.fragments())?;
-                    self.write(&packet, comment.as_deref())?;
-                }
+    /// No frames yet; each worker takes a clone.
+    pub fn frames(&self) -> Frames {
+        let raw = Interface::new(LINKTYPE_RAW);
+        Frames { batch: self.writer.batch(), changes: vec![], given_up: vec![], raw }
+    }
+
+    /// Writes the frames of a window.
+    pub fn apply(&mut self, window: &Window, items: &[Item<'_>], frames: &mut Frames) -> Result<(), Error> {
+        let Frames { batch, changes, given_up, .. } = frames;
+        if self.waiting.is_empty() && !changes.iter().any(|change| matches!(change, Change::Hold)) {
+            self.written += batch.len() as u64;
+            return self.writer.append(batch);
+        }
+        let mut next = 0;
+        for ((packet, item), change) in window.packets().zip(items).zip(&*changes) {
+            match *change {
                 Change::Hold => self.hold(&packet)?,
-                Change::Leave => self.drop_frames(item.fragments())?,
-                Change::Replace(range) => {
-                    self.drop_frames(item.fragments())?;
-                    self.write(&packet.with_data(frames.get(range.clone()).unwrap_or_default()), None)?;
-                }
-                Change::Beside { comment, raw } => {
-                    self.release(item.fragments())?;
-                    if !item.radio || self.writer.mixes_link_types() {
-                        self.write(&packet, comment.as_deref())?;
+                Change::Write { end, fragments_go } => {
+                    self.decide(item.fragments(), fragments_go)?;
+                    for index in next..end {
+                        self.write(batch, index, packet.number)?;
                     }
-                    if let Some(raw) = raw {
-                        self.write_raw(&packet, raw, frames)?;
-                    }
-                }
-                Change::Alone(raw) => {
-                    self.drop_frames(item.fragments())?;
-                    self.write_raw(&packet, raw, frames)?;
+                    next = end;
                 }
             }
         }
-        self.release(given_up)?;
+        self.decide(given_up, false)?;
         self.writer.flush()
     }
 
-    /// Writes a packet that came out of `frame` or was completed by it, without link header, on an interface of its own.
-    fn write_raw(&mut self, frame: &Packet<'_>, raw: &Raw, frames: &[u8]) -> Result<(), Error> {
-        let interface = Arc::clone(&self.raw);
-        let data = frames.get(raw.bytes.clone()).unwrap_or_default();
-        let orig_len = u32::try_from(data.len().saturating_add(raw.missing)).unwrap_or(u32::MAX);
-        let packet = Packet { interface: &interface, data, orig_len, options: Options::default(), ..*frame };
-        self.write(&packet, Some(&raw.comment))
-    }
-
-    /// Writes a frame, with one more comment if there is one.
-    fn write(&mut self, packet: &Packet<'_>, comment: Option<&str>) -> Result<(), Error> {
+    /// Writes a frame of a batch.
+    fn write(&mut self, batch: &Batch, index: usize, number: u64) -> Result<(), Error> {
         if self.waiting.is_empty() {
             self.written += 1;
-            return self.writer.write(packet, comment);
+            return self.writer.write_from(batch, index);
         }
-        self.queue(packet, comment, false)
+        let mut one = self.writer.batch();
+        one.push_from(batch, index);
+        self.queue(number, Waiter::Ready(one), false)
     }
 
     /// Takes a fragment whose packet is not whole yet.
     fn hold(&mut self, packet: &Packet<'_>) -> Result<(), Error> {
-        self.queue(packet, None, true)
-    }
-
-    /// The packet of these frames is not ours, or will never be whole: they pass.
-    fn release(&mut self, frames: &[u64]) -> Result<(), Error> {
-        self.decide(frames, false)
-    }
-
-    /// The packet of these frames was rebuilt: they go.
-    fn drop_frames(&mut self, frames: &[u64]) -> Result<(), Error> {
-        self.decide(frames, true)
+        self.queue(packet.number, Waiter::Fragment(OwnedPacket::from(packet)), true)
     }
 
     /// Writes what waits.
@@ -164,10 +181,9 @@ impl Outlet {
         Ok(self.written)
     }
 
-    fn queue(&mut self, packet: &Packet<'_>, comment: Option<&str>, undecided: bool) -> Result<(), Error> {
-        self.bytes += packet.data.len() + OVERHEAD;
-        let packet = OwnedPacket::from(packet);
-        self.waiting.push_back(Waiting { packet, comment: comment.map(str::to_owned), undecided, dropped: false });
+    fn queue(&mut self, number: u64, frame: Waiter, undecided: bool) -> Result<(), Error> {
+        self.bytes += frame.len() + OVERHEAD;
+        self.waiting.push_back(Waiting { number, frame, undecided, dropped: false });
         while self.bytes > MAX_WAITING {
             if let Some(first) = self.waiting.front_mut() {
                 first.undecided = false;
@@ -177,14 +193,15 @@ impl Outlet {
         Ok(())
     }
 
+    /// The packet of these frames was rebuilt, and they go; or it is not ours, or will never be whole, and they pass.
     fn decide(&mut self, frames: &[u64], dropped: bool) -> Result<(), Error> {
         if frames.is_empty() || self.waiting.is_empty() {
             return Ok(());
         }
         // They wait in the order of their numbers; a packet that came out of a frame has the number of the frame.
         for frame in frames {
-            let first = self.waiting.partition_point(|waiting| waiting.packet.number < *frame);
-            let same = self.waiting.range_mut(first..).take_while(|waiting| waiting.packet.number == *frame);
+            let first = self.waiting.partition_point(|waiting| waiting.number < *frame);
+            let same = self.waiting.range_mut(first..).take_while(|waiting| waiting.number == *frame);
             for waiting in same.filter(|waiting| waiting.undecided) {
                 waiting.undecided = false;
                 waiting.dropped = dropped;
@@ -195,10 +212,13 @@ impl Outlet {
 
     fn flush(&mut self) -> Result<(), Error> {
         while let Some(first) = self.waiting.pop_front_if(|first| !first.undecided) {
-            self.bytes -= first.packet.as_packet().data.len() + OVERHEAD;
+            self.bytes -= first.frame.len() + OVERHEAD;
             if !first.dropped {
                 self.written += 1;
-                self.writer.write(&first.packet.as_packet(), first.comment.as_deref())?;
+                match &first.frame {
+                    Waiter::Fragment(packet) => self.writer.write(&packet.as_packet(), None)?,
+                    Waiter::Ready(batch) => self.writer.write_from(batch, 0)?,
+                }
             }
         }
         Ok(())

@@ -4,9 +4,10 @@
 //! every explicit IV issued here is unique per key, and differs from all that the capture shows under that key.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
-use std::hash::{BuildHasher, RandomState};
+use std::hash::{BuildHasher, BuildHasherDefault, RandomState};
 
 use crate::error::Error;
+use crate::sa::hash::MixHasher;
 use crate::suite::{Keys, Random};
 
 /// IVs issued under one key, at most.
@@ -22,23 +23,55 @@ struct Ivs {
     next: u64,
 }
 
+/// A key, or several that share what makes nonces of two packets meet; of those that one [`KeyIds`] knows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct KeyId(u32);
+
+/// Tells the keys of a run apart by their fingerprints, which are computed once for an SA and not for every packet.
+#[derive(Debug, Default)]
+pub struct KeyIds {
+    by_fingerprint: HashMap<[u8; 32], KeyId>,
+}
+
+impl KeyIds {
+    /// That of `keys`; a new one if they were not met before.
+    pub fn of(&mut self, keys: &Keys) -> KeyId {
+        let next = KeyId(self.by_fingerprint.len() as u32);
+        *self.by_fingerprint.entry(keys.fingerprint()).or_insert(next)
+    }
+
+    /// That of `keys` if they were met before.
+    pub fn known(&self, keys: &Keys) -> Option<KeyId> {
+        self.by_fingerprint.get(&keys.fingerprint()).copied()
+    }
+}
+
+/// The place of `key`, made if there is none.
+fn place_of<T: Default>(by_key: &mut Vec<T>, KeyId(index): KeyId) -> &mut T {
+    let index = index as usize;
+    if by_key.len() <= index {
+        by_key.resize_with(index + 1, T::default);
+    }
+    by_key.get_mut(index).expect("it was made above")
+}
+
 /// Issues explicit IVs, for keys that are also used by the sender of the capture.
 #[derive(Debug)]
 pub struct IvIssuer {
-    by_key: HashMap<[u8; 32], Ivs>,
+    by_key: Vec<Option<Ivs>>,
     random: Random,
 }
 
 impl IvIssuer {
     /// No key known yet.
     pub fn new(random: Random) -> IvIssuer {
-        IvIssuer { by_key: HashMap::new(), random }
+        IvIssuer { by_key: vec![], random }
     }
 
-    /// Notes an IV (or an implicit one) that the capture shows under `keys`. If this IV was issued before, which has
+    /// Notes an IV (or an implicit one) that the capture shows under `key`. If this IV was issued before, which has
     /// odds of about packets squared in 2^64, the output cannot be used and the error says so.
-    pub fn seen(&mut self, keys: &Keys, iv: u64) -> Result<(), Error> {
-        let ivs = self.ivs(keys)?;
+    pub fn seen(&mut self, key: KeyId, iv: u64) -> Result<(), Error> {
+        let ivs = self.ivs(key)?;
         let iv = iv.wrapping_sub(ivs.first);
         if iv >= MAX_ISSUED {
             return Ok(());
@@ -55,9 +88,9 @@ impl IvIssuer {
         Ok(())
     }
 
-    /// The next IV to seal with under `keys`.
-    pub fn issue(&mut self, keys: &Keys) -> Result<u64, Error> {
-        let ivs = self.ivs(keys)?;
+    /// The next IV to seal with under `key`.
+    pub fn issue(&mut self, key: KeyId) -> Result<u64, Error> {
+        let ivs = self.ivs(key)?;
         if let Some((_, last)) = ivs.seen.range(..=ivs.next).next_back().filter(|(_, last)| **last >= ivs.next) {
             ivs.next = last + 1;
         }
@@ -69,14 +102,11 @@ impl IvIssuer {
         Ok(iv)
     }
 
-    fn ivs(&mut self, keys: &Keys) -> Result<&mut Ivs, Error> {
-        use std::collections::hash_map::Entry;
-        match self.by_key.entry(keys.fingerprint()) {
-            Entry::Occupied(entry) => Ok(entry.into_mut()),
-            Entry::Vacant(entry) => {
-                let start = self.random.u64()?;
-                Ok(entry.insert(Ivs { first: start, ..Ivs::default() }))
-            }
+    fn ivs(&mut self, key: KeyId) -> Result<&mut Ivs, Error> {
+        let IvIssuer { by_key, random } = self;
+        match place_of(by_key, key) {
+            Some(ivs) => Ok(ivs),
+            place => Ok(place.insert(Ivs { first: random.u64()?, ..Ivs::default() })),
         }
     }
 }
@@ -101,24 +131,32 @@ pub struct UsedKeys {
 /// Nonces used, by key, where they are made of Sequence Numbers.
 #[derive(Debug, Default)]
 pub struct UsedNumbers {
-    by_key: HashMap<[u8; 32], Runs>,
+    by_key: Vec<Runs>,
     /// What the last packets were, by key and number, oldest first in `order`.
-    recent: HashMap<([u8; 32], u64), u64>,
-    order: VecDeque<([u8; 32], u64)>,
-    hasher: RandomState,
+    recent: HashMap<(KeyId, u64), u64, BuildHasherDefault<MixHasher>>,
+    order: VecDeque<(KeyId, u64)>,
+}
+
+/// Tells packets apart that have the same key and number: 64 bits under a key of the run that nobody sees.
+#[derive(Debug, Clone, Default)]
+pub struct Digester(RandomState);
+
+impl Digester {
+    /// That of SPI and clear text.
+    pub fn of(&self, spi: u32, clear: &[u8]) -> u64 {
+        self.0.hash_one((spi, clear))
+    }
 }
 
 /// Numbers as runs of consecutive ones: first to last.
 type Runs = BTreeMap<u64, u64>;
 
 impl UsedNumbers {
-    /// Takes a number for `keys`; false if it was taken before, or may have been: of a stream with very many holes the
-    /// lowest count as taken. It may be taken again for the very same `packet`, SPI and clear text, as long as that is among
+    /// Takes a number for `key`; false if it was taken before, or may have been: of a stream with very many holes the
+    /// lowest count as taken. It may be taken again for the very same `packet`, by its [`Digester`], as long as that is among
     /// the last [`REMEMBERED`].
-    pub fn take(&mut self, keys: &Keys, number: u64, packet: Option<(u32, &[u8])>) -> bool {
-        let key = keys.fingerprint();
-        let packet = packet.map(|packet| self.hasher.hash_one(packet));
-        let runs = self.by_key.entry(key).or_default();
+    pub fn take(&mut self, key: KeyId, number: u64, packet: Option<u64>) -> bool {
+        let runs = place_of(&mut self.by_key, key);
         if !insert(runs, number) {
             return packet.is_some() && self.recent.get(&(key, number)) == packet.as_ref();
         }
@@ -147,6 +185,13 @@ const REMEMBERED: usize = 1 << 14;
 
 /// Adds a number; false if it was there.
 fn insert(runs: &mut Runs, number: u64) -> bool {
+    // Nearly always it goes on where the highest run ends.
+    if let Some(mut last) = runs.last_entry()
+        && last.get().checked_add(1) == Some(number)
+    {
+        *last.get_mut() = number;
+        return true;
+    }
     let before = runs.range(..=number).next_back().map(|(first, last)| (*first, *last));
     if before.is_some_and(|(_, last)| last >= number) {
         return false;
@@ -171,52 +216,68 @@ mod tests {
         Keys::new(suite, Secret::new(vec![byte; 16]), Secret::new(vec![byte; 3]), IntegKey::Missing).unwrap()
     }
 
+    fn ids() -> [KeyId; 2] {
+        let mut ids = KeyIds::default();
+        let [one, two] = [1, 2].map(|byte| ids.of(&keys(byte)));
+        assert_ne!(one, two);
+        assert_eq!([1, 3].map(|byte| ids.known(&keys(byte))), [Some(one), None]);
+        assert_eq!([1, 2].map(|byte| ids.of(&keys(byte))), [one, two], "of their bytes, wherever these are kept");
+        [one, two]
+    }
+
     #[test]
     fn a_number_is_taken_once_per_key() {
+        let [one, two] = ids();
+        let digester = Digester::default();
+        let packet = |spi, clear: &[u8]| Some(digester.of(spi, clear));
         let mut used = UsedNumbers::default();
         for number in [5, 7, 6, 1, 0, u64::MAX, u64::MAX - 1] {
-            assert!(used.take(&keys(1), number, Some((9, b"one".as_slice()))), "{number}");
-            assert!(!used.take(&keys(1), number, Some((9, b"other".as_slice()))), "{number} again");
-            assert!(!used.take(&keys(1), number, Some((8, b"one".as_slice()))), "{number} of another SA");
-            assert!(used.take(&keys(1), number, Some((9, b"one".as_slice()))), "{number}, the same packet");
+            assert!(used.take(one, number, packet(9, b"one")), "{number}");
+            assert!(!used.take(one, number, packet(9, b"other")), "{number} again");
+            assert!(!used.take(one, number, packet(8, b"one")), "{number} of another SA");
+            assert!(used.take(one, number, packet(9, b"one")), "{number}, the same packet");
         }
-        assert!(used.take(&keys(2), 5, Some((9, b"other".as_slice()))));
-        assert_eq!(used.by_key[&keys(1).fingerprint()], Runs::from([(0, 1), (5, 7), (u64::MAX - 1, u64::MAX)]));
+        assert!(used.take(two, 5, packet(9, b"other")));
+        assert_eq!(used.by_key[one.0 as usize], Runs::from([(0, 1), (5, 7), (u64::MAX - 1, u64::MAX)]));
     }
 
     #[test]
     fn issued_ivs_avoid_those_seen_and_a_late_collision_is_an_error() {
+        let [one, two] = ids();
         let mut issuer = IvIssuer::new(Random::new(Some(1), "iv"));
-        let first = issuer.issue(&keys(1)).unwrap();
-        issuer.seen(&keys(1), first.wrapping_add(1)).unwrap();
-        issuer.seen(&keys(1), first.wrapping_add(1)).unwrap();
-        assert_eq!(issuer.issue(&keys(1)).unwrap(), first.wrapping_add(2));
+        let first = issuer.issue(one).unwrap();
+        issuer.seen(one, first.wrapping_add(1)).unwrap();
+        issuer.seen(one, first.wrapping_add(1)).unwrap();
+        assert_eq!(issuer.issue(one).unwrap(), first.wrapping_add(2));
         // What was skipped may come again; what was issued may not.
-        issuer.seen(&keys(1), first.wrapping_add(1)).unwrap();
-        assert!(issuer.seen(&keys(1), first).is_err());
-        assert!(issuer.seen(&keys(1), first.wrapping_add(2)).is_err());
-        issuer.seen(&keys(2), first).unwrap();
+        issuer.seen(one, first.wrapping_add(1)).unwrap();
+        assert!(issuer.seen(one, first).is_err());
+        assert!(issuer.seen(one, first.wrapping_add(2)).is_err());
+        issuer.seen(two, first).unwrap();
     }
 
     #[test]
     fn memory_does_not_grow_with_the_capture() {
+        let [one, _] = ids();
+        let digester = Digester::default();
+        let packet = |spi, clear: &[u8]| Some(digester.of(spi, clear));
         let mut used = UsedNumbers::default();
         let numbers = || (0..100_000u64).map(|index| index * 2);
-        assert!(numbers().all(|number| used.take(&keys(1), number, Some((9, b"one".as_slice())))));
-        assert!(used.by_key[&keys(1).fingerprint()].len() <= MAX_RUNS);
+        assert!(numbers().all(|number| used.take(one, number, packet(9, b"one"))));
+        assert!(used.by_key[one.0 as usize].len() <= MAX_RUNS);
         assert_eq!((used.recent.len(), used.order.len()), (REMEMBERED, REMEMBERED));
         // Whatever is forgotten, nothing is taken twice; what is recent is known exactly.
-        assert!(!numbers().any(|number| used.take(&keys(1), number, Some((9, b"two".as_slice())))));
-        assert!(!used.take(&keys(1), 0, Some((9, b"one".as_slice()))));
-        assert!(used.take(&keys(1), 199_998, Some((9, b"one".as_slice()))));
-        assert!(used.take(&keys(1), 199_997, Some((9, b"one".as_slice()))));
-        assert!(!used.take(&keys(1), 1, Some((9, b"one".as_slice()))));
+        assert!(!numbers().any(|number| used.take(one, number, packet(9, b"two"))));
+        assert!(!used.take(one, 0, packet(9, b"one")));
+        assert!(used.take(one, 199_998, packet(9, b"one")));
+        assert!(used.take(one, 199_997, packet(9, b"one")));
+        assert!(!used.take(one, 1, packet(9, b"one")));
 
         let mut issuer = IvIssuer::new(Random::new(Some(1), "iv"));
         let mut random = Random::new(Some(2), "senders");
         for _ in 0..100_000 {
-            issuer.seen(&keys(1), random.u64().unwrap()).unwrap();
+            issuer.seen(one, random.u64().unwrap()).unwrap();
         }
-        assert!(issuer.by_key[&keys(1).fingerprint()].seen.len() < 100);
+        assert!(issuer.by_key[one.0 as usize].as_ref().unwrap().seen.len() < 100);
     }
 }

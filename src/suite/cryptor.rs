@@ -173,12 +173,7 @@ impl Cryptor {
         if iv.len() != self.suite.iv_len {
             return Err(SealError::Iv);
         }
-        if !clear.len().is_multiple_of(self.suite.block) {
-            return Err(SealError::Block);
-        }
-        if clear.len() > MAX_LEN {
-            return Err(SealError::TooLong);
-        }
+        self.check_clear_len(clear.len())?;
         out.extend_from_slice(iv);
         let start = out.len();
         out.extend_from_slice(clear);
@@ -186,6 +181,13 @@ impl Cryptor {
         let tag = self.seal_in_place(&header, iv, out.get_mut(start..).unwrap_or_default());
         out.extend_from_slice(tag.get(..self.icv_len).unwrap_or_default());
         Ok(())
+    }
+
+    pub(super) fn check_clear_len(&self, len: usize) -> Result<(), SealError> {
+        if !len.is_multiple_of(self.suite.block) {
+            return Err(SealError::Block);
+        }
+        if len > MAX_LEN { Err(SealError::TooLong) } else { Ok(()) }
     }
 
     pub(super) fn open_in_place(&self, header: &Header, iv: &[u8], data: &mut [u8], icv: &[u8]) -> bool {
@@ -219,7 +221,7 @@ impl Cryptor {
     }
 
     /// Returns the ICV, in front of bytes that do not matter.
-    fn seal_in_place(&self, header: &Header, iv: &[u8], data: &mut [u8]) -> [u8; 64] {
+    pub(super) fn seal_in_place(&self, header: &Header, iv: &[u8], data: &mut [u8]) -> [u8; 64] {
         let counter_block = self.counter_block(iv, header);
         let tag: Block = match &self.cipher {
             Prepared::Ccm(ccm) => {

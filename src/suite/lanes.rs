@@ -27,13 +27,13 @@ pub struct Sealed<'a> {
     pub body: &'a [u8],
 }
 
-/// Memory that [`Cryptor::open_side_by_side`] uses again; wiped when dropped.
+/// Memory that [`Cryptor::open_side_by_side`] and [`Cryptor::seal_side_by_side`] use again; wiped when dropped.
 #[derive(Default)]
 pub struct Scratch {
     /// Counter blocks, which become key stream.
-    key_stream: Vec<Block>,
+    pub(super) key_stream: Vec<Block>,
     /// Clear texts in blocks, one of each packet in turn.
-    rows: Vec<Block>,
+    pub(super) rows: Vec<Block>,
 }
 
 impl fmt::Debug for Scratch {
@@ -175,14 +175,7 @@ fn open_ccm<'a, const N: usize>(
         *first = MacStart { b0: *b0, aad: aad_block(lane.header.aad()), blocks: lane.blocks() };
         let text = clear.len();
         append_decrypted(lane.body.cipher_text, own, clear);
-        let (whole, rest) = clear.get(text..).unwrap_or_default().as_chunks::<16>();
-        let mut places = rows.iter_mut().skip(index).step_by(N);
-        for (block, place) in whole.iter().zip(&mut places) {
-            *place = (*block).into();
-        }
-        if let Some(place) = places.next().filter(|_| !rest.is_empty()) {
-            *place = padded(rest);
-        }
+        fill_rows::<N>(clear.get(text..).unwrap_or_default(), index, rows);
     }
 
     let macs = ccm.macs(first, rows.as_chunks::<N>().0);
@@ -201,7 +194,7 @@ fn open_ccm<'a, const N: usize>(
 }
 
 /// Appends `first` and the counter blocks behind it, `count` in all; their last 4 bytes count.
-fn push_counters(first: &Block, count: usize, blocks: &mut Vec<Block>) {
+pub(super) fn push_counters(first: &Block, count: usize, blocks: &mut Vec<Block>) {
     let start = first.last_chunk().map_or(0, |counter| u32::from_be_bytes(*counter));
     blocks.extend((0..count as u32).map(|index| {
         let mut block = *first;
@@ -212,10 +205,27 @@ fn push_counters(first: &Block, count: usize, blocks: &mut Vec<Block>) {
     }));
 }
 
+/// The clear text at `index` of `N` into rows of a block of each.
+pub(super) fn fill_rows<const N: usize>(text: &[u8], index: usize, rows: &mut [Block]) {
+    let (whole, rest) = text.as_chunks::<16>();
+    let mut places = rows.iter_mut().skip(index).step_by(N);
+    for (block, place) in whole.iter().zip(&mut places) {
+        *place = (*block).into();
+    }
+    if let Some(place) = places.next().filter(|_| !rest.is_empty()) {
+        *place = padded(rest);
+    }
+}
+
 fn append_decrypted(cipher_text: &[u8], key_stream: &[Block], clear: &mut Vec<u8>) {
     let start = clear.len();
     clear.extend_from_slice(cipher_text);
-    let (whole, rest) = clear.get_mut(start..).unwrap_or_default().as_chunks_mut::<16>();
+    apply_key_stream(key_stream, clear.get_mut(start..).unwrap_or_default());
+}
+
+/// Key stream over a text, both directions.
+pub(super) fn apply_key_stream(key_stream: &[Block], text: &mut [u8]) {
+    let (whole, rest) = text.as_chunks_mut::<16>();
     let mut keys = key_stream.iter();
     for (block, key) in whole.iter_mut().zip(&mut keys) {
         *block = (u128::from_ne_bytes(*block) ^ u128::from_ne_bytes((*key).into())).to_ne_bytes();

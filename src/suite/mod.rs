@@ -17,6 +17,7 @@ mod ike;
 mod keys;
 mod lanes;
 mod random;
+mod sealing;
 mod search;
 mod table;
 #[cfg(test)]
@@ -28,6 +29,7 @@ pub use ike::{MAX_PRF_PLUS_BLOCKS, prf_plus};
 pub use keys::{IntegKey, KeyError, Keys, Part};
 pub use lanes::{SIDE_BY_SIDE, Scratch, Sealed};
 pub use random::Random;
+pub use sealing::Unsealed;
 pub use table::{Cipher, Hash, INTEGS, Integ, SUITES, Suite, WiresharkNames};
 
 /// Whether `icv` is the beginning of `tag`, in constant time.

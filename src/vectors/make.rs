@@ -14,7 +14,7 @@ use crate::link::{self, Datagram, Frame, Outer};
 use crate::pipeline::drive;
 use crate::pipeline::find::Limits;
 use crate::pipeline::outcome::Status;
-use crate::pipeline::seal::{IvIssuer, UsedNumbers};
+use crate::pipeline::seal::{IvIssuer, KeyIds, UsedNumbers};
 use crate::sa::table::{Entry, SaTable};
 use crate::suite::Random;
 
@@ -69,6 +69,7 @@ pub fn make(reader: &mut Reader, table: &SaTable, settings: Settings<'_>) -> Res
     let mut maker = Maker {
         table,
         states: States::default(),
+        ids: KeyIds::default(),
         issuer: IvIssuer::new(Random::new(settings.seed, "iv")),
         blocks: Random::new(settings.seed, "blocks"),
         used: UsedNumbers::default(),
@@ -181,6 +182,7 @@ fn esp_sources(
 struct Maker<'t> {
     table: &'t SaTable,
     states: States,
+    ids: KeyIds,
     issuer: IvIssuer,
     blocks: Random,
     used: UsedNumbers,
@@ -284,7 +286,7 @@ impl Maker<'_> {
 
     /// Notes the nonce of an SA whose IV is the Sequence Number.
     fn take(&mut self, entry: &Entry, sn: u64) -> Result<(), Error> {
-        if entry.cryptor().suite().implicit_iv && !self.used.take(&entry.sa.keys, sn, None) {
+        if entry.cryptor().suite().implicit_iv && !self.used.take(self.ids.of(&entry.sa.keys), sn, None) {
             return Err(Error::usage(
                 format!("SA {}: another SA has the same key and would use the same nonces", entry.sa.name),
                 "give every SA a key of its own",
@@ -297,7 +299,7 @@ impl Maker<'_> {
     fn iv(&mut self, entry: &Entry) -> Result<Vec<u8>, Error> {
         match entry.cryptor().iv_len() {
             0 => Ok(vec![]),
-            8 => Ok(self.issuer.issue(&entry.sa.keys)?.to_be_bytes().to_vec()),
+            8 => Ok(self.issuer.issue(self.ids.of(&entry.sa.keys))?.to_be_bytes().to_vec()),
             len => {
                 let mut iv = vec![0; len];
                 self.blocks.fill(&mut iv)?;

@@ -1,0 +1,337 @@
+//! What depends on the packets before: Sequence Numbers, IVs, nonces that are used, states of dialects.
+
+use std::collections::{HashMap, HashSet};
+use std::net::IpAddr;
+
+use super::fit::{Fit, Texts};
+use super::{Compressed, Content, Make, OnMismatch, Sending, Settings, carry, is_without_packet, new_outer};
+use crate::codec::{Mismatch, State};
+use crate::error::Error;
+use crate::esp;
+use crate::link::{Datagram, Outer};
+use crate::pipeline::convert::iv_of;
+use crate::pipeline::item::{Arena, Item};
+use crate::pipeline::ledger::MULTICAST_SOURCES;
+use crate::pipeline::seal::{Digester, IvIssuer, KeyId, KeyIds, UsedNumbers};
+use crate::sa::table::{Entry, SaTable};
+use crate::suite::Random;
+
+/// What the packets sent before left for the next one, by SA of the output and, as receivers keep it, by source where the
+/// destination is a multicast address.
+#[derive(Debug, Default)]
+pub(super) struct States(HashMap<(u32, Option<IpAddr>), State>);
+
+impl States {
+    /// The state that the next packet of an SA meets.
+    pub(super) fn of(&self, sa: u32, outer: &Outer) -> State {
+        self.0.get(&state_key(sa, outer)).copied().unwrap_or_default()
+    }
+}
+
+fn state_key(sa: u32, outer: &Outer) -> (u32, Option<IpAddr>) {
+    (sa, Some(outer.src).filter(|_| outer.dst.is_multicast()))
+}
+
+/// Takes packets in capture order.
+#[derive(Debug)]
+pub(super) struct Decider<'t> {
+    input: &'t SaTable,
+    output: &'t SaTable,
+    settings: &'t Settings,
+    /// The input is plain packets: it uses no nonces.
+    pub(super) plain: bool,
+    /// By SA of the output: its key.
+    keys: Vec<KeyId>,
+    /// By SA of the input: its key, if the output uses it too.
+    input_keys: Vec<Option<KeyId>>,
+    /// By SA of the output: whether its key is one of the input's.
+    has_key_of_input: Vec<bool>,
+    /// By SA of the output: the next Sequence Number for plain input.
+    next_sn: Vec<u64>,
+    pub(super) states: States,
+    issuer: IvIssuer,
+    random: Random,
+    used: UsedNumbers,
+    digester: Digester,
+    /// What did not match, and what was refused.
+    pub(super) counts: Compressed,
+    esp: Vec<u8>,
+    frame: Vec<u8>,
+}
+
+impl<'t> Decider<'t> {
+    pub(super) fn new(
+        input: &'t SaTable,
+        output: &'t SaTable,
+        settings: &'t Settings,
+        digester: Digester,
+    ) -> Decider<'t> {
+        let first = |entry: &Entry| entry.context.as_ref().and_then(|context| context.esp_sn).unwrap_or(1);
+        let mut ids = KeyIds::default();
+        let keys: Vec<KeyId> = output.entries().iter().map(|entry| ids.of(&entry.sa.keys)).collect();
+        let input_keys: Vec<_> = input.entries().iter().map(|entry| ids.known(&entry.sa.keys)).collect();
+        let shared: HashSet<KeyId> = input_keys.iter().copied().flatten().collect();
+        Decider {
+            input,
+            output,
+            settings,
+            plain: false,
+            has_key_of_input: keys.iter().map(|key| shared.contains(key)).collect(),
+            keys,
+            input_keys,
+            digester,
+            next_sn: output.entries().iter().map(first).collect(),
+            states: States::default(),
+            issuer: IvIssuer::new(Random::new(settings.seed, "iv")),
+            random: Random::new(settings.seed, "blocks"),
+            used: UsedNumbers::default(),
+            counts: Compressed::default(),
+            esp: vec![],
+            frame: vec![],
+        }
+    }
+
+    /// Remembers the IV of a packet of the input whose key the output uses too.
+    pub(super) fn note_iv(&mut self, item: &Item<'_>) -> Result<(), Error> {
+        let Some(sa) = item.sa else { return Ok(()) };
+        let Some(key) = self.input_keys.get(sa as usize).copied().flatten() else { return Ok(()) };
+        if is_without_packet(item) {
+            return Ok(());
+        }
+        match self.input.entry(sa).and_then(|entry| iv_of(item, entry, self.input)) {
+            Some(iv) => self.issuer.seen(key, iv),
+            None => Ok(()),
+        }
+    }
+
+    /// Whether a packet was sealed by a sender under a key of the output, with a nonce.
+    pub(super) fn is_under_shared_key(&self, item: &Item<'_>) -> bool {
+        let Some(sa) = item.sa.filter(|_| item.esp.is_some()) else { return false };
+        let shared = self.input_keys.get(sa as usize).is_some_and(Option::is_some);
+        shared && self.input.entry(sa).is_some_and(has_nonce)
+    }
+
+    /// An ESP packet that opened.
+    pub(super) fn esp_packet(
+        &mut self,
+        frame: u64,
+        item: &Item<'_>,
+        arena: &Arena,
+        fit: Fit,
+        texts: &mut Texts,
+    ) -> Result<Make, Error> {
+        let Some(sn) = item.esp.map(|esp| esp.sequence) else { return Ok(Make::NotOurs) };
+        match fit {
+            Fit::NotOurs => Ok(Make::NotOurs),
+            Fit::Mismatch { mismatch, .. } => {
+                if self.mismatch(frame, texts.mismatch(mismatch))? == OnMismatch::Skip {
+                    return Ok(Make::Left);
+                }
+                let Some(outer) = item.outer() else { return Ok(Make::NotOurs) };
+                let made = self.standard(&outer, None, texts, |clear| item.protected(arena, clear))?;
+                Ok(made.unwrap_or_else(|| self.refused()))
+            }
+            Fit::Fits { sa, clear, protected_len, as_it_is, digest, state } => {
+                let Some((to, key)) = self.sa(sa) else { return Ok(Make::NotOurs) };
+                let (content, iv) = if as_it_is {
+                    (Content::AsItIs { protected_len }, Some([0; 16]))
+                } else {
+                    let content = Content::Compressed { clear, protected_len };
+                    (content, self.iv((sa, to, key), sn, false, digest)?)
+                };
+                let Some(iv) = iv else { return Ok(self.refused()) };
+                let sending = Sending { sa, carrier: None, content, sn, iv };
+                if state != State::default()
+                    && let Some(datagram) = item.datagram()
+                {
+                    self.sent(item, &datagram, &sending, &datagram.outer, state);
+                }
+                Ok(Make::Esp(sending))
+            }
+        }
+    }
+
+    /// A plain IP packet.
+    pub(super) fn plain_packet(
+        &mut self,
+        frame: u64,
+        item: &Item<'_>,
+        datagram: &Datagram<'_>,
+        fit: Fit,
+        texts: &mut Texts,
+    ) -> Result<Make, Error> {
+        match fit {
+            Fit::NotOurs => Ok(Make::NotOurs),
+            Fit::Mismatch { sa, mismatch } => {
+                if self.mismatch(frame, texts.mismatch(mismatch))? == OnMismatch::Skip {
+                    return Ok(Make::Left);
+                }
+                let Some((to, _)) = self.sa(sa) else { return Ok(Make::NotOurs) };
+                let Some(outer) = new_outer(to, datagram) else { return Ok(Make::NotOurs) };
+                let made = self.standard(&outer, Some(sa), texts, |clear| {
+                    if to.is_tunnel() {
+                        clear.extend_from_slice(datagram.header);
+                    }
+                    clear.extend_from_slice(datagram.payload);
+                    if to.is_tunnel() { datagram.outer.version.next_header() } else { datagram.protocol }
+                })?;
+                made.ok_or_else(|| same_key(to))
+            }
+            Fit::Fits { sa, clear, protected_len, digest, state, .. } => {
+                let Some((to, key)) = self.sa(sa) else { return Ok(Make::NotOurs) };
+                let Some(outer) = new_outer(to, datagram) else { return Ok(Make::NotOurs) };
+                let sn = self.next_number(sa, to)?;
+                let iv = self.iv((sa, to, key), sn, false, digest)?;
+                let iv = iv.ok_or_else(|| same_key(to))?;
+                self.counts.nonces.numbers_of_plain |= has_nonce(to);
+                let content = Content::Compressed { clear, protected_len };
+                let sending = Sending { sa, carrier: Some(sa), content, sn, iv };
+                self.sent(item, datagram, &sending, &outer, state);
+                Ok(Make::Esp(sending))
+            }
+        }
+    }
+
+    fn sa(&self, sa: u32) -> Option<(&'t Entry, KeyId)> {
+        self.output.entry(sa).zip(self.keys.get(sa as usize).copied())
+    }
+
+    /// Notes that a packet is sent, and the state it leaves; not if no frame can hold it.
+    fn sent(&mut self, item: &Item<'_>, datagram: &Datagram<'_>, sending: &Sending, outer: &Outer, state: State) {
+        if state == State::default() {
+            return;
+        }
+        let (input, output) = (self.input, self.output);
+        self.esp.clear();
+        self.esp.resize(sending.esp_len(item, input, output), 0);
+        if carry(item, datagram, (input, output), sending, &self.esp, &mut self.frame).is_err() {
+            return;
+        }
+        // As the receivers' ledger does.
+        if self.states.0.len() >= output.entries().len() + MULTICAST_SOURCES {
+            self.states.0.retain(|(_, src), _| src.is_none());
+        }
+        self.states.0.insert(state_key(sending.sa, outer), state);
+    }
+
+    /// Notes a packet that does not match. Never tells `Stop`: that ends the run.
+    fn mismatch(&mut self, frame: u64, mismatch: &Mismatch) -> Result<OnMismatch, Error> {
+        if self.settings.on_mismatch == OnMismatch::Stop {
+            return Err(Error::Mismatch { frame, problem: mismatch.to_string() });
+        }
+        *self.counts.mismatches.entry(mismatch.field).or_default() += 1;
+        self.counts.first_mismatch.get_or_insert_with(|| (frame, mismatch.to_string()));
+        Ok(self.settings.on_mismatch)
+    }
+
+    /// The next Sequence Number of an SA; a packet that is not compressed takes none.
+    fn next_number(&mut self, sa: u32, to: &Entry) -> Result<u64, Error> {
+        let used_up = || Error::usage(format!("SA {}: its Sequence Numbers are used up", to.sa.name), "use a new SA");
+        let next = self.next_sn.get_mut(sa as usize).ok_or_else(used_up)?;
+        let sn = *next;
+        if !to.sa.esn && sn > u64::from(u32::MAX) {
+            return Err(used_up());
+        }
+        *next = sn.checked_add(1).ok_or_else(used_up)?;
+        Ok(sn)
+    }
+
+    /// A packet that could not be sealed without using a nonce twice.
+    fn refused(&mut self) -> Make {
+        self.counts.refused += 1;
+        Make::Left
+    }
+
+    /// The IV under which a packet is sealed, for a nonce that no other packet has; `None` if there is none. Under a key of
+    /// the input, or if it is to be `issued`, an explicit IV is issued, else the nonce is made of `sn`.
+    fn iv(
+        &mut self,
+        (sa, to, key): (u32, &Entry, KeyId),
+        sn: u64,
+        issued: bool,
+        digest: u64,
+    ) -> Result<Option<[u8; 16]>, Error> {
+        let (iv_len, implicit_iv) = (to.cryptor().iv_len(), to.cryptor().suite().implicit_iv);
+        let key_of_input = !self.plain && self.has_key_of_input.get(sa as usize) == Some(&true);
+        let mut iv = [0; 16];
+        if !has_nonce(to) {
+            self.counts.nonces.random |= iv_len > 0;
+            self.random.fill(iv.get_mut(..iv_len).unwrap_or_default())?;
+        } else if key_of_input && implicit_iv {
+            if !self.settings.allow_nonce_reuse {
+                return Err(Error::usage(
+                    format!(
+                        "SA {}: with a key of the input and an implicit IV, packets would be sealed under nonces that the \
+                         input used for other plaintexts",
+                        to.sa.name
+                    ),
+                    "give the keys of the input with --esp-keys and other ones with --keys (in a laboratory \
+                     --allow-nonce-reuse: then whoever has both captures learns both plaintexts and can forge packets)",
+                ));
+            }
+        } else if key_of_input || issued && !implicit_iv {
+            self.counts.nonces.random = true;
+            iv = padded(self.issuer.issue(key)?);
+        } else {
+            if !self.used.take(key, sn, Some(digest)) {
+                return Ok(None);
+            }
+            // A packet that passes as standard ESP may have the same key.
+            if self.settings.on_mismatch == OnMismatch::Pass {
+                self.issuer.seen(key, sn)?;
+            }
+            iv = padded(sn);
+        }
+        Ok(Some(iv))
+    }
+
+    /// Standard ESP on an SA without context between these addresses; `None` as [`Decider::iv`]. Of a plain packet there is a
+    /// `carrier`. `write` appends what is protected, and tells its Next Header.
+    fn standard(
+        &mut self,
+        outer: &Outer,
+        carrier: Option<u32>,
+        texts: &mut Texts,
+        write: impl FnOnce(&mut Vec<u8>) -> u8,
+    ) -> Result<Option<Make>, Error> {
+        let mut all = (0..).zip(self.output.entries());
+        let found = all.find(|(_, entry)| {
+            entry.context.is_none()
+                && entry.sa.spi.is_some()
+                && entry.sa.src.accepts(outer.src)
+                && entry.sa.dst.accepts(outer.dst)
+        });
+        let Some((sa, to, key)) = found.and_then(|(sa, _)| self.sa(sa).map(|(to, key)| (sa, to, key))) else {
+            return Err(Error::usage(
+                format!("--on-mismatch pass needs an SA without context from {} to {}", outer.src, outer.dst),
+                "add one to the key file, or use --on-mismatch skip",
+            ));
+        };
+        let sn = self.next_number(sa, to)?;
+        let clear = texts.write(|bytes| {
+            let start = bytes.len();
+            let next_header = write(bytes);
+            esp::write_trailer(start, next_header, to.cryptor().block(), bytes);
+        });
+        let digest = self.digester.of(to.sa.spi.unwrap_or(0), texts.get(clear));
+        let iv = self.iv((sa, to, key), sn, true, digest)?;
+        Ok(iv.map(|iv| Make::Esp(Sending { sa, carrier, content: Content::Standard { clear }, sn, iv })))
+    }
+}
+
+/// Whether an SA seals under nonces, which must not meet another packet: counter modes, but neither AES-CBC nor NULL.
+fn has_nonce(entry: &Entry) -> bool {
+    entry.cryptor().iv_len() == 8 || entry.cryptor().suite().implicit_iv
+}
+
+/// Eight bytes as an IV.
+fn padded(number: u64) -> [u8; 16] {
+    (u128::from(number) << 64).to_be_bytes()
+}
+
+fn same_key(to: &Entry) -> Error {
+    Error::usage(
+        format!("SA {}: another SA has the same key and would use the same nonces", to.sa.name),
+        "give every SA a key of its own",
+    )
+}

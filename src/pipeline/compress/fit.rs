@@ -1,0 +1,208 @@
+//! Which context takes a packet, and what it makes of it: what needs nothing of the packets before, but for the state of
+//! a dialect that keeps one.
+
+use std::collections::HashMap;
+use std::hash::BuildHasherDefault;
+
+use super::decide::States;
+use super::new_outer;
+use crate::codec::{Mismatch, State};
+use crate::link::{Datagram, Outer};
+use crate::pipeline::item::{Arena, Item};
+use crate::pipeline::seal::Digester;
+use crate::sa::hash::MixHasher;
+use crate::sa::table::{Entry, SaTable};
+
+/// What the contexts of the output say of a packet.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Fit {
+    /// There is none for it.
+    NotOurs,
+    /// None takes it.
+    Mismatch {
+        /// The first that was asked.
+        sa: u32,
+        /// See [`Texts::mismatch`].
+        mismatch: u32,
+    },
+    /// One takes it.
+    Fits {
+        /// Its SA.
+        sa: u32,
+        /// The clear text.
+        clear: Text,
+        /// Bytes that ESP protects of the packet.
+        protected_len: u32,
+        /// What stands behind the ESP header of the input can stay.
+        as_it_is: bool,
+        /// By the [`Digester`] of the run.
+        digest: u64,
+        /// The state that it leaves for the next packet.
+        state: State,
+    },
+}
+
+/// Clear texts of a window, and what did not match.
+#[derive(Debug, Default)]
+pub(super) struct Texts {
+    bytes: Vec<u8>,
+    mismatches: Vec<Mismatch>,
+    clear: Vec<u8>,
+    plain: Vec<u8>,
+}
+
+/// One of [`Texts`].
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Text {
+    start: u32,
+    len: u32,
+}
+
+impl Text {
+    pub(super) fn len(self) -> usize {
+        self.len as usize
+    }
+}
+
+impl Texts {
+    /// Forgets the last window and keeps the memory.
+    pub(super) fn clear(&mut self) {
+        self.bytes.clear();
+        self.mismatches.clear();
+    }
+
+    /// The text that `write` appends.
+    pub(super) fn write(&mut self, write: impl FnOnce(&mut Vec<u8>)) -> Text {
+        let start = self.bytes.len();
+        write(&mut self.bytes);
+        Text { start: start as u32, len: (self.bytes.len() - start) as u32 }
+    }
+
+    pub(super) fn get(&self, Text { start, len }: Text) -> &[u8] {
+        self.bytes.get(start as usize..).and_then(|rest| rest.get(..len as usize)).unwrap_or_default()
+    }
+
+    /// Of a [`Fit::Mismatch`] of this window.
+    pub(super) fn mismatch(&self, index: u32) -> &Mismatch {
+        self.mismatches.get(index as usize).expect("the index was made when the mismatch was put in")
+    }
+
+    fn put_mismatch(&mut self, sa: u32, mismatch: Mismatch) -> Fit {
+        self.mismatches.push(mismatch);
+        Fit::Mismatch { sa, mismatch: self.mismatches.len() as u32 - 1 }
+    }
+}
+
+/// Finds the contexts of packets.
+#[derive(Debug)]
+pub(super) struct Fitter<'t> {
+    input: &'t SaTable,
+    output: &'t SaTable,
+    /// SPI to SAs of the output with a context, in file order.
+    by_spi: HashMap<u32, Vec<u32>, BuildHasherDefault<MixHasher>>,
+    has_states: bool,
+    digester: Digester,
+}
+
+impl<'t> Fitter<'t> {
+    pub(super) fn new(input: &'t SaTable, output: &'t SaTable, digester: Digester) -> Fitter<'t> {
+        let mut by_spi: HashMap<u32, Vec<u32>, _> = HashMap::default();
+        for (index, entry) in (0..).zip(output.entries()).filter(|(_, entry)| entry.context.is_some()) {
+            if let Some(spi) = entry.sa.spi {
+                by_spi.entry(spi).or_default().push(index);
+            }
+        }
+        let has_states = output.entries().iter().any(|entry| entry.codec.is_stateful());
+        Fitter { input, output, by_spi, has_states, digester }
+    }
+
+    /// An ESP packet that opened: the SA of the output is the one of the same SPI and outer addresses. Without `states`
+    /// `None` if it takes one.
+    pub(super) fn esp(
+        &self,
+        item: &Item<'_>,
+        outer: &Outer,
+        arena: &Arena,
+        states: Option<&States>,
+        texts: &mut Texts,
+    ) -> Option<Fit> {
+        let Some((from, esp)) = item.sa.and_then(|sa| self.input.entry(sa)).zip(item.esp) else {
+            return Some(Fit::NotOurs);
+        };
+        let Some((sa, to)) = self.sa_of(esp.spi, outer) else { return Some(Fit::NotOurs) };
+        let mut state = match states {
+            Some(states) => states.of(sa, outer),
+            None if to.codec.is_stateful() => return None,
+            None => State::default(),
+        };
+        let packet = item.packet(arena);
+        Some(match to.codec.compress(packet, outer, &mut state, &mut texts.clear) {
+            Err(mismatch) => texts.put_mismatch(sa, mismatch),
+            Ok(compressed) => {
+                // Only SPI and Sequence Number bits go.
+                let as_it_is =
+                    texts.clear == item.clear(arena) && from.sa.keys == to.sa.keys && from.sa.esn == to.sa.esn;
+                self.fits((sa, to), packet.len() - compressed.payload_offset, as_it_is, state, texts)
+            }
+        })
+    }
+
+    /// A plain IP packet: the first context that matches takes it. Without `states` `None` if there are such as take one.
+    pub(super) fn plain(&self, datagram: &Datagram<'_>, states: Option<&States>, texts: &mut Texts) -> Option<Fit> {
+        if states.is_none() && self.has_states {
+            return None;
+        }
+        let mut plain = std::mem::take(&mut texts.plain);
+        plain.clear();
+        plain.extend_from_slice(datagram.header);
+        plain.extend_from_slice(datagram.payload);
+        let fit = self.plain_packet(datagram, &plain, states, texts);
+        texts.plain = plain;
+        Some(fit)
+    }
+
+    fn plain_packet(&self, datagram: &Datagram<'_>, plain: &[u8], states: Option<&States>, texts: &mut Texts) -> Fit {
+        let mut first_mismatch = None;
+        for (sa, to) in (0..).zip(self.output.entries()) {
+            let Some(outer) = new_outer(to, datagram) else { continue };
+            let mut state = states.map(|states| states.of(sa, &outer)).unwrap_or_default();
+            match to.codec.compress(plain, &outer, &mut state, &mut texts.clear) {
+                Ok(compressed) => {
+                    return self.fits((sa, to), plain.len() - compressed.payload_offset, false, state, texts);
+                }
+                Err(mismatch) => {
+                    first_mismatch.get_or_insert((sa, mismatch));
+                }
+            }
+        }
+        match first_mismatch {
+            Some((sa, mismatch)) => texts.put_mismatch(sa, mismatch),
+            None => Fit::NotOurs,
+        }
+    }
+
+    /// Keeps the clear text that was just made.
+    fn fits(
+        &self,
+        (sa, to): (u32, &Entry),
+        protected_len: usize,
+        as_it_is: bool,
+        state: State,
+        texts: &mut Texts,
+    ) -> Fit {
+        let (start, len) = (texts.bytes.len() as u32, texts.clear.len() as u32);
+        texts.bytes.extend_from_slice(&texts.clear);
+        // What stays is not sealed.
+        let digest = if as_it_is { 0 } else { self.digester.of(to.sa.spi.unwrap_or(0), &texts.clear) };
+        Fit::Fits { sa, clear: Text { start, len }, protected_len: protected_len as u32, as_it_is, digest, state }
+    }
+
+    /// The SA of the output with a context that an ESP packet of the input belongs to.
+    fn sa_of(&self, spi: u32, outer: &Outer) -> Option<(u32, &'t Entry)> {
+        self.by_spi.get(&spi)?.iter().find_map(|sa| {
+            let entry = self.output.entry(*sa)?;
+            let ours = entry.sa.src.accepts(outer.src) && entry.sa.dst.accepts(outer.dst);
+            ours.then_some((*sa, entry))
+        })
+    }
+}

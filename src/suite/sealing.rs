@@ -1,0 +1,264 @@
+//! Sealing packets of one SA where they are, several side by side: the twin of [`super::lanes`].
+
+use super::aes::{Block, xor};
+use super::ccm::{Ccm, MacStart, aad_block};
+use super::cryptor::{Cryptor, Header, Prepared, SealError};
+use super::gcm::Gcm;
+use super::lanes::{SIDE_BY_SIDE, Scratch, apply_key_stream, fill_rows, push_counters};
+
+/// A packet for [`Cryptor::seal_side_by_side`].
+#[derive(Debug)]
+pub struct Unsealed<'a> {
+    /// Security Parameters Index.
+    pub spi: u32,
+    /// Sequence Number.
+    pub sn: u64,
+    /// IV, clear text, room for the ICV; afterwards IV, cipher text, ICV. All is as for [`Cryptor::seal`].
+    pub body: &'a mut [u8],
+}
+
+/// A packet and what stands in front of it.
+struct Lane<'a> {
+    header: Header,
+    iv: &'a [u8],
+    /// Clear text, then cipher text.
+    text: &'a mut [u8],
+    icv: &'a mut [u8],
+    counter_block: Block,
+}
+
+impl Lane<'_> {
+    fn blocks(&self) -> usize {
+        self.text.len().div_ceil(16)
+    }
+
+    fn put_icv(&mut self, icv: &[u8]) {
+        self.icv.iter_mut().zip(icv).for_each(|(to, from)| *to = *from);
+    }
+}
+
+/// As many as are sealed at a time; what is there comes first.
+type Lanes<'a> = [Option<Lane<'a>>; SIDE_BY_SIDE];
+
+impl Cryptor {
+    /// [`Cryptor::seal`] of packets where they are. One that cannot be sealed is overwritten with zeros, and the others are
+    /// sealed; the first error is told.
+    pub fn seal_side_by_side<'a>(
+        &self,
+        esn: bool,
+        packets: impl Iterator<Item = Unsealed<'a>>,
+        scratch: &mut Scratch,
+    ) -> Result<(), SealError> {
+        let mut result = Ok(());
+        let mut packets = packets.fuse();
+        loop {
+            let mut lanes: Lanes<'a> = [const { None }; SIDE_BY_SIDE];
+            let mut count = 0;
+            for (place, Unsealed { spi, sn, body }) in lanes.iter_mut().zip(&mut packets) {
+                match self.split_unsealed(body) {
+                    Ok([iv, text, icv]) => {
+                        let header = Header::new(spi, sn, esn);
+                        let iv = &*iv;
+                        let counter_block = self.counter_block(iv, &header);
+                        *place = Some(Lane { header, iv, text, icv, counter_block });
+                    }
+                    Err(error) => result = result.and(Err(error)),
+                }
+                count += 1;
+            }
+            match &self.cipher {
+                _ if count == 0 => return result,
+                Prepared::Gcm(gcm) => seal_gcm(gcm, &mut lanes, scratch),
+                Prepared::Ccm(ccm) => match count {
+                    1 => seal_ccm::<1>(ccm, &mut lanes, scratch),
+                    2..=4 => seal_ccm::<4>(ccm, &mut lanes, scratch),
+                    _ => seal_ccm::<SIDE_BY_SIDE>(ccm, &mut lanes, scratch),
+                },
+                _ => {
+                    for lane in lanes.iter_mut().flatten() {
+                        let icv = self.seal_in_place(&lane.header, lane.iv, lane.text);
+                        lane.put_icv(&icv);
+                    }
+                }
+            }
+        }
+    }
+
+    /// IV, clear text, room for the ICV; if there is something wrong with them, zeros stay.
+    fn split_unsealed<'a>(&self, body: &'a mut [u8]) -> Result<[&'a mut [u8]; 3], SealError> {
+        let text_len = body.len().checked_sub(self.iv_len() + self.icv_len()).ok_or(SealError::Iv);
+        if let Err(error) = text_len.and_then(|len| self.check_clear_len(len)) {
+            body.fill(0);
+            return Err(error);
+        }
+        let (iv, rest) = body.split_at_mut(self.iv_len());
+        let (text, icv) = rest.split_at_mut(rest.len() - self.icv_len());
+        Ok([iv, text, icv])
+    }
+}
+
+fn seal_gcm(gcm: &Gcm, lanes: &mut Lanes<'_>, scratch: &mut Scratch) {
+    let key_stream = &mut scratch.key_stream;
+    key_stream.clear();
+    // J0, which masks the ICV, and the counters behind it.
+    for lane in lanes.iter().flatten() {
+        push_counters(&lane.counter_block, 1 + lane.blocks(), key_stream);
+    }
+    gcm.encrypt_all(key_stream);
+    let mut rest = key_stream.as_slice();
+    for lane in lanes.iter_mut().flatten() {
+        let Some((own, others)) = rest.split_at_checked(1 + lane.blocks()) else { break };
+        let Some((mask, own)) = own.split_first() else { break };
+        rest = others;
+        apply_key_stream(own, lane.text);
+        let mut icv = gcm.hash(&[lane.header.aad()], lane.text);
+        xor(&mut icv, mask);
+        lane.put_icv(&icv);
+    }
+}
+
+/// At most `N` lanes.
+fn seal_ccm<const N: usize>(ccm: &Ccm, lanes: &mut Lanes<'_>, scratch: &mut Scratch) {
+    let Scratch { key_stream, rows } = scratch;
+    key_stream.clear();
+    // B0, then A0, which masks the ICV, and the counters behind it.
+    for lane in lanes.iter().flatten() {
+        key_stream.push(ccm.b0_with_aad(&lane.counter_block, lane.text.len()));
+        push_counters(&lane.counter_block, 1 + lane.blocks(), key_stream);
+    }
+    ccm.encrypt_all(key_stream);
+
+    let most = lanes.iter().flatten().map(Lane::blocks).max().unwrap_or(0);
+    rows.clear();
+    rows.resize(most * N, Block::default());
+    let mut first = [MacStart::default(); N];
+    let mut masks = [Block::default(); N];
+    let mut rest = key_stream.as_slice();
+    for (index, (lane, (first, mask))) in lanes.iter_mut().flatten().zip(first.iter_mut().zip(&mut masks)).enumerate() {
+        let Some((own, others)) = rest.split_at_checked(2 + lane.blocks()) else { break };
+        let [b0, a0, own @ ..] = own else { break };
+        rest = others;
+        *mask = *a0;
+        *first = MacStart { b0: *b0, aad: aad_block(lane.header.aad()), blocks: lane.blocks() };
+        fill_rows::<N>(lane.text, index, rows);
+        apply_key_stream(own, lane.text);
+    }
+    let macs = ccm.macs(first, rows.as_chunks::<N>().0);
+    for ((lane, mut icv), mask) in lanes.iter_mut().flatten().zip(macs).zip(&masks) {
+        xor(&mut icv, mask);
+        lane.put_icv(&icv);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{IntegKey, Keys, SUITES, Suite};
+    use super::*;
+    use crate::secret::Secret;
+    use crate::suite::{Random, Sealed};
+
+    /// One packet: SPI, Sequence Number, IV, clear text.
+    struct Packet {
+        spi: u32,
+        sn: u64,
+        iv: Vec<u8>,
+        clear: Vec<u8>,
+    }
+
+    /// Packets with texts of `lens` whole blocks of `cryptor`; all differ in all.
+    fn packets(cryptor: &Cryptor, lens: &[usize]) -> Vec<Packet> {
+        let of = |(n, len): (usize, &usize)| Packet {
+            spi: 0xc0ff_ee00 + n as u32,
+            sn: (n as u64) << 32 | 7,
+            iv: (0..cryptor.iv_len()).map(|at| (at * 5 + n) as u8).collect(),
+            clear: (0..len.next_multiple_of(cryptor.block())).map(|at| (at * 7 + n * 31) as u8).collect(),
+        };
+        lens.iter().enumerate().map(of).collect()
+    }
+
+    fn sealed(cryptor: &Cryptor, esn: bool, packets: &[Packet]) -> Vec<Vec<u8>> {
+        let icv = vec![0xee; cryptor.icv_len()];
+        let mut bodies: Vec<_> = packets.iter().map(|packet| [&packet.iv[..], &packet.clear, &icv].concat()).collect();
+        let unsealed =
+            packets.iter().zip(&mut bodies).map(|(Packet { spi, sn, .. }, body)| Unsealed { spi: *spi, sn: *sn, body });
+        cryptor.seal_side_by_side(esn, unsealed, &mut Scratch::default()).unwrap();
+        bodies
+    }
+
+    /// Lengths that are equal, and that end at every place of a block, for each number of packets up to a group and more.
+    fn lens() -> impl Iterator<Item = Vec<usize>> {
+        let all = [17, 100, 31, 32, 1400, 3, 0, 48, 16, 0, 200, 9000, 15, 1, 33, 64, 5, 5];
+        let equal = (0..=48).map(|len| vec![len; 8]);
+        equal.chain((0..=all.len()).map(move |count| all[..count].to_vec()))
+    }
+
+    #[test]
+    fn aes_ccm_is_that_of_the_crate_ccm() {
+        use ::ccm::aead::inout::InOutBuf;
+        use ::ccm::consts::{U8, U11};
+        use ::ccm::{AeadInOut, KeyInit};
+        let (key, salt) = ([7; 16], [1, 2, 3]);
+        let reference = ::ccm::Ccm::<aes::Aes128, U8, U11>::new_from_slice(&key).unwrap();
+        let suite = Suite::by_name("ENCR_AES_CCM_8").unwrap();
+        let keys = Keys::new(suite, Secret::new(key.into()), Secret::new(salt.into()), IntegKey::Missing).unwrap();
+        let cryptor = Cryptor::new(&keys);
+        for (lens, esn) in lens().flat_map(|lens| [(lens.clone(), false), (lens, true)]) {
+            let packets = packets(&cryptor, &lens);
+            for (Packet { spi, sn, iv, clear }, ours) in packets.iter().zip(sealed(&cryptor, esn, &packets)) {
+                let nonce: [u8; 11] = [&salt[..], iv].concat().try_into().unwrap();
+                let sn = sn.to_be_bytes();
+                let aad = [&spi.to_be_bytes()[..], if esn { &sn } else { &sn[4..] }].concat();
+                let mut theirs = clear.clone();
+                let buffer: InOutBuf<'_, '_, u8> = theirs.as_mut_slice().into();
+                let icv = reference.encrypt_inout_detached(&nonce.into(), &aad, buffer).unwrap();
+                assert_eq!(ours, [&iv[..], &theirs, &icv].concat(), "{lens:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn side_by_side_is_one_by_one_and_opens_again() {
+        for suite in SUITES {
+            let keys = Keys::generate(suite, &mut Random::new(Some(1), "test")).unwrap();
+            let cryptor = Cryptor::new(&keys);
+            for (lens, esn) in lens().zip([false, true].into_iter().cycle()) {
+                let packets = packets(&cryptor, &lens);
+                let bodies = sealed(&cryptor, esn, &packets);
+                for (Packet { spi, sn, iv, clear }, body) in packets.iter().zip(&bodies) {
+                    let mut alone = vec![];
+                    cryptor.seal(*spi, *sn, esn, iv, clear, &mut alone).unwrap();
+                    assert_eq!(*body, alone, "{} {lens:?}", suite.name);
+                }
+                let group: Vec<_> = packets.iter().zip(&bodies).take(SIDE_BY_SIDE).collect();
+                let sealed: Vec<_> =
+                    group.iter().map(|(Packet { spi, sn, .. }, body)| Sealed { spi: *spi, sn: *sn, body }).collect();
+                let mut opened = vec![];
+                assert_eq!(
+                    cryptor.open_side_by_side(esn, &sealed, &mut Scratch::default(), &mut opened),
+                    group.len(),
+                    "{}",
+                    suite.name
+                );
+                let clear: Vec<u8> = group.iter().flat_map(|(packet, _)| packet.clear.clone()).collect();
+                assert_eq!(opened, clear, "{}", suite.name);
+            }
+        }
+    }
+
+    /// Nothing is left of a clear text that could not be sealed; the others are sealed.
+    #[test]
+    fn what_cannot_be_sealed_is_overwritten() {
+        let suite = Suite::by_name("ENCR_AES_CBC").unwrap();
+        let cryptor = Cryptor::new(&Keys::generate(suite, &mut Random::new(Some(1), "test")).unwrap());
+        let mut bodies = [vec![1; 16 + 16 + 16], vec![1; 16 + 15 + 16], vec![1; 31], vec![1; 16 + 32 + 16]];
+        let unsealed = bodies.iter_mut().map(|body| Unsealed { spi: 1, sn: 2, body });
+        let result = cryptor.seal_side_by_side(false, unsealed, &mut Scratch::default());
+        assert_eq!(result, Err(SealError::Block));
+        assert_eq!(bodies[1..3], [vec![0; 47], vec![0; 31]]);
+        for body in [&bodies[0], &bodies[3]] {
+            let mut alone = vec![];
+            cryptor.seal(1, 2, false, &[1; 16], &vec![1; body.len() - 32], &mut alone).unwrap();
+            assert_eq!(*body, alone);
+        }
+    }
+}
