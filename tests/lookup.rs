@@ -101,7 +101,7 @@ fn candidates_are_those_that_each_sa_takes_by_itself() {
                     && accepts(entry.sa.src, src)
                     && accepts(entry.sa.dst, dst)
                     && head >> (32 - asked.bits) == low;
-                takes.then(|| (!entry.cryptor.authenticates(), 32 - asked.bits, index))
+                takes.then(|| (!entry.authenticates(), 32 - asked.bits, index))
             })
             .collect();
         expected.sort_unstable();
