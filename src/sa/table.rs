@@ -163,6 +163,8 @@ pub struct SaTable {
     groups: Vec<Group>,
     /// The bits of the first 8 bytes of an ESP payload that tell SAs apart.
     head_mask: u64,
+    /// Whether some group goes by addresses.
+    by_address: bool,
 }
 
 /// SAs that are told apart by the same bits of the packet.
@@ -309,7 +311,8 @@ impl SaTable {
         let head_bits = |key: GroupKey| u32::from(key.spi_bits) + if key.rule_id.is_some() { 8 } else { 0 };
         let most = groups.iter().map(|group| head_bits(group.key)).max().unwrap_or(0);
         let head_mask = !u64::MAX.checked_shr(most).unwrap_or(0);
-        SaTable { entries, groups, head_mask }
+        let by_address = groups.iter().any(|group| group.key.one_src || group.key.one_dst);
+        SaTable { entries, groups, head_mask, by_address }
     }
 
     /// All SAs in file order.
@@ -376,7 +379,7 @@ impl SaTable {
         if let Some(group) = group
             && self.groups.get(group).is_some_and(|group| group.sas(bucket).len() > FEW)
         {
-            hints.set(hint_key(group, bucket.low, &Addresses::new(packet.outer.src, packet.outer.dst)), sa);
+            hints.set(hint_key(group, bucket.low, packet.outer), sa);
         }
     }
 
@@ -389,7 +392,7 @@ impl SaTable {
             None => payload.iter().enumerate().fold(0, |head, (at, byte)| head | u64::from(*byte) << (56 - 8 * at)),
         };
         let head_bits = (payload.len().min(8) * 8) as u32;
-        let addresses = Addresses::new(outer.src, outer.dst);
+        let addresses = self.by_address.then(|| Addresses::new(outer.src, outer.dst));
         let (mut run_start, mut run_key) = (0, None);
         for (index, group) in self.groups.iter().enumerate() {
             let GroupKey { protocol, rule_id, spi_bits, authenticates, .. } = group.key;
@@ -412,9 +415,10 @@ impl SaTable {
             let before = found.len();
             if head_bits >= rule_bits + u32::from(spi_bits) {
                 let low = if spi_bits == 0 { 0 } else { (behind_rule >> (64 - spi_bits)) as u32 };
-                let sas = group.sas(BucketKey { low, addresses: addresses.of(group.key) });
+                let addresses = addresses.as_ref().map_or(0, |own| own.of(group.key));
+                let sas = group.sas(BucketKey { low, addresses });
                 let hints = hints.filter(|_| sas.len() > FEW);
-                let hint = hints.and_then(|hints| hints.of(hint_key(index, low, &addresses)));
+                let hint = hints.and_then(|hints| hints.of(hint_key(index, low, outer)));
                 match hint {
                     Some(sa) if accepts(&&sa) => {
                         complete = false;
@@ -535,7 +539,8 @@ impl Hints {
     }
 }
 
-fn hint_key(group: usize, low: u32, addresses: &Addresses) -> u64 {
+fn hint_key(group: usize, low: u32, outer: &Outer) -> u64 {
+    let addresses = Addresses::new(outer.src, outer.dst);
     let group = (group as u64) << 32 | u64::from(low);
     // 0 marks an empty place.
     mix(mix(mix(group) ^ addresses.src) ^ addresses.dst) | 1 << 63
