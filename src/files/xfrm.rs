@@ -205,7 +205,12 @@ fn selector(word: &str) -> Option<Selector> {
 }
 
 fn not_supported(algorithm: &Algorithm) -> Unusable {
-    let bits = algorithm.icv_bits.map(|bits| format!(" with an ICV of {bits} bits")).unwrap_or_default();
+    let bits = match algorithm.icv_bits {
+        Some(bits) if bits.len() <= 4 => format!(" with an ICV of {bits} bits"),
+        // It may be a part of the key.
+        Some(_) => " with an ICV of this length".to_owned(),
+        None => String::new(),
+    };
     Unusable::LeftOut(format!("{}{bits} is not supported", shown(algorithm.name)))
 }
 
@@ -348,6 +353,11 @@ src 192.0.2.1 dst 192.0.2.2
             ("auth-trunc hmac(md5) 0x00 96\nenc cbc(aes) 0x00", "`hmac(md5)` with an ICV of 96 bits is not supported"),
             ("enc cbc(des3_ede) 0x00", "`cbc(des3_ede)` is not supported"),
             ("aead rfc4106(gcm(aes)) 0x00 32", "`rfc4106(gcm(aes))` with an ICV of 32 bits is not supported"),
+            // The rest of a key that was split.
+            (
+                "aead rfc4106(gcm(aes)) 0x00 00112233445566778899",
+                "`rfc4106(gcm(aes))` with an ICV of this length is not supported",
+            ),
             (
                 "auth hmac(sha256) 0x00\nenc cbc(aes) 0x00",
                 "HMAC-SHA-256 with an ICV of 96 bits (an early draft's) is not supported",
