@@ -158,6 +158,9 @@ impl<'t> Block<'t> {
         let spi = self.spi.and_then(|word| spi(word).ok()).ok_or_else(|| wrong("an SPI that is none"))?;
         let src = selector(self.src).ok_or_else(|| wrong("`src` is no IP address"))?;
         let dst = selector(self.dst).ok_or_else(|| wrong("`dst` is no IP address"))?;
+        if !src.fits_beside(dst) {
+            return Err(wrong("`src` and `dst` are of two IP versions"));
+        }
         Ok(Sa {
             name: spi_name(spi),
             spi: Some(spi),
@@ -384,6 +387,7 @@ src 192.0.2.1 dst 192.0.2.2
             ("src 10.0.0.1 dst 10.0.0.2\n".into(), "1: an SA without a line `proto ... spi ...`", HELP),
             ("src 10.0.0.1 dst x\n\tproto esp spi 0x1\n".into(), "1: `dst` is no IP address", HELP),
             ("src 10.0.0.1 dst 10.0.0.2\n\tproto esp spi x\n".into(), "1: an SPI that is none", HELP),
+            ("src 10.0.0.1 dst fd01::2\n\tproto esp spi 1\n".into(), "1: `src` and `dst` are of two IP versions", HELP),
             ("\tproto esp spi 0x1\n".into(), "1: an SA does not begin with `src ... dst ...`", HELP),
         ] {
             assert_eq!(read_text(&text).0.unwrap_err(), (format!("f:{problem}"), help.to_owned()), "{text}");
