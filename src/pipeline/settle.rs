@@ -13,7 +13,7 @@ use crate::error::{Fault, Stage};
 use crate::esp;
 use crate::link::{self, Content, Datagram, LinkAddresses, Outer, Receiver};
 use crate::sa::stream::{Novelty, digest};
-use crate::sa::table::{Hints, Lookup, SaTable};
+use crate::sa::table::{Entry, Hints, Lookup, SaTable};
 
 /// An ESP payload and what carries it.
 #[derive(Debug, Clone, Copy)]
@@ -266,7 +266,8 @@ impl<'t> Settler<'t> {
         item.of_known_sa = found != Found::NoSa;
         match found {
             Found::Verified { sa, sn, ambiguous } => {
-                let verified = Verified { sa, sn, ambiguous, digest: digest(bytes) };
+                let authenticates = self.ledger.table().entry(sa).is_some_and(Entry::authenticates);
+                let verified = Verified { sa, sn, ambiguous, digest: digest(bytes, authenticates) };
                 let clear = arena.put(&self.finder.clear);
                 if let Some(after_gap) = self.enter(packet, carried, item, verified) {
                     self.restore(carried, item, (sa, after_gap), clear, arena);
