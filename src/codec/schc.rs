@@ -249,6 +249,8 @@ impl FieldDescriptor {
             }
             Matching::Msb(msb) if msb > bits => return Err("MSB is longer than the field"),
             Matching::MatchMapping if list.is_empty() => return Err("match-mapping needs a list of target values"),
+            Matching::MatchMapping => {}
+            _ if matches!(self.target, Target::List(_)) => return Err("a list of target values needs match-mapping"),
             _ => {}
         }
         match self.action {

@@ -200,6 +200,9 @@ impl<'t> Thread<'t> {
         let (Ok(spi), Ok(src), Ok(dst)) = (spi(spi_word.trim_end_matches(',')), address(src), address(dst)) else {
             return Err("an SA with an SPI or addresses that are none".into());
         };
+        if !src.fits_beside(dst) {
+            return Err("an SA with addresses of two IP versions".into());
+        }
         let name = spi_name(spi);
         let Some(initiator) = self.initiator else {
             return Err(format!("{name}: nothing tells who began the exchange: log the group `enc` too, at level 1"));
@@ -368,6 +371,9 @@ Jan  2 03:04:06 gate charon: 10[CHD]   SPI 0xb1000002, src 2001:db8::1 dst 2001:
         assert!(warnings[0].contains("set `chd = 4`"), "{warnings:?}");
         let (_, warnings) = read_text("10[CHD]   using HMAC_SHA2_256_128 with 96-bit truncation");
         assert!(warnings[0].starts_with("f:1: HMAC-SHA2-256 with an ICV of 96 bits is not supported"), "{warnings:?}");
+        let (sas, warnings) = read_text(&TWO_THREADS.replace("dst 192.0.2.1", "dst 2001:db8::1"));
+        assert_eq!((sas.len(), warnings.len()), (3, 1));
+        assert!(warnings[0].ends_with("left out: an SA with addresses of two IP versions"), "{warnings:?}");
         let (sas, warnings) = read_text(&TWO_THREADS.replace("using AES_CBC", "using 3DES_CBC"));
         assert_eq!((sas.len(), warnings.len()), (2, 2));
         assert!(warnings[0].ends_with("left out: 0xa1000001: encryption `3DES_CBC` is not supported"), "{warnings:?}");

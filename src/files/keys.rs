@@ -39,10 +39,7 @@ fn sa(path: &Arc<Path>, node: &Node) -> Result<(Sa, bool), Error> {
     let src = fields.optional("src", selector)?.unwrap_or(Selector::Any);
     let dst_entry = fields.entry("dst");
     let dst = dst_entry.map(|entry| fields.read(entry, selector)).transpose()?.unwrap_or(Selector::Any);
-    if let (Some(entry), Selector::Prefix { address: a, .. }, Selector::Prefix { address: b, .. }) =
-        (dst_entry, src, dst)
-        && a.is_ipv4() != b.is_ipv4()
-    {
+    if let Some(entry) = dst_entry.filter(|_| !src.fits_beside(dst)) {
         return Err(fields.wrong(entry, trouble("another IP version than `src`", "both belong to one outer header")));
     }
     let keys = keys(&mut fields)?;

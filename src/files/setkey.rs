@@ -171,6 +171,9 @@ fn sa(path: &Path, statement: &[Token<'_>]) -> Result<Option<Sa>, Unusable> {
             .map_err(|trouble| Wrong(token.line, format!("address: {}", trouble.problem)))
     };
     let (src, dst) = (selector(src)?, selector(dst)?);
+    if !src.fits_beside(dst) {
+        return Err(Wrong(verb.line, "source and destination are of two IP versions".into()));
+    }
     let spi = spi(spi_token.text).map_err(|trouble| Wrong(spi_token.line, format!("SPI: {}", trouble.problem)))?;
     let (mut encryption, mut integrity, mut esn) = (None, None, false);
     while let Some((option, behind)) = options.split_first() {
@@ -346,6 +349,7 @@ dump esp ;",
             ("add ::1 ::2 esp;", "1: `add` without source, destination, protocol and SPI"),
             ("add gate.example.com ::2 esp 1 -E null;", "1: address: no IP address"),
             ("add ::1 ::2 esp x -E null;", "1: SPI: not an SPI of 32 bits"),
+            ("add ::1 10.0.0.2 esp 1 -E null;", "1: source and destination are of two IP versions"),
             ("add ::1 ::2 exp 1 -E null;", "1: `exp` is no protocol of setkey"),
             ("flush;\nadd ::1 ::2 esp 1 -E null", "2: a statement does not end with `;`"),
             ("flush;\nadd ::1 ::2 esp 1 -E null -A hmac-sha1 \"abc\ndef;", "2: a string does not end with a quote"),

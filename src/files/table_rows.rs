@@ -401,6 +401,10 @@ mod tests {
                 "FID: UDP.LEN, TV: [1], MO: match-mapping, CDA: not-sent",
                 "f:1:5: UDP.LEN: not-sent needs one target value",
             ),
+            (
+                "FID: UDP.LEN, TV: [1, 2], MO: ignore, CDA: value-sent",
+                "f:1:5: UDP.LEN: a list of target values needs match-mapping",
+            ),
             ("FID: UDP.LEN, TV: 1, MO: equal, CDA: LSB", "f:1:5: UDP.LEN: LSB needs the matching operator MSB"),
             ("FID: UDP.LEN, MO: ignore, CDA: compute-checksum", "f:1:36: CDA: UDP.LEN cannot be worked out so"),
             ("FID: UDP.SRC_PORT, MO: ignore, CDA: compute", "f:1:41: CDA: UDP.SRC_PORT cannot be worked out"),

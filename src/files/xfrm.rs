@@ -158,6 +158,9 @@ impl<'t> Block<'t> {
         let spi = self.spi.and_then(|word| spi(word).ok()).ok_or_else(|| wrong("an SPI that is none"))?;
         let src = selector(self.src).ok_or_else(|| wrong("`src` is no IP address"))?;
         let dst = selector(self.dst).ok_or_else(|| wrong("`dst` is no IP address"))?;
+        if !src.fits_beside(dst) {
+            return Err(wrong("`src` and `dst` are of two IP versions"));
+        }
         Ok(Sa {
             name: spi_name(spi),
             spi: Some(spi),
@@ -205,7 +208,12 @@ fn selector(word: &str) -> Option<Selector> {
 }
 
 fn not_supported(algorithm: &Algorithm) -> Unusable {
-    let bits = algorithm.icv_bits.map(|bits| format!(" with an ICV of {bits} bits")).unwrap_or_default();
+    let bits = match algorithm.icv_bits {
+        Some(bits) if bits.len() <= 4 => format!(" with an ICV of {bits} bits"),
+        // It may be a part of the key.
+        Some(_) => " with an ICV of this length".to_owned(),
+        None => String::new(),
+    };
     Unusable::LeftOut(format!("{}{bits} is not supported", shown(algorithm.name)))
 }
 
@@ -348,6 +356,11 @@ src 192.0.2.1 dst 192.0.2.2
             ("auth-trunc hmac(md5) 0x00 96\nenc cbc(aes) 0x00", "`hmac(md5)` with an ICV of 96 bits is not supported"),
             ("enc cbc(des3_ede) 0x00", "`cbc(des3_ede)` is not supported"),
             ("aead rfc4106(gcm(aes)) 0x00 32", "`rfc4106(gcm(aes))` with an ICV of 32 bits is not supported"),
+            // The rest of a key that was split.
+            (
+                "aead rfc4106(gcm(aes)) 0x00 00112233445566778899",
+                "`rfc4106(gcm(aes))` with an ICV of this length is not supported",
+            ),
             (
                 "auth hmac(sha256) 0x00\nenc cbc(aes) 0x00",
                 "HMAC-SHA-256 with an ICV of 96 bits (an early draft's) is not supported",
@@ -374,6 +387,7 @@ src 192.0.2.1 dst 192.0.2.2
             ("src 10.0.0.1 dst 10.0.0.2\n".into(), "1: an SA without a line `proto ... spi ...`", HELP),
             ("src 10.0.0.1 dst x\n\tproto esp spi 0x1\n".into(), "1: `dst` is no IP address", HELP),
             ("src 10.0.0.1 dst 10.0.0.2\n\tproto esp spi x\n".into(), "1: an SPI that is none", HELP),
+            ("src 10.0.0.1 dst fd01::2\n\tproto esp spi 1\n".into(), "1: `src` and `dst` are of two IP versions", HELP),
             ("\tproto esp spi 0x1\n".into(), "1: an SA does not begin with `src ... dst ...`", HELP),
         ] {
             assert_eq!(read_text(&text).0.unwrap_err(), (format!("f:{problem}"), help.to_owned()), "{text}");

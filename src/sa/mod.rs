@@ -97,6 +97,14 @@ impl Selector {
         }
     }
 
+    /// Whether one IP header may have an address of each.
+    pub fn fits_beside(self, other: Selector) -> bool {
+        match (self, other) {
+            (Selector::Prefix { address: a, .. }, Selector::Prefix { address: b, .. }) => a.is_ipv4() == b.is_ipv4(),
+            _ => true,
+        }
+    }
+
     /// The one address it takes, if it is one.
     pub fn single(self) -> Option<IpAddr> {
         match self {
