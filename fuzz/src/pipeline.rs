@@ -144,7 +144,7 @@ pub fn pipeline(data: &[u8]) {
     let targets = [(Target::Esp, Reseal::Fresh(suite)), (Target::Esp, Reseal::Keep), (Target::Plain, Reseal::Keep)];
     for (target, reseal) in targets {
         // To be read again, if there is something in it and now and then.
-        let output = (target == Target::Esp && !opened.is_empty() && data.len() % 4 == 0).then(Output::new);
+        let output = (target == Target::Esp && !opened.is_empty() && data.len().is_multiple_of(4)).then(Output::new);
         let path = output.as_ref().map_or(Path::new("/dev/null"), |output| &output.0);
         let Ok(writer) = Writer::create(path) else { return };
         let settings = convert::Settings {

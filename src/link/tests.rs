@@ -160,6 +160,39 @@ fn contradictions_are_faults_with_their_place() {
     );
 }
 
+proptest::proptest! {
+    /// The short way to a packet leads where the long one does.
+    #[test]
+    fn plain_packets_are_found_where_all_are(
+        mut packet in proptest::collection::vec(proptest::num::u8::ANY, 40..120),
+        first in proptest::sample::select(vec![0x45, 0x46, 0x60, 0x6f]),
+        protocol in proptest::sample::select(vec![50, 17, 6, 0, 44, 51, 60]),
+        fragment in proptest::sample::select(vec![0, 0x40, 0x20]),
+        behind in 0usize..8,
+        announced in proptest::option::of(proptest::sample::select(vec![IpVersion::V4, IpVersion::V6])),
+    ) {
+        packet[0] = first;
+        let len = (packet.len() - behind) as u16;
+        let (at, len) = if first >> 4 == 4 { (2, len) } else { (4, len.saturating_sub(40)) };
+        packet[at..at + 2].copy_from_slice(&len.to_be_bytes());
+        packet[if first >> 4 == 4 { 9 } else { 6 }] = protocol;
+        if first >> 4 == 4 {
+            packet[6..8].copy_from_slice(&[fragment, 0]);
+        }
+        let long = match ip::locate(&packet, 0, announced) {
+            Ok(ip::Located::Packet(place)) => Some(place),
+            _ => None,
+        };
+        match ip::locate_plain(&packet, 0, announced) {
+            Some(place) => proptest::prop_assert_eq!(Some(place), long),
+            // Whatever is not plain goes the long way.
+            None => proptest::prop_assert!(
+                first == 0x46 || fragment == 0x20 || !matches!(protocol, 50 | 17 | 6) || long.is_none() || len == 0
+            ),
+        }
+    }
+}
+
 #[test]
 fn fragments_are_told_from_atomic_ones() {
     // scapy: fragment(..., 16) of 40 bytes behind 4 bytes of options, the second fragment.

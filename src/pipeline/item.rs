@@ -318,7 +318,7 @@ impl<'w> Item<'w> {
         clear: Stretch,
         arena: &mut Arena,
     ) {
-        self.step = Step::Verified(Verified { sa, sn, ambiguous, digest: digest(payload) });
+        self.step = Step::Verified(Verified { sa, sn, ambiguous, digest: digest(payload, entry.authenticates()) });
         if entry.codec.is_stateful() {
             self.clear = clear;
         } else if let Source::Frame(place) = self.source {

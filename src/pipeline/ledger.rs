@@ -37,21 +37,24 @@ impl<'t> Ledger<'t> {
         self.table
     }
 
-    /// What is known of the stream of a packet under an SA; `None` if the SA is void: a second reading of a key-file line
-    /// whose first reading has verified a packet.
+    /// Whether an SA is void: a second reading of a key-file line whose first reading has verified a packet.
     #[inline]
-    pub fn progress(&self, sa: u32, multicast: Option<&[u8]>) -> Option<Progress> {
+    pub fn is_void(&self, sa: u32) -> bool {
         let first_reading = self.table.entry(sa).and_then(|entry| entry.sa.alternative_to);
-        let void = first_reading
-            .and_then(|first| self.streams.get(first))
-            .is_some_and(|stream| stream.progress.highest.is_some());
-        if void {
-            return None;
+        let first_reading = first_reading.and_then(|first| self.streams.get(first));
+        first_reading.is_some_and(|stream| stream.progress.highest.is_some())
+    }
+
+    /// What is known of the stream of a packet under an SA.
+    // Not an `Option`: to copy out of it what was just written would wait for all writes before, cache misses and all.
+    #[inline]
+    pub fn progress(&self, sa: u32, multicast: Option<&[u8]>) -> Progress {
+        let own = self.streams.get(sa as usize).expect("SAs are those of the table");
+        let Some(header) = multicast else { return own.progress };
+        match self.multicast.get(&(sa, source(header))) {
+            Some(stream) => stream.progress,
+            None => Progress { failed_in_row: own.progress.failed_in_row, ..Progress::default() },
         }
-        let own = self.streams.get(sa as usize)?.progress;
-        let Some(header) = multicast else { return Some(own) };
-        let stream = self.multicast.get(&(sa, source(header))).map(|stream| stream.progress);
-        Some(stream.unwrap_or(Progress { failed_in_row: own.failed_in_row, ..Progress::default() }))
     }
 
     /// The stream of a packet that verified; a source is taken up only then, so that packets that belong to no SA cannot

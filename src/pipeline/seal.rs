@@ -3,11 +3,11 @@
 //! A nonce that meets two plaintexts under one key gives both away, and with counter modes the integrity key too. So
 //! every explicit IV issued here is unique per key, and differs from all that the capture shows under that key.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
-use std::hash::{BuildHasher, BuildHasherDefault, RandomState};
+use std::collections::{BTreeMap, HashMap};
+use std::hash::{BuildHasher, RandomState};
 
 use crate::error::Error;
-use crate::sa::hash::MixHasher;
+use crate::sa::hash::mix;
 use crate::suite::{Keys, Random};
 
 /// IVs issued under one key, at most.
@@ -132,9 +132,8 @@ pub struct UsedKeys {
 #[derive(Debug, Default)]
 pub struct UsedNumbers {
     by_key: Vec<Runs>,
-    /// What the last packets were, by key and number, oldest first in `order`.
-    recent: HashMap<(KeyId, u64), u64, BuildHasherDefault<MixHasher>>,
-    order: VecDeque<(KeyId, u64)>,
+    /// What the last packets were: key, number and digest, each at the place of its key and number.
+    recent: Vec<Option<(KeyId, u64, u64)>>,
 }
 
 /// Tells packets apart that have the same key and number: 64 bits under a key of the run that nobody sees.
@@ -153,34 +152,34 @@ type Runs = BTreeMap<u64, u64>;
 
 impl UsedNumbers {
     /// Takes a number for `key`; false if it was taken before, or may have been: of a stream with very many holes the
-    /// lowest count as taken. It may be taken again for the very same `packet`, by its [`Digester`], as long as that is among
-    /// the last [`REMEMBERED`].
+    /// lowest count as taken. It may be taken again for the very same `packet`, by its [`Digester`], as long as that is
+    /// remembered: of one key the last [`REMEMBERED`] numbers are, of several keys those whose place no other has taken.
     pub fn take(&mut self, key: KeyId, number: u64, packet: Option<u64>) -> bool {
         let runs = place_of(&mut self.by_key, key);
-        if !insert(runs, number) {
-            return packet.is_some() && self.recent.get(&(key, number)) == packet.as_ref();
-        }
+        let is_new = insert(runs, number);
         if runs.len() > MAX_RUNS
             && let Some((first, _)) = runs.pop_first()
             && let Some((_, last)) = runs.pop_first()
         {
             runs.insert(first, last);
         }
-        let Some(packet) = packet else { return true };
-        if self.order.len() >= REMEMBERED
-            && let Some(oldest) = self.order.pop_front()
-        {
-            self.recent.remove(&oldest);
+        let Some(packet) = packet else { return is_new };
+        if self.recent.is_empty() {
+            self.recent.resize(REMEMBERED, None);
         }
-        self.order.push_back((key, number));
-        self.recent.insert((key, number), packet);
-        true
+        // Numbers that follow each other have places that do.
+        let at = mix(u64::from(key.0)).wrapping_add(number) % REMEMBERED as u64;
+        let Some(place) = self.recent.get_mut(at as usize) else { return is_new };
+        if is_new {
+            *place = Some((key, number, packet));
+        }
+        is_new || *place == Some((key, number, packet))
     }
 }
 
 /// Runs of numbers kept for a key.
 const MAX_RUNS: usize = 4096;
-/// Packets remembered of which a repeat may be sealed again.
+/// Numbers remembered of which a repeat may be sealed again.
 const REMEMBERED: usize = 1 << 14;
 
 /// Adds a number; false if it was there.
@@ -265,7 +264,7 @@ mod tests {
         let numbers = || (0..100_000u64).map(|index| index * 2);
         assert!(numbers().all(|number| used.take(one, number, packet(9, b"one"))));
         assert!(used.by_key[one.0 as usize].len() <= MAX_RUNS);
-        assert_eq!((used.recent.len(), used.order.len()), (REMEMBERED, REMEMBERED));
+        assert_eq!(used.recent.len(), REMEMBERED);
         // Whatever is forgotten, nothing is taken twice; what is recent is known exactly.
         assert!(!numbers().any(|number| used.take(one, number, packet(9, b"two"))));
         assert!(!used.take(one, 0, packet(9, b"one")));

@@ -13,7 +13,7 @@ use crate::error::{Fault, Stage};
 use crate::esp;
 use crate::link::{self, Content, Datagram, LinkAddresses, Outer, Receiver};
 use crate::sa::stream::{Novelty, digest};
-use crate::sa::table::{Hints, Lookup, SaTable};
+use crate::sa::table::{Entry, Hints, Lookup, SaTable};
 
 /// An ESP payload and what carries it.
 #[derive(Debug, Clone, Copy)]
@@ -141,7 +141,10 @@ impl<'t> Settler<'t> {
         let table = self.ledger.table();
         let entry = table.entry(sa)?;
         let (bytes, time_ns, source) = (carried.payload.bytes, packet.time.nanos_i64(), carried.multicast);
-        let progress = self.ledger.progress(sa, source)?;
+        if self.ledger.is_void(sa) {
+            return None;
+        }
+        let progress = self.ledger.progress(sa, source);
         let (method, own_tries) = self.finder.method(entry, bytes, time_ns, sn, &progress);
         if matches!(item.step, Step::Verified(_)) && !self.finder.reaches(&progress, own_tries) {
             return None;
@@ -243,7 +246,7 @@ impl<'t> Settler<'t> {
         let Some(outer) = Outer::of(carried.header) else { return };
         let lookup = carried.lookup(&outer);
         let ledger = &self.ledger;
-        let progress = |sa| ledger.progress(sa, source);
+        let progress = |sa| (!ledger.is_void(sa)).then(|| ledger.progress(sa, source));
         let udp = payload.udp_header.is_some();
         let is_marker = udp && (esp::is_marker_or_keepalive(bytes) || bytes.is_empty());
         let found = match payload.missing {
@@ -263,7 +266,8 @@ impl<'t> Settler<'t> {
         item.of_known_sa = found != Found::NoSa;
         match found {
             Found::Verified { sa, sn, ambiguous } => {
-                let verified = Verified { sa, sn, ambiguous, digest: digest(bytes) };
+                let authenticates = self.ledger.table().entry(sa).is_some_and(Entry::authenticates);
+                let verified = Verified { sa, sn, ambiguous, digest: digest(bytes, authenticates) };
                 let clear = arena.put(&self.finder.clear);
                 if let Some(after_gap) = self.enter(packet, carried, item, verified) {
                     self.restore(carried, item, (sa, after_gap), clear, arena);

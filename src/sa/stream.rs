@@ -296,9 +296,17 @@ impl Recent {
     }
 }
 
-/// Tells payloads apart that carry the same number under the same key. Not a cryptographic digest: what it compares
-/// has verified already.
-pub fn digest(payload: &[u8]) -> u64 {
+/// Tells ESP payloads apart that carry the same number under the same key. Of one whose ICV verified, 8 bytes at least, the
+/// end of the ICV does. Otherwise all bytes are taken; that is no cryptographic digest.
+#[inline]
+pub fn digest(payload: &[u8], icv_verified: bool) -> u64 {
+    match payload.last_chunk() {
+        Some(end) if icv_verified => u64::from_ne_bytes(*end),
+        _ => digest_of_all(payload),
+    }
+}
+
+fn digest_of_all(payload: &[u8]) -> u64 {
     let word = |bytes: &[u8; 8]| u64::from_le_bytes(*bytes);
     // Four chains side by side: one alone waits for its multiplications.
     let mut lanes = [1, 2, 3, 4].map(|lane| payload.len() as u64 ^ lane << 32);
@@ -323,16 +331,16 @@ mod tests {
     #[test]
     fn repeats_are_told_from_replays_for_4096_packets() {
         let mut stream = Stream::default();
-        assert_eq!(stream.verified(1, None, 0, (digest(b"a"), 10), 4096), Novelty::New);
-        assert_eq!(stream.verified(1, None, 0, (digest(b"a"), 11), 4096), Novelty::Duplicate(10));
-        assert_eq!(stream.verified(1, None, 0, (digest(b"b"), 12), 4096), Novelty::Replayed);
+        assert_eq!(stream.verified(1, None, 0, (digest(b"a", false), 10), 4096), Novelty::New);
+        assert_eq!(stream.verified(1, None, 0, (digest(b"a", false), 11), 4096), Novelty::Duplicate(10));
+        assert_eq!(stream.verified(1, None, 0, (digest(b"b", false), 12), 4096), Novelty::Replayed);
         for sn in 2..=4096 {
-            assert_eq!(stream.verified(sn, None, 0, (digest(b"c"), sn + 20), 4096), Novelty::New);
+            assert_eq!(stream.verified(sn, None, 0, (digest(b"c", false), sn + 20), 4096), Novelty::New);
         }
-        assert_eq!(stream.verified(1, None, 0, (digest(b"a"), 9000), 4096), Novelty::Duplicate(10));
-        assert_eq!(stream.verified(4097, None, 0, (digest(b"d"), 9001), 4096), Novelty::New);
+        assert_eq!(stream.verified(1, None, 0, (digest(b"a", false), 9000), 4096), Novelty::Duplicate(10));
+        assert_eq!(stream.verified(4097, None, 0, (digest(b"d", false), 9001), 4096), Novelty::New);
         assert_eq!(
-            stream.verified(1, None, 0, (digest(b"a"), 9002), 4096),
+            stream.verified(1, None, 0, (digest(b"a", false), 9002), 4096),
             Novelty::New,
             "forgotten after 4096 others"
         );
@@ -357,9 +365,9 @@ mod tests {
     #[test]
     fn the_mask_is_that_of_the_last_packet() {
         let mut stream = Stream::default();
-        stream.verified(5, Some(5 ^ 0xfeed), 0, (digest(b"a"), 1), 4096);
+        stream.verified(5, Some(5 ^ 0xfeed), 0, (digest(b"a", false), 1), 4096);
         assert_eq!(stream.progress.iv_mask, Some(0xfeed));
-        stream.verified(6, Some(6 ^ 0xbeef), 0, (digest(b"b"), 2), 4096);
+        stream.verified(6, Some(6 ^ 0xbeef), 0, (digest(b"b", false), 2), 4096);
         assert_eq!(stream.progress.iv_mask, Some(0xbeef));
     }
 
@@ -434,13 +442,22 @@ mod tests {
     }
 
     #[test]
+    fn what_verified_is_told_apart_by_its_icv() {
+        let payload: Vec<u8> = (0..40).collect();
+        let mut other = payload.clone();
+        other[39] ^= 1;
+        assert_ne!(digest(&payload, true), digest(&other, true));
+        assert_eq!(digest(&payload, true), digest(&payload.clone(), true));
+    }
+
+    #[test]
     fn digests_see_every_byte_and_the_length() {
         let payload = [0u8; 37];
         for at in 0..payload.len() {
             let mut other = payload;
             other[at] = 1;
-            assert_ne!(digest(&payload), digest(&other), "byte {at}");
+            assert_ne!(digest(&payload, false), digest(&other, false), "byte {at}");
         }
-        assert_ne!(digest(&payload), digest(&payload[..36]));
+        assert_ne!(digest(&payload, false), digest(&payload[..36], false));
     }
 }

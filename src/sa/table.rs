@@ -466,13 +466,29 @@ fn takes_link(sa: &Sa, link: Option<LinkAddresses>) -> bool {
 }
 
 /// All that [`SaTable::only`] looks at.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy)]
 struct Flow {
     protocol: u8,
     version: u8,
     /// Source and destination; the 8 bytes of IPv4 in front of zeros.
     addresses: [u64; 4],
     head: u64,
+}
+
+impl Flow {
+    /// Word by word, as what was just read is in registers.
+    #[inline]
+    fn is(&self, other: &Flow) -> bool {
+        let [a, b, c, d] = self.addresses;
+        let [e, f, g, h] = other.addresses;
+        a == e
+            && b == f
+            && c == g
+            && d == h
+            && self.head == other.head
+            && self.protocol == other.protocol
+            && self.version == other.version
+    }
 }
 
 /// Version, source and destination of an IP header.
@@ -505,7 +521,7 @@ impl Flows {
         let hash = mix(flow.head ^ a ^ b.rotate_left(16) ^ c.rotate_left(32) ^ d.rotate_left(48));
         let place = self.0.get_mut(hash as usize % FLOWS)?;
         match place {
-            Some((own, sa)) if *own == flow => *sa,
+            Some((own, sa)) if own.is(&flow) => *sa,
             _ => {
                 let sa = search();
                 *place = Some((flow, sa));
