@@ -4,7 +4,7 @@
 //! Four ideas are enough to know the program: an [`sa::Sa`] (who talks, under which keys), a [`context::Context`] (what
 //! both ends agreed to leave out), a [`codec::Codec`] (how one dialect leaves it out), and the [`pipeline`] (the order of
 //! the steps). Three things flow: a [`capture::Packet`] (a captured frame) becomes a [`link::Datagram`] (its IP packet),
-//! and that a [`pipeline::open::Opened`] (what became of it):
+//! and that a [`pipeline::item::Item`] (what became of it):
 //!
 //! ```text
 //! capture read -> link -> sa lookup -> codec header -> suite open -> codec trailer -> codec inner

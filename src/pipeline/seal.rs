@@ -153,7 +153,7 @@ type Runs = BTreeMap<u64, u64>;
 impl UsedNumbers {
     /// Takes a number for `key`; false if it was taken before, or may have been: of a stream with very many holes the
     /// lowest count as taken. It may be taken again for the very same `packet`, by its [`Digester`], as long as that is
-    /// remembered: of one key the last [`REMEMBERED`] numbers are, of several keys those whose place no other has taken.
+    /// remembered: of one key the last `REMEMBERED` numbers are, of several keys those whose place no other has taken.
     pub fn take(&mut self, key: KeyId, number: u64, packet: Option<u64>) -> bool {
         let runs = place_of(&mut self.by_key, key);
         let is_new = insert(runs, number);
