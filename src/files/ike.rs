@@ -37,8 +37,13 @@ pub(super) fn is_line(line: &str) -> bool {
     has_sk_d(line) || line.split_once(',').is_some_and(|(first, _)| spi(first).is_ok())
 }
 
+/// Whether a line is of words `name=value`, `SK_d` among them.
 fn has_sk_d(line: &str) -> bool {
-    line.split_whitespace().any(|word| word.split_once('=').is_some_and(|(name, _)| name.eq_ignore_ascii_case("sk_d")))
+    let mut names = line.split_whitespace().map(|word| word.split_once('=').map(|(name, _)| name));
+    let is_name =
+        |name: &str| !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+    let begins = names.clone().next().flatten().is_some_and(is_name);
+    begins && names.any(|name| name.is_some_and(|name| name.eq_ignore_ascii_case("sk_d")))
 }
 
 /// Appends the secrets of `text`.
@@ -309,6 +314,10 @@ mod tests {
     #[test]
     fn other_files_are_none() {
         for line in ["sas:", "sk_d", "src a dst b", "\"IPv4\",\"a\"", "0123456789abcdef", "{ispi: 1, SK_d: 2}"] {
+            assert!(!is_line(line), "{line}");
+        }
+        // YAML or JSON with a name that anybody may have given.
+        for line in ["{\"sas\":[{\"name\":\"x SK_d=1\"}]}", "- { name: x SK_d=1 }", "name: SK_d=00"] {
             assert!(!is_line(line), "{line}");
         }
         assert!(is_line("x=1 sk_d=00") && is_line(&format!("{SPIS},")));
