@@ -223,7 +223,7 @@ impl<'w> Item<'w> {
 
     /// Forgets what an attempt made of it.
     pub(super) fn forget(&mut self) {
-        self.step = Step::Failed;
+        (self.step, self.status) = (Step::Failed, Status::NotEsp);
         (self.reason, self.restored, self.bytes, self.warnings) = (None, None, None, Warnings::NONE);
         (self.packet, self.clear) = (Stretch::default(), Stretch::default());
     }
