@@ -12,14 +12,15 @@ use crate::error::Error;
 use crate::sa::{LinkAddress, Sa, Selector};
 use crate::suite::{INTEGS, Integ, IntegKey, KeyError, Keys, Part, SUITES, Suite};
 
-/// Reads the items of `sas`; `each` gets every SA and whether its name was given.
-pub(super) fn sas(path: &Path, list: &Node, mut each: impl FnMut(Sa, bool)) -> Result<(), Error> {
+/// Reads the items of `sas`: every SA and whether its name was given.
+pub(super) fn sas(path: &Path, list: &Node) -> Result<Vec<(Sa, bool)>, Error> {
     let path: Arc<Path> = path.into();
-    for node in items(&path, "sas", list)? {
-        let (sa, named) = sa(&path, node)?;
-        each(sa, named);
+    let items = items(&path, "sas", list)?;
+    let mut sas = Vec::with_capacity(items.len());
+    for node in items {
+        sas.push(sa(&path, node)?);
     }
-    Ok(())
+    Ok(sas)
 }
 
 /// The items of the list `node`; nothing at all counts as an empty list.
