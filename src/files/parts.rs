@@ -8,7 +8,7 @@
 
 use std::collections::HashSet;
 use std::path::Path;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 use super::yaml::{self, Before, MAX_NODES, Node, Parsed, Place, Value};
 use super::{keys, rules};
@@ -25,7 +25,7 @@ pub(super) struct Yaml<'t> {
     /// Without the items that are below.
     pub(super) root: Option<Node<'t>>,
     /// Further items of `sas`, and whether their names were given.
-    pub(super) sas: Vec<Vec<(Sa, bool)>>,
+    pub(super) sas: Vec<Vec<(Arc<Sa>, bool)>>,
     /// Further items of `contexts`.
     pub(super) contexts: Vec<Vec<Context>>,
 }
@@ -33,7 +33,7 @@ pub(super) struct Yaml<'t> {
 /// The one document of `text`; large ones are parsed on all cores. `path` is for messages.
 pub(super) fn parse<'t>(path: &Path, text: &'t str) -> Result<Yaml<'t>, Error> {
     enum Items {
-        Sas(Vec<(Sa, bool)>),
+        Sas(Vec<(Arc<Sa>, bool)>),
         Contexts(Vec<Context>),
     }
     let read = |list: &'static str, items: Node<'t>| match list {

@@ -367,7 +367,7 @@ impl<'t> Job<Out<'_>> for Compress<'t> {
                 made.push(payloads.since(start));
             }
         }
-        payloads.seal(|sa| self.output.entry(sa).map(|entry| (entry.cryptor(), entry.sa.esn)));
+        payloads.seal(|sa| self.output.entry(sa).map(|entry| (entry.cryptor(), entry.esn())));
         let frames = frames.get_or_insert_with(|| self.frames.clone());
         frames.begin(arena.given_up());
         let mut made = made.iter();
