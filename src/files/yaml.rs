@@ -88,9 +88,11 @@ pub(super) struct Parsed<'a> {
     pub(super) root: Option<Node<'a>>,
     /// Nodes in it.
     pub(super) nodes: usize,
-    /// The number of its last line.
+    /// The number of its last line, and that of the last line in which a node begins.
     pub(super) last_line: u32,
-    /// It has no anchor, alias, tag or merge key: nothing that another part could share.
+    pub(super) last_node_line: u32,
+    /// It has no anchor, alias, tag or merge key, which other parts could share, and no block scalar: where an empty one
+    /// stands depends on what follows.
     pub(super) alone: bool,
 }
 
@@ -110,16 +112,19 @@ pub(super) fn parse_part<'a>(path: &Path, text: &'a str, before: Before) -> Resu
         copied: 0,
         alone: true,
     };
-    let mut last_line = 0;
+    let (mut last_line, mut last_node_line) = (0, 0);
     for event in Parser::new_from_str_with_options(text, options) {
         let (event, span) = event.map_err(|error| syntax(path, text, &error))?;
         let mut place = place(span.start.line(), span.start.col());
         place.line = place.line.saturating_add(before.lines);
         last_line = place.line;
+        if event.is_node() {
+            last_node_line = place.line;
+        }
         builder.take(event, place)?;
     }
     let Builder { root, nodes, alone, .. } = builder;
-    Ok(Parsed { root, nodes, last_line, alone })
+    Ok(Parsed { root, nodes, last_line, last_node_line, alone })
 }
 
 fn place(line: usize, column_from_0: usize) -> Place {
@@ -180,7 +185,7 @@ impl<'a> Builder<'a, '_> {
     fn take(&mut self, event: Event<'a>, place: Place) -> Result<(), Error> {
         match event {
             Event::Scalar(text, style, anchor, tag) => {
-                self.alone &= tag.is_none();
+                self.alone &= tag.is_none() && !matches!(style, ScalarStyle::Literal | ScalarStyle::Folded);
                 self.count(1, place)?;
                 let node = Node { place, value: Value::Scalar { text, plain: style == ScalarStyle::Plain } };
                 self.finish(node, anchor, 1)
