@@ -8,6 +8,7 @@ mod fields;
 mod ietf;
 mod ike;
 mod keys;
+mod one_line;
 mod overlap;
 mod parts;
 mod rfc9363;

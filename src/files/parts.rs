@@ -11,7 +11,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use super::yaml::{self, Before, MAX_NODES, Node, Parsed, Place, Value};
-use super::{keys, rules};
+use super::{keys, one_line, rules};
 use crate::context::Context;
 use crate::error::Error;
 use crate::sa::Sa;
@@ -153,13 +153,7 @@ fn in_parts<'t, T: Send>(
         Items(T),
     }
     let done = on_all_cores(&parts, |part| {
-        let Parsed { root, nodes, last_line, last_node_line, alone } = part.parse(path).ok()?;
-        let breaks = part.text.bytes().filter(|byte| *byte == b'\n').count();
-        // A lone carriage return is a line break, too.
-        let lines_are_known = last_line as usize == part.lines_before as usize + breaks + 1;
-        // A value that is left out may stand where the next token does.
-        let ends_before = last_node_line < last_line || !part.text.ends_with('\n');
-        let root = root.filter(|_| alone && lines_are_known && ends_before)?;
+        let (root, nodes) = part.one_line_each().or_else(|| part.parse(path))?;
         let done = match part.items_of {
             Some(name) if matches!(root.value, Value::List(_)) => Done::Items(read(name, root)?),
             None if part.ends_in_its_list(&root) => Done::Entries(root),
@@ -189,9 +183,23 @@ fn in_parts<'t, T: Send>(
 }
 
 impl<'t> Part<'t> {
-    fn parse(&self, path: &Path) -> Result<Parsed<'t>, Error> {
+    /// Its document and the number of nodes in it, if it holds what [`one_line`] reads.
+    fn one_line_each(&self) -> Option<(Node<'t>, usize)> {
+        self.items_of.and_then(|_| one_line::list(self.text, self.lines_before))
+    }
+
+    /// Its document and the number of nodes in it, if the whole says the same.
+    fn parse(&self, path: &Path) -> Option<(Node<'t>, usize)> {
         let depth = usize::from(self.items_of.is_some());
-        yaml::parse_part(path, self.text, Before { lines: self.lines_before, depth })
+        let before = Before { lines: self.lines_before, depth };
+        let Parsed { root, nodes, last_line, last_node_line, alone } =
+            yaml::parse_part(path, self.text, before).ok()?;
+        let breaks = self.text.bytes().filter(|byte| *byte == b'\n').count();
+        // A lone carriage return is a line break, too.
+        let lines_are_known = last_line as usize == self.lines_before as usize + breaks + 1;
+        // A value that is left out may stand where the next token does.
+        let ends_before = last_node_line < last_line || !self.text.ends_with('\n');
+        root.filter(|_| alone && lines_are_known && ends_before).map(|root| (root, nodes))
     }
 
     /// Whether `root` is a mapping whose last entry is the list that the next part goes on with, if it does.
