@@ -83,26 +83,29 @@ impl Ccm {
         state
     }
 
-    /// B0 of a packet with AAD.
-    pub(super) fn b0_with_aad(&self, a0: &Block, clear_len: usize) -> Block {
-        self.b0(a0, true, clear_len)
+    /// B0 of a packet with AAD, as a number.
+    #[inline]
+    pub(super) fn b0_with_aad(&self, a0: u128, clear_len: usize) -> u128 {
+        b0(a0, self.icv_len, true, clear_len)
     }
 
     fn b0(&self, a0: &Block, with_aad: bool, clear_len: usize) -> Block {
-        b0(a0, self.icv_len, with_aad, clear_len)
+        b0(u128::from_be_bytes((*a0).into()), self.icv_len, with_aad, clear_len).to_be_bytes().into()
     }
 }
 
 /// `icv_len` is 2 or more.
-fn b0(a0: &Block, icv_len: u8, with_aad: bool, clear_len: usize) -> Block {
-    let mut b0 = *a0;
-    let [flags, .., l4, l3, l2, l1] = &mut b0.0;
-    *flags |= (u8::from(with_aad) << 6) | (((icv_len - 2) / 2) << 3);
+#[inline]
+fn b0(a0: u128, icv_len: u8, with_aad: bool, clear_len: usize) -> u128 {
+    let flags = (u8::from(with_aad) << 6) | (((icv_len - 2) / 2) << 3);
     // The counter of A0 is 0. Longer clear texts than 2^32 bytes (L = 2: 2^16) do not get here.
-    for (to, from) in [l4, l3, l2, l1].into_iter().zip((clear_len as u32).to_be_bytes()) {
-        *to ^= from;
-    }
-    b0
+    a0 | u128::from(flags) << 120 | u128::from(clear_len as u32)
+}
+
+/// [`aad_block`] of [`Header::aad_value`](super::cryptor::Header::aad_value).
+#[inline]
+pub(super) fn aad_block_of((aad, len): (u128, usize)) -> Block {
+    ((len as u128) << 112 | aad >> 16).to_be_bytes().into()
 }
 
 /// The block of an AAD of up to 14 bytes: its length in 2 bytes, the AAD, zeros.
@@ -155,7 +158,7 @@ impl CcmStar {
             std::iter::once([first]).chain(rest.chunks(16).map(|chunk| [padded(chunk)])).collect()
         };
         let mut tag = Block::default();
-        let b0 = b0(&a0, mic.len() as u8, !aad.is_empty(), data.len());
+        let b0 = b0(u128::from_be_bytes(a0.into()), mic.len() as u8, !aad.is_empty(), data.len()).to_be_bytes().into();
         let tags = std::array::from_mut(&mut tag);
         self.0.encrypt_with_backend(CbcMac { a0: &a0, b0: &b0, aad: &blocks, clear: data, tags });
         same(&tag, mic)
@@ -368,7 +371,7 @@ mod tests {
                 let clear: [Vec<u8>; 4] =
                     std::array::from_fn(|n| (0..lens[n]).map(|at| (at * 7 + n * 31) as u8).collect());
                 let first = std::array::from_fn(|n| MacStart {
-                    b0: ccm.aes.encrypted(ccm.b0_with_aad(&a0[n], lens[n])),
+                    b0: ccm.aes.encrypted(ccm.b0(&a0[n], true, lens[n])),
                     aad: aad[n],
                     blocks: lens[n].div_ceil(16),
                 });

@@ -7,8 +7,8 @@ use std::fmt;
 
 use zeroize::Zeroize;
 
-use super::aes::{Block, padded, xor};
-use super::ccm::{Ccm, MacStart, aad_block};
+use super::aes::{Block, last_value, padded, xor};
+use super::ccm::{Ccm, MacStart, aad_block_of};
 use super::cryptor::{Body, Cryptor, Header, Prepared};
 use super::gcm::Gcm;
 use super::same;
@@ -50,20 +50,6 @@ impl Drop for Scratch {
     }
 }
 
-/// A packet and what stands in front of it.
-#[derive(Clone, Copy)]
-struct Lane<'a> {
-    header: Header,
-    body: Body<'a>,
-    counter_block: Block,
-}
-
-impl Lane<'_> {
-    fn blocks(&self) -> usize {
-        self.body.cipher_text.len().div_ceil(16)
-    }
-}
-
 impl Cryptor {
     /// Length of the clear text of a packet with a body of `body_len` bytes.
     pub fn clear_len(&self, body_len: usize) -> usize {
@@ -80,128 +66,204 @@ impl Cryptor {
         scratch: &mut Scratch,
         clear: &mut Vec<u8>,
     ) -> usize {
-        let mut lanes: [Option<Lane<'_>>; SIDE_BY_SIDE] = [None; SIDE_BY_SIDE];
-        let mut count = 0;
-        for (place, Sealed { spi, sn, body }) in lanes.iter_mut().zip(packets) {
-            let Ok(body) = self.split(body) else { break };
-            let header = Header::new(*spi, *sn, esn);
-            *place = Some(Lane { header, body, counter_block: self.counter_block(body.iv, &header) });
-            count += 1;
-        }
-        let lanes = lanes.iter().flatten();
-        match &self.cipher {
-            Prepared::Gcm(gcm) => open_gcm(gcm, lanes, scratch, clear),
-            Prepared::Ccm(ccm) => match count {
-                0 => 0,
-                1 => open_ccm::<1>(ccm, lanes, scratch, clear),
-                2..=4 => open_ccm::<4>(ccm, lanes, scratch, clear),
-                _ => open_ccm::<SIDE_BY_SIDE>(ccm, lanes, scratch, clear),
-            },
+        let packets = packets.get(..SIDE_BY_SIDE).unwrap_or(packets);
+        match (&self.cipher, packets.len()) {
+            (Prepared::Gcm(gcm), 0..=1) => self.open_gcm::<1>(gcm, esn, packets, scratch, clear),
+            (Prepared::Gcm(gcm), _) => self.open_gcm::<SIDE_BY_SIDE>(gcm, esn, packets, scratch, clear),
+            (Prepared::Ccm(ccm), 0..=1) => self.open_ccm::<1>(ccm, esn, packets, scratch, clear),
+            (Prepared::Ccm(ccm), 2..=4) => self.open_ccm::<4>(ccm, esn, packets, scratch, clear),
+            (Prepared::Ccm(ccm), _) => self.open_ccm::<SIDE_BY_SIDE>(ccm, esn, packets, scratch, clear),
             _ => {
-                let mut opened = 0;
-                for Lane { header, body, .. } in lanes {
+                for (opened, Sealed { spi, sn, body }) in packets.iter().enumerate() {
+                    let Ok(body) = self.split(body) else { return opened };
                     let start = clear.len();
                     clear.extend_from_slice(body.cipher_text);
-                    if !self.open_in_place(header, body.iv, clear.get_mut(start..).unwrap_or_default(), body.icv) {
+                    let header = Header::new(*spi, *sn, esn);
+                    if !self.open_in_place(&header, body.iv, clear.get_mut(start..).unwrap_or_default(), body.icv) {
                         forget(clear, start);
-                        break;
+                        return opened;
                     }
-                    opened += 1;
                 }
-                opened
+                packets.len()
             }
         }
     }
+
+    /// At most `N` packets.
+    fn open_gcm<const N: usize>(
+        &self,
+        gcm: &Gcm,
+        esn: bool,
+        packets: &[Sealed<'_>],
+        scratch: &mut Scratch,
+        clear: &mut Vec<u8>,
+    ) -> usize {
+        let key_stream = &mut scratch.key_stream;
+        key_stream.clear();
+        let mut lanes = [Lane::<(u128, usize)>::default(); N];
+        let mut count = 0;
+        for (lane, Sealed { spi, sn, body }) in lanes.iter_mut().zip(packets) {
+            let Ok(Body { iv, cipher_text, icv }) = self.split(body) else { break };
+            *lane = Lane { aad: Header::aad_value(*spi, *sn, esn), cipher_text, icv };
+            // J0, which masks the ICV, and the counters behind it.
+            push_counters(self.counter(iv, number(*sn, esn)), 1 + lane.blocks(), key_stream);
+            count += 1;
+        }
+        let lanes = lanes.get(..count).unwrap_or_default();
+        gcm.encrypt_all(key_stream);
+        let mut rest = key_stream.as_slice();
+        let mut text = Text::of(lanes, clear);
+        let mut opened = 0;
+        for lane in lanes {
+            let Some((own, others)) = rest.split_at_checked(1 + lane.blocks()) else { break };
+            let Some((mask, own)) = own.split_first() else { break };
+            rest = others;
+            let mut tag = gcm.hash_esp(lane.aad, lane.cipher_text);
+            xor(&mut tag, mask);
+            if !same(&tag, lane.icv) {
+                break;
+            }
+            text.decrypt(lane.cipher_text, own, |_, _| {});
+            opened += 1;
+        }
+        text.end(opened, lanes);
+        opened
+    }
+
+    /// At most `N` packets.
+    fn open_ccm<const N: usize>(
+        &self,
+        ccm: &Ccm,
+        esn: bool,
+        packets: &[Sealed<'_>],
+        scratch: &mut Scratch,
+        clear: &mut Vec<u8>,
+    ) -> usize {
+        let Scratch { key_stream, rows } = scratch;
+        key_stream.clear();
+        let mut lanes = [Lane::<Block>::default(); N];
+        let (mut count, mut most) = (0, 0);
+        for (lane, Sealed { spi, sn, body }) in lanes.iter_mut().zip(packets) {
+            let Ok(Body { iv, cipher_text, icv }) = self.split(body) else { break };
+            *lane = Lane { aad: aad_block_of(Header::aad_value(*spi, *sn, esn)), cipher_text, icv };
+            // B0, then A0, which masks the ICV, and the counters behind it.
+            let a0 = self.counter(iv, number(*sn, esn));
+            key_stream.push(ccm.b0_with_aad(a0, cipher_text.len()).to_be_bytes().into());
+            push_counters(a0, 1 + lane.blocks(), key_stream);
+            most = most.max(lane.blocks());
+            count += 1;
+        }
+        let lanes = lanes.get(..count).unwrap_or_default();
+        ccm.encrypt_all(key_stream);
+
+        rows.clear();
+        rows.resize(most * N, Block::default());
+        let mut first = [MacStart::default(); N];
+        let mut masks = [Block::default(); N];
+        let mut rest = key_stream.as_slice();
+        let mut text = Text::of(lanes, clear);
+        for (index, (lane, (first, mask))) in lanes.iter().zip(first.iter_mut().zip(&mut masks)).enumerate() {
+            let Some((own, others)) = rest.split_at_checked(2 + lane.blocks()) else { break };
+            let [b0, a0, own @ ..] = own else { break };
+            rest = others;
+            *mask = *a0;
+            *first = MacStart { b0: *b0, aad: lane.aad, blocks: lane.blocks() };
+            text.decrypt(lane.cipher_text, own, |at, block| {
+                if let Some(place) = rows.get_mut(at * N + index) {
+                    *place = block;
+                }
+            });
+        }
+
+        let macs = ccm.macs(first, rows.as_chunks::<N>().0);
+        let mut opened = 0;
+        for ((lane, mut tag), mask) in lanes.iter().zip(macs).zip(&masks) {
+            xor(&mut tag, mask);
+            if !same(&tag, lane.icv) {
+                break;
+            }
+            opened += 1;
+        }
+        text.end(opened, lanes);
+        opened
+    }
 }
 
-fn open_gcm<'a>(
-    gcm: &Gcm,
-    lanes: impl Iterator<Item = &'a Lane<'a>> + Clone,
-    scratch: &mut Scratch,
-    clear: &mut Vec<u8>,
-) -> usize {
-    let key_stream = &mut scratch.key_stream;
-    key_stream.clear();
-    // J0, which masks the ICV, and the counters behind it.
-    for lane in lanes.clone() {
-        push_counters(&lane.counter_block, 1 + lane.blocks(), key_stream);
-    }
-    gcm.encrypt_all(key_stream);
-    let mut rest = key_stream.as_slice();
-    let mut opened = 0;
-    for lane in lanes {
-        let Some((own, others)) = rest.split_at_checked(1 + lane.blocks()) else { break };
-        let Some((mask, own)) = own.split_first() else { break };
-        rest = others;
-        let mut tag = gcm.hash(&[lane.header.aad()], lane.body.cipher_text);
-        xor(&mut tag, mask);
-        if !same(&tag, lane.body.icv) {
-            break;
-        }
-        append_decrypted(lane.body.cipher_text, own, clear);
-        opened += 1;
-    }
-    opened
+/// The Sequence Number as it goes into a nonce where there is no IV.
+fn number(sn: u64, esn: bool) -> u64 {
+    if esn { sn } else { sn & u64::from(u32::MAX) }
 }
 
-/// At most `N` lanes.
-fn open_ccm<'a, const N: usize>(
-    ccm: &Ccm,
-    lanes: impl Iterator<Item = &'a Lane<'a>> + Clone,
-    scratch: &mut Scratch,
-    clear: &mut Vec<u8>,
-) -> usize {
-    let Scratch { key_stream, rows } = scratch;
-    key_stream.clear();
-    // B0, then A0, which masks the ICV, and the counters behind it.
-    for lane in lanes.clone() {
-        key_stream.push(ccm.b0_with_aad(&lane.counter_block, lane.body.cipher_text.len()));
-        push_counters(&lane.counter_block, 1 + lane.blocks(), key_stream);
-    }
-    ccm.encrypt_all(key_stream);
+/// A packet on its way.
+#[derive(Clone, Copy, Default)]
+struct Lane<'a, Aad> {
+    aad: Aad,
+    cipher_text: &'a [u8],
+    icv: &'a [u8],
+}
 
-    let most = lanes.clone().map(Lane::blocks).max().unwrap_or(0);
-    rows.clear();
-    rows.resize(most * N, Block::default());
-    let start = clear.len();
-    let mut first = [MacStart::default(); N];
-    let mut masks = [Block::default(); N];
-    let mut rest = key_stream.as_slice();
-    for (index, (lane, (first, mask))) in lanes.clone().zip(first.iter_mut().zip(&mut masks)).enumerate() {
-        let Some((own, others)) = rest.split_at_checked(2 + lane.blocks()) else { break };
-        let [b0, a0, own @ ..] = own else { break };
-        rest = others;
-        *mask = *a0;
-        *first = MacStart { b0: *b0, aad: aad_block(lane.header.aad()), blocks: lane.blocks() };
-        let text = clear.len();
-        append_decrypted(lane.body.cipher_text, own, clear);
-        fill_rows::<N>(clear.get(text..).unwrap_or_default(), index, rows);
+impl<Aad> Lane<'_, Aad> {
+    fn blocks(&self) -> usize {
+        self.cipher_text.len().div_ceil(16)
+    }
+}
+
+/// Where clear texts go, one behind the other. Each is written in whole blocks: what is too much is overwritten by the next.
+struct Text<'c> {
+    clear: &'c mut Vec<u8>,
+    start: usize,
+    /// Where the next one goes.
+    next: usize,
+}
+
+impl<'c> Text<'c> {
+    /// Room for those of `lanes` behind what stands in `clear`.
+    fn of<Aad>(lanes: &[Lane<'_, Aad>], clear: &'c mut Vec<u8>) -> Text<'c> {
+        let start = clear.len();
+        let len = lanes.iter().map(|lane| lane.cipher_text.len()).sum::<usize>();
+        clear.resize(start + len + size_of::<Block>(), 0);
+        Text { clear, start, next: start }
     }
 
-    let macs = ccm.macs(first, rows.as_chunks::<N>().0);
-    let mut text = start;
-    let mut opened = 0;
-    for ((lane, mut tag), mask) in lanes.zip(macs).zip(&masks) {
-        xor(&mut tag, mask);
-        if !same(&tag, lane.body.icv) {
-            forget(clear, text);
-            break;
+    /// Decrypts the next one; `each` gets every block of it, the last with zeros behind.
+    // Blocks are put together in registers: to read as a whole what was just written in parts stalls the CPU.
+    #[inline(always)]
+    fn decrypt(&mut self, cipher_text: &[u8], key_stream: &[Block], mut each: impl FnMut(usize, Block)) {
+        let places = self.clear.get_mut(self.next..).unwrap_or_default().as_chunks_mut::<16>().0;
+        self.next += cipher_text.len();
+        let (whole, rest) = cipher_text.as_chunks::<16>();
+        let key_stream = key_stream.iter().map(|key| u128::from_ne_bytes((*key).into()));
+        let mut at = 0;
+        let mut blocks = places.iter_mut().zip(key_stream);
+        for (from, (to, key)) in whole.iter().zip(&mut blocks) {
+            *to = (u128::from_ne_bytes(*from) ^ key).to_ne_bytes();
+            each(at, (*to).into());
+            at += 1;
         }
-        text += lane.body.cipher_text.len();
-        opened += 1;
+        if let Some((to, key)) = blocks.next().filter(|_| !rest.is_empty()) {
+            let mask = !(u128::MAX >> (8 * rest.len()));
+            let block = (last_value(cipher_text) ^ u128::from_be(key)) & mask;
+            *to = block.to_be_bytes();
+            each(at, (*to).into());
+        }
     }
-    opened
+
+    /// Leaves the first `opened`, and wipes the others.
+    fn end<Aad>(self, opened: usize, lanes: &[Lane<'_, Aad>]) {
+        let len = lanes.iter().take(opened).map(|lane| lane.cipher_text.len()).sum::<usize>();
+        if opened < lanes.len() {
+            self.clear.get_mut(self.start + len..).unwrap_or_default().zeroize();
+        }
+        self.clear.truncate(self.start + len);
+    }
 }
 
 /// Appends `first` and the counter blocks behind it, `count` in all; their last 4 bytes count.
-pub(super) fn push_counters(first: &Block, count: usize, blocks: &mut Vec<Block>) {
-    let start = first.last_chunk().map_or(0, |counter| u32::from_be_bytes(*counter));
+pub(super) fn push_counters(first: u128, count: usize, blocks: &mut Vec<Block>) {
+    let head = first & !u128::from(u32::MAX);
     blocks.extend((0..count as u32).map(|index| {
-        let mut block = *first;
-        if let Some(counter) = block.last_chunk_mut() {
-            *counter = start.wrapping_add(index).to_be_bytes();
-        }
-        block
+        let counter = (first as u32).wrapping_add(index);
+        Block::from((head | u128::from(counter)).to_be_bytes())
     }));
 }
 
@@ -215,12 +277,6 @@ pub(super) fn fill_rows<const N: usize>(text: &[u8], index: usize, rows: &mut [B
     if let Some(place) = places.next().filter(|_| !rest.is_empty()) {
         *place = padded(rest);
     }
-}
-
-fn append_decrypted(cipher_text: &[u8], key_stream: &[Block], clear: &mut Vec<u8>) {
-    let start = clear.len();
-    clear.extend_from_slice(cipher_text);
-    apply_key_stream(key_stream, clear.get_mut(start..).unwrap_or_default());
 }
 
 /// Key stream over a text, both directions.

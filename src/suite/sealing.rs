@@ -24,7 +24,7 @@ struct Lane<'a> {
     /// Clear text, then cipher text.
     text: &'a mut [u8],
     icv: &'a mut [u8],
-    counter_block: Block,
+    counter: u128,
 }
 
 impl Lane<'_> {
@@ -59,8 +59,8 @@ impl Cryptor {
                     Ok([iv, text, icv]) => {
                         let header = Header::new(spi, sn, esn);
                         let iv = &*iv;
-                        let counter_block = self.counter_block(iv, &header);
-                        *place = Some(Lane { header, iv, text, icv, counter_block });
+                        let counter = self.counter(iv, header.sn());
+                        *place = Some(Lane { header, iv, text, icv, counter });
                     }
                     Err(error) => result = result.and(Err(error)),
                 }
@@ -102,7 +102,7 @@ fn seal_gcm(gcm: &Gcm, lanes: &mut Lanes<'_>, scratch: &mut Scratch) {
     key_stream.clear();
     // J0, which masks the ICV, and the counters behind it.
     for lane in lanes.iter().flatten() {
-        push_counters(&lane.counter_block, 1 + lane.blocks(), key_stream);
+        push_counters(lane.counter, 1 + lane.blocks(), key_stream);
     }
     gcm.encrypt_all(key_stream);
     let mut rest = key_stream.as_slice();
@@ -123,8 +123,8 @@ fn seal_ccm<const N: usize>(ccm: &Ccm, lanes: &mut Lanes<'_>, scratch: &mut Scra
     key_stream.clear();
     // B0, then A0, which masks the ICV, and the counters behind it.
     for lane in lanes.iter().flatten() {
-        key_stream.push(ccm.b0_with_aad(&lane.counter_block, lane.text.len()));
-        push_counters(&lane.counter_block, 1 + lane.blocks(), key_stream);
+        key_stream.push(ccm.b0_with_aad(lane.counter, lane.text.len()).to_be_bytes().into());
+        push_counters(lane.counter, 1 + lane.blocks(), key_stream);
     }
     ccm.encrypt_all(key_stream);
 
