@@ -315,14 +315,15 @@ impl Inner {
         }
         let ip = whole_packet(next_header, opened.payload, opened.offset).ok()?;
         let packet = opened.payload.get(..ip.packet_len)?;
-        *restored = Some(Restored {
+        let restored = restored.insert(Restored {
             form,
             next_header: ip.version.next_header(),
             payload_offset: 0,
             sources: Sources::default(),
             warnings: opened.warnings,
-            upper: Some(Upper::find(packet, &ip)),
+            upper: None,
         });
+        Upper::find_into(packet, &ip, &mut restored.upper);
         Some(opened.offset..opened.offset + packet.len())
     }
 

@@ -67,7 +67,7 @@ pub fn parse_alone(link_type: u16, frame: &[u8], wants: impl Fn(u8) -> bool) -> 
     let (outer, fault) = match frame::network(link_type, frame) {
         Ok(frame::Network::Ip { offset, version }) => match ip::locate(frame, offset, version) {
             Ok(ip::Located::Packet(place)) => {
-                return stands_alone(frame, &place, wants).then_some(Alone::Packet(place));
+                return stands_alone(frame, place, wants).then_some(Alone::Packet(place));
             }
             Ok(ip::Located::Fragment(_)) => return None,
             Err(fault) => (ip::outer(frame, offset, version), fault),
@@ -85,12 +85,12 @@ pub fn parse_alone(link_type: u16, frame: &[u8], wants: impl Fn(u8) -> bool) -> 
 pub fn parse_plain(link_type: u16, frame: &[u8], wants: impl Fn(u8) -> bool) -> Option<Place> {
     let (offset, version) = frame::plain_ip(link_type, frame)?;
     let place = ip::locate_plain(frame, offset, version)?;
-    if stands_alone(frame, &place, wants) { Some(place) } else { None }
+    if stands_alone(frame, place, wants) { Some(place) } else { None }
 }
 
 /// Whether a packet is all that counts of its frame: it carries no other packet, or is one that is wanted as it is.
 #[inline(always)]
-fn stands_alone(frame: &[u8], place: &Place, wants: impl Fn(u8) -> bool) -> bool {
+fn stands_alone(frame: &[u8], place: Place, wants: impl Fn(u8) -> bool) -> bool {
     match place.protocol {
         UDP => !receiver::may_be_zep(place.payload(frame)),
         protocol => wants(protocol) || !tunnel::is_tunnel(protocol),
@@ -130,41 +130,43 @@ pub struct Place {
     pub protocol: u8,
 }
 
+// By value: behind a reference a place would have to stand in memory, and to copy it from there right after it was written in
+// parts stalls the CPU.
 impl Place {
     /// What stands before the IP header.
     #[inline]
-    pub fn link_header<'a>(&self, frame: &'a [u8]) -> &'a [u8] {
+    pub fn link_header<'a>(self, frame: &'a [u8]) -> &'a [u8] {
         frame.get(..self.offset as usize).unwrap_or_default()
     }
 
     /// See [`Datagram::header`].
     #[inline]
-    pub fn header<'a>(&self, frame: &'a [u8]) -> &'a [u8] {
+    pub fn header<'a>(self, frame: &'a [u8]) -> &'a [u8] {
         self.packet(frame).get(..self.header_len as usize).unwrap_or_default()
     }
 
     /// See [`Datagram::payload`].
     #[inline]
-    pub fn payload<'a>(&self, frame: &'a [u8]) -> &'a [u8] {
+    pub fn payload<'a>(self, frame: &'a [u8]) -> &'a [u8] {
         let rest = self.packet(frame).get(self.header_len as usize..).unwrap_or_default();
         rest.get(..self.payload_len as usize).unwrap_or(rest)
     }
 
     /// See [`Datagram::missing`].
     #[inline]
-    pub fn missing(&self) -> usize {
+    pub fn missing(self) -> usize {
         self.missing as usize
     }
 
     /// See [`Datagram::protocol_offset`].
     #[inline]
-    pub fn protocol_offset(&self) -> usize {
+    pub fn protocol_offset(self) -> usize {
         self.protocol_offset as usize
     }
 
     /// Whether the packet goes to a multicast address.
     #[inline]
-    pub fn is_multicast(&self, frame: &[u8]) -> bool {
+    pub fn is_multicast(self, frame: &[u8]) -> bool {
         let header = self.header(frame);
         match header.first().map_or(0, |byte| byte >> 4) {
             4 => header.get(16).is_some_and(|byte| byte >> 4 == 0xe),
@@ -174,7 +176,7 @@ impl Place {
 
     /// The packet that is there in `frame`, out of which the place was read.
     #[inline]
-    pub fn datagram<'a>(&self, frame: &'a [u8]) -> Option<Datagram<'a>> {
+    pub fn datagram<'a>(self, frame: &'a [u8]) -> Option<Datagram<'a>> {
         Some(Datagram {
             outer: Outer::of(self.packet(frame))?,
             header: self.header(frame),
@@ -188,7 +190,8 @@ impl Place {
         })
     }
 
-    fn packet<'a>(&self, frame: &'a [u8]) -> &'a [u8] {
+    #[inline]
+    fn packet<'a>(self, frame: &'a [u8]) -> &'a [u8] {
         frame.get(self.offset as usize..).unwrap_or_default()
     }
 }

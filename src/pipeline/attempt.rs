@@ -10,7 +10,7 @@ use super::outcome::{Reason, Status};
 use crate::capture::{LINKTYPE_RAW, Packet, Window};
 use crate::link::{self, Alone, Outer, Place};
 use crate::sa::stream::Progress;
-use crate::sa::table::{Entry, Lookup, SaTable};
+use crate::sa::table::{Before, Entry, Lookup, SaTable};
 use crate::suite::{Apart, SIDE_BY_SIDE, Scratch, Sealed, open_apart};
 
 /// Takes frames as far as they go without knowing what came before.
@@ -56,6 +56,13 @@ struct Planned<'w> {
 }
 
 const NONE: u32 = u32::MAX;
+
+/// The packets of a window that are planned.
+#[derive(Debug)]
+struct Plan<'w> {
+    packets: Vec<Planned<'w>>,
+    before: Option<Before<'w>>,
+}
 
 impl Seen {
     fn new(sas: usize) -> Seen {
@@ -123,7 +130,7 @@ impl<'t, 'g> Attempter<'t, 'g> {
     pub fn attempt<'w>(&mut self, window: &'w Window, arena: &mut Arena) -> Vec<Item<'w>> {
         self.seen.clear();
         let mut items = Vec::with_capacity(window.len());
-        let mut planned = Vec::with_capacity(window.len());
+        let mut planned = Plan { packets: Vec::with_capacity(window.len()), before: None };
         for packet in window.packets() {
             let index = items.len() as u32;
             items.push(Item::new(packet.data));
@@ -131,6 +138,7 @@ impl<'t, 'g> Attempter<'t, 'g> {
                 self.attempt_one(&packet, item, index, &mut planned, arena);
             }
         }
+        let planned = planned.packets;
         let mut alone = [0; SIDE_BY_SIDE];
         let mut count = 0;
         for place in 0..self.seen.streams.len() {
@@ -159,7 +167,7 @@ impl<'t, 'g> Attempter<'t, 'g> {
         packet: &Packet<'w>,
         item: &mut Item<'w>,
         index: u32,
-        planned: &mut Vec<Planned<'w>>,
+        planned: &mut Plan<'w>,
         arena: &mut Arena,
     ) {
         let table = self.finder.table();
@@ -176,7 +184,7 @@ impl<'t, 'g> Attempter<'t, 'g> {
         packet: &Packet<'w>,
         item: &mut Item<'w>,
         index: u32,
-        planned: &mut Vec<Planned<'w>>,
+        planned: &mut Plan<'w>,
         arena: &mut Arena,
     ) {
         let table = self.finder.table();
@@ -199,12 +207,12 @@ impl<'t, 'g> Attempter<'t, 'g> {
         place: Place,
         item: &mut Item<'w>,
         index: u32,
-        planned: &mut Vec<Planned<'w>>,
+        planned: &mut Plan<'w>,
         arena: &mut Arena,
     ) {
         let (table, frame) = (self.finder.table(), packet.data);
         item.source = Source::Frame(place);
-        let payload = match EspPayload::in_frame(table, frame, &place) {
+        let payload = match EspPayload::in_frame(table, frame, place) {
             Ok(payload) => payload,
             Err(reason) => {
                 item.reason = Some(reason);
@@ -216,15 +224,16 @@ impl<'t, 'g> Attempter<'t, 'g> {
             return;
         }
         let time_ns = packet.time.nanos_i64();
-        let Some(sa) = table.only(payload.protocol, place.header(frame), payload.bytes) else {
+        let Plan { packets, before } = planned;
+        let Some(sa) = table.only(payload.protocol, place.header(frame), payload.bytes, before) else {
             return self.attempt_payload(time_ns, (place, frame), &payload, item, arena);
         };
-        let at = planned.len() as u32;
-        planned.push(Planned { index, next: NONE, time_ns, bytes: payload.bytes });
-        let Some(stream) = self.seen.stream(StreamOf::new(sa, &place, frame), self.glimpse) else { return };
+        let at = packets.len() as u32;
+        packets.push(Planned { index, next: NONE, time_ns, bytes: payload.bytes });
+        let Some(stream) = self.seen.stream(StreamOf::new(sa, place, frame), self.glimpse) else { return };
         match &mut stream.planned {
             Some((_, last)) => {
-                if let Some(last) = planned.get_mut(std::mem::replace(last, at) as usize) {
+                if let Some(last) = packets.get_mut(std::mem::replace(last, at) as usize) {
                     last.next = at;
                 }
             }
@@ -271,7 +280,7 @@ impl<'t, 'g> Attempter<'t, 'g> {
     /// Searches a packet that was planned.
     fn search<'w>(&mut self, packet: &Planned<'w>, item: &mut Item<'w>, arena: &mut Arena) {
         let Some(in_frame @ (place, frame)) = item.in_frame() else { return };
-        let Ok(payload) = EspPayload::in_frame(self.finder.table(), frame, &place) else { return };
+        let Ok(payload) = EspPayload::in_frame(self.finder.table(), frame, place) else { return };
         self.attempt_payload(packet.time_ns, in_frame, &payload, item, arena);
     }
 
@@ -333,12 +342,12 @@ impl<'t, 'g> Attempter<'t, 'g> {
         let found = finder.find(&lookup, time_ns, false, |sa| {
             // Readings that the ledger may know to be void, and such as verify nothing, wait for their turn.
             table.entry(sa).filter(|entry| entry.authenticates())?;
-            Some(seen.progress(StreamOf::new(sa, &place, frame)).unwrap_or_else(|| glimpse.of(sa)))
+            Some(seen.progress(StreamOf::new(sa, place, frame)).unwrap_or_else(|| glimpse.of(sa)))
         });
         let Found::Verified { sa, sn, ambiguous } = found else { return };
         let Some(entry) = table.entry(sa) else { return };
         let iv = explicit_iv(entry, payload.bytes);
-        if let Some(stream) = seen.stream(StreamOf::new(sa, &place, frame), glimpse) {
+        if let Some(stream) = seen.stream(StreamOf::new(sa, place, frame), glimpse) {
             stream.progress.verified(sn, iv, time_ns);
         }
         let clear = arena.put(&finder.clear);
@@ -355,7 +364,7 @@ struct StreamOf {
 
 impl StreamOf {
     #[inline]
-    fn new(sa: u32, place: &Place, frame: &[u8]) -> StreamOf {
+    fn new(sa: u32, place: Place, frame: &[u8]) -> StreamOf {
         let source = || link::addresses(place.header(frame)).map(|(source, _)| source);
         StreamOf { sa, multicast_source: if place.is_multicast(frame) { source() } else { None } }
     }

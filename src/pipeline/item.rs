@@ -136,8 +136,8 @@ impl<'a> EspPayload<'a> {
     }
 
     /// The same for the packet at `place` in `frame`.
-    #[inline]
-    pub(super) fn in_frame(table: &SaTable, frame: &'a [u8], place: &Place) -> Result<EspPayload<'a>, Reason> {
+    #[inline(always)]
+    pub(super) fn in_frame(table: &SaTable, frame: &'a [u8], place: Place) -> Result<EspPayload<'a>, Reason> {
         if place.protocol == esp::UDP
             && let Some(datagram) = place.datagram(frame)
         {
@@ -270,7 +270,7 @@ impl<'w> Item<'w> {
     /// The ESP payload of the packet, if it carries one.
     pub fn payload(&self, table: &SaTable) -> Option<EspPayload<'_>> {
         match &self.source {
-            Source::Frame(place) => EspPayload::in_frame(table, self.frame, place).ok(),
+            Source::Frame(place) => EspPayload::in_frame(table, self.frame, *place).ok(),
             _ => EspPayload::of(table, &self.datagram()?).ok(),
         }
     }

@@ -83,7 +83,7 @@ impl<'t> Settler<'t> {
                     let table = self.ledger.table();
                     let carried = Carried {
                         payload: match place.protocol {
-                            esp::UDP => match EspPayload::in_frame(table, frame, &place) {
+                            esp::UDP => match EspPayload::in_frame(table, frame, place) {
                                 Ok(payload) => payload,
                                 Err(_) => continue,
                             },

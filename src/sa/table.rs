@@ -226,6 +226,33 @@ pub struct SaTable {
     groups: Vec<Group>,
     /// Whether some group goes by addresses.
     by_address: bool,
+    /// The bits of the first 8 bytes of an ESP payload that tell SAs apart.
+    head_mask: u64,
+}
+
+/// What [`SaTable::only`] found for the packet before: most packets are of the same flow as that.
+#[derive(Debug, Clone, Copy)]
+pub struct Before<'w> {
+    protocol: u8,
+    header: &'w [u8],
+    head: u64,
+    sa: u32,
+}
+
+impl Before<'_> {
+    /// Whether a packet is of the same flow. SPI bits come first, because flows in turn mostly differ in them.
+    #[inline]
+    fn is_flow(&self, protocol: u8, header: &[u8], head: u64) -> bool {
+        let version = |header: &[u8]| header.first().map(|byte| byte >> 4);
+        let addresses = |header| match version(header) {
+            Some(4) => 12..20,
+            _ => 8..40,
+        };
+        self.head == head
+            && self.protocol == protocol
+            && version(self.header) == version(header)
+            && self.header.get(addresses(header)) == header.get(addresses(header))
+    }
 }
 
 /// SAs that are told apart by the same bits of the packet.
@@ -392,7 +419,10 @@ impl SaTable {
         let mut groups: Vec<Group> = groups.into_iter().map(|(key, sas)| Group::new(key, sas)).collect();
         groups.sort_by_key(|group| (!group.key.authenticates, std::cmp::Reverse(group.key.spi_bits)));
         let by_address = groups.iter().any(|group| group.by_address);
-        SaTable { entries, groups, by_address }
+        let head_bits = |key: GroupKey| u32::from(key.spi_bits) + if key.rule_id.is_some() { 8 } else { 0 };
+        let most = groups.iter().map(|group| head_bits(group.key)).max().unwrap_or(0);
+        let head_mask = !u64::MAX.checked_shr(most).unwrap_or(0);
+        SaTable { entries, groups, by_address, head_mask }
     }
 
     /// All SAs in file order.
@@ -424,10 +454,26 @@ impl SaTable {
     }
 
     /// The SA of a packet that can belong to one SA with integrity check only, those without left out. `header` is its IP
-    /// header; it came in no radio frame. `None`, too, for a packet too short to tell.
+    /// header; it came in no radio frame. `None`, too, for a packet too short to tell. `before` is the caller's.
     #[inline]
-    pub fn only(&self, protocol: u8, header: &[u8], payload: &[u8]) -> Option<u32> {
+    pub fn only<'w>(
+        &self,
+        protocol: u8,
+        header: &'w [u8],
+        payload: &[u8],
+        before: &mut Option<Before<'w>>,
+    ) -> Option<u32> {
         let head = u64::from_be_bytes(*payload.first_chunk()?);
+        let telling = head & self.head_mask;
+        if let Some(before) = before.as_ref().filter(|before| before.is_flow(protocol, header, telling)) {
+            return Some(before.sa);
+        }
+        let sa = self.search_only(protocol, header, head)?;
+        *before = Some(Before { protocol, header, head: telling, sa });
+        Some(sa)
+    }
+
+    fn search_only(&self, protocol: u8, header: &[u8], head: u64) -> Option<u32> {
         let (version, addresses) = addresses_of(header)?;
         let hashed = self.by_address.then(|| Addresses::new(addresses));
         let mut only = None;

@@ -332,8 +332,9 @@ impl<'c> Text<'c> {
         let mut at = 0;
         let mut blocks = places.iter_mut().zip(key_stream);
         for (from, (to, key)) in whole.iter().zip(&mut blocks) {
-            *to = (u128::from_ne_bytes(*from) ^ key).to_ne_bytes();
-            each(at, (*to).into());
+            let block = (u128::from_ne_bytes(*from) ^ key).to_ne_bytes();
+            *to = block;
+            each(at, block.into());
             at += 1;
         }
         if let Some((to, key)) = blocks.next().filter(|_| !rest.is_empty()) {
