@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::hash::BuildHasherDefault;
 
 use super::decide::States;
-use super::new_outer;
+use super::{Make, Sending, new_outer};
 use crate::codec::{Mismatch, State};
 use crate::link::{Datagram, Outer};
 use crate::pipeline::item::{Arena, Item};
@@ -25,27 +25,33 @@ pub(super) enum Fit {
         /// See [`Texts::mismatch`].
         mismatch: u32,
     },
-    /// One takes it.
-    Fits {
-        /// Its SA.
-        sa: u32,
-        /// The clear text.
-        clear: Text,
-        /// Bytes that ESP protects of the packet.
-        protected_len: u32,
-        /// What stands behind the ESP header of the input can stay.
-        as_it_is: bool,
-        /// By the [`Digester`] of the run.
-        digest: u64,
-        /// The state that it leaves for the next packet.
-        state: State,
-    },
+    /// One takes it: see [`Texts::fitted`].
+    Fits(u32),
 }
 
-/// Clear texts of a window, and what did not match.
+/// What a context makes of a packet that it takes.
+#[derive(Debug)]
+pub(super) struct Fitted {
+    /// Its SA.
+    pub sa: u32,
+    /// The clear text.
+    pub clear: Text,
+    /// Bytes that ESP protects of the packet.
+    pub protected_len: u32,
+    /// What stands behind the ESP header of the input can stay.
+    pub as_it_is: bool,
+    /// By the [`Digester`] of the run.
+    pub digest: u64,
+    /// The state that it leaves for the next packet.
+    pub state: State,
+}
+
+/// What there is of the packets of a window: clear texts, what contexts make of them, what did not match, what is sent.
 #[derive(Debug, Default)]
 pub(super) struct Texts {
     bytes: Vec<u8>,
+    fitted: Vec<Fitted>,
+    sendings: Vec<Sending>,
     mismatches: Vec<Mismatch>,
     clear: Vec<u8>,
     plain: Vec<u8>,
@@ -68,6 +74,8 @@ impl Texts {
     /// Forgets the last window and keeps the memory.
     pub(super) fn clear(&mut self) {
         self.bytes.clear();
+        self.fitted.clear();
+        self.sendings.clear();
         self.mismatches.clear();
     }
 
@@ -80,6 +88,23 @@ impl Texts {
 
     pub(super) fn get(&self, Text { start, len }: Text) -> &[u8] {
         self.bytes.get(start as usize..).and_then(|rest| rest.get(..len as usize)).unwrap_or_default()
+    }
+
+    /// Of a [`Fit::Fits`] of this window.
+    pub(super) fn fitted(&self, index: u32) -> &Fitted {
+        self.fitted.get(index as usize).expect("the index was made when it was put in")
+    }
+
+    /// A packet is to be made.
+    #[inline]
+    pub(super) fn send(&mut self, sending: Sending) -> Make {
+        self.sendings.push(sending);
+        Make::Esp(self.sendings.len() as u32 - 1)
+    }
+
+    /// Of a [`Make::Esp`] of this window.
+    pub(super) fn sending(&self, index: u32) -> &Sending {
+        self.sendings.get(index as usize).expect("the index was made when it was put in")
     }
 
     /// Of a [`Fit::Mismatch`] of this window.
@@ -194,7 +219,9 @@ impl<'t> Fitter<'t> {
         texts.bytes.extend_from_slice(&texts.clear);
         // What stays is not sealed.
         let digest = if as_it_is { 0 } else { self.digester.of(to.sa.spi.unwrap_or(0), &texts.clear) };
-        Fit::Fits { sa, clear: Text { start, len }, protected_len: protected_len as u32, as_it_is, digest, state }
+        let (clear, protected_len) = (Text { start, len }, protected_len as u32);
+        texts.fitted.push(Fitted { sa, clear, protected_len, as_it_is, digest, state });
+        Fit::Fits(texts.fitted.len() as u32 - 1)
     }
 
     /// The SA of the output with a context that an ESP packet of the input belongs to.
