@@ -7,6 +7,7 @@ mod common;
 
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use dietesp::capture::{Interface, Options, Packet, Timestamp, Writer};
 use dietesp::codec::Codec;
@@ -40,14 +41,14 @@ impl Random {
 
 /// A sender of Diet-ESP packets of one SA.
 struct Sender {
-    sa: Sa,
+    sa: Arc<Sa>,
     codec: Codec,
     cryptor: Cryptor,
     outer: Outer,
 }
 
 impl Sender {
-    fn new(sa: Sa, context: &Context) -> Sender {
+    fn new(sa: Arc<Sa>, context: &Context) -> Sender {
         let cryptor = Cryptor::new(&sa.keys);
         let codec = Codec::new(Some(context), cryptor.block()).unwrap();
         let (src, dst) = context.tunnel_ip.unwrap();

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::path::Path;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use dietesp::codec::Codec;
 use dietesp::context::{Context, Origin};
@@ -26,6 +26,7 @@ pub fn of_vectors() -> Vec<Entry> {
     let contexts = read("rules.yaml", include_bytes!("../../samples/vectors/rules.yaml")).contexts;
     let bound = files::bind(&keys, &contexts).unwrap_or_else(|error| panic!("{error}"));
     let entries = keys.into_iter().zip(bound).map(|(sa, context)| {
+        let sa = Arc::into_inner(sa).expect("nothing else holds it");
         let sa = Sa { src: Selector::Any, dst: Selector::Any, ..sa };
         let context = context.and_then(|at| contexts.get(at)).cloned();
         Entry::new(sa, context).unwrap_or_else(|error| panic!("{error}"))

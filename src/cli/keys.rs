@@ -88,9 +88,16 @@ fn export(paths: &[PathBuf], capture: Option<&Path>, quiet: bool) -> Result<Ende
     let loaded = load(paths, capture, quiet)?;
     let keys: Vec<UsedKeys> = loaded
         .sas
-        .into_iter()
+        .iter()
         .filter(|sa| sa.alternative_to.is_none())
-        .map(|sa| UsedKeys { name: sa.name, spi: sa.spi, src: sa.src, dst: sa.dst, keys: sa.keys, esn: sa.esn })
+        .map(|sa| UsedKeys {
+            name: sa.name.clone(),
+            spi: sa.spi,
+            src: sa.src,
+            dst: sa.dst,
+            keys: sa.keys.clone(),
+            esn: sa.esn,
+        })
         .collect();
     let (lines, warnings) = wireshark::lines(&keys);
     for warning in warnings {

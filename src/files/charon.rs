@@ -54,7 +54,7 @@ pub(super) fn message(line: &str) -> Option<(u32, &str)> {
 }
 
 /// Appends the SAs of `text`, each once.
-pub(super) fn read(path: &Path, text: &str, sas: &mut Vec<Sa>, left_out: &mut LeftOut) {
+pub(super) fn read(path: &Path, text: &str, sas: &mut Vec<Arc<Sa>>, left_out: &mut LeftOut) {
     let mut threads: HashMap<u32, Thread<'_>> = HashMap::new();
     let file: Arc<Path> = path.into();
     let before = sas.len();
@@ -70,7 +70,7 @@ pub(super) fn read(path: &Path, text: &str, sas: &mut Vec<Sa>, left_out: &mut Le
         }
         match threads.entry(thread).or_default().message(message, origin) {
             Ok(None) => {}
-            Ok(Some(sa)) => sas.push(sa),
+            Ok(Some(sa)) => sas.push(Arc::new(sa)),
             Err(why) => left_out.push(number, why),
         }
     }
@@ -246,7 +246,7 @@ impl<'t> Thread<'t> {
 mod tests {
     use super::*;
 
-    fn read_text(text: &str) -> (Vec<Sa>, Vec<String>) {
+    fn read_text(text: &str) -> (Vec<Arc<Sa>>, Vec<String>) {
         let path = Path::new("f");
         let mut left_out = LeftOut { path, messages: vec![], more: 0 };
         let (mut sas, mut warnings) = (vec![], vec![]);
@@ -320,7 +320,7 @@ Jan  2 03:04:06 gate charon: 10[CHD]   SPI 0xb1000002, src 2001:db8::1 dst 2001:
             .iter()
             .map(|sa| {
                 let keys = &sa.keys;
-                let first = |secret: &Secret| secret.expose().first().copied().unwrap_or(0);
+                let first = |secret: crate::secret::SecretSlice<'_>| secret.expose().first().copied().unwrap_or(0);
                 let (integ, key) = keys.integ().unwrap();
                 let suite = keys.suite().name;
                 let [k, i] = [first(keys.key()), first(key)];

@@ -35,7 +35,7 @@ fn wrong<T>(problem: impl Into<String>, help: &'static str) -> Result<T, Unusabl
 }
 
 /// Appends the SAs of `text`.
-pub(super) fn read(path: &Path, text: &str, sas: &mut Vec<Sa>, left_out: &mut LeftOut) -> Result<(), Error> {
+pub(super) fn read(path: &Path, text: &str, sas: &mut Vec<Arc<Sa>>, left_out: &mut LeftOut) -> Result<(), Error> {
     let file: Arc<Path> = path.into();
     let mut fields = vec![];
     for (line, number) in text.lines().zip(1u64..) {
@@ -45,9 +45,9 @@ pub(super) fn read(path: &Path, text: &str, sas: &mut Vec<Sa>, left_out: &mut Le
         }
         let origin = Origin { path: file.clone(), line: number };
         match split(line, &mut fields).and_then(|()| sa(&fields, origin)) {
-            Ok((sa, None)) => sas.push(sa),
+            Ok((sa, None)) => sas.push(Arc::new(sa)),
             Ok((sa, Some(second_keys))) => {
-                let first = sas.len();
+                let first = sas.len() as u32;
                 let second = Sa {
                     name: sa.name.clone(),
                     keys: second_keys,
@@ -55,7 +55,7 @@ pub(super) fn read(path: &Path, text: &str, sas: &mut Vec<Sa>, left_out: &mut Le
                     origin: sa.origin.clone(),
                     ..sa
                 };
-                sas.extend([sa, second]);
+                sas.extend([sa, second].map(Arc::new));
             }
             Err(Unusable::LeftOut(why)) => left_out.push(number, why),
             Err(Wrong(problem, help)) => return Err(Error::line(path, number, problem, help)),
@@ -310,7 +310,7 @@ mod tests {
     const KEY: &str = "00112233445566778899aabbccddeeff";
 
     /// The SAs, or message and help; and what was left out.
-    type Outcome = Result<Vec<Sa>, (String, String)>;
+    type Outcome = Result<Vec<Arc<Sa>>, (String, String)>;
 
     fn read_text(text: &str) -> (Outcome, Vec<String>) {
         let path = Path::new("f");
@@ -322,7 +322,7 @@ mod tests {
         (result, warnings)
     }
 
-    fn one(line: &str) -> Sa {
+    fn one(line: &str) -> Arc<Sa> {
         let (sas, warnings) = read_text(line);
         assert_eq!(warnings, [""; 0]);
         let mut sas = sas.unwrap();

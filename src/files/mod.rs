@@ -28,6 +28,7 @@ use std::fs::File;
 use std::io::Read;
 use std::net::Ipv6Addr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use zeroize::Zeroizing;
 
@@ -59,7 +60,7 @@ const MAX_WARNINGS: usize = 20;
 #[derive(Debug, Default)]
 pub struct Loaded {
     /// The Security Associations, in the order of the files.
-    pub sas: Vec<Sa>,
+    pub sas: Vec<Arc<Sa>>,
     /// The contexts, in the order of the files; see [`bind`].
     pub contexts: Vec<Context>,
     /// 6LoWPAN contexts: Context Identifier (0 to 15) to prefix and its length in bits (RFC 6282 §3.1.2).
@@ -290,7 +291,7 @@ impl Loader {
         if let Some(entry) = fields.entry("sas") {
             keys::sas(path, entry.node, |sa, named| {
                 self.native.push((self.loaded.sas.len(), named));
-                self.loaded.sas.push(sa);
+                self.loaded.sas.push(Arc::new(sa));
             })?;
         }
         if let Some(entry) = fields.entry("link_keys") {
@@ -321,7 +322,7 @@ impl Loader {
                 ));
             }
         }
-        let native: Vec<&Sa> = self.native.iter().filter_map(|(index, _)| sas.get(*index)).collect();
+        let native: Vec<&Sa> = self.native.iter().filter_map(|(index, _)| sas.get(*index)).map(|sa| &**sa).collect();
         if let Some((first, second)) = overlap::find(&native) {
             return Err(Error::line(
                 &second.origin.path,
@@ -373,7 +374,7 @@ impl LeftOut<'_> {
 ///
 /// # Errors
 /// A context that names no SA, several, or one that has a context already; an `esp_sn` above 2^32 - 1 without `esn`.
-pub fn bind(sas: &[Sa], contexts: &[Context]) -> Result<Vec<Option<usize>>, Error> {
+pub fn bind(sas: &[Arc<Sa>], contexts: &[Context]) -> Result<Vec<Option<usize>>, Error> {
     let mut bound = vec![None; sas.len()];
     if contexts.is_empty() {
         return Ok(bound);
@@ -447,7 +448,7 @@ fn same_or_inside(given: Option<Selector>, own: Selector) -> bool {
 }
 
 fn check(
-    sas: &[Sa],
+    sas: &[Arc<Sa>],
     contexts: &[Context],
     context: &Context,
     found: &[usize],
@@ -491,7 +492,7 @@ fn check(
     Ok(())
 }
 
-fn names_like(sas: &[Sa], reference: &SaReference) -> String {
+fn names_like(sas: &[Arc<Sa>], reference: &SaReference) -> String {
     if sas.is_empty() {
         return "no SA was loaded: name a key file with --keys".into();
     }

@@ -9,6 +9,7 @@
 //! The key of `aes-ctr`, `aes-gcm-16`, `aes-gmac` and `chacha20-poly1305` has its 4 bytes of salt at the end.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use super::LeftOut;
 use super::values::{address, hex, shown, spi, spi_name};
@@ -56,7 +57,7 @@ struct Token<'t> {
 }
 
 /// Appends the SAs of `text`.
-pub(super) fn read(path: &Path, text: &str, sas: &mut Vec<Sa>, left_out: &mut LeftOut) -> Result<(), Error> {
+pub(super) fn read(path: &Path, text: &str, sas: &mut Vec<Arc<Sa>>, left_out: &mut LeftOut) -> Result<(), Error> {
     let mut statement: Vec<Token<'_>> = vec![];
     let mut short_icv_told = false;
     for token in (Tokens { rest: text, line: 1 }) {
@@ -73,7 +74,7 @@ pub(super) fn read(path: &Path, text: &str, sas: &mut Vec<Sa>, left_out: &mut Le
                 if is_sha2 && !std::mem::replace(&mut short_icv_told, true) {
                     left_out.note(first.line, "setkey does not tell the length of an HMAC-SHA2 ICV, taken as RFC 4868 has it; Linux cuts that of hmac-sha256 to 96 bits, which is not read");
                 }
-                sas.push(sa);
+                sas.push(Arc::new(sa));
             }
             Ok(None) => {}
             Err(Unusable::LeftOut(why)) => left_out.push(first.line, why),
@@ -268,7 +269,7 @@ fn integ(name: &str) -> Result<Option<&'static Integ>, Unusable> {
 mod tests {
     use super::*;
 
-    fn read_text(text: &str) -> (Result<Vec<Sa>, String>, Vec<String>) {
+    fn read_text(text: &str) -> (Result<Vec<Arc<Sa>>, String>, Vec<String>) {
         let path = Path::new("f");
         let mut left_out = LeftOut { path, messages: vec![], more: 0 };
         let (mut sas, mut warnings) = (vec![], vec![]);

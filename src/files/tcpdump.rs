@@ -36,7 +36,7 @@ pub(super) fn is_line(line: &str) -> bool {
 }
 
 /// Appends the SAs of `text`, the last line first.
-pub(super) fn read(path: &Path, text: &str, sas: &mut Vec<Sa>, left_out: &mut LeftOut) -> Result<(), Error> {
+pub(super) fn read(path: &Path, text: &str, sas: &mut Vec<Arc<Sa>>, left_out: &mut LeftOut) -> Result<(), Error> {
     let file: Arc<Path> = path.into();
     let mut found = vec![];
     for (line, number) in text.lines().zip(1u64..) {
@@ -54,7 +54,7 @@ pub(super) fn read(path: &Path, text: &str, sas: &mut Vec<Sa>, left_out: &mut Le
     // A secret for every SA counts where no other does.
     found.reverse();
     found.sort_by_key(|sa| sa.spi.is_none());
-    sas.extend(found);
+    sas.extend(found.into_iter().map(Arc::new));
     Ok(())
 }
 
@@ -152,7 +152,7 @@ fn key(secret: &str, len: usize) -> Result<Secret, Unusable> {
 mod tests {
     use super::*;
 
-    fn read_text(text: &str) -> (Result<Vec<Sa>, String>, Vec<String>) {
+    fn read_text(text: &str) -> (Result<Vec<Arc<Sa>>, String>, Vec<String>) {
         let path = Path::new("f");
         let mut left_out = LeftOut { path, messages: vec![], more: 0 };
         let (mut sas, mut warnings) = (vec![], vec![]);

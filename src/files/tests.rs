@@ -896,7 +896,7 @@ fn esp_sa_and_xfrm_state_of_one_capture_agree() {
         let xfrm = file("ip-xfrm-state.txt");
         let esp_sa = file("esp_sa");
         assert!(xfrm.warnings.is_empty() && esp_sa.warnings.is_empty());
-        let first_readings: Vec<&Sa> = esp_sa.sas.iter().filter(|sa| sa.alternative_to.is_none()).collect();
+        let first_readings: Vec<&Arc<Sa>> = esp_sa.sas.iter().filter(|sa| sa.alternative_to.is_none()).collect();
         assert_eq!(first_readings.len(), xfrm.sas.len());
         assert!(xfrm.sas.len() >= 6);
         for (a, b) in first_readings.iter().zip(&xfrm.sas) {

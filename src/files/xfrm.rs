@@ -15,14 +15,14 @@ use crate::suite::{Integ, IntegKey, Keys, Suite};
 const HELP: &str = "give the text that `ip xfrm state` prints, whole";
 
 /// Appends the SAs of `text`.
-pub(super) fn read(path: &Path, text: &str, sas: &mut Vec<Sa>, left_out: &mut LeftOut) -> Result<(), Error> {
+pub(super) fn read(path: &Path, text: &str, sas: &mut Vec<Arc<Sa>>, left_out: &mut LeftOut) -> Result<(), Error> {
     let file: Arc<Path> = path.into();
     let mut block: Option<Block> = None;
     let mut finish =
         |block: Option<Block>, left_out: &mut LeftOut| match block.map(|block| (block.line, block.sa(&file))) {
             None => Ok(()),
             Some((_, Ok(sa))) => {
-                sas.push(sa);
+                sas.push(Arc::new(sa));
                 Ok(())
             }
             Some((line, Err(Unusable::LeftOut(why)))) => {
@@ -261,7 +261,7 @@ fn integrity(algorithm: &Algorithm) -> Result<Option<&'static Integ>, Unusable> 
 mod tests {
     use super::*;
 
-    type Outcome = Result<Vec<Sa>, (String, String)>;
+    type Outcome = Result<Vec<Arc<Sa>>, (String, String)>;
 
     fn read_text(text: &str) -> (Outcome, Vec<String>) {
         let path = Path::new("f");

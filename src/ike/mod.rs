@@ -19,6 +19,7 @@ mod tests;
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use zeroize::Zeroizing;
 
@@ -105,7 +106,7 @@ pub struct MessageKeys {
 #[derive(Debug, Default)]
 pub struct Derived {
     /// Both directions of every child SA, in the order of their exchanges. Selectors are the addresses of the messages.
-    pub sas: Vec<Sa>,
+    pub sas: Vec<Arc<Sa>>,
     /// What could not be derived, for people: one sentence each.
     pub warnings: Vec<String>,
 }
@@ -413,7 +414,7 @@ fn children(
     request: &Half,
     response: &Half,
     known: &[u64],
-) -> Result<Vec<Sa>, String> {
+) -> Result<Vec<Arc<Sa>>, String> {
     let [chosen] = response.offer.proposals.as_slice() else {
         return Err("the response does not choose one proposal".into());
     };
@@ -447,18 +448,20 @@ fn children(
     let prf = prf.ok_or_else(|| format!("{child}: the prf of the IKE SA is not known: give `prf=` with SK_d"))?;
     let nonces = nonces.map_err(|why| format!("{child}: {why}"))?;
     let keys = child::keys(prf, &secret.sk_d, nonces, chosen).map_err(|why| format!("{child}: {why}"))?;
-    let sa = |spi: u32, src: IpAddr, dst: IpAddr, of_direction: Keys| Sa {
-        name: format!("0x{spi:08x}"),
-        spi: Some(spi),
-        src: Selector::address(src),
-        dst: Selector::address(dst),
-        link_src: None,
-        link_dst: None,
-        keys: of_direction,
-        esn: keys.esn,
-        sn_hint: None,
-        alternative_to: None,
-        origin: secret.origin.clone(),
+    let sa = |spi: u32, src: IpAddr, dst: IpAddr, of_direction: Keys| {
+        Arc::new(Sa {
+            name: format!("0x{spi:08x}"),
+            spi: Some(spi),
+            src: Selector::address(src),
+            dst: Selector::address(dst),
+            link_src: None,
+            link_dst: None,
+            keys: of_direction,
+            esn: keys.esn,
+            sn_hint: None,
+            alternative_to: None,
+            origin: secret.origin.clone(),
+        })
     };
     Ok(vec![
         sa(responder_spi, request.src, request.dst, keys.initiator),

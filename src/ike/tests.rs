@@ -11,7 +11,7 @@ fn folder(name: &str) -> std::path::PathBuf {
 }
 
 /// SPI, addresses and keys, sorted: what must be the same however the keys were found.
-fn essence(sas: &[Sa]) -> Vec<String> {
+fn essence(sas: &[Arc<Sa>]) -> Vec<String> {
     let mut essence: Vec<String> = sas
         .iter()
         .map(|sa| {
@@ -26,7 +26,7 @@ fn essence(sas: &[Sa]) -> Vec<String> {
 
 /// Not `assert_eq!`: the keys must not be shown.
 #[track_caller]
-fn assert_same(derived: &[Sa], expected: &[Sa]) {
+fn assert_same(derived: &[Arc<Sa>], expected: &[Arc<Sa>]) {
     assert_eq!(derived.len(), expected.len());
     let wrong = essence(derived).iter().zip(&essence(expected)).filter(|(a, b)| a != b).count();
     assert_eq!(wrong, 0, "SAs with other keys, addresses or algorithms");

@@ -202,7 +202,7 @@ impl<'t, 'g> Attempter<'t, 'g> {
             let group_len = group.iter().flatten().count();
             let sealed = sealed.get(..count.unwrap_or(group_len)).unwrap_or_default();
             let mut start = arena.bytes.len() as u32;
-            let opened = entry.cryptor().open_side_by_side(entry.sa.esn, sealed, &mut self.scratch, &mut arena.bytes);
+            let opened = entry.cryptor().open_side_by_side(entry.esn(), sealed, &mut self.scratch, &mut arena.bytes);
             for (packet, sealed) in group.iter().flatten().zip(sealed).take(opened) {
                 let clear = Stretch { start, len: entry.cryptor().clear_len(sealed.body.len()) as u32 };
                 start += clear.len;

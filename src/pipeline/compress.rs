@@ -402,7 +402,7 @@ impl<'t> Job<Out<'_>> for Compress<'t> {
                 }
             }
         }
-        payloads.complete(frames.bytes_mut(), |sa| self.output.entry(sa).map(|entry| (entry.cryptor(), entry.sa.esn)));
+        payloads.complete(frames.bytes_mut(), |sa| self.output.entry(sa).map(|entry| (entry.cryptor(), entry.esn())));
         Ok(())
     }
 

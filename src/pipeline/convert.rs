@@ -483,12 +483,12 @@ impl Job<Out<'_>> for Convert<'_, '_> {
 fn used_keys(table: &SaTable, plans: Box<[OnceLock<Plan>]>) -> Vec<UsedKeys> {
     let used = |(entry, plan): (&Entry, OnceLock<Plan>)| {
         let (keys, esn) = match plan.into_inner()? {
-            Plan::Standard | Plan::HeaderOnly => (entry.sa.keys.clone(), entry.sa.esn),
-            Plan::ExplicitIv => (entry.sa.keys.with_explicit_iv(), entry.sa.esn),
+            Plan::Standard | Plan::HeaderOnly => (entry.sa.keys.clone(), entry.esn()),
+            Plan::ExplicitIv => (entry.sa.keys.with_explicit_iv(), entry.esn()),
             Plan::Sealed(sealer) => (sealer.keys, false),
         };
         let (src, dst) = (entry.sa.src, entry.sa.dst);
-        Some(UsedKeys { name: entry.sa.name.clone(), spi: entry.sa.spi, src, dst, keys, esn })
+        Some(UsedKeys { name: entry.sa.name.clone(), spi: entry.spi(), src, dst, keys, esn })
     };
     table.entries().iter().zip(plans).filter_map(used).collect()
 }

@@ -173,12 +173,12 @@ impl<'t> Finder<'t> {
             if progress.highest.is_none()
                 && recovers(entry)
                 && let Some(sn) = order.clone().next()
-                && entry.cryptor().open(spi, sn, entry.sa.esn, body, &mut self.clear).is_ok()
+                && entry.cryptor().open(spi, sn, entry.esn(), body, &mut self.clear).is_ok()
             {
                 return Some((*sa, sn));
             }
             let sn = match order.from_mask() {
-                None if recovers(entry) => match entry.cryptor().recover_aad(body, entry.sa.esn, &mut self.scratch) {
+                None if recovers(entry) => match entry.cryptor().recover_aad(body, entry.esn(), &mut self.scratch) {
                     Some((found, sn)) if found == spi && agrees(entry, packet.payload, sn) => sn,
                     _ => continue,
                 },
@@ -188,7 +188,7 @@ impl<'t> Finder<'t> {
                     None => continue,
                 },
             };
-            if entry.cryptor().open(spi, sn, entry.sa.esn, body, &mut self.clear).is_ok() {
+            if entry.cryptor().open(spi, sn, entry.esn(), body, &mut self.clear).is_ok() {
                 return Some((*sa, sn));
             }
         }
@@ -237,7 +237,7 @@ impl<'t> Finder<'t> {
         let body = body(entry, packet.payload)?;
         let mut order = candidates(entry, packet.payload, progress, time_ns);
         let spi = spi(entry, packet.payload);
-        let esn = entry.sa.esn;
+        let esn = entry.esn();
         if !authenticates {
             return entry.cryptor().open_search(spi, order.next(), esn, body, &mut self.clear).ok();
         }
@@ -357,7 +357,7 @@ fn search_on_all_cores(
             if block.is_empty() {
                 return;
             }
-            let result = entry.cryptor().open_search(spi, block.iter().copied(), entry.sa.esn, body, &mut clear);
+            let result = entry.cryptor().open_search(spi, block.iter().copied(), entry.esn(), body, &mut clear);
             if let (Ok(sn), Ok(mut found)) = (result, found.lock()) {
                 found.get_or_insert(sn);
             }
@@ -374,7 +374,7 @@ fn search_on_all_cores(
         notify(tries, tries);
     }
     let sn = found.into_inner().ok().flatten().ok_or(OpenError::NotAuthentic)?;
-    entry.cryptor().open(spi, sn, entry.sa.esn, body, clear).map(|()| sn)
+    entry.cryptor().open(spi, sn, entry.esn(), body, clear).map(|()| sn)
 }
 
 /// The candidates of a packet under an SA, best first.
@@ -383,7 +383,7 @@ fn candidates(entry: &Entry, payload: &[u8], progress: &Progress, time_ns: i64) 
     let mask = progress.iv_mask.filter(|_| entry.authenticates());
     let mask = mask.zip(explicit_iv(entry, payload)).map(|(mask, iv)| mask ^ iv);
     let (wire, bits) = (entry.sn_on_wire(payload), entry.codec.sn_bits());
-    let order = Candidates::new(expected(entry, progress, time_ns), wire, bits, entry.sa.esn, mask);
+    let order = Candidates::new(expected(entry, progress, time_ns), wire, bits, entry.esn(), mask);
     match entry.sa.sn_hint {
         Some(hint) if progress.highest.is_none() && entry.authenticates() => {
             // A key file's hint is of another moment than the start of the capture.
@@ -429,7 +429,7 @@ pub fn first_sealed<'a>(entry: &Entry, payload: &'a [u8], progress: &Progress, t
 
 /// Whether every bit of the Sequence Number is on the wire.
 fn is_whole(entry: &Entry) -> bool {
-    entry.codec.sn_bits() >= 32 && !entry.sa.esn
+    entry.codec.sn_bits() >= 32 && !entry.esn()
 }
 
 /// Whether SPI and Sequence Number can be computed from the ICV, and are not on the wire.
@@ -449,7 +449,7 @@ fn body<'a>(entry: &Entry, payload: &'a [u8]) -> Option<&'a [u8]> {
 /// The SPI of a packet under an SA: the SA's own, or for an SA that takes every SPI the one on the wire.
 pub fn spi(entry: &Entry, payload: &[u8]) -> u32 {
     let wire = || payload.first_chunk().map_or(0, |word| u32::from_be_bytes(*word));
-    entry.sa.spi.unwrap_or_else(wire)
+    entry.spi().unwrap_or_else(wire)
 }
 
 /// The explicit IV of a packet, if it is 8 bytes long.

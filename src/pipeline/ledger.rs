@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::link::Outer;
 use crate::sa::stream::{Progress, Stream, runs_kept};
-use crate::sa::table::SaTable;
+use crate::sa::table::{Entry, SaTable};
 
 /// Sources of multicast packets whose numbers are kept apart.
 pub const MULTICAST_SOURCES: usize = 1 << 14;
@@ -16,7 +16,8 @@ pub const MULTICAST_SOURCES: usize = 1 << 14;
 #[derive(Debug)]
 pub struct Ledger<'t> {
     table: &'t SaTable,
-    /// By SA.
+    /// By SA, one more than the position of its stream in `streams`; 0 for an SA of which nothing was seen.
+    places: Vec<u32>,
     streams: Vec<Stream>,
     /// Of SAs whose destination is a multicast address, by SA and source. What fails from sources that have verified
     /// nothing counts in `streams`.
@@ -28,8 +29,26 @@ pub struct Ledger<'t> {
 impl<'t> Ledger<'t> {
     /// Nothing seen yet.
     pub fn new(table: &'t SaTable) -> Ledger<'t> {
-        let streams = table.entries().iter().map(|_| Stream::default()).collect();
-        Ledger { table, streams, multicast: HashMap::new(), active: 0 }
+        let sas = table.entries().len();
+        // Memory that nothing is written to is not taken.
+        let streams = Vec::with_capacity(sas);
+        Ledger { table, places: vec![0; sas], streams, multicast: HashMap::new(), active: 0 }
+    }
+
+    #[inline]
+    fn own(&self, sa: u32) -> Option<&Stream> {
+        let place = *self.places.get(sa as usize)?;
+        self.streams.get((place as usize).wrapping_sub(1))
+    }
+
+    #[inline]
+    fn own_mut(&mut self, sa: u32) -> &mut Stream {
+        let place = self.places.get_mut(sa as usize).expect("SAs are those of the table");
+        if *place == 0 {
+            self.streams.push(Stream::default());
+            *place = self.streams.len() as u32;
+        }
+        self.streams.get_mut(*place as usize - 1).expect("places are those of streams")
     }
 
     /// The SAs.
@@ -40,8 +59,7 @@ impl<'t> Ledger<'t> {
     /// Whether an SA is void: a second reading of a key-file line whose first reading has verified a packet.
     #[inline]
     pub fn is_void(&self, sa: u32) -> bool {
-        let first_reading = self.table.entry(sa).and_then(|entry| entry.sa.alternative_to);
-        let first_reading = first_reading.and_then(|first| self.streams.get(first));
+        let first_reading = self.table.entry(sa).and_then(Entry::alternative_to).and_then(|first| self.own(first));
         first_reading.is_some_and(|stream| stream.progress.highest.is_some())
     }
 
@@ -49,11 +67,18 @@ impl<'t> Ledger<'t> {
     // Not an `Option`: to copy out of it what was just written would wait for all writes before, cache misses and all.
     #[inline]
     pub fn progress(&self, sa: u32, multicast: Option<&[u8]>) -> Progress {
-        let own = self.streams.get(sa as usize).expect("SAs are those of the table");
-        let Some(header) = multicast else { return own.progress };
+        let Some(header) = multicast else {
+            return match self.own(sa) {
+                Some(own) => own.progress,
+                None => Progress::default(),
+            };
+        };
         match self.multicast.get(&(sa, source(header))) {
             Some(stream) => stream.progress,
-            None => Progress { failed_in_row: own.progress.failed_in_row, ..Progress::default() },
+            None => {
+                let failed_in_row = self.own(sa).map_or(0, |own| own.progress.failed_in_row);
+                Progress { failed_in_row, ..Progress::default() }
+            }
         }
     }
 
@@ -61,19 +86,16 @@ impl<'t> Ledger<'t> {
     /// fill the memory.
     #[inline]
     pub fn stream_mut(&mut self, sa: u32, multicast: Option<&[u8]>) -> &mut Stream {
-        let own = self.streams.get_mut(sa as usize);
         if let Some(header) = multicast {
             let source = source(header);
             if self.multicast.len() >= MULTICAST_SOURCES && !self.multicast.contains_key(&(sa, source)) {
                 self.active = self.active.saturating_sub(self.multicast.len());
                 self.multicast.clear();
             }
-            if let Some(others) = own {
-                others.progress.failed_in_row = 0;
-            }
+            self.own_mut(sa).progress.failed_in_row = 0;
             return self.multicast.entry((sa, source)).or_default();
         }
-        own.expect("SAs are those of the table")
+        self.own_mut(sa)
     }
 
     /// Runs of numbers that the stream of a packet that verified may keep; to be asked before the packet is noted.
@@ -87,33 +109,33 @@ impl<'t> Ledger<'t> {
 
     /// Shows what is known of an SA, packets to multicast addresses left out.
     pub fn show(&self, sa: u32, glimpse: &Glimpse) {
-        if let Some(stream) = self.streams.get(sa as usize) {
+        if let Some(stream) = self.own(sa) {
             glimpse.set(sa, &stream.progress);
         }
     }
 
     /// A packet failed under its only candidate.
     pub fn failed(&mut self, sa: u32, multicast: Option<&[u8]>) {
-        if let Some(stream) = self.failing(sa, multicast) {
-            stream.counts.irregular_mut().failed += 1;
-        }
+        self.failing(sa, multicast).counts.irregular_mut().failed += 1;
     }
 
     /// No number of an SA verified for a packet.
     pub fn not_authentic(&mut self, sa: u32, multicast: Option<&[u8]>) {
-        if let Some(stream) = self.failing(sa, multicast) {
-            stream.progress.failed();
-        }
+        self.failing(sa, multicast).progress.failed();
     }
 
-    fn failing(&mut self, sa: u32, multicast: Option<&[u8]>) -> Option<&mut Stream> {
-        let of_source = multicast.and_then(|header| self.multicast.get_mut(&(sa, source(header))));
-        of_source.or(self.streams.get_mut(sa as usize))
+    fn failing(&mut self, sa: u32, multicast: Option<&[u8]>) -> &mut Stream {
+        let key = multicast.map(|header| (sa, source(header))).filter(|key| self.multicast.contains_key(key));
+        match key {
+            Some(key) => self.multicast.entry(key).or_default(),
+            None => self.own_mut(sa),
+        }
     }
 
     /// Every stream that has counted a packet: SA, source where it counts for itself, stream.
     pub fn streams(&self) -> Vec<(u32, Option<IpAddr>, &Stream)> {
-        let own = self.streams.iter().enumerate().map(|(sa, stream)| (sa as u32, None, stream));
+        let sas = 0..self.places.len() as u32;
+        let own = sas.filter_map(|sa| Some((sa, None, self.own(sa)?)));
         let by_source = self.multicast.iter().map(|((sa, src), stream)| (*sa, Some(*src), stream));
         let counted = |stream: &Stream| stream.counts.verified + stream.counts.irregular().failed > 0;
         let mut all: Vec<_> = own.chain(by_source).filter(|(_, _, stream)| counted(stream)).collect();

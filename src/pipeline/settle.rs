@@ -220,7 +220,7 @@ impl<'t> Settler<'t> {
     /// not look like one: any bytes end in some Next Header, but few in right padding and the number of a tunnelled packet
     /// or of a common transport protocol.
     fn is_nonsense(&self, sa: u32, carried: &Carried<'_>, outer: &Outer, arena: &mut Arena) -> bool {
-        let Some(entry) = self.ledger.table().entry(sa).filter(|entry| entry.sa.alternative_to.is_some()) else {
+        let Some(entry) = self.ledger.table().entry(sa).filter(|entry| entry.alternative_to().is_some()) else {
             return false;
         };
         let carrier = Carrier { outer, header: carried.header, protocol_offset: carried.protocol_offset };

@@ -8,14 +8,11 @@ pub mod table;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use crate::context::Origin;
+use crate::context::{IpVersion, Origin};
 use crate::suite::Keys;
 
 /// One direction of one Security Association, as a key file gives it.
-///
-/// What every packet needs stands first, because with many SAs each further cache line is fetched from far away.
 #[derive(Debug)]
-#[repr(C)]
 pub struct Sa {
     /// Security Parameters Index, uncompressed. `None` takes every SPI (an `esp_sa` line with SPI `*`): such an SA has
     /// no context and is for standard ESP only.
@@ -32,7 +29,7 @@ pub struct Sa {
     pub esn: bool,
     /// Another reading of the same line of the key file (an `esp_sa` line does not tell AES-CCM from AES-CTR): the
     /// position in the same list of the SA that is read first. Once that one has verified a packet this one is void.
-    pub alternative_to: Option<usize>,
+    pub alternative_to: Option<u32>,
     /// A Sequence Number near which the first packet may be found (`oseq`, `seq` of `ip xfrm state`).
     pub sn_hint: Option<u64>,
     /// Cipher suite and secrets.
@@ -81,6 +78,14 @@ impl Selector {
             IpAddr::V6(v6) => Ipv6Addr::from(u128::from(v6) & !u128::MAX.checked_shr(len.into()).unwrap_or(0)).into(),
         };
         Selector::Prefix { address, len }
+    }
+
+    /// Whether every address of a version is taken.
+    pub fn takes_every(self, version: IpVersion) -> bool {
+        match self {
+            Selector::Any => true,
+            Selector::Prefix { address, len } => len == 0 && IpVersion::of(address) == version,
+        }
     }
 
     /// Whether `address` is taken.

@@ -86,72 +86,106 @@ impl Counts {
 }
 
 /// A set of numbers, as runs.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Runs {
-    /// The run that grows at its end, first to last.
-    current: Option<(u64, u64)>,
-    /// The others: first to last.
+    /// The run that grows at its end, first to last; [`Runs::NONE`] if there is none.
+    current: (u64, u64),
+    /// Most streams have one run only, and what all have is to be small.
+    others: Option<Box<OtherRuns>>,
+}
+
+#[derive(Debug, Clone, Default)]
+struct OtherRuns {
+    /// First to last.
     closed: BTreeMap<u64, u64>,
-    /// Gaps between runs that were joined to save memory, and the numbers in them. Of numbers that come later and fall
-    /// in one of them it is not known whether they are new; they count as there.
+    /// See [`Runs::joined`].
     joined: (u64, u64),
 }
 
+impl Default for Runs {
+    fn default() -> Runs {
+        Runs { current: Runs::NONE, others: None }
+    }
+}
+
 impl Runs {
+    const NONE: (u64, u64) = (1, 0);
+
     /// Adds a number; false if it was there. Of more than `most` runs the lowest are joined.
+    #[inline]
     pub fn add(&mut self, number: u64, most: usize) -> bool {
-        match &mut self.current {
-            Some((_, last)) if last.checked_add(1) == Some(number) => {
-                *last = number;
-                if self.closed.last_key_value().is_some_and(|(highest, _)| *highest > number) {
-                    self.join(most);
-                }
-                true
-            }
-            Some((first, last)) if (*first..=*last).contains(&number) => false,
-            _ => {
-                if let Some((first, last)) = self.current.take() {
-                    self.close(first, last, most);
-                }
-                let before = self.closed.range(..=number).next_back().map(|(first, last)| (*first, *last));
-                let is_new = before.is_none_or(|(_, last)| last < number);
-                match before {
-                    Some(_) if !is_new => self.reopen(),
-                    Some((first, last)) if last + 1 == number => {
-                        self.closed.remove(&first);
-                        self.current = Some((first, number));
-                    }
-                    _ => self.current = Some((number, number)),
-                }
-                self.join(most);
-                is_new
-            }
+        let (first, last) = self.current;
+        if self.others.is_none() && last.wrapping_add(1) == number && first <= last && number > 0 {
+            self.current.1 = number;
+            return true;
         }
+        if (first..=last).contains(&number) {
+            return false;
+        }
+        if self.others.is_none() && self.current == Runs::NONE {
+            self.current = (number, number);
+            return true;
+        }
+        self.add_beside(number, most)
     }
 
-    /// Gaps that the runs do not show, because runs were joined, and the numbers in them.
+    /// Adds a number that is not in the current run.
+    fn add_beside(&mut self, number: u64, most: usize) -> bool {
+        let own = self.others.get_or_insert_default();
+        if self.current != Runs::NONE && self.current.1.checked_add(1) == Some(number) {
+            self.current.1 = number;
+            if own.closed.last_key_value().is_some_and(|(highest, _)| *highest > number) {
+                self.join(most);
+            }
+            return true;
+        }
+        if self.current != Runs::NONE {
+            own.close(std::mem::replace(&mut self.current, Runs::NONE), most);
+        }
+        let before = own.closed.range(..=number).next_back().map(|(first, last)| (*first, *last));
+        let is_new = before.is_none_or(|(_, last)| last < number);
+        self.current = match before {
+            // The highest run grows again.
+            Some(_) if !is_new => own.highest(),
+            Some((first, last)) if last + 1 == number => {
+                own.closed.remove(&first);
+                (first, number)
+            }
+            _ => (number, number),
+        };
+        self.join(most);
+        is_new
+    }
+
+    /// Gaps between runs that were joined to save memory, and the numbers in them. Of numbers that came later and fall in
+    /// one of them it is not known whether they were new; they count as there.
     pub fn joined(&self) -> (u64, u64) {
-        self.joined
+        self.others.as_ref().map_or((0, 0), |own| own.joined)
     }
 
     /// Joins the current run with the one that it has come up to.
     fn join(&mut self, most: usize) {
-        if let Some((first, last)) = self.current
-            && let Some(end) = last.checked_add(1).and_then(|next| self.closed.remove(&next))
+        if let Some(own) = &mut self.others
+            && self.current != Runs::NONE
+            && let Some(end) = self.current.1.checked_add(1).and_then(|next| own.closed.remove(&next))
         {
-            self.close(first, end, most);
-            self.reopen();
+            own.close((self.current.0, end), most);
+            self.current = own.highest();
         }
     }
 
     /// The runs, lowest first.
     pub fn iter(&self) -> impl Iterator<Item = (u64, u64)> {
-        let mut runs: Vec<_> = self.closed.iter().map(|(first, last)| (*first, *last)).chain(self.current).collect();
+        let closed = self.others.iter().flat_map(|own| &own.closed).map(|(first, last)| (*first, *last));
+        let current = Some(self.current).filter(|current| *current != Runs::NONE);
+        let mut runs: Vec<_> = closed.chain(current).collect();
         runs.sort_unstable();
         runs.into_iter()
     }
+}
 
-    fn close(&mut self, first: u64, last: u64, most: usize) {
+impl OtherRuns {
+    fn close(&mut self, (first, last): (u64, u64), most: usize) {
         self.closed.insert(first, last);
         while self.closed.len() > most
             && let Some((lowest, end)) = self.closed.pop_first()
@@ -163,14 +197,15 @@ impl Runs {
         }
     }
 
-    /// The highest run grows again.
-    fn reopen(&mut self) {
-        self.current = self.closed.pop_last();
+    /// Takes out the highest run.
+    fn highest(&mut self) -> (u64, u64) {
+        self.closed.pop_last().unwrap_or(Runs::NONE)
     }
 }
 
 /// State of the packets of one SA (of one source of it, where the destination is a multicast address).
 #[derive(Debug, Default)]
+#[repr(align(64))]
 pub struct Stream {
     /// Where the search for the next number starts.
     pub progress: Progress,
@@ -178,25 +213,43 @@ pub struct Stream {
     pub codec: crate::codec::State,
     /// Counts.
     pub counts: Counts,
-    recent: Recent,
-}
-
-/// The packets remembered, in a ring.
-#[derive(Debug, Default)]
-struct Recent {
-    /// For as many packets as there is room: their numbers, which are searched, then their [`Seen`]. In one piece, because
-    /// with many streams each piece is a cache miss.
-    places: Box<[u64]>,
-    /// Packets in it.
-    len: u32,
+    /// The packets remembered, in a ring of [`Seen`]; free places are 0.
+    recent: Box<[u128]>,
     /// Where the next packet goes.
     next: u32,
 }
 
+/// A packet remembered. All of it is one number, because with many streams every cache line is fetched from far away.
+///
+/// ```text
+/// Sequence Number, low half (32 bits) | digest (48) | frame (48)
+/// ```
 #[derive(Debug, Clone, Copy)]
-struct Seen {
-    digest: u64,
-    frame: u64,
+struct Seen(u128);
+
+impl Seen {
+    const MASK: u64 = u64::MAX >> 16;
+
+    /// Frames are counted from 1.
+    fn new(sn: u64, digest: u64, frame: u64) -> Seen {
+        Seen(u128::from(sn as u32) << 96 | u128::from(Self::short(digest)) << 48 | u128::from(frame & Self::MASK))
+    }
+
+    fn frame(self) -> u64 {
+        self.0 as u64 & Self::MASK
+    }
+
+    fn has_number(self, sn: u64) -> bool {
+        (self.0 >> 96) as u32 == sn as u32
+    }
+
+    fn has_digest(self, digest: u64) -> bool {
+        (self.0 >> 48) as u64 & Self::MASK == Self::short(digest)
+    }
+
+    fn short(digest: u64) -> u64 {
+        (digest ^ digest >> 48) & Self::MASK
+    }
 }
 
 /// How a verified packet relates to those before it.
@@ -221,20 +274,13 @@ impl Stream {
         most_runs: usize,
     ) -> Novelty {
         let late = self.progress.highest.map_or(0, |highest| highest.saturating_sub(sn));
-        let is_highest = self.progress.highest < Some(sn);
         self.progress.verified(sn, explicit_iv, time_ns);
         self.counts.verified += 1;
         let is_new = self.counts.numbers.add(sn, most_runs);
-        // A number above all others repeats none.
-        let repeated = if is_highest { None } else { self.recent.find(sn) };
-        let novelty = match repeated {
-            Some(seen) if seen.digest == digest => Novelty::Duplicate(seen.frame),
-            Some(_) => Novelty::Replayed,
-            None => {
-                self.recent.push(sn, Seen { digest, frame });
-                Novelty::New
-            }
-        };
+        let novelty = if is_new { Novelty::New } else { self.repeat(sn, digest) };
+        if novelty == Novelty::New {
+            self.remember(Seen::new(sn, digest, frame));
+        }
         match novelty {
             // Too old a repeat to be known as one is no late packet.
             Novelty::New if !is_new || late == 0 => {}
@@ -247,52 +293,42 @@ impl Stream {
         }
         novelty
     }
-}
 
-impl Recent {
-    /// Packets for which there is room at first, and how many times more when it is full.
-    const ROOM: usize = 4;
-
-    fn room(&self) -> usize {
-        self.places.len() / 3
+    /// How a packet whose number came before relates to those remembered. The newest are looked at first: most repeats
+    /// follow close.
+    fn repeat(&self, sn: u64, digest: u64) -> Novelty {
+        let (newer, older) = self.recent.split_at_checked(self.next as usize).unwrap_or_default();
+        let seen = newer.iter().rev().chain(older.iter().rev()).map(|seen| Seen(*seen));
+        let mut same_number = seen.filter(|seen| seen.frame() != 0 && seen.has_number(sn)).peekable();
+        match same_number.peek() {
+            None => Novelty::New,
+            // Of extended numbers two may have the same low half.
+            Some(_) => match same_number.find(|seen| seen.has_digest(digest)) {
+                Some(seen) => Novelty::Duplicate(seen.frame()),
+                None => Novelty::Replayed,
+            },
+        }
     }
 
-    fn push(&mut self, sn: u64, seen: Seen) {
-        if self.len as usize == self.room() && self.room() < REMEMBERED {
-            self.grow();
+    fn remember(&mut self, seen: Seen) {
+        /// Packets for which there is room at first.
+        const ROOM: usize = 4;
+        /// How many times more when it is full.
+        const TIMES: usize = 3;
+        // Only a ring that is not yet as large as it may be grows: its packets are in order.
+        if self.next as usize == self.recent.len() && self.recent.len() < REMEMBERED {
+            let room = (self.recent.len() * TIMES).clamp(ROOM, REMEMBERED);
+            let mut larger = vec![0; room].into_boxed_slice();
+            larger.iter_mut().zip(&self.recent).for_each(|(to, from)| *to = *from);
+            self.recent = larger;
         }
-        let next = self.next as usize;
-        if let Some((numbers, seens)) = self.places.split_at_mut_checked(self.places.len() / 3)
-            && let (Some(number), Some(place)) = (numbers.get_mut(next), seens.as_chunks_mut().0.get_mut(next))
-        {
-            (*number, *place) = (sn, [seen.digest, seen.frame]);
+        if let Some(place) = self.recent.get_mut(self.next as usize) {
+            *place = seen.0;
         }
-        self.len = self.len.max(self.next + 1);
-        self.next = (self.next + 1) % REMEMBERED as u32;
-    }
-
-    /// Only a ring that is not yet as large as it may be grows: its packets are in order.
-    fn grow(&mut self) {
-        let room = (self.room() * Self::ROOM).clamp(Self::ROOM, REMEMBERED);
-        let mut places = vec![0; 3 * room].into_boxed_slice();
-        let (numbers, seens) = self.places.split_at(self.room());
-        for (at, part) in [(0, numbers), (room, seens)] {
-            if let Some(to) = places.get_mut(at..at + part.len()) {
-                to.copy_from_slice(part);
-            }
+        self.next += 1;
+        if self.next as usize == REMEMBERED {
+            self.next = 0;
         }
-        self.places = places;
-    }
-
-    /// The packet of a number, each of which is there once. The newest are looked at first: most repeats follow close.
-    fn find(&self, sn: u64) -> Option<Seen> {
-        let (numbers, seens) = self.places.split_at_checked(self.room())?;
-        let (newer, older) = numbers.get(..self.len as usize)?.split_at_checked(self.next as usize)?;
-        let at = match newer.iter().rposition(|number| *number == sn) {
-            Some(at) => at,
-            None => older.iter().rposition(|number| *number == sn)? + newer.len(),
-        };
-        seens.as_chunks().0.get(at).map(|[digest, frame]| Seen { digest: *digest, frame: *frame })
     }
 }
 
@@ -386,7 +422,7 @@ mod tests {
             let mut stream = Stream::default();
             let most = runs_kept(streams);
             (0..10_000).for_each(|sn| _ = stream.verified(sn * 2, None, 0, (sn, sn), most));
-            (stream.recent.len as usize, stream.counts.numbers.iter().count())
+            (stream.recent.len(), stream.counts.numbers.iter().count())
         };
         assert_eq!(kept(1), (4096, 4097));
         assert_eq!(kept(1000), (4096, 263));

@@ -10,29 +10,35 @@ use std::sync::{Arc, OnceLock};
 use super::hash::mix;
 use super::{Sa, Selector};
 use crate::codec::Codec;
-use crate::context::{Context, Dialect, Mode, Origin, address_value};
+use crate::context::{Context, Dialect, IpVersion, Mode, Origin, address_value};
 use crate::error::Error;
 use crate::link::{LinkAddresses, Outer};
 use crate::suite::Cryptor;
 
 /// An SA ready for use: rules compiled, keys scheduled when they are first needed.
 ///
-/// What every packet needs is in the first two cache lines.
+/// What every packet needs is in one cache line, because with many SAs each is fetched from far away.
 #[derive(Debug)]
-#[repr(C, align(64))]
+#[repr(align(64))]
 pub struct Entry {
     cryptor: OnceLock<Box<Cryptor>>,
     /// How it leaves out what it leaves out.
     pub codec: Arc<Codec>,
     /// What it leaves out; `None` is standard ESP.
     pub context: Option<Arc<Context>>,
+    /// The SA as its file gives it.
+    pub sa: Arc<Sa>,
+    // What of `sa` every packet needs.
+    spi: Option<u32>,
+    alternative_to: Option<u32>,
+    esn: bool,
+    /// Whether it takes every packet of IPv4, and of IPv6.
+    takes_every: [bool; 2],
     iv_len: u8,
     icv_len: u8,
     authenticates: bool,
     /// IP protocol number of its packets: 50, or `protocol` of the context.
     pub protocol: u8,
-    /// The SA as its file gives it.
-    pub sa: Sa,
 }
 
 /// Prepares SAs one after the other. Those that leave out the same share what is made of it.
@@ -46,7 +52,8 @@ pub struct Preparation {
 
 impl Preparation {
     /// Prepares one SA. The error names what its cipher or context cannot do.
-    pub fn entry(&mut self, sa: Sa, context: Option<Arc<Context>>) -> Result<Entry, Error> {
+    pub fn entry(&mut self, sa: impl Into<Arc<Sa>>, context: Option<Arc<Context>>) -> Result<Entry, Error> {
+        let sa = sa.into();
         let codec = self.codec(context.as_ref(), sa.keys.suite().block)?;
         Entry::of(sa, context, codec)
     }
@@ -73,11 +80,11 @@ impl Preparation {
 
 impl Entry {
     /// Prepares one SA. The error names what its cipher or context cannot do.
-    pub fn new(sa: Sa, context: Option<Context>) -> Result<Entry, Error> {
+    pub fn new(sa: impl Into<Arc<Sa>>, context: Option<Context>) -> Result<Entry, Error> {
         Preparation::default().entry(sa, context.map(Arc::new))
     }
 
-    fn of(sa: Sa, context: Option<Arc<Context>>, codec: Arc<Codec>) -> Result<Entry, Error> {
+    fn of(sa: Arc<Sa>, context: Option<Arc<Context>>, codec: Arc<Codec>) -> Result<Entry, Error> {
         if let (Some(spi), Some(context)) = (sa.spi, &context)
             && let Err(mismatch) = codec.spi_residue(spi)
         {
@@ -86,9 +93,47 @@ impl Entry {
             return Err(Error::line(path, *line, problem, "give ESP.SPI a target value that matches it"));
         }
         let protocol = context.as_ref().map_or(crate::esp::PROTOCOL, |context| context.protocol);
-        let (iv_len, icv_len, authenticates) =
-            (sa.keys.suite().iv_len as u8, sa.keys.icv_len() as u8, sa.keys.authenticates());
-        Ok(Entry { cryptor: OnceLock::new(), codec, context, iv_len, icv_len, authenticates, protocol, sa })
+        let no_link = sa.link_src.is_none() && sa.link_dst.is_none();
+        let takes_every = [IpVersion::V4, IpVersion::V6]
+            .map(|version| no_link && sa.src.takes_every(version) && sa.dst.takes_every(version));
+        Ok(Entry {
+            cryptor: OnceLock::new(),
+            codec,
+            context,
+            spi: sa.spi,
+            alternative_to: sa.alternative_to,
+            esn: sa.esn,
+            takes_every,
+            iv_len: sa.keys.suite().iv_len as u8,
+            icv_len: sa.keys.icv_len() as u8,
+            authenticates: sa.keys.authenticates(),
+            protocol,
+            sa,
+        })
+    }
+
+    /// Its SPI; see [`Sa::spi`].
+    pub fn spi(&self) -> Option<u32> {
+        self.spi
+    }
+
+    /// Whether it has extended Sequence Numbers.
+    pub fn esn(&self) -> bool {
+        self.esn
+    }
+
+    /// See [`Sa::alternative_to`].
+    pub fn alternative_to(&self) -> Option<u32> {
+        self.alternative_to
+    }
+
+    /// Whether it takes packets with these addresses.
+    fn takes(&self, outer: &Outer, link: Option<LinkAddresses>) -> bool {
+        let [every_v4, every_v6] = self.takes_every;
+        if if outer.src.is_ipv4() { every_v4 } else { every_v6 } {
+            return true;
+        }
+        self.sa.src.accepts(outer.src) && self.sa.dst.accepts(outer.dst) && takes_link(&self.sa, link)
     }
 
     /// Its cipher.
@@ -406,12 +451,7 @@ impl SaTable {
                 continue;
             }
             let behind_rule = head << rule_bits;
-            let accepts = |index: &&u32| {
-                let sa = self.entry(**index).map(|entry| &entry.sa);
-                sa.is_some_and(|sa| {
-                    sa.src.accepts(outer.src) && sa.dst.accepts(outer.dst) && takes_link(sa, packet.link)
-                })
-            };
+            let accepts = |index: &&u32| self.entry(**index).is_some_and(|entry| entry.takes(outer, packet.link));
             let before = found.len();
             if head_bits >= rule_bits + u32::from(spi_bits) {
                 let low = if spi_bits == 0 { 0 } else { (behind_rule >> (64 - spi_bits)) as u32 };
@@ -564,14 +604,14 @@ fn hint_key(group: usize, low: u32, outer: &Outer) -> u64 {
 
 /// What of its SPI an SA has on the wire; 0 for an SA that takes every SPI.
 fn low_of(entry: &Entry) -> u32 {
-    entry.sa.spi.and_then(|spi| entry.codec.spi_residue(spi).ok()).unwrap_or(0)
+    entry.spi().and_then(|spi| entry.codec.spi_residue(spi).ok()).unwrap_or(0)
 }
 
 fn group_key(entry: &Entry) -> GroupKey {
     GroupKey {
         protocol: entry.protocol,
         rule_id: entry.codec.header_rule_id(),
-        spi_bits: if entry.sa.spi.is_some() { entry.codec.spi_bits() } else { 0 },
+        spi_bits: if entry.spi().is_some() { entry.codec.spi_bits() } else { 0 },
         authenticates: entry.authenticates,
         one_src: entry.sa.src.single().is_some(),
         one_dst: entry.sa.dst.single().is_some(),
@@ -635,7 +675,7 @@ mod tests {
         let loaded = files::parse(std::path::Path::new("f"), text.as_bytes()).unwrap();
         let bound = files::bind(&loaded.sas, &loaded.contexts).unwrap();
         let mut preparation = Preparation::default();
-        let mut codec = |(sa, context): (Sa, Option<usize>)| {
+        let mut codec = |(sa, context): (Arc<Sa>, Option<usize>)| {
             let context = context.map(|at| Arc::new(loaded.contexts[at].clone()));
             // Shared or not, it is what the context alone makes.
             let alone = Codec::new(context.as_deref(), sa.keys.suite().block).unwrap();
@@ -649,8 +689,7 @@ mod tests {
     }
 
     #[test]
-    fn what_every_packet_needs_is_in_two_cache_lines() {
-        use std::mem::offset_of;
-        assert!(offset_of!(Entry, sa) + offset_of!(Sa, sn_hint) <= 2 * 64);
+    fn what_every_packet_needs_is_in_one_cache_line() {
+        assert_eq!(std::mem::size_of::<Entry>(), 64);
     }
 }

@@ -21,10 +21,11 @@ pub(super) struct Aes {
     decrypt: OnceLock<Box<Decrypt>>,
 }
 
+/// The longer ones are apart, so that thousands of keys of the usual length take no more memory than they need.
 enum Encrypt {
     Bits128(Aes128Enc),
-    Bits192(Aes192Enc),
-    Bits256(Aes256Enc),
+    Bits192(Box<Aes192Enc>),
+    Bits256(Box<Aes256Enc>),
 }
 
 enum Decrypt {
@@ -38,8 +39,8 @@ impl Aes {
     pub(super) fn new(key: &[u8]) -> Option<Aes> {
         let encrypt = match key.len() {
             16 => Encrypt::Bits128(Aes128Enc::new_from_slice(key).ok()?),
-            24 => Encrypt::Bits192(Aes192Enc::new_from_slice(key).ok()?),
-            32 => Encrypt::Bits256(Aes256Enc::new_from_slice(key).ok()?),
+            24 => Encrypt::Bits192(Box::new(Aes192Enc::new_from_slice(key).ok()?)),
+            32 => Encrypt::Bits256(Box::new(Aes256Enc::new_from_slice(key).ok()?)),
             _ => return None,
         };
         Some(Aes { encrypt, decrypt: OnceLock::new() })
@@ -49,8 +50,8 @@ impl Aes {
         self.decrypt.get_or_init(|| {
             Box::new(match &self.encrypt {
                 Encrypt::Bits128(aes) => Decrypt::Bits128(aes.into()),
-                Encrypt::Bits192(aes) => Decrypt::Bits192(aes.into()),
-                Encrypt::Bits256(aes) => Decrypt::Bits256(aes.into()),
+                Encrypt::Bits192(aes) => Decrypt::Bits192((&**aes).into()),
+                Encrypt::Bits256(aes) => Decrypt::Bits256((&**aes).into()),
             })
         })
     }

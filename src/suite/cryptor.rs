@@ -21,7 +21,7 @@ pub struct Cryptor {
     counter_block: Zeroizing<[u8; 16]>,
     /// The integrity check of a cipher that is no AEAD; `None` also where the ICV is not checked.
     pub(super) hmac: Option<Box<KeyedHmac>>,
-    icv_len: usize,
+    icv_len: u8,
 }
 
 pub(super) enum Prepared {
@@ -64,8 +64,8 @@ const MAX_LEN: usize = u32::MAX as usize;
 impl Cryptor {
     /// Computes key schedules and hash states.
     pub fn new(keys: &Keys) -> Cryptor {
-        let suite = keys.suite;
-        let key = keys.key.expose();
+        let suite = keys.suite();
+        let key = keys.key().expose();
         let aes = || Aes::new(key).expect("Keys::new has checked the length");
         let cipher = match suite.cipher {
             Cipher::AesCcm => Prepared::Ccm(Ccm::new(aes(), suite.icv_len as u8)),
@@ -78,14 +78,13 @@ impl Cryptor {
         };
         let mut counter_block = Zeroizing::new([0; 16]);
         let [s0, s1, s2, s3, .., last] = &mut *counter_block;
-        match (suite.cipher, keys.salt.expose()) {
+        match (suite.cipher, keys.salt().expose()) {
             (Cipher::AesCcm, &[a, b, c]) => [*s0, *s1, *s2, *s3] = [3, a, b, c],
             (_, &[a, b, c, d]) => ([*s0, *s1, *s2, *s3], *last) = ([a, b, c, d], 1),
             _ => {}
         }
-        let hmac =
-            keys.integ.as_ref().and_then(|(integ, key)| Some(Box::new(KeyedHmac::new(integ.hash?, key.expose()))));
-        Cryptor { suite, cipher, counter_block, hmac, icv_len: keys.icv_len() }
+        let hmac = keys.integ().and_then(|(integ, key)| Some(Box::new(KeyedHmac::new(integ.hash?, key.expose()))));
+        Cryptor { suite, cipher, counter_block, hmac, icv_len: keys.icv_len() as u8 }
     }
 
     /// The cipher.
@@ -100,7 +99,7 @@ impl Cryptor {
 
     /// Length of the ICV in bytes, checked or not.
     pub fn icv_len(&self) -> usize {
-        self.icv_len
+        usize::from(self.icv_len)
     }
 
     /// Cipher block in bytes that the clear text must fill.
@@ -179,7 +178,7 @@ impl Cryptor {
         out.extend_from_slice(clear);
         let header = Header::new(spi, sn, esn);
         let tag = self.seal_in_place(&header, iv, out.get_mut(start..).unwrap_or_default());
-        out.extend_from_slice(tag.get(..self.icv_len).unwrap_or_default());
+        out.extend_from_slice(tag.get(..self.icv_len()).unwrap_or_default());
         Ok(())
     }
 
@@ -253,7 +252,7 @@ impl Cryptor {
 
     pub(super) fn split<'a>(&self, body: &'a [u8]) -> Result<Body<'a>, OpenError> {
         let (iv, rest) = body.split_at_checked(self.suite.iv_len).ok_or(OpenError::Short)?;
-        let len = rest.len().checked_sub(self.icv_len).ok_or(OpenError::Short)?;
+        let len = rest.len().checked_sub(self.icv_len()).ok_or(OpenError::Short)?;
         let (cipher_text, icv) = rest.split_at_checked(len).ok_or(OpenError::Short)?;
         if self.suite.block > 1 && !len.is_multiple_of(self.suite.block) {
             return Err(OpenError::Block);

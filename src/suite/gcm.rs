@@ -22,7 +22,8 @@ use super::aes::{Aes, Block, padded, xor};
 /// A key.
 pub(super) struct Gcm {
     aes: Aes,
-    ghash: GHash,
+    /// Apart, so that keys of other ciphers take no more memory than they need.
+    ghash: Box<GHash>,
     /// GHASH under the inverse of the key: 250 multiplications, made when first needed.
     inverse: OnceLock<Box<GHash>>,
 }
@@ -31,7 +32,7 @@ impl Gcm {
     pub(super) fn new(aes: Aes) -> Gcm {
         let mut h = Block::default();
         aes.encrypt_block(&mut h);
-        Gcm { aes, ghash: keyed_and_wiped(h), inverse: OnceLock::new() }
+        Gcm { aes, ghash: Box::new(keyed_and_wiped(h)), inverse: OnceLock::new() }
     }
 
     /// The key stream over `data`, both directions.
@@ -55,7 +56,7 @@ impl Gcm {
     pub(super) fn hash(&self, aad: &[&[u8]], cipher_text: &[u8]) -> Block {
         let aad_len = aad.iter().map(|part| part.len()).sum::<usize>();
         let count = aad_len.div_ceil(16) + cipher_text.len().div_ceil(16) + 1;
-        let mut ghash = self.ghash.clone();
+        let mut ghash = GHash::clone(&self.ghash);
         let mut blocks = Gathered::new(&mut ghash, count);
         match aad {
             [aad] if (1..=16).contains(&aad.len()) => blocks.push(padded(aad)),
@@ -96,7 +97,7 @@ impl Gcm {
     /// What a change of the first block of AAD does to the ICV. GHASH is linear: an ICV under `block_count` blocks,
     /// that of the lengths included, changes by the first block's change times H^`block_count`.
     pub(super) fn first_block_change(&self, block_count: usize) -> FirstBlockChange {
-        let mut power = self.ghash.clone();
+        let mut power = GHash::clone(&self.ghash);
         power.update(&[ONE]);
         for _ in 1..block_count {
             power.update(&[Block::default()]);
@@ -129,7 +130,7 @@ impl Gcm {
             ghash.update(&[a]);
             ghash.finalize()
         };
-        let mut h = self.ghash.clone();
+        let mut h = GHash::clone(&self.ghash);
         h.update(&[ONE]);
         let mut square = h.finalize();
         let mut inverse = ONE;

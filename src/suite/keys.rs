@@ -4,19 +4,15 @@ use std::fmt;
 
 use super::{Integ, Random, Suite};
 use crate::error::Error;
-use crate::secret::Secret;
+use crate::secret::{Secret, SecretSlice};
 
 /// A cipher suite with its secrets, lengths checked.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Keys {
-    /// The cipher.
-    pub(crate) suite: &'static Suite,
-    /// Its key, salt not included; empty for `ENCR_NULL`.
-    pub(crate) key: Secret,
-    /// Its salt; empty where the cipher has none.
-    pub(crate) salt: Secret,
-    /// The integrity algorithm and its key; `None` for AEADs and for `integ: NONE`.
-    pub(crate) integ: Option<(&'static Integ, Secret)>,
+    suite: &'static Suite,
+    /// Key, salt and integrity key one behind the other: thousands of SAs are to take little memory.
+    secrets: Secret,
+    integ: Option<&'static Integ>,
 }
 
 /// What is known of the integrity algorithm when [`Keys`] are made.
@@ -42,18 +38,33 @@ impl Keys {
         if salt.len() != suite.salt_len {
             return Err(KeyError::length(suite.name, Part::Salt, &[suite.salt_len], salt.len()));
         }
-        let integ = match integ {
-            IntegKey::Missing if !suite.is_aead() => return Err(KeyError::IntegMissing { encr: suite.name }),
-            IntegKey::Missing | IntegKey::None => None,
+        Ok(Keys::of(suite, key, salt, Keys::checked_integ(suite, integ)?))
+    }
+
+    fn checked_integ(suite: &'static Suite, integ: IntegKey) -> Result<Option<(&'static Integ, Secret)>, KeyError> {
+        match integ {
+            IntegKey::Missing if !suite.is_aead() => Err(KeyError::IntegMissing { encr: suite.name }),
+            IntegKey::Missing | IntegKey::None => Ok(None),
             IntegKey::Algorithm(integ, _) if suite.is_aead() => {
-                return Err(KeyError::IntegRefused { encr: suite.name, integ: integ.name });
+                Err(KeyError::IntegRefused { encr: suite.name, integ: integ.name })
             }
             IntegKey::Algorithm(integ, key) if key.len() != integ.key_len => {
-                return Err(KeyError::length(integ.name, Part::IntegKey, &[integ.key_len], key.len()));
+                Err(KeyError::length(integ.name, Part::IntegKey, &[integ.key_len], key.len()))
             }
-            IntegKey::Algorithm(integ, key) => Some((integ, key)),
+            IntegKey::Algorithm(integ, key) => Ok(Some((integ, key))),
+        }
+    }
+
+    /// Lengths must be right; `key` may end in the salt.
+    fn of(suite: &'static Suite, key: Secret, salt: Secret, integ: Option<(&'static Integ, Secret)>) -> Keys {
+        let (integ, integ_key) = integ.unzip();
+        let integ_key = integ_key.unwrap_or_default();
+        let secrets = match salt.is_empty() && integ_key.is_empty() {
+            true => key,
+            // Room enough from the beginning: growing would leave copies behind.
+            false => Secret::new([key.expose(), salt.expose(), integ_key.expose()].concat()),
         };
-        Ok(Keys { suite, key, salt, integ })
+        Keys { suite, secrets, integ }
     }
 
     /// Like [`Keys::new`]; without `salt` it is the last bytes of `key`, where the cipher has one.
@@ -66,12 +77,10 @@ impl Keys {
         if let Some(salt) = salt {
             return Keys::new(suite, key, salt, integ);
         }
-        let bytes = key.expose();
         // No length with a salt is also a length without.
-        let key_len = bytes.len().saturating_sub(suite.salt_len);
-        match bytes.split_at_checked(key_len) {
-            Some((key, salt)) if suite.key_lens.contains(&key_len) => {
-                Keys::new(suite, Secret::new(key.to_vec()), Secret::new(salt.to_vec()), integ)
+        match key.len().checked_sub(suite.salt_len) {
+            Some(key_len) if suite.key_lens.contains(&key_len) => {
+                Ok(Keys::of(suite, key, Secret::default(), Keys::checked_integ(suite, integ)?))
             }
             _ => Keys::new(suite, key, Secret::default(), integ),
         }
@@ -93,7 +102,7 @@ impl Keys {
             Some(integ) if !suite.is_aead() => Some((integ, secret(integ.key_len)?)),
             _ => None,
         };
-        Ok(Keys { suite, key, salt, integ })
+        Ok(Keys::of(suite, key, salt, integ))
     }
 
     /// The same keys for the suite that sends its IV, where this one does not (RFC 8750).
@@ -105,11 +114,11 @@ impl Keys {
     /// them.
     pub fn fingerprint(&self) -> [u8; 32] {
         use sha2::{Digest, Sha256};
-        let hash = Sha256::new().chain_update(b"dietesp keys").chain_update([self.key.len() as u8]);
+        let (key, salt) = (self.key().expose(), self.salt().expose());
+        let hash = Sha256::new().chain_update(b"dietesp keys").chain_update([key.len() as u8]);
         // AES-CCM counts in blocks that begin with 3 and its salt, where AES-GCM and AES-CTR have four bytes of salt.
-        let before_salt: &[u8] = if self.salt.len() == 3 { &[3] } else { &[] };
-        let hash = hash.chain_update(self.key.expose()).chain_update(before_salt);
-        hash.chain_update(self.salt.expose()).finalize().into()
+        let before_salt: &[u8] = if salt.len() == 3 { &[3] } else { &[] };
+        hash.chain_update(key).chain_update(before_salt).chain_update(salt).finalize().into()
     }
 
     /// The cipher.
@@ -119,27 +128,44 @@ impl Keys {
 
     /// Length of the ICV in bytes, checked or not.
     pub fn icv_len(&self) -> usize {
-        self.suite.icv_len + self.integ.as_ref().map_or(0, |(integ, _)| integ.icv_len)
+        self.suite.icv_len + self.integ.map_or(0, |integ| integ.icv_len)
     }
 
     /// Whether a packet that opens was checked by its ICV.
     pub fn authenticates(&self) -> bool {
-        self.suite.is_aead() || self.integ.as_ref().is_some_and(|(integ, _)| integ.hash.is_some())
+        self.suite.is_aead() || self.integ.is_some_and(|integ| integ.hash.is_some())
     }
 
     /// The key, salt not included; empty for `ENCR_NULL`.
-    pub fn key(&self) -> &Secret {
-        &self.key
+    pub fn key(&self) -> SecretSlice<'_> {
+        self.part(0, self.key_len())
     }
 
     /// The salt; empty where the cipher has none.
-    pub fn salt(&self) -> &Secret {
-        &self.salt
+    pub fn salt(&self) -> SecretSlice<'_> {
+        self.part(self.key_len(), self.suite.salt_len)
     }
 
     /// The integrity algorithm and its key; `None` for AEADs and for `integ: NONE`.
-    pub fn integ(&self) -> Option<(&'static Integ, &Secret)> {
-        self.integ.as_ref().map(|(integ, key)| (*integ, key))
+    pub fn integ(&self) -> Option<(&'static Integ, SecretSlice<'_>)> {
+        let integ = self.integ?;
+        Some((integ, self.part(self.key_len() + self.suite.salt_len, integ.key_len)))
+    }
+
+    fn key_len(&self) -> usize {
+        self.secrets.len() - self.suite.salt_len - self.integ.map_or(0, |integ| integ.key_len)
+    }
+
+    fn part(&self, start: usize, len: usize) -> SecretSlice<'_> {
+        SecretSlice::new(self.secrets.expose().get(start..start + len).unwrap_or_default())
+    }
+}
+
+impl fmt::Debug for Keys {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Keys { suite, secrets, integ } = self;
+        let integ = integ.map(|integ| integ.name);
+        f.debug_struct("Keys").field("suite", &suite.name).field("secrets", secrets).field("integ", &integ).finish()
     }
 }
 
@@ -294,7 +320,7 @@ mod tests {
             "ENCR_AES_GCM_16 checks integrity itself: leave out integ (AUTH_HMAC_SHA2_256_128) and integ_key"
         );
         let shown = format!("{:?}", from_parts("ENCR_AES_CCM_8", 19, None, missing).unwrap());
-        assert!(shown.contains("Secret(16 bytes)"), "{shown}");
+        assert!(shown.contains("Secret(19 bytes)"), "{shown}");
     }
 
     #[test]

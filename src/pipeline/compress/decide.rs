@@ -305,7 +305,7 @@ impl<'t> Decider<'t> {
         let mut all = (0..).zip(self.output.entries());
         let found = all.find(|(_, entry)| {
             entry.context.is_none()
-                && entry.sa.spi.is_some()
+                && entry.spi().is_some()
                 && entry.sa.src.accepts(outer.src)
                 && entry.sa.dst.accepts(outer.dst)
         });
