@@ -13,10 +13,19 @@ pub fn internet(bytes: &[u8]) -> u16 {
 ///
 /// Stored and checked like [`internet`]; that UDP stores 0 as `ffff` is the caller's business.
 pub fn upper_layer(src: IpAddr, dst: IpAddr, protocol: u8, segment: &[u8]) -> u16 {
-    // Length and protocol stand at other offsets in the two pseudo-headers, but at even ones: their sum is the same.
+    finish(address(src) + address(dst) + behind_addresses(protocol, segment))
+}
+
+/// [`upper_layer`] with source and destination address as they stand in an IP header.
+pub fn upper_layer_of(addresses: &[u8], protocol: u8, segment: &[u8]) -> u16 {
+    finish(sum(addresses) + behind_addresses(protocol, segment))
+}
+
+/// Length and protocol stand at other offsets in the two pseudo-headers, but at even ones: their sum is the same.
+fn behind_addresses(protocol: u8, segment: &[u8]) -> u64 {
     let len = u32::try_from(segment.len()).unwrap_or(u32::MAX).to_be();
     let protocol = u16::from(protocol).to_be();
-    finish(address(src) + address(dst) + u64::from(len) + u64::from(protocol) + sum(segment))
+    u64::from(len) + u64::from(protocol) + sum(segment)
 }
 
 fn address(address: IpAddr) -> u64 {

@@ -122,6 +122,15 @@ pub(crate) fn addresses(packet: &[u8]) -> Option<(IpAddr, IpAddr)> {
     }
 }
 
+/// The same, one behind the other.
+pub(crate) fn both_addresses(packet: &[u8]) -> Option<&[u8]> {
+    match packet.first()? >> 4 {
+        4 => packet.get(12..20),
+        6 => packet.get(8..40),
+        _ => None,
+    }
+}
+
 /// The upper layer of a packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Upper {

@@ -279,7 +279,7 @@ impl Compress<'_> {
     #[inline]
     fn lay_out(&self, item: &Item<'_>, sending: &Sending, texts: &Texts, payloads: &mut Payloads, out: &mut Vec<u8>) {
         let Some(to) = self.output.entry(sending.sa) else { return };
-        let spi = to.sa.spi.unwrap_or(0);
+        let spi = to.spi().unwrap_or(0);
         let clear = match sending.content {
             Content::Standard { clear } => {
                 esp::write_header(spi, sending.sn, out);
@@ -427,11 +427,10 @@ impl Sending {
     /// Bytes from the ESP header to the ICV.
     fn esp_len(&self, item: &Item<'_>, input: &SaTable, output: &SaTable) -> usize {
         let Some(to) = output.entry(self.sa) else { return 0 };
-        let around = to.cryptor().iv_len() + to.cryptor().icv_len();
         match self.content {
             Content::AsItIs { .. } => to.header_len() + behind_header(item, input).len(),
-            Content::Compressed { clear, .. } => to.header_len() + around + clear.len(),
-            Content::Standard { clear } => esp::HEADER_LEN + around + clear.len(),
+            Content::Compressed { clear, .. } => to.least_len() + clear.len(),
+            Content::Standard { clear } => to.least_len() - to.header_len() + esp::HEADER_LEN + clear.len(),
         }
     }
 }

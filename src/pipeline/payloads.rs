@@ -46,10 +46,18 @@ impl Payloads {
         out: &mut Vec<u8>,
         write: impl FnOnce(&mut Vec<u8>),
     ) {
+        // No suite has a longer one.
+        const ICV: [u8; 64] = [0; 64];
         let start = out.len();
-        out.extend_from_slice(iv);
+        match iv.as_array::<8>() {
+            Some(iv) => out.extend_from_slice(iv),
+            None => out.extend_from_slice(iv),
+        }
         write(out);
-        out.resize(out.len() + icv_len, 0);
+        match icv_len {
+            8 => out.extend_from_slice(&[0; 8]),
+            _ => out.extend_from_slice(ICV.get(..icv_len).unwrap_or_default()),
+        }
         self.unsealed.push(Body { sa, spi, sn, start, end: out.len() });
     }
 

@@ -321,7 +321,7 @@ impl<'t> Decider<'t> {
             let next_header = write(bytes);
             esp::write_trailer(start, next_header, to.cryptor().block(), bytes);
         });
-        let digest = self.digester.of(to.sa.spi.unwrap_or(0), texts.get(clear));
+        let digest = self.digester.of(to.spi().unwrap_or(0), texts.get(clear));
         let iv = self.iv((sa, to, key), sn, true, digest)?;
         Ok(iv.map(|iv| texts.send(Sending { sa, carrier, content: Content::Standard { clear }, sn, iv })))
     }

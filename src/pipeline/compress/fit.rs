@@ -53,7 +53,6 @@ pub(super) struct Texts {
     fitted: Vec<Fitted>,
     sendings: Vec<Sending>,
     mismatches: Vec<Mismatch>,
-    clear: Vec<u8>,
     plain: Vec<u8>,
 }
 
@@ -83,6 +82,10 @@ impl Texts {
     pub(super) fn write(&mut self, write: impl FnOnce(&mut Vec<u8>)) -> Text {
         let start = self.bytes.len();
         write(&mut self.bytes);
+        self.since(start)
+    }
+
+    fn since(&self, start: usize) -> Text {
         Text { start: start as u32, len: (self.bytes.len() - start) as u32 }
     }
 
@@ -93,6 +96,12 @@ impl Texts {
     /// Of a [`Fit::Fits`] of this window.
     pub(super) fn fitted(&self, index: u32) -> &Fitted {
         self.fitted.get(index as usize).expect("the index was made when it was put in")
+    }
+
+    #[inline]
+    fn fits(&mut self, fitted: Fitted) -> Fit {
+        self.fitted.push(fitted);
+        Fit::Fits(self.fitted.len() as u32 - 1)
     }
 
     /// A packet is to be made.
@@ -161,13 +170,21 @@ impl<'t> Fitter<'t> {
             None => State::default(),
         };
         let packet = item.packet(arena);
-        Some(match to.codec.compress(packet, outer, &mut state, &mut texts.clear) {
-            Err(mismatch) => texts.put_mismatch(sa, mismatch),
+        let start = texts.bytes.len();
+        Some(match to.codec.append_compressed(packet, outer, &mut state, &mut texts.bytes) {
+            Err(mismatch) => {
+                texts.bytes.truncate(start);
+                texts.put_mismatch(sa, mismatch)
+            }
             Ok(compressed) => {
+                let clear = texts.since(start);
                 // Only SPI and Sequence Number bits go.
                 let as_it_is =
-                    texts.clear == item.clear(arena) && from.sa.keys == to.sa.keys && from.sa.esn == to.sa.esn;
-                self.fits((sa, to), packet.len() - compressed.payload_offset, as_it_is, state, texts)
+                    texts.get(clear) == item.clear(arena) && from.sa.keys == to.sa.keys && from.esn() == to.esn();
+                // What stays is not sealed.
+                let digest = if as_it_is { 0 } else { self.digest(to, texts.get(clear)) };
+                let protected_len = (packet.len() - compressed.payload_offset) as u32;
+                texts.fits(Fitted { sa, clear, protected_len, as_it_is, digest, state })
             }
         })
     }
@@ -191,11 +208,16 @@ impl<'t> Fitter<'t> {
         for (sa, to) in (0..).zip(self.output.entries()) {
             let Some(outer) = new_outer(to, datagram) else { continue };
             let mut state = states.map(|states| states.of(sa, &outer)).unwrap_or_default();
-            match to.codec.compress(plain, &outer, &mut state, &mut texts.clear) {
+            let start = texts.bytes.len();
+            match to.codec.append_compressed(plain, &outer, &mut state, &mut texts.bytes) {
                 Ok(compressed) => {
-                    return self.fits((sa, to), plain.len() - compressed.payload_offset, false, state, texts);
+                    let clear = texts.since(start);
+                    let digest = self.digest(to, texts.get(clear));
+                    let protected_len = (plain.len() - compressed.payload_offset) as u32;
+                    return texts.fits(Fitted { sa, clear, protected_len, as_it_is: false, digest, state });
                 }
                 Err(mismatch) => {
+                    texts.bytes.truncate(start);
                     first_mismatch.get_or_insert((sa, mismatch));
                 }
             }
@@ -206,22 +228,8 @@ impl<'t> Fitter<'t> {
         }
     }
 
-    /// Keeps the clear text that was just made.
-    fn fits(
-        &self,
-        (sa, to): (u32, &Entry),
-        protected_len: usize,
-        as_it_is: bool,
-        state: State,
-        texts: &mut Texts,
-    ) -> Fit {
-        let (start, len) = (texts.bytes.len() as u32, texts.clear.len() as u32);
-        texts.bytes.extend_from_slice(&texts.clear);
-        // What stays is not sealed.
-        let digest = if as_it_is { 0 } else { self.digester.of(to.sa.spi.unwrap_or(0), &texts.clear) };
-        let (clear, protected_len) = (Text { start, len }, protected_len as u32);
-        texts.fitted.push(Fitted { sa, clear, protected_len, as_it_is, digest, state });
-        Fit::Fits(texts.fitted.len() as u32 - 1)
+    fn digest(&self, to: &Entry, clear: &[u8]) -> u64 {
+        self.digester.of(to.spi().unwrap_or(0), clear)
     }
 
     /// The SA of the output with a context that an ESP packet of the input belongs to.
