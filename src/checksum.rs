@@ -35,17 +35,24 @@ fn address(address: IpAddr) -> u64 {
     }
 }
 
-/// The sum of the words in the byte order of the machine (RFC 1071 §2.B), not yet folded. Four bytes at a time: 2^32 of
-/// them fit into the 64 bits.
+/// The sum of the words in the byte order of the machine (RFC 1071 §2.B), not yet folded: at most 33 bits and what was
+/// carried. Eight bytes at a time; a carry counts 1 (§2.A).
 fn sum(bytes: &[u8]) -> u64 {
-    let (words, rest) = bytes.as_chunks::<4>();
-    let mut sum: u64 = words.iter().map(|word| u64::from(u32::from_ne_bytes(*word))).sum();
-    let mut last = [0; 4];
-    for (to, from) in last.iter_mut().zip(rest) {
-        *to = *from;
+    let (words, rest) = bytes.as_chunks::<8>();
+    let (mut sum, mut carries) = (0u64, 0);
+    for word in words {
+        let (added, carry) = sum.overflowing_add(u64::from_ne_bytes(*word));
+        (sum, carries) = (added, carries + u64::from(carry));
     }
-    sum += u64::from(u32::from_ne_bytes(last));
-    sum
+    let (half, rest) =
+        rest.split_first_chunk::<4>().map_or((0, rest), |(half, rest)| (u32::from_ne_bytes(*half), rest));
+    let last = match *rest {
+        [a, b, c] => u32::from_ne_bytes([a, b, c, 0]),
+        [a, b] => u32::from_ne_bytes([a, b, 0, 0]),
+        [a] => u32::from_ne_bytes([a, 0, 0, 0]),
+        _ => 0,
+    };
+    (sum >> 32) + (sum & 0xffff_ffff) + carries + u64::from(half) + u64::from(last)
 }
 
 fn finish(mut sum: u64) -> u16 {
@@ -77,6 +84,20 @@ mod tests {
         assert_eq!(internet(&[0xff; 65534]), 0);
         // ffff + 0001 carries around to 0001.
         assert_eq!(internet(&[0xff, 0xff, 0x00, 0x01]), !0x0001);
+    }
+
+    /// Word by word, every carry added at once, for each length and place of the bytes.
+    #[test]
+    fn lengths_and_places() {
+        let bytes: Vec<u8> = (0..100u32).map(|at| (at * at * 37 + 251) as u8 | 0xc0).collect();
+        for (start, end) in (0..9).flat_map(|start| (start..100).map(move |end| (start, end))) {
+            let words = bytes[start..end].chunks(2).map(|word| [word[0], word.get(1).copied().unwrap_or(0)]);
+            let sum = words.fold(0u32, |sum, word| {
+                let sum = sum + u32::from(u16::from_be_bytes(word));
+                (sum & 0xffff) + (sum >> 16)
+            });
+            assert_eq!(internet(&bytes[start..end]), !(sum as u16), "{start}..{end}");
+        }
     }
 
     /// An IPv4 header with its checksum b861 (Wikipedia, "Internet checksum").

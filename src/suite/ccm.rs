@@ -56,7 +56,7 @@ impl Ccm {
 
     /// The CBC-MACs of up to `N` clear texts side by side. They come padded, as rows of a block of each, zeros behind those
     /// that end before others. The first two blocks, B0 and the AAD, are apart; B0 comes encrypted.
-    pub(super) fn macs<const N: usize>(&self, first: [MacStart; N], rows: &[[Block; N]]) -> [Block; N] {
+    pub(super) fn macs<const N: usize>(&self, first: &[MacStart; N], rows: &[[Block; N]]) -> [Block; N] {
         let mut macs = [Block::default(); N];
         self.aes.encrypt_with_backend(Lockstep { first, rows, macs: &mut macs });
         macs
@@ -95,14 +95,10 @@ impl Ccm {
 
 /// `icv_len` is 2 or more.
 fn b0(a0: &Block, icv_len: u8, with_aad: bool, clear_len: usize) -> Block {
-    let mut b0 = *a0;
-    let [flags, .., l4, l3, l2, l1] = &mut b0.0;
-    *flags |= (u8::from(with_aad) << 6) | (((icv_len - 2) / 2) << 3);
+    let flags = (u8::from(with_aad) << 6) | (((icv_len - 2) / 2) << 3);
     // The counter of A0 is 0. Longer clear texts than 2^32 bytes (L = 2: 2^16) do not get here.
-    for (to, from) in [l4, l3, l2, l1].into_iter().zip((clear_len as u32).to_be_bytes()) {
-        *to ^= from;
-    }
-    b0
+    let b0 = u128::from_be_bytes((*a0).into()) | u128::from(flags) << 120;
+    (b0 ^ u128::from(clear_len as u32)).to_be_bytes().into()
 }
 
 /// The block of an AAD of up to 14 bytes: its length in 2 bytes, the AAD, zeros.
@@ -230,7 +226,7 @@ pub(super) struct MacStart {
 
 /// `N` CBC-MACs of as many texts, a block of each in turn: each is a chain of AES calls that wait for one another.
 struct Lockstep<'a, const N: usize> {
-    first: [MacStart; N],
+    first: &'a [MacStart; N],
     rows: &'a [[Block; N]],
     macs: &'a mut [Block; N],
 }
@@ -242,8 +238,8 @@ impl<const N: usize> BlockSizeUser for Lockstep<'_, N> {
 impl<const N: usize> BlockCipherEncClosure for Lockstep<'_, N> {
     #[inline(always)]
     fn call<B: BlockCipherEncBackend<BlockSize = U16>>(self, aes: &B) {
-        let mut states = self.first.map(|first| first.b0);
-        for (state, first) in states.iter_mut().zip(&self.first) {
+        let mut states = self.first.each_ref().map(|first| first.b0);
+        for (state, first) in states.iter_mut().zip(self.first) {
             xor(state, &first.aad);
             aes.encrypt_block_inplace(state);
         }
@@ -254,7 +250,7 @@ impl<const N: usize> BlockCipherEncClosure for Lockstep<'_, N> {
                 aes.encrypt_block_inplace(state);
             }
             // A mask, because when a text ends cannot be foretold.
-            for ((mac, state), first) in macs.iter_mut().zip(&states).zip(&self.first) {
+            for ((mac, state), first) in macs.iter_mut().zip(&states).zip(self.first) {
                 let mask = u8::from(index >= first.blocks).wrapping_sub(1);
                 for (mac, state) in mac.iter_mut().zip(state) {
                     *mac = *mac & !mask | *state & mask;
@@ -375,7 +371,7 @@ mod tests {
                 let rows: Vec<[Block; 4]> = (0..lens.iter().max().unwrap().div_ceil(16))
                     .map(|row| std::array::from_fn(|n| padded(clear[n].chunks(16).nth(row).unwrap_or_default())))
                     .collect();
-                for (n, mut mac) in ccm.macs(first, &rows).into_iter().enumerate() {
+                for (n, mut mac) in ccm.macs(&first, &rows).into_iter().enumerate() {
                     xor(&mut mac, &ccm.aes.encrypted(a0[n]));
                     assert_eq!(ccm.tags(&a0[n], &[[aad[n]]], &clear[n]), [mac], "{lens:?}");
                 }

@@ -8,7 +8,7 @@ use std::fmt;
 use zeroize::Zeroize;
 
 use super::aes::{Block, padded, xor};
-use super::ccm::{Ccm, MacStart, aad_block};
+use super::ccm::{Ccm, MacStart};
 use super::cryptor::{Body, Cryptor, Header, Prepared};
 use super::gcm::Gcm;
 use super::same;
@@ -172,13 +172,13 @@ fn open_ccm<'a, const N: usize>(
         let [b0, a0, own @ ..] = own else { break };
         rest = others;
         *mask = *a0;
-        *first = MacStart { b0: *b0, aad: aad_block(lane.header.aad()), blocks: lane.blocks() };
+        *first = MacStart { b0: *b0, aad: lane.header.aad_block(), blocks: lane.blocks() };
         let text = clear.len();
         append_decrypted(lane.body.cipher_text, own, clear);
         fill_rows::<N>(clear.get(text..).unwrap_or_default(), index, rows);
     }
 
-    let macs = ccm.macs(first, rows.as_chunks::<N>().0);
+    let macs = ccm.macs(&first, rows.as_chunks::<N>().0);
     let mut text = start;
     let mut opened = 0;
     for ((lane, mut tag), mask) in lanes.zip(macs).zip(&masks) {
@@ -195,14 +195,10 @@ fn open_ccm<'a, const N: usize>(
 
 /// Appends `first` and the counter blocks behind it, `count` in all; their last 4 bytes count.
 pub(super) fn push_counters(first: &Block, count: usize, blocks: &mut Vec<Block>) {
-    let start = first.last_chunk().map_or(0, |counter| u32::from_be_bytes(*counter));
-    blocks.extend((0..count as u32).map(|index| {
-        let mut block = *first;
-        if let Some(counter) = block.last_chunk_mut() {
-            *counter = start.wrapping_add(index).to_be_bytes();
-        }
-        block
-    }));
+    let first = u128::from_be_bytes((*first).into());
+    let (fixed, start) = (first >> 32 << 32, first as u32);
+    let at = |index| fixed | u128::from(start.wrapping_add(index));
+    blocks.extend((0..count as u32).map(|index| Block::from(at(index).to_be_bytes())));
 }
 
 /// The clear text at `index` of `N` into rows of a block of each.
@@ -213,7 +209,11 @@ pub(super) fn fill_rows<const N: usize>(text: &[u8], index: usize, rows: &mut [B
         *place = (*block).into();
     }
     if let Some(place) = places.next().filter(|_| !rest.is_empty()) {
-        *place = padded(rest);
+        *place = match text.last_chunk() {
+            // All in one, and what belongs to the block before is shifted out.
+            Some(last) => (u128::from_be_bytes(*last) << (128 - 8 * rest.len())).to_be_bytes().into(),
+            None => padded(rest),
+        };
     }
 }
 
@@ -231,7 +231,12 @@ pub(super) fn apply_key_stream(key_stream: &[Block], text: &mut [u8]) {
         *block = (u128::from_ne_bytes(*block) ^ u128::from_ne_bytes((*key).into())).to_ne_bytes();
     }
     if let Some(key) = keys.next() {
-        rest.iter_mut().zip(key).for_each(|(byte, key)| *byte ^= key);
+        let (words, bytes) = rest.as_chunks_mut::<4>();
+        for (word, key) in words.iter_mut().zip(key.as_chunks::<4>().0) {
+            *word = (u32::from_ne_bytes(*word) ^ u32::from_ne_bytes(*key)).to_ne_bytes();
+        }
+        let behind = key.iter().skip(4 * words.len());
+        bytes.iter_mut().zip(behind).for_each(|(byte, key)| *byte ^= key);
     }
 }
 

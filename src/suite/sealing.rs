@@ -1,7 +1,7 @@
 //! Sealing packets of one SA where they are, several side by side: the twin of [`super::lanes`].
 
 use super::aes::{Block, xor};
-use super::ccm::{Ccm, MacStart, aad_block};
+use super::ccm::{Ccm, MacStart};
 use super::cryptor::{Cryptor, Header, Prepared, SealError};
 use super::gcm::Gcm;
 use super::lanes::{SIDE_BY_SIDE, Scratch, apply_key_stream, fill_rows, push_counters};
@@ -19,12 +19,12 @@ pub struct Unsealed<'a> {
 
 /// A packet and what stands in front of it.
 struct Lane<'a> {
-    header: Header,
+    spi: u32,
+    sn: u64,
     iv: &'a [u8],
     /// Clear text, then cipher text.
     text: &'a mut [u8],
     icv: &'a mut [u8],
-    counter_block: Block,
 }
 
 impl Lane<'_> {
@@ -32,8 +32,15 @@ impl Lane<'_> {
         self.text.len().div_ceil(16)
     }
 
+    fn header(&self, esn: bool) -> Header {
+        Header::new(self.spi, self.sn, esn)
+    }
+
     fn put_icv(&mut self, icv: &[u8]) {
-        self.icv.iter_mut().zip(icv).for_each(|(to, from)| *to = *from);
+        let (words, bytes) = self.icv.as_chunks_mut::<4>();
+        let behind = icv.iter().skip(4 * words.len());
+        words.iter_mut().zip(icv.as_chunks().0).for_each(|(to, from)| *to = *from);
+        bytes.iter_mut().zip(behind).for_each(|(to, from)| *to = *from);
     }
 }
 
@@ -56,27 +63,22 @@ impl Cryptor {
             let mut count = 0;
             for (place, Unsealed { spi, sn, body }) in lanes.iter_mut().zip(&mut packets) {
                 match self.split_unsealed(body) {
-                    Ok([iv, text, icv]) => {
-                        let header = Header::new(spi, sn, esn);
-                        let iv = &*iv;
-                        let counter_block = self.counter_block(iv, &header);
-                        *place = Some(Lane { header, iv, text, icv, counter_block });
-                    }
+                    Ok([iv, text, icv]) => *place = Some(Lane { spi, sn, iv, text, icv }),
                     Err(error) => result = result.and(Err(error)),
                 }
                 count += 1;
             }
             match &self.cipher {
                 _ if count == 0 => return result,
-                Prepared::Gcm(gcm) => seal_gcm(gcm, &mut lanes, scratch),
+                Prepared::Gcm(gcm) => self.seal_gcm(gcm, esn, &mut lanes, scratch),
                 Prepared::Ccm(ccm) => match count {
-                    1 => seal_ccm::<1>(ccm, &mut lanes, scratch),
-                    2..=4 => seal_ccm::<4>(ccm, &mut lanes, scratch),
-                    _ => seal_ccm::<SIDE_BY_SIDE>(ccm, &mut lanes, scratch),
+                    1 => self.seal_ccm::<1>(ccm, esn, &mut lanes, scratch),
+                    2..=4 => self.seal_ccm::<4>(ccm, esn, &mut lanes, scratch),
+                    _ => self.seal_ccm::<SIDE_BY_SIDE>(ccm, esn, &mut lanes, scratch),
                 },
                 _ => {
                     for lane in lanes.iter_mut().flatten() {
-                        let icv = self.seal_in_place(&lane.header, lane.iv, lane.text);
+                        let icv = self.seal_in_place(&lane.header(esn), lane.iv, lane.text);
                         lane.put_icv(&icv);
                     }
                 }
@@ -95,58 +97,62 @@ impl Cryptor {
         let (text, icv) = rest.split_at_mut(rest.len() - self.icv_len());
         Ok([iv, text, icv])
     }
-}
 
-fn seal_gcm(gcm: &Gcm, lanes: &mut Lanes<'_>, scratch: &mut Scratch) {
-    let key_stream = &mut scratch.key_stream;
-    key_stream.clear();
-    // J0, which masks the ICV, and the counters behind it.
-    for lane in lanes.iter().flatten() {
-        push_counters(&lane.counter_block, 1 + lane.blocks(), key_stream);
+    fn seal_gcm(&self, gcm: &Gcm, esn: bool, lanes: &mut Lanes<'_>, scratch: &mut Scratch) {
+        let key_stream = &mut scratch.key_stream;
+        key_stream.clear();
+        // J0, which masks the ICV, and the counters behind it.
+        for lane in lanes.iter().flatten() {
+            push_counters(&self.counter_block(lane.iv, &lane.header(esn)), 1 + lane.blocks(), key_stream);
+        }
+        gcm.encrypt_all(key_stream);
+        let mut rest = key_stream.as_slice();
+        for lane in lanes.iter_mut().flatten() {
+            let Some((own, others)) = rest.split_at_checked(1 + lane.blocks()) else { break };
+            let Some((mask, own)) = own.split_first() else { break };
+            rest = others;
+            apply_key_stream(own, lane.text);
+            let mut icv = gcm.hash(&[lane.header(esn).aad()], lane.text);
+            xor(&mut icv, mask);
+            lane.put_icv(&icv);
+        }
     }
-    gcm.encrypt_all(key_stream);
-    let mut rest = key_stream.as_slice();
-    for lane in lanes.iter_mut().flatten() {
-        let Some((own, others)) = rest.split_at_checked(1 + lane.blocks()) else { break };
-        let Some((mask, own)) = own.split_first() else { break };
-        rest = others;
-        apply_key_stream(own, lane.text);
-        let mut icv = gcm.hash(&[lane.header.aad()], lane.text);
-        xor(&mut icv, mask);
-        lane.put_icv(&icv);
-    }
-}
 
-/// At most `N` lanes.
-fn seal_ccm<const N: usize>(ccm: &Ccm, lanes: &mut Lanes<'_>, scratch: &mut Scratch) {
-    let Scratch { key_stream, rows } = scratch;
-    key_stream.clear();
-    // B0, then A0, which masks the ICV, and the counters behind it.
-    for lane in lanes.iter().flatten() {
-        key_stream.push(ccm.b0_with_aad(&lane.counter_block, lane.text.len()));
-        push_counters(&lane.counter_block, 1 + lane.blocks(), key_stream);
-    }
-    ccm.encrypt_all(key_stream);
+    /// At most `N` lanes.
+    fn seal_ccm<const N: usize>(&self, ccm: &Ccm, esn: bool, lanes: &mut Lanes<'_>, scratch: &mut Scratch) {
+        let Scratch { key_stream, rows } = scratch;
+        key_stream.clear();
+        let mut first = [MacStart::default(); N];
+        // B0, then A0, which masks the ICV, and the counters behind it.
+        for (lane, first) in lanes.iter().flatten().zip(&mut first) {
+            let header = lane.header(esn);
+            (first.aad, first.blocks) = (header.aad_block(), lane.blocks());
+            let counter_block = self.counter_block(lane.iv, &header);
+            key_stream.push(ccm.b0_with_aad(&counter_block, lane.text.len()));
+            push_counters(&counter_block, 1 + lane.blocks(), key_stream);
+        }
+        ccm.encrypt_all(key_stream);
 
-    let most = lanes.iter().flatten().map(Lane::blocks).max().unwrap_or(0);
-    rows.clear();
-    rows.resize(most * N, Block::default());
-    let mut first = [MacStart::default(); N];
-    let mut masks = [Block::default(); N];
-    let mut rest = key_stream.as_slice();
-    for (index, (lane, (first, mask))) in lanes.iter_mut().flatten().zip(first.iter_mut().zip(&mut masks)).enumerate() {
-        let Some((own, others)) = rest.split_at_checked(2 + lane.blocks()) else { break };
-        let [b0, a0, own @ ..] = own else { break };
-        rest = others;
-        *mask = *a0;
-        *first = MacStart { b0: *b0, aad: aad_block(lane.header.aad()), blocks: lane.blocks() };
-        fill_rows::<N>(lane.text, index, rows);
-        apply_key_stream(own, lane.text);
-    }
-    let macs = ccm.macs(first, rows.as_chunks::<N>().0);
-    for ((lane, mut icv), mask) in lanes.iter_mut().flatten().zip(macs).zip(&masks) {
-        xor(&mut icv, mask);
-        lane.put_icv(&icv);
+        let most = lanes.iter().flatten().map(Lane::blocks).max().unwrap_or(0);
+        rows.clear();
+        rows.resize(most * N, Block::default());
+        let mut masks = [Block::default(); N];
+        let mut rest = key_stream.as_slice();
+        for (index, (lane, (first, mask))) in
+            lanes.iter_mut().flatten().zip(first.iter_mut().zip(&mut masks)).enumerate()
+        {
+            let Some((own, others)) = rest.split_at_checked(2 + lane.blocks()) else { break };
+            let [b0, a0, own @ ..] = own else { break };
+            rest = others;
+            (first.b0, *mask) = (*b0, *a0);
+            fill_rows::<N>(lane.text, index, rows);
+            apply_key_stream(own, lane.text);
+        }
+        let macs = ccm.macs(&first, rows.as_chunks::<N>().0);
+        for ((lane, mut icv), mask) in lanes.iter_mut().flatten().zip(macs).zip(&masks) {
+            xor(&mut icv, mask);
+            lane.put_icv(&icv);
+        }
     }
 }
 
