@@ -2,6 +2,18 @@
 
 use crate::error::{Fault, Stage};
 
+/// The bytes behind the last whole eight, as the upper ones of a word; 0 bits follow.
+#[inline]
+pub fn last_word(bytes: &[u8]) -> u64 {
+    let rest = bytes.as_chunks::<8>().1;
+    match bytes.last_chunk() {
+        _ if rest.is_empty() => 0,
+        // All in one, and what belongs to the word before is shifted out.
+        Some(last) => u64::from_be_bytes(*last) << (64 - 8 * rest.len()),
+        None => rest.iter().fold(0, |word, byte| word << 8 | u64::from(*byte)) << (64 - 8 * rest.len()),
+    }
+}
+
 /// A cursor over the bytes of one structure; reading past the end is a [`Fault`] that names the structure.
 #[derive(Debug, Clone, Copy)]
 pub struct Reader<'a> {

@@ -2,6 +2,8 @@
 
 use std::net::IpAddr;
 
+use crate::bytes::last_word;
+
 /// The Internet checksum of `bytes` (RFC 1071 §1): what is to be stored in a checksum field that is 0 in `bytes`, and 0
 /// if the field already holds the right value. An odd last byte counts as the high half of a word.
 pub fn internet(bytes: &[u8]) -> u16 {
@@ -23,8 +25,7 @@ pub fn upper_layer_of(addresses: &[u8], protocol: u8, segment: &[u8]) -> u16 {
 
 /// Length and protocol stand at other offsets in the two pseudo-headers, but at even ones: their sum is the same.
 fn behind_addresses(protocol: u8, segment: &[u8]) -> u64 {
-    let len = u32::try_from(segment.len()).unwrap_or(u32::MAX).to_be();
-    let protocol = u16::from(protocol).to_be();
+    let len = u32::try_from(segment.len()).unwrap_or(u32::MAX);
     u64::from(len) + u64::from(protocol) + sum(segment)
 }
 
@@ -35,34 +36,26 @@ fn address(address: IpAddr) -> u64 {
     }
 }
 
-/// The sum of the words in the byte order of the machine (RFC 1071 §2.B), not yet folded: at most 33 bits and what was
-/// carried. Eight bytes at a time; a carry counts 1 (§2.A).
+/// The sum of all words, not yet folded: at most 33 bits and what was carried. Eight bytes at a time; a carry counts 1
+/// (RFC 1071 §2).
+#[inline]
 fn sum(bytes: &[u8]) -> u64 {
-    let (words, rest) = bytes.as_chunks::<8>();
+    let words = bytes.as_chunks::<8>().0.iter().map(|word| u64::from_be_bytes(*word));
     let (mut sum, mut carries) = (0u64, 0);
-    for word in words {
-        let (added, carry) = sum.overflowing_add(u64::from_ne_bytes(*word));
+    for word in words.chain([last_word(bytes)]) {
+        let (added, carry) = sum.overflowing_add(word);
         (sum, carries) = (added, carries + u64::from(carry));
     }
-    let (half, rest) =
-        rest.split_first_chunk::<4>().map_or((0, rest), |(half, rest)| (u32::from_ne_bytes(*half), rest));
-    let last = match *rest {
-        [a, b, c] => u32::from_ne_bytes([a, b, c, 0]),
-        [a, b] => u32::from_ne_bytes([a, b, 0, 0]),
-        [a] => u32::from_ne_bytes([a, 0, 0, 0]),
-        _ => 0,
-    };
-    (sum >> 32) + (sum & 0xffff_ffff) + carries + u64::from(half) + u64::from(last)
+    (sum >> 32) + (sum & 0xffff_ffff) + carries
 }
 
 fn finish(mut sum: u64) -> u16 {
-    sum = (sum >> 32) + (sum & 0xffff_ffff);
     sum = (sum >> 32) + (sum & 0xffff_ffff);
     sum = (sum >> 16) + (sum & 0xffff);
     sum = (sum >> 16) + (sum & 0xffff);
     sum = (sum >> 16) + (sum & 0xffff);
     // At most 16 bits are left.
-    u16::from_be(!(sum as u16))
+    !(sum as u16)
 }
 
 #[cfg(test)]

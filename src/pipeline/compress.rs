@@ -187,20 +187,24 @@ struct Sending {
     /// Of a plain packet the SA whose outer header carries it.
     carrier: Option<u32>,
     content: Content,
+    /// The clear text that is sealed.
+    clear: Text,
+    /// What standard ESP would protect of the packet.
+    protected_len: u32,
     sn: u64,
     /// As many bytes of it as the cipher wants, from the most significant one on.
     iv: u128,
 }
 
-/// What stands behind an ESP header. `protected_len` is what standard ESP would protect of the packet.
-#[derive(Debug, Clone, Copy)]
+/// What stands behind an ESP header.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Content {
     /// What stands there in the input.
-    AsItIs { protected_len: u32 },
-    /// This clear text, sealed.
-    Compressed { clear: Text, protected_len: u32 },
-    /// This clear text of standard ESP, sealed.
-    Standard { clear: Text },
+    AsItIs,
+    /// The clear text, sealed.
+    Compressed,
+    /// The clear text, which is one of standard ESP, sealed.
+    Standard,
 }
 
 struct Compress<'t> {
@@ -280,34 +284,28 @@ impl Compress<'_> {
     fn lay_out(&self, item: &Item<'_>, sending: &Sending, texts: &Texts, payloads: &mut Payloads, out: &mut Vec<u8>) {
         let Some(to) = self.output.entry(sending.sa) else { return };
         let spi = to.spi().unwrap_or(0);
-        let clear = match sending.content {
-            Content::Standard { clear } => {
-                esp::write_header(spi, sending.sn, out);
-                clear
-            }
-            Content::Compressed { clear, .. } => {
-                to.codec.encode_header(spi, sending.sn, out);
-                clear
-            }
-            Content::AsItIs { .. } => {
-                to.codec.encode_header(spi, sending.sn, out);
-                return out.extend_from_slice(behind_header(item, self.input));
-            }
-        };
+        match sending.content {
+            Content::Standard => esp::write_header(spi, sending.sn, out),
+            Content::Compressed | Content::AsItIs => to.codec.encode_header(spi, sending.sn, out),
+        }
+        if sending.content == Content::AsItIs {
+            return out.extend_from_slice(behind_header(item, self.input));
+        }
         let iv = sending.iv.to_be_bytes();
         let iv = iv.get(..to.cryptor().iv_len()).unwrap_or_default();
         payloads.body((sending.sa, spi, sending.sn), iv, to.cryptor().icv_len(), out, |out| {
-            out.extend_from_slice(texts.get(clear));
+            out.extend_from_slice(texts.get(sending.clear));
         });
     }
 
     /// Notes in `counts` what the ESP of a packet was made of.
     fn count(&self, item: &Item<'_>, sending: &Sending, counts: &mut Compressed) {
-        let (Content::AsItIs { protected_len } | Content::Compressed { protected_len, .. }) = sending.content else {
+        if sending.content == Content::Standard {
             return;
-        };
+        }
         let Some(cryptor) = self.output.entry(sending.sa).map(Entry::cryptor) else { return };
-        let standard = esp::standard_len(protected_len as usize, cryptor.iv_len(), cryptor.block(), cryptor.icv_len());
+        let standard =
+            esp::standard_len(sending.protected_len as usize, cryptor.iv_len(), cryptor.block(), cryptor.icv_len());
         counts.compressed += 1;
         counts.bytes.diet += sending.esp_len(item, self.input, self.output) as u64;
         counts.bytes.esp += standard as u64;
@@ -428,9 +426,9 @@ impl Sending {
     fn esp_len(&self, item: &Item<'_>, input: &SaTable, output: &SaTable) -> usize {
         let Some(to) = output.entry(self.sa) else { return 0 };
         match self.content {
-            Content::AsItIs { .. } => to.header_len() + behind_header(item, input).len(),
-            Content::Compressed { clear, .. } => to.least_len() + clear.len(),
-            Content::Standard { clear } => to.least_len() - to.header_len() + esp::HEADER_LEN + clear.len(),
+            Content::AsItIs => to.header_len() + behind_header(item, input).len(),
+            Content::Compressed => to.least_len() + self.clear.len(),
+            Content::Standard => to.least_len() - to.header_len() + esp::HEADER_LEN + self.clear.len(),
         }
     }
 }
@@ -477,7 +475,7 @@ fn carry(
     out: &mut Vec<u8>,
 ) -> Result<Option<UdpChecksum>, Fault> {
     let protocol = match sending.content {
-        Content::Standard { .. } => esp::PROTOCOL,
+        Content::Standard => esp::PROTOCOL,
         _ => output.entry(sending.sa).map_or(esp::PROTOCOL, |to| to.protocol),
     };
     let new_outer = || {

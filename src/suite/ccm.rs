@@ -243,6 +243,16 @@ impl<const N: usize> BlockCipherEncClosure for Lockstep<'_, N> {
             xor(state, &first.aad);
             aes.encrypt_block_inplace(state);
         }
+        if self.first.iter().all(|first| first.blocks == self.rows.len()) {
+            for row in self.rows {
+                for (state, block) in states.iter_mut().zip(row) {
+                    xor(state, block);
+                    aes.encrypt_block_inplace(state);
+                }
+            }
+            *self.macs = states;
+            return;
+        }
         let mut macs = states;
         for (index, row) in self.rows.iter().enumerate() {
             for (state, block) in states.iter_mut().zip(row) {

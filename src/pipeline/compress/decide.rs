@@ -121,8 +121,9 @@ impl<'t> Decider<'t> {
         let Some(sn) = item.esp.map(|esp| esp.sequence) else { return Ok(Make::NotOurs) };
         match fit {
             Fit::NotOurs => Ok(Make::NotOurs),
-            Fit::Mismatch { mismatch, .. } => {
-                if self.mismatch(frame, texts.mismatch(mismatch))? == OnMismatch::Skip {
+            Fit::Mismatch(index) => {
+                let (_, mismatch) = texts.mismatch(index);
+                if self.mismatch(frame, mismatch)? == OnMismatch::Skip {
                     return Ok(Make::Left);
                 }
                 let Some(outer) = item.outer() else { return Ok(Make::NotOurs) };
@@ -132,20 +133,18 @@ impl<'t> Decider<'t> {
             Fit::Fits(index) => {
                 let Fitted { sa, clear, protected_len, as_it_is, digest, state } = *texts.fitted(index);
                 let Some((to, key)) = self.sa(sa) else { return Ok(Make::NotOurs) };
-                let (content, iv) = if as_it_is {
-                    (Content::AsItIs { protected_len }, Some(0))
-                } else {
-                    let content = Content::Compressed { clear, protected_len };
-                    (content, self.iv((sa, to, key), sn, false, digest)?)
+                let (content, iv) = match as_it_is {
+                    true => (Content::AsItIs, Some(0)),
+                    false => (Content::Compressed, self.iv((sa, to, key), sn, false, digest)?),
                 };
                 let Some(iv) = iv else { return Ok(self.refused()) };
-                let sending = Sending { sa, carrier: None, content, sn, iv };
+                let sending = || Sending { sa, carrier: None, content, clear, protected_len, sn, iv };
                 if state != State::default()
-                    && let Some(datagram) = item.datagram()
+                    && let Some(outer) = item.outer()
                 {
-                    self.sent(item, &sending, &datagram.outer, state);
+                    self.sent(item, &sending(), &outer, state);
                 }
-                Ok(texts.send(sending))
+                Ok(texts.send(sending()))
             }
         }
     }
@@ -161,8 +160,10 @@ impl<'t> Decider<'t> {
     ) -> Result<Make, Error> {
         match fit {
             Fit::NotOurs => Ok(Make::NotOurs),
-            Fit::Mismatch { sa, mismatch } => {
-                if self.mismatch(frame, texts.mismatch(mismatch))? == OnMismatch::Skip {
+            Fit::Mismatch(index) => {
+                let (sa, mismatch) = texts.mismatch(index);
+                let sa = *sa;
+                if self.mismatch(frame, mismatch)? == OnMismatch::Skip {
                     return Ok(Make::Left);
                 }
                 let Some((to, _)) = self.sa(sa) else { return Ok(Make::NotOurs) };
@@ -184,8 +185,8 @@ impl<'t> Decider<'t> {
                 let iv = self.iv((sa, to, key), sn, false, digest)?;
                 let iv = iv.ok_or_else(|| same_key(to))?;
                 self.counts.nonces.numbers_of_plain |= has_nonce(to);
-                let content = Content::Compressed { clear, protected_len };
-                let sending = Sending { sa, carrier: Some(sa), content, sn, iv };
+                let content = Content::Compressed;
+                let sending = Sending { sa, carrier: Some(sa), content, clear, protected_len, sn, iv };
                 self.sent(item, &sending, &outer, state);
                 Ok(texts.send(sending))
             }
@@ -197,6 +198,7 @@ impl<'t> Decider<'t> {
     }
 
     /// Notes that a packet is sent, and the state it leaves; not if no frame can hold it.
+    #[cold]
     fn sent(&mut self, item: &Item<'_>, sending: &Sending, outer: &Outer, state: State) {
         if state == State::default() {
             return;
@@ -323,7 +325,8 @@ impl<'t> Decider<'t> {
         });
         let digest = self.digester.of(to.spi().unwrap_or(0), texts.get(clear));
         let iv = self.iv((sa, to, key), sn, true, digest)?;
-        Ok(iv.map(|iv| texts.send(Sending { sa, carrier, content: Content::Standard { clear }, sn, iv })))
+        let content = Content::Standard;
+        Ok(iv.map(|iv| texts.send(Sending { sa, carrier, content, clear, protected_len: 0, sn, iv })))
     }
 }
 

@@ -18,13 +18,8 @@ use crate::sa::table::{Entry, SaTable};
 pub(super) enum Fit {
     /// There is none for it.
     NotOurs,
-    /// None takes it.
-    Mismatch {
-        /// The first that was asked.
-        sa: u32,
-        /// See [`Texts::mismatch`].
-        mismatch: u32,
-    },
+    /// None takes it: see [`Texts::mismatch`].
+    Mismatch(u32),
     /// One takes it: see [`Texts::fitted`].
     Fits(u32),
 }
@@ -52,7 +47,7 @@ pub(super) struct Texts {
     bytes: Vec<u8>,
     fitted: Vec<Fitted>,
     sendings: Vec<Sending>,
-    mismatches: Vec<Mismatch>,
+    mismatches: Vec<(u32, Mismatch)>,
     plain: Vec<u8>,
 }
 
@@ -116,14 +111,14 @@ impl Texts {
         self.sendings.get(index as usize).expect("the index was made when it was put in")
     }
 
-    /// Of a [`Fit::Mismatch`] of this window.
-    pub(super) fn mismatch(&self, index: u32) -> &Mismatch {
+    /// Of a [`Fit::Mismatch`] of this window: the SA that was asked first, and what it said.
+    pub(super) fn mismatch(&self, index: u32) -> &(u32, Mismatch) {
         self.mismatches.get(index as usize).expect("the index was made when the mismatch was put in")
     }
 
     fn put_mismatch(&mut self, sa: u32, mismatch: Mismatch) -> Fit {
-        self.mismatches.push(mismatch);
-        Fit::Mismatch { sa, mismatch: self.mismatches.len() as u32 - 1 }
+        self.mismatches.push((sa, mismatch));
+        Fit::Mismatch(self.mismatches.len() as u32 - 1)
     }
 }
 
