@@ -40,12 +40,12 @@ fn address(address: IpAddr) -> u64 {
 /// (RFC 1071 §2).
 #[inline]
 fn sum(bytes: &[u8]) -> u64 {
+    let add = |(sum, carries): (u64, u64), word| {
+        let (sum, carry) = sum.overflowing_add(word);
+        (sum, carries + u64::from(carry))
+    };
     let words = bytes.as_chunks::<8>().0.iter().map(|word| u64::from_be_bytes(*word));
-    let (mut sum, mut carries) = (0u64, 0);
-    for word in words.chain([last_word(bytes)]) {
-        let (added, carry) = sum.overflowing_add(word);
-        (sum, carries) = (added, carries + u64::from(carry));
-    }
+    let (sum, carries) = add(words.fold((0, 0), add), last_word(bytes));
     (sum >> 32) + (sum & 0xffff_ffff) + carries
 }
 

@@ -156,7 +156,7 @@ impl Default for Digester {
         let random = RandomState::new();
         let key = |index| u128::from(random.hash_one((index, 0))) << 64 | u128::from(random.hash_one((index, 1)));
         // In front of the words of the text stand its length and the SPI.
-        Digester { keys: (0..=LONG.div_ceil(8)).map(key).collect(), of_long: RandomState::new() }
+        Digester { keys: (0..LONG / 8 + 2).map(key).collect(), of_long: RandomState::new() }
     }
 }
 
@@ -173,11 +173,12 @@ impl Digester {
         let Some((first_key, keys)) = self.keys.split_first().filter(|_| clear.len() <= LONG) else {
             return self.of_long.hash_one((spi, clear));
         };
-        let words = clear.as_chunks::<8>().0.iter().map(|word| u64::from_be_bytes(*word));
+        let add = |sum: u128, (key, word): (&u128, u64)| sum.wrapping_add(key.wrapping_mul(u128::from(word)));
+        let words = clear.as_chunks::<8>().0;
+        let sum = first_key.wrapping_mul((clear.len() as u128) << 32 | u128::from(spi));
+        let sum = keys.iter().zip(words.iter().map(|word| u64::from_be_bytes(*word))).fold(sum, add);
         // Zeros fill the last word up; how many, the length tells.
-        let words = words.chain([last_word(clear)]);
-        let first = first_key.wrapping_mul((clear.len() as u128) << 32 | u128::from(spi));
-        let sum = words.zip(keys).fold(first, |sum, (word, key)| sum.wrapping_add(key.wrapping_mul(u128::from(word))));
+        let sum = keys.get(words.len()).map_or(sum, |key| add(sum, (key, last_word(clear))));
         (sum >> 64) as u64
     }
 }

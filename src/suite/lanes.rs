@@ -8,7 +8,7 @@ use std::fmt;
 use zeroize::Zeroize;
 
 use super::aes::{Block, padded, xor};
-use super::ccm::{Ccm, MacStart};
+use super::ccm::Ccm;
 use super::cryptor::{Body, Cryptor, Header, Prepared};
 use super::gcm::Gcm;
 use super::same;
@@ -32,7 +32,7 @@ pub struct Sealed<'a> {
 pub struct Scratch {
     /// Counter blocks, which become key stream.
     pub(super) key_stream: Vec<Block>,
-    /// Clear texts in blocks, one of each packet in turn.
+    /// AADs and clear texts in blocks, one of each packet in turn; then their CBC-MACs.
     pub(super) rows: Vec<Block>,
 }
 
@@ -160,28 +160,26 @@ fn open_ccm<'a, const N: usize>(
     }
     ccm.encrypt_all(key_stream);
 
-    let most = lanes.clone().map(Lane::blocks).max().unwrap_or(0);
-    rows.clear();
-    rows.resize(most * N, Block::default());
+    let rows = room::<N>(lanes.clone().map(Lane::blocks).max(), rows);
     let start = clear.len();
-    let mut first = [MacStart::default(); N];
+    let mut first = [Block::default(); N];
     let mut masks = [Block::default(); N];
     let mut rest = key_stream.as_slice();
     for (index, (lane, (first, mask))) in lanes.clone().zip(first.iter_mut().zip(&mut masks)).enumerate() {
         let Some((own, others)) = rest.split_at_checked(2 + lane.blocks()) else { break };
         let [b0, a0, own @ ..] = own else { break };
         rest = others;
-        *mask = *a0;
-        *first = MacStart { b0: *b0, aad: lane.header.aad_block(), blocks: lane.blocks() };
+        (*first, *mask) = (*b0, *a0);
         let text = clear.len();
         append_decrypted(lane.body.cipher_text, own, clear);
-        fill_rows::<N>(clear.get(text..).unwrap_or_default(), index, rows);
+        fill_rows(lane.header.aad_block(), clear.get(text..).unwrap_or_default(), index, rows);
     }
 
-    let macs = ccm.macs(&first, rows.as_chunks::<N>().0);
+    ccm.macs(&first, rows);
     let mut text = start;
     let mut opened = 0;
-    for ((lane, mut tag), mask) in lanes.zip(macs).zip(&masks) {
+    for (index, (lane, mask)) in lanes.zip(&masks).enumerate() {
+        let mut tag = mac_of(lane.blocks(), index, rows);
         xor(&mut tag, mask);
         if !same(&tag, lane.body.icv) {
             forget(clear, text);
@@ -193,6 +191,20 @@ fn open_ccm<'a, const N: usize>(
     opened
 }
 
+/// Rows for AADs and for texts of up to `most` blocks. What stands in them is of no meaning.
+pub(super) fn room<const N: usize>(most: Option<usize>, rows: &mut Vec<Block>) -> &mut [[Block; N]] {
+    let len = (1 + most.unwrap_or(0)) * N;
+    if rows.len() < len {
+        rows.resize(len, Block::default());
+    }
+    rows.get_mut(..len).unwrap_or_default().as_chunks_mut().0
+}
+
+/// That at `index` of `N`, of a text of `blocks`, after [`Ccm::macs`].
+pub(super) fn mac_of<const N: usize>(blocks: usize, index: usize, rows: &[[Block; N]]) -> Block {
+    rows.get(blocks).and_then(|row| row.get(index)).copied().unwrap_or_default()
+}
+
 /// Appends `first` and the counter blocks behind it, `count` in all; their last 4 bytes count.
 pub(super) fn push_counters(first: &Block, count: usize, blocks: &mut Vec<Block>) {
     let first = u128::from_be_bytes((*first).into());
@@ -201,19 +213,25 @@ pub(super) fn push_counters(first: &Block, count: usize, blocks: &mut Vec<Block>
     blocks.extend((0..count as u32).map(|index| Block::from(at(index).to_be_bytes())));
 }
 
-/// The clear text at `index` of `N` into rows of a block of each.
-pub(super) fn fill_rows<const N: usize>(text: &[u8], index: usize, rows: &mut [Block]) {
-    let (whole, rest) = text.as_chunks::<16>();
-    let mut places = rows.iter_mut().skip(index).step_by(N);
-    for (block, place) in whole.iter().zip(&mut places) {
+/// The AAD and the clear text at `index` of `N` into rows of a block of each.
+pub(super) fn fill_rows<const N: usize>(aad: Block, text: &[u8], index: usize, rows: &mut [[Block; N]]) {
+    let mut places = rows.iter_mut().filter_map(|row| row.get_mut(index));
+    if let Some(place) = places.next() {
+        *place = aad;
+    }
+    let Some(last) = text.last_chunk::<16>() else {
+        if let Some(place) = places.next() {
+            *place = padded(text);
+        }
+        return;
+    };
+    let blocks = text.len().div_ceil(16);
+    for (block, place) in text.as_chunks::<16>().0.iter().take(blocks - 1).zip(&mut places) {
         *place = (*block).into();
     }
-    if let Some(place) = places.next().filter(|_| !rest.is_empty()) {
-        *place = match text.last_chunk() {
-            // All in one, and what belongs to the block before is shifted out.
-            Some(last) => (u128::from_be_bytes(*last) << (128 - 8 * rest.len())).to_be_bytes().into(),
-            None => padded(rest),
-        };
+    if let Some(place) = places.next() {
+        // What belongs to the block before is shifted out. Whether there is such cannot be foretold.
+        *place = (u128::from_be_bytes(*last) << (8 * (16 * blocks - text.len()))).to_be_bytes().into();
     }
 }
 
@@ -225,18 +243,19 @@ fn append_decrypted(cipher_text: &[u8], key_stream: &[Block], clear: &mut Vec<u8
 
 /// Key stream over a text, both directions.
 pub(super) fn apply_key_stream(key_stream: &[Block], text: &mut [u8]) {
+    let Some(mut last) = text.last_chunk().copied().map(u128::from_be_bytes) else {
+        return text.iter_mut().zip(key_stream.iter().flatten()).for_each(|(byte, key)| *byte ^= key);
+    };
     let (whole, rest) = text.as_chunks_mut::<16>();
-    let mut keys = key_stream.iter();
-    for (block, key) in whole.iter_mut().zip(&mut keys) {
+    for (block, key) in whole.iter_mut().zip(key_stream) {
         *block = (u128::from_ne_bytes(*block) ^ u128::from_ne_bytes((*key).into())).to_ne_bytes();
     }
-    if let Some(key) = keys.next() {
-        let (words, bytes) = rest.as_chunks_mut::<4>();
-        for (word, key) in words.iter_mut().zip(key.as_chunks::<4>().0) {
-            *word = (u32::from_ne_bytes(*word) ^ u32::from_ne_bytes(*key)).to_ne_bytes();
-        }
-        let behind = key.iter().skip(4 * words.len());
-        bytes.iter_mut().zip(behind).for_each(|(byte, key)| *byte ^= key);
+    // The last 16 bytes all in one, which are of two blocks: how many of each cannot be foretold, and a branch costs more.
+    let key_of = |index: usize| key_stream.get(index).map_or(0, |key| u128::from_be_bytes((*key).into()));
+    let shift = 8 * rest.len();
+    last ^= key_of(whole.len() - 1) << shift | key_of(whole.len()) >> 1 >> (127 - shift);
+    if let Some(place) = text.last_chunk_mut() {
+        *place = last.to_be_bytes();
     }
 }
 

@@ -1,10 +1,10 @@
 //! Sealing packets of one SA where they are, several side by side: the twin of [`super::lanes`].
 
 use super::aes::{Block, xor};
-use super::ccm::{Ccm, MacStart};
+use super::ccm::Ccm;
 use super::cryptor::{Cryptor, Header, Prepared, SealError};
 use super::gcm::Gcm;
-use super::lanes::{SIDE_BY_SIDE, Scratch, apply_key_stream, fill_rows, push_counters};
+use super::lanes::{SIDE_BY_SIDE, Scratch, apply_key_stream, fill_rows, mac_of, push_counters, room};
 
 /// A packet for [`Cryptor::seal_side_by_side`].
 #[derive(Debug)]
@@ -122,20 +122,16 @@ impl Cryptor {
     fn seal_ccm<const N: usize>(&self, ccm: &Ccm, esn: bool, lanes: &mut Lanes<'_>, scratch: &mut Scratch) {
         let Scratch { key_stream, rows } = scratch;
         key_stream.clear();
-        let mut first = [MacStart::default(); N];
         // B0, then A0, which masks the ICV, and the counters behind it.
-        for (lane, first) in lanes.iter().flatten().zip(&mut first) {
-            let header = lane.header(esn);
-            (first.aad, first.blocks) = (header.aad_block(), lane.blocks());
-            let counter_block = self.counter_block(lane.iv, &header);
+        for lane in lanes.iter().flatten() {
+            let counter_block = self.counter_block(lane.iv, &lane.header(esn));
             key_stream.push(ccm.b0_with_aad(&counter_block, lane.text.len()));
             push_counters(&counter_block, 1 + lane.blocks(), key_stream);
         }
         ccm.encrypt_all(key_stream);
 
-        let most = lanes.iter().flatten().map(Lane::blocks).max().unwrap_or(0);
-        rows.clear();
-        rows.resize(most * N, Block::default());
+        let rows = room::<N>(lanes.iter().flatten().map(Lane::blocks).max(), rows);
+        let mut first = [Block::default(); N];
         let mut masks = [Block::default(); N];
         let mut rest = key_stream.as_slice();
         for (index, (lane, (first, mask))) in
@@ -144,12 +140,13 @@ impl Cryptor {
             let Some((own, others)) = rest.split_at_checked(2 + lane.blocks()) else { break };
             let [b0, a0, own @ ..] = own else { break };
             rest = others;
-            (first.b0, *mask) = (*b0, *a0);
-            fill_rows::<N>(lane.text, index, rows);
+            (*first, *mask) = (*b0, *a0);
+            fill_rows(lane.header(esn).aad_block(), lane.text, index, rows);
             apply_key_stream(own, lane.text);
         }
-        let macs = ccm.macs(&first, rows.as_chunks::<N>().0);
-        for ((lane, mut icv), mask) in lanes.iter_mut().flatten().zip(macs).zip(&masks) {
+        ccm.macs(&first, rows);
+        for (index, (lane, mask)) in lanes.iter_mut().flatten().zip(&masks).enumerate() {
+            let mut icv = mac_of(lane.blocks(), index, rows);
             xor(&mut icv, mask);
             lane.put_icv(&icv);
         }
