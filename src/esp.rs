@@ -42,7 +42,13 @@ pub fn write_trailer(start: usize, next_header: u8, block: usize, clear: &mut Ve
 /// Bytes of standard ESP of a cipher for a payload (packet or segment) of `len` bytes: header, IV, payload, trailer
 /// rounded up to 4 bytes or the cipher block, ICV.
 pub fn standard_len(len: usize, iv_len: usize, block: usize, icv_len: usize) -> usize {
-    HEADER_LEN + iv_len + (len + 2).next_multiple_of(block.max(4)) + icv_len
+    let align = block.max(4);
+    // Blocks are powers of two: no division.
+    let protected = match align.is_power_of_two() {
+        true => (len + 2 + align - 1) & !(align - 1),
+        false => (len + 2).next_multiple_of(align),
+    };
+    HEADER_LEN + iv_len + protected + icv_len
 }
 
 /// Whether a UDP 4500 payload that belongs to no SA is not ESP at all: an IKE message behind its non-ESP marker, or

@@ -189,9 +189,11 @@ impl Codec {
         // An SPI for which there is no residue was refused when the SA was loaded.
         let spi = self.spi_residue(spi).unwrap_or(0);
         let residue = (u64::from(spi) << sn_bits) | low_bits(sn, sn_bits);
-        // A multiple of 8 bits, at most 64.
-        let len = (usize::from(spi_bits) + usize::from(sn_bits)) / 8;
-        out.extend_from_slice(residue.to_be_bytes().get(8 - len.min(8)..).unwrap_or_default());
+        // A multiple of 8 bits, at most 64: those behind go again.
+        let bits = u32::from(spi_bits) + u32::from(sn_bits);
+        let end = out.len() + bits as usize / 8;
+        out.extend_from_slice(&residue.checked_shl(64 - bits).unwrap_or(0).to_be_bytes());
+        out.truncate(end);
     }
 
     /// Where the payload data is in a clear text: in front of it is a RuleID, where there is one, and behind it the

@@ -41,9 +41,9 @@ pub fn begin(
     udp_header: Option<&[u8; 8]>,
     out: &mut Vec<u8>,
 ) -> Begun {
-    out.extend_from_slice(link_header);
+    append_header(link_header, out);
     let packet = out.len();
-    out.extend_from_slice(header);
+    append_header(header, out);
     if let Some(byte) = out.get_mut(packet.saturating_add(protocol_offset)) {
         *byte = protocol;
     }
@@ -53,6 +53,20 @@ pub fn begin(
         start
     });
     Begun { packet, udp }
+}
+
+/// Nearly all headers have one of few lengths, which need no call.
+#[inline]
+fn append_header(header: &[u8], out: &mut Vec<u8>) {
+    if let Some(ethernet) = header.as_array::<14>() {
+        out.extend_from_slice(ethernet);
+    } else if let Some(v6) = header.as_array::<{ ip::V6_HEADER_LEN }>() {
+        out.extend_from_slice(v6);
+    } else if let Some(v4) = header.as_array::<20>() {
+        out.extend_from_slice(v4);
+    } else {
+        out.extend_from_slice(header);
+    }
 }
 
 impl Begun {

@@ -127,22 +127,31 @@ impl Texts {
 pub(super) struct Fitter<'t> {
     input: &'t SaTable,
     output: &'t SaTable,
-    /// SPI to SAs of the output with a context, in file order.
-    by_spi: HashMap<u32, Vec<u32>, BuildHasherDefault<MixHasher>>,
+    /// SPI to SAs of the output with a context, in file order: an index of `of_spi`.
+    by_spi: HashMap<u32, usize, BuildHasherDefault<MixHasher>>,
+    of_spi: Vec<Vec<u32>>,
+    /// By SA of the input, where it has an SPI, the same index.
+    by_input: Box<[Option<usize>]>,
     has_states: bool,
     digester: Digester,
 }
 
 impl<'t> Fitter<'t> {
     pub(super) fn new(input: &'t SaTable, output: &'t SaTable, digester: Digester) -> Fitter<'t> {
-        let mut by_spi: HashMap<u32, Vec<u32>, _> = HashMap::default();
+        let mut by_spi: HashMap<u32, usize, _> = HashMap::default();
+        let mut of_spi: Vec<Vec<u32>> = vec![];
         for (index, entry) in (0..).zip(output.entries()).filter(|(_, entry)| entry.context.is_some()) {
-            if let Some(spi) = entry.sa.spi {
-                by_spi.entry(spi).or_default().push(index);
+            let Some(spi) = entry.spi() else { continue };
+            let next = of_spi.len();
+            let place = *by_spi.entry(spi).or_insert(next);
+            match of_spi.get_mut(place) {
+                Some(sas) => sas.push(index),
+                None => of_spi.push(vec![index]),
             }
         }
+        let by_input = input.entries().iter().map(|entry| by_spi.get(&entry.spi()?).copied()).collect();
         let has_states = output.entries().iter().any(|entry| entry.codec.is_stateful());
-        Fitter { input, output, by_spi, has_states, digester }
+        Fitter { input, output, by_spi, of_spi, by_input, has_states, digester }
     }
 
     /// An ESP packet that opened: the SA of the output is the one of the same SPI and outer addresses. Without `states`
@@ -155,10 +164,13 @@ impl<'t> Fitter<'t> {
         states: Option<&States>,
         texts: &mut Texts,
     ) -> Option<Fit> {
-        let Some((from, esp)) = item.sa.and_then(|sa| self.input.entry(sa)).zip(item.esp) else {
-            return Some(Fit::NotOurs);
+        let (Some(of_input), Some(esp)) = (item.sa, &item.esp) else { return Some(Fit::NotOurs) };
+        let Some(from) = self.input.entry(of_input) else { return Some(Fit::NotOurs) };
+        let place = match from.spi() {
+            Some(_) => self.by_input.get(of_input as usize).copied().flatten(),
+            None => self.by_spi.get(&esp.spi).copied(),
         };
-        let Some((sa, to)) = self.sa_of(esp.spi, outer) else { return Some(Fit::NotOurs) };
+        let Some((sa, to)) = place.and_then(|place| self.sa_of(place, outer)) else { return Some(Fit::NotOurs) };
         let mut state = match states {
             Some(states) => states.of(sa, outer),
             None if to.codec.is_stateful() => return None,
@@ -227,9 +239,9 @@ impl<'t> Fitter<'t> {
         self.digester.of(to.spi().unwrap_or(0), clear)
     }
 
-    /// The SA of the output with a context that an ESP packet of the input belongs to.
-    fn sa_of(&self, spi: u32, outer: &Outer) -> Option<(u32, &'t Entry)> {
-        self.by_spi.get(&spi)?.iter().find_map(|sa| {
+    /// The SA of the output with a context that an ESP packet of the input belongs to, among those of its SPI.
+    fn sa_of(&self, place: usize, outer: &Outer) -> Option<(u32, &'t Entry)> {
+        self.of_spi.get(place)?.iter().find_map(|sa| {
             let entry = self.output.entry(*sa)?;
             let ours = entry.sa.src.accepts(outer.src) && entry.sa.dst.accepts(outer.dst);
             ours.then_some((*sa, entry))
