@@ -8,7 +8,7 @@ use super::headers::{self, fill_u16};
 use super::restored::{Mismatch, Restorable, Source, Sources};
 use super::schc::Compute;
 use crate::checksum;
-use crate::link::Outer;
+use crate::link::{self, Outer};
 
 /// One action on a rebuilt packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -260,7 +260,7 @@ pub(crate) fn udplite(packet: &[u8], segment: usize) -> Option<u16> {
     let covered = checksum::internet(bytes.get(..coverage)?);
     // The pseudo-header holds the length of the whole segment, whatever is covered: it is the pseudo-header of an empty
     // segment, and the length.
-    let (src, dst) = headers::addresses(packet)?;
+    let (src, dst) = link::addresses(packet)?;
     let pseudo = checksum::upper_layer(src, dst, headers::UDPLITE, &[]);
     let len = u16::try_from(bytes.len()).ok()?;
     let sum = u32::from(!covered) + u32::from(!pseudo) + u32::from(len);

@@ -1,7 +1,5 @@
 //! Views of the IP header of a packet that is compressed or was rebuilt, and the way to its upper layer.
 
-use std::net::IpAddr;
-
 use crate::context::IpVersion;
 use crate::error::{Fault, Stage};
 
@@ -107,22 +105,8 @@ impl Ip {
     }
 }
 
-/// Source and destination address of the IP header at the start of `packet`; `None` where there is no such header.
-pub(crate) fn addresses(packet: &[u8]) -> Option<(IpAddr, IpAddr)> {
-    match packet.first()? >> 4 {
-        4 => {
-            let (src, rest) = packet.get(12..)?.split_first_chunk::<4>()?;
-            Some(((*src).into(), (*rest.first_chunk::<4>()?).into()))
-        }
-        6 => {
-            let (src, rest) = packet.get(8..)?.split_first_chunk::<16>()?;
-            Some(((*src).into(), (*rest.first_chunk::<16>()?).into()))
-        }
-        _ => None,
-    }
-}
-
-/// The same, one behind the other.
+/// Source and destination address of the IP header at the start of `packet`, one behind the other; `None` where there is no
+/// such header.
 pub(crate) fn both_addresses(packet: &[u8]) -> Option<&[u8]> {
     match packet.first()? >> 4 {
         4 => packet.get(12..20),

@@ -282,24 +282,16 @@ impl Inner {
     }
 
     /// What the trailer announces, and the Next Header where one is known.
-    fn announced(&self, opened: &Opened) -> Result<(Restored, Option<u8>), Fault> {
-        let mut restored = Restored {
-            form: Form::Dummy,
-            next_header: headers::NO_NEXT_HEADER,
-            payload_offset: 0,
-            sources: Sources::default(),
-            warnings: opened.warnings,
-            upper: None,
-        };
+    #[inline]
+    fn announced(&self, opened: &Opened) -> Result<(Form, Option<u8>), Fault> {
         if opened.next_header == Some(headers::NO_NEXT_HEADER) {
-            restored.warnings.add_if(true, Warnings::DUMMY);
-            return Ok((restored, opened.next_header));
+            return Ok((Form::Dummy, opened.next_header));
         }
-        restored.form = match (self.mode, opened.next_header) {
+        let form = match (self.mode, opened.next_header) {
             (Some(Mode::Tunnel), _) | (None, Some(4 | 41) | None) => Form::Tunnel,
             (Some(Mode::Transport) | None, _) => Form::Transport,
         };
-        let known = match restored.form {
+        let known = match form {
             Form::Tunnel => self.version.map(IpVersion::next_header),
             _ => self.protocol,
         };
@@ -310,19 +302,28 @@ impl Inner {
             let offset = opened.offset + opened.payload.len();
             return Err(Fault::value(Stage::Trailer, offset, "Next Header", sent.into(), expected));
         }
-        Ok((restored, opened.next_header.or(known)))
+        Ok((form, opened.next_header.or(known)))
     }
 
-    /// Where in the clear text the packet stands, if this is an identity ([`Inner::is_identity`]) in tunnel mode.
-    pub fn restore_in_place(&self, opened: &Opened) -> Option<(Restored, std::ops::Range<usize>)> {
-        let (restored, next_header) = self.announced(opened).ok()?;
-        if restored.form != Form::Tunnel {
+    /// Where in the clear text the packet stands, if this is an identity ([`Inner::is_identity`]) in tunnel mode; then what
+    /// it is goes into `restored`.
+    #[inline]
+    pub fn restore_in_place(&self, opened: &Opened, restored: &mut Option<Restored>) -> Option<std::ops::Range<usize>> {
+        let (form, next_header) = self.announced(opened).ok()?;
+        if form != Form::Tunnel {
             return None;
         }
         let ip = whole_packet(next_header, opened.payload, opened.offset).ok()?;
         let packet = opened.payload.get(..ip.packet_len)?;
-        let (upper, next_header) = (Some(Upper::find(packet, &ip)), ip.version.next_header());
-        Some((Restored { next_header, upper, ..restored }, opened.offset..opened.offset + packet.len()))
+        *restored = Some(Restored {
+            form,
+            next_header: ip.version.next_header(),
+            payload_offset: 0,
+            sources: Sources::default(),
+            warnings: opened.warnings,
+            upper: Some(Upper::find(packet, &ip)),
+        });
+        Some(opened.offset..opened.offset + packet.len())
     }
 
     /// Appends the packet to `packet`, which is empty.
@@ -333,8 +334,17 @@ impl Inner {
         state: &mut State,
         packet: &mut Vec<u8>,
     ) -> Result<Restored, Fault> {
-        let (mut restored, next_header) = self.announced(opened)?;
-        if restored.form == Form::Dummy {
+        let (form, next_header) = self.announced(opened)?;
+        let mut restored = Restored {
+            form,
+            next_header: headers::NO_NEXT_HEADER,
+            payload_offset: 0,
+            sources: Sources::default(),
+            warnings: opened.warnings,
+            upper: None,
+        };
+        if form == Form::Dummy {
+            restored.warnings.add_if(true, Warnings::DUMMY);
             return Ok(restored);
         }
 

@@ -227,12 +227,14 @@ impl Codec {
     }
 
     /// [`Codec::restore`] for a packet that stands in its clear text as it is, as in standard ESP in tunnel mode, and where it
-    /// stands there; `None` for every other clear text.
-    pub fn restore_in_place(&self, clear: &[u8]) -> Option<(Restored, std::ops::Range<usize>)> {
+    /// stands there; `None`, and `restored` as before, for every other clear text.
+    // Not as a value: to copy as a whole what was just written in parts stalls the CPU.
+    #[inline]
+    pub fn restore_in_place(&self, clear: &[u8], restored: &mut Option<Restored>) -> Option<std::ops::Range<usize>> {
         if !self.inner.is_identity() {
             return None;
         }
-        self.inner.restore_in_place(&self.trailer.open(clear).ok()?)
+        self.inner.restore_in_place(&self.trailer.open(clear).ok()?, restored)
     }
 
     /// Compresses a whole IP packet (tunnel mode: the inner one) into `clear`, whatever that held before: payload data

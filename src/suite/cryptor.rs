@@ -264,12 +264,19 @@ impl Cryptor {
     }
 
     /// The first counter block of a packet; of no meaning for AES-CBC and NULL.
-    #[inline]
     pub(super) fn counter_block(&self, iv: &[u8], header: &Header) -> Block {
-        // As a number: bytes that are put in place one after the other have to be waited for.
-        let iv =
-            if self.suite.implicit_iv { header.sn } else { iv.first_chunk().map_or(0, |iv| u64::from_be_bytes(*iv)) };
-        (u128::from_be_bytes(*self.counter_block) | u128::from(iv) << 32).to_be_bytes().into()
+        self.counter(iv, header.sn).to_be_bytes().into()
+    }
+
+    /// The same as a number. `sn` has 32 bits without ESN.
+    #[inline]
+    pub(super) fn counter(&self, iv: &[u8], sn: u64) -> u128 {
+        let varies = match iv.first_chunk() {
+            _ if self.suite.implicit_iv => sn,
+            Some(iv) => u64::from_be_bytes(*iv),
+            None => 0,
+        };
+        u128::from_be_bytes(*self.counter_block) | u128::from(varies) << 32
     }
 }
 
@@ -300,32 +307,34 @@ pub(super) struct Header {
     with_high: [u8; 12],
     /// SPI, SN low: the AAD without ESN, and the beginning of what an HMAC covers.
     without_high: [u8; 8],
-    spi: u32,
     /// 32 bits without ESN.
     sn: u64,
 }
 
 impl Header {
-    #[inline]
     pub(super) fn new(spi: u32, sn: u64, esn: bool) -> Header {
         let sn = if esn { sn } else { sn & u64::from(u32::MAX) };
         let [a, b, c, d] = spi.to_be_bytes();
         let [i, j, k, l, e, f, g, h] = sn.to_be_bytes();
         let with_high = [a, b, c, d, i, j, k, l, e, f, g, h];
-        Header { esn, with_high, without_high: [a, b, c, d, e, f, g, h], spi, sn }
+        Header { esn, with_high, without_high: [a, b, c, d, e, f, g, h], sn }
+    }
+
+    /// The Sequence Number; 32 bits without ESN.
+    pub(super) fn sn(&self) -> u64 {
+        self.sn
+    }
+
+    /// [`Header::aad`] in front of zeros, and its length in bytes.
+    #[inline]
+    pub(super) fn aad_value(spi: u32, sn: u64, esn: bool) -> (u128, usize) {
+        let spi = u128::from(spi) << 96;
+        if esn { (spi | u128::from(sn) << 32, 12) } else { (spi | u128::from(sn as u32) << 64, 8) }
     }
 
     /// RFC 4309 §5, RFC 4106 §5, RFC 7634 §2.1; of AES-GMAC, IV and payload follow (RFC 4543 §3.3).
     pub(super) fn aad(&self) -> &[u8] {
         if self.esn { &self.with_high } else { &self.without_high }
-    }
-
-    /// [`aad_block`] of the AAD.
-    #[inline]
-    pub(super) fn aad_block(&self) -> Block {
-        let Header { esn, spi, sn, .. } = *self;
-        let (len, number) = if esn { (12, u128::from(sn) << 16) } else { (8, u128::from(sn) << 48) };
-        (len << 112 | u128::from(spi) << 80 | number).to_be_bytes().into()
     }
 
     /// RFC 4303 §2.8 and §2.2.1.

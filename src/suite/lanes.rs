@@ -7,8 +7,8 @@ use std::fmt;
 
 use zeroize::Zeroize;
 
-use super::aes::{Block, padded, xor};
-use super::ccm::Ccm;
+use super::aes::{Block, last_value, xor};
+use super::ccm::{Ccm, MacStart, aad_block_of};
 use super::cryptor::{Body, Cryptor, Header, Prepared};
 use super::gcm::Gcm;
 use super::same;
@@ -32,7 +32,7 @@ pub struct Sealed<'a> {
 pub struct Scratch {
     /// Counter blocks, which become key stream.
     pub(super) key_stream: Vec<Block>,
-    /// AADs and clear texts in blocks, one of each packet in turn; then their CBC-MACs.
+    /// Clear texts in blocks, one of each packet in turn.
     pub(super) rows: Vec<Block>,
 }
 
@@ -47,20 +47,6 @@ impl Drop for Scratch {
         for blocks in [&mut self.key_stream, &mut self.rows] {
             blocks.iter_mut().for_each(|block| block.zeroize());
         }
-    }
-}
-
-/// A packet and what stands in front of it.
-#[derive(Clone, Copy)]
-struct Lane<'a> {
-    header: Header,
-    body: Body<'a>,
-    counter_block: Block,
-}
-
-impl Lane<'_> {
-    fn blocks(&self) -> usize {
-        self.body.cipher_text.len().div_ceil(16)
     }
 }
 
@@ -80,183 +66,205 @@ impl Cryptor {
         scratch: &mut Scratch,
         clear: &mut Vec<u8>,
     ) -> usize {
-        let mut lanes: [Option<Lane<'_>>; SIDE_BY_SIDE] = [None; SIDE_BY_SIDE];
-        let mut count = 0;
-        for (place, Sealed { spi, sn, body }) in lanes.iter_mut().zip(packets) {
-            let Ok(body) = self.split(body) else { break };
-            let header = Header::new(*spi, *sn, esn);
-            *place = Some(Lane { header, body, counter_block: self.counter_block(body.iv, &header) });
-            count += 1;
-        }
-        let lanes = lanes.iter().flatten();
-        match &self.cipher {
-            Prepared::Gcm(gcm) => open_gcm(gcm, lanes, scratch, clear),
-            Prepared::Ccm(ccm) => match count {
-                0 => 0,
-                1 => open_ccm::<1>(ccm, lanes, scratch, clear),
-                2..=4 => open_ccm::<4>(ccm, lanes, scratch, clear),
-                _ => open_ccm::<SIDE_BY_SIDE>(ccm, lanes, scratch, clear),
-            },
+        let packets = packets.get(..SIDE_BY_SIDE).unwrap_or(packets);
+        match (&self.cipher, packets.len()) {
+            (Prepared::Gcm(gcm), 0..=1) => self.open_gcm::<1>(gcm, esn, packets, scratch, clear),
+            (Prepared::Gcm(gcm), _) => self.open_gcm::<SIDE_BY_SIDE>(gcm, esn, packets, scratch, clear),
+            (Prepared::Ccm(ccm), 0..=1) => self.open_ccm::<1>(ccm, esn, packets, scratch, clear),
+            (Prepared::Ccm(ccm), 2..=4) => self.open_ccm::<4>(ccm, esn, packets, scratch, clear),
+            (Prepared::Ccm(ccm), _) => self.open_ccm::<SIDE_BY_SIDE>(ccm, esn, packets, scratch, clear),
             _ => {
-                let mut opened = 0;
-                for Lane { header, body, .. } in lanes {
+                for (opened, Sealed { spi, sn, body }) in packets.iter().enumerate() {
+                    let Ok(body) = self.split(body) else { return opened };
                     let start = clear.len();
                     clear.extend_from_slice(body.cipher_text);
-                    if !self.open_in_place(header, body.iv, clear.get_mut(start..).unwrap_or_default(), body.icv) {
+                    let header = Header::new(*spi, *sn, esn);
+                    if !self.open_in_place(&header, body.iv, clear.get_mut(start..).unwrap_or_default(), body.icv) {
                         forget(clear, start);
-                        break;
+                        return opened;
                     }
-                    opened += 1;
                 }
-                opened
+                packets.len()
             }
         }
     }
-}
 
-fn open_gcm<'a>(
-    gcm: &Gcm,
-    lanes: impl Iterator<Item = &'a Lane<'a>> + Clone,
-    scratch: &mut Scratch,
-    clear: &mut Vec<u8>,
-) -> usize {
-    let key_stream = &mut scratch.key_stream;
-    key_stream.clear();
-    // J0, which masks the ICV, and the counters behind it.
-    for lane in lanes.clone() {
-        push_counters(&lane.counter_block, 1 + lane.blocks(), key_stream);
-    }
-    gcm.encrypt_all(key_stream);
-    let mut rest = key_stream.as_slice();
-    let mut opened = 0;
-    for lane in lanes {
-        let Some((own, others)) = rest.split_at_checked(1 + lane.blocks()) else { break };
-        let Some((mask, own)) = own.split_first() else { break };
-        rest = others;
-        let mut tag = gcm.hash(&[lane.header.aad()], lane.body.cipher_text);
-        xor(&mut tag, mask);
-        if !same(&tag, lane.body.icv) {
-            break;
+    /// At most `N` packets.
+    fn open_gcm<const N: usize>(
+        &self,
+        gcm: &Gcm,
+        esn: bool,
+        packets: &[Sealed<'_>],
+        scratch: &mut Scratch,
+        clear: &mut Vec<u8>,
+    ) -> usize {
+        let key_stream = &mut scratch.key_stream;
+        key_stream.clear();
+        let mut lanes = [Lane::<(u128, usize)>::default(); N];
+        let mut count = 0;
+        for (lane, Sealed { spi, sn, body }) in lanes.iter_mut().zip(packets) {
+            let Ok(Body { iv, cipher_text, icv }) = self.split(body) else { break };
+            *lane = Lane { aad: Header::aad_value(*spi, *sn, esn), cipher_text, icv };
+            // J0, which masks the ICV, and the counters behind it.
+            push_counters(self.counter(iv, number(*sn, esn)), 1 + lane.blocks(), key_stream);
+            count += 1;
         }
-        append_decrypted(lane.body.cipher_text, own, clear);
-        opened += 1;
-    }
-    opened
-}
-
-/// At most `N` lanes.
-fn open_ccm<'a, const N: usize>(
-    ccm: &Ccm,
-    lanes: impl Iterator<Item = &'a Lane<'a>> + Clone,
-    scratch: &mut Scratch,
-    clear: &mut Vec<u8>,
-) -> usize {
-    let Scratch { key_stream, rows } = scratch;
-    key_stream.clear();
-    // B0, then A0, which masks the ICV, and the counters behind it.
-    for lane in lanes.clone() {
-        key_stream.push(ccm.b0_with_aad(&lane.counter_block, lane.body.cipher_text.len()));
-        push_counters(&lane.counter_block, 1 + lane.blocks(), key_stream);
-    }
-    ccm.encrypt_all(key_stream);
-
-    let rows = room::<N>(lanes.clone().map(Lane::blocks).max(), rows);
-    let start = clear.len();
-    let mut first = [Block::default(); N];
-    let mut masks = [Block::default(); N];
-    let mut rest = key_stream.as_slice();
-    for (index, (lane, (first, mask))) in lanes.clone().zip(first.iter_mut().zip(&mut masks)).enumerate() {
-        let Some((own, others)) = rest.split_at_checked(2 + lane.blocks()) else { break };
-        let [b0, a0, own @ ..] = own else { break };
-        rest = others;
-        (*first, *mask) = (*b0, *a0);
-        let text = clear.len();
-        append_decrypted(lane.body.cipher_text, own, clear);
-        fill_rows(lane.header.aad_block(), clear.get(text..).unwrap_or_default(), index, rows);
-    }
-
-    ccm.macs(&first, rows);
-    let mut text = start;
-    let mut opened = 0;
-    for (index, (lane, mask)) in lanes.zip(&masks).enumerate() {
-        let mut tag = mac_of(lane.blocks(), index, rows);
-        xor(&mut tag, mask);
-        if !same(&tag, lane.body.icv) {
-            forget(clear, text);
-            break;
+        let lanes = lanes.get(..count).unwrap_or_default();
+        gcm.encrypt_all(key_stream);
+        let mut rest = key_stream.as_slice();
+        let mut text = Text::of(lanes, clear);
+        let mut opened = 0;
+        for lane in lanes {
+            let Some((own, others)) = rest.split_at_checked(1 + lane.blocks()) else { break };
+            let Some((mask, own)) = own.split_first() else { break };
+            rest = others;
+            let mut tag = gcm.hash_esp(lane.aad, lane.cipher_text);
+            xor(&mut tag, mask);
+            if !same(&tag, lane.icv) {
+                break;
+            }
+            text.decrypt(lane.cipher_text, own, |_, _| {});
+            opened += 1;
         }
-        text += lane.body.cipher_text.len();
-        opened += 1;
+        text.end(opened, lanes);
+        opened
     }
-    opened
+
+    /// At most `N` packets.
+    fn open_ccm<const N: usize>(
+        &self,
+        ccm: &Ccm,
+        esn: bool,
+        packets: &[Sealed<'_>],
+        scratch: &mut Scratch,
+        clear: &mut Vec<u8>,
+    ) -> usize {
+        let Scratch { key_stream, rows } = scratch;
+        key_stream.clear();
+        let mut lanes = [Lane::<Block>::default(); N];
+        let (mut count, mut most) = (0, 0);
+        for (lane, Sealed { spi, sn, body }) in lanes.iter_mut().zip(packets) {
+            let Ok(Body { iv, cipher_text, icv }) = self.split(body) else { break };
+            *lane = Lane { aad: aad_block_of(Header::aad_value(*spi, *sn, esn)), cipher_text, icv };
+            // B0, then A0, which masks the ICV, and the counters behind it.
+            let a0 = self.counter(iv, number(*sn, esn));
+            key_stream.push(ccm.b0_with_aad(a0, cipher_text.len()).to_be_bytes().into());
+            push_counters(a0, 1 + lane.blocks(), key_stream);
+            most = most.max(lane.blocks());
+            count += 1;
+        }
+        let lanes = lanes.get(..count).unwrap_or_default();
+        ccm.encrypt_all(key_stream);
+
+        rows.clear();
+        rows.resize(most * N, Block::default());
+        let mut first = [MacStart::default(); N];
+        let mut masks = [Block::default(); N];
+        let mut rest = key_stream.as_slice();
+        let mut text = Text::of(lanes, clear);
+        for (index, (lane, (first, mask))) in lanes.iter().zip(first.iter_mut().zip(&mut masks)).enumerate() {
+            let Some((own, others)) = rest.split_at_checked(2 + lane.blocks()) else { break };
+            let [b0, a0, own @ ..] = own else { break };
+            rest = others;
+            *mask = *a0;
+            *first = MacStart { b0: *b0, aad: lane.aad, blocks: lane.blocks() };
+            text.decrypt(lane.cipher_text, own, |at, block| {
+                if let Some(place) = rows.get_mut(at * N + index) {
+                    *place = block;
+                }
+            });
+        }
+
+        let macs = ccm.macs(first, rows.as_chunks::<N>().0);
+        let mut opened = 0;
+        for ((lane, mut tag), mask) in lanes.iter().zip(macs).zip(&masks) {
+            xor(&mut tag, mask);
+            if !same(&tag, lane.icv) {
+                break;
+            }
+            opened += 1;
+        }
+        text.end(opened, lanes);
+        opened
+    }
 }
 
-/// Rows for AADs and for texts of up to `most` blocks. What stands in them is of no meaning.
-pub(super) fn room<const N: usize>(most: Option<usize>, rows: &mut Vec<Block>) -> &mut [[Block; N]] {
-    let len = (1 + most.unwrap_or(0)) * N;
-    if rows.len() < len {
-        rows.resize(len, Block::default());
-    }
-    rows.get_mut(..len).unwrap_or_default().as_chunks_mut().0
+/// The Sequence Number as it goes into a nonce where there is no IV.
+fn number(sn: u64, esn: bool) -> u64 {
+    if esn { sn } else { sn & u64::from(u32::MAX) }
 }
 
-/// That at `index` of `N`, of a text of `blocks`, after [`Ccm::macs`].
-pub(super) fn mac_of<const N: usize>(blocks: usize, index: usize, rows: &[[Block; N]]) -> Block {
-    rows.get(blocks).and_then(|row| row.get(index)).copied().unwrap_or_default()
+/// A packet on its way.
+#[derive(Clone, Copy, Default)]
+struct Lane<'a, Aad> {
+    aad: Aad,
+    cipher_text: &'a [u8],
+    icv: &'a [u8],
+}
+
+impl<Aad> Lane<'_, Aad> {
+    fn blocks(&self) -> usize {
+        self.cipher_text.len().div_ceil(16)
+    }
+}
+
+/// Where clear texts go, one behind the other. Each is written in whole blocks: what is too much is overwritten by the next.
+struct Text<'c> {
+    clear: &'c mut Vec<u8>,
+    start: usize,
+    /// Where the next one goes.
+    next: usize,
+}
+
+impl<'c> Text<'c> {
+    /// Room for those of `lanes` behind what stands in `clear`.
+    fn of<Aad>(lanes: &[Lane<'_, Aad>], clear: &'c mut Vec<u8>) -> Text<'c> {
+        let start = clear.len();
+        let len = lanes.iter().map(|lane| lane.cipher_text.len()).sum::<usize>();
+        clear.resize(start + len + size_of::<Block>(), 0);
+        Text { clear, start, next: start }
+    }
+
+    /// Decrypts the next one; `each` gets every block of it, the last with zeros behind.
+    // Blocks are put together in registers: to read as a whole what was just written in parts stalls the CPU.
+    #[inline(always)]
+    fn decrypt(&mut self, cipher_text: &[u8], key_stream: &[Block], mut each: impl FnMut(usize, Block)) {
+        let places = self.clear.get_mut(self.next..).unwrap_or_default().as_chunks_mut::<16>().0;
+        self.next += cipher_text.len();
+        let (whole, rest) = cipher_text.as_chunks::<16>();
+        let key_stream = key_stream.iter().map(|key| u128::from_ne_bytes((*key).into()));
+        let mut at = 0;
+        let mut blocks = places.iter_mut().zip(key_stream);
+        for (from, (to, key)) in whole.iter().zip(&mut blocks) {
+            *to = (u128::from_ne_bytes(*from) ^ key).to_ne_bytes();
+            each(at, (*to).into());
+            at += 1;
+        }
+        if let Some((to, key)) = blocks.next().filter(|_| !rest.is_empty()) {
+            let mask = !(u128::MAX >> (8 * rest.len()));
+            let block = (last_value(cipher_text) ^ u128::from_be(key)) & mask;
+            *to = block.to_be_bytes();
+            each(at, (*to).into());
+        }
+    }
+
+    /// Leaves the first `opened`, and wipes the others.
+    fn end<Aad>(self, opened: usize, lanes: &[Lane<'_, Aad>]) {
+        let len = lanes.iter().take(opened).map(|lane| lane.cipher_text.len()).sum::<usize>();
+        if opened < lanes.len() {
+            self.clear.get_mut(self.start + len..).unwrap_or_default().zeroize();
+        }
+        self.clear.truncate(self.start + len);
+    }
 }
 
 /// Appends `first` and the counter blocks behind it, `count` in all; their last 4 bytes count.
-pub(super) fn push_counters(first: &Block, count: usize, blocks: &mut Vec<Block>) {
-    let first = u128::from_be_bytes((*first).into());
-    let (fixed, start) = (first >> 32 << 32, first as u32);
-    let at = |index| fixed | u128::from(start.wrapping_add(index));
-    blocks.extend((0..count as u32).map(|index| Block::from(at(index).to_be_bytes())));
-}
-
-/// The AAD and the clear text at `index` of `N` into rows of a block of each.
-pub(super) fn fill_rows<const N: usize>(aad: Block, text: &[u8], index: usize, rows: &mut [[Block; N]]) {
-    let mut places = rows.iter_mut().filter_map(|row| row.get_mut(index));
-    if let Some(place) = places.next() {
-        *place = aad;
-    }
-    let Some(last) = text.last_chunk::<16>() else {
-        if let Some(place) = places.next() {
-            *place = padded(text);
-        }
-        return;
-    };
-    let blocks = text.len().div_ceil(16);
-    for (block, place) in text.as_chunks::<16>().0.iter().take(blocks - 1).zip(&mut places) {
-        *place = (*block).into();
-    }
-    if let Some(place) = places.next() {
-        // What belongs to the block before is shifted out. Whether there is such cannot be foretold.
-        *place = (u128::from_be_bytes(*last) << (8 * (16 * blocks - text.len()))).to_be_bytes().into();
-    }
-}
-
-fn append_decrypted(cipher_text: &[u8], key_stream: &[Block], clear: &mut Vec<u8>) {
-    let start = clear.len();
-    clear.extend_from_slice(cipher_text);
-    apply_key_stream(key_stream, clear.get_mut(start..).unwrap_or_default());
-}
-
-/// Key stream over a text, both directions.
-pub(super) fn apply_key_stream(key_stream: &[Block], text: &mut [u8]) {
-    let Some(mut last) = text.last_chunk().copied().map(u128::from_be_bytes) else {
-        return text.iter_mut().zip(key_stream.iter().flatten()).for_each(|(byte, key)| *byte ^= key);
-    };
-    let (whole, rest) = text.as_chunks_mut::<16>();
-    for (block, key) in whole.iter_mut().zip(key_stream) {
-        *block = (u128::from_ne_bytes(*block) ^ u128::from_ne_bytes((*key).into())).to_ne_bytes();
-    }
-    // The last 16 bytes all in one, which are of two blocks: how many of each cannot be foretold, and a branch costs more.
-    let key_of = |index: usize| key_stream.get(index).map_or(0, |key| u128::from_be_bytes((*key).into()));
-    let shift = 8 * rest.len();
-    last ^= key_of(whole.len() - 1) << shift | key_of(whole.len()) >> 1 >> (127 - shift);
-    if let Some(place) = text.last_chunk_mut() {
-        *place = last.to_be_bytes();
-    }
+pub(super) fn push_counters(first: u128, count: usize, blocks: &mut Vec<Block>) {
+    let head = first & !u128::from(u32::MAX);
+    blocks.extend((0..count as u32).map(|index| {
+        let counter = (first as u32).wrapping_add(index);
+        Block::from((head | u128::from(counter)).to_be_bytes())
+    }));
 }
 
 /// Wipes and drops what stands in `clear` from `start` on.

@@ -1,10 +1,10 @@
 //! Sealing packets of one SA where they are, several side by side: the twin of [`super::lanes`].
 
-use super::aes::{Block, xor};
-use super::ccm::Ccm;
+use super::aes::{Block, last_value, xor};
+use super::ccm::{Ccm, MacStart, aad_block_of};
 use super::cryptor::{Cryptor, Header, Prepared, SealError};
 use super::gcm::Gcm;
-use super::lanes::{SIDE_BY_SIDE, Scratch, apply_key_stream, fill_rows, mac_of, push_counters, room};
+use super::lanes::{SIDE_BY_SIDE, Scratch, push_counters};
 
 /// A packet for [`Cryptor::seal_side_by_side`].
 #[derive(Debug)]
@@ -103,7 +103,7 @@ impl Cryptor {
         key_stream.clear();
         // J0, which masks the ICV, and the counters behind it.
         for lane in lanes.iter().flatten() {
-            push_counters(&self.counter_block(lane.iv, &lane.header(esn)), 1 + lane.blocks(), key_stream);
+            push_counters(self.counter(lane.iv, lane.header(esn).sn()), 1 + lane.blocks(), key_stream);
         }
         gcm.encrypt_all(key_stream);
         let mut rest = key_stream.as_slice();
@@ -111,8 +111,8 @@ impl Cryptor {
             let Some((own, others)) = rest.split_at_checked(1 + lane.blocks()) else { break };
             let Some((mask, own)) = own.split_first() else { break };
             rest = others;
-            apply_key_stream(own, lane.text);
-            let mut icv = gcm.hash(&[lane.header(esn).aad()], lane.text);
+            encrypt(lane.text, own, |_, _| {});
+            let mut icv = gcm.hash_esp(Header::aad_value(lane.spi, lane.sn, esn), lane.text);
             xor(&mut icv, mask);
             lane.put_icv(&icv);
         }
@@ -122,16 +122,20 @@ impl Cryptor {
     fn seal_ccm<const N: usize>(&self, ccm: &Ccm, esn: bool, lanes: &mut Lanes<'_>, scratch: &mut Scratch) {
         let Scratch { key_stream, rows } = scratch;
         key_stream.clear();
+        let mut first = [MacStart::default(); N];
+        let mut most = 0;
         // B0, then A0, which masks the ICV, and the counters behind it.
-        for lane in lanes.iter().flatten() {
-            let counter_block = self.counter_block(lane.iv, &lane.header(esn));
-            key_stream.push(ccm.b0_with_aad(&counter_block, lane.text.len()));
-            push_counters(&counter_block, 1 + lane.blocks(), key_stream);
+        for (lane, first) in lanes.iter().flatten().zip(&mut first) {
+            (first.aad, first.blocks) = (aad_block_of(Header::aad_value(lane.spi, lane.sn, esn)), lane.blocks());
+            most = most.max(lane.blocks());
+            let a0 = self.counter(lane.iv, lane.header(esn).sn());
+            key_stream.push(ccm.b0_with_aad(a0, lane.text.len()).to_be_bytes().into());
+            push_counters(a0, 1 + lane.blocks(), key_stream);
         }
         ccm.encrypt_all(key_stream);
 
-        let rows = room::<N>(lanes.iter().flatten().map(Lane::blocks).max(), rows);
-        let mut first = [Block::default(); N];
+        rows.clear();
+        rows.resize(most * N, Block::default());
         let mut masks = [Block::default(); N];
         let mut rest = key_stream.as_slice();
         for (index, (lane, (first, mask))) in
@@ -140,16 +144,46 @@ impl Cryptor {
             let Some((own, others)) = rest.split_at_checked(2 + lane.blocks()) else { break };
             let [b0, a0, own @ ..] = own else { break };
             rest = others;
-            (*first, *mask) = (*b0, *a0);
-            fill_rows(lane.header(esn).aad_block(), lane.text, index, rows);
-            apply_key_stream(own, lane.text);
+            (first.b0, *mask) = (*b0, *a0);
+            encrypt(lane.text, own, |at, block| {
+                if let Some(place) = rows.get_mut(at * N + index) {
+                    *place = block;
+                }
+            });
         }
-        ccm.macs(&first, rows);
-        for (index, (lane, mask)) in lanes.iter_mut().flatten().zip(&masks).enumerate() {
-            let mut icv = mac_of(lane.blocks(), index, rows);
+        let macs = ccm.macs(first, rows.as_chunks::<N>().0);
+        for ((lane, mut icv), mask) in lanes.iter_mut().flatten().zip(macs).zip(&masks) {
             xor(&mut icv, mask);
             lane.put_icv(&icv);
         }
+    }
+}
+
+/// Encrypts a text; `each` gets every block of it as it was, the last with zeros behind.
+#[inline(always)]
+fn encrypt(text: &mut [u8], key_stream: &[Block], mut each: impl FnMut(usize, Block)) {
+    let last = last_value(text);
+    let end: Option<[u8; 16]> = text.last_chunk().copied();
+    let (whole, rest) = text.as_chunks_mut::<16>();
+    for (at, (block, key)) in whole.iter_mut().zip(key_stream).enumerate() {
+        each(at, (*block).into());
+        *block = (u128::from_ne_bytes(*block) ^ u128::from_ne_bytes((*key).into())).to_ne_bytes();
+    }
+    if rest.is_empty() {
+        return;
+    }
+    each(whole.len(), last.to_be_bytes().into());
+    let key_of = |at: usize| key_stream.get(at).map_or(0, |key| u128::from_be_bytes((*key).into()));
+    let (bits, key) = (8 * rest.len(), key_of(whole.len()));
+    match end {
+        // The last 16 bytes all in one, of two blocks: byte by byte takes longer.
+        Some(end) => {
+            let keys = key_of(whole.len() - 1) << bits | key >> (128 - bits);
+            if let Some(place) = text.last_chunk_mut() {
+                *place = (u128::from_be_bytes(end) ^ keys).to_be_bytes();
+            }
+        }
+        None => rest.iter_mut().zip(key.to_be_bytes()).for_each(|(byte, key)| *byte ^= key),
     }
 }
 
