@@ -292,7 +292,7 @@ impl Compress<'_> {
             return out.extend_from_slice(behind_header(item, self.input));
         }
         let iv = sending.iv.to_be_bytes();
-        let iv = iv.get(..to.cryptor().iv_len()).unwrap_or_default();
+        let iv = iv.get(..to.iv_len()).unwrap_or_default();
         payloads.body((sending.sa, spi, sending.sn), iv, to.cryptor().icv_len(), out, |out| {
             out.extend_from_slice(texts.get(sending.clear));
         });
@@ -303,9 +303,9 @@ impl Compress<'_> {
         if sending.content == Content::Standard {
             return;
         }
-        let Some(cryptor) = self.output.entry(sending.sa).map(Entry::cryptor) else { return };
-        let standard =
-            esp::standard_len(sending.protected_len as usize, cryptor.iv_len(), cryptor.block(), cryptor.icv_len());
+        let Some(to) = self.output.entry(sending.sa) else { return };
+        let (protected_len, around) = (sending.protected_len as usize, to.least_len() - to.header_len());
+        let standard = esp::standard_len(protected_len, around, to.cryptor().block(), 0);
         counts.compressed += 1;
         counts.bytes.diet += sending.esp_len(item, self.input, self.output) as u64;
         counts.bytes.esp += standard as u64;
