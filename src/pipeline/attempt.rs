@@ -10,8 +10,8 @@ use super::outcome::{Reason, Status};
 use crate::capture::{LINKTYPE_RAW, Packet, Window};
 use crate::link::{self, Alone, Outer, Place};
 use crate::sa::stream::Progress;
-use crate::sa::table::{Lookup, SaTable};
-use crate::suite::{SIDE_BY_SIDE, Scratch, Sealed};
+use crate::sa::table::{Entry, Lookup, SaTable};
+use crate::suite::{Apart, SIDE_BY_SIDE, Scratch, Sealed, open_apart};
 
 /// Takes frames as far as they go without knowing what came before.
 #[derive(Debug)]
@@ -131,13 +131,25 @@ impl<'t, 'g> Attempter<'t, 'g> {
                 self.attempt_one(&packet, item, index, &mut planned, arena);
             }
         }
+        let mut alone = [0; SIDE_BY_SIDE];
+        let mut count = 0;
         for place in 0..self.seen.streams.len() {
             match self.seen.streams.get(place).and_then(|stream| stream.planned) {
                 None => {}
-                Some((first, last)) if first == last => self.open_stream::<1>(place, &planned, &mut items, arena),
-                Some(_) => self.open_stream::<SIDE_BY_SIDE>(place, &planned, &mut items, arena),
+                Some((first, last)) if first == last => {
+                    if let Some(slot) = alone.get_mut(count) {
+                        *slot = place;
+                        count += 1;
+                    }
+                    if count == SIDE_BY_SIDE {
+                        self.open_alone(&alone, &planned, &mut items, arena);
+                        count = 0;
+                    }
+                }
+                Some(_) => self.open_stream(place, &planned, &mut items, arena),
             }
         }
+        self.open_alone(alone.get(..count).unwrap_or_default(), &planned, &mut items, arena);
         items
     }
 
@@ -220,15 +232,51 @@ impl<'t, 'g> Attempter<'t, 'g> {
         }
     }
 
-    /// Opens packets of one stream with the number that each has if those before it have theirs, up to `N` side by side. The
-    /// first that does not verify, and those opened with it, are searched for.
-    fn open_stream<'w, const N: usize>(
-        &mut self,
-        place: usize,
-        planned: &[Planned<'w>],
-        items: &mut [Item<'w>],
-        arena: &mut Arena,
-    ) {
+    /// Opens packets that are alone in their streams, [`SIDE_BY_SIDE`] of them at most, as [`Attempter::open_stream`] does.
+    fn open_alone<'w>(&mut self, places: &[usize], planned: &[Planned<'w>], items: &mut [Item<'w>], arena: &mut Arena) {
+        let table = self.finder.table();
+        let streams = &self.seen.streams;
+        let mut packets: [Option<(usize, &Planned<'w>, &Entry)>; SIDE_BY_SIDE] = [None; SIDE_BY_SIDE];
+        let with_first = places.iter().filter_map(|place| Some((*place, streams.get(*place)?)));
+        let with_packet = with_first.filter_map(|(place, stream)| {
+            let (first, _) = stream.planned?;
+            Some((place, planned.get(first as usize)?, table.entry(stream.sa)?))
+        });
+        packets.iter_mut().zip(with_packet).for_each(|(to, packet)| *to = Some(packet));
+        let Some(any) = packets.iter().flatten().map(|(_, _, entry)| entry.cryptor()).next() else { return };
+        let mut apart = [Apart { cryptor: any, esn: false, sealed: Sealed::default() }; SIDE_BY_SIDE];
+        let mut count = 0;
+        for ((place, packet, entry), apart) in packets.iter().flatten().zip(&mut apart) {
+            let Some(stream) = streams.get(*place) else { continue };
+            // One whose number is computed from the ICV fails here, as one that is too short.
+            (apart.cryptor, apart.esn) = (entry.cryptor(), entry.esn());
+            first_sealed(entry, packet.bytes, &stream.progress, packet.time_ns, &mut apart.sealed);
+            count += 1;
+        }
+        let apart = apart.get(..count).unwrap_or_default();
+        let opened = open_apart(apart, &mut self.scratch, &mut arena.bytes);
+        for (((place, packet, entry), apart), clear) in packets.iter().flatten().zip(apart).zip(opened) {
+            let Some(item) = items.get_mut(packet.index as usize) else { continue };
+            match (clear, self.seen.streams.get_mut(*place)) {
+                (Some(clear), Some(stream)) => {
+                    let clear = Stretch { start: clear.start as u32, len: clear.len() as u32 };
+                    stream.progress.verified(apart.sealed.sn, explicit_iv(entry, packet.bytes), packet.time_ns);
+                    item.verified(entry, (stream.sa, apart.sealed.sn, false), packet.bytes, clear, arena);
+                }
+                _ => self.search(packet, item, arena),
+            }
+        }
+    }
+
+    /// Searches a packet that was planned.
+    fn search<'w>(&mut self, packet: &Planned<'w>, item: &mut Item<'w>, arena: &mut Arena) {
+        let Some(in_frame @ (place, frame)) = item.in_frame() else { return };
+        let Ok(payload) = EspPayload::in_frame(self.finder.table(), frame, &place) else { return };
+        self.attempt_payload(packet.time_ns, in_frame, &payload, item, arena);
+    }
+
+    /// Opens packets of one stream with the number that each has if those before it have theirs. The first that does not verify, and those opened with it, are searched for.
+    fn open_stream<'w>(&mut self, place: usize, planned: &[Planned<'w>], items: &mut [Item<'w>], arena: &mut Arena) {
         let table = self.finder.table();
         let Some(stream) = self.seen.streams.get_mut(place) else { return };
         let (sa, Some((first, _))) = (stream.sa, stream.planned) else { return };
@@ -237,8 +285,8 @@ impl<'t, 'g> Attempter<'t, 'g> {
         while next.is_some() {
             let Some(known) = self.seen.streams.get_mut(place).map(|stream| &mut stream.progress) else { return };
             let mut progress = *known;
-            let mut group: [Option<&Planned<'_>>; N] = [None; N];
-            let mut sealed = [Sealed::default(); N];
+            let mut group: [Option<&Planned<'_>>; SIDE_BY_SIDE] = [None; SIDE_BY_SIDE];
+            let mut sealed = [Sealed::default(); SIDE_BY_SIDE];
             let mut count = None;
             for (index, (place, sealed)) in group.iter_mut().zip(&mut sealed).enumerate() {
                 let Some(packet) = next else { break };
@@ -263,10 +311,9 @@ impl<'t, 'g> Attempter<'t, 'g> {
                 }
             }
             for packet in group.iter().flatten().skip(opened) {
-                let Some(item) = items.get_mut(packet.index as usize) else { continue };
-                let Some(in_frame @ (place, frame)) = item.in_frame() else { continue };
-                let Ok(payload) = EspPayload::in_frame(table, frame, &place) else { continue };
-                self.attempt_payload(packet.time_ns, in_frame, &payload, item, arena);
+                if let Some(item) = items.get_mut(packet.index as usize) {
+                    self.search(packet, item, arena);
+                }
             }
         }
     }

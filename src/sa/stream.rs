@@ -313,7 +313,7 @@ impl Stream {
 
     fn remember(&mut self, seen: Seen) {
         /// Packets for which there is room at first.
-        const ROOM: usize = 4;
+        const ROOM: usize = 12;
         /// How many times more when it is full.
         const TIMES: usize = 3;
         // Only a ring that is not yet as large as it may be grows: its packets are in order.

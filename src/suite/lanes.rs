@@ -1,9 +1,11 @@
-//! Opening several packets of one SA side by side.
+//! Opening several packets side by side.
 //!
-//! AES is fast when it has many blocks at once. The key stream of all packets is one call; the CBC-MACs of AES-CCM, each
-//! of which is a chain of AES calls that wait for one another, go in lock step.
+//! AES is fast when it has many blocks at once. Of packets of one SA the key stream of all is one call; the CBC-MACs of
+//! AES-CCM, each of which is a chain of AES calls that wait for one another, go in lock step. Of packets of several SAs each
+//! step is made for all before the next: the CPU goes ahead from one to the other while it waits.
 
 use std::fmt;
+use std::ops::Range;
 
 use zeroize::Zeroize;
 
@@ -27,7 +29,18 @@ pub struct Sealed<'a> {
     pub body: &'a [u8],
 }
 
-/// Memory that [`Cryptor::open_side_by_side`] and [`Cryptor::seal_side_by_side`] use again; wiped when dropped.
+/// A packet for [`open_apart`].
+#[derive(Debug, Clone, Copy)]
+pub struct Apart<'a> {
+    /// The cipher of its SA.
+    pub cryptor: &'a Cryptor,
+    /// Extended Sequence Numbers.
+    pub esn: bool,
+    /// The packet.
+    pub sealed: Sealed<'a>,
+}
+
+/// Memory that opening and sealing side by side use again; wiped when dropped.
 #[derive(Default)]
 pub struct Scratch {
     /// Counter blocks, which become key stream.
@@ -189,6 +202,89 @@ impl Cryptor {
     }
 }
 
+/// [`Cryptor::open`] of several packets, each of another SA, of which only the first [`SIDE_BY_SIDE`] count. Appends clear
+/// texts to `clear`, and tells where that of each packet that verified stands.
+pub fn open_apart(
+    packets: &[Apart<'_>],
+    scratch: &mut Scratch,
+    clear: &mut Vec<u8>,
+) -> [Option<Range<usize>>; SIDE_BY_SIDE] {
+    let Scratch { key_stream, rows } = scratch;
+    key_stream.clear();
+    rows.clear();
+    let mut lanes = [Lane::<InKeyStream>::default(); SIDE_BY_SIDE];
+    for (lane, Apart { cryptor, esn, sealed }) in lanes.iter_mut().zip(packets) {
+        let Ok(Body { iv, cipher_text, icv }) = cryptor.split(sealed.body) else { continue };
+        let aad = Header::aad_value(sealed.spi, sealed.sn, *esn);
+        let start = key_stream.len();
+        let first = cryptor.counter(iv, number(sealed.sn, *esn));
+        let counters = 1 + cipher_text.len().div_ceil(16);
+        match &cryptor.cipher {
+            Prepared::Ccm(ccm) => {
+                key_stream.push(ccm.b0_with_aad(first, cipher_text.len()).to_be_bytes().into());
+                push_counters(first, counters, key_stream);
+            }
+            Prepared::Gcm(_) => push_counters(first, counters, key_stream),
+            _ => {}
+        }
+        let aad = InKeyStream { aad, start, end: key_stream.len(), is_whole: true };
+        *lane = Lane { aad, cipher_text, icv };
+    }
+    for (lane, Apart { cryptor, .. }) in lanes.iter().zip(packets) {
+        let own = key_stream.get_mut(lane.aad.start..lane.aad.end).unwrap_or_default();
+        match &cryptor.cipher {
+            Prepared::Ccm(ccm) => ccm.encrypt_all(own),
+            Prepared::Gcm(gcm) => gcm.encrypt_all(own),
+            _ => {}
+        }
+    }
+    let mut text = Text::of(&lanes, clear);
+    let mut verified = [false; SIDE_BY_SIDE];
+    for ((lane, Apart { cryptor, esn, sealed }), verified) in lanes.iter().zip(packets).zip(&mut verified) {
+        let own = key_stream.get(lane.aad.start..lane.aad.end).unwrap_or_default();
+        match (&cryptor.cipher, own) {
+            _ if !lane.aad.is_whole => {}
+            (Prepared::Ccm(_), [_, _, own @ ..]) => text.decrypt(lane.cipher_text, own, |_, block| rows.push(block)),
+            (Prepared::Gcm(gcm), [mask, own @ ..]) => {
+                let mut tag = gcm.hash_esp(lane.aad.aad, lane.cipher_text);
+                xor(&mut tag, mask);
+                *verified = same(&tag, lane.icv);
+                text.decrypt(lane.cipher_text, own, |_, _| {});
+            }
+            _ => {
+                let header = Header::new(sealed.spi, sealed.sn, *esn);
+                let iv = sealed.body.get(..cryptor.iv_len()).unwrap_or_default();
+                *verified = cryptor.open_in_place(&header, iv, text.copy(lane.cipher_text), lane.icv);
+            }
+        }
+    }
+    let mut rows = rows.as_slice();
+    for ((lane, Apart { cryptor, .. }), verified) in lanes.iter().zip(packets).zip(&mut verified) {
+        let own = key_stream.get(lane.aad.start..lane.aad.end).unwrap_or_default();
+        if let (Prepared::Ccm(ccm), [b0, a0, ..]) = (&cryptor.cipher, own)
+            && let Some((own, others)) = rows.split_at_checked(lane.blocks())
+        {
+            rows = others;
+            let first = MacStart { b0: *b0, aad: aad_block_of(lane.aad.aad), blocks: lane.blocks() };
+            let [mut tag] = ccm.macs([first], own.as_chunks::<1>().0);
+            xor(&mut tag, a0);
+            *verified = same(&tag, lane.icv);
+        }
+    }
+    text.end_of_each(&lanes, verified)
+}
+
+/// AAD of a packet, and where its part of [`Scratch::key_stream`] is: of AES-CCM B0 and A0, of AES-GCM J0 stands in front;
+/// other ciphers have none.
+#[derive(Clone, Copy, Default)]
+struct InKeyStream {
+    aad: (u128, usize),
+    start: usize,
+    end: usize,
+    /// False for one that is cut short: it has no ICV that could verify.
+    is_whole: bool,
+}
+
 /// The Sequence Number as it goes into a nonce where there is no IV.
 fn number(sn: u64, esn: bool) -> u64 {
     if esn { sn } else { sn & u64::from(u32::MAX) }
@@ -246,6 +342,34 @@ impl<'c> Text<'c> {
             *to = block.to_be_bytes();
             each(at, (*to).into());
         }
+    }
+
+    /// Room for the next one, with a copy of `bytes` in it.
+    fn copy(&mut self, bytes: &[u8]) -> &mut [u8] {
+        let place = self.clear.get_mut(self.next..).and_then(|rest| rest.get_mut(..bytes.len())).unwrap_or_default();
+        self.next += bytes.len();
+        place.iter_mut().zip(bytes).for_each(|(to, from)| *to = *from);
+        place
+    }
+
+    /// Leaves those that verified, and wipes the others; where each of those is.
+    fn end_of_each<Aad>(
+        self,
+        lanes: &[Lane<'_, Aad>; SIDE_BY_SIDE],
+        verified: [bool; SIDE_BY_SIDE],
+    ) -> [Option<Range<usize>>; SIDE_BY_SIDE] {
+        let mut start = self.start;
+        let mut places = [const { None }; SIDE_BY_SIDE];
+        for ((lane, verified), place) in lanes.iter().zip(verified).zip(&mut places) {
+            let range = start..start + lane.cipher_text.len();
+            start = range.end;
+            match verified {
+                true => *place = Some(range),
+                false => self.clear.get_mut(range).unwrap_or_default().zeroize(),
+            }
+        }
+        self.clear.truncate(start);
+        places
     }
 
     /// Leaves the first `opened`, and wipes the others.
