@@ -244,8 +244,8 @@ fn fill_u8(packet: &mut [u8], offset: usize, value: u8) {
 }
 
 fn upper_layer(packet: &[u8], segment: usize, protocol: u8) -> u16 {
-    let Some((src, dst)) = link::addresses(packet) else { return 0 };
-    checksum::upper_layer(src, dst, protocol, packet.get(segment..).unwrap_or_default())
+    let Some(addresses) = headers::both_addresses(packet) else { return 0 };
+    checksum::upper_layer_of(addresses, protocol, packet.get(segment..).unwrap_or_default())
 }
 
 /// The checksum of a UDP-Lite segment over its coverage (RFC 3828 §3.1; 0 is all of it); `None` if the coverage is

@@ -105,6 +105,16 @@ impl Ip {
     }
 }
 
+/// Source and destination address of the IP header at the start of `packet`, one behind the other; `None` where there is no
+/// such header.
+pub(crate) fn both_addresses(packet: &[u8]) -> Option<&[u8]> {
+    match packet.first()? >> 4 {
+        4 => packet.get(12..20),
+        6 => packet.get(8..40),
+        _ => None,
+    }
+}
+
 /// The upper layer of a packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Upper {

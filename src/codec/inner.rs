@@ -591,8 +591,7 @@ impl Inner {
         let transport_bits = transport.map_or(0, |transport| transport.header.rule.residue_bits());
         let residue_bits = rule.header.rule.residue_bits() + options_bits + transport_bits;
         let start = clear.len();
-        clear.resize(start + residue_bits.div_ceil(8), 0);
-        let residue = clear.get_mut(start..).unwrap_or_default();
+        let residue = room(residue_bits, clear);
 
         let mut at = rule.header.compress(packet, residue, 0)?;
         if options_bits > 0 {
@@ -604,7 +603,7 @@ impl Inner {
         if let Some(transport) = transport {
             transport.check(packet, ip.header_len, state)?;
         }
-        compress_segment(transport, segment, at, start, state, clear)?;
+        compress_segment(transport, segment, at, (start, residue_bits), state, clear)?;
         Ok(Compressed { residue_bits, ..compressed })
     }
 
@@ -630,8 +629,8 @@ impl Inner {
         }
         let start = clear.len();
         let residue_bits = transport.map_or(0, |transport| transport.header.rule.residue_bits());
-        clear.resize(start + residue_bits.div_ceil(8), 0);
-        compress_segment(transport, segment, 0, start, state, clear)?;
+        room(residue_bits, clear);
+        compress_segment(transport, segment, 0, (start, residue_bits), state, clear)?;
         Ok(Compressed {
             payload_offset: carried.segment,
             protocol_offset: carried.protocol_offset,
@@ -681,21 +680,32 @@ impl Transport {
     }
 }
 
-/// Writes the residue of a transport header at bit `at` behind byte `start` of `clear`, where there is room for it, and
-/// appends the payload.
+/// Appends zeros: room for a residue, and for a word behind it, because bits in the midst of bytes are written faster.
+fn room(residue_bits: usize, clear: &mut Vec<u8>) -> &mut [u8] {
+    const WORD: usize = 8;
+    let start = clear.len();
+    clear.resize(start + residue_bits.div_ceil(8) + WORD, 0);
+    clear.get_mut(start..).unwrap_or_default()
+}
+
+/// Writes the residue of a transport header at bit `at` behind byte `start` of `clear`, where there is [`room`] for all
+/// `residue_bits`, and appends the payload.
 fn compress_segment(
     transport: Option<&Transport>,
     segment: &[u8],
     at: usize,
-    start: usize,
+    (start, residue_bits): (usize, usize),
     state: &mut State,
     clear: &mut Vec<u8>,
 ) -> Result<(), Mismatch> {
+    let residue_end = start + residue_bits.div_ceil(8);
     let Some(transport) = transport else {
+        clear.truncate(residue_end);
         clear.extend_from_slice(segment);
         return Ok(());
     };
     transport.header.compress(segment, clear.get_mut(start..).unwrap_or_default(), at)?;
+    clear.truncate(residue_end);
     if transport.near.is_some() {
         state.note(segment);
     }

@@ -28,7 +28,7 @@ use crate::sa::LinkAddress;
 pub use fragments::{Reassembled, Reassembler};
 pub use ieee802154::fcs::Fcs;
 pub use ip::addresses;
-pub use rebuild::{encapsulate, rebuild, replace};
+pub use rebuild::{Begun, UdpChecksum, append, begin, begin_encapsulated, encapsulate, rebuild, replace};
 pub use receiver::{Content, Received, Receiver, Settings};
 pub use repeats::REPEATS_KEPT;
 pub use udp::{Encapsulated, udp_encapsulation};
@@ -135,19 +135,19 @@ pub struct Place {
 impl Place {
     /// What stands before the IP header.
     #[inline]
-    pub fn link_header<'a>(self, frame: &'a [u8]) -> &'a [u8] {
+    pub fn link_header(self, frame: &[u8]) -> &[u8] {
         frame.get(..self.offset as usize).unwrap_or_default()
     }
 
     /// See [`Datagram::header`].
     #[inline]
-    pub fn header<'a>(self, frame: &'a [u8]) -> &'a [u8] {
+    pub fn header(self, frame: &[u8]) -> &[u8] {
         self.packet(frame).get(..self.header_len as usize).unwrap_or_default()
     }
 
     /// See [`Datagram::payload`].
     #[inline]
-    pub fn payload<'a>(self, frame: &'a [u8]) -> &'a [u8] {
+    pub fn payload(self, frame: &[u8]) -> &[u8] {
         let rest = self.packet(frame).get(self.header_len as usize..).unwrap_or_default();
         rest.get(..self.payload_len as usize).unwrap_or(rest)
     }
@@ -176,7 +176,7 @@ impl Place {
 
     /// The packet that is there in `frame`, out of which the place was read.
     #[inline]
-    pub fn datagram<'a>(self, frame: &'a [u8]) -> Option<Datagram<'a>> {
+    pub fn datagram(self, frame: &[u8]) -> Option<Datagram<'_>> {
         Some(Datagram {
             outer: Outer::of(self.packet(frame))?,
             header: self.header(frame),
@@ -191,7 +191,7 @@ impl Place {
     }
 
     #[inline]
-    fn packet<'a>(self, frame: &'a [u8]) -> &'a [u8] {
+    fn packet(self, frame: &[u8]) -> &[u8] {
         frame.get(self.offset as usize..).unwrap_or_default()
     }
 }

@@ -259,6 +259,24 @@ impl<'w> Item<'w> {
         }
     }
 
+    /// [`Datagram::header`] and [`Datagram::protocol_offset`] of the IP packet that the frame holds or completes.
+    #[inline]
+    pub fn headers(&self) -> Option<(&[u8], usize)> {
+        match &self.source {
+            Source::Frame(place) => Some((place.header(self.frame), place.protocol_offset())),
+            _ => self.datagram().map(|datagram| (datagram.header, datagram.protocol_offset)),
+        }
+    }
+
+    /// [`Datagram::rebuilt`], if there is an IP packet.
+    #[inline]
+    pub fn is_rebuilt(&self) -> bool {
+        match &self.source {
+            Source::Frame(_) => false,
+            _ => self.datagram().is_some_and(|datagram| datagram.rebuilt),
+        }
+    }
+
     /// The place of the IP packet that the frame itself holds, and the frame.
     pub(super) fn in_frame(&self) -> Option<(Place, &'w [u8])> {
         match &self.source {
@@ -272,6 +290,15 @@ impl<'w> Item<'w> {
         match &self.source {
             Source::Frame(place) => EspPayload::in_frame(table, self.frame, *place).ok(),
             _ => EspPayload::of(table, &self.datagram()?).ok(),
+        }
+    }
+
+    /// The UDP header, where ESP is carried in UDP.
+    #[inline]
+    pub fn udp_header(&self, table: &SaTable) -> Option<&[u8; 8]> {
+        match &self.source {
+            Source::Frame(place) if place.protocol != esp::UDP => None,
+            _ => self.payload(table)?.udp_header,
         }
     }
 

@@ -183,7 +183,7 @@ impl Cryptor {
     }
 
     pub(super) fn check_clear_len(&self, len: usize) -> Result<(), SealError> {
-        if !len.is_multiple_of(self.suite.block) {
+        if self.suite.block > 1 && !len.is_multiple_of(self.suite.block) {
             return Err(SealError::Block);
         }
         if len > MAX_LEN { Err(SealError::TooLong) } else { Ok(()) }

@@ -9,7 +9,7 @@ use std::ops::Range;
 
 use zeroize::Zeroize;
 
-use super::aes::{Block, last_value, padded, xor};
+use super::aes::{Block, last_value, xor};
 use super::ccm::{Ccm, MacStart, aad_block_of};
 use super::cryptor::{Body, Cryptor, Header, Prepared};
 use super::gcm::Gcm;
@@ -390,30 +390,6 @@ pub(super) fn push_counters(first: u128, count: usize, blocks: &mut Vec<Block>) 
         let counter = (first as u32).wrapping_add(index);
         Block::from((head | u128::from(counter)).to_be_bytes())
     }));
-}
-
-/// The clear text at `index` of `N` into rows of a block of each.
-pub(super) fn fill_rows<const N: usize>(text: &[u8], index: usize, rows: &mut [Block]) {
-    let (whole, rest) = text.as_chunks::<16>();
-    let mut places = rows.iter_mut().skip(index).step_by(N);
-    for (block, place) in whole.iter().zip(&mut places) {
-        *place = (*block).into();
-    }
-    if let Some(place) = places.next().filter(|_| !rest.is_empty()) {
-        *place = padded(rest);
-    }
-}
-
-/// Key stream over a text, both directions.
-pub(super) fn apply_key_stream(key_stream: &[Block], text: &mut [u8]) {
-    let (whole, rest) = text.as_chunks_mut::<16>();
-    let mut keys = key_stream.iter();
-    for (block, key) in whole.iter_mut().zip(&mut keys) {
-        *block = (u128::from_ne_bytes(*block) ^ u128::from_ne_bytes((*key).into())).to_ne_bytes();
-    }
-    if let Some(key) = keys.next() {
-        rest.iter_mut().zip(key).for_each(|(byte, key)| *byte ^= key);
-    }
 }
 
 /// Wipes and drops what stands in `clear` from `start` on.
