@@ -54,12 +54,10 @@ impl Ccm {
         tags
     }
 
-    /// The CBC-MACs of up to `N` clear texts side by side. They come padded, as rows of a block of each, zeros behind those
-    /// that end before others. The first two blocks, B0 and the AAD, are apart; B0 comes encrypted.
-    pub(super) fn macs<const N: usize>(&self, first: [MacStart; N], rows: &[[Block; N]]) -> [Block; N] {
-        let mut macs = [Block::default(); N];
-        self.aes.encrypt_with_backend(Lockstep { first, rows, macs: &mut macs });
-        macs
+    /// The CBC-MACs of up to `N` clear texts side by side. They come as rows of a block of each: the blocks of the AADs, see
+    /// [`aad_block`], then the texts, padded. `b0` are encrypted. Afterwards each row holds the MACs of all up to it.
+    pub(super) fn macs<const N: usize>(&self, b0: [Block; N], rows: &mut [[Block; N]]) {
+        self.aes.encrypt_with_backend(Lockstep { b0, rows });
     }
 
     /// Every block encrypted for itself.
@@ -220,22 +218,10 @@ impl<const N: usize> BlockCipherEncClosure for CbcMac<'_, N> {
     }
 }
 
-/// Where one of several CBC-MACs starts.
-#[derive(Clone, Copy, Default)]
-pub(super) struct MacStart {
-    /// B0, encrypted.
-    pub(super) b0: Block,
-    /// See [`aad_block`].
-    pub(super) aad: Block,
-    /// Blocks of the clear text.
-    pub(super) blocks: usize,
-}
-
 /// `N` CBC-MACs of as many texts, a block of each in turn: each is a chain of AES calls that wait for one another.
 struct Lockstep<'a, const N: usize> {
-    first: [MacStart; N],
-    rows: &'a [[Block; N]],
-    macs: &'a mut [Block; N],
+    b0: [Block; N],
+    rows: &'a mut [[Block; N]],
 }
 
 impl<const N: usize> BlockSizeUser for Lockstep<'_, N> {
@@ -245,26 +231,15 @@ impl<const N: usize> BlockSizeUser for Lockstep<'_, N> {
 impl<const N: usize> BlockCipherEncClosure for Lockstep<'_, N> {
     #[inline(always)]
     fn call<B: BlockCipherEncBackend<BlockSize = U16>>(self, aes: &B) {
-        let mut states = self.first.map(|first| first.b0);
-        for (state, first) in states.iter_mut().zip(&self.first) {
-            xor(state, &first.aad);
-            aes.encrypt_block_inplace(state);
-        }
-        let mut macs = states;
-        for (index, row) in self.rows.iter().enumerate() {
+        let mut states = self.b0;
+        for row in self.rows {
+            // All are kept, because when a text ends cannot be foretold.
             for (state, block) in states.iter_mut().zip(row) {
                 xor(state, block);
                 aes.encrypt_block_inplace(state);
-            }
-            // A mask, because when a text ends cannot be foretold.
-            for ((mac, state), first) in macs.iter_mut().zip(&states).zip(&self.first) {
-                let mask = u8::from(index >= first.blocks).wrapping_sub(1);
-                for (mac, state) in mac.iter_mut().zip(state) {
-                    *mac = *mac & !mask | *state & mask;
-                }
+                *block = *state;
             }
         }
-        *self.macs = macs;
     }
 }
 
@@ -370,15 +345,13 @@ mod tests {
                 let aad: [Block; 4] = std::array::from_fn(|n| aad_block(&[n as u8 ^ 0x5a; 8]));
                 let clear: [Vec<u8>; 4] =
                     std::array::from_fn(|n| (0..lens[n]).map(|at| (at * 7 + n * 31) as u8).collect());
-                let first = std::array::from_fn(|n| MacStart {
-                    b0: ccm.aes.encrypted(ccm.b0(&a0[n], true, lens[n])),
-                    aad: aad[n],
-                    blocks: lens[n].div_ceil(16),
-                });
-                let rows: Vec<[Block; 4]> = (0..lens.iter().max().unwrap().div_ceil(16))
-                    .map(|row| std::array::from_fn(|n| padded(clear[n].chunks(16).nth(row).unwrap_or_default())))
-                    .collect();
-                for (n, mut mac) in ccm.macs(first, &rows).into_iter().enumerate() {
+                let b0 = std::array::from_fn(|n| ccm.aes.encrypted(ccm.b0(&a0[n], true, lens[n])));
+                let most = lens.iter().max().unwrap().div_ceil(16);
+                let text = |row| std::array::from_fn(|n| padded(clear[n].chunks(16).nth(row).unwrap_or_default()));
+                let mut rows: Vec<[Block; 4]> = [aad].into_iter().chain((0..most).map(text)).collect();
+                ccm.macs(b0, &mut rows);
+                for n in 0..4 {
+                    let mut mac = rows[lens[n].div_ceil(16)][n];
                     xor(&mut mac, &ccm.aes.encrypted(a0[n]));
                     assert_eq!(ccm.tags(&a0[n], &[[aad[n]]], &clear[n]), [mac], "{lens:?}");
                 }

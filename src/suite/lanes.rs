@@ -10,7 +10,7 @@ use std::ops::Range;
 use zeroize::Zeroize;
 
 use super::aes::{Block, last_value, xor};
-use super::ccm::{Ccm, MacStart, aad_block_of};
+use super::ccm::{Ccm, aad_block_of};
 use super::cryptor::{Body, Cryptor, Header, Prepared};
 use super::gcm::Gcm;
 use super::same;
@@ -45,7 +45,7 @@ pub struct Apart<'a> {
 pub struct Scratch {
     /// Counter blocks, which become key stream.
     pub(super) key_stream: Vec<Block>,
-    /// Clear texts in blocks, one of each packet in turn.
+    /// AADs and clear texts in blocks, one of each packet in turn; then their CBC-MACs.
     pub(super) rows: Vec<Block>,
 }
 
@@ -169,9 +169,8 @@ impl Cryptor {
         let lanes = lanes.get(..count).unwrap_or_default();
         ccm.encrypt_all(key_stream);
 
-        rows.clear();
-        rows.resize(most * N, Block::default());
-        let mut first = [MacStart::default(); N];
+        let rows = room::<N>(most, rows);
+        let mut first = [Block::default(); N];
         let mut masks = [Block::default(); N];
         let mut rest = key_stream.as_slice();
         let mut text = Text::of(lanes, clear);
@@ -179,18 +178,14 @@ impl Cryptor {
             let Some((own, others)) = rest.split_at_checked(2 + lane.blocks()) else { break };
             let [b0, a0, own @ ..] = own else { break };
             rest = others;
-            *mask = *a0;
-            *first = MacStart { b0: *b0, aad: lane.aad, blocks: lane.blocks() };
-            text.decrypt(lane.cipher_text, own, |at, block| {
-                if let Some(place) = rows.get_mut(at * N + index) {
-                    *place = block;
-                }
-            });
+            (*first, *mask) = (*b0, *a0);
+            put(rows, 0, index, lane.aad);
+            text.decrypt(lane.cipher_text, own, |at, block| put(rows, 1 + at, index, block));
         }
-
-        let macs = ccm.macs(first, rows.as_chunks::<N>().0);
+        ccm.macs(first, rows);
         let mut opened = 0;
-        for ((lane, mut tag), mask) in lanes.iter().zip(macs).zip(&masks) {
+        for (index, (lane, mask)) in lanes.iter().zip(&masks).enumerate() {
+            let mut tag = mac_of(rows, lane.blocks(), index);
             xor(&mut tag, mask);
             if !same(&tag, lane.icv) {
                 break;
@@ -200,6 +195,29 @@ impl Cryptor {
         text.end(opened, lanes);
         opened
     }
+}
+
+/// Rows for [`Ccm::macs`] of texts of up to `most` blocks. What stands in them is of no meaning.
+pub(super) fn room<const N: usize>(most: usize, rows: &mut Vec<Block>) -> &mut [[Block; N]] {
+    let len = (1 + most) * N;
+    if rows.len() < len {
+        rows.resize(len, Block::default());
+    }
+    rows.get_mut(..len).unwrap_or_default().as_chunks_mut().0
+}
+
+/// Puts a block of the packet at `index` into a row.
+#[inline(always)]
+pub(super) fn put<const N: usize>(rows: &mut [[Block; N]], row: usize, index: usize, block: Block) {
+    if let Some(place) = rows.get_mut(row).and_then(|row| row.get_mut(index)) {
+        *place = block;
+    }
+}
+
+/// The MAC of the packet at `index`, which has a text of `blocks` blocks, after [`Ccm::macs`].
+#[inline(always)]
+pub(super) fn mac_of<const N: usize>(rows: &[[Block; N]], blocks: usize, index: usize) -> Block {
+    rows.get(blocks).and_then(|row| row.get(index)).copied().unwrap_or_default()
 }
 
 /// [`Cryptor::open`] of several packets, each of another SA, of which only the first [`SIDE_BY_SIDE`] count. Appends clear
@@ -244,7 +262,10 @@ pub fn open_apart(
         let own = key_stream.get(lane.aad.start..lane.aad.end).unwrap_or_default();
         match (&cryptor.cipher, own) {
             _ if !lane.aad.is_whole => {}
-            (Prepared::Ccm(_), [_, _, own @ ..]) => text.decrypt(lane.cipher_text, own, |_, block| rows.push(block)),
+            (Prepared::Ccm(_), [_, _, own @ ..]) => {
+                rows.push(aad_block_of(lane.aad.aad));
+                text.decrypt(lane.cipher_text, own, |_, block| rows.push(block));
+            }
             (Prepared::Gcm(gcm), [mask, own @ ..]) => {
                 let mut tag = gcm.hash_esp(lane.aad.aad, lane.cipher_text);
                 xor(&mut tag, mask);
@@ -258,15 +279,16 @@ pub fn open_apart(
             }
         }
     }
-    let mut rows = rows.as_slice();
+    let mut rows = rows.as_mut_slice();
     for ((lane, Apart { cryptor, .. }), verified) in lanes.iter().zip(packets).zip(&mut verified) {
         let own = key_stream.get(lane.aad.start..lane.aad.end).unwrap_or_default();
         if let (Prepared::Ccm(ccm), [b0, a0, ..]) = (&cryptor.cipher, own)
-            && let Some((own, others)) = rows.split_at_checked(lane.blocks())
+            && let Some((own, others)) = std::mem::take(&mut rows).split_at_mut_checked(1 + lane.blocks())
         {
             rows = others;
-            let first = MacStart { b0: *b0, aad: aad_block_of(lane.aad.aad), blocks: lane.blocks() };
-            let [mut tag] = ccm.macs([first], own.as_chunks::<1>().0);
+            let own = own.as_chunks_mut::<1>().0;
+            ccm.macs([*b0], own);
+            let mut tag = mac_of(own, lane.blocks(), 0);
             xor(&mut tag, a0);
             *verified = same(&tag, lane.icv);
         }

@@ -1,10 +1,10 @@
 //! Sealing packets of one SA where they are, several side by side: the twin of [`super::lanes`].
 
 use super::aes::{Block, last_value, xor};
-use super::ccm::{Ccm, MacStart, aad_block_of};
+use super::ccm::{Ccm, aad_block_of};
 use super::cryptor::{Cryptor, Header, Prepared, SealError};
 use super::gcm::Gcm;
-use super::lanes::{SIDE_BY_SIDE, Scratch, push_counters};
+use super::lanes::{SIDE_BY_SIDE, Scratch, mac_of, push_counters, put, room};
 
 /// A packet for [`Cryptor::seal_side_by_side`].
 #[derive(Debug)]
@@ -122,11 +122,9 @@ impl Cryptor {
     fn seal_ccm<const N: usize>(&self, ccm: &Ccm, esn: bool, lanes: &mut Lanes<'_>, scratch: &mut Scratch) {
         let Scratch { key_stream, rows } = scratch;
         key_stream.clear();
-        let mut first = [MacStart::default(); N];
         let mut most = 0;
         // B0, then A0, which masks the ICV, and the counters behind it.
-        for (lane, first) in lanes.iter().flatten().zip(&mut first) {
-            (first.aad, first.blocks) = (aad_block_of(Header::aad_value(lane.spi, lane.sn, esn)), lane.blocks());
+        for lane in lanes.iter().flatten() {
             most = most.max(lane.blocks());
             let a0 = self.counter(lane.iv, lane.header(esn).sn());
             key_stream.push(ccm.b0_with_aad(a0, lane.text.len()).to_be_bytes().into());
@@ -134,8 +132,8 @@ impl Cryptor {
         }
         ccm.encrypt_all(key_stream);
 
-        rows.clear();
-        rows.resize(most * N, Block::default());
+        let rows = room::<N>(most, rows);
+        let mut first = [Block::default(); N];
         let mut masks = [Block::default(); N];
         let mut rest = key_stream.as_slice();
         for (index, (lane, (first, mask))) in
@@ -144,15 +142,13 @@ impl Cryptor {
             let Some((own, others)) = rest.split_at_checked(2 + lane.blocks()) else { break };
             let [b0, a0, own @ ..] = own else { break };
             rest = others;
-            (first.b0, *mask) = (*b0, *a0);
-            encrypt(lane.text, own, |at, block| {
-                if let Some(place) = rows.get_mut(at * N + index) {
-                    *place = block;
-                }
-            });
+            (*first, *mask) = (*b0, *a0);
+            put(rows, 0, index, aad_block_of(Header::aad_value(lane.spi, lane.sn, esn)));
+            encrypt(lane.text, own, |at, block| put(rows, 1 + at, index, block));
         }
-        let macs = ccm.macs(first, rows.as_chunks::<N>().0);
-        for ((lane, mut icv), mask) in lanes.iter_mut().flatten().zip(macs).zip(&masks) {
+        ccm.macs(first, rows);
+        for (index, (lane, mask)) in lanes.iter_mut().flatten().zip(&masks).enumerate() {
+            let mut icv = mac_of(rows, lane.blocks(), index);
             xor(&mut icv, mask);
             lane.put_icv(&icv);
         }
