@@ -12,14 +12,15 @@ use crate::error::Error;
 use crate::sa::{LinkAddress, Sa, Selector};
 use crate::suite::{INTEGS, Integ, IntegKey, KeyError, Keys, Part, SUITES, Suite};
 
-/// Reads the items of `sas`; `each` gets every SA and whether its name was given.
-pub(super) fn sas(path: &Path, list: &Node, mut each: impl FnMut(Sa, bool)) -> Result<(), Error> {
+/// Reads the items of `sas`: every SA and whether its name was given.
+pub(super) fn sas(path: &Path, list: &Node) -> Result<Vec<(Arc<Sa>, bool)>, Error> {
     let path: Arc<Path> = path.into();
-    for node in items(&path, "sas", list)? {
-        let (sa, named) = sa(&path, node)?;
-        each(sa, named);
+    let items = items(&path, "sas", list)?;
+    let mut sas = Vec::with_capacity(items.len());
+    for node in items {
+        sas.push(sa(&path, node)?);
     }
-    Ok(())
+    Ok(sas)
 }
 
 /// The items of the list `node`; nothing at all counts as an empty list.
@@ -31,7 +32,7 @@ pub(super) fn items<'n, 'a>(path: &Path, name: &str, node: &'n Node<'a>) -> Resu
     }
 }
 
-fn sa(path: &Arc<Path>, node: &Node) -> Result<(Sa, bool), Error> {
+fn sa(path: &Arc<Path>, node: &Node) -> Result<(Arc<Sa>, bool), Error> {
     let mut fields = Fields::new(path, "an SA", node)?;
     let origin = Origin { path: path.clone(), line: u64::from(fields.place().line) };
     let given_name = fields.optional("name", |word| Ok(word.to_owned()))?;
@@ -51,7 +52,8 @@ fn sa(path: &Arc<Path>, node: &Node) -> Result<(Sa, bool), Error> {
     let name = given_name.unwrap_or_else(|| spi_name(spi));
     let spi = Some(spi);
     let (sn_hint, alternative_to) = (None, None);
-    Ok((Sa { name, spi, src, dst, link_src, link_dst, keys, esn, sn_hint, alternative_to, origin }, named))
+    let sa = Sa { name, spi, src, dst, link_src, link_dst, keys, esn, sn_hint, alternative_to, origin };
+    Ok((Arc::new(sa), named))
 }
 
 /// `encr`, `key`, `salt`, `integ`, `integ_key`.

@@ -9,6 +9,7 @@ mod ietf;
 mod ike;
 mod keys;
 mod overlap;
+mod parts;
 mod rfc9363;
 mod rule_set;
 mod rule_text;
@@ -33,12 +34,12 @@ use std::sync::Arc;
 use zeroize::Zeroizing;
 
 use self::fields::Fields;
+use self::parts::Yaml;
 pub use self::rule_set::{NumberedRule, RuleId, RuleSet, load_custom_rules, load_rules, parse_rules};
 pub use self::rule_text::{RuleForm, length_name, target_text};
 pub use self::schema::{SchemaOf, schema};
 use self::values::{near, shown_name};
 pub use self::written::{Json, context_entry, rule_rows, sa_entry};
-use self::yaml::Node;
 use crate::context::{Context, IpVersion, Origin, SaReference};
 use crate::error::Error;
 use crate::ike::Secrets;
@@ -239,8 +240,8 @@ fn xfrm_section(text: &str) -> Zeroizing<String> {
 struct Content<'t> {
     kind: Kind,
     text: &'t str,
-    /// The document of a YAML file, if it has one.
-    root: Option<Node<'t>>,
+    /// That of a YAML file.
+    yaml: Yaml<'t>,
 }
 
 fn content<'t>(path: &Path, bytes: &'t [u8]) -> Result<Content<'t>, Error> {
@@ -251,8 +252,8 @@ fn content<'t>(path: &Path, bytes: &'t [u8]) -> Result<Content<'t>, Error> {
     })?;
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let kind = kind(text);
-    let root = if kind == Kind::Yaml { yaml::parse(path, text)? } else { None };
-    Ok(Content { kind, text, root })
+    let yaml = if kind == Kind::Yaml { parts::parse(path, text)? } else { Yaml::default() };
+    Ok(Content { kind, text, yaml })
 }
 
 #[derive(Default)]
@@ -268,10 +269,10 @@ impl Loader {
     }
 
     fn take(&mut self, path: &Path, content: Content<'_>) -> Result<(), Error> {
-        let Content { kind, text, root } = content;
+        let Content { kind, text, yaml } = content;
         let mut left_out = LeftOut { path, messages: vec![], more: 0 };
         match kind {
-            Kind::Yaml => self.yaml(path, root.as_ref())?,
+            Kind::Yaml => self.yaml(path, yaml)?,
             Kind::EspSa => esp_sa::read(path, text, &mut self.loaded.sas, &mut left_out)?,
             Kind::Xfrm => xfrm::read(path, text, &mut self.loaded.sas, &mut left_out)?,
             Kind::IpsecLook => xfrm::read(path, &xfrm_section(text), &mut self.loaded.sas, &mut left_out)?,
@@ -285,20 +286,27 @@ impl Loader {
         Ok(())
     }
 
-    fn yaml(&mut self, path: &Path, root: Option<&Node<'_>>) -> Result<(), Error> {
-        let Some(root) = root else { return Ok(()) };
-        let mut fields = Fields::new(path, "a key or rule file", root)?;
+    fn yaml(&mut self, path: &Path, yaml: Yaml<'_>) -> Result<(), Error> {
+        let Some(root) = yaml.root else { return Ok(()) };
+        let mut fields = Fields::new(path, "a key or rule file", &root)?;
         if let Some(entry) = fields.entry("sas") {
-            keys::sas(path, entry.node, |sa, named| {
+            let first = keys::sas(path, entry.node)?;
+            let further = yaml.sas;
+            let count = first.len() + further.iter().map(Vec::len).sum::<usize>();
+            self.native.reserve(count);
+            self.loaded.sas.reserve(count);
+            for (sa, named) in first.into_iter().chain(further.into_iter().flatten()) {
                 self.native.push((self.loaded.sas.len(), named));
-                self.loaded.sas.push(Arc::new(sa));
-            })?;
+                self.loaded.sas.push(sa);
+            }
         }
         if let Some(entry) = fields.entry("link_keys") {
             self.loaded.link_keys.extend(keys::link_keys(path, entry.node)?);
         }
         if let Some(entry) = fields.entry("contexts") {
-            self.loaded.contexts.extend(rules::contexts(path, entry.node)?);
+            let first = rules::contexts(path, entry.node)?;
+            self.loaded.contexts.reserve(first.len() + yaml.contexts.iter().map(Vec::len).sum::<usize>());
+            self.loaded.contexts.extend(first.into_iter().chain(yaml.contexts.into_iter().flatten()));
         }
         if let Some(entry) = fields.entry("lowpan_contexts") {
             rules::lowpan_contexts(path, entry.node, &mut self.loaded.lowpan_contexts)?;

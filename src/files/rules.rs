@@ -18,7 +18,12 @@ use crate::error::Error;
 /// Reads the items of `contexts`.
 pub(super) fn contexts(path: &Path, list: &Node) -> Result<Vec<Context>, Error> {
     let path: Arc<Path> = path.into();
-    items(&path, "contexts", list)?.iter().map(|node| context(&path, node)).collect()
+    let items = items(&path, "contexts", list)?;
+    let mut contexts = Vec::with_capacity(items.len());
+    for node in items {
+        contexts.push(context(&path, node)?);
+    }
+    Ok(contexts)
 }
 
 fn context(path: &Arc<Path>, node: &Node) -> Result<Context, Error> {
