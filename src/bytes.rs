@@ -2,6 +2,18 @@
 
 use crate::error::{Fault, Stage};
 
+/// The bytes behind the last whole eight, as the upper ones of a word; 0 bits follow.
+#[inline]
+pub fn last_word(bytes: &[u8]) -> u64 {
+    let last = match bytes.last_chunk() {
+        Some(last) => u64::from_be_bytes(*last),
+        None => bytes.iter().fold(0, |word, byte| word << 8 | u64::from(*byte)),
+    };
+    // What belongs to the word before is shifted out. In two steps, because it may be all of it: how many bytes are left
+    // cannot be foretold, and a branch costs more.
+    last << (63 - 8 * (bytes.len() % 8)) << 1
+}
+
 /// A cursor over the bytes of one structure; reading past the end is a [`Fault`] that names the structure.
 #[derive(Debug, Clone, Copy)]
 pub struct Reader<'a> {

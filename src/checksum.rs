@@ -2,6 +2,8 @@
 
 use std::net::IpAddr;
 
+use crate::bytes::last_word;
+
 /// The Internet checksum of `bytes` (RFC 1071 §1): what is to be stored in a checksum field that is 0 in `bytes`, and 0
 /// if the field already holds the right value. An odd last byte counts as the high half of a word.
 pub fn internet(bytes: &[u8]) -> u16 {
@@ -13,10 +15,18 @@ pub fn internet(bytes: &[u8]) -> u16 {
 ///
 /// Stored and checked like [`internet`]; that UDP stores 0 as `ffff` is the caller's business.
 pub fn upper_layer(src: IpAddr, dst: IpAddr, protocol: u8, segment: &[u8]) -> u16 {
-    // Length and protocol stand at other offsets in the two pseudo-headers, but at even ones: their sum is the same.
-    let len = u32::try_from(segment.len()).unwrap_or(u32::MAX).to_be();
-    let protocol = u16::from(protocol).to_be();
-    finish(address(src) + address(dst) + u64::from(len) + u64::from(protocol) + sum(segment))
+    finish(address(src) + address(dst) + behind_addresses(protocol, segment))
+}
+
+/// [`upper_layer`] with source and destination address as they stand in an IP header.
+pub fn upper_layer_of(addresses: &[u8], protocol: u8, segment: &[u8]) -> u16 {
+    finish(sum(addresses) + behind_addresses(protocol, segment))
+}
+
+/// Length and protocol stand at other offsets in the two pseudo-headers, but at even ones: their sum is the same.
+fn behind_addresses(protocol: u8, segment: &[u8]) -> u64 {
+    let len = u32::try_from(segment.len()).unwrap_or(u32::MAX);
+    u64::from(len) + u64::from(protocol) + sum(segment)
 }
 
 fn address(address: IpAddr) -> u64 {
@@ -26,27 +36,26 @@ fn address(address: IpAddr) -> u64 {
     }
 }
 
-/// The sum of the words in the byte order of the machine (RFC 1071 §2.B), not yet folded. Four bytes at a time: 2^32 of
-/// them fit into the 64 bits.
+/// The sum of all words, not yet folded: at most 33 bits and what was carried. Eight bytes at a time; a carry counts 1
+/// (RFC 1071 §2).
+#[inline]
 fn sum(bytes: &[u8]) -> u64 {
-    let (words, rest) = bytes.as_chunks::<4>();
-    let mut sum: u64 = words.iter().map(|word| u64::from(u32::from_ne_bytes(*word))).sum();
-    let mut last = [0; 4];
-    for (to, from) in last.iter_mut().zip(rest) {
-        *to = *from;
-    }
-    sum += u64::from(u32::from_ne_bytes(last));
-    sum
+    let add = |(sum, carries): (u64, u64), word| {
+        let (sum, carry) = sum.overflowing_add(word);
+        (sum, carries + u64::from(carry))
+    };
+    let words = bytes.as_chunks::<8>().0.iter().map(|word| u64::from_be_bytes(*word));
+    let (sum, carries) = add(words.fold((0, 0), add), last_word(bytes));
+    (sum >> 32) + (sum & 0xffff_ffff) + carries
 }
 
 fn finish(mut sum: u64) -> u16 {
-    sum = (sum >> 32) + (sum & 0xffff_ffff);
     sum = (sum >> 32) + (sum & 0xffff_ffff);
     sum = (sum >> 16) + (sum & 0xffff);
     sum = (sum >> 16) + (sum & 0xffff);
     sum = (sum >> 16) + (sum & 0xffff);
     // At most 16 bits are left.
-    u16::from_be(!(sum as u16))
+    !(sum as u16)
 }
 
 #[cfg(test)]
@@ -68,6 +77,20 @@ mod tests {
         assert_eq!(internet(&[0xff; 65534]), 0);
         // ffff + 0001 carries around to 0001.
         assert_eq!(internet(&[0xff, 0xff, 0x00, 0x01]), !0x0001);
+    }
+
+    /// Word by word, every carry added at once, for each length and place of the bytes.
+    #[test]
+    fn lengths_and_places() {
+        let bytes: Vec<u8> = (0..100u32).map(|at| (at * at * 37 + 251) as u8 | 0xc0).collect();
+        for (start, end) in (0..9).flat_map(|start| (start..100).map(move |end| (start, end))) {
+            let words = bytes[start..end].chunks(2).map(|word| [word[0], word.get(1).copied().unwrap_or(0)]);
+            let sum = words.fold(0u32, |sum, word| {
+                let sum = sum + u32::from(u16::from_be_bytes(word));
+                (sum & 0xffff) + (sum >> 16)
+            });
+            assert_eq!(internet(&bytes[start..end]), !(sum as u16), "{start}..{end}");
+        }
     }
 
     /// An IPv4 header with its checksum b861 (Wikipedia, "Internet checksum").

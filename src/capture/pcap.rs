@@ -7,8 +7,6 @@
 //! In the upper half of the link type, bit 26 says that bits 28 to 31 are the length of the frame check sequence in
 //! units of 16 bits.
 
-use std::borrow::Cow;
-
 use byteorder_slice::{BigEndian, LittleEndian};
 use pcap_file::pcap::{PcapHeader, PcapParseError, PcapTsResolution, RawPcapPacket};
 use pcap_file::{DataLink, Endianness};
@@ -120,13 +118,6 @@ pub(super) fn push_file_header(out: &mut Vec<u8>, interface: &Interface, nanos: 
     };
     // Writing into a vector cannot fail.
     let _ = header.write_to(out);
-}
-
-/// Appends a record to a little-endian file.
-pub(super) fn push_record(out: &mut Vec<u8>, [ts_sec, ts_frac]: [u32; 2], orig_len: u32, incl_len: u32, data: &[u8]) {
-    let raw = RawPcapPacket { ts_sec, ts_frac, incl_len, orig_len, data: Cow::Borrowed(data) };
-    // Writing into a vector cannot fail.
-    let _ = raw.write_to::<_, LittleEndian>(out);
 }
 
 #[cfg(test)]

@@ -59,7 +59,7 @@ impl Timestamp {
     }
 
     /// [`Timestamp::nanos`], held at the limits of an `i64` (the years 1677 and 2262).
-    pub fn nanos_i64(self) -> i64 {
+    pub fn nanos_i64(&self) -> i64 {
         match (self.resolution, self.offset) {
             (9, 0) => i64::try_from(self.ticks).unwrap_or(i64::MAX),
             (6, 0) => i64::try_from(self.ticks).map_or(i64::MAX, |ticks| ticks.saturating_mul(1000)),

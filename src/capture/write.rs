@@ -1,6 +1,7 @@
 //! From packets to a capture on disk or in a pipe.
 
 use std::collections::HashMap;
+use std::convert::Infallible;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
@@ -10,13 +11,17 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use tempfile::NamedTempFile;
 
 use super::options::{self, Block};
-use super::{Interface, Packet, pcap, pcapng};
+use super::{Interface, Options, Packet, pcap, pcapng};
 use crate::Error;
 
 /// [`Writer::write`] collects this many bytes.
 const FLUSH_LEN: usize = 128 * 1024;
 /// shb_userappl
 const USER_APPLICATION: u16 = 4;
+
+/// In front of the data: of a record of pcap; of an Enhanced Packet Block, its type and length included.
+const PCAP_HEADER_LEN: usize = 16;
+const ENHANCED_PACKET_HEADER_LEN: usize = 28;
 
 /// Which format a capture is written in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -266,29 +271,93 @@ impl Batch {
     /// # Errors
     /// The format cannot hold the packet's time (pcap: 1970 to 2106) or its length.
     pub fn push(&mut self, packet: &Packet<'_>, comment: Option<&str>) -> Result<(), Error> {
+        let as_it_is = |out: &mut Vec<u8>| {
+            out.extend_from_slice(packet.data);
+            Ok::<_, Infallible>(())
+        };
+        self.push_whole(packet, Some(packet.orig_len), comment, as_it_is).map(|_| ())
+    }
+
+    /// As [`Batch::push`], with other data: what `write` appends, which is all of the frame. Where `write` fails nothing is
+    /// added.
+    pub fn push_written<T, E>(
+        &mut self,
+        packet: &Packet<'_>,
+        comment: Option<&str>,
+        write: impl FnOnce(&mut Vec<u8>) -> Result<T, E>,
+    ) -> Result<Result<T, E>, Error> {
+        self.push_whole(packet, None, comment, write)
+    }
+
+    /// Without `orig_len` the data are all of the frame.
+    fn push_whole<T, E>(
+        &mut self,
+        packet: &Packet<'_>,
+        orig_len: Option<u32>,
+        comment: Option<&str>,
+        write: impl FnOnce(&mut Vec<u8>) -> Result<T, E>,
+    ) -> Result<Result<T, E>, Error> {
+        let before = self.bytes.len();
+        let result = self.try_push(packet, orig_len, comment, write);
+        if !matches!(result, Ok(Ok(_))) {
+            self.bytes.truncate(before);
+        }
+        result
+    }
+
+    fn try_push<T, E>(
+        &mut self,
+        packet: &Packet<'_>,
+        orig_len: Option<u32>,
+        comment: Option<&str>,
+        write: impl FnOnce(&mut Vec<u8>) -> Result<T, E>,
+    ) -> Result<Result<T, E>, Error> {
         let unfit = |what| {
             let help = if self.format == Format::Pcap { "Write pcapng: let the output end in .pcapng." } else { "" };
             Error::usage(format!("frame {}: its {what} does not fit into the output", packet.number), help)
         };
-        let data_len = u32::try_from(packet.data.len()).map_err(|_| unfit("length"))?;
-        let offset = self.bytes.len();
+        let out = &mut self.bytes;
+        let (offset, header) = match self.format {
+            Format::Pcap => (out.len(), [0; PCAP_HEADER_LEN].as_slice()),
+            Format::Pcapng => {
+                pad(out);
+                (out.len(), [0; ENHANCED_PACKET_HEADER_LEN].as_slice())
+            }
+        };
+        out.extend_from_slice(header);
+        let written = match write(out) {
+            Ok(written) => written,
+            Err(error) => return Ok(Err(error)),
+        };
+        let data_len = u32::try_from(out.len() - offset - header.len()).map_err(|_| unfit("length"))?;
+        let orig_len = orig_len.unwrap_or(data_len);
         let interface = match self.format {
             Format::Pcap => {
                 let (seconds, nanos) = packet.time.seconds_and_nanos();
                 let seconds = u32::try_from(seconds).map_err(|_| unfit("time"))?;
-                pcap::push_record(&mut self.bytes, [seconds, nanos], packet.orig_len, data_len, packet.data);
+                put_fields(out, offset, [seconds, nanos, data_len, orig_len]);
                 self.interface_index(packet.interface)
             }
             Format::Pcapng => {
                 let Interface { ts_resolution, ts_offset, .. } = **packet.interface;
                 let ticks = packet.time.ticks_in(ts_resolution, ts_offset).ok_or_else(|| unfit("time"))?;
+                push_options(out, packet.options, comment);
+                let len = (out.len() - offset + 4) as u32;
+                push_fields(out, [len]);
                 let interface = self.interface_index(packet.interface);
-                push_enhanced_packet(&mut self.bytes, packet, interface, ticks, data_len, comment);
+                let (high, low) = ((ticks >> 32) as u32, ticks as u32);
+                let fields = [pcapng::ENHANCED_PACKET_BLOCK, len, interface, high, low, data_len, orig_len];
+                put_fields(&mut self.bytes, offset, fields);
                 interface
             }
         };
         self.starts.push(Start { offset, interface });
-        Ok(())
+        Ok(Ok(written))
+    }
+
+    /// All of the bytes, to complete data where it is.
+    pub fn bytes_mut(&mut self) -> &mut [u8] {
+        &mut self.bytes
     }
 
     fn interface_index(&mut self, interface: &Arc<Interface>) -> u32 {
@@ -334,37 +403,30 @@ fn field_mut(bytes: &mut [u8], offset: usize) -> Option<&mut [u8; 4]> {
 }
 
 fn push_fields<const COUNT: usize>(out: &mut Vec<u8>, fields: [u32; COUNT]) {
-    // Five at most: those of an Enhanced Packet Block.
-    let mut bytes = [0; 20];
-    for (place, field) in bytes.as_chunks_mut::<4>().0.iter_mut().zip(fields) {
-        *place = field.to_le_bytes();
-    }
-    out.extend_from_slice(bytes.get(..COUNT * 4).unwrap_or_default());
+    let start = out.len();
+    out.resize(start + COUNT * 4, 0);
+    put_fields(out, start, fields);
 }
 
-fn push_enhanced_packet(
-    out: &mut Vec<u8>,
-    packet: &Packet<'_>,
-    interface: u32,
-    ticks: u64,
-    data_len: u32,
-    comment: Option<&str>,
-) {
-    let (high, low) = ((ticks >> 32) as u32, ticks as u32);
-    push_block(out, pcapng::ENHANCED_PACKET_BLOCK, |out| {
-        push_fields(out, [interface, high, low, data_len, packet.orig_len]);
-        out.extend_from_slice(packet.data);
-        pad(out);
-        let before_options = out.len();
-        options::copy(out, packet.options, Block::EnhancedPacket);
-        if let Some(comment) = comment {
-            let end = comment.floor_char_boundary(usize::from(u16::MAX));
-            options::push(out, options::COMMENT, comment.get(..end).unwrap_or_default().as_bytes());
-        }
-        if out.len() > before_options {
-            options::push(out, options::END, &[]);
-        }
-    });
+fn put_fields<const COUNT: usize>(bytes: &mut [u8], offset: usize, fields: [u32; COUNT]) {
+    let places = bytes.get_mut(offset..).unwrap_or_default().as_chunks_mut::<4>().0;
+    for (place, field) in places.iter_mut().zip(fields) {
+        *place = field.to_le_bytes();
+    }
+}
+
+/// Appends what follows the data of an Enhanced Packet Block, up to the length at its end.
+fn push_options(out: &mut Vec<u8>, list: Options<'_>, comment: Option<&str>) {
+    pad(out);
+    let before = out.len();
+    options::copy(out, list, Block::EnhancedPacket);
+    if let Some(comment) = comment {
+        let end = comment.floor_char_boundary(usize::from(u16::MAX));
+        options::push(out, options::COMMENT, comment.get(..end).unwrap_or_default().as_bytes());
+    }
+    if out.len() > before {
+        options::push(out, options::END, &[]);
+    }
 }
 
 fn push_interface_description(out: &mut Vec<u8>, interface: &Interface) {

@@ -8,7 +8,7 @@ use super::headers::{self, fill_u16};
 use super::restored::{Mismatch, Restorable, Source, Sources};
 use super::schc::Compute;
 use crate::checksum;
-use crate::link::Outer;
+use crate::link::{self, Outer};
 
 /// One action on a rebuilt packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -244,8 +244,8 @@ fn fill_u8(packet: &mut [u8], offset: usize, value: u8) {
 }
 
 fn upper_layer(packet: &[u8], segment: usize, protocol: u8) -> u16 {
-    let Some((src, dst)) = headers::addresses(packet) else { return 0 };
-    checksum::upper_layer(src, dst, protocol, packet.get(segment..).unwrap_or_default())
+    let Some(addresses) = headers::both_addresses(packet) else { return 0 };
+    checksum::upper_layer_of(addresses, protocol, packet.get(segment..).unwrap_or_default())
 }
 
 /// The checksum of a UDP-Lite segment over its coverage (RFC 3828 §3.1; 0 is all of it); `None` if the coverage is
@@ -260,7 +260,7 @@ pub(crate) fn udplite(packet: &[u8], segment: usize) -> Option<u16> {
     let covered = checksum::internet(bytes.get(..coverage)?);
     // The pseudo-header holds the length of the whole segment, whatever is covered: it is the pseudo-header of an empty
     // segment, and the length.
-    let (src, dst) = headers::addresses(packet)?;
+    let (src, dst) = link::addresses(packet)?;
     let pseudo = checksum::upper_layer(src, dst, headers::UDPLITE, &[]);
     let len = u16::try_from(bytes.len()).ok()?;
     let sum = u32::from(!covered) + u32::from(!pseudo) + u32::from(len);

@@ -1,7 +1,5 @@
 //! Views of the IP header of a packet that is compressed or was rebuilt, and the way to its upper layer.
 
-use std::net::IpAddr;
-
 use crate::context::IpVersion;
 use crate::error::{Fault, Stage};
 
@@ -107,17 +105,12 @@ impl Ip {
     }
 }
 
-/// Source and destination address of the IP header at the start of `packet`; `None` where there is no such header.
-pub(crate) fn addresses(packet: &[u8]) -> Option<(IpAddr, IpAddr)> {
+/// Source and destination address of the IP header at the start of `packet`, one behind the other; `None` where there is no
+/// such header.
+pub(crate) fn both_addresses(packet: &[u8]) -> Option<&[u8]> {
     match packet.first()? >> 4 {
-        4 => {
-            let (src, rest) = packet.get(12..)?.split_first_chunk::<4>()?;
-            Some(((*src).into(), (*rest.first_chunk::<4>()?).into()))
-        }
-        6 => {
-            let (src, rest) = packet.get(8..)?.split_first_chunk::<16>()?;
-            Some(((*src).into(), (*rest.first_chunk::<16>()?).into()))
-        }
+        4 => packet.get(12..20),
+        6 => packet.get(8..40),
         _ => None,
     }
 }
@@ -136,6 +129,18 @@ pub struct Upper {
 }
 
 impl Upper {
+    /// [`Upper::find`], into `upper`: where the protocol has ports it follows at once, and is put where it stays.
+    #[inline]
+    pub(crate) fn find_into(packet: &[u8], ip: &Ip, upper: &mut Option<Upper>) {
+        if !has_ports(ip.protocol) {
+            *upper = Some(Upper::find(packet, ip));
+            return;
+        }
+        let segment = packet.get(ip.header_len..).unwrap_or_default();
+        let ports = if ip.later_fragment { None } else { ports(ip.protocol, segment) };
+        *upper = Some(Upper { protocol: ip.protocol, offset: ip.header_len, ports, fragment: ip.fragment });
+    }
+
     /// Finds the upper layer of `packet`, whose first header is `ip`.
     pub(crate) fn find(packet: &[u8], ip: &Ip) -> Upper {
         let mut upper = Upper { protocol: ip.protocol, offset: ip.header_len, ports: None, fragment: ip.fragment };
@@ -210,9 +215,14 @@ fn extension_header(protocol: u8, bytes: Option<&[u8]>) -> Option<(u8, usize)> {
     (len <= bytes.len()).then_some((next_header, len))
 }
 
+fn has_ports(protocol: u8) -> bool {
+    matches!(protocol, TCP | UDP | SCTP | UDPLITE)
+}
+
 /// The ports at the start of a segment, if its protocol has them.
+#[inline]
 pub(crate) fn ports(protocol: u8, segment: &[u8]) -> Option<(u16, u16)> {
-    if !matches!(protocol, TCP | UDP | SCTP | UDPLITE) {
+    if !has_ports(protocol) {
         return None;
     }
     let [src_high, src_low, dst_high, dst_low] = *segment.first_chunk()?;

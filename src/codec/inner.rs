@@ -282,24 +282,16 @@ impl Inner {
     }
 
     /// What the trailer announces, and the Next Header where one is known.
-    fn announced(&self, opened: &Opened) -> Result<(Restored, Option<u8>), Fault> {
-        let mut restored = Restored {
-            form: Form::Dummy,
-            next_header: headers::NO_NEXT_HEADER,
-            payload_offset: 0,
-            sources: Sources::default(),
-            warnings: opened.warnings,
-            upper: None,
-        };
+    #[inline]
+    fn announced(&self, opened: &Opened) -> Result<(Form, Option<u8>), Fault> {
         if opened.next_header == Some(headers::NO_NEXT_HEADER) {
-            restored.warnings.add_if(true, Warnings::DUMMY);
-            return Ok((restored, opened.next_header));
+            return Ok((Form::Dummy, opened.next_header));
         }
-        restored.form = match (self.mode, opened.next_header) {
+        let form = match (self.mode, opened.next_header) {
             (Some(Mode::Tunnel), _) | (None, Some(4 | 41) | None) => Form::Tunnel,
             (Some(Mode::Transport) | None, _) => Form::Transport,
         };
-        let known = match restored.form {
+        let known = match form {
             Form::Tunnel => self.version.map(IpVersion::next_header),
             _ => self.protocol,
         };
@@ -310,19 +302,29 @@ impl Inner {
             let offset = opened.offset + opened.payload.len();
             return Err(Fault::value(Stage::Trailer, offset, "Next Header", sent.into(), expected));
         }
-        Ok((restored, opened.next_header.or(known)))
+        Ok((form, opened.next_header.or(known)))
     }
 
-    /// Where in the clear text the packet stands, if this is an identity ([`Inner::is_identity`]) in tunnel mode.
-    pub fn restore_in_place(&self, opened: &Opened) -> Option<(Restored, std::ops::Range<usize>)> {
-        let (restored, next_header) = self.announced(opened).ok()?;
-        if restored.form != Form::Tunnel {
+    /// Where in the clear text the packet stands, if this is an identity ([`Inner::is_identity`]) in tunnel mode; then what
+    /// it is goes into `restored`.
+    #[inline]
+    pub fn restore_in_place(&self, opened: &Opened, restored: &mut Option<Restored>) -> Option<std::ops::Range<usize>> {
+        let (form, next_header) = self.announced(opened).ok()?;
+        if form != Form::Tunnel {
             return None;
         }
         let ip = whole_packet(next_header, opened.payload, opened.offset).ok()?;
         let packet = opened.payload.get(..ip.packet_len)?;
-        let (upper, next_header) = (Some(Upper::find(packet, &ip)), ip.version.next_header());
-        Some((Restored { next_header, upper, ..restored }, opened.offset..opened.offset + packet.len()))
+        let restored = restored.insert(Restored {
+            form,
+            next_header: ip.version.next_header(),
+            payload_offset: 0,
+            sources: Sources::default(),
+            warnings: opened.warnings,
+            upper: None,
+        });
+        Upper::find_into(packet, &ip, &mut restored.upper);
+        Some(opened.offset..opened.offset + packet.len())
     }
 
     /// Appends the packet to `packet`, which is empty.
@@ -333,8 +335,17 @@ impl Inner {
         state: &mut State,
         packet: &mut Vec<u8>,
     ) -> Result<Restored, Fault> {
-        let (mut restored, next_header) = self.announced(opened)?;
-        if restored.form == Form::Dummy {
+        let (form, next_header) = self.announced(opened)?;
+        let mut restored = Restored {
+            form,
+            next_header: headers::NO_NEXT_HEADER,
+            payload_offset: 0,
+            sources: Sources::default(),
+            warnings: opened.warnings,
+            upper: None,
+        };
+        if form == Form::Dummy {
+            restored.warnings.add_if(true, Warnings::DUMMY);
             return Ok(restored);
         }
 
@@ -580,8 +591,7 @@ impl Inner {
         let transport_bits = transport.map_or(0, |transport| transport.header.rule.residue_bits());
         let residue_bits = rule.header.rule.residue_bits() + options_bits + transport_bits;
         let start = clear.len();
-        clear.resize(start + residue_bits.div_ceil(8), 0);
-        let residue = clear.get_mut(start..).unwrap_or_default();
+        let residue = room(residue_bits, clear);
 
         let mut at = rule.header.compress(packet, residue, 0)?;
         if options_bits > 0 {
@@ -593,7 +603,7 @@ impl Inner {
         if let Some(transport) = transport {
             transport.check(packet, ip.header_len, state)?;
         }
-        compress_segment(transport, segment, at, start, state, clear)?;
+        compress_segment(transport, segment, at, (start, residue_bits), state, clear)?;
         Ok(Compressed { residue_bits, ..compressed })
     }
 
@@ -619,8 +629,8 @@ impl Inner {
         }
         let start = clear.len();
         let residue_bits = transport.map_or(0, |transport| transport.header.rule.residue_bits());
-        clear.resize(start + residue_bits.div_ceil(8), 0);
-        compress_segment(transport, segment, 0, start, state, clear)?;
+        room(residue_bits, clear);
+        compress_segment(transport, segment, 0, (start, residue_bits), state, clear)?;
         Ok(Compressed {
             payload_offset: carried.segment,
             protocol_offset: carried.protocol_offset,
@@ -670,21 +680,32 @@ impl Transport {
     }
 }
 
-/// Writes the residue of a transport header at bit `at` behind byte `start` of `clear`, where there is room for it, and
-/// appends the payload.
+/// Appends zeros: room for a residue, and for a word behind it, because bits in the midst of bytes are written faster.
+fn room(residue_bits: usize, clear: &mut Vec<u8>) -> &mut [u8] {
+    const WORD: usize = 8;
+    let start = clear.len();
+    clear.resize(start + residue_bits.div_ceil(8) + WORD, 0);
+    clear.get_mut(start..).unwrap_or_default()
+}
+
+/// Writes the residue of a transport header at bit `at` behind byte `start` of `clear`, where there is [`room`] for all
+/// `residue_bits`, and appends the payload.
 fn compress_segment(
     transport: Option<&Transport>,
     segment: &[u8],
     at: usize,
-    start: usize,
+    (start, residue_bits): (usize, usize),
     state: &mut State,
     clear: &mut Vec<u8>,
 ) -> Result<(), Mismatch> {
+    let residue_end = start + residue_bits.div_ceil(8);
     let Some(transport) = transport else {
+        clear.truncate(residue_end);
         clear.extend_from_slice(segment);
         return Ok(());
     };
     transport.header.compress(segment, clear.get_mut(start..).unwrap_or_default(), at)?;
+    clear.truncate(residue_end);
     if transport.near.is_some() {
         state.note(segment);
     }

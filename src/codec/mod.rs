@@ -189,9 +189,11 @@ impl Codec {
         // An SPI for which there is no residue was refused when the SA was loaded.
         let spi = self.spi_residue(spi).unwrap_or(0);
         let residue = (u64::from(spi) << sn_bits) | low_bits(sn, sn_bits);
-        // A multiple of 8 bits, at most 64.
-        let len = (usize::from(spi_bits) + usize::from(sn_bits)) / 8;
-        out.extend(residue.to_be_bytes().iter().skip(8 - len.min(8)));
+        // A multiple of 8 bits, at most 64: those behind go again.
+        let bits = u32::from(spi_bits) + u32::from(sn_bits);
+        let end = out.len() + bits as usize / 8;
+        out.extend_from_slice(&residue.checked_shl(64 - bits).unwrap_or(0).to_be_bytes());
+        out.truncate(end);
     }
 
     /// Where the payload data is in a clear text: in front of it is a RuleID, where there is one, and behind it the
@@ -225,12 +227,14 @@ impl Codec {
     }
 
     /// [`Codec::restore`] for a packet that stands in its clear text as it is, as in standard ESP in tunnel mode, and where it
-    /// stands there; `None` for every other clear text.
-    pub fn restore_in_place(&self, clear: &[u8]) -> Option<(Restored, std::ops::Range<usize>)> {
+    /// stands there; `None`, and `restored` as before, for every other clear text.
+    // Not as a value: to copy as a whole what was just written in parts stalls the CPU.
+    #[inline]
+    pub fn restore_in_place(&self, clear: &[u8], restored: &mut Option<Restored>) -> Option<std::ops::Range<usize>> {
         if !self.inner.is_identity() {
             return None;
         }
-        self.inner.restore_in_place(&self.trailer.open(clear).ok()?)
+        self.inner.restore_in_place(&self.trailer.open(clear).ok()?, restored)
     }
 
     /// Compresses a whole IP packet (tunnel mode: the inner one) into `clear`, whatever that held before: payload data
@@ -246,10 +250,22 @@ impl Codec {
         clear: &mut Vec<u8>,
     ) -> Result<Compressed, Mismatch> {
         clear.clear();
-        self.trailer.begin(clear);
-        let compressed = self.inner.compress(packet, outer, state, clear)?;
+        self.append_compressed(packet, outer, state, clear)
+    }
+
+    /// [`Codec::compress`] behind what `out` holds; after a [`Mismatch`], what is there is of no meaning.
+    pub fn append_compressed(
+        &self,
+        packet: &[u8],
+        outer: &Outer,
+        state: &mut State,
+        out: &mut Vec<u8>,
+    ) -> Result<Compressed, Mismatch> {
+        let start = out.len();
+        self.trailer.begin(out);
+        let compressed = self.inner.compress(packet, outer, state, out)?;
         // Only rules of the user's own can mismatch here, and those have no use for a state.
-        self.trailer.close(clear, compressed.next_header)?;
+        self.trailer.close(out, start, compressed.next_header)?;
         Ok(compressed)
     }
 }
@@ -262,6 +278,6 @@ fn low_bits(value: u64, bits: u8) -> u64 {
 /// Appends the trailer of RFC 4303 to payload data: Padding to a multiple of 4 bytes and of `cipher_block`, Pad Length,
 /// Next Header. `payload` holds the payload data and nothing else.
 pub fn close_standard(payload: &mut Vec<u8>, cipher_block: usize, next_header: u8) {
-    let closed = Trailer::standard(cipher_block).close(payload, next_header);
+    let closed = Trailer::standard(cipher_block).close(payload, 0, next_header);
     debug_assert!(closed.is_ok(), "the whole byte is sent");
 }

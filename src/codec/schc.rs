@@ -501,15 +501,16 @@ impl Compiled {
     /// bit `at` on. Returns the bit behind the residue.
     ///
     /// `header` must hold [`Compiled::header_bits`] and `residue` the residue's bits.
+    #[inline]
     pub fn compress(&self, header: &[u8], residue: &mut [u8], at: usize) -> Result<usize, Unmatched> {
+        self.compressed(header, residue, at).ok_or_else(|| self.unmatched(header))
+    }
+
+    /// As [`Compiled::compress`], and without the reason, which is longer than what is there without one.
+    fn compressed(&self, header: &[u8], residue: &mut [u8], at: usize) -> Option<usize> {
         debug_assert!(header.len() >= self.header_len());
-        // No early exit: the loop becomes a few vector instructions.
-        let known = self.template.iter().zip(&self.mask);
-        let differing = header.iter().zip(known).fold(0, |bits, (byte, (known, mask))| bits | ((byte ^ known) & mask));
-        if differing != 0
-            && let Some(unmatched) = self.first_mismatch(header)
-        {
-            return Err(unmatched);
+        if !self.matches(header) {
+            return None;
         }
         let mut end = at;
         for part in &self.parts {
@@ -519,18 +520,30 @@ impl Compiled {
                     debug_assert!(copied.is_some());
                     end += bits;
                 }
-                Part::Index { field, at, bits, index_bits, values } => {
+                Part::Index { at, bits, index_bits, values, .. } => {
                     let value = bits::read(header, *at, *bits).unwrap_or(0);
-                    let Some(index) = values.iter().position(|listed| *listed == value) else {
-                        return Err(Unmatched { field: *field, got: value, expected: None });
-                    };
+                    let index = values.iter().position(|listed| *listed == value)?;
                     let written = bits::write(residue, end, *index_bits, index as u128);
                     debug_assert!(written.is_some());
                     end += index_bits;
                 }
             }
         }
-        Ok(end)
+        Some(end)
+    }
+
+    /// Whether the bits of `header` are those that the rule knows.
+    fn matches(&self, header: &[u8]) -> bool {
+        let Some((words, bytes)) = header.get(..self.template.len()).map(<[u8]>::as_chunks::<8>) else { return false };
+        let (known_words, known_bytes) = self.template.as_chunks();
+        let (mask_words, mask_bytes) = self.mask.as_chunks();
+        let known = known_words.iter().zip(mask_words);
+        let word = |bytes: &[u8; 8]| u64::from_ne_bytes(*bytes);
+        let differing =
+            words.iter().zip(known).fold(0, |bits, (got, (known, mask))| bits | (word(got) ^ word(known)) & word(mask));
+        let known = known_bytes.iter().zip(mask_bytes);
+        bytes.iter().zip(known).fold(differing, |bits, (got, (known, mask))| bits | u64::from((got ^ known) & mask))
+            == 0
     }
 
     /// Appends the header to `out`, which ends on a byte boundary: the template with the residue's bits, read from bit
@@ -565,13 +578,25 @@ impl Compiled {
         Ok(end)
     }
 
-    /// The first field whose bits are not those that the rule knows.
-    fn first_mismatch(&self, header: &[u8]) -> Option<Unmatched> {
-        self.slots.iter().find_map(|Slot { field, at, bits }| {
+    /// The field at which `header` does not match: the first whose bits are not those that the rule knows, or whose value
+    /// is in no list.
+    #[cold]
+    fn unmatched(&self, header: &[u8]) -> Unmatched {
+        let differing = self.slots.iter().find_map(|Slot { field, at, bits }| {
             let of = |bytes: &[u8]| bits::read(bytes, *at, *bits).unwrap_or(0);
             let (got, expected, mask) = (of(header), of(&self.template), of(&self.mask));
             let differs = (got ^ expected) & mask != 0;
             differs.then_some(Unmatched { field: *field, got, expected: Some(expected) })
-        })
+        });
+        let not_listed = || {
+            self.parts.iter().find_map(|part| match part {
+                Part::Copy { .. } => None,
+                Part::Index { field, at, bits, values, .. } => {
+                    let got = bits::read(header, *at, *bits).unwrap_or(0);
+                    (!values.contains(&got)).then_some(Unmatched { field: *field, got, expected: None })
+                }
+            })
+        };
+        differing.or_else(not_listed).expect("every bit that is masked belongs to a field, and all fields are there")
     }
 }

@@ -132,16 +132,16 @@ impl Trailer {
         Ok(Opened { payload, offset, next_header, warnings })
     }
 
-    /// Puts the RuleID in front, where there is one. `clear` is empty.
+    /// Puts the RuleID in front, where there is one.
     pub fn begin(&self, clear: &mut Vec<u8>) {
         clear.extend(self.rule_id);
     }
 
-    /// Appends the trailer to `clear`, which holds what stands in front of it and nothing else. Only a rule for Next
-    /// Header can mismatch.
-    pub fn close(&self, clear: &mut Vec<u8>, next_header: u8) -> Result<(), Mismatch> {
+    /// Appends the trailer to `clear`, which holds what stands in front of it from `start` on. Only a rule for Next Header can
+    /// mismatch.
+    pub fn close(&self, clear: &mut Vec<u8>, start: usize, next_header: u8) -> Result<(), Mismatch> {
         if self.pad {
-            let len = clear.len() + 1 + self.next_header.len() + self.uncounted;
+            let len = clear.len() - start + 1 + self.next_header.len() + self.uncounted;
             // Alignments are 48 at most.
             let pad_len = (len.next_multiple_of(self.align) - len) as u8;
             clear.extend(1..=pad_len);

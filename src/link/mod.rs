@@ -27,7 +27,8 @@ use crate::sa::LinkAddress;
 
 pub use fragments::{Reassembled, Reassembler};
 pub use ieee802154::fcs::Fcs;
-pub use rebuild::{encapsulate, rebuild, replace};
+pub use ip::addresses;
+pub use rebuild::{Begun, UdpChecksum, append, begin, begin_encapsulated, encapsulate, rebuild, replace};
 pub use receiver::{Content, Received, Receiver, Settings};
 pub use repeats::REPEATS_KEPT;
 pub use udp::{Encapsulated, udp_encapsulation};
@@ -60,24 +61,14 @@ pub fn parse(link_type: u16, frame: &[u8]) -> Frame<'_> {
 /// [`Receiver`] must take in their turn: fragments, radio frames, tunnels. `wants` as in [`Receiver::receive`].
 #[inline]
 pub fn parse_alone(link_type: u16, frame: &[u8], wants: impl Fn(u8) -> bool) -> Option<Alone> {
-    let alone = |place: Place| {
-        let alone = match place.protocol {
-            UDP => !receiver::may_be_zep(place.payload(frame)),
-            protocol => wants(protocol) || !tunnel::is_tunnel(protocol),
-        };
-        alone.then_some(Alone::Packet(place))
-    };
-    if let Some((offset, version)) = frame::plain_ip(link_type, frame)
-        && let Some(place) = ip::locate_plain(frame, offset, version)
-    {
-        return alone(place);
-    }
     if frame::is_radio(link_type) {
         return None;
     }
     let (outer, fault) = match frame::network(link_type, frame) {
         Ok(frame::Network::Ip { offset, version }) => match ip::locate(frame, offset, version) {
-            Ok(ip::Located::Packet(place)) => return alone(place),
+            Ok(ip::Located::Packet(place)) => {
+                return stands_alone(frame, place, wants).then_some(Alone::Packet(place));
+            }
             Ok(ip::Located::Fragment(_)) => return None,
             Err(fault) => (ip::outer(frame, offset, version), fault),
         },
@@ -86,6 +77,24 @@ pub fn parse_alone(link_type: u16, frame: &[u8], wants: impl Fn(u8) -> bool) -> 
         Err(fault) => (None, fault),
     };
     Some(Alone::Malformed { outer, fault })
+}
+
+/// The same for a plain packet, with the usual headers and nothing odd; `None` for every other. Faster.
+// Inlined, so that the place stays in registers: to copy it as a whole right after it was written in parts stalls the CPU.
+#[inline(always)]
+pub fn parse_plain(link_type: u16, frame: &[u8], wants: impl Fn(u8) -> bool) -> Option<Place> {
+    let (offset, version) = frame::plain_ip(link_type, frame)?;
+    let place = ip::locate_plain(frame, offset, version)?;
+    if stands_alone(frame, place, wants) { Some(place) } else { None }
+}
+
+/// Whether a packet is all that counts of its frame: it carries no other packet, or is one that is wanted as it is.
+#[inline(always)]
+fn stands_alone(frame: &[u8], place: Place, wants: impl Fn(u8) -> bool) -> bool {
+    match place.protocol {
+        UDP => !receiver::may_be_zep(place.payload(frame)),
+        protocol => wants(protocol) || !tunnel::is_tunnel(protocol),
+    }
 }
 
 /// What [`parse_alone`] finds.
@@ -121,41 +130,43 @@ pub struct Place {
     pub protocol: u8,
 }
 
+// By value: behind a reference a place would have to stand in memory, and to copy it from there right after it was written in
+// parts stalls the CPU.
 impl Place {
     /// What stands before the IP header.
     #[inline]
-    pub fn link_header<'a>(&self, frame: &'a [u8]) -> &'a [u8] {
+    pub fn link_header(self, frame: &[u8]) -> &[u8] {
         frame.get(..self.offset as usize).unwrap_or_default()
     }
 
     /// See [`Datagram::header`].
     #[inline]
-    pub fn header<'a>(&self, frame: &'a [u8]) -> &'a [u8] {
+    pub fn header(self, frame: &[u8]) -> &[u8] {
         self.packet(frame).get(..self.header_len as usize).unwrap_or_default()
     }
 
     /// See [`Datagram::payload`].
     #[inline]
-    pub fn payload<'a>(&self, frame: &'a [u8]) -> &'a [u8] {
+    pub fn payload(self, frame: &[u8]) -> &[u8] {
         let rest = self.packet(frame).get(self.header_len as usize..).unwrap_or_default();
         rest.get(..self.payload_len as usize).unwrap_or(rest)
     }
 
     /// See [`Datagram::missing`].
     #[inline]
-    pub fn missing(&self) -> usize {
+    pub fn missing(self) -> usize {
         self.missing as usize
     }
 
     /// See [`Datagram::protocol_offset`].
     #[inline]
-    pub fn protocol_offset(&self) -> usize {
+    pub fn protocol_offset(self) -> usize {
         self.protocol_offset as usize
     }
 
     /// Whether the packet goes to a multicast address.
     #[inline]
-    pub fn is_multicast(&self, frame: &[u8]) -> bool {
+    pub fn is_multicast(self, frame: &[u8]) -> bool {
         let header = self.header(frame);
         match header.first().map_or(0, |byte| byte >> 4) {
             4 => header.get(16).is_some_and(|byte| byte >> 4 == 0xe),
@@ -165,7 +176,7 @@ impl Place {
 
     /// The packet that is there in `frame`, out of which the place was read.
     #[inline]
-    pub fn datagram<'a>(&self, frame: &'a [u8]) -> Option<Datagram<'a>> {
+    pub fn datagram(self, frame: &[u8]) -> Option<Datagram<'_>> {
         Some(Datagram {
             outer: Outer::of(self.packet(frame))?,
             header: self.header(frame),
@@ -179,7 +190,8 @@ impl Place {
         })
     }
 
-    fn packet<'a>(&self, frame: &'a [u8]) -> &'a [u8] {
+    #[inline]
+    fn packet(self, frame: &[u8]) -> &[u8] {
         frame.get(self.offset as usize..).unwrap_or_default()
     }
 }

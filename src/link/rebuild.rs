@@ -1,6 +1,7 @@
 //! Datagram to frame: the headers as they were, around another payload.
 
 use std::net::IpAddr;
+use std::ops::Range;
 
 use etherparse::{IpFragOffset, Ipv4Header, Ipv6FlowLabel, Ipv6Header};
 
@@ -8,6 +9,98 @@ use super::{Datagram, Outer, UDP, frame, ip};
 use crate::checksum;
 use crate::context::IpVersion;
 use crate::error::{Fault, Stage};
+
+/// The headers of a frame that is being written: its payload follows, then [`Begun::finish`]. Offsets are those of the
+/// buffer that the frame is written to.
+#[derive(Debug, Clone, Copy)]
+pub struct Begun {
+    /// Where the IP header starts.
+    packet: usize,
+    /// Where the UDP header is, if there is one.
+    udp: Option<usize>,
+}
+
+/// A UDP checksum that is still to be written, because the payload is not what it will be.
+#[derive(Debug, Clone)]
+pub struct UdpChecksum {
+    /// The IP packet, to its end.
+    packet: Range<usize>,
+    /// Where the UDP header is.
+    udp: usize,
+}
+
+/// Appends the headers of a frame: `link_header` (what stood before the IP header; for a reassembled packet, before that of
+/// the fragment that completed it), `header`, the IP header with its options and extension headers, and `udp_header` if
+/// there is one.
+///
+/// `protocol` becomes the protocol named by the last IP header, at `protocol_offset`.
+pub fn begin(
+    link_header: &[u8],
+    (header, protocol_offset): (&[u8], usize),
+    protocol: u8,
+    udp_header: Option<&[u8; 8]>,
+    out: &mut Vec<u8>,
+) -> Begun {
+    append_header(link_header, out);
+    let packet = out.len();
+    append_header(header, out);
+    if let Some(byte) = out.get_mut(packet.saturating_add(protocol_offset)) {
+        *byte = protocol;
+    }
+    let udp = udp_header.map(|udp_header| {
+        let start = out.len();
+        out.extend_from_slice(udp_header);
+        start
+    });
+    Begun { packet, udp }
+}
+
+/// Nearly all headers have one of few lengths, which need no call.
+#[inline]
+fn append_header(header: &[u8], out: &mut Vec<u8>) {
+    if let Some(ethernet) = header.as_array::<14>() {
+        out.extend_from_slice(ethernet);
+    } else if let Some(v6) = header.as_array::<{ ip::V6_HEADER_LEN }>() {
+        out.extend_from_slice(v6);
+    } else if let Some(v4) = header.as_array::<20>() {
+        out.extend_from_slice(v4);
+    } else {
+        out.extend_from_slice(header);
+    }
+}
+
+impl Begun {
+    /// Writes the lengths and the IPv4 checksum of a frame whose payload ends where `out` does. A UDP checksum is left to the
+    /// caller.
+    ///
+    /// A fault if the packet is longer than a length field can say.
+    pub fn finish(self, out: &mut [u8]) -> Result<Option<UdpChecksum>, Fault> {
+        let Begun { packet, udp } = self;
+        ip::finish(out.get_mut(packet..).unwrap_or_default())?;
+        let Some(udp) = udp else { return Ok(None) };
+        let end = out.len();
+        let is_v4 = out.get(packet).is_some_and(|byte| byte >> 4 == 4);
+        let segment = out.get_mut(udp..).unwrap_or_default();
+        ip::put(segment, 4, u16::try_from(segment.len()).unwrap_or(u16::MAX));
+        // 0 means that there is none, which IPv4 allows (RFC 768).
+        let has_none = is_v4 && segment.get(6..8) == Some(&[0, 0]);
+        Ok((!has_none).then_some(UdpChecksum { packet: packet..end, udp }))
+    }
+}
+
+impl UdpChecksum {
+    /// Writes it into the buffer that the frame was written to.
+    pub fn put(&self, out: &mut [u8]) {
+        let UdpChecksum { packet, udp } = self;
+        let Some(packet_bytes) = out.get_mut(packet.clone()) else { return };
+        let Some(Outer { src, dst, .. }) = Outer::of(packet_bytes) else { return };
+        let segment = packet_bytes.get_mut(udp - packet.start..).unwrap_or_default();
+        ip::put(segment, 6, 0);
+        let checksum = checksum::upper_layer(src, dst, UDP, segment);
+        // 0 would mean none (RFC 768).
+        ip::put(segment, 6, if checksum == 0 { 0xffff } else { checksum });
+    }
+}
 
 /// Replaces the content of `out` by a frame: `link_header` (what stood before `datagram.frame_offset`; for a
 /// reassembled packet, before that of the fragment that completed it), the IP header of `datagram` with its options
@@ -26,36 +119,14 @@ pub fn rebuild(
     out: &mut Vec<u8>,
 ) -> Result<(), Fault> {
     out.clear();
-    out.extend_from_slice(link_header);
-    out.extend_from_slice(datagram.header);
-    let named = link_header.len().saturating_add(datagram.protocol_offset);
-    if let Some(byte) = out.get_mut(named) {
-        *byte = protocol;
-    }
-    let upper = out.len();
-    out.extend_from_slice(udp_header.map_or(&[], |header| header.as_slice()));
+    let begun = begin(link_header, (datagram.header, datagram.protocol_offset), protocol, udp_header, out);
     for part in payload {
         out.extend_from_slice(part);
     }
-    let packet = out.get_mut(link_header.len()..).unwrap_or_default();
-    ip::finish(packet)?;
-    if udp_header.is_some() {
-        finish_udp(&datagram.outer, out.get_mut(upper..).unwrap_or_default());
+    if let Some(checksum) = begun.finish(out)? {
+        checksum.put(out);
     }
     Ok(())
-}
-
-/// The length and checksum of a UDP datagram whose length the IP header can say.
-fn finish_udp(outer: &Outer, segment: &mut [u8]) {
-    let len = u16::try_from(segment.len()).unwrap_or(u16::MAX);
-    ip::put(segment, 4, len);
-    if outer.version == IpVersion::V4 && segment.get(6..8) == Some(&[0, 0]) {
-        return;
-    }
-    ip::put(segment, 6, 0);
-    let checksum = checksum::upper_layer(outer.src, outer.dst, UDP, segment);
-    // 0 would mean none (RFC 768).
-    ip::put(segment, 6, if checksum == 0 { 0xffff } else { checksum });
 }
 
 /// Replaces the content of `out` by a frame with a new IP header, for a packet that goes into a tunnel: `link_header`
@@ -72,7 +143,25 @@ pub fn encapsulate(
     out: &mut Vec<u8>,
 ) -> Result<(), Fault> {
     out.clear();
+    let begun = begin_encapsulated(link_type, link_header, outer, protocol, out)?;
+    for part in payload {
+        out.extend_from_slice(part);
+    }
+    begun.finish(out).map(|_| ())
+}
+
+/// Appends the headers of a frame as in [`encapsulate`].
+///
+/// A fault if `link_type` cannot carry this IP version.
+pub fn begin_encapsulated(
+    link_type: u16,
+    link_header: &[u8],
+    outer: &Outer,
+    protocol: u8,
+    out: &mut Vec<u8>,
+) -> Result<Begun, Fault> {
     frame::write(link_type, link_header, outer.version, out)?;
+    let packet = out.len();
     match (outer.src, outer.dst) {
         (IpAddr::V4(src), IpAddr::V4(dst)) => {
             let header = Ipv4Header {
@@ -104,10 +193,7 @@ pub fn encapsulate(
         }
         _ => return Err(Fault::unsupported(Stage::Link, 0, "source and destination are of two IP versions")),
     }
-    for part in payload {
-        out.extend_from_slice(part);
-    }
-    ip::finish(out.get_mut(link_header.len()..).unwrap_or_default())
+    Ok(Begun { packet, udp: None })
 }
 
 /// Replaces the content of `out` by a frame that holds an IP packet alone: `link_header` (of a frame on `link_type`, its
@@ -116,6 +202,11 @@ pub fn encapsulate(
 /// A fault if `link_type` cannot carry this IP version.
 pub fn replace(link_type: u16, link_header: &[u8], packet: &[u8], out: &mut Vec<u8>) -> Result<(), Fault> {
     out.clear();
+    append(link_type, link_header, packet, out)
+}
+
+/// Appends such a frame.
+pub fn append(link_type: u16, link_header: &[u8], packet: &[u8], out: &mut Vec<u8>) -> Result<(), Fault> {
     let version = match packet.first() {
         Some(first) if first >> 4 == 4 => IpVersion::V4,
         _ => IpVersion::V6,

@@ -1,19 +1,17 @@
 //! The packets of a window as far as they go without knowing what came before: side by side with other windows.
 
 use std::collections::HashMap;
-use std::hash::BuildHasherDefault;
+use std::net::IpAddr;
 
 use super::find::{Finder, Found, Limits, explicit_iv, first_sealed};
 use super::item::{Arena, EspPayload, Item, Source, Step, Stretch};
 use super::ledger::Glimpse;
 use super::outcome::{Reason, Status};
-use crate::capture::{Packet, Window};
-use crate::context::address_value;
+use crate::capture::{LINKTYPE_RAW, Packet, Window};
 use crate::link::{self, Alone, Outer, Place};
-use crate::sa::hash::{MixHasher, mix};
 use crate::sa::stream::Progress;
-use crate::sa::table::{Lookup, SaTable};
-use crate::suite::{SIDE_BY_SIDE, Scratch, Sealed};
+use crate::sa::table::{Before, Entry, Lookup, SaTable};
+use crate::suite::{Apart, SIDE_BY_SIDE, Scratch, Sealed, open_apart};
 
 /// Takes frames as far as they go without knowing what came before.
 #[derive(Debug)]
@@ -28,11 +26,13 @@ pub struct Attempter<'t, 'g> {
 /// What a window has shown of its streams so far.
 #[derive(Debug, Default)]
 struct Seen {
-    /// By [`stream_key`], the place in `streams`.
-    places: HashMap<u64, u32, BuildHasherDefault<MixHasher>>,
     streams: Vec<SeenStream>,
-    /// The stream met last.
-    last: Option<(u64, u32)>,
+    /// Numbers the windows, so that nothing has to be cleared.
+    window: u32,
+    /// By SA, the window that its stream was last met in, and the place in `streams`.
+    places: Vec<(u32, u32)>,
+    /// The same for the streams of the sources of multicast packets: by SA and source, the place in `streams`.
+    multicast: HashMap<(u32, IpAddr), u32>,
 }
 
 #[derive(Debug)]
@@ -57,34 +57,57 @@ struct Planned<'w> {
 
 const NONE: u32 = u32::MAX;
 
+/// The packets of a window that are planned.
+#[derive(Debug)]
+struct Plan<'w> {
+    packets: Vec<Planned<'w>>,
+    before: Option<Before<'w>>,
+}
+
 impl Seen {
+    fn new(sas: usize) -> Seen {
+        Seen { places: vec![(0, 0); sas], ..Seen::default() }
+    }
+
+    /// Begins the next window.
     fn clear(&mut self) {
-        self.places.clear();
         self.streams.clear();
-        self.last = None;
+        self.multicast.clear();
+        self.window = self.window.wrapping_add(1);
+        if self.window == 0 {
+            self.places.fill((0, 0));
+            self.window = 1;
+        }
     }
 
     /// A stream, of which `glimpse` knows what came before.
     #[inline]
-    fn stream(&mut self, key: u64, sa: u32, glimpse: &Glimpse) -> Option<&mut SeenStream> {
-        let place = match self.last {
-            Some((last, place)) if last == key => place,
-            _ => {
-                let next = self.streams.len() as u32;
-                let place = *self.places.entry(key).or_insert(next);
-                if place == next {
-                    self.streams.push(SeenStream { sa, progress: glimpse.of(sa), planned: None });
+    fn stream(&mut self, stream: StreamOf, glimpse: &Glimpse) -> Option<&mut SeenStream> {
+        let next = self.streams.len() as u32;
+        let sa = stream.sa;
+        let place = match stream.multicast_source {
+            None => match self.places.get_mut(sa as usize)? {
+                (window, place) if *window == self.window => *place,
+                place => {
+                    *place = (self.window, next);
+                    next
                 }
-                self.last = Some((key, place));
-                place
-            }
+            },
+            Some(source) => *self.multicast.entry((sa, source)).or_insert(next),
         };
+        if place == next {
+            self.streams.push(SeenStream { sa, progress: glimpse.of(sa), planned: None });
+        }
         self.streams.get_mut(place as usize)
     }
 
     /// What is known of a stream, `None` if nothing was seen of it.
-    fn progress(&self, key: u64) -> Option<Progress> {
-        self.streams.get(*self.places.get(&key)? as usize).map(|stream| stream.progress)
+    fn progress(&self, StreamOf { sa, multicast_source }: StreamOf) -> Option<Progress> {
+        let place = match multicast_source {
+            None => self.places.get(sa as usize).filter(|(window, _)| *window == self.window).map(|(_, place)| *place),
+            Some(source) => self.multicast.get(&(sa, source)).copied(),
+        };
+        self.streams.get(place? as usize).map(|stream| stream.progress)
     }
 }
 
@@ -95,14 +118,19 @@ impl<'t, 'g> Attempter<'t, 'g> {
     /// One that knows of streams what `glimpse` shows.
     pub fn new(table: &'t SaTable, limits: Limits, glimpse: &'g Glimpse) -> Attempter<'t, 'g> {
         let limits = Limits { sn_tries: limits.sn_tries.min(EARLY_TRIES), resync_tries: None, ..limits };
-        Attempter { finder: Finder::new(table, limits), glimpse, seen: Seen::default(), scratch: Scratch::default() }
+        Attempter {
+            finder: Finder::new(table, limits),
+            glimpse,
+            seen: Seen::new(table.entries().len()),
+            scratch: Scratch::default(),
+        }
     }
 
     /// Takes the frames of a window; what they restore to goes into `arena`.
     pub fn attempt<'w>(&mut self, window: &'w Window, arena: &mut Arena) -> Vec<Item<'w>> {
         self.seen.clear();
         let mut items = Vec::with_capacity(window.len());
-        let mut planned = Vec::with_capacity(window.len());
+        let mut planned = Plan { packets: Vec::with_capacity(window.len()), before: None };
         for packet in window.packets() {
             let index = items.len() as u32;
             items.push(Item::new(packet.data));
@@ -110,38 +138,81 @@ impl<'t, 'g> Attempter<'t, 'g> {
                 self.attempt_one(&packet, item, index, &mut planned, arena);
             }
         }
+        let planned = planned.packets;
+        let mut alone = [0; SIDE_BY_SIDE];
+        let mut count = 0;
         for place in 0..self.seen.streams.len() {
-            self.open_stream(place, &planned, &mut items, arena);
+            match self.seen.streams.get(place).and_then(|stream| stream.planned) {
+                None => {}
+                Some((first, last)) if first == last => {
+                    if let Some(slot) = alone.get_mut(count) {
+                        *slot = place;
+                        count += 1;
+                    }
+                    if count == SIDE_BY_SIDE {
+                        self.open_alone(&alone, &planned, &mut items, arena);
+                        count = 0;
+                    }
+                }
+                Some(_) => self.open_stream(place, &planned, &mut items, arena),
+            }
         }
+        self.open_alone(alone.get(..count).unwrap_or_default(), &planned, &mut items, arena);
         items
     }
 
-    #[inline]
+    #[inline(always)]
     fn attempt_one<'w>(
         &mut self,
         packet: &Packet<'w>,
         item: &mut Item<'w>,
         index: u32,
-        planned: &mut Vec<Planned<'w>>,
+        planned: &mut Plan<'w>,
         arena: &mut Arena,
     ) {
         let table = self.finder.table();
-        let (link_type, frame) = (packet.link_type(), packet.data);
-        let place = match link::parse_alone(link_type, frame, |protocol| table.uses_protocol(protocol)) {
-            Some(Alone::Packet(place)) => place,
-            Some(Alone::NotIp(what)) => return item.set(Status::NotEsp, Reason::Text(what)),
+        item.link_type = packet.link_type();
+        match link::parse_plain(item.link_type, packet.data, |protocol| table.uses_protocol(protocol)) {
+            Some(place) => self.attempt_place(packet, place, item, index, planned, arena),
+            None => self.attempt_other(packet, item, index, planned, arena),
+        }
+    }
+
+    /// A frame with more, or less, than a plain packet.
+    fn attempt_other<'w>(
+        &mut self,
+        packet: &Packet<'w>,
+        item: &mut Item<'w>,
+        index: u32,
+        planned: &mut Plan<'w>,
+        arena: &mut Arena,
+    ) {
+        let table = self.finder.table();
+        match link::parse_alone(item.link_type, packet.data, |protocol| table.uses_protocol(protocol)) {
+            Some(Alone::Packet(place)) => return self.attempt_place(packet, place, item, index, planned, arena),
+            Some(Alone::NotIp(what)) => item.set(Status::NotEsp, Reason::Text(what)),
             Some(Alone::Malformed { outer, fault }) => {
                 item.source = Source::header(outer);
-                return item.set(Status::Malformed, Reason::Fault(fault));
+                item.set(Status::Malformed, Reason::Fault(fault));
             }
-            None => {
-                item.step = Step::InOrder;
-                return;
-            }
-        };
-        item.link_type = link_type;
+            None => item.step = Step::InOrder,
+        }
+        item.link_type = LINKTYPE_RAW;
+    }
+
+    #[inline(always)]
+    fn attempt_place<'w>(
+        &mut self,
+        packet: &Packet<'w>,
+        place: Place,
+        item: &mut Item<'w>,
+        index: u32,
+        planned: &mut Plan<'w>,
+        arena: &mut Arena,
+    ) {
+        let (table, frame) = (self.finder.table(), packet.data);
         item.source = Source::Frame(place);
-        let payload = match EspPayload::in_frame(table, frame, &place) {
+        let payload = match EspPayload::in_frame(table, frame, place) {
             Ok(payload) => payload,
             Err(reason) => {
                 item.reason = Some(reason);
@@ -153,28 +224,67 @@ impl<'t, 'g> Attempter<'t, 'g> {
             return;
         }
         let time_ns = packet.time.nanos_i64();
-        match self.finder.only(payload.protocol, place.header(frame), payload.bytes) {
-            Some(sa) => {
-                let at = planned.len() as u32;
-                planned.push(Planned { index, next: NONE, time_ns, bytes: payload.bytes });
-                let Some(stream) = self.seen.stream(stream_key(sa, &place, frame), sa, self.glimpse) else { return };
-                let first = match stream.planned {
-                    Some((first, last)) => {
-                        if let Some(last) = planned.get_mut(last as usize) {
-                            last.next = at;
-                        }
-                        first
-                    }
-                    None => at,
-                };
-                stream.planned = Some((first, at));
+        let Plan { packets, before } = planned;
+        let Some(sa) = table.only(payload.protocol, place.header(frame), payload.bytes, before) else {
+            return self.attempt_payload(time_ns, (place, frame), &payload, item, arena);
+        };
+        let at = packets.len() as u32;
+        packets.push(Planned { index, next: NONE, time_ns, bytes: payload.bytes });
+        let Some(stream) = self.seen.stream(StreamOf::new(sa, place, frame), self.glimpse) else { return };
+        match &mut stream.planned {
+            Some((_, last)) => {
+                if let Some(last) = packets.get_mut(std::mem::replace(last, at) as usize) {
+                    last.next = at;
+                }
             }
-            None => self.attempt_payload(time_ns, (place, frame), &payload, item, arena),
+            None => stream.planned = Some((at, at)),
         }
     }
 
-    /// Opens packets of one stream with the number that each has if those before it have theirs. The first that does not
-    /// verify, and those opened with it, are searched for.
+    /// Opens packets that are alone in their streams, [`SIDE_BY_SIDE`] of them at most, as [`Attempter::open_stream`] does.
+    fn open_alone<'w>(&mut self, places: &[usize], planned: &[Planned<'w>], items: &mut [Item<'w>], arena: &mut Arena) {
+        let table = self.finder.table();
+        let streams = &self.seen.streams;
+        let mut packets: [Option<(usize, &Planned<'w>, &Entry)>; SIDE_BY_SIDE] = [None; SIDE_BY_SIDE];
+        let with_first = places.iter().filter_map(|place| Some((*place, streams.get(*place)?)));
+        let with_packet = with_first.filter_map(|(place, stream)| {
+            let (first, _) = stream.planned?;
+            Some((place, planned.get(first as usize)?, table.entry(stream.sa)?))
+        });
+        packets.iter_mut().zip(with_packet).for_each(|(to, packet)| *to = Some(packet));
+        let Some(any) = packets.iter().flatten().map(|(_, _, entry)| entry.cryptor()).next() else { return };
+        let mut apart = [Apart { cryptor: any, esn: false, sealed: Sealed::default() }; SIDE_BY_SIDE];
+        let mut count = 0;
+        for ((place, packet, entry), apart) in packets.iter().flatten().zip(&mut apart) {
+            let Some(stream) = streams.get(*place) else { continue };
+            // One whose number is computed from the ICV fails here, as one that is too short.
+            (apart.cryptor, apart.esn) = (entry.cryptor(), entry.esn());
+            first_sealed(entry, packet.bytes, &stream.progress, packet.time_ns, &mut apart.sealed);
+            count += 1;
+        }
+        let apart = apart.get(..count).unwrap_or_default();
+        let opened = open_apart(apart, &mut self.scratch, &mut arena.bytes);
+        for (((place, packet, entry), apart), clear) in packets.iter().flatten().zip(apart).zip(opened) {
+            let Some(item) = items.get_mut(packet.index as usize) else { continue };
+            match (clear, self.seen.streams.get_mut(*place)) {
+                (Some(clear), Some(stream)) => {
+                    let clear = Stretch { start: clear.start as u32, len: clear.len() as u32 };
+                    stream.progress.verified(apart.sealed.sn, explicit_iv(entry, packet.bytes), packet.time_ns);
+                    item.verified(entry, (stream.sa, apart.sealed.sn, false), packet.bytes, clear, arena);
+                }
+                _ => self.search(packet, item, arena),
+            }
+        }
+    }
+
+    /// Searches a packet that was planned.
+    fn search<'w>(&mut self, packet: &Planned<'w>, item: &mut Item<'w>, arena: &mut Arena) {
+        let Some(in_frame @ (place, frame)) = item.in_frame() else { return };
+        let Ok(payload) = EspPayload::in_frame(self.finder.table(), frame, place) else { return };
+        self.attempt_payload(packet.time_ns, in_frame, &payload, item, arena);
+    }
+
+    /// Opens packets of one stream with the number that each has if those before it have theirs. The first that does not verify, and those opened with it, are searched for.
     fn open_stream<'w>(&mut self, place: usize, planned: &[Planned<'w>], items: &mut [Item<'w>], arena: &mut Arena) {
         let table = self.finder.table();
         let Some(stream) = self.seen.streams.get_mut(place) else { return };
@@ -191,12 +301,10 @@ impl<'t, 'g> Attempter<'t, 'g> {
                 let Some(packet) = next else { break };
                 next = planned.get(packet.next as usize);
                 *place = Some(packet);
-                match first_sealed(entry, packet.bytes, &progress, packet.time_ns).filter(|_| count.is_none()) {
-                    Some(first) => {
-                        *sealed = first;
-                        progress.verified(first.sn, explicit_iv(entry, packet.bytes), packet.time_ns);
-                    }
-                    None => count = count.or(Some(index)),
+                if count.is_none() && first_sealed(entry, packet.bytes, &progress, packet.time_ns, sealed) {
+                    progress.verified(sealed.sn, explicit_iv(entry, packet.bytes), packet.time_ns);
+                } else {
+                    count = count.or(Some(index));
                 }
             }
             let group_len = group.iter().flatten().count();
@@ -204,7 +312,7 @@ impl<'t, 'g> Attempter<'t, 'g> {
             let mut start = arena.bytes.len() as u32;
             let opened = entry.cryptor().open_side_by_side(entry.esn(), sealed, &mut self.scratch, &mut arena.bytes);
             for (packet, sealed) in group.iter().flatten().zip(sealed).take(opened) {
-                let clear = Stretch { start, len: entry.cryptor().clear_len(sealed.body.len()) as u32 };
+                let clear = Stretch { start, len: entry.clear_len(sealed.body.len()) as u32 };
                 start += clear.len;
                 known.verified(sealed.sn, explicit_iv(entry, packet.bytes), packet.time_ns);
                 if let Some(item) = items.get_mut(packet.index as usize) {
@@ -212,10 +320,9 @@ impl<'t, 'g> Attempter<'t, 'g> {
                 }
             }
             for packet in group.iter().flatten().skip(opened) {
-                let Some(item) = items.get_mut(packet.index as usize) else { continue };
-                let Some(in_frame @ (place, frame)) = item.in_frame() else { continue };
-                let Ok(payload) = EspPayload::in_frame(table, frame, &place) else { continue };
-                self.attempt_payload(packet.time_ns, in_frame, &payload, item, arena);
+                if let Some(item) = items.get_mut(packet.index as usize) {
+                    self.search(packet, item, arena);
+                }
             }
         }
     }
@@ -235,12 +342,12 @@ impl<'t, 'g> Attempter<'t, 'g> {
         let found = finder.find(&lookup, time_ns, false, |sa| {
             // Readings that the ledger may know to be void, and such as verify nothing, wait for their turn.
             table.entry(sa).filter(|entry| entry.authenticates())?;
-            Some(seen.progress(stream_key(sa, &place, frame)).unwrap_or_else(|| glimpse.of(sa)))
+            Some(seen.progress(StreamOf::new(sa, place, frame)).unwrap_or_else(|| glimpse.of(sa)))
         });
         let Found::Verified { sa, sn, ambiguous } = found else { return };
         let Some(entry) = table.entry(sa) else { return };
         let iv = explicit_iv(entry, payload.bytes);
-        if let Some(stream) = seen.stream(stream_key(sa, &place, frame), sa, glimpse) {
+        if let Some(stream) = seen.stream(StreamOf::new(sa, place, frame), glimpse) {
             stream.progress.verified(sn, iv, time_ns);
         }
         let clear = arena.put(&finder.clear);
@@ -249,11 +356,16 @@ impl<'t, 'g> Attempter<'t, 'g> {
 }
 
 /// The stream of a packet under an SA: that of the SA, for multicast packets that of their source.
-fn stream_key(sa: u32, place: &Place, frame: &[u8]) -> u64 {
-    if place.is_multicast(frame)
-        && let Some(outer) = Outer::of(place.header(frame))
-    {
-        return mix(address_value(outer.src) as u64) << 32 | u64::from(sa);
+#[derive(Debug, Clone, Copy)]
+struct StreamOf {
+    sa: u32,
+    multicast_source: Option<IpAddr>,
+}
+
+impl StreamOf {
+    #[inline]
+    fn new(sa: u32, place: Place, frame: &[u8]) -> StreamOf {
+        let source = || link::addresses(place.header(frame)).map(|(source, _)| source);
+        StreamOf { sa, multicast_source: if place.is_multicast(frame) { source() } else { None } }
     }
-    u64::from(sa)
 }

@@ -4,7 +4,7 @@ mod decide;
 mod fit;
 
 use std::collections::BTreeMap;
-use std::ops::{ControlFlow, Range};
+use std::ops::ControlFlow;
 use std::sync::OnceLock;
 
 use super::convert::is_beside;
@@ -18,9 +18,9 @@ use super::seal::Digester;
 use super::select::Selection;
 use crate::capture::{Packet, Reader, Window, Writer};
 use crate::context::IpVersion;
-use crate::error::{Error, Fault};
+use crate::error::{Error, Fault, Stage};
 use crate::esp;
-use crate::link::{self, Datagram, Outer};
+use crate::link::{self, Datagram, Outer, UdpChecksum};
 use crate::report::totals::Totals;
 use crate::sa::table::{Entry, SaTable};
 use decide::Decider;
@@ -175,8 +175,8 @@ enum Make {
     Left,
     /// A fragment whose packet is not whole yet.
     Waits,
-    /// ESP in its place.
-    Esp(Sending),
+    /// ESP in its place: see [`Texts::sending`].
+    Esp(u32),
 }
 
 /// An ESP packet to be made.
@@ -187,20 +187,24 @@ struct Sending {
     /// Of a plain packet the SA whose outer header carries it.
     carrier: Option<u32>,
     content: Content,
+    /// The clear text that is sealed.
+    clear: Text,
+    /// What standard ESP would protect of the packet.
+    protected_len: u32,
     sn: u64,
-    /// As many bytes of it as the cipher wants.
-    iv: [u8; 16],
+    /// As many bytes of it as the cipher wants, from the most significant one on.
+    iv: u128,
 }
 
-/// What stands behind an ESP header. `protected_len` is what standard ESP would protect of the packet.
-#[derive(Debug, Clone, Copy)]
+/// What stands behind an ESP header.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Content {
     /// What stands there in the input.
-    AsItIs { protected_len: u32 },
-    /// This clear text, sealed.
-    Compressed { clear: Text, protected_len: u32 },
-    /// This clear text of standard ESP, sealed.
-    Standard { clear: Text },
+    AsItIs,
+    /// The clear text, sealed.
+    Compressed,
+    /// The clear text, which is one of standard ESP, sealed.
+    Standard,
 }
 
 struct Compress<'t> {
@@ -226,11 +230,8 @@ struct Work {
     texts: Texts,
     makes: Vec<Make>,
     payloads: Payloads,
-    /// Of each packet that is made.
-    made: Vec<Range<usize>>,
     /// Made of those of the job.
     frames: Option<Frames>,
-    frame: Vec<u8>,
     counts: Compressed,
 }
 
@@ -257,39 +258,56 @@ impl Compress<'_> {
         }
     }
 
+    /// Appends a frame with ESP that is still to be sealed.
+    fn write(
+        &self,
+        item: &Item<'_>,
+        sending: &Sending,
+        texts: &Texts,
+        payloads: &mut Payloads,
+        out: &mut Vec<u8>,
+    ) -> Result<(), Fault> {
+        let start = out.len();
+        let esp = |out: &mut Vec<u8>| self.lay_out(item, sending, texts, payloads, out);
+        match carry(item, (self.input, self.output), sending, esp, out) {
+            Ok(checksum) => payloads.checksum(checksum),
+            Err(fault) => {
+                payloads.give_up(start);
+                return Err(fault);
+            }
+        }
+        Ok(())
+    }
+
     /// Appends ESP, still to be sealed.
-    fn lay_out(&self, item: &Item<'_>, sending: &Sending, texts: &Texts, payloads: &mut Payloads) {
+    #[inline]
+    fn lay_out(&self, item: &Item<'_>, sending: &Sending, texts: &Texts, payloads: &mut Payloads, out: &mut Vec<u8>) {
         let Some(to) = self.output.entry(sending.sa) else { return };
-        let spi = to.sa.spi.unwrap_or(0);
-        let clear = match sending.content {
-            Content::Standard { clear } => {
-                esp::write_header(spi, sending.sn, payloads.bytes());
-                clear
-            }
-            Content::Compressed { clear, .. } => {
-                to.codec.encode_header(spi, sending.sn, payloads.bytes());
-                clear
-            }
-            Content::AsItIs { .. } => {
-                to.codec.encode_header(spi, sending.sn, payloads.bytes());
-                return payloads.bytes().extend_from_slice(behind_header(item, self.input));
-            }
-        };
-        let iv = sending.iv.get(..to.cryptor().iv_len()).unwrap_or_default();
-        payloads.body(sending.sa, spi, sending.sn, iv, to.cryptor().icv_len(), |bytes| {
-            bytes.extend_from_slice(texts.get(clear));
+        let spi = to.spi().unwrap_or(0);
+        match sending.content {
+            Content::Standard => esp::write_header(spi, sending.sn, out),
+            Content::Compressed | Content::AsItIs => to.codec.encode_header(spi, sending.sn, out),
+        }
+        if sending.content == Content::AsItIs {
+            return out.extend_from_slice(behind_header(item, self.input));
+        }
+        let iv = sending.iv.to_be_bytes();
+        let iv = iv.get(..to.iv_len()).unwrap_or_default();
+        payloads.body((sending.sa, spi, sending.sn), iv, to.cryptor().icv_len(), out, |out| {
+            out.extend_from_slice(texts.get(sending.clear));
         });
     }
 
-    /// Notes in `counts` what `esp_len` bytes of ESP were made of.
-    fn count(&self, sending: &Sending, esp_len: usize, counts: &mut Compressed) {
-        let (Content::AsItIs { protected_len } | Content::Compressed { protected_len, .. }) = sending.content else {
+    /// Notes in `counts` what the ESP of a packet was made of.
+    fn count(&self, item: &Item<'_>, sending: &Sending, counts: &mut Compressed) {
+        if sending.content == Content::Standard {
             return;
-        };
-        let Some(cryptor) = self.output.entry(sending.sa).map(Entry::cryptor) else { return };
-        let standard = esp::standard_len(protected_len as usize, cryptor.iv_len(), cryptor.block(), cryptor.icv_len());
+        }
+        let Some(to) = self.output.entry(sending.sa) else { return };
+        let (protected_len, around) = (sending.protected_len as usize, to.least_len() - to.header_len());
+        let standard = esp::standard_len(protected_len, around, to.cryptor().block(), 0);
         counts.compressed += 1;
-        counts.bytes.diet += esp_len as u64;
+        counts.bytes.diet += sending.esp_len(item, self.input, self.output) as u64;
         counts.bytes.esp += standard as u64;
     }
 }
@@ -355,44 +373,34 @@ impl<'t> Job<Out<'_>> for Compress<'t> {
     }
 
     fn render(&self, window: &Window, items: &[Item<'_>], arena: &Arena, work: &mut Work) -> Result<(), Error> {
-        let Work { texts, makes, payloads, made, frames, frame, counts, .. } = work;
+        let Work { texts, makes, payloads, frames, counts, .. } = work;
         *counts = Compressed::default();
         payloads.clear();
-        made.clear();
-        for (item, make) in items.iter().zip(&*makes) {
-            counts.totals.count(item);
-            if let Make::Esp(sending) = make {
-                let start = payloads.next();
-                self.lay_out(item, sending, texts, payloads);
-                made.push(payloads.since(start));
-            }
-        }
-        payloads.seal(|sa| self.output.entry(sa).map(|entry| (entry.cryptor(), entry.esn())));
         let frames = frames.get_or_insert_with(|| self.frames.clone());
         frames.begin(arena.given_up());
-        let mut made = made.iter();
         for ((packet, item), make) in window.packets().zip(items).zip(&*makes) {
+            counts.totals.count(item);
             match make {
                 Make::NotOurs => pass(&packet, item, frames)?,
                 Make::Left => frames.end_for_all(),
                 Make::Waits => frames.hold(),
-                Make::Esp(sending) => {
-                    let esp = made.next().map(|range| payloads.get(range)).unwrap_or_default();
-                    self.count(sending, esp.len(), counts);
-                    let tables = (self.input, self.output);
-                    match item.datagram().map(|datagram| carry(item, &datagram, tables, sending, esp, frame)) {
-                        Some(Ok(())) if is_beside(item) => frames.raw(&packet, frame, 0, &origin(&packet))?,
-                        Some(Ok(())) => frames.frame(&packet.with_data(frame), None)?,
-                        Some(Err(fault)) => {
-                            *counts.mismatches.entry("link").or_default() += 1;
-                            counts.note_first(Some((packet.number, fault.to_string())));
-                        }
-                        None => {}
+                Make::Esp(index) => {
+                    let sending = texts.sending(*index);
+                    self.count(item, sending, counts);
+                    let write = |out: &mut Vec<u8>| self.write(item, sending, texts, payloads, out);
+                    let written = match is_beside(item) {
+                        true => frames.raw_written(&packet, &origin(&packet), write)?,
+                        false => frames.rewritten(&packet, write)?,
+                    };
+                    if let Err(fault) = written {
+                        *counts.mismatches.entry("link").or_default() += 1;
+                        counts.note_first(Some((packet.number, fault.to_string())));
                     }
                     frames.end_for_all();
                 }
             }
         }
+        payloads.complete(frames.bytes_mut(), |sa| self.output.entry(sa).map(|entry| (entry.cryptor(), entry.esn())));
         Ok(())
     }
 
@@ -417,11 +425,10 @@ impl Sending {
     /// Bytes from the ESP header to the ICV.
     fn esp_len(&self, item: &Item<'_>, input: &SaTable, output: &SaTable) -> usize {
         let Some(to) = output.entry(self.sa) else { return 0 };
-        let around = to.cryptor().iv_len() + to.cryptor().icv_len();
         match self.content {
-            Content::AsItIs { .. } => to.header_len() + behind_header(item, input).len(),
-            Content::Compressed { clear, .. } => to.header_len() + around + clear.len(),
-            Content::Standard { clear } => esp::HEADER_LEN + around + clear.len(),
+            Content::AsItIs => to.header_len() + behind_header(item, input).len(),
+            Content::Compressed => to.least_len() + self.clear.len(),
+            Content::Standard => to.least_len() - to.header_len() + esp::HEADER_LEN + self.clear.len(),
         }
     }
 }
@@ -457,28 +464,36 @@ fn behind_header<'i>(item: &'i Item<'_>, input: &SaTable) -> &'i [u8] {
     behind.unwrap_or_default()
 }
 
-/// Replaces the content of `frame` by a frame in place of that of `item`, with `esp` in it.
+/// Appends a frame in place of that of `item`, with the ESP that `esp` appends in it. Gives the UDP checksum that is to be
+/// written when the ESP is sealed.
+#[inline]
 fn carry(
     item: &Item<'_>,
-    datagram: &Datagram<'_>,
     (input, output): (&SaTable, &SaTable),
     sending: &Sending,
-    esp: &[u8],
-    frame: &mut Vec<u8>,
-) -> Result<(), Fault> {
+    esp: impl FnOnce(&mut Vec<u8>),
+    out: &mut Vec<u8>,
+) -> Result<Option<UdpChecksum>, Fault> {
     let protocol = match sending.content {
-        Content::Standard { .. } => esp::PROTOCOL,
+        Content::Standard => esp::PROTOCOL,
         _ => output.entry(sending.sa).map_or(esp::PROTOCOL, |to| to.protocol),
     };
-    let Some(carrier) = sending.carrier else {
-        let udp = item.payload(input).and_then(|payload| payload.udp_header);
-        let protocol = if udp.is_some() { esp::UDP } else { protocol };
-        return link::rebuild(item.link_header(), datagram, protocol, udp, &[esp], frame);
+    let new_outer = || {
+        let to = output.entry(sending.carrier?).filter(|to| to.is_tunnel())?;
+        new_outer(to, &item.datagram()?)
     };
-    match output.entry(carrier).filter(|to| to.is_tunnel()).and_then(|to| new_outer(to, datagram)) {
-        Some(outer) => link::encapsulate(item.link_type, item.link_header(), &outer, protocol, &[esp], frame),
-        None => link::rebuild(item.link_header(), datagram, protocol, None, &[esp], frame),
-    }
+    let begun = match new_outer() {
+        Some(outer) => link::begin_encapsulated(item.link_type, item.link_header(), &outer, protocol, out)?,
+        None => {
+            let no_packet = || Fault::unsupported(Stage::Link, 0, "there is no IP packet");
+            let headers = item.headers().ok_or_else(no_packet)?;
+            let udp = if sending.carrier.is_none() { item.udp_header(input) } else { None };
+            let protocol = if udp.is_some() { esp::UDP } else { protocol };
+            link::begin(item.link_header(), headers, protocol, udp, out)
+        }
+    };
+    esp(out);
+    begun.finish(out)
 }
 
 /// The outer header of a plain packet on this SA; `None` if the SA cannot take plain packets.

@@ -1,6 +1,5 @@
 //! convert: Diet-ESP to standard ESP, or to the inner packets (wire format §7).
 
-use std::ops::Range;
 use std::sync::OnceLock;
 
 use super::drive::{self, Input, Job};
@@ -122,13 +121,24 @@ struct State {
 struct Work {
     makes: Vec<Make>,
     payloads: Payloads,
-    /// By packet, of those that become standard ESP.
-    made: Vec<Option<Range<usize>>>,
     totals: Totals,
     rewritten: [u64; 3],
     /// Made of those of the job.
     frames: Option<Frames>,
-    frame: Vec<u8>,
+}
+
+/// Why a frame is not rewritten.
+enum Unwritten {
+    /// It passes as it is.
+    Passes,
+    /// It cannot be.
+    Fault(Fault),
+}
+
+impl From<Fault> for Unwritten {
+    fn from(fault: Fault) -> Unwritten {
+        Unwritten::Fault(fault)
+    }
 }
 
 struct Out<'o> {
@@ -261,34 +271,54 @@ impl Convert<'_, '_> {
         Ok(Plan::Sealed(Box::new(Sealer { keys, cryptor, kept })))
     }
 
-    /// Appends the standard ESP of a packet, still to be sealed where that is to be done; false if it passes as it is.
-    fn lay_out(&self, item: &Item<'_>, arena: &Arena, make: &Make, payloads: &mut Payloads) -> bool {
-        let Some((sa, entry)) = item.sa.and_then(|sa| Some((sa, self.table.entry(sa)?))) else { return false };
-        let (Some(esp), Some(payload)) = (item.esp, item.payload(self.table)) else { return false };
-        let behind_header = payload.bytes.get(entry.header_len()..).unwrap_or_default();
-        match make {
-            Make::Pass | Make::Hold | Make::Leave | Make::Plain => return false,
-            Make::HeaderOnly => {
-                esp::write_header(esp.spi, esp.sequence, payloads.bytes());
-                payloads.bytes().extend_from_slice(behind_header);
-            }
-            Make::ExplicitIv => {
-                esp::write_header(esp.spi, esp.sequence, payloads.bytes());
-                payloads.bytes().extend_from_slice(&esp.sequence.to_be_bytes());
-                payloads.bytes().extend_from_slice(behind_header);
-            }
-            Make::Sealed(iv) => {
-                let Some(Sealer { cryptor, .. }) = self.sealer(sa) else { return false };
+    /// Appends the frame of `item` with standard ESP in it, still to be sealed where that is to be done, or the inner packet.
+    fn write(
+        &self,
+        item: &Item<'_>,
+        arena: &Arena,
+        make: &Make,
+        payloads: &mut Payloads,
+        out: &mut Vec<u8>,
+    ) -> Result<(), Unwritten> {
+        let sealer = match make {
+            Make::Pass | Make::Hold | Make::Leave => return Err(Unwritten::Passes),
+            Make::Plain => return Ok(link::append(item.link_type, item.link_header(), item.packet(arena), out)?),
+            Make::HeaderOnly | Make::ExplicitIv => None,
+            Make::Sealed(_) => Some(item.sa.and_then(|sa| self.sealer(sa)).ok_or(Unwritten::Passes)?),
+        };
+        let of_sa = || {
+            let sa = item.sa?;
+            Some((sa, self.table.entry(sa)?, item.esp?, item.payload(self.table)?, item.headers()?))
+        };
+        let Some((sa, entry, esp, payload, headers)) = of_sa() else { return Err(Unwritten::Passes) };
+        let protocol = if payload.udp_header.is_some() { esp::UDP } else { esp::PROTOCOL };
+        let start = out.len();
+        let begun = link::begin(item.link_header(), headers, protocol, payload.udp_header, out);
+        esp::write_header(esp.spi, esp.sequence, out);
+        match (make, sealer) {
+            (Make::Sealed(iv), Some(Sealer { cryptor, .. })) => {
                 let iv = iv.get(..cryptor.iv_len()).unwrap_or_default();
-                esp::write_header(esp.spi, esp.sequence, payloads.bytes());
-                payloads.body(sa, esp.spi, esp.sequence, iv, cryptor.icv_len(), |clear| {
+                payloads.body((sa, esp.spi, esp.sequence), iv, cryptor.icv_len(), out, |clear| {
                     let start = clear.len();
                     let next_header = item.protected(arena, clear);
                     esp::write_trailer(start, next_header, cryptor.block(), clear);
                 });
             }
+            _ => {
+                if matches!(make, Make::ExplicitIv) {
+                    out.extend_from_slice(&esp.sequence.to_be_bytes());
+                }
+                out.extend_from_slice(payload.bytes.get(entry.header_len()..).unwrap_or_default());
+            }
         }
-        true
+        match begun.finish(out) {
+            Ok(checksum) => payloads.checksum(checksum),
+            Err(fault) => {
+                payloads.give_up(start);
+                return Err(fault.into());
+            }
+        }
+        Ok(())
     }
 
     fn sealer(&self, sa: u32) -> Option<&Sealer> {
@@ -296,25 +326,6 @@ impl Convert<'_, '_> {
             Plan::Sealed(sealer) => Some(sealer),
             Plan::Standard | Plan::HeaderOnly | Plan::ExplicitIv => None,
         }
-    }
-
-    /// Replaces the content of `frame` by that of `item` with standard ESP in it, or the inner packet; false if it passes
-    /// as it is.
-    fn write(
-        &self,
-        item: &Item<'_>,
-        arena: &Arena,
-        make: &Make,
-        esp: Option<&[u8]>,
-        frame: &mut Vec<u8>,
-    ) -> Result<bool, Fault> {
-        if let Make::Plain = make {
-            return link::replace(item.link_type, item.link_header(), item.packet(arena), frame).map(|()| true);
-        }
-        let (Some(esp), Some(datagram)) = (esp, item.datagram()) else { return Ok(false) };
-        let udp = item.payload(self.table).and_then(|payload| payload.udp_header);
-        let protocol = if udp.is_some() { esp::UDP } else { esp::PROTOCOL };
-        link::rebuild(item.link_header(), &datagram, protocol, udp, &[esp], frame).map(|()| true)
     }
 }
 
@@ -330,23 +341,22 @@ impl State {
 
 /// Whether a frame cannot hold the packet that came out of it.
 pub fn is_beside(item: &Item<'_>) -> bool {
-    item.radio || item.datagram().is_some_and(|datagram| datagram.rebuilt)
+    item.radio || item.is_rebuilt()
 }
 
 /// A radio frame, or one with a tunnel in front of ESP, stays as it is, and the packet that came out of it goes beside it:
-/// as it was `written` into `frame`, or unchanged.
+/// as `write` writes it, or unchanged. Tells whether it was written, or could not be.
 fn beside(
     packet: &Packet<'_>,
     item: &Item<'_>,
-    written: Result<bool, Fault>,
     comment: Option<&str>,
-    frame: &[u8],
     frames: &mut Frames,
-) -> Result<(), Error> {
+    write: impl FnOnce(&mut Vec<u8>) -> Result<(), Unwritten>,
+) -> Result<Result<(), Unwritten>, Error> {
     if !item.radio || frames.mixes_link_types() {
         frames.frame(packet, comment)?;
     }
-    let Some(datagram) = item.datagram().filter(|_| !item.repeat) else { return Ok(()) };
+    let Some(datagram) = item.datagram().filter(|_| !item.repeat) else { return Ok(Err(Unwritten::Passes)) };
     let mut origin = match item.fragments() {
         [] => format!("dietesp: rebuilt from frame {}", packet.number),
         fragments => {
@@ -354,14 +364,16 @@ fn beside(
             format!("dietesp: rebuilt from frames {}", numbers.join(", "))
         }
     };
-    match written {
-        Ok(true) => return frames.raw(packet, frame, 0, &origin),
+    let written = frames.raw_written(packet, &origin, write)?;
+    match &written {
+        Ok(()) => return Ok(written),
         // It can be read where it is.
-        Ok(false) if !item.radio => return Ok(()),
-        Ok(false) => origin.extend(comment.map(|comment| format!("\n{comment}"))),
-        Err(fault) => origin += &format!("\ndietesp: not converted: {fault}"),
+        Err(Unwritten::Passes) if !item.radio => return Ok(written),
+        Err(Unwritten::Passes) => origin.extend(comment.map(|comment| format!("\n{comment}"))),
+        Err(Unwritten::Fault(fault)) => origin += &format!("\ndietesp: not converted: {fault}"),
     }
-    frames.raw(packet, &[datagram.header, datagram.payload].concat(), datagram.missing, &origin)
+    frames.raw(packet, &[datagram.header, datagram.payload].concat(), datagram.missing, &origin)?;
+    Ok(written)
 }
 
 /// The IV of a packet, sent or implicit, if it is 8 bytes long.
@@ -396,22 +408,13 @@ impl Job<Out<'_>> for Convert<'_, '_> {
     }
 
     fn render(&self, window: &Window, items: &[Item<'_>], arena: &Arena, work: &mut Work) -> Result<(), Error> {
-        let Work { makes, payloads, made, totals, rewritten, frames, frame } = work;
+        let Work { makes, payloads, totals, rewritten, frames } = work;
         (*totals, *rewritten) = (Totals::default(), [0; 3]);
         payloads.clear();
-        made.clear();
-        for (item, make) in items.iter().zip(&*makes) {
-            totals.count(item);
-            let start = payloads.next();
-            let is_made = self.lay_out(item, arena, make, payloads);
-            made.push(is_made.then(|| payloads.since(start)));
-        }
-        // 32-bit numbers, whatever the SA has: Wireshark before 4.4 cannot be told of longer ones.
-        payloads.seal(|sa| self.sealer(sa).map(|sealer| (&sealer.cryptor, false)));
         let frames = frames.get_or_insert_with(|| self.frames.clone());
         frames.begin(arena.given_up());
-        for (((packet, item), make), made) in window.packets().zip(items).zip(&*makes).zip(&*made) {
-            let esp = made.as_ref().map(|range| payloads.get(range));
+        for ((packet, item), make) in window.packets().zip(items).zip(&*makes) {
+            totals.count(item);
             let tier = match make {
                 Make::Hold => {
                     frames.hold();
@@ -426,25 +429,36 @@ impl Job<Out<'_>> for Convert<'_, '_> {
                 Make::ExplicitIv => Some(1),
                 Make::Sealed(_) => Some(2),
             };
-            if let Some(count) = tier.filter(|_| esp.is_some()).and_then(|tier| rewritten.get_mut(tier)) {
-                *count += 1;
-            }
-            let written = self.write(item, arena, make, esp, frame);
             let reason = item.reason.filter(|_| item.of_known_sa);
             let comment = reason.map(|reason| format!("dietesp: {}: {reason}", item.status.name()));
             let comment = comment.as_deref();
-            match written {
-                _ if is_beside(item) => beside(&packet, item, written, comment, frame, frames)?,
-                Ok(true) => {
-                    frames.frame(&packet.with_data(frame), None)?;
-                    frames.end_for_all();
-                    continue;
-                }
-                Ok(false) => frames.frame(&packet, comment)?,
-                Err(fault) => frames.frame(&packet, Some(&format!("dietesp: not converted: {fault}")))?,
+            let is_beside = is_beside(item);
+            let write = |out: &mut Vec<u8>| self.write(item, arena, make, payloads, out);
+            let written = match is_beside {
+                true => beside(&packet, item, comment, frames, write)?,
+                false => frames.rewritten(&packet, write)?,
+            };
+            if !matches!(written, Err(Unwritten::Passes))
+                && let Some(count) = tier.and_then(|tier| rewritten.get_mut(tier))
+            {
+                *count += 1;
             }
-            frames.end();
+            match written {
+                _ if is_beside => frames.end(),
+                Ok(()) => frames.end_for_all(),
+                Err(unwritten) => {
+                    match unwritten {
+                        Unwritten::Passes => frames.frame(&packet, comment)?,
+                        Unwritten::Fault(fault) => {
+                            frames.frame(&packet, Some(&format!("dietesp: not converted: {fault}")))?;
+                        }
+                    }
+                    frames.end();
+                }
+            }
         }
+        // 32-bit numbers, whatever the SA has: Wireshark before 4.4 cannot be told of longer ones.
+        payloads.complete(frames.bytes_mut(), |sa| self.sealer(sa).map(|sealer| (&sealer.cryptor, false)));
         Ok(())
     }
 

@@ -4,7 +4,7 @@
 use super::outcome::Method;
 use crate::sa::sequence::Candidates;
 use crate::sa::stream::Progress;
-use crate::sa::table::{Entry, Flows, Hints, Lookup, SaTable};
+use crate::sa::table::{Entry, Hints, Lookup, SaTable};
 use crate::suite::{OpenError, Sealed};
 
 /// How far the search for a Sequence Number goes.
@@ -61,7 +61,6 @@ pub struct Finder<'t> {
     limits: Limits,
     /// Flows of this searcher; another one may know others.
     hints: Hints,
-    flows: Flows,
     found: Vec<u32>,
     tried: Vec<u32>,
     scratch: Vec<u8>,
@@ -75,8 +74,8 @@ impl<'t> Finder<'t> {
     /// A finder that knows no flow.
     pub fn new(table: &'t SaTable, limits: Limits) -> Finder<'t> {
         let (found, tried, scratch, clear) = (vec![], vec![], vec![], vec![]);
-        let (hints, flows) = (Hints::default(), Flows::default());
-        Finder { table, limits, hints, flows, found, tried, scratch, tries_spent: 0, clear }
+        let hints = Hints::default();
+        Finder { table, limits, hints, found, tried, scratch, tries_spent: 0, clear }
     }
 
     /// The SAs.
@@ -139,12 +138,6 @@ impl<'t> Finder<'t> {
             return Found::Verified { sa, sn, ambiguous };
         }
         Found::NotAuthentic { tries: self.tries_spent }
-    }
-
-    /// [`SaTable::only`].
-    #[inline]
-    pub fn only(&mut self, protocol: u8, header: &[u8], payload: &[u8]) -> Option<u32> {
-        self.table.only(protocol, header, payload, (&self.hints, &mut self.flows), &mut self.found)
     }
 
     /// The candidates of a packet that was cut, which cannot be tried.
@@ -410,21 +403,31 @@ pub fn expected(entry: &Entry, progress: &Progress, time_ns: i64) -> u64 {
     }
 }
 
-/// The number that is tried first for a packet under an SA with integrity check, and what it is to open; `None` where the
-/// number is computed from the ICV, and where the packet is too short.
-pub fn first_sealed<'a>(entry: &Entry, payload: &'a [u8], progress: &Progress, time_ns: i64) -> Option<Sealed<'a>> {
-    let body = body(entry, payload)?;
-    let sn = match is_whole(entry) {
-        true => u64::from(entry.sn_on_wire(payload)),
-        false => {
-            let mut order = candidates(entry, payload, progress, time_ns);
-            if order.from_mask().is_none() && recovers(entry) {
-                return None;
-            }
-            order.next()?
+/// Puts the number that is tried first for a packet under an SA with integrity check, and what it is to open, into `sealed`;
+/// false where the number is computed from the ICV, and where the packet is too short.
+// Not an `Option`: to copy out of it what was just written in parts stalls the CPU.
+#[inline]
+pub fn first_sealed<'a>(
+    entry: &Entry,
+    payload: &'a [u8],
+    progress: &Progress,
+    time_ns: i64,
+    sealed: &mut Sealed<'a>,
+) -> bool {
+    let Some(body) = body(entry, payload) else { return false };
+    sealed.sn = if is_whole(entry) {
+        u64::from(entry.sn_on_wire(payload))
+    } else {
+        let mut order = candidates(entry, payload, progress, time_ns);
+        if order.from_mask().is_none() && recovers(entry) {
+            return false;
         }
+        let Some(sn) = order.next() else { return false };
+        sn
     };
-    Some(Sealed { spi: spi(entry, payload), sn, body })
+    sealed.spi = spi(entry, payload);
+    sealed.body = body;
+    true
 }
 
 /// Whether every bit of the Sequence Number is on the wire.

@@ -136,8 +136,8 @@ impl<'a> EspPayload<'a> {
     }
 
     /// The same for the packet at `place` in `frame`.
-    #[inline]
-    pub(super) fn in_frame(table: &SaTable, frame: &'a [u8], place: &Place) -> Result<EspPayload<'a>, Reason> {
+    #[inline(always)]
+    pub(super) fn in_frame(table: &SaTable, frame: &'a [u8], place: Place) -> Result<EspPayload<'a>, Reason> {
         if place.protocol == esp::UDP
             && let Some(datagram) = place.datagram(frame)
         {
@@ -259,6 +259,24 @@ impl<'w> Item<'w> {
         }
     }
 
+    /// [`Datagram::header`] and [`Datagram::protocol_offset`] of the IP packet that the frame holds or completes.
+    #[inline]
+    pub fn headers(&self) -> Option<(&[u8], usize)> {
+        match &self.source {
+            Source::Frame(place) => Some((place.header(self.frame), place.protocol_offset())),
+            _ => self.datagram().map(|datagram| (datagram.header, datagram.protocol_offset)),
+        }
+    }
+
+    /// [`Datagram::rebuilt`], if there is an IP packet.
+    #[inline]
+    pub fn is_rebuilt(&self) -> bool {
+        match &self.source {
+            Source::Frame(_) => false,
+            _ => self.datagram().is_some_and(|datagram| datagram.rebuilt),
+        }
+    }
+
     /// The place of the IP packet that the frame itself holds, and the frame.
     pub(super) fn in_frame(&self) -> Option<(Place, &'w [u8])> {
         match &self.source {
@@ -270,8 +288,17 @@ impl<'w> Item<'w> {
     /// The ESP payload of the packet, if it carries one.
     pub fn payload(&self, table: &SaTable) -> Option<EspPayload<'_>> {
         match &self.source {
-            Source::Frame(place) => EspPayload::in_frame(table, self.frame, place).ok(),
+            Source::Frame(place) => EspPayload::in_frame(table, self.frame, *place).ok(),
             _ => EspPayload::of(table, &self.datagram()?).ok(),
+        }
+    }
+
+    /// The UDP header, where ESP is carried in UDP.
+    #[inline]
+    pub fn udp_header(&self, table: &SaTable) -> Option<&[u8; 8]> {
+        match &self.source {
+            Source::Frame(place) if place.protocol != esp::UDP => None,
+            _ => self.payload(table)?.udp_header,
         }
     }
 
@@ -322,54 +349,54 @@ impl<'w> Item<'w> {
         if entry.codec.is_stateful() {
             self.clear = clear;
         } else if let Source::Frame(place) = self.source {
-            let carrier = (place.header(self.frame), place.protocol_offset());
-            self.restore(entry, carrier, clear, payload.len(), &mut State::default(), arena);
+            let (header, protocol_offset) = (place.header(self.frame), place.protocol_offset());
+            self.restore(entry, header, protocol_offset, clear, payload.len(), &mut State::default(), arena);
         }
     }
 
     /// Restores the packet of a clear text that verified under `entry`. `header` and `protocol_offset` are those of the
     /// [`Carrier`].
+    #[allow(clippy::too_many_arguments)] // a tuple of them would go through memory
+    #[inline]
     pub(super) fn restore(
         &mut self,
         entry: &Entry,
-        (header, protocol_offset): (&[u8], usize),
+        header: &[u8],
+        protocol_offset: usize,
         clear: Stretch,
         wire_len: usize,
         state: &mut State,
         arena: &mut Arena,
     ) {
-        let (restored, packet) = match entry.codec.restore_in_place(arena.get(clear)) {
-            // Standard ESP: the packet stands in the clear text.
-            Some((restored, range)) => {
-                let start = clear.start + range.start as u32;
-                (restored, Stretch { start, len: range.len() as u32 })
+        // Standard ESP: the packet stands in the clear text.
+        if let Some(range) = entry.codec.restore_in_place(arena.get(clear), &mut self.restored) {
+            self.packet = Stretch { start: clear.start + range.start as u32, len: range.len() as u32 };
+        } else {
+            let Some(outer) = Outer::of(header) else { return };
+            let carrier = Carrier { outer: &outer, header, protocol_offset };
+            let mut packet = std::mem::take(&mut arena.packet);
+            let restored = entry.codec.restore(arena.get(clear), &carrier, state, &mut packet);
+            if restored.is_ok() {
+                self.packet = arena.put(&packet);
             }
-            None => {
-                let Some(outer) = Outer::of(header) else { return };
-                let carrier = Carrier { outer: &outer, header, protocol_offset };
-                let mut packet = std::mem::take(&mut arena.packet);
-                let restored = entry.codec.restore(arena.get(clear), &carrier, state, &mut packet);
-                let stretch = if restored.is_ok() { arena.put(&packet) } else { Stretch::default() };
-                arena.packet = packet;
-                match restored {
-                    Ok(restored) => (restored, stretch),
-                    Err(fault) => {
-                        let unsupported = matches!(fault.kind, FaultKind::Unsupported(_));
-                        let status = if unsupported { Status::Unsupported } else { Status::Malformed };
-                        return self.set(status, Reason::Fault(fault));
-                    }
+            arena.packet = packet;
+            match restored {
+                Ok(restored) => self.restored = Some(restored),
+                Err(fault) => {
+                    let unsupported = matches!(fault.kind, FaultKind::Unsupported(_));
+                    let status = if unsupported { Status::Unsupported } else { Status::Malformed };
+                    return self.set(status, Reason::Fault(fault));
                 }
             }
-        };
+        }
+        let Some(restored) = &self.restored else { return };
         self.status = Status::Ok;
         self.reason = None;
+        self.clear = clear;
         self.warnings.add_codec(restored.warnings);
-        let protected_len = (packet.len as usize).saturating_sub(restored.payload_offset);
-        let cryptor = entry.cryptor();
-        let standard = esp::standard_len(protected_len, cryptor.iv_len(), cryptor.block(), cryptor.icv_len());
+        let protected_len = (self.packet.len as usize).saturating_sub(restored.payload_offset);
+        let standard = esp::standard_len(protected_len, entry.iv_len(), entry.block(), entry.icv_len());
         self.bytes = Some(Bytes { diet: wire_len as u64, esp: standard as u64 });
-        self.restored = Some(restored);
-        (self.clear, self.packet) = (clear, packet);
     }
 
     /// Notes the ESP header of a packet that verified: its Sequence Number was found by `method` after `tries` openings, all

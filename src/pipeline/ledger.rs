@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::link::Outer;
-use crate::sa::stream::{Progress, Stream, runs_kept};
+use crate::sa::stream::{Progress, Stream};
 use crate::sa::table::{Entry, SaTable};
 
 /// Sources of multicast packets whose numbers are kept apart.
@@ -41,14 +41,8 @@ impl<'t> Ledger<'t> {
         self.streams.get((place as usize).wrapping_sub(1))
     }
 
-    #[inline]
     fn own_mut(&mut self, sa: u32) -> &mut Stream {
-        let place = self.places.get_mut(sa as usize).expect("SAs are those of the table");
-        if *place == 0 {
-            self.streams.push(Stream::default());
-            *place = self.streams.len() as u32;
-        }
-        self.streams.get_mut(*place as usize - 1).expect("places are those of streams")
+        own_mut(&mut self.places, &mut self.streams, sa)
     }
 
     /// The SAs.
@@ -86,25 +80,36 @@ impl<'t> Ledger<'t> {
     /// fill the memory.
     #[inline]
     pub fn stream_mut(&mut self, sa: u32, multicast: Option<&[u8]>) -> &mut Stream {
-        if let Some(header) = multicast {
-            let source = source(header);
-            if self.multicast.len() >= MULTICAST_SOURCES && !self.multicast.contains_key(&(sa, source)) {
-                self.active = self.active.saturating_sub(self.multicast.len());
-                self.multicast.clear();
-            }
-            self.own_mut(sa).progress.failed_in_row = 0;
-            return self.multicast.entry((sa, source)).or_default();
+        match multicast {
+            None => self.own_mut(sa),
+            Some(header) => self.of_source_mut(sa, header),
         }
-        self.own_mut(sa)
     }
 
-    /// Runs of numbers that the stream of a packet that verified may keep; to be asked before the packet is noted.
+    fn of_source_mut(&mut self, sa: u32, header: &[u8]) -> &mut Stream {
+        let source = source(header);
+        if self.multicast.len() >= MULTICAST_SOURCES && !self.multicast.contains_key(&(sa, source)) {
+            self.active = self.active.saturating_sub(self.multicast.len());
+            self.multicast.clear();
+        }
+        self.own_mut(sa).progress.failed_in_row = 0;
+        self.multicast.entry((sa, source)).or_default()
+    }
+
+    /// The stream of a packet that verified and was not noted yet, and the number of streams that have any packet, this one
+    /// included.
     #[inline]
-    pub fn runs_kept(&mut self, sa: u32, multicast: Option<&[u8]>) -> usize {
-        if self.stream_mut(sa, multicast).counts.verified == 0 {
+    pub fn next_of(&mut self, sa: u32, multicast: Option<&[u8]>) -> (&mut Stream, usize) {
+        let Some(header) = multicast else {
+            let stream = own_mut(&mut self.places, &mut self.streams, sa);
+            self.active += usize::from(stream.counts.verified == 0);
+            return (stream, self.active);
+        };
+        if self.of_source_mut(sa, header).counts.verified == 0 {
             self.active += 1;
         }
-        runs_kept(self.active)
+        let active = self.active;
+        (self.of_source_mut(sa, header), active)
     }
 
     /// Shows what is known of an SA, packets to multicast addresses left out.
@@ -142,6 +147,17 @@ impl<'t> Ledger<'t> {
         all.sort_by_key(|(sa, src, _)| (*sa, *src));
         all
     }
+}
+
+/// The stream of an SA, made if nothing was seen of it; see [`Ledger`] for `places`.
+#[inline]
+fn own_mut<'s>(places: &mut [u32], streams: &'s mut Vec<Stream>, sa: u32) -> &'s mut Stream {
+    let place = places.get_mut(sa as usize).expect("SAs are those of the table");
+    if *place == 0 {
+        streams.push(Stream::default());
+        *place = streams.len() as u32;
+    }
+    streams.get_mut(*place as usize - 1).expect("places are those of streams")
 }
 
 /// The source of a packet.

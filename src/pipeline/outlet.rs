@@ -57,6 +57,32 @@ impl Frames {
         self.batch.push(packet, comment)
     }
 
+    /// Writes a frame with other data: what `write` appends. Where `write` fails nothing is written.
+    #[inline]
+    pub fn rewritten<E>(
+        &mut self,
+        packet: &Packet<'_>,
+        write: impl FnOnce(&mut Vec<u8>) -> Result<(), E>,
+    ) -> Result<Result<(), E>, Error> {
+        self.batch.push_written(packet, None, write)
+    }
+
+    /// Writes what `write` appends, a packet that came out of `frame`, as in [`Frames::raw`]; nothing where `write` fails.
+    pub fn raw_written<E>(
+        &mut self,
+        frame: &Packet<'_>,
+        comment: &str,
+        write: impl FnOnce(&mut Vec<u8>) -> Result<(), E>,
+    ) -> Result<Result<(), E>, Error> {
+        let packet = Packet { interface: &self.raw, options: Options::default(), ..*frame };
+        self.batch.push_written(&packet, Some(comment), write)
+    }
+
+    /// All that was written, to complete it where it is.
+    pub fn bytes_mut(&mut self) -> &mut [u8] {
+        self.batch.bytes_mut()
+    }
+
     /// Writes a packet that came out of `frame` or was completed by it, without link header, on an interface of its own.
     /// The capture lacks `missing` bytes of it. The comment says where it comes from.
     pub fn raw(&mut self, frame: &Packet<'_>, data: &[u8], missing: usize, comment: &str) -> Result<(), Error> {

@@ -1,15 +1,14 @@
-//! The ESP payloads that a window gives: laid out one after another, then sealed where they are, those of one SA side by
-//! side.
+//! What is still to be done to the frames of a window when all are laid out: their ESP payloads are sealed where they are,
+//! those of one SA side by side, and then UDP checksums can be written.
 
-use std::ops::Range;
-
+use crate::link::UdpChecksum;
 use crate::suite::{Cryptor, Scratch, Unsealed};
 
-/// ESP payloads from header to ICV.
+/// ESP payloads that are not sealed yet. Offsets are those of the buffer that the frames are written to.
 #[derive(Debug, Default)]
 pub struct Payloads {
-    bytes: Vec<u8>,
     unsealed: Vec<Body>,
+    checksums: Vec<UdpChecksum>,
     scratch: Scratch,
 }
 
@@ -20,68 +19,81 @@ struct Body {
     spi: u32,
     sn: u64,
     /// IV, clear text, room for the ICV.
-    bytes: Range<usize>,
+    start: usize,
+    end: usize,
 }
 
 impl Payloads {
     /// Forgets all payloads and keeps the memory.
     pub fn clear(&mut self) {
-        self.bytes.clear();
         self.unsealed.clear();
+        self.checksums.clear();
     }
 
-    /// Where the next payload begins.
-    pub fn next(&self) -> usize {
-        self.bytes.len()
+    /// The payload that was laid out last, from `start` on in `out`, is not to be sealed: its frame is given up.
+    pub fn give_up(&mut self, start: usize) {
+        self.unsealed.pop_if(|body| body.start >= start);
     }
 
-    /// The payload that begins at `start`, if it is the last one.
-    pub fn since(&self, start: usize) -> Range<usize> {
-        start..self.bytes.len()
+    /// Appends what stands behind an ESP header: `iv`, the clear text that `write` appends, and room for the ICV. It is
+    /// sealed by [`Payloads::complete`], under the Sequence Number `sn` of an SA with this `spi`.
+    #[inline]
+    pub fn body(
+        &mut self,
+        (sa, spi, sn): (u32, u32, u64),
+        iv: &[u8],
+        icv_len: usize,
+        out: &mut Vec<u8>,
+        write: impl FnOnce(&mut Vec<u8>),
+    ) {
+        // No suite has a longer one.
+        const ICV: [u8; 64] = [0; 64];
+        let start = out.len();
+        match iv.as_array::<8>() {
+            Some(iv) => out.extend_from_slice(iv),
+            None => out.extend_from_slice(iv),
+        }
+        write(out);
+        match icv_len {
+            8 => out.extend_from_slice(&[0; 8]),
+            _ => out.extend_from_slice(ICV.get(..icv_len).unwrap_or_default()),
+        }
+        self.unsealed.push(Body { sa, spi, sn, start, end: out.len() });
     }
 
-    /// The bytes of a payload.
-    pub fn get(&self, payload: &Range<usize>) -> &[u8] {
-        self.bytes.get(payload.clone()).unwrap_or_default()
+    /// Keeps a checksum that [`Payloads::complete`] writes.
+    pub fn checksum(&mut self, checksum: Option<UdpChecksum>) {
+        self.checksums.extend(checksum);
     }
 
-    /// To append a header, or what needs no sealing.
-    pub fn bytes(&mut self) -> &mut Vec<u8> {
-        &mut self.bytes
-    }
-
-    /// Appends what stands behind the header: `iv`, the clear text that `write` appends, and room for the ICV. It is
-    /// sealed by [`Payloads::seal`], under the Sequence Number `sn` of an SA with this `spi`.
-    pub fn body(&mut self, sa: u32, spi: u32, sn: u64, iv: &[u8], icv_len: usize, write: impl FnOnce(&mut Vec<u8>)) {
-        let start = self.bytes.len();
-        self.bytes.extend_from_slice(iv);
-        write(&mut self.bytes);
-        self.bytes.resize(self.bytes.len() + icv_len, 0);
-        self.unsealed.push(Body { sa, spi, sn, bytes: start..self.bytes.len() });
-    }
-
-    /// Seals all bodies. `cryptor` gives that of an SA, and whether its Sequence Numbers are extended.
-    pub fn seal<'c>(&mut self, cryptor: impl Fn(u32) -> Option<(&'c Cryptor, bool)>) {
-        let Payloads { bytes, unsealed, scratch } = self;
+    /// Seals all bodies in `bytes`, and writes the checksums over them. `cryptor` gives that of an SA, and whether its
+    /// Sequence Numbers are extended.
+    pub fn complete<'c>(&mut self, bytes: &mut [u8], cryptor: impl Fn(u32) -> Option<(&'c Cryptor, bool)>) {
+        let Payloads { unsealed, checksums, scratch } = self;
         if !unsealed.is_sorted_by_key(|body| body.sa) {
             // Of each SA from the first to the last.
             unsealed.sort_by_key(|body| body.sa);
         }
         for bodies in unsealed.chunk_by(|a, b| a.sa == b.sa) {
-            let Some((cryptor, esn)) = bodies.first().and_then(|body| cryptor(body.sa)) else {
-                debug_assert!(false, "bodies are made for SAs that are there");
-                continue;
-            };
-            let (mut rest, mut offset) = (bytes.as_mut_slice(), 0);
-            let packets = bodies.iter().map_while(|Body { spi, sn, bytes, .. }| {
-                let (_, behind) = std::mem::take(&mut rest).split_at_mut_checked(bytes.start - offset)?;
-                let (body, behind) = behind.split_at_mut_checked(bytes.len())?;
-                (rest, offset) = (behind, bytes.end);
+            let (mut rest, mut offset) = (&mut *bytes, 0);
+            let packets = bodies.iter().map_while(|Body { spi, sn, start, end, .. }| {
+                let (_, behind) = std::mem::take(&mut rest).split_at_mut_checked(start - offset)?;
+                let (body, behind) = behind.split_at_mut_checked(end - start)?;
+                (rest, offset) = (behind, *end);
                 Some(Unsealed { spi: *spi, sn: *sn, body })
             });
-            let sealed = cryptor.seal_side_by_side(esn, packets, scratch);
-            debug_assert!(sealed.is_ok(), "IV and clear text have the lengths of the suite");
+            match bodies.first().and_then(|body| cryptor(body.sa)) {
+                Some((cryptor, esn)) => {
+                    let sealed = cryptor.seal_side_by_side(esn, packets, scratch);
+                    debug_assert!(sealed.is_ok(), "IV and clear text have the lengths of the suite");
+                }
+                None => {
+                    debug_assert!(false, "bodies are made for SAs that are there");
+                    packets.for_each(|packet| packet.body.fill(0));
+                }
+            }
         }
         unsealed.clear();
+        checksums.drain(..).for_each(|checksum| checksum.put(bytes));
     }
 }

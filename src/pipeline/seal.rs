@@ -4,8 +4,11 @@
 //! every explicit IV issued here is unique per key, and differs from all that the capture shows under that key.
 
 use std::collections::{BTreeMap, HashMap};
+use std::fmt;
 use std::hash::{BuildHasher, RandomState};
+use std::sync::Arc;
 
+use crate::bytes::last_word;
 use crate::error::Error;
 use crate::sa::hash::mix;
 use crate::suite::{Keys, Random};
@@ -136,14 +139,47 @@ pub struct UsedNumbers {
     recent: Vec<Option<(KeyId, u64, u64)>>,
 }
 
-/// Tells packets apart that have the same key and number: 64 bits under a key of the run that nobody sees.
-#[derive(Debug, Clone, Default)]
-pub struct Digester(RandomState);
+/// Tells packets apart that have the same key and number: 64 bits under keys of the run that nobody sees. Two packets that
+/// differ have the same ones with odds of 2^-64.
+#[derive(Clone)]
+pub struct Digester {
+    /// One for each word of a text that is not long.
+    keys: Arc<[u128]>,
+    of_long: RandomState,
+}
+
+/// Longer texts, of which there are few, are digested by SipHash.
+const LONG: usize = 2048;
+
+impl Default for Digester {
+    fn default() -> Digester {
+        let random = RandomState::new();
+        let key = |index| u128::from(random.hash_one((index, 0))) << 64 | u128::from(random.hash_one((index, 1)));
+        // In front of the words of the text stand its length and the SPI.
+        Digester { keys: (0..LONG / 8 + 2).map(key).collect(), of_long: RandomState::new() }
+    }
+}
+
+impl fmt::Debug for Digester {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Digester")
+    }
+}
 
 impl Digester {
-    /// That of SPI and clear text.
+    /// That of SPI and clear text: the upper half of the sum of all words times their keys, which is strongly universal
+    /// (Lemire and Kaser, "Strongly Universal String Hashing is Fast", 2014, section 3).
     pub fn of(&self, spi: u32, clear: &[u8]) -> u64 {
-        self.0.hash_one((spi, clear))
+        let Some((first_key, keys)) = self.keys.split_first().filter(|_| clear.len() <= LONG) else {
+            return self.of_long.hash_one((spi, clear));
+        };
+        let add = |sum: u128, (key, word): (&u128, u64)| sum.wrapping_add(key.wrapping_mul(u128::from(word)));
+        let words = clear.as_chunks::<8>().0;
+        let sum = first_key.wrapping_mul((clear.len() as u128) << 32 | u128::from(spi));
+        let sum = keys.iter().zip(words.iter().map(|word| u64::from_be_bytes(*word))).fold(sum, add);
+        // Zeros fill the last word up; how many, the length tells.
+        let sum = keys.get(words.len()).map_or(sum, |key| add(sum, (key, last_word(clear))));
+        (sum >> 64) as u64
     }
 }
 
@@ -238,6 +274,26 @@ mod tests {
         }
         assert!(used.take(two, 5, packet(9, b"other")));
         assert_eq!(used.by_key[one.0 as usize], Runs::from([(0, 1), (5, 7), (u64::MAX - 1, u64::MAX)]));
+    }
+
+    #[test]
+    fn digests_tell_texts_apart() {
+        let digester = Digester::default();
+        let mut digests: Vec<u64> = (0..LONG + 20).map(|len| digester.of(9, &vec![0; len])).collect();
+        for len in [1, 7, 8, 9, 15, 16, 70, LONG, LONG + 1] {
+            for at in 0..len {
+                let mut clear = vec![0; len];
+                clear[at] = 0x80;
+                digests.push(digester.of(9, &clear));
+                assert_eq!(digester.clone().of(9, &clear), digester.of(9, &clear));
+            }
+            digests.push(digester.of(8, &vec![0; len]));
+        }
+        let count = digests.len();
+        digests.sort_unstable();
+        digests.dedup();
+        assert_eq!(digests.len(), count);
+        assert_ne!(digester.of(9, b"text"), Digester::default().of(9, b"text"), "under other keys");
     }
 
     #[test]

@@ -83,7 +83,7 @@ impl<'t> Settler<'t> {
                     let table = self.ledger.table();
                     let carried = Carried {
                         payload: match place.protocol {
-                            esp::UDP => match EspPayload::in_frame(table, frame, &place) {
+                            esp::UDP => match EspPayload::in_frame(table, frame, place) {
                                 Ok(payload) => payload,
                                 Err(_) => continue,
                             },
@@ -161,13 +161,12 @@ impl<'t> Settler<'t> {
         item.identified(entry, bytes, (sa, sn), (method, tries));
         let after_gap = entry.codec.is_stateful() && sn > expected(entry, &progress, time_ns);
         let iv = explicit_iv(entry, bytes);
-        let most_runs = self.ledger.runs_kept(sa, source);
-        let stream = self.ledger.stream_mut(sa, source);
+        let (stream, streams) = self.ledger.next_of(sa, source);
         stream.counts.tries += tries;
         if method == Method::Search {
             stream.counts.irregular_mut().resyncs += 1;
         }
-        match stream.verified(sn, iv, time_ns, (digest, packet.number), most_runs) {
+        match stream.verified(sn, iv, time_ns, (digest, packet.number), streams) {
             Novelty::New => {}
             Novelty::Duplicate(first) => {
                 item.warnings.add(Warnings::DUPLICATE);
@@ -189,8 +188,8 @@ impl<'t> Settler<'t> {
     ) {
         let Some(entry) = self.ledger.table().entry(sa) else { return };
         let state = &mut self.ledger.stream_mut(sa, carried.multicast).codec;
-        let carrier = (carried.header, carried.protocol_offset);
-        item.restore(entry, carrier, clear, carried.payload.bytes.len(), state, arena);
+        let (header, wire_len) = (carried.header, carried.payload.bytes.len());
+        item.restore(entry, header, carried.protocol_offset, clear, wire_len, state, arena);
         if after_gap && item.restored.is_some_and(|restored| restored.form != Form::Dummy) {
             item.warnings.add(Warnings::TCP_NEAREST);
         }

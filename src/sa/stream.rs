@@ -111,9 +111,9 @@ impl Default for Runs {
 impl Runs {
     const NONE: (u64, u64) = (1, 0);
 
-    /// Adds a number; false if it was there. Of more than `most` runs the lowest are joined.
+    /// Adds a number; false if it was there. Of more than `most()` runs the lowest are joined.
     #[inline]
-    pub fn add(&mut self, number: u64, most: usize) -> bool {
+    pub fn add(&mut self, number: u64, most: impl FnOnce() -> usize) -> bool {
         let (first, last) = self.current;
         if self.others.is_none() && last.wrapping_add(1) == number && first <= last && number > 0 {
             self.current.1 = number;
@@ -126,7 +126,7 @@ impl Runs {
             self.current = (number, number);
             return true;
         }
-        self.add_beside(number, most)
+        self.add_beside(number, most())
     }
 
     /// Adds a number that is not in the current run.
@@ -264,19 +264,20 @@ pub enum Novelty {
 }
 
 impl Stream {
-    /// Notes a verified packet. `explicit_iv` are the 8 bytes of its explicit IV, `digest` is that of its ESP payload.
+    /// Notes a verified packet. `explicit_iv` are the 8 bytes of its explicit IV, `digest` is that of its ESP payload, `streams`
+    /// the number of streams in all: see [`runs_kept`].
     pub fn verified(
         &mut self,
         sn: u64,
         explicit_iv: Option<u64>,
         time_ns: i64,
         (digest, frame): (u64, u64),
-        most_runs: usize,
+        streams: usize,
     ) -> Novelty {
         let late = self.progress.highest.map_or(0, |highest| highest.saturating_sub(sn));
         self.progress.verified(sn, explicit_iv, time_ns);
         self.counts.verified += 1;
-        let is_new = self.counts.numbers.add(sn, most_runs);
+        let is_new = self.counts.numbers.add(sn, || runs_kept(streams));
         let novelty = if is_new { Novelty::New } else { self.repeat(sn, digest) };
         if novelty == Novelty::New {
             self.remember(Seen::new(sn, digest, frame));
@@ -312,7 +313,7 @@ impl Stream {
 
     fn remember(&mut self, seen: Seen) {
         /// Packets for which there is room at first.
-        const ROOM: usize = 4;
+        const ROOM: usize = 12;
         /// How many times more when it is full.
         const TIMES: usize = 3;
         // Only a ring that is not yet as large as it may be grows: its packets are in order.
@@ -367,16 +368,16 @@ mod tests {
     #[test]
     fn repeats_are_told_from_replays_for_4096_packets() {
         let mut stream = Stream::default();
-        assert_eq!(stream.verified(1, None, 0, (digest(b"a", false), 10), 4096), Novelty::New);
-        assert_eq!(stream.verified(1, None, 0, (digest(b"a", false), 11), 4096), Novelty::Duplicate(10));
-        assert_eq!(stream.verified(1, None, 0, (digest(b"b", false), 12), 4096), Novelty::Replayed);
+        assert_eq!(stream.verified(1, None, 0, (digest(b"a", false), 10), 1), Novelty::New);
+        assert_eq!(stream.verified(1, None, 0, (digest(b"a", false), 11), 1), Novelty::Duplicate(10));
+        assert_eq!(stream.verified(1, None, 0, (digest(b"b", false), 12), 1), Novelty::Replayed);
         for sn in 2..=4096 {
-            assert_eq!(stream.verified(sn, None, 0, (digest(b"c", false), sn + 20), 4096), Novelty::New);
+            assert_eq!(stream.verified(sn, None, 0, (digest(b"c", false), sn + 20), 1), Novelty::New);
         }
-        assert_eq!(stream.verified(1, None, 0, (digest(b"a", false), 9000), 4096), Novelty::Duplicate(10));
-        assert_eq!(stream.verified(4097, None, 0, (digest(b"d", false), 9001), 4096), Novelty::New);
+        assert_eq!(stream.verified(1, None, 0, (digest(b"a", false), 9000), 1), Novelty::Duplicate(10));
+        assert_eq!(stream.verified(4097, None, 0, (digest(b"d", false), 9001), 1), Novelty::New);
         assert_eq!(
-            stream.verified(1, None, 0, (digest(b"a", false), 9002), 4096),
+            stream.verified(1, None, 0, (digest(b"a", false), 9002), 1),
             Novelty::New,
             "forgotten after 4096 others"
         );
@@ -387,13 +388,9 @@ mod tests {
     fn every_packet_remembered_keeps_its_digest_and_frame() {
         for count in [1, 4, 5, 16, 17, 4095, 4096, 4097, 6000] {
             let mut stream = Stream::default();
-            (1..=count).for_each(|sn| _ = stream.verified(sn, None, 0, (sn * 7, sn * 3), 4096));
+            (1..=count).for_each(|sn| _ = stream.verified(sn, None, 0, (sn * 7, sn * 3), 1));
             for sn in count.saturating_sub(4095).max(1)..=count {
-                assert_eq!(
-                    stream.verified(sn, None, 0, (sn * 7, 0), 4096),
-                    Novelty::Duplicate(sn * 3),
-                    "{sn} of {count}"
-                );
+                assert_eq!(stream.verified(sn, None, 0, (sn * 7, 0), 1), Novelty::Duplicate(sn * 3), "{sn} of {count}");
             }
         }
     }
@@ -401,9 +398,9 @@ mod tests {
     #[test]
     fn the_mask_is_that_of_the_last_packet() {
         let mut stream = Stream::default();
-        stream.verified(5, Some(5 ^ 0xfeed), 0, (digest(b"a", false), 1), 4096);
+        stream.verified(5, Some(5 ^ 0xfeed), 0, (digest(b"a", false), 1), 1);
         assert_eq!(stream.progress.iv_mask, Some(0xfeed));
-        stream.verified(6, Some(6 ^ 0xbeef), 0, (digest(b"b", false), 2), 4096);
+        stream.verified(6, Some(6 ^ 0xbeef), 0, (digest(b"b", false), 2), 1);
         assert_eq!(stream.progress.iv_mask, Some(0xbeef));
     }
 
@@ -411,7 +408,7 @@ mod tests {
     fn runs_hold_what_was_added() {
         let mut runs = Runs::default();
         for number in [5, 6, 7, 10, 9, 8, 1, 3, 2, 6, 20, u64::MAX, 19, 21] {
-            runs.add(number, 4096);
+            runs.add(number, || 4096);
         }
         assert_eq!(runs.iter().collect::<Vec<_>>(), [(1, 3), (5, 10), (19, 21), (u64::MAX, u64::MAX)]);
     }
@@ -420,8 +417,7 @@ mod tests {
     fn what_a_stream_keeps_is_bounded() {
         let kept = |streams| {
             let mut stream = Stream::default();
-            let most = runs_kept(streams);
-            (0..10_000).for_each(|sn| _ = stream.verified(sn * 2, None, 0, (sn, sn), most));
+            (0..10_000).for_each(|sn| _ = stream.verified(sn * 2, None, 0, (sn, sn), streams));
             (stream.recent.len(), stream.counts.numbers.iter().count())
         };
         assert_eq!(kept(1), (4096, 4097));
@@ -434,7 +430,7 @@ mod tests {
     fn what_is_missing_is_known_of_more_gaps_than_are_kept() {
         let mut runs = Runs::default();
         // Every third number is missing.
-        (1..30_000u64).filter(|number| number % 3 != 0).for_each(|number| _ = runs.add(number, 100));
+        (1..30_000u64).filter(|number| number % 3 != 0).for_each(|number| _ = runs.add(number, || 100));
         let kept: Vec<_> = runs.iter().collect();
         let gaps: Vec<u64> = kept.windows(2).map(|pair| pair[1].0 - pair[0].1 - 1).collect();
         assert!(gaps.len() <= 100);
@@ -446,19 +442,19 @@ mod tests {
     #[test]
     fn an_old_repeat_is_no_late_packet() {
         let mut stream = Stream::default();
-        (1..=5000).for_each(|sn| _ = stream.verified(sn, None, 0, (sn, sn), 4096));
-        stream.verified(1, None, 0, (1, 5001), 4096);
+        (1..=5000).for_each(|sn| _ = stream.verified(sn, None, 0, (sn, sn), 1));
+        stream.verified(1, None, 0, (1, 5001), 1);
         assert_eq!(stream.counts.irregular().reorder_depth, 0);
-        stream.verified(6000, None, 0, (6000, 5002), 4096);
-        stream.verified(5990, None, 0, (5990, 5003), 4096);
+        stream.verified(6000, None, 0, (6000, 5002), 1);
+        stream.verified(5990, None, 0, (5990, 5003), 1);
         assert_eq!(stream.counts.irregular().reorder_depth, 10);
     }
 
     #[test]
     fn a_repeat_of_the_highest_number_does_not_move_the_clock() {
         let mut stream = Stream::default();
-        stream.verified(7, None, 1000, (7, 1), 4096);
-        stream.verified(7, None, 9000, (7, 2), 4096);
+        stream.verified(7, None, 1000, (7, 1), 1);
+        stream.verified(7, None, 9000, (7, 2), 1);
         assert_eq!((stream.progress.highest, stream.progress.time_ns), (Some(7), 1000));
     }
 
@@ -466,7 +462,7 @@ mod tests {
         #[test]
         fn runs_are_a_set(numbers in proptest::collection::vec(0u64..60, 0..80)) {
             let mut runs = Runs::default();
-            numbers.iter().for_each(|number| _ = runs.add(*number, 4096));
+            numbers.iter().for_each(|number| _ = runs.add(*number, || 4096));
             let mut expected = numbers;
             expected.sort_unstable();
             expected.dedup();

@@ -143,6 +143,18 @@ pub(super) fn xor(a: &mut Block, b: &Block) {
     *a = (u128::from_ne_bytes((*a).into()) ^ u128::from_ne_bytes((*b).into())).to_ne_bytes().into();
 }
 
+/// The bytes of `text` behind its last whole block, with zeros behind, as a number.
+// Read as one word where there are 16 bytes: to put a block together byte by byte and read it as a whole stalls the CPU.
+#[inline(always)]
+pub(super) fn last_value(text: &[u8]) -> u128 {
+    let rest = text.len() % 16;
+    match text.last_chunk::<16>() {
+        Some(last) if rest > 0 => u128::from_be_bytes(*last) << (128 - 8 * rest),
+        Some(_) => 0,
+        None => text.iter().fold(0, |value, byte| value << 8 | u128::from(*byte)) << ((8 * (16 - rest)) % 128),
+    }
+}
+
 /// `bytes`, at most 16, with zeros behind.
 #[inline(always)]
 pub(super) fn padded(bytes: &[u8]) -> Block {
@@ -165,6 +177,16 @@ mod tests {
         let right = (1..=16).contains(&count) && data[rest..].iter().all(|&byte| byte == count);
         data.truncate(rest);
         right.then_some(data)
+    }
+
+    #[test]
+    fn the_last_block_has_zeros_behind() {
+        let text: Vec<u8> = (1..=60).collect();
+        for len in 0..=text.len() {
+            let text = &text[..len];
+            let rest = padded(text.as_chunks::<16>().1);
+            assert_eq!(last_value(text).to_be_bytes(), <[u8; 16]>::from(rest), "{len}");
+        }
     }
 
     #[test]

@@ -54,12 +54,10 @@ impl Ccm {
         tags
     }
 
-    /// The CBC-MACs of up to `N` clear texts side by side. They come padded, as rows of a block of each, zeros behind those
-    /// that end before others. The first two blocks, B0 and the AAD, are apart; B0 comes encrypted.
-    pub(super) fn macs<const N: usize>(&self, first: [MacStart; N], rows: &[[Block; N]]) -> [Block; N] {
-        let mut macs = [Block::default(); N];
-        self.aes.encrypt_with_backend(Lockstep { first, rows, macs: &mut macs });
-        macs
+    /// The CBC-MACs of up to `N` clear texts side by side. They come as rows of a block of each: the blocks of the AADs, see
+    /// [`aad_block`], then the texts, padded. `b0` are encrypted. Afterwards each row holds the MACs of all up to it.
+    pub(super) fn macs<const N: usize>(&self, b0: [Block; N], rows: &mut [[Block; N]]) {
+        self.aes.encrypt_with_backend(Lockstep { b0, rows });
     }
 
     /// Every block encrypted for itself.
@@ -83,26 +81,29 @@ impl Ccm {
         state
     }
 
-    /// B0 of a packet with AAD.
-    pub(super) fn b0_with_aad(&self, a0: &Block, clear_len: usize) -> Block {
-        self.b0(a0, true, clear_len)
+    /// B0 of a packet with AAD, as a number.
+    #[inline]
+    pub(super) fn b0_with_aad(&self, a0: u128, clear_len: usize) -> u128 {
+        b0(a0, self.icv_len, true, clear_len)
     }
 
     fn b0(&self, a0: &Block, with_aad: bool, clear_len: usize) -> Block {
-        b0(a0, self.icv_len, with_aad, clear_len)
+        b0(u128::from_be_bytes((*a0).into()), self.icv_len, with_aad, clear_len).to_be_bytes().into()
     }
 }
 
 /// `icv_len` is 2 or more.
-fn b0(a0: &Block, icv_len: u8, with_aad: bool, clear_len: usize) -> Block {
-    let mut b0 = *a0;
-    let [flags, .., l4, l3, l2, l1] = &mut b0.0;
-    *flags |= (u8::from(with_aad) << 6) | (((icv_len - 2) / 2) << 3);
+#[inline]
+fn b0(a0: u128, icv_len: u8, with_aad: bool, clear_len: usize) -> u128 {
+    let flags = (u8::from(with_aad) << 6) | (((icv_len - 2) / 2) << 3);
     // The counter of A0 is 0. Longer clear texts than 2^32 bytes (L = 2: 2^16) do not get here.
-    for (to, from) in [l4, l3, l2, l1].into_iter().zip((clear_len as u32).to_be_bytes()) {
-        *to ^= from;
-    }
-    b0
+    a0 | u128::from(flags) << 120 | u128::from(clear_len as u32)
+}
+
+/// [`aad_block`] of [`Header::aad_value`](super::cryptor::Header::aad_value).
+#[inline]
+pub(super) fn aad_block_of((aad, len): (u128, usize)) -> Block {
+    ((len as u128) << 112 | aad >> 16).to_be_bytes().into()
 }
 
 /// The block of an AAD of up to 14 bytes: its length in 2 bytes, the AAD, zeros.
@@ -155,7 +156,7 @@ impl CcmStar {
             std::iter::once([first]).chain(rest.chunks(16).map(|chunk| [padded(chunk)])).collect()
         };
         let mut tag = Block::default();
-        let b0 = b0(&a0, mic.len() as u8, !aad.is_empty(), data.len());
+        let b0 = b0(u128::from_be_bytes(a0.into()), mic.len() as u8, !aad.is_empty(), data.len()).to_be_bytes().into();
         let tags = std::array::from_mut(&mut tag);
         self.0.encrypt_with_backend(CbcMac { a0: &a0, b0: &b0, aad: &blocks, clear: data, tags });
         same(&tag, mic)
@@ -217,22 +218,10 @@ impl<const N: usize> BlockCipherEncClosure for CbcMac<'_, N> {
     }
 }
 
-/// Where one of several CBC-MACs starts.
-#[derive(Clone, Copy, Default)]
-pub(super) struct MacStart {
-    /// B0, encrypted.
-    pub(super) b0: Block,
-    /// See [`aad_block`].
-    pub(super) aad: Block,
-    /// Blocks of the clear text.
-    pub(super) blocks: usize,
-}
-
 /// `N` CBC-MACs of as many texts, a block of each in turn: each is a chain of AES calls that wait for one another.
 struct Lockstep<'a, const N: usize> {
-    first: [MacStart; N],
-    rows: &'a [[Block; N]],
-    macs: &'a mut [Block; N],
+    b0: [Block; N],
+    rows: &'a mut [[Block; N]],
 }
 
 impl<const N: usize> BlockSizeUser for Lockstep<'_, N> {
@@ -242,26 +231,15 @@ impl<const N: usize> BlockSizeUser for Lockstep<'_, N> {
 impl<const N: usize> BlockCipherEncClosure for Lockstep<'_, N> {
     #[inline(always)]
     fn call<B: BlockCipherEncBackend<BlockSize = U16>>(self, aes: &B) {
-        let mut states = self.first.map(|first| first.b0);
-        for (state, first) in states.iter_mut().zip(&self.first) {
-            xor(state, &first.aad);
-            aes.encrypt_block_inplace(state);
-        }
-        let mut macs = states;
-        for (index, row) in self.rows.iter().enumerate() {
+        let mut states = self.b0;
+        for row in self.rows {
+            // All are kept, because when a text ends cannot be foretold.
             for (state, block) in states.iter_mut().zip(row) {
                 xor(state, block);
                 aes.encrypt_block_inplace(state);
-            }
-            // A mask, because when a text ends cannot be foretold.
-            for ((mac, state), first) in macs.iter_mut().zip(&states).zip(&self.first) {
-                let mask = u8::from(index >= first.blocks).wrapping_sub(1);
-                for (mac, state) in mac.iter_mut().zip(state) {
-                    *mac = *mac & !mask | *state & mask;
-                }
+                *block = *state;
             }
         }
-        *self.macs = macs;
     }
 }
 
@@ -367,15 +345,13 @@ mod tests {
                 let aad: [Block; 4] = std::array::from_fn(|n| aad_block(&[n as u8 ^ 0x5a; 8]));
                 let clear: [Vec<u8>; 4] =
                     std::array::from_fn(|n| (0..lens[n]).map(|at| (at * 7 + n * 31) as u8).collect());
-                let first = std::array::from_fn(|n| MacStart {
-                    b0: ccm.aes.encrypted(ccm.b0_with_aad(&a0[n], lens[n])),
-                    aad: aad[n],
-                    blocks: lens[n].div_ceil(16),
-                });
-                let rows: Vec<[Block; 4]> = (0..lens.iter().max().unwrap().div_ceil(16))
-                    .map(|row| std::array::from_fn(|n| padded(clear[n].chunks(16).nth(row).unwrap_or_default())))
-                    .collect();
-                for (n, mut mac) in ccm.macs(first, &rows).into_iter().enumerate() {
+                let b0 = std::array::from_fn(|n| ccm.aes.encrypted(ccm.b0(&a0[n], true, lens[n])));
+                let most = lens.iter().max().unwrap().div_ceil(16);
+                let text = |row| std::array::from_fn(|n| padded(clear[n].chunks(16).nth(row).unwrap_or_default()));
+                let mut rows: Vec<[Block; 4]> = [aad].into_iter().chain((0..most).map(text)).collect();
+                ccm.macs(b0, &mut rows);
+                for n in 0..4 {
+                    let mut mac = rows[lens[n].div_ceil(16)][n];
                     xor(&mut mac, &ccm.aes.encrypted(a0[n]));
                     assert_eq!(ccm.tags(&a0[n], &[[aad[n]]], &clear[n]), [mac], "{lens:?}");
                 }

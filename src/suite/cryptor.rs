@@ -183,7 +183,7 @@ impl Cryptor {
     }
 
     pub(super) fn check_clear_len(&self, len: usize) -> Result<(), SealError> {
-        if !len.is_multiple_of(self.suite.block) {
+        if self.suite.block > 1 && !len.is_multiple_of(self.suite.block) {
             return Err(SealError::Block);
         }
         if len > MAX_LEN { Err(SealError::TooLong) } else { Ok(()) }
@@ -265,14 +265,18 @@ impl Cryptor {
 
     /// The first counter block of a packet; of no meaning for AES-CBC and NULL.
     pub(super) fn counter_block(&self, iv: &[u8], header: &Header) -> Block {
-        let mut block = *self.counter_block;
-        let [_, _, _, _, place @ .., _, _, _, _] = &mut block;
-        if self.suite.implicit_iv {
-            *place = header.sn.to_be_bytes();
-        } else if let Some(iv) = iv.first_chunk::<8>() {
-            *place = *iv;
-        }
-        block.into()
+        self.counter(iv, header.sn).to_be_bytes().into()
+    }
+
+    /// The same as a number. `sn` has 32 bits without ESN.
+    #[inline]
+    pub(super) fn counter(&self, iv: &[u8], sn: u64) -> u128 {
+        let varies = match iv.first_chunk() {
+            _ if self.suite.implicit_iv => sn,
+            Some(iv) => u64::from_be_bytes(*iv),
+            None => 0,
+        };
+        u128::from_be_bytes(*self.counter_block) | u128::from(varies) << 32
     }
 }
 
@@ -314,6 +318,18 @@ impl Header {
         let [i, j, k, l, e, f, g, h] = sn.to_be_bytes();
         let with_high = [a, b, c, d, i, j, k, l, e, f, g, h];
         Header { esn, with_high, without_high: [a, b, c, d, e, f, g, h], sn }
+    }
+
+    /// The Sequence Number; 32 bits without ESN.
+    pub(super) fn sn(&self) -> u64 {
+        self.sn
+    }
+
+    /// [`Header::aad`] in front of zeros, and its length in bytes.
+    #[inline]
+    pub(super) fn aad_value(spi: u32, sn: u64, esn: bool) -> (u128, usize) {
+        let spi = u128::from(spi) << 96;
+        if esn { (spi | u128::from(sn) << 32, 12) } else { (spi | u128::from(sn as u32) << 64, 8) }
     }
 
     /// RFC 4309 §5, RFC 4106 §5, RFC 7634 §2.1; of AES-GMAC, IV and payload follow (RFC 4543 §3.3).

@@ -17,7 +17,7 @@ use polyval::hazmat::FieldElement;
 use polyval::universal_hash::UniversalHash;
 use zeroize::Zeroize;
 
-use super::aes::{Aes, Block, padded, xor};
+use super::aes::{Aes, Block, last_value, padded, xor};
 
 /// A key.
 pub(super) struct Gcm {
@@ -55,36 +55,50 @@ impl Gcm {
     /// whole blocks, and their lengths.
     pub(super) fn hash(&self, aad: &[&[u8]], cipher_text: &[u8]) -> Block {
         let aad_len = aad.iter().map(|part| part.len()).sum::<usize>();
-        let count = aad_len.div_ceil(16) + cipher_text.len().div_ceil(16) + 1;
-        let mut ghash = GHash::clone(&self.ghash);
-        let mut blocks = Gathered::new(&mut ghash, count);
-        match aad {
-            [aad] if (1..=16).contains(&aad.len()) => blocks.push(padded(aad)),
-            parts => {
-                let (mut block, mut len) = (Block::default(), 0);
-                for byte in parts.iter().copied().flatten() {
-                    if let Some(place) = block.get_mut(len) {
-                        *place = *byte;
-                    }
-                    len += 1;
-                    if len == 16 {
-                        blocks.push(std::mem::take(&mut block));
-                        len = 0;
-                    }
+        let aad_blocks = aad_len.div_ceil(16);
+        self.hash_of((aad_blocks, aad_len), cipher_text, |blocks| {
+            let (mut block, mut len) = (Block::default(), 0);
+            for byte in aad.iter().copied().flatten() {
+                if let Some(place) = block.get_mut(len) {
+                    *place = *byte;
                 }
-                if len > 0 {
-                    blocks.push(block);
+                len += 1;
+                if len == 16 {
+                    blocks.push(u128::from_be_bytes(std::mem::take(&mut block).into()));
+                    len = 0;
                 }
             }
-        }
+            if len > 0 {
+                blocks.push(u128::from_be_bytes(block.into()));
+            }
+        })
+    }
+
+    /// The same with the AAD of an ESP packet: [`Header::aad_value`](super::cryptor::Header::aad_value).
+    #[inline]
+    pub(super) fn hash_esp(&self, (aad, aad_len): (u128, usize), cipher_text: &[u8]) -> Block {
+        self.hash_of((1, aad_len), cipher_text, |blocks| blocks.push(aad))
+    }
+
+    #[inline]
+    fn hash_of(
+        &self,
+        (aad_blocks, aad_len): (usize, usize),
+        cipher_text: &[u8],
+        push_aad: impl FnOnce(&mut Gathered<'_>),
+    ) -> Block {
+        let count = aad_blocks + cipher_text.len().div_ceil(16) + 1;
+        let mut ghash = GHash::clone(&self.ghash);
+        let mut blocks = Gathered::new(&mut ghash, count);
+        push_aad(&mut blocks);
         let (whole, rest) = cipher_text.as_chunks::<16>();
         for block in whole {
-            blocks.push((*block).into());
+            blocks.push(u128::from_be_bytes(*block));
         }
         if !rest.is_empty() {
-            blocks.push(padded(rest));
+            blocks.push(last_value(cipher_text));
         }
-        blocks.push(lengths(aad_len, cipher_text.len()));
+        blocks.push(lengths_value(aad_len, cipher_text.len()));
         blocks.flush();
         ghash.finalize()
     }
@@ -209,10 +223,11 @@ impl<'g> Gathered<'g> {
         Gathered { ghash, blocks: [Block::default(); 16], filled: count.next_multiple_of(GROUP) - count }
     }
 
+    /// The next block, as a number.
     #[inline(always)]
-    fn push(&mut self, block: Block) {
+    fn push(&mut self, block: u128) {
         if let Some(place) = self.blocks.get_mut(self.filled) {
-            *place = reversed(&block);
+            *place = block.to_le_bytes().into();
         }
         self.filled += 1;
         if self.filled == self.blocks.len() {
@@ -228,7 +243,12 @@ impl<'g> Gathered<'g> {
 
 /// The last block: both lengths in bits.
 pub(super) fn lengths(aad_len: usize, cipher_text_len: usize) -> Block {
-    (((aad_len as u128 * 8) << 64) | (cipher_text_len as u128 * 8)).to_be_bytes().into()
+    lengths_value(aad_len, cipher_text_len).to_be_bytes().into()
+}
+
+#[inline(always)]
+fn lengths_value(aad_len: usize, cipher_text_len: usize) -> u128 {
+    ((aad_len as u128 * 8) << 64) | (cipher_text_len as u128 * 8)
 }
 
 #[cfg(test)]

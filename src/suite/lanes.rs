@@ -1,14 +1,16 @@
-//! Opening several packets of one SA side by side.
+//! Opening several packets side by side.
 //!
-//! AES is fast when it has many blocks at once. The key stream of all packets is one call; the CBC-MACs of AES-CCM, each
-//! of which is a chain of AES calls that wait for one another, go in lock step.
+//! AES is fast when it has many blocks at once. Of packets of one SA the key stream of all is one call; the CBC-MACs of
+//! AES-CCM, each of which is a chain of AES calls that wait for one another, go in lock step. Of packets of several SAs each
+//! step is made for all before the next: the CPU goes ahead from one to the other while it waits.
 
 use std::fmt;
+use std::ops::Range;
 
 use zeroize::Zeroize;
 
-use super::aes::{Block, padded, xor};
-use super::ccm::{Ccm, MacStart, aad_block};
+use super::aes::{Block, last_value, xor};
+use super::ccm::{Ccm, aad_block_of};
 use super::cryptor::{Body, Cryptor, Header, Prepared};
 use super::gcm::Gcm;
 use super::same;
@@ -27,12 +29,23 @@ pub struct Sealed<'a> {
     pub body: &'a [u8],
 }
 
-/// Memory that [`Cryptor::open_side_by_side`] and [`Cryptor::seal_side_by_side`] use again; wiped when dropped.
+/// A packet for [`open_apart`].
+#[derive(Debug, Clone, Copy)]
+pub struct Apart<'a> {
+    /// The cipher of its SA.
+    pub cryptor: &'a Cryptor,
+    /// Extended Sequence Numbers.
+    pub esn: bool,
+    /// The packet.
+    pub sealed: Sealed<'a>,
+}
+
+/// Memory that opening and sealing side by side use again; wiped when dropped.
 #[derive(Default)]
 pub struct Scratch {
     /// Counter blocks, which become key stream.
     pub(super) key_stream: Vec<Block>,
-    /// Clear texts in blocks, one of each packet in turn.
+    /// AADs and clear texts in blocks, one of each packet in turn; then their CBC-MACs.
     pub(super) rows: Vec<Block>,
 }
 
@@ -47,20 +60,6 @@ impl Drop for Scratch {
         for blocks in [&mut self.key_stream, &mut self.rows] {
             blocks.iter_mut().for_each(|block| block.zeroize());
         }
-    }
-}
-
-/// A packet and what stands in front of it.
-#[derive(Clone, Copy)]
-struct Lane<'a> {
-    header: Header,
-    body: Body<'a>,
-    counter_block: Block,
-}
-
-impl Lane<'_> {
-    fn blocks(&self) -> usize {
-        self.body.cipher_text.len().div_ceil(16)
     }
 }
 
@@ -80,159 +79,339 @@ impl Cryptor {
         scratch: &mut Scratch,
         clear: &mut Vec<u8>,
     ) -> usize {
-        let mut lanes: [Option<Lane<'_>>; SIDE_BY_SIDE] = [None; SIDE_BY_SIDE];
-        let mut count = 0;
-        for (place, Sealed { spi, sn, body }) in lanes.iter_mut().zip(packets) {
-            let Ok(body) = self.split(body) else { break };
-            let header = Header::new(*spi, *sn, esn);
-            *place = Some(Lane { header, body, counter_block: self.counter_block(body.iv, &header) });
-            count += 1;
-        }
-        let lanes = lanes.iter().flatten();
-        match &self.cipher {
-            Prepared::Gcm(gcm) => open_gcm(gcm, lanes, scratch, clear),
-            Prepared::Ccm(ccm) => match count {
-                0 => 0,
-                1 => open_ccm::<1>(ccm, lanes, scratch, clear),
-                2..=4 => open_ccm::<4>(ccm, lanes, scratch, clear),
-                _ => open_ccm::<SIDE_BY_SIDE>(ccm, lanes, scratch, clear),
-            },
+        let packets = packets.get(..SIDE_BY_SIDE).unwrap_or(packets);
+        match (&self.cipher, packets.len()) {
+            (Prepared::Gcm(gcm), 0..=1) => self.open_gcm::<1>(gcm, esn, packets, scratch, clear),
+            (Prepared::Gcm(gcm), _) => self.open_gcm::<SIDE_BY_SIDE>(gcm, esn, packets, scratch, clear),
+            (Prepared::Ccm(ccm), 0..=1) => self.open_ccm::<1>(ccm, esn, packets, scratch, clear),
+            (Prepared::Ccm(ccm), 2..=4) => self.open_ccm::<4>(ccm, esn, packets, scratch, clear),
+            (Prepared::Ccm(ccm), _) => self.open_ccm::<SIDE_BY_SIDE>(ccm, esn, packets, scratch, clear),
             _ => {
-                let mut opened = 0;
-                for Lane { header, body, .. } in lanes {
+                for (opened, Sealed { spi, sn, body }) in packets.iter().enumerate() {
+                    let Ok(body) = self.split(body) else { return opened };
                     let start = clear.len();
                     clear.extend_from_slice(body.cipher_text);
-                    if !self.open_in_place(header, body.iv, clear.get_mut(start..).unwrap_or_default(), body.icv) {
+                    let header = Header::new(*spi, *sn, esn);
+                    if !self.open_in_place(&header, body.iv, clear.get_mut(start..).unwrap_or_default(), body.icv) {
                         forget(clear, start);
-                        break;
+                        return opened;
                     }
-                    opened += 1;
                 }
-                opened
+                packets.len()
             }
         }
     }
-}
 
-fn open_gcm<'a>(
-    gcm: &Gcm,
-    lanes: impl Iterator<Item = &'a Lane<'a>> + Clone,
-    scratch: &mut Scratch,
-    clear: &mut Vec<u8>,
-) -> usize {
-    let key_stream = &mut scratch.key_stream;
-    key_stream.clear();
-    // J0, which masks the ICV, and the counters behind it.
-    for lane in lanes.clone() {
-        push_counters(&lane.counter_block, 1 + lane.blocks(), key_stream);
-    }
-    gcm.encrypt_all(key_stream);
-    let mut rest = key_stream.as_slice();
-    let mut opened = 0;
-    for lane in lanes {
-        let Some((own, others)) = rest.split_at_checked(1 + lane.blocks()) else { break };
-        let Some((mask, own)) = own.split_first() else { break };
-        rest = others;
-        let mut tag = gcm.hash(&[lane.header.aad()], lane.body.cipher_text);
-        xor(&mut tag, mask);
-        if !same(&tag, lane.body.icv) {
-            break;
+    /// At most `N` packets.
+    fn open_gcm<const N: usize>(
+        &self,
+        gcm: &Gcm,
+        esn: bool,
+        packets: &[Sealed<'_>],
+        scratch: &mut Scratch,
+        clear: &mut Vec<u8>,
+    ) -> usize {
+        let key_stream = &mut scratch.key_stream;
+        key_stream.clear();
+        let mut lanes = [Lane::<(u128, usize)>::default(); N];
+        let mut count = 0;
+        for (lane, Sealed { spi, sn, body }) in lanes.iter_mut().zip(packets) {
+            let Ok(Body { iv, cipher_text, icv }) = self.split(body) else { break };
+            *lane = Lane { aad: Header::aad_value(*spi, *sn, esn), cipher_text, icv };
+            // J0, which masks the ICV, and the counters behind it.
+            push_counters(self.counter(iv, number(*sn, esn)), 1 + lane.blocks(), key_stream);
+            count += 1;
         }
-        append_decrypted(lane.body.cipher_text, own, clear);
-        opened += 1;
+        let lanes = lanes.get(..count).unwrap_or_default();
+        gcm.encrypt_all(key_stream);
+        let mut rest = key_stream.as_slice();
+        let mut text = Text::of(lanes, clear);
+        let mut opened = 0;
+        for lane in lanes {
+            let Some((own, others)) = rest.split_at_checked(1 + lane.blocks()) else { break };
+            let Some((mask, own)) = own.split_first() else { break };
+            rest = others;
+            let mut tag = gcm.hash_esp(lane.aad, lane.cipher_text);
+            xor(&mut tag, mask);
+            if !same(&tag, lane.icv) {
+                break;
+            }
+            text.decrypt(lane.cipher_text, own, |_, _| {});
+            opened += 1;
+        }
+        text.end(opened, lanes);
+        opened
     }
-    opened
+
+    /// At most `N` packets.
+    fn open_ccm<const N: usize>(
+        &self,
+        ccm: &Ccm,
+        esn: bool,
+        packets: &[Sealed<'_>],
+        scratch: &mut Scratch,
+        clear: &mut Vec<u8>,
+    ) -> usize {
+        let Scratch { key_stream, rows } = scratch;
+        key_stream.clear();
+        let mut lanes = [Lane::<Block>::default(); N];
+        let (mut count, mut most) = (0, 0);
+        for (lane, Sealed { spi, sn, body }) in lanes.iter_mut().zip(packets) {
+            let Ok(Body { iv, cipher_text, icv }) = self.split(body) else { break };
+            *lane = Lane { aad: aad_block_of(Header::aad_value(*spi, *sn, esn)), cipher_text, icv };
+            // B0, then A0, which masks the ICV, and the counters behind it.
+            let a0 = self.counter(iv, number(*sn, esn));
+            key_stream.push(ccm.b0_with_aad(a0, cipher_text.len()).to_be_bytes().into());
+            push_counters(a0, 1 + lane.blocks(), key_stream);
+            most = most.max(lane.blocks());
+            count += 1;
+        }
+        let lanes = lanes.get(..count).unwrap_or_default();
+        ccm.encrypt_all(key_stream);
+
+        let rows = room::<N>(most, rows);
+        let mut first = [Block::default(); N];
+        let mut masks = [Block::default(); N];
+        let mut rest = key_stream.as_slice();
+        let mut text = Text::of(lanes, clear);
+        for (index, (lane, (first, mask))) in lanes.iter().zip(first.iter_mut().zip(&mut masks)).enumerate() {
+            let Some((own, others)) = rest.split_at_checked(2 + lane.blocks()) else { break };
+            let [b0, a0, own @ ..] = own else { break };
+            rest = others;
+            (*first, *mask) = (*b0, *a0);
+            put(rows, 0, index, lane.aad);
+            text.decrypt(lane.cipher_text, own, |at, block| put(rows, 1 + at, index, block));
+        }
+        ccm.macs(first, rows);
+        let mut opened = 0;
+        for (index, (lane, mask)) in lanes.iter().zip(&masks).enumerate() {
+            let mut tag = mac_of(rows, lane.blocks(), index);
+            xor(&mut tag, mask);
+            if !same(&tag, lane.icv) {
+                break;
+            }
+            opened += 1;
+        }
+        text.end(opened, lanes);
+        opened
+    }
 }
 
-/// At most `N` lanes.
-fn open_ccm<'a, const N: usize>(
-    ccm: &Ccm,
-    lanes: impl Iterator<Item = &'a Lane<'a>> + Clone,
+/// Rows for [`Ccm::macs`] of texts of up to `most` blocks. What stands in them is of no meaning.
+pub(super) fn room<const N: usize>(most: usize, rows: &mut Vec<Block>) -> &mut [[Block; N]] {
+    let len = (1 + most) * N;
+    if rows.len() < len {
+        rows.resize(len, Block::default());
+    }
+    rows.get_mut(..len).unwrap_or_default().as_chunks_mut().0
+}
+
+/// Puts a block of the packet at `index` into a row.
+#[inline(always)]
+pub(super) fn put<const N: usize>(rows: &mut [[Block; N]], row: usize, index: usize, block: Block) {
+    if let Some(place) = rows.get_mut(row).and_then(|row| row.get_mut(index)) {
+        *place = block;
+    }
+}
+
+/// The MAC of the packet at `index`, which has a text of `blocks` blocks, after [`Ccm::macs`].
+#[inline(always)]
+pub(super) fn mac_of<const N: usize>(rows: &[[Block; N]], blocks: usize, index: usize) -> Block {
+    rows.get(blocks).and_then(|row| row.get(index)).copied().unwrap_or_default()
+}
+
+/// [`Cryptor::open`] of several packets, each of another SA, of which only the first [`SIDE_BY_SIDE`] count. Appends clear
+/// texts to `clear`, and tells where that of each packet that verified stands.
+pub fn open_apart(
+    packets: &[Apart<'_>],
     scratch: &mut Scratch,
     clear: &mut Vec<u8>,
-) -> usize {
+) -> [Option<Range<usize>>; SIDE_BY_SIDE] {
     let Scratch { key_stream, rows } = scratch;
     key_stream.clear();
-    // B0, then A0, which masks the ICV, and the counters behind it.
-    for lane in lanes.clone() {
-        key_stream.push(ccm.b0_with_aad(&lane.counter_block, lane.body.cipher_text.len()));
-        push_counters(&lane.counter_block, 1 + lane.blocks(), key_stream);
-    }
-    ccm.encrypt_all(key_stream);
-
-    let most = lanes.clone().map(Lane::blocks).max().unwrap_or(0);
     rows.clear();
-    rows.resize(most * N, Block::default());
-    let start = clear.len();
-    let mut first = [MacStart::default(); N];
-    let mut masks = [Block::default(); N];
-    let mut rest = key_stream.as_slice();
-    for (index, (lane, (first, mask))) in lanes.clone().zip(first.iter_mut().zip(&mut masks)).enumerate() {
-        let Some((own, others)) = rest.split_at_checked(2 + lane.blocks()) else { break };
-        let [b0, a0, own @ ..] = own else { break };
-        rest = others;
-        *mask = *a0;
-        *first = MacStart { b0: *b0, aad: aad_block(lane.header.aad()), blocks: lane.blocks() };
-        let text = clear.len();
-        append_decrypted(lane.body.cipher_text, own, clear);
-        fill_rows::<N>(clear.get(text..).unwrap_or_default(), index, rows);
+    let mut lanes = [Lane::<InKeyStream>::default(); SIDE_BY_SIDE];
+    for (lane, Apart { cryptor, esn, sealed }) in lanes.iter_mut().zip(packets) {
+        let Ok(Body { iv, cipher_text, icv }) = cryptor.split(sealed.body) else { continue };
+        let aad = Header::aad_value(sealed.spi, sealed.sn, *esn);
+        let start = key_stream.len();
+        let first = cryptor.counter(iv, number(sealed.sn, *esn));
+        let counters = 1 + cipher_text.len().div_ceil(16);
+        match &cryptor.cipher {
+            Prepared::Ccm(ccm) => {
+                key_stream.push(ccm.b0_with_aad(first, cipher_text.len()).to_be_bytes().into());
+                push_counters(first, counters, key_stream);
+            }
+            Prepared::Gcm(_) => push_counters(first, counters, key_stream),
+            _ => {}
+        }
+        let aad = InKeyStream { aad, start, end: key_stream.len(), is_whole: true };
+        *lane = Lane { aad, cipher_text, icv };
+    }
+    for (lane, Apart { cryptor, .. }) in lanes.iter().zip(packets) {
+        let own = key_stream.get_mut(lane.aad.start..lane.aad.end).unwrap_or_default();
+        match &cryptor.cipher {
+            Prepared::Ccm(ccm) => ccm.encrypt_all(own),
+            Prepared::Gcm(gcm) => gcm.encrypt_all(own),
+            _ => {}
+        }
+    }
+    let mut text = Text::of(&lanes, clear);
+    let mut verified = [false; SIDE_BY_SIDE];
+    for ((lane, Apart { cryptor, esn, sealed }), verified) in lanes.iter().zip(packets).zip(&mut verified) {
+        let own = key_stream.get(lane.aad.start..lane.aad.end).unwrap_or_default();
+        match (&cryptor.cipher, own) {
+            _ if !lane.aad.is_whole => {}
+            (Prepared::Ccm(_), [_, _, own @ ..]) => {
+                rows.push(aad_block_of(lane.aad.aad));
+                text.decrypt(lane.cipher_text, own, |_, block| rows.push(block));
+            }
+            (Prepared::Gcm(gcm), [mask, own @ ..]) => {
+                let mut tag = gcm.hash_esp(lane.aad.aad, lane.cipher_text);
+                xor(&mut tag, mask);
+                *verified = same(&tag, lane.icv);
+                text.decrypt(lane.cipher_text, own, |_, _| {});
+            }
+            _ => {
+                let header = Header::new(sealed.spi, sealed.sn, *esn);
+                let iv = sealed.body.get(..cryptor.iv_len()).unwrap_or_default();
+                *verified = cryptor.open_in_place(&header, iv, text.copy(lane.cipher_text), lane.icv);
+            }
+        }
+    }
+    let mut rows = rows.as_mut_slice();
+    for ((lane, Apart { cryptor, .. }), verified) in lanes.iter().zip(packets).zip(&mut verified) {
+        let own = key_stream.get(lane.aad.start..lane.aad.end).unwrap_or_default();
+        if let (Prepared::Ccm(ccm), [b0, a0, ..]) = (&cryptor.cipher, own)
+            && let Some((own, others)) = std::mem::take(&mut rows).split_at_mut_checked(1 + lane.blocks())
+        {
+            rows = others;
+            let own = own.as_chunks_mut::<1>().0;
+            ccm.macs([*b0], own);
+            let mut tag = mac_of(own, lane.blocks(), 0);
+            xor(&mut tag, a0);
+            *verified = same(&tag, lane.icv);
+        }
+    }
+    text.end_of_each(&lanes, verified)
+}
+
+/// AAD of a packet, and where its part of [`Scratch::key_stream`] is: of AES-CCM B0 and A0, of AES-GCM J0 stands in front;
+/// other ciphers have none.
+#[derive(Clone, Copy, Default)]
+struct InKeyStream {
+    aad: (u128, usize),
+    start: usize,
+    end: usize,
+    /// False for one that is cut short: it has no ICV that could verify.
+    is_whole: bool,
+}
+
+/// The Sequence Number as it goes into a nonce where there is no IV.
+fn number(sn: u64, esn: bool) -> u64 {
+    if esn { sn } else { sn & u64::from(u32::MAX) }
+}
+
+/// A packet on its way.
+#[derive(Clone, Copy, Default)]
+struct Lane<'a, Aad> {
+    aad: Aad,
+    cipher_text: &'a [u8],
+    icv: &'a [u8],
+}
+
+impl<Aad> Lane<'_, Aad> {
+    fn blocks(&self) -> usize {
+        self.cipher_text.len().div_ceil(16)
+    }
+}
+
+/// Where clear texts go, one behind the other. Each is written in whole blocks: what is too much is overwritten by the next.
+struct Text<'c> {
+    clear: &'c mut Vec<u8>,
+    start: usize,
+    /// Where the next one goes.
+    next: usize,
+}
+
+impl<'c> Text<'c> {
+    /// Room for those of `lanes` behind what stands in `clear`.
+    fn of<Aad>(lanes: &[Lane<'_, Aad>], clear: &'c mut Vec<u8>) -> Text<'c> {
+        let start = clear.len();
+        let len = lanes.iter().map(|lane| lane.cipher_text.len()).sum::<usize>();
+        clear.resize(start + len + size_of::<Block>(), 0);
+        Text { clear, start, next: start }
     }
 
-    let macs = ccm.macs(first, rows.as_chunks::<N>().0);
-    let mut text = start;
-    let mut opened = 0;
-    for ((lane, mut tag), mask) in lanes.zip(macs).zip(&masks) {
-        xor(&mut tag, mask);
-        if !same(&tag, lane.body.icv) {
-            forget(clear, text);
-            break;
+    /// Decrypts the next one; `each` gets every block of it, the last with zeros behind.
+    // Blocks are put together in registers: to read as a whole what was just written in parts stalls the CPU.
+    #[inline(always)]
+    fn decrypt(&mut self, cipher_text: &[u8], key_stream: &[Block], mut each: impl FnMut(usize, Block)) {
+        let places = self.clear.get_mut(self.next..).unwrap_or_default().as_chunks_mut::<16>().0;
+        self.next += cipher_text.len();
+        let (whole, rest) = cipher_text.as_chunks::<16>();
+        let key_stream = key_stream.iter().map(|key| u128::from_ne_bytes((*key).into()));
+        let mut at = 0;
+        let mut blocks = places.iter_mut().zip(key_stream);
+        for (from, (to, key)) in whole.iter().zip(&mut blocks) {
+            let block = (u128::from_ne_bytes(*from) ^ key).to_ne_bytes();
+            *to = block;
+            each(at, block.into());
+            at += 1;
         }
-        text += lane.body.cipher_text.len();
-        opened += 1;
+        if let Some((to, key)) = blocks.next().filter(|_| !rest.is_empty()) {
+            let mask = !(u128::MAX >> (8 * rest.len()));
+            let block = (last_value(cipher_text) ^ u128::from_be(key)) & mask;
+            *to = block.to_be_bytes();
+            each(at, (*to).into());
+        }
     }
-    opened
+
+    /// Room for the next one, with a copy of `bytes` in it.
+    fn copy(&mut self, bytes: &[u8]) -> &mut [u8] {
+        let place = self.clear.get_mut(self.next..).and_then(|rest| rest.get_mut(..bytes.len())).unwrap_or_default();
+        self.next += bytes.len();
+        place.iter_mut().zip(bytes).for_each(|(to, from)| *to = *from);
+        place
+    }
+
+    /// Leaves those that verified, and wipes the others; where each of those is.
+    fn end_of_each<Aad>(
+        self,
+        lanes: &[Lane<'_, Aad>; SIDE_BY_SIDE],
+        verified: [bool; SIDE_BY_SIDE],
+    ) -> [Option<Range<usize>>; SIDE_BY_SIDE] {
+        let mut start = self.start;
+        let mut places = [const { None }; SIDE_BY_SIDE];
+        for ((lane, verified), place) in lanes.iter().zip(verified).zip(&mut places) {
+            let range = start..start + lane.cipher_text.len();
+            start = range.end;
+            match verified {
+                true => *place = Some(range),
+                false => self.clear.get_mut(range).unwrap_or_default().zeroize(),
+            }
+        }
+        self.clear.truncate(start);
+        places
+    }
+
+    /// Leaves the first `opened`, and wipes the others.
+    fn end<Aad>(self, opened: usize, lanes: &[Lane<'_, Aad>]) {
+        let len = lanes.iter().take(opened).map(|lane| lane.cipher_text.len()).sum::<usize>();
+        if opened < lanes.len() {
+            self.clear.get_mut(self.start + len..).unwrap_or_default().zeroize();
+        }
+        self.clear.truncate(self.start + len);
+    }
 }
 
 /// Appends `first` and the counter blocks behind it, `count` in all; their last 4 bytes count.
-pub(super) fn push_counters(first: &Block, count: usize, blocks: &mut Vec<Block>) {
-    let start = first.last_chunk().map_or(0, |counter| u32::from_be_bytes(*counter));
+pub(super) fn push_counters(first: u128, count: usize, blocks: &mut Vec<Block>) {
+    let head = first & !u128::from(u32::MAX);
     blocks.extend((0..count as u32).map(|index| {
-        let mut block = *first;
-        if let Some(counter) = block.last_chunk_mut() {
-            *counter = start.wrapping_add(index).to_be_bytes();
-        }
-        block
+        let counter = (first as u32).wrapping_add(index);
+        Block::from((head | u128::from(counter)).to_be_bytes())
     }));
-}
-
-/// The clear text at `index` of `N` into rows of a block of each.
-pub(super) fn fill_rows<const N: usize>(text: &[u8], index: usize, rows: &mut [Block]) {
-    let (whole, rest) = text.as_chunks::<16>();
-    let mut places = rows.iter_mut().skip(index).step_by(N);
-    for (block, place) in whole.iter().zip(&mut places) {
-        *place = (*block).into();
-    }
-    if let Some(place) = places.next().filter(|_| !rest.is_empty()) {
-        *place = padded(rest);
-    }
-}
-
-fn append_decrypted(cipher_text: &[u8], key_stream: &[Block], clear: &mut Vec<u8>) {
-    let start = clear.len();
-    clear.extend_from_slice(cipher_text);
-    apply_key_stream(key_stream, clear.get_mut(start..).unwrap_or_default());
-}
-
-/// Key stream over a text, both directions.
-pub(super) fn apply_key_stream(key_stream: &[Block], text: &mut [u8]) {
-    let (whole, rest) = text.as_chunks_mut::<16>();
-    let mut keys = key_stream.iter();
-    for (block, key) in whole.iter_mut().zip(&mut keys) {
-        *block = (u128::from_ne_bytes(*block) ^ u128::from_ne_bytes((*key).into())).to_ne_bytes();
-    }
-    if let Some(key) = keys.next() {
-        rest.iter_mut().zip(key).for_each(|(byte, key)| *byte ^= key);
-    }
 }
 
 /// Wipes and drops what stands in `clear` from `start` on.

@@ -27,7 +27,7 @@ pub use ccm::CcmStar;
 pub use cryptor::{Cryptor, OpenError, SealError};
 pub use ike::{MAX_PRF_PLUS_BLOCKS, prf_plus};
 pub use keys::{IntegKey, KeyError, Keys, Part};
-pub use lanes::{SIDE_BY_SIDE, Scratch, Sealed};
+pub use lanes::{Apart, SIDE_BY_SIDE, Scratch, Sealed, open_apart};
 pub use random::Random;
 pub use sealing::Unsealed;
 pub use table::{Cipher, Hash, INTEGS, Integ, SUITES, Suite, WiresharkNames};

@@ -1,10 +1,10 @@
 //! Sealing packets of one SA where they are, several side by side: the twin of [`super::lanes`].
 
-use super::aes::{Block, xor};
-use super::ccm::{Ccm, MacStart, aad_block};
+use super::aes::{Block, last_value, xor};
+use super::ccm::{Ccm, aad_block_of};
 use super::cryptor::{Cryptor, Header, Prepared, SealError};
 use super::gcm::Gcm;
-use super::lanes::{SIDE_BY_SIDE, Scratch, apply_key_stream, fill_rows, push_counters};
+use super::lanes::{SIDE_BY_SIDE, Scratch, mac_of, push_counters, put, room};
 
 /// A packet for [`Cryptor::seal_side_by_side`].
 #[derive(Debug)]
@@ -19,12 +19,12 @@ pub struct Unsealed<'a> {
 
 /// A packet and what stands in front of it.
 struct Lane<'a> {
-    header: Header,
+    spi: u32,
+    sn: u64,
     iv: &'a [u8],
     /// Clear text, then cipher text.
     text: &'a mut [u8],
     icv: &'a mut [u8],
-    counter_block: Block,
 }
 
 impl Lane<'_> {
@@ -32,8 +32,15 @@ impl Lane<'_> {
         self.text.len().div_ceil(16)
     }
 
+    fn header(&self, esn: bool) -> Header {
+        Header::new(self.spi, self.sn, esn)
+    }
+
     fn put_icv(&mut self, icv: &[u8]) {
-        self.icv.iter_mut().zip(icv).for_each(|(to, from)| *to = *from);
+        let (words, bytes) = self.icv.as_chunks_mut::<4>();
+        let behind = icv.iter().skip(4 * words.len());
+        words.iter_mut().zip(icv.as_chunks().0).for_each(|(to, from)| *to = *from);
+        bytes.iter_mut().zip(behind).for_each(|(to, from)| *to = *from);
     }
 }
 
@@ -56,27 +63,22 @@ impl Cryptor {
             let mut count = 0;
             for (place, Unsealed { spi, sn, body }) in lanes.iter_mut().zip(&mut packets) {
                 match self.split_unsealed(body) {
-                    Ok([iv, text, icv]) => {
-                        let header = Header::new(spi, sn, esn);
-                        let iv = &*iv;
-                        let counter_block = self.counter_block(iv, &header);
-                        *place = Some(Lane { header, iv, text, icv, counter_block });
-                    }
+                    Ok([iv, text, icv]) => *place = Some(Lane { spi, sn, iv, text, icv }),
                     Err(error) => result = result.and(Err(error)),
                 }
                 count += 1;
             }
             match &self.cipher {
                 _ if count == 0 => return result,
-                Prepared::Gcm(gcm) => seal_gcm(gcm, &mut lanes, scratch),
+                Prepared::Gcm(gcm) => self.seal_gcm(gcm, esn, &mut lanes, scratch),
                 Prepared::Ccm(ccm) => match count {
-                    1 => seal_ccm::<1>(ccm, &mut lanes, scratch),
-                    2..=4 => seal_ccm::<4>(ccm, &mut lanes, scratch),
-                    _ => seal_ccm::<SIDE_BY_SIDE>(ccm, &mut lanes, scratch),
+                    1 => self.seal_ccm::<1>(ccm, esn, &mut lanes, scratch),
+                    2..=4 => self.seal_ccm::<4>(ccm, esn, &mut lanes, scratch),
+                    _ => self.seal_ccm::<SIDE_BY_SIDE>(ccm, esn, &mut lanes, scratch),
                 },
                 _ => {
                     for lane in lanes.iter_mut().flatten() {
-                        let icv = self.seal_in_place(&lane.header, lane.iv, lane.text);
+                        let icv = self.seal_in_place(&lane.header(esn), lane.iv, lane.text);
                         lane.put_icv(&icv);
                     }
                 }
@@ -95,58 +97,89 @@ impl Cryptor {
         let (text, icv) = rest.split_at_mut(rest.len() - self.icv_len());
         Ok([iv, text, icv])
     }
+
+    fn seal_gcm(&self, gcm: &Gcm, esn: bool, lanes: &mut Lanes<'_>, scratch: &mut Scratch) {
+        let key_stream = &mut scratch.key_stream;
+        key_stream.clear();
+        // J0, which masks the ICV, and the counters behind it.
+        for lane in lanes.iter().flatten() {
+            push_counters(self.counter(lane.iv, lane.header(esn).sn()), 1 + lane.blocks(), key_stream);
+        }
+        gcm.encrypt_all(key_stream);
+        let mut rest = key_stream.as_slice();
+        for lane in lanes.iter_mut().flatten() {
+            let Some((own, others)) = rest.split_at_checked(1 + lane.blocks()) else { break };
+            let Some((mask, own)) = own.split_first() else { break };
+            rest = others;
+            encrypt(lane.text, own, |_, _| {});
+            let mut icv = gcm.hash_esp(Header::aad_value(lane.spi, lane.sn, esn), lane.text);
+            xor(&mut icv, mask);
+            lane.put_icv(&icv);
+        }
+    }
+
+    /// At most `N` lanes.
+    fn seal_ccm<const N: usize>(&self, ccm: &Ccm, esn: bool, lanes: &mut Lanes<'_>, scratch: &mut Scratch) {
+        let Scratch { key_stream, rows } = scratch;
+        key_stream.clear();
+        let mut most = 0;
+        // B0, then A0, which masks the ICV, and the counters behind it.
+        for lane in lanes.iter().flatten() {
+            most = most.max(lane.blocks());
+            let a0 = self.counter(lane.iv, lane.header(esn).sn());
+            key_stream.push(ccm.b0_with_aad(a0, lane.text.len()).to_be_bytes().into());
+            push_counters(a0, 1 + lane.blocks(), key_stream);
+        }
+        ccm.encrypt_all(key_stream);
+
+        let rows = room::<N>(most, rows);
+        let mut first = [Block::default(); N];
+        let mut masks = [Block::default(); N];
+        let mut rest = key_stream.as_slice();
+        for (index, (lane, (first, mask))) in
+            lanes.iter_mut().flatten().zip(first.iter_mut().zip(&mut masks)).enumerate()
+        {
+            let Some((own, others)) = rest.split_at_checked(2 + lane.blocks()) else { break };
+            let [b0, a0, own @ ..] = own else { break };
+            rest = others;
+            (*first, *mask) = (*b0, *a0);
+            put(rows, 0, index, aad_block_of(Header::aad_value(lane.spi, lane.sn, esn)));
+            encrypt(lane.text, own, |at, block| put(rows, 1 + at, index, block));
+        }
+        ccm.macs(first, rows);
+        for (index, (lane, mask)) in lanes.iter_mut().flatten().zip(&masks).enumerate() {
+            let mut icv = mac_of(rows, lane.blocks(), index);
+            xor(&mut icv, mask);
+            lane.put_icv(&icv);
+        }
+    }
 }
 
-fn seal_gcm(gcm: &Gcm, lanes: &mut Lanes<'_>, scratch: &mut Scratch) {
-    let key_stream = &mut scratch.key_stream;
-    key_stream.clear();
-    // J0, which masks the ICV, and the counters behind it.
-    for lane in lanes.iter().flatten() {
-        push_counters(&lane.counter_block, 1 + lane.blocks(), key_stream);
+/// Encrypts a text; `each` gets every block of it as it was, the last with zeros behind.
+#[inline(always)]
+fn encrypt(text: &mut [u8], key_stream: &[Block], mut each: impl FnMut(usize, Block)) {
+    let last = last_value(text);
+    let end: Option<[u8; 16]> = text.last_chunk().copied();
+    let (whole, rest) = text.as_chunks_mut::<16>();
+    for (at, (block, key)) in whole.iter_mut().zip(key_stream).enumerate() {
+        each(at, (*block).into());
+        *block = (u128::from_ne_bytes(*block) ^ u128::from_ne_bytes((*key).into())).to_ne_bytes();
     }
-    gcm.encrypt_all(key_stream);
-    let mut rest = key_stream.as_slice();
-    for lane in lanes.iter_mut().flatten() {
-        let Some((own, others)) = rest.split_at_checked(1 + lane.blocks()) else { break };
-        let Some((mask, own)) = own.split_first() else { break };
-        rest = others;
-        apply_key_stream(own, lane.text);
-        let mut icv = gcm.hash(&[lane.header.aad()], lane.text);
-        xor(&mut icv, mask);
-        lane.put_icv(&icv);
+    if rest.is_empty() {
+        return;
     }
-}
-
-/// At most `N` lanes.
-fn seal_ccm<const N: usize>(ccm: &Ccm, lanes: &mut Lanes<'_>, scratch: &mut Scratch) {
-    let Scratch { key_stream, rows } = scratch;
-    key_stream.clear();
-    // B0, then A0, which masks the ICV, and the counters behind it.
-    for lane in lanes.iter().flatten() {
-        key_stream.push(ccm.b0_with_aad(&lane.counter_block, lane.text.len()));
-        push_counters(&lane.counter_block, 1 + lane.blocks(), key_stream);
-    }
-    ccm.encrypt_all(key_stream);
-
-    let most = lanes.iter().flatten().map(Lane::blocks).max().unwrap_or(0);
-    rows.clear();
-    rows.resize(most * N, Block::default());
-    let mut first = [MacStart::default(); N];
-    let mut masks = [Block::default(); N];
-    let mut rest = key_stream.as_slice();
-    for (index, (lane, (first, mask))) in lanes.iter_mut().flatten().zip(first.iter_mut().zip(&mut masks)).enumerate() {
-        let Some((own, others)) = rest.split_at_checked(2 + lane.blocks()) else { break };
-        let [b0, a0, own @ ..] = own else { break };
-        rest = others;
-        *mask = *a0;
-        *first = MacStart { b0: *b0, aad: aad_block(lane.header.aad()), blocks: lane.blocks() };
-        fill_rows::<N>(lane.text, index, rows);
-        apply_key_stream(own, lane.text);
-    }
-    let macs = ccm.macs(first, rows.as_chunks::<N>().0);
-    for ((lane, mut icv), mask) in lanes.iter_mut().flatten().zip(macs).zip(&masks) {
-        xor(&mut icv, mask);
-        lane.put_icv(&icv);
+    each(whole.len(), last.to_be_bytes().into());
+    let key_of = |at: usize| key_stream.get(at).map_or(0, |key| u128::from_be_bytes((*key).into()));
+    let (bits, key) = (8 * rest.len(), key_of(whole.len()));
+    match end {
+        // The last 16 bytes all in one, of two blocks: byte by byte takes longer.
+        Some(end) => {
+            let keys = key_of(whole.len() - 1) << bits | key >> (128 - bits);
+            if let Some(place) = text.last_chunk_mut() {
+                *place = (u128::from_be_bytes(end) ^ keys).to_be_bytes();
+            }
+        }
+        None => rest.iter_mut().zip(key.to_be_bytes()).for_each(|(byte, key)| *byte ^= key),
     }
 }
 

@@ -518,4 +518,48 @@ proptest::proptest! {
         }
         proptest::prop_assert_eq!(clear, [vec![0xee; 5], expected.concat()].concat());
     }
+
+    /// Any ciphers, lengths and numbers of packets, damage anywhere: what opens apart is what opens one by one.
+    #[test]
+    fn apart_is_one_by_one(
+        packets in proptest::collection::vec(
+            (0..SUITES.len(), 0usize..150, proptest::option::of((0usize..200, 1u8..)), proptest::option::of(0usize..40)),
+            0..=SIDE_BY_SIDE,
+        ),
+        esn: bool,
+    ) {
+        let keys = |n| Keys::generate(&SUITES[n], &mut Random::new(Some(n as u64), "test")).unwrap();
+        let cryptors: Vec<_> = packets.iter().map(|(suite, ..)| Cryptor::new(&keys(*suite))).collect();
+        let mut bodies = vec![];
+        for (sn, ((_, len, damage, cut), cryptor)) in packets.iter().zip(&cryptors).enumerate() {
+            let mut body = vec![];
+            let clear: Vec<u8> = (0..len.next_multiple_of(cryptor.block())).map(|at| (at * 3 + sn) as u8).collect();
+            let iv = vec![sn as u8; cryptor.iv_len()];
+            cryptor.seal(7, sn as u64 + (1 << 32), esn, &iv, &clear, &mut body).unwrap();
+            if let Some((byte, change)) = damage.and_then(|(at, change)| Some((body.get_mut(at)?, change))) {
+                *byte ^= change;
+            }
+            body.truncate(cut.unwrap_or(usize::MAX));
+            bodies.push(body);
+        }
+        let apart: Vec<_> = cryptors
+            .iter()
+            .zip(bodies.iter().enumerate())
+            .map(|(cryptor, (sn, body))| Apart { cryptor, esn, sealed: Sealed { spi: 7, sn: sn as u64 + (1 << 32), body } })
+            .collect();
+        let mut clear = vec![0xee; 5];
+        let places = open_apart(&apart, &mut Scratch::default(), &mut clear);
+        proptest::prop_assert!(clear.starts_with(&[0xee; 5]));
+        let mut wiped = clear.clone();
+        wiped.drain(..5);
+        for (Apart { cryptor, sealed, .. }, place) in apart.iter().zip(&places) {
+            let expected = opened(cryptor, 7, sealed.sn, esn, sealed.body).ok();
+            proptest::prop_assert_eq!(place.clone().map(|range| clear[range].to_vec()), expected);
+            if let Some(range) = place {
+                wiped[range.start - 5..range.end - 5].fill(0);
+            }
+        }
+        proptest::prop_assert!(places[apart.len()..].iter().all(Option::is_none));
+        proptest::prop_assert!(wiped.iter().all(|byte| *byte == 0), "nothing of the others stays");
+    }
 }

@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 
-use super::fit::{Fit, Texts};
+use super::fit::{Fit, Fitted, Texts};
 use super::{Compressed, Content, Make, OnMismatch, Sending, Settings, carry, is_without_packet, new_outer};
 use crate::codec::{Mismatch, State};
 use crate::error::Error;
@@ -55,7 +55,6 @@ pub(super) struct Decider<'t> {
     digester: Digester,
     /// What did not match, and what was refused.
     pub(super) counts: Compressed,
-    esp: Vec<u8>,
     frame: Vec<u8>,
 }
 
@@ -86,7 +85,6 @@ impl<'t> Decider<'t> {
             random: Random::new(settings.seed, "blocks"),
             used: UsedNumbers::default(),
             counts: Compressed::default(),
-            esp: vec![],
             frame: vec![],
         }
     }
@@ -123,30 +121,30 @@ impl<'t> Decider<'t> {
         let Some(sn) = item.esp.map(|esp| esp.sequence) else { return Ok(Make::NotOurs) };
         match fit {
             Fit::NotOurs => Ok(Make::NotOurs),
-            Fit::Mismatch { mismatch, .. } => {
-                if self.mismatch(frame, texts.mismatch(mismatch))? == OnMismatch::Skip {
+            Fit::Mismatch(index) => {
+                let (_, mismatch) = texts.mismatch(index);
+                if self.mismatch(frame, mismatch)? == OnMismatch::Skip {
                     return Ok(Make::Left);
                 }
                 let Some(outer) = item.outer() else { return Ok(Make::NotOurs) };
                 let made = self.standard(&outer, None, texts, |clear| item.protected(arena, clear))?;
                 Ok(made.unwrap_or_else(|| self.refused()))
             }
-            Fit::Fits { sa, clear, protected_len, as_it_is, digest, state } => {
+            Fit::Fits(index) => {
+                let Fitted { sa, clear, protected_len, as_it_is, digest, state } = *texts.fitted(index);
                 let Some((to, key)) = self.sa(sa) else { return Ok(Make::NotOurs) };
-                let (content, iv) = if as_it_is {
-                    (Content::AsItIs { protected_len }, Some([0; 16]))
-                } else {
-                    let content = Content::Compressed { clear, protected_len };
-                    (content, self.iv((sa, to, key), sn, false, digest)?)
+                let (content, iv) = match as_it_is {
+                    true => (Content::AsItIs, Some(0)),
+                    false => (Content::Compressed, self.iv((sa, to, key), sn, false, digest)?),
                 };
                 let Some(iv) = iv else { return Ok(self.refused()) };
-                let sending = Sending { sa, carrier: None, content, sn, iv };
+                let sending = || Sending { sa, carrier: None, content, clear, protected_len, sn, iv };
                 if state != State::default()
-                    && let Some(datagram) = item.datagram()
+                    && let Some(outer) = item.outer()
                 {
-                    self.sent(item, &datagram, &sending, &datagram.outer, state);
+                    self.sent(item, &sending(), &outer, state);
                 }
-                Ok(Make::Esp(sending))
+                Ok(texts.send(sending()))
             }
         }
     }
@@ -162,8 +160,10 @@ impl<'t> Decider<'t> {
     ) -> Result<Make, Error> {
         match fit {
             Fit::NotOurs => Ok(Make::NotOurs),
-            Fit::Mismatch { sa, mismatch } => {
-                if self.mismatch(frame, texts.mismatch(mismatch))? == OnMismatch::Skip {
+            Fit::Mismatch(index) => {
+                let (sa, mismatch) = texts.mismatch(index);
+                let sa = *sa;
+                if self.mismatch(frame, mismatch)? == OnMismatch::Skip {
                     return Ok(Make::Left);
                 }
                 let Some((to, _)) = self.sa(sa) else { return Ok(Make::NotOurs) };
@@ -177,17 +177,18 @@ impl<'t> Decider<'t> {
                 })?;
                 made.ok_or_else(|| same_key(to))
             }
-            Fit::Fits { sa, clear, protected_len, digest, state, .. } => {
+            Fit::Fits(index) => {
+                let Fitted { sa, clear, protected_len, digest, state, .. } = *texts.fitted(index);
                 let Some((to, key)) = self.sa(sa) else { return Ok(Make::NotOurs) };
                 let Some(outer) = new_outer(to, datagram) else { return Ok(Make::NotOurs) };
                 let sn = self.next_number(sa, to)?;
                 let iv = self.iv((sa, to, key), sn, false, digest)?;
                 let iv = iv.ok_or_else(|| same_key(to))?;
                 self.counts.nonces.numbers_of_plain |= has_nonce(to);
-                let content = Content::Compressed { clear, protected_len };
-                let sending = Sending { sa, carrier: Some(sa), content, sn, iv };
-                self.sent(item, datagram, &sending, &outer, state);
-                Ok(Make::Esp(sending))
+                let content = Content::Compressed;
+                let sending = Sending { sa, carrier: Some(sa), content, clear, protected_len, sn, iv };
+                self.sent(item, &sending, &outer, state);
+                Ok(texts.send(sending))
             }
         }
     }
@@ -197,14 +198,15 @@ impl<'t> Decider<'t> {
     }
 
     /// Notes that a packet is sent, and the state it leaves; not if no frame can hold it.
-    fn sent(&mut self, item: &Item<'_>, datagram: &Datagram<'_>, sending: &Sending, outer: &Outer, state: State) {
+    #[cold]
+    fn sent(&mut self, item: &Item<'_>, sending: &Sending, outer: &Outer, state: State) {
         if state == State::default() {
             return;
         }
         let (input, output) = (self.input, self.output);
-        self.esp.clear();
-        self.esp.resize(sending.esp_len(item, input, output), 0);
-        if carry(item, datagram, (input, output), sending, &self.esp, &mut self.frame).is_err() {
+        self.frame.clear();
+        let room = |out: &mut Vec<u8>| out.resize(out.len() + sending.esp_len(item, input, output), 0);
+        if carry(item, (input, output), sending, room, &mut self.frame).is_err() {
             return;
         }
         // As the receivers' ledger does.
@@ -244,45 +246,53 @@ impl<'t> Decider<'t> {
 
     /// The IV under which a packet is sealed, for a nonce that no other packet has; `None` if there is none. Under a key of
     /// the input, or if it is to be `issued`, an explicit IV is issued, else the nonce is made of `sn`.
+    #[inline]
     fn iv(
         &mut self,
         (sa, to, key): (u32, &Entry, KeyId),
         sn: u64,
         issued: bool,
         digest: u64,
-    ) -> Result<Option<[u8; 16]>, Error> {
-        let (iv_len, implicit_iv) = (to.cryptor().iv_len(), to.cryptor().suite().implicit_iv);
+    ) -> Result<Option<u128>, Error> {
         let key_of_input = !self.plain && self.has_key_of_input.get(sa as usize) == Some(&true);
-        let mut iv = [0; 16];
+        if !has_nonce(to) || key_of_input || issued && !to.cryptor().suite().implicit_iv {
+            return self.iv_of_its_own(to, key, key_of_input).map(Some);
+        }
+        if !self.used.take(key, sn, Some(digest)) {
+            return Ok(None);
+        }
+        // A packet that passes as standard ESP may have the same key.
+        if self.settings.on_mismatch == OnMismatch::Pass {
+            self.issuer.seen(key, sn)?;
+        }
+        Ok(Some(padded(sn)))
+    }
+
+    /// Where it is not made of a Sequence Number.
+    fn iv_of_its_own(&mut self, to: &Entry, key: KeyId, key_of_input: bool) -> Result<u128, Error> {
+        let (iv_len, implicit_iv) = (to.cryptor().iv_len(), to.cryptor().suite().implicit_iv);
         if !has_nonce(to) {
             self.counts.nonces.random |= iv_len > 0;
+            let mut iv = [0; 16];
             self.random.fill(iv.get_mut(..iv_len).unwrap_or_default())?;
-        } else if key_of_input && implicit_iv {
-            if !self.settings.allow_nonce_reuse {
-                return Err(Error::usage(
-                    format!(
-                        "SA {}: with a key of the input and an implicit IV, packets would be sealed under nonces that the \
-                         input used for other plaintexts",
-                        to.sa.name
-                    ),
-                    "give the keys of the input with --esp-keys and other ones with --keys (in a laboratory \
-                     --allow-nonce-reuse: then whoever has both captures learns both plaintexts and can forge packets)",
-                ));
-            }
-        } else if key_of_input || issued && !implicit_iv {
-            self.counts.nonces.random = true;
-            iv = padded(self.issuer.issue(key)?);
-        } else {
-            if !self.used.take(key, sn, Some(digest)) {
-                return Ok(None);
-            }
-            // A packet that passes as standard ESP may have the same key.
-            if self.settings.on_mismatch == OnMismatch::Pass {
-                self.issuer.seen(key, sn)?;
-            }
-            iv = padded(sn);
+            return Ok(u128::from_be_bytes(iv));
         }
-        Ok(Some(iv))
+        if key_of_input && implicit_iv {
+            if self.settings.allow_nonce_reuse {
+                return Ok(0);
+            }
+            return Err(Error::usage(
+                format!(
+                    "SA {}: with a key of the input and an implicit IV, packets would be sealed under nonces that the \
+                     input used for other plaintexts",
+                    to.sa.name
+                ),
+                "give the keys of the input with --esp-keys and other ones with --keys (in a laboratory \
+                 --allow-nonce-reuse: then whoever has both captures learns both plaintexts and can forge packets)",
+            ));
+        }
+        self.counts.nonces.random = true;
+        Ok(padded(self.issuer.issue(key)?))
     }
 
     /// Standard ESP on an SA without context between these addresses; `None` as [`Decider::iv`]. Of a plain packet there is a
@@ -313,9 +323,10 @@ impl<'t> Decider<'t> {
             let next_header = write(bytes);
             esp::write_trailer(start, next_header, to.cryptor().block(), bytes);
         });
-        let digest = self.digester.of(to.sa.spi.unwrap_or(0), texts.get(clear));
+        let digest = self.digester.of(to.spi().unwrap_or(0), texts.get(clear));
         let iv = self.iv((sa, to, key), sn, true, digest)?;
-        Ok(iv.map(|iv| Make::Esp(Sending { sa, carrier, content: Content::Standard { clear }, sn, iv })))
+        let content = Content::Standard;
+        Ok(iv.map(|iv| texts.send(Sending { sa, carrier, content, clear, protected_len: 0, sn, iv })))
     }
 }
 
@@ -325,8 +336,8 @@ fn has_nonce(entry: &Entry) -> bool {
 }
 
 /// Eight bytes as an IV.
-fn padded(number: u64) -> [u8; 16] {
-    (u128::from(number) << 64).to_be_bytes()
+fn padded(number: u64) -> u128 {
+    u128::from(number) << 64
 }
 
 fn same_key(to: &Entry) -> Error {

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::hash::BuildHasherDefault;
 
 use super::decide::States;
-use super::new_outer;
+use super::{Make, Sending, new_outer};
 use crate::codec::{Mismatch, State};
 use crate::link::{Datagram, Outer};
 use crate::pipeline::item::{Arena, Item};
@@ -18,36 +18,36 @@ use crate::sa::table::{Entry, SaTable};
 pub(super) enum Fit {
     /// There is none for it.
     NotOurs,
-    /// None takes it.
-    Mismatch {
-        /// The first that was asked.
-        sa: u32,
-        /// See [`Texts::mismatch`].
-        mismatch: u32,
-    },
-    /// One takes it.
-    Fits {
-        /// Its SA.
-        sa: u32,
-        /// The clear text.
-        clear: Text,
-        /// Bytes that ESP protects of the packet.
-        protected_len: u32,
-        /// What stands behind the ESP header of the input can stay.
-        as_it_is: bool,
-        /// By the [`Digester`] of the run.
-        digest: u64,
-        /// The state that it leaves for the next packet.
-        state: State,
-    },
+    /// None takes it: see [`Texts::mismatch`].
+    Mismatch(u32),
+    /// One takes it: see [`Texts::fitted`].
+    Fits(u32),
 }
 
-/// Clear texts of a window, and what did not match.
+/// What a context makes of a packet that it takes.
+#[derive(Debug)]
+pub(super) struct Fitted {
+    /// Its SA.
+    pub sa: u32,
+    /// The clear text.
+    pub clear: Text,
+    /// Bytes that ESP protects of the packet.
+    pub protected_len: u32,
+    /// What stands behind the ESP header of the input can stay.
+    pub as_it_is: bool,
+    /// By the [`Digester`] of the run.
+    pub digest: u64,
+    /// The state that it leaves for the next packet.
+    pub state: State,
+}
+
+/// What there is of the packets of a window: clear texts, what contexts make of them, what did not match, what is sent.
 #[derive(Debug, Default)]
 pub(super) struct Texts {
     bytes: Vec<u8>,
-    mismatches: Vec<Mismatch>,
-    clear: Vec<u8>,
+    fitted: Vec<Fitted>,
+    sendings: Vec<Sending>,
+    mismatches: Vec<(u32, Mismatch)>,
     plain: Vec<u8>,
 }
 
@@ -68,6 +68,8 @@ impl Texts {
     /// Forgets the last window and keeps the memory.
     pub(super) fn clear(&mut self) {
         self.bytes.clear();
+        self.fitted.clear();
+        self.sendings.clear();
         self.mismatches.clear();
     }
 
@@ -75,6 +77,10 @@ impl Texts {
     pub(super) fn write(&mut self, write: impl FnOnce(&mut Vec<u8>)) -> Text {
         let start = self.bytes.len();
         write(&mut self.bytes);
+        self.since(start)
+    }
+
+    fn since(&self, start: usize) -> Text {
         Text { start: start as u32, len: (self.bytes.len() - start) as u32 }
     }
 
@@ -82,14 +88,37 @@ impl Texts {
         self.bytes.get(start as usize..).and_then(|rest| rest.get(..len as usize)).unwrap_or_default()
     }
 
-    /// Of a [`Fit::Mismatch`] of this window.
-    pub(super) fn mismatch(&self, index: u32) -> &Mismatch {
+    /// Of a [`Fit::Fits`] of this window.
+    pub(super) fn fitted(&self, index: u32) -> &Fitted {
+        self.fitted.get(index as usize).expect("the index was made when it was put in")
+    }
+
+    #[inline]
+    fn fits(&mut self, fitted: Fitted) -> Fit {
+        self.fitted.push(fitted);
+        Fit::Fits(self.fitted.len() as u32 - 1)
+    }
+
+    /// A packet is to be made.
+    #[inline]
+    pub(super) fn send(&mut self, sending: Sending) -> Make {
+        self.sendings.push(sending);
+        Make::Esp(self.sendings.len() as u32 - 1)
+    }
+
+    /// Of a [`Make::Esp`] of this window.
+    pub(super) fn sending(&self, index: u32) -> &Sending {
+        self.sendings.get(index as usize).expect("the index was made when it was put in")
+    }
+
+    /// Of a [`Fit::Mismatch`] of this window: the SA that was asked first, and what it said.
+    pub(super) fn mismatch(&self, index: u32) -> &(u32, Mismatch) {
         self.mismatches.get(index as usize).expect("the index was made when the mismatch was put in")
     }
 
     fn put_mismatch(&mut self, sa: u32, mismatch: Mismatch) -> Fit {
-        self.mismatches.push(mismatch);
-        Fit::Mismatch { sa, mismatch: self.mismatches.len() as u32 - 1 }
+        self.mismatches.push((sa, mismatch));
+        Fit::Mismatch(self.mismatches.len() as u32 - 1)
     }
 }
 
@@ -98,22 +127,31 @@ impl Texts {
 pub(super) struct Fitter<'t> {
     input: &'t SaTable,
     output: &'t SaTable,
-    /// SPI to SAs of the output with a context, in file order.
-    by_spi: HashMap<u32, Vec<u32>, BuildHasherDefault<MixHasher>>,
+    /// SPI to SAs of the output with a context, in file order: an index of `of_spi`.
+    by_spi: HashMap<u32, usize, BuildHasherDefault<MixHasher>>,
+    of_spi: Vec<Vec<u32>>,
+    /// By SA of the input, where it has an SPI, the same index.
+    by_input: Box<[Option<usize>]>,
     has_states: bool,
     digester: Digester,
 }
 
 impl<'t> Fitter<'t> {
     pub(super) fn new(input: &'t SaTable, output: &'t SaTable, digester: Digester) -> Fitter<'t> {
-        let mut by_spi: HashMap<u32, Vec<u32>, _> = HashMap::default();
+        let mut by_spi: HashMap<u32, usize, _> = HashMap::default();
+        let mut of_spi: Vec<Vec<u32>> = vec![];
         for (index, entry) in (0..).zip(output.entries()).filter(|(_, entry)| entry.context.is_some()) {
-            if let Some(spi) = entry.sa.spi {
-                by_spi.entry(spi).or_default().push(index);
+            let Some(spi) = entry.spi() else { continue };
+            let next = of_spi.len();
+            let place = *by_spi.entry(spi).or_insert(next);
+            match of_spi.get_mut(place) {
+                Some(sas) => sas.push(index),
+                None => of_spi.push(vec![index]),
             }
         }
+        let by_input = input.entries().iter().map(|entry| by_spi.get(&entry.spi()?).copied()).collect();
         let has_states = output.entries().iter().any(|entry| entry.codec.is_stateful());
-        Fitter { input, output, by_spi, has_states, digester }
+        Fitter { input, output, by_spi, of_spi, by_input, has_states, digester }
     }
 
     /// An ESP packet that opened: the SA of the output is the one of the same SPI and outer addresses. Without `states`
@@ -126,23 +164,34 @@ impl<'t> Fitter<'t> {
         states: Option<&States>,
         texts: &mut Texts,
     ) -> Option<Fit> {
-        let Some((from, esp)) = item.sa.and_then(|sa| self.input.entry(sa)).zip(item.esp) else {
-            return Some(Fit::NotOurs);
+        let (Some(of_input), Some(esp)) = (item.sa, &item.esp) else { return Some(Fit::NotOurs) };
+        let Some(from) = self.input.entry(of_input) else { return Some(Fit::NotOurs) };
+        let place = match from.spi() {
+            Some(_) => self.by_input.get(of_input as usize).copied().flatten(),
+            None => self.by_spi.get(&esp.spi).copied(),
         };
-        let Some((sa, to)) = self.sa_of(esp.spi, outer) else { return Some(Fit::NotOurs) };
+        let Some((sa, to)) = place.and_then(|place| self.sa_of(place, outer)) else { return Some(Fit::NotOurs) };
         let mut state = match states {
             Some(states) => states.of(sa, outer),
             None if to.codec.is_stateful() => return None,
             None => State::default(),
         };
         let packet = item.packet(arena);
-        Some(match to.codec.compress(packet, outer, &mut state, &mut texts.clear) {
-            Err(mismatch) => texts.put_mismatch(sa, mismatch),
+        let start = texts.bytes.len();
+        Some(match to.codec.append_compressed(packet, outer, &mut state, &mut texts.bytes) {
+            Err(mismatch) => {
+                texts.bytes.truncate(start);
+                texts.put_mismatch(sa, mismatch)
+            }
             Ok(compressed) => {
+                let clear = texts.since(start);
                 // Only SPI and Sequence Number bits go.
                 let as_it_is =
-                    texts.clear == item.clear(arena) && from.sa.keys == to.sa.keys && from.sa.esn == to.sa.esn;
-                self.fits((sa, to), packet.len() - compressed.payload_offset, as_it_is, state, texts)
+                    texts.get(clear) == item.clear(arena) && from.sa.keys == to.sa.keys && from.esn() == to.esn();
+                // What stays is not sealed.
+                let digest = if as_it_is { 0 } else { self.digest(to, texts.get(clear)) };
+                let protected_len = (packet.len() - compressed.payload_offset) as u32;
+                texts.fits(Fitted { sa, clear, protected_len, as_it_is, digest, state })
             }
         })
     }
@@ -166,11 +215,16 @@ impl<'t> Fitter<'t> {
         for (sa, to) in (0..).zip(self.output.entries()) {
             let Some(outer) = new_outer(to, datagram) else { continue };
             let mut state = states.map(|states| states.of(sa, &outer)).unwrap_or_default();
-            match to.codec.compress(plain, &outer, &mut state, &mut texts.clear) {
+            let start = texts.bytes.len();
+            match to.codec.append_compressed(plain, &outer, &mut state, &mut texts.bytes) {
                 Ok(compressed) => {
-                    return self.fits((sa, to), plain.len() - compressed.payload_offset, false, state, texts);
+                    let clear = texts.since(start);
+                    let digest = self.digest(to, texts.get(clear));
+                    let protected_len = (plain.len() - compressed.payload_offset) as u32;
+                    return texts.fits(Fitted { sa, clear, protected_len, as_it_is: false, digest, state });
                 }
                 Err(mismatch) => {
+                    texts.bytes.truncate(start);
                     first_mismatch.get_or_insert((sa, mismatch));
                 }
             }
@@ -181,25 +235,13 @@ impl<'t> Fitter<'t> {
         }
     }
 
-    /// Keeps the clear text that was just made.
-    fn fits(
-        &self,
-        (sa, to): (u32, &Entry),
-        protected_len: usize,
-        as_it_is: bool,
-        state: State,
-        texts: &mut Texts,
-    ) -> Fit {
-        let (start, len) = (texts.bytes.len() as u32, texts.clear.len() as u32);
-        texts.bytes.extend_from_slice(&texts.clear);
-        // What stays is not sealed.
-        let digest = if as_it_is { 0 } else { self.digester.of(to.sa.spi.unwrap_or(0), &texts.clear) };
-        Fit::Fits { sa, clear: Text { start, len }, protected_len: protected_len as u32, as_it_is, digest, state }
+    fn digest(&self, to: &Entry, clear: &[u8]) -> u64 {
+        self.digester.of(to.spi().unwrap_or(0), clear)
     }
 
-    /// The SA of the output with a context that an ESP packet of the input belongs to.
-    fn sa_of(&self, spi: u32, outer: &Outer) -> Option<(u32, &'t Entry)> {
-        self.by_spi.get(&spi)?.iter().find_map(|sa| {
+    /// The SA of the output with a context that an ESP packet of the input belongs to, among those of its SPI.
+    fn sa_of(&self, place: usize, outer: &Outer) -> Option<(u32, &'t Entry)> {
+        self.of_spi.get(place)?.iter().find_map(|sa| {
             let entry = self.output.entry(*sa)?;
             let ours = entry.sa.src.accepts(outer.src) && entry.sa.dst.accepts(outer.dst);
             ours.then_some((*sa, entry))
