@@ -11,7 +11,6 @@ use std::sync::Arc;
 use zeroize::Zeroizing;
 
 use super::LeftOut;
-use super::parts::{self, PART_LEN};
 use super::values::{NO_HEX_DIGIT, address, hex_digit, prefix, shown, spi, spi_name};
 use crate::context::{IpVersion, Origin};
 use crate::error::Error;
@@ -35,70 +34,11 @@ fn wrong<T>(problem: impl Into<String>, help: &'static str) -> Result<T, Unusabl
     Err(Wrong(problem.into(), help))
 }
 
-/// Appends the SAs of `text`; a large one is read in parts on all cores.
-pub(super) fn read<'p>(
-    path: &'p Path,
-    text: &str,
-    sas: &mut Vec<Arc<Sa>>,
-    left_out: &mut LeftOut<'p>,
-) -> Result<(), Error> {
-    read_in(path, text, PART_LEN, sas, left_out)
-}
-
-fn read_in<'p>(
-    path: &'p Path,
-    text: &str,
-    part_len: usize,
-    sas: &mut Vec<Arc<Sa>>,
-    left_out: &mut LeftOut<'p>,
-) -> Result<(), Error> {
+/// Appends the SAs of `text`.
+pub(super) fn read(path: &Path, text: &str, sas: &mut Vec<Arc<Sa>>, left_out: &mut LeftOut) -> Result<(), Error> {
     let file: Arc<Path> = path.into();
-    let parts = cut(text, part_len);
-    let read_part = |(lines_before, part): &(u64, &str)| {
-        let (mut sas, mut left_out) = (vec![], LeftOut::new(path));
-        let result = read_lines(&file, *lines_before, part, &mut sas, &mut left_out);
-        Some((result, sas, left_out))
-    };
-    let done = parts::on_all_cores(&parts, read_part).expect("every part is read");
-    for (result, mut part, part_left_out) in done {
-        let before = sas.len() as u32;
-        for sa in &mut part {
-            if let Some(sa) = Arc::get_mut(sa).filter(|_| before > 0) {
-                sa.alternative_to = sa.alternative_to.map(|first| first + before);
-            }
-        }
-        sas.append(&mut part);
-        left_out.append(part_left_out);
-        result?;
-    }
-    Ok(())
-}
-
-/// Cuts behind lines: parts of at least `part_len` bytes, and how many lines stand before each.
-fn cut(text: &str, part_len: usize) -> Vec<(u64, &str)> {
-    let mut parts = vec![];
-    let (mut rest, mut lines_before) = (text, 0);
-    loop {
-        let end = rest.as_bytes().get(part_len..).and_then(|behind| behind.iter().position(|byte| *byte == b'\n'));
-        let Some((part, others)) = end.and_then(|end| rest.split_at_checked(part_len + end + 1)) else {
-            parts.push((lines_before, rest));
-            return parts;
-        };
-        parts.push((lines_before, part));
-        lines_before += part.bytes().filter(|byte| *byte == b'\n').count() as u64;
-        rest = others;
-    }
-}
-
-fn read_lines(
-    file: &Arc<Path>,
-    lines_before: u64,
-    text: &str,
-    sas: &mut Vec<Arc<Sa>>,
-    left_out: &mut LeftOut,
-) -> Result<(), Error> {
     let mut fields = vec![];
-    for (line, number) in text.lines().zip(lines_before + 1..) {
+    for (line, number) in text.lines().zip(1u64..) {
         let line = line.trim();
         if line.is_empty() || line.starts_with('#') {
             continue;
@@ -118,7 +58,7 @@ fn read_lines(
                 sas.extend([sa, second].map(Arc::new));
             }
             Err(Unusable::LeftOut(why)) => left_out.push(number, why),
-            Err(Wrong(problem, help)) => return Err(Error::line(file, number, problem, help)),
+            Err(Wrong(problem, help)) => return Err(Error::line(path, number, problem, help)),
         }
     }
     Ok(())
@@ -374,45 +314,12 @@ mod tests {
 
     fn read_text(text: &str) -> (Outcome, Vec<String>) {
         let path = Path::new("f");
-        let mut left_out = LeftOut::new(path);
+        let mut left_out = LeftOut { path, messages: vec![], more: 0 };
         let (mut sas, mut warnings) = (vec![], vec![]);
         let result = read(path, text, &mut sas, &mut left_out);
         left_out.finish(&mut warnings);
         let result = result.map(|()| sas).map_err(|error| (error.to_string(), error.help().to_owned()));
         (result, warnings)
-    }
-
-    #[test]
-    fn parts_are_read_as_the_whole() {
-        let sa = |spi: u32, encryption: &str| {
-            let key = "11".repeat(16) + "03a0a1a2";
-            format!(
-                "\"IPv4\",\"*\",\"*\",\"{spi}\",\"{encryption}\",\"0x{key}\",\"ANY 64 bit authentication [no checking]\",\"\""
-            )
-        };
-        let line = |spi: u32| match spi % 7 {
-            0 => "# \u{e9}".to_owned(),
-            1 => String::new(),
-            2 | 3 => sa(spi, "TripleDES-CBC [RFC2451]"),
-            _ => sa(spi, "AES-CTR [RFC3686]"),
-        };
-        let good = |ends: &str| (1..120).map(|spi| line(spi) + ends).collect::<String>();
-        let wrong = good("\n") + "\"IPv4\"\n" + &good("\n") + "\"IPv5\"";
-        for text in [good("\n"), good("\r\n") + &sa(1, "AES-CTR [RFC3686]"), wrong, String::new()] {
-            let read = |part_len| {
-                let path = Path::new("f");
-                let (mut sas, mut left_out, mut warnings) = (vec![], LeftOut::new(path), vec![]);
-                let result = read_in(path, &text, part_len, &mut sas, &mut left_out);
-                left_out.finish(&mut warnings);
-                let keys: Vec<Keys> = sas.iter().map(|sa: &Arc<Sa>| sa.keys.clone()).collect();
-                (result.map_err(|error| error.to_string()).map(|()| (format!("{sas:?}"), keys)), warnings)
-            };
-            let whole = read(usize::MAX);
-            let (some, most) = (text.len() / 3, text.len() + 1);
-            for part_len in [0, 1, 50, 137, 1000, some, most] {
-                assert_eq!(read(part_len), whole, "{part_len}");
-            }
-        }
     }
 
     fn one(line: &str) -> Arc<Sa> {

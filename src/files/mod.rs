@@ -271,7 +271,7 @@ impl Loader {
 
     fn take(&mut self, path: &Path, content: Content<'_>) -> Result<(), Error> {
         let Content { kind, text, yaml } = content;
-        let mut left_out = LeftOut::new(path);
+        let mut left_out = LeftOut { path, messages: vec![], more: 0 };
         match kind {
             Kind::Yaml => self.yaml(path, yaml)?,
             Kind::EspSa => esp_sa::read(path, text, &mut self.loaded.sas, &mut left_out)?,
@@ -357,19 +357,7 @@ struct LeftOut<'p> {
     more: usize,
 }
 
-impl<'p> LeftOut<'p> {
-    fn new(path: &'p Path) -> LeftOut<'p> {
-        LeftOut { path, messages: vec![], more: 0 }
-    }
-
-    /// Those of a part of the file that follows.
-    fn append(&mut self, mut others: LeftOut<'p>) {
-        let room = MAX_WARNINGS.saturating_sub(self.messages.len());
-        self.more += others.more + others.messages.len().saturating_sub(room);
-        others.messages.truncate(room);
-        self.messages.append(&mut others.messages);
-    }
-
+impl LeftOut<'_> {
     fn push(&mut self, line: u64, why: impl std::fmt::Display) {
         if self.messages.len() < MAX_WARNINGS {
             self.messages.push(format!("{}:{line}: left out: {why}", self.path.display()));

@@ -17,7 +17,7 @@ use crate::error::Error;
 use crate::sa::Sa;
 
 /// Bytes of a part, and less than what is worth to be cut.
-pub(super) const PART_LEN: usize = 1 << 16;
+const PART_LEN: usize = 1 << 16;
 
 /// The document of a YAML file.
 #[derive(Default)]
@@ -213,7 +213,7 @@ impl<'t> Part<'t> {
 }
 
 /// What `work` makes of each of `parts`, in their order; `None` if it is `None` for one.
-pub(super) fn on_all_cores<P: Sync, T: Send>(parts: &[P], work: impl Fn(&P) -> Option<T> + Sync) -> Option<Vec<T>> {
+fn on_all_cores<P: Sync, T: Send>(parts: &[P], work: impl Fn(&P) -> Option<T> + Sync) -> Option<Vec<T>> {
     let next = Mutex::new(parts.iter().enumerate());
     let one_core = || {
         let mut done = vec![];
