@@ -104,7 +104,8 @@ fn cut(text: &str, len: usize) -> Option<Vec<Part<'_>>> {
             [b'%', ..] => return None,
             [b'-', ..] if !is_item && list.is_some() => return None,
             [b' ' | b'-', ..] if let Some(open) = &mut list => match open.indent {
-                Some(own) if own == indent && is_item && offset - start >= len => {
+                // The first item stands with the key of the list, and the parser takes both.
+                Some(own) if own == indent && is_item && (offset - start >= len || items_of.is_none()) => {
                     end = Some((Some(*open), Some(open.name)));
                 }
                 Some(_) => {}
