@@ -372,9 +372,9 @@ impl<'c> Text<'c> {
         }
         if let Some((to, key)) = blocks.next().filter(|_| !rest.is_empty()) {
             let mask = !(u128::MAX >> (8 * rest.len()));
-            let block = (last_value(cipher_text) ^ u128::from_be(key)) & mask;
-            *to = block.to_be_bytes();
-            each(at, (*to).into());
+            let block = ((last_value(cipher_text) ^ u128::from_be(key)) & mask).to_be_bytes();
+            *to = block;
+            each(at, block.into());
         }
     }
 
