@@ -363,6 +363,9 @@ pub fn receiver(data: &[u8]) {
         for packet in window.packets() {
             let wants = |protocol| protocol == link::ESP;
             let alone = link::parse_alone(packet.link_type(), packet.data, wants);
+            if let Some(plain) = link::parse_plain(packet.link_type(), packet.data, wants) {
+                assert!(matches!(alone, Some(Alone::Packet(place)) if place == plain), "{plain:?} {alone:?}");
+            }
             let received = receiver.receive(&packet, wants);
             if let Some(alone) = alone {
                 match (alone, &received.content) {
