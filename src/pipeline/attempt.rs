@@ -284,7 +284,8 @@ impl<'t, 'g> Attempter<'t, 'g> {
         self.attempt_payload(packet.time_ns, in_frame, &payload, item, arena);
     }
 
-    /// Opens packets of one stream with the number that each has if those before it have theirs. The first that does not verify, and those opened with it, are searched for.
+    /// Opens packets of one stream with the number that each has if those before it have theirs. The first that does not
+    /// verify, and those opened with it, are searched for.
     fn open_stream<'w>(&mut self, place: usize, planned: &[Planned<'w>], items: &mut [Item<'w>], arena: &mut Arena) {
         let table = self.finder.table();
         let Some(stream) = self.seen.streams.get_mut(place) else { return };
