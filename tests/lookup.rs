@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a panic is how a test fails")]
 
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 
 use dietesp::context::IpVersion;
 use dietesp::files;
@@ -29,14 +29,19 @@ struct Asked {
 fn candidates_are_those_that_each_sa_takes_by_itself() {
     let mut numbers = numbers();
     let mut below = |bound: u32| numbers.next().unwrap() % bound;
-    let selectors = ["any", "2001:db8::/32", "2001:db8:0:1::/64", "2001:db8::1", "2001:db8:0:1::1", "2001:db8:0:1::2"];
+    // By IP version; the last one of each is the same number.
+    let selectors = [
+        ["any", "10.0.0.0/8", "10.1.0.0/16", "10.0.0.1", "10.1.0.1", "10.1.0.2"],
+        ["any", "2001:db8::/32", "2001:db8:0:1::/64", "2001:db8::1", "2001:db8:0:1::1", "::10.1.0.2"],
+    ];
     let folder = tempfile::tempdir().unwrap();
     let (mut keys, mut rules, mut asked) = ("sas:\n".to_owned(), "contexts:\n".to_owned(), vec![]);
     for sa in 0..600u32 {
         // Distinct SPIs that share many of their low bits.
         let spi = 0x100 + (sa << 8) + (below(4) << 2);
         let bits = [0, 4, 8, 16, 32][below(5) as usize];
-        let [src, dst] = [0, 1].map(|_| selectors[below(6) as usize]);
+        let version = below(2) as usize;
+        let [src, dst] = [0, 1].map(|_| selectors[version][below(6) as usize]);
         let protocol = if below(4) == 0 { 253 } else { 50 };
         let rule_id = (below(5) == 0).then(|| below(2) as u8);
         let suite = match below(6) {
@@ -64,19 +69,25 @@ fn candidates_are_those_that_each_sa_takes_by_itself() {
     };
     let table = SaTable::new(loaded.sas.into_iter().zip(contexts).map(entry).collect());
 
-    let accepts = |selector: Selector, address: Ipv6Addr| match selector {
-        Selector::Any => true,
-        Selector::Prefix { address: IpAddr::V6(own), len } => {
-            let bits = |address: Ipv6Addr| format!("{:0128b}", u128::from(address))[..usize::from(len)].to_owned();
-            bits(own) == bits(address)
-        }
-        Selector::Prefix { .. } => false,
+    let bits = |address: IpAddr| match address {
+        IpAddr::V4(address) => format!("{:032b}", u32::from(address)),
+        IpAddr::V6(address) => format!("{:0128b}", u128::from(address)),
     };
-    let (mut found, mut most) = (vec![], 0);
+    let accepts = |selector: Selector, address: IpAddr| match selector {
+        Selector::Any => true,
+        Selector::Prefix { address: own, len } => {
+            own.is_ipv4() == address.is_ipv4() && bits(own)[..usize::from(len)] == bits(address)[..usize::from(len)]
+        }
+    };
+    let (mut found, mut most, mut packets) = (vec![], 0, vec![]);
     for _ in 0..4000 {
+        let version = below(2) as usize;
         let [src, dst] = [0, 1].map(|_| {
-            let address = ["2001:db8::1", "2001:db8:0:1::1", "2001:db8:0:1::2", "2001:db8:0:1::3", "2001:db9::1"];
-            address[below(5) as usize].parse::<Ipv6Addr>().unwrap()
+            let addresses = [
+                ["10.0.0.1", "10.1.0.1", "10.1.0.2", "10.1.0.3", "11.0.0.1"],
+                ["2001:db8::1", "2001:db8:0:1::1", "::10.1.0.2", "2001:db8:0:1::3", "2001:db9::1"],
+            ];
+            addresses[version][below(5) as usize].parse::<IpAddr>().unwrap()
         });
         let protocol = if below(3) == 0 { 253 } else { 50 };
         let mut payload = vec![below(3) as u8];
@@ -105,18 +116,36 @@ fn candidates_are_those_that_each_sa_takes_by_itself() {
             })
             .collect();
         expected.sort_unstable();
-        let outer = Outer {
-            version: IpVersion::V6,
-            src: src.into(),
-            dst: dst.into(),
-            dscp: 0,
-            ecn: 0,
-            hop_limit: 64,
-            flow_label: 0,
-        };
+        let outer = Outer { version: IpVersion::of(src), src, dst, dscp: 0, ecn: 0, hop_limit: 64, flow_label: 0 };
         table.candidates(&Lookup { protocol, outer: &outer, link: None, payload: &payload }, &mut found);
         assert_eq!(found, expected.iter().map(|(_, _, index)| *index).collect::<Vec<u32>>());
         most = most.max(found.len());
+        let only = match expected.iter().filter(|(unauthenticated, ..)| !unauthenticated).collect::<Vec<_>>()[..] {
+            [(_, _, index)] => Some(*index),
+            _ => None,
+        };
+        packets.push((protocol, header(src, dst), payload, only));
     }
     assert!(most > 20, "{most}: too few candidates to be a test");
+    let several = |only: Option<u32>| packets.iter().filter(|(.., other)| *other == only).count() > 10;
+    assert!(several(None) && packets.iter().filter(|(.., only)| only.is_some()).count() > 100);
+    // The first of a flow, and one behind it; whatever came before.
+    let mut before = None;
+    for (protocol, header, payload, only) in &packets {
+        assert_eq!(table.only(*protocol, header, payload, &mut None), *only);
+        assert_eq!(table.only(*protocol, header, payload, &mut before), *only);
+        assert_eq!(table.only(*protocol, header, payload, &mut before), *only);
+    }
+}
+
+/// An IP header in which nothing but version and addresses is right.
+fn header(src: IpAddr, dst: IpAddr) -> Vec<u8> {
+    let octets = |address: IpAddr| match address {
+        IpAddr::V4(address) => address.octets().to_vec(),
+        IpAddr::V6(address) => address.octets().to_vec(),
+    };
+    let (version, len) = if src.is_ipv4() { (0x45, 12) } else { (0x60, 8) };
+    let mut header = vec![0; len];
+    header[0] = version;
+    [header, octets(src), octets(dst)].concat()
 }

@@ -395,3 +395,35 @@ fn a_seed_for_ivs_under_keys_that_stay_is_warned_of() {
     // Full trailers that are a multiple of 4 stay as they are: nothing is sealed.
     assert!(!told.contains("--seed"), "{told}");
 }
+
+/// Two clear texts that are the same are no one packet if their SAs are not: with and without Extended Sequence Numbers
+/// their AADs differ, and two ICVs of AES-GCM under one nonce give the integrity key away.
+#[test]
+fn two_sas_of_one_spi_and_key_share_no_nonce() {
+    let folder = tempfile::tempdir().unwrap();
+    let [plain, diet, keys, rules] = ["plain.pcap", "diet.pcap", "keys.yaml", "rules.yaml"]
+        .map(|name| folder.path().join(name).to_str().unwrap().to_owned());
+    let (mut sas, mut contexts, mut frames) = ("sas:\n".to_owned(), "contexts:\n".to_owned(), vec![]);
+    for (number, esn) in [(1, false), (2, true)] {
+        let (src, dst) = ("2001:db8:f::1", format!("2001:db8:f::{}", number + 1));
+        sas += &format!(
+            "  - {{ name: s{number}, spi: 7, src: {src}, dst: {dst}, encr: ENCR_AES_GCM_16, esn: {esn}, \
+             key: 000102030405060708090a0b0c0d0e0f, salt: 00010203 }}\n"
+        );
+        contexts += &format!(
+            "  - {{ sa: s{number}, ipsec_mode: Tunnel, tunnel_ip: {{ src: {src}, dst: {dst} }}, ts_ip_version: IPv6-only, \
+             ts_ip_src: 2001:db8:a::{number}, ts_ip_dst: 2001:db8:b::1, ts_proto: UDP, flow_label_cda: zero, \
+             alignment: 8 bit }}\n"
+        );
+        let [src, dst] = [format!("2001:db8:a::{number}"), "2001:db8:b::1".to_owned()]
+            .map(|address| address.parse::<std::net::Ipv6Addr>().unwrap().octets());
+        let mut packet = vec![];
+        etherparse::PacketBuilder::ipv6(src, dst, 64).udp(1, 2).write(&mut packet, b"the same").unwrap();
+        frames.push((number, packet));
+    }
+    std::fs::write(&keys, sas).unwrap();
+    std::fs::write(&rules, contexts).unwrap();
+    common::pcap::write(Path::new(&plain), common::pcap::RAW, &frames);
+    let (_, said) = common::dietesp_ends(2, ["compress", &plain, "-o", &diet, "--rules", &rules, "--keys", &keys]);
+    assert!(said.contains("another SA has the same key"), "{said}");
+}

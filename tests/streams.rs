@@ -236,6 +236,27 @@ fn what_is_found_does_not_depend_on_the_number_of_threads() {
     }
 }
 
+/// An SA without integrity check is tried behind all others, whenever that is: it is no opening of those before it.
+#[test]
+fn tries_do_not_depend_on_the_number_of_threads_next_to_an_sa_without_integrity_check() {
+    let lab = Lab::new(1, "ENCR_AES_CCM_8_IIV", 0, 8, "", 1);
+    let sa = "spi: 0x00200abc, src: 2001:db8:0:1::2, dst: 2001:db8:0:1::1, encr: ENCR_NULL, integ: NONE";
+    let rule = "ipsec_mode: Tunnel, iipc_profile: iipc_not_compressed, esp_spi_lsb: 0, esp_sn_lsb: 8";
+    for (file, item) in [("keys.yaml", format!("name: n, {sa}")), ("rules.yaml", format!("sa: n, {rule}"))] {
+        let path = lab.path(file);
+        let text = std::fs::read_to_string(&path).unwrap();
+        std::fs::write(&path, format!("{text}  - {{ {item} }}\n")).unwrap();
+    }
+    // What is known of the stream leads to the next number, and the number expected first does not.
+    let frames: Vec<_> = (0..4000).map(|at| lab.senders[0].frame(1 + 1024 * at, 0)).collect();
+    for threads in ["1", "8"] {
+        let (records, _) = lab.decode(&frames, &["--threads", threads]);
+        let tries: Vec<_> = records.iter().map(|record| record["esp"]["tries"].as_u64().unwrap()).collect();
+        // h + 1024 comes behind h, h + 256, h - 256, and so on; in the beginning there are no numbers below.
+        assert!(tries[10..].iter().all(|tries| *tries == 8), "{threads} threads: {:?}", &tries[..20]);
+    }
+}
+
 #[test]
 fn sas_that_share_their_spi_bits_are_told_apart_by_their_icv() {
     for (count, spi_bits, sn_bits) in [(2, 8, 8), (16, 8, 8), (256, 8, 8), (256, 0, 8), (256, 0, 16)] {

@@ -21,8 +21,9 @@ pub(super) fn list(text: &str, lines_before: u32) -> Option<(Node<'_>, usize)> {
     for line in text.lines() {
         reader.line += 1;
         let item = line.trim_start_matches(' ');
-        // A lone carriage return would end a comment.
-        if item.is_empty() || item.starts_with('#') && !item.contains('\r') {
+        // The parser refuses what is not printable, and a lone carriage return would end a comment.
+        let is_plain = |letter: u8| matches!(letter, b'\t' | b' '..=b'~');
+        if item.is_empty() || item.starts_with('#') && item.bytes().all(is_plain) {
             continue;
         }
         reader.column = (line.len() - item.len()) as u32 + 1;
@@ -232,6 +233,9 @@ mod tests {
             "- { a: é }\n",
             "- { a: 1 }\rb\n",
             "- { a: 1 }\n# c\rb\n",
+            "- { a: 1 }\n# c\0\n- { a: 1 }\n",
+            "- { a: 1 }\n# \u{7}\n",
+            "- { a: 1 }\n# \u{ffff}\n",
             "- { a: b,c: d }\n",
             "- { a: -1 }\n",
             "- { a: 1 }\n  : x\n",

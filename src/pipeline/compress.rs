@@ -386,15 +386,17 @@ impl<'t> Job<Out<'_>> for Compress<'t> {
                 Make::Waits => frames.hold(),
                 Make::Esp(index) => {
                     let sending = texts.sending(*index);
-                    self.count(item, sending, counts);
                     let write = |out: &mut Vec<u8>| self.write(item, sending, texts, payloads, out);
                     let written = match is_beside(item) {
                         true => frames.raw_written(&packet, &origin(&packet), write)?,
                         false => frames.rewritten(&packet, write)?,
                     };
-                    if let Err(fault) = written {
-                        *counts.mismatches.entry("link").or_default() += 1;
-                        counts.note_first(Some((packet.number, fault.to_string())));
+                    match written {
+                        Ok(()) => self.count(item, sending, counts),
+                        Err(fault) => {
+                            *counts.mismatches.entry("link").or_default() += 1;
+                            counts.note_first(Some((packet.number, fault.to_string())));
+                        }
                     }
                     frames.end_for_all();
                 }

@@ -438,7 +438,7 @@ impl Job<Out<'_>> for Convert<'_, '_> {
                 true => beside(&packet, item, comment, frames, write)?,
                 false => frames.rewritten(&packet, write)?,
             };
-            if !matches!(written, Err(Unwritten::Passes))
+            if written.is_ok()
                 && let Some(count) = tier.and_then(|tier| rewritten.get_mut(tier))
             {
                 *count += 1;

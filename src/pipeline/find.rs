@@ -38,7 +38,7 @@ pub enum Found {
         sa: u32,
         /// The Sequence Number.
         sn: u64,
-        /// Other SAs were candidates, too.
+        /// Other SAs were candidates, too; for one with integrity check only such, as the others are tried last.
         ambiguous: bool,
     },
     /// No candidate verified.
@@ -106,7 +106,8 @@ impl<'t> Finder<'t> {
         self.tries_spent = 0;
         let complete = table.likely(packet, &self.hints, &mut self.found);
         self.found.retain(|sa| progress(*sa).is_some());
-        let ambiguous = !complete || self.found.len() > 1;
+        let authenticates = |sa: &&u32| table.entry(**sa).is_some_and(Entry::authenticates);
+        let ambiguous = !complete || self.found.iter().filter(authenticates).count() > 1;
         if let Some((sa, sn)) = self.first_numbers(packet, time_ns, &mut progress) {
             if ambiguous {
                 table.learn(packet, sa, &mut self.hints);
@@ -135,6 +136,7 @@ impl<'t> Finder<'t> {
             if ambiguous {
                 table.learn(packet, sa, &mut self.hints);
             }
+            let ambiguous = ambiguous || !authenticates(&&sa) && self.found.len() > 1;
             return Found::Verified { sa, sn, ambiguous };
         }
         Found::NotAuthentic { tries: self.tries_spent }

@@ -96,7 +96,7 @@ pub(super) enum Step {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Verified {
     pub sa: u32,
-    /// Other SAs were candidates, too.
+    /// See [`Found::Verified`](super::find::Found::Verified).
     pub ambiguous: bool,
     pub sn: u64,
     /// Of its ESP payload.

@@ -155,7 +155,7 @@ impl Default for Digester {
     fn default() -> Digester {
         let random = RandomState::new();
         let key = |index| u128::from(random.hash_one((index, 0))) << 64 | u128::from(random.hash_one((index, 1)));
-        // In front of the words of the text stand its length and the SPI.
+        // In front of the words of the text stand its length and the SA.
         Digester { keys: (0..LONG / 8 + 2).map(key).collect(), of_long: RandomState::new() }
     }
 }
@@ -167,15 +167,15 @@ impl fmt::Debug for Digester {
 }
 
 impl Digester {
-    /// That of SPI and clear text: the upper half of the sum of all words times their keys, which is strongly universal
-    /// (Lemire and Kaser, "Strongly Universal String Hashing is Fast", 2014, section 3).
-    pub fn of(&self, spi: u32, clear: &[u8]) -> u64 {
+    /// That of the SA of the output and the clear text: the upper half of the sum of all words times their keys, which is
+    /// strongly universal (Lemire and Kaser, "Strongly Universal String Hashing is Fast", 2014, section 3).
+    pub fn of(&self, sa: u32, clear: &[u8]) -> u64 {
         let Some((first_key, keys)) = self.keys.split_first().filter(|_| clear.len() <= LONG) else {
-            return self.of_long.hash_one((spi, clear));
+            return self.of_long.hash_one((sa, clear));
         };
         let add = |sum: u128, (key, word): (&u128, u64)| sum.wrapping_add(key.wrapping_mul(u128::from(word)));
         let words = clear.as_chunks::<8>().0;
-        let sum = first_key.wrapping_mul((clear.len() as u128) << 32 | u128::from(spi));
+        let sum = first_key.wrapping_mul((clear.len() as u128) << 32 | u128::from(sa));
         let sum = keys.iter().zip(words.iter().map(|word| u64::from_be_bytes(*word))).fold(sum, add);
         // Zeros fill the last word up; how many, the length tells.
         let sum = keys.get(words.len()).map_or(sum, |key| add(sum, (key, last_word(clear))));
@@ -264,7 +264,7 @@ mod tests {
     fn a_number_is_taken_once_per_key() {
         let [one, two] = ids();
         let digester = Digester::default();
-        let packet = |spi, clear: &[u8]| Some(digester.of(spi, clear));
+        let packet = |sa, clear: &[u8]| Some(digester.of(sa, clear));
         let mut used = UsedNumbers::default();
         for number in [5, 7, 6, 1, 0, u64::MAX, u64::MAX - 1] {
             assert!(used.take(one, number, packet(9, b"one")), "{number}");
@@ -315,7 +315,7 @@ mod tests {
     fn memory_does_not_grow_with_the_capture() {
         let [one, _] = ids();
         let digester = Digester::default();
-        let packet = |spi, clear: &[u8]| Some(digester.of(spi, clear));
+        let packet = |sa, clear: &[u8]| Some(digester.of(sa, clear));
         let mut used = UsedNumbers::default();
         let numbers = || (0..100_000u64).map(|index| index * 2);
         assert!(numbers().all(|number| used.take(one, number, packet(9, b"one"))));

@@ -473,6 +473,29 @@ mod tests {
         }
     }
 
+    proptest::proptest! {
+        #[test]
+        fn runs_that_are_joined_hold_what_was_added(
+            numbers in proptest::collection::vec(0u64..200, 0..300),
+            most in 1usize..6,
+        ) {
+            let mut runs = Runs::default();
+            let mut added = std::collections::BTreeSet::new();
+            for number in numbers {
+                let is_new = runs.add(number, || most);
+                proptest::prop_assert!(added.insert(number) || !is_new, "{} twice", number);
+                let all: Vec<_> = runs.iter().collect();
+                proptest::prop_assert!(all.len() <= most + 1, "{:?}", all);
+                proptest::prop_assert!(all.windows(2).all(|pair| pair[0].1 + 1 < pair[1].0), "{:?}", all);
+                proptest::prop_assert!(
+                    added.iter().all(|own| all.iter().any(|(first, last)| (first..=last).contains(&own))),
+                    "{:?}",
+                    all
+                );
+            }
+        }
+    }
+
     #[test]
     fn what_verified_is_told_apart_by_its_icv() {
         let payload: Vec<u8> = (0..40).collect();

@@ -57,9 +57,9 @@ impl fmt::Debug for Scratch {
 
 impl Drop for Scratch {
     fn drop(&mut self) {
-        for blocks in [&mut self.key_stream, &mut self.rows] {
-            blocks.iter_mut().for_each(|block| block.zeroize());
-        }
+        // Behind their ends, too: what stood there came from longer packets.
+        self.key_stream.zeroize();
+        self.rows.zeroize();
     }
 }
 

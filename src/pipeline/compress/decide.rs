@@ -323,7 +323,7 @@ impl<'t> Decider<'t> {
             let next_header = write(bytes);
             esp::write_trailer(start, next_header, to.cryptor().block(), bytes);
         });
-        let digest = self.digester.of(to.spi().unwrap_or(0), texts.get(clear));
+        let digest = self.digester.of(sa, texts.get(clear));
         let iv = self.iv((sa, to, key), sn, true, digest)?;
         let content = Content::Standard;
         Ok(iv.map(|iv| texts.send(Sending { sa, carrier, content, clear, protected_len: 0, sn, iv })))

@@ -189,7 +189,7 @@ impl<'t> Fitter<'t> {
                 let as_it_is =
                     texts.get(clear) == item.clear(arena) && from.sa.keys == to.sa.keys && from.esn() == to.esn();
                 // What stays is not sealed.
-                let digest = if as_it_is { 0 } else { self.digest(to, texts.get(clear)) };
+                let digest = if as_it_is { 0 } else { self.digester.of(sa, texts.get(clear)) };
                 let protected_len = (packet.len() - compressed.payload_offset) as u32;
                 texts.fits(Fitted { sa, clear, protected_len, as_it_is, digest, state })
             }
@@ -219,7 +219,7 @@ impl<'t> Fitter<'t> {
             match to.codec.append_compressed(plain, &outer, &mut state, &mut texts.bytes) {
                 Ok(compressed) => {
                     let clear = texts.since(start);
-                    let digest = self.digest(to, texts.get(clear));
+                    let digest = self.digester.of(sa, texts.get(clear));
                     let protected_len = (plain.len() - compressed.payload_offset) as u32;
                     return texts.fits(Fitted { sa, clear, protected_len, as_it_is: false, digest, state });
                 }
@@ -233,10 +233,6 @@ impl<'t> Fitter<'t> {
             Some((sa, mismatch)) => texts.put_mismatch(sa, mismatch),
             None => Fit::NotOurs,
         }
-    }
-
-    fn digest(&self, to: &Entry, clear: &[u8]) -> u64 {
-        self.digester.of(to.spi().unwrap_or(0), clear)
     }
 
     /// The SA of the output with a context that an ESP packet of the input belongs to, among those of its SPI.
