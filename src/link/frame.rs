@@ -47,6 +47,7 @@ pub(super) const IPV6: u16 = 229;
 pub(super) const IEEE802_15_4_NOFCS: u16 = 230;
 pub(super) const LORATAP: u16 = 270;
 pub(super) const LINUX_SLL2: u16 = 276;
+const SLL2_HEADER_LEN: usize = 20;
 pub(super) const IEEE802_15_4_TAP: u16 = 283;
 
 /// IEEE 802.15.4 frames on Ethernet, as Wireshark takes them.
@@ -242,8 +243,10 @@ pub(super) fn write(link_type: u16, header: &[u8], version: IpVersion, out: &mut
                 *field = ether_type;
             }
         }
+        // It stands first, or behind tags last.
         LINUX_SLL2 => {
-            if let Some(field) = header.first_chunk_mut() {
+            let field = if header.len() > SLL2_HEADER_LEN { header.last_chunk_mut() } else { header.first_chunk_mut() };
+            if let Some(field) = field {
                 *field = ether_type;
             }
         }
