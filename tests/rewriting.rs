@@ -127,6 +127,10 @@ fn a_packet_that_grows_too_long_stays_as_it_is_and_the_others_are_sealed() {
     assert_eq!(lab.opens("diet.pcap", "keys.yaml", true), [true; 4]);
     let said = lab.make(0, "convert", ["diet.pcap", "esp.pcap"], &[]);
     assert!(said.contains(", 3 are sealed again"), "{said}");
+    assert!(
+        said.contains("\n1 packet could not be converted and stays as it was captured: no frame can hold it\n"),
+        "{said}"
+    );
     let (diet, esp) = (lab.read("diet.pcap"), lab.read("esp.pcap"));
     assert_eq!(esp.len(), 4);
     assert_eq!(esp[1], diet[1]);

@@ -123,6 +123,13 @@ fn summary(converted: &Converted, settings: &Settings, output: &Path, folder: Op
         );
     }
     text.push('\n');
+    text += &match converted.unwritable {
+        0 => String::new(),
+        1 => "1 packet could not be converted and stays as it was captured: no frame can hold it\n".to_owned(),
+        count => {
+            format!("{count} packets could not be converted and stay as they were captured: no frame can hold them\n")
+        }
+    };
     if settings.reseal == Reseal::Keep && *sealed > 0 {
         text += "--reseal keep: the IVs are unlike all in this capture, but packets outside of it may have used one of them\n";
         if settings.seed.is_some() {

@@ -66,6 +66,8 @@ pub struct Converted {
     pub written: u64,
     /// Packets rewritten, by tier: headers put back, IV made explicit, sealed again.
     pub rewritten: [u64; 3],
+    /// Packets that no frame can hold once they are converted: they stay as they were captured.
+    pub unwritable: u64,
 }
 
 /// How the packets of one SA become standard ESP; the same for all of them, because Wireshark takes the first key that
@@ -123,6 +125,7 @@ struct Work {
     payloads: Payloads,
     totals: Totals,
     rewritten: [u64; 3],
+    unwritable: u64,
     /// Made of those of the job.
     frames: Option<Frames>,
 }
@@ -145,6 +148,7 @@ struct Out<'o> {
     outlet: Outlet,
     totals: Totals,
     rewritten: [u64; 3],
+    unwritable: u64,
     tell: &'o mut (dyn FnMut(u64) + Send),
 }
 
@@ -178,14 +182,14 @@ pub fn run(
     };
     let outlet = Outlet::new(writer);
     let frames = outlet.frames();
-    let mut out = Out { outlet, totals: Totals::default(), rewritten: [0; 3], tell };
+    let mut out = Out { outlet, totals: Totals::default(), rewritten: [0; 3], unwritable: 0, tell };
     let plans = table.entries().iter().map(|_| OnceLock::new()).collect();
     let job = Convert { table, settings, plans, frames };
     drive::run(input_of(reader, table, settings), &job, &mut state, &mut out)?;
     out.outlet.release_all()?;
     keep(&used_keys(table, job.plans))?;
     let written = out.outlet.finish()?;
-    Ok(Converted { totals: out.totals, written, rewritten: out.rewritten })
+    Ok(Converted { totals: out.totals, written, rewritten: out.rewritten, unwritable: out.unwritable })
 }
 
 impl Convert<'_, '_> {
@@ -408,8 +412,8 @@ impl Job<Out<'_>> for Convert<'_, '_> {
     }
 
     fn render(&self, window: &Window, items: &[Item<'_>], arena: &Arena, work: &mut Work) -> Result<(), Error> {
-        let Work { makes, payloads, totals, rewritten, frames } = work;
-        (*totals, *rewritten) = (Totals::default(), [0; 3]);
+        let Work { makes, payloads, totals, rewritten, unwritable, frames } = work;
+        (*totals, *rewritten, *unwritable) = (Totals::default(), [0; 3], 0);
         payloads.clear();
         let frames = frames.get_or_insert_with(|| self.frames.clone());
         frames.begin(arena.given_up());
@@ -443,6 +447,7 @@ impl Job<Out<'_>> for Convert<'_, '_> {
             {
                 *count += 1;
             }
+            *unwritable += u64::from(matches!(written, Err(Unwritten::Fault(_))));
             match written {
                 _ if is_beside => frames.end(),
                 Ok(()) => frames.end_for_all(),
@@ -471,6 +476,7 @@ impl Job<Out<'_>> for Convert<'_, '_> {
         bytes_read: u64,
     ) -> Result<(), Error> {
         out.totals.add(&work.totals);
+        out.unwritable += work.unwritable;
         out.rewritten.iter_mut().zip(work.rewritten).for_each(|(total, own)| *total += own);
         if let Some(frames) = &mut work.frames {
             out.outlet.apply(window, items, frames)?;
