@@ -156,6 +156,9 @@ pub(super) fn hex_digit(letter: u8) -> u8 {
 /// Bytes in hexadecimal, at least one; `0x` in front and spaces, `:` and `_` inside are passed over.
 pub(super) fn hex(word: &str) -> Result<Secret, Trouble> {
     let digits = word.strip_prefix("0x").or_else(|| word.strip_prefix("0X")).unwrap_or(word);
+    if let Some(secret) = hex_pairs(digits) {
+        return Ok(secret);
+    }
     let mut bytes = Vec::with_capacity(digits.len() / 2);
     let mut high = None;
     // All bytes in front of one that is refused are characters.
@@ -188,6 +191,19 @@ pub(super) fn hex(word: &str) -> Result<Secret, Trouble> {
         return Err(trouble("no hex digits", "write the bytes in hexadecimal"));
     }
     Ok(secret)
+}
+
+/// The bytes of digits with nothing between them, as nearly all are written.
+fn hex_pairs(digits: &str) -> Option<Secret> {
+    let (pairs, rest) = digits.as_bytes().as_chunks::<2>();
+    let mut wrong = pairs.is_empty() || !rest.is_empty();
+    let byte = |[high, low]: &[u8; 2]| {
+        let (high, low) = (hex_digit(*high), hex_digit(*low));
+        wrong |= high.max(low) == NO_HEX_DIGIT;
+        high << 4 | low
+    };
+    let secret = Secret::new(pairs.iter().map(byte).collect());
+    (!wrong).then_some(secret)
 }
 
 /// An address of IEEE 802.15.4: 8 bytes in hexadecimal (EUI-64), or `0x` and 4 digits (short address); of Bluetooth: 6
