@@ -26,7 +26,7 @@
 //! |                         Identification                        |
 //! ```
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use etherparse::err::{ipv4, ipv6};
 use etherparse::{IpNumber, Ipv4HeaderSlice, Ipv6HeaderSlice, ip_number};
@@ -118,17 +118,27 @@ pub(super) fn locate_plain(frame: &[u8], offset: usize, version: Option<IpVersio
     })
 }
 
-/// Source and destination of the IP header at the start of `packet`; `None` if it cannot be read.
-#[inline]
+/// Source and destination of the IP header at the start of `packet`; `None` if there is none.
 pub fn addresses(packet: &[u8]) -> Option<(IpAddr, IpAddr)> {
+    let (version, [src, dst]) = address_values(packet)?;
+    let address = |value: u128| match version {
+        IpVersion::V4 => IpAddr::from(Ipv4Addr::from(value as u32)),
+        IpVersion::V6 => IpAddr::from(Ipv6Addr::from(value)),
+    };
+    Some((address(src), address(dst)))
+}
+
+/// The same as its version and [values](crate::context::address_value).
+#[inline]
+pub fn address_values(packet: &[u8]) -> Option<(IpVersion, [u128; 2])> {
     match packet.first()? >> 4 {
         4 => {
-            let [src, dst] = packet.get(12..)?.as_chunks::<4>().0.first_chunk()?;
-            Some((IpAddr::from(*src), IpAddr::from(*dst)))
+            let addresses = packet.get(12..)?.as_chunks::<4>().0.first_chunk()?;
+            Some((IpVersion::V4, addresses.map(|address| u128::from(u32::from_be_bytes(address)))))
         }
         6 => {
-            let [src, dst] = packet.get(8..)?.as_chunks::<16>().0.first_chunk()?;
-            Some((IpAddr::from(*src), IpAddr::from(*dst)))
+            let addresses = packet.get(8..)?.as_chunks::<16>().0.first_chunk()?;
+            Some((IpVersion::V6, addresses.map(u128::from_be_bytes)))
         }
         _ => None,
     }

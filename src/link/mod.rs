@@ -27,7 +27,7 @@ use crate::sa::LinkAddress;
 
 pub use fragments::{Reassembled, Reassembler};
 pub use ieee802154::fcs::Fcs;
-pub use ip::addresses;
+pub use ip::{address_values, addresses};
 pub use rebuild::{Begun, UdpChecksum, append, begin, begin_encapsulated, encapsulate, rebuild, replace};
 pub use receiver::{Content, Received, Receiver, Settings};
 pub use repeats::REPEATS_KEPT;

@@ -61,7 +61,7 @@ const NONE: u32 = u32::MAX;
 #[derive(Debug)]
 struct Plan<'w> {
     packets: Vec<Planned<'w>>,
-    before: Option<Before<'w>>,
+    before: Option<Before>,
 }
 
 impl Seen {
@@ -128,14 +128,18 @@ impl<'t, 'g> Attempter<'t, 'g> {
 
     /// Takes the frames of a window; what they restore to goes into `arena`.
     pub fn attempt<'w>(&mut self, window: &'w Window, arena: &mut Arena) -> Vec<Item<'w>> {
+        let table = self.finder.table();
         self.seen.clear();
         let mut items = Vec::with_capacity(window.len());
         let mut planned = Plan { packets: Vec::with_capacity(window.len()), before: None };
         for packet in window.packets() {
             let index = items.len() as u32;
             items.push(Item::new(packet.data));
-            if let Some(item) = items.last_mut() {
-                self.attempt_one(&packet, item, index, &mut planned, arena);
+            let Some(item) = items.last_mut() else { continue };
+            item.link_type = packet.link_type();
+            match link::parse_plain(item.link_type, packet.data, |protocol| table.uses_protocol(protocol)) {
+                Some(place) => self.attempt_place(&packet, place, item, index, &mut planned, arena),
+                None => self.attempt_other(&packet, item, index, &mut planned, arena),
             }
         }
         let planned = planned.packets;
@@ -159,23 +163,6 @@ impl<'t, 'g> Attempter<'t, 'g> {
         }
         self.open_alone(alone.get(..count).unwrap_or_default(), &planned, &mut items, arena);
         items
-    }
-
-    #[inline(always)]
-    fn attempt_one<'w>(
-        &mut self,
-        packet: &Packet<'w>,
-        item: &mut Item<'w>,
-        index: u32,
-        planned: &mut Plan<'w>,
-        arena: &mut Arena,
-    ) {
-        let table = self.finder.table();
-        item.link_type = packet.link_type();
-        match link::parse_plain(item.link_type, packet.data, |protocol| table.uses_protocol(protocol)) {
-            Some(place) => self.attempt_place(packet, place, item, index, planned, arena),
-            None => self.attempt_other(packet, item, index, planned, arena),
-        }
     }
 
     /// A frame with more, or less, than a plain packet.

@@ -11,7 +11,7 @@ use super::{Sa, Selector};
 use crate::codec::Codec;
 use crate::context::{Context, Dialect, IpVersion, Mode, Origin, address_value};
 use crate::error::Error;
-use crate::link::{LinkAddresses, Outer};
+use crate::link::{self, LinkAddresses, Outer};
 use crate::suite::Cryptor;
 
 /// An SA ready for use: rules compiled, keys scheduled when they are first needed.
@@ -232,27 +232,13 @@ pub struct SaTable {
 
 /// What [`SaTable::only`] found for the packet before: most packets are of the same flow as that.
 #[derive(Debug, Clone, Copy)]
-pub struct Before<'w> {
+pub struct Before {
     protocol: u8,
-    header: &'w [u8],
+    version: IpVersion,
+    addresses: [u128; 2],
+    /// Its SPI bits, as far as they tell SAs apart.
     head: u64,
     sa: u32,
-}
-
-impl Before<'_> {
-    /// Whether a packet is of the same flow. SPI bits come first, because flows in turn mostly differ in them.
-    #[inline]
-    fn is_flow(&self, protocol: u8, header: &[u8], head: u64) -> bool {
-        let version = |header: &[u8]| header.first().map(|byte| byte >> 4);
-        let addresses = |header| match version(header) {
-            Some(4) => 12..20,
-            _ => 8..40,
-        };
-        self.head == head
-            && self.protocol == protocol
-            && version(self.header) == version(header)
-            && self.header.get(addresses(header)) == header.get(addresses(header))
-    }
 }
 
 /// SAs that are told apart by the same bits of the packet.
@@ -456,25 +442,24 @@ impl SaTable {
     /// The SA of a packet that can belong to one SA with integrity check only, those without left out. `header` is its IP
     /// header; it came in no radio frame. `None`, too, for a packet too short to tell. `before` is the caller's.
     #[inline]
-    pub fn only<'w>(
-        &self,
-        protocol: u8,
-        header: &'w [u8],
-        payload: &[u8],
-        before: &mut Option<Before<'w>>,
-    ) -> Option<u32> {
-        let head = u64::from_be_bytes(*payload.first_chunk()?);
-        let telling = head & self.head_mask;
-        if let Some(before) = before.as_ref().filter(|before| before.is_flow(protocol, header, telling)) {
+    pub fn only(&self, protocol: u8, header: &[u8], payload: &[u8], before: &mut Option<Before>) -> Option<u32> {
+        let whole_head = u64::from_be_bytes(*payload.first_chunk()?);
+        let head = whole_head & self.head_mask;
+        let (version, addresses) = link::address_values(header)?;
+        // SPI bits come first, because flows in turn mostly differ in them.
+        if let Some(before) = before
+            && before.head == head
+            && before.addresses == addresses
+            && (before.version, before.protocol) == (version, protocol)
+        {
             return Some(before.sa);
         }
-        let sa = self.search_only(protocol, header, head)?;
-        *before = Some(Before { protocol, header, head: telling, sa });
+        let sa = self.search_only(protocol, (version, addresses), whole_head)?;
+        *before = Some(Before { protocol, version, addresses, head, sa });
         Some(sa)
     }
 
-    fn search_only(&self, protocol: u8, header: &[u8], head: u64) -> Option<u32> {
-        let (version, addresses) = addresses_of(header)?;
+    fn search_only(&self, protocol: u8, (version, addresses): (IpVersion, [u128; 2]), head: u64) -> Option<u32> {
         let hashed = self.by_address.then(|| Addresses::new(addresses));
         let mut only = None;
         // Those with integrity check stand first.
@@ -558,21 +543,6 @@ impl SaTable {
             }
         }
         complete
-    }
-}
-
-/// Version, source and destination of an IP header.
-#[inline]
-fn addresses_of(header: &[u8]) -> Option<(IpVersion, [u128; 2])> {
-    match header.first()? >> 4 {
-        4 => {
-            let addresses = header.get(12..)?.as_chunks::<4>().0.first_chunk()?;
-            Some((IpVersion::V4, addresses.map(|address| u128::from(u32::from_be_bytes(address)))))
-        }
-        _ => {
-            let addresses = header.get(8..)?.as_chunks::<16>().0.first_chunk()?;
-            Some((IpVersion::V6, addresses.map(u128::from_be_bytes)))
-        }
     }
 }
 
