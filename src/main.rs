@@ -1,5 +1,11 @@
 //! The `dietesp` command.
 
+/// Tens of thousands of Security Associations are several small pieces of memory each. This one takes them from large
+/// pages (see `.cargo/config.toml`), where the small pages of the system's cost a fault of the processor each.
+#[cfg(not(target_env = "msvc"))]
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 fn main() -> std::process::ExitCode {
     dietesp::cli::main()
 }

@@ -1,7 +1,6 @@
 //! The memory of a run does not grow with the capture. Packets are made as they are written into a pipe.
 //!
-//! It takes minutes, so it runs only where `DIETESP_MEMORY=80000,320000` sets the lengths of the two captures that are
-//! compared.
+//! It runs only where `DIETESP_MEMORY=50000,500000` sets the lengths of the two captures that are compared.
 
 #![cfg(unix)]
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a panic is how a test fails")]
@@ -165,7 +164,9 @@ fn memory_is_flat() {
         for args in [&decode[..], &convert[..]] {
             let [before, after] = [short, long].map(|count| peak(args, make, count));
             println!("{} {name}: {before} KiB for {short} packets, {after} KiB for {long}", args[0]);
-            assert!(after <= before + before / 10, "{} {name}: {before} KiB, then {after} KiB", args[0]);
+            // Memory comes in large pages, so it moves in steps. What is kept of a packet takes more than 4 bytes.
+            let most = before + 4 * (long - short) / 1024;
+            assert!(after <= most, "{} {name}: {before} KiB, then {after} KiB", args[0]);
         }
     }
 }

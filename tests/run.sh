@@ -42,8 +42,9 @@ set_up() {
         command -v rustup >/dev/null || fail "missing: cargo $tool"
         quietly rustup component add "${tool/fmt/rustfmt}"
     done
+    command -v cc >/dev/null || missing+=(gcc libc6-dev)
     # editcap comes with tshark.
-    for tool in tshark jq; do
+    for tool in tshark jq make; do
         command -v "$tool" >/dev/null || missing+=("$tool")
     done
     command -v editcap >/dev/null || missing+=(wireshark-common)
@@ -62,6 +63,7 @@ set_up() {
 
 set_up
 export DIETESP_PYTHON="$PWD/target/venv/bin/python" DIETESP_TOOLS=required
+export DIETESP_MEMORY=50000,500000
 export CARGO_TERM_COLOR="${CARGO_TERM_COLOR:-never}"
 
 cargo fmt --check

@@ -138,6 +138,10 @@ impl Input {
         std::mem::take(&mut *self.problems.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
+    pub(super) fn is_compressed(&self) -> bool {
+        self.compression.is_some()
+    }
+
     /// Length of the file, if it is one.
     pub(super) fn total_len(&self) -> Option<u64> {
         self.total_len

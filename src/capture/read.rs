@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::input::{Got, Input};
 use super::pcap::{FILE_HEADER_LEN, Flavour};
 use super::source::{Form, Source};
-use super::window::{Record, Window};
+use super::window::{READ_LEN, Record, Window};
 use super::{Interface, pcapng};
 use crate::Error;
 
@@ -202,6 +202,11 @@ impl Reader {
     /// Length of the file, compressed or not; `None` for a pipe.
     pub fn total_len(&self) -> Option<u64> {
         self.input.total_len()
+    }
+
+    /// Whether the whole capture is known to fit one window.
+    pub(crate) fn fits_window(&self) -> bool {
+        !self.input.is_compressed() && self.total_len().is_some_and(|len| len <= READ_LEN as u64)
     }
 }
 

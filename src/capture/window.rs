@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::{Interface, Options, Packet, Timestamp};
 
 /// Bytes asked for with one read.
-const READ_LEN: usize = 128 * 1024;
+pub(super) const READ_LEN: usize = 128 * 1024;
 
 /// Whole packets, one after the other. Its buffers are kept from one [`Reader::fill`](super::Reader::fill) to the next.
 #[derive(Debug, Default)]

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 
 use super::find::{Finder, Found, Limits, explicit_iv, first_sealed};
-use super::item::{Arena, EspPayload, Item, Source, Step, Stretch};
+use super::item::{Arena, EspPayload, Item, Source, Step, Stretch, emptied};
 use super::ledger::Glimpse;
 use super::outcome::{Reason, Status};
 use crate::capture::{LINKTYPE_RAW, Packet, Window};
@@ -21,6 +21,8 @@ pub struct Attempter<'t, 'g> {
     /// The streams of this window.
     seen: Seen,
     scratch: Scratch,
+    /// Memory for [`Plan::packets`].
+    planned: Vec<Planned<'static>>,
 }
 
 /// What a window has shown of its streams so far.
@@ -123,15 +125,18 @@ impl<'t, 'g> Attempter<'t, 'g> {
             glimpse,
             seen: Seen::new(table.entries().len()),
             scratch: Scratch::default(),
+            planned: vec![],
         }
     }
 
-    /// Takes the frames of a window; what they restore to goes into `arena`.
-    pub fn attempt<'w>(&mut self, window: &'w Window, arena: &mut Arena) -> Vec<Item<'w>> {
+    /// Takes the frames of a window: `items` become theirs, what they restore to goes into `arena`.
+    pub fn attempt<'w>(&mut self, window: &'w Window, items: &mut Vec<Item<'w>>, arena: &mut Arena) {
         let table = self.finder.table();
         self.seen.clear();
-        let mut items = Vec::with_capacity(window.len());
-        let mut planned = Plan { packets: Vec::with_capacity(window.len()), before: None };
+        items.clear();
+        items.reserve(window.len());
+        let mut planned = Plan { packets: emptied(std::mem::take(&mut self.planned)), before: None };
+        planned.packets.reserve(window.len());
         for packet in window.packets() {
             let index = items.len() as u32;
             items.push(Item::new(packet.data));
@@ -154,15 +159,15 @@ impl<'t, 'g> Attempter<'t, 'g> {
                         count += 1;
                     }
                     if count == SIDE_BY_SIDE {
-                        self.open_alone(&alone, &planned, &mut items, arena);
+                        self.open_alone(&alone, &planned, items, arena);
                         count = 0;
                     }
                 }
-                Some(_) => self.open_stream(place, &planned, &mut items, arena),
+                Some(_) => self.open_stream(place, &planned, items, arena),
             }
         }
-        self.open_alone(alone.get(..count).unwrap_or_default(), &planned, &mut items, arena);
-        items
+        self.open_alone(alone.get(..count).unwrap_or_default(), &planned, items, arena);
+        self.planned = emptied(planned);
     }
 
     /// A frame with more, or less, than a plain packet.

@@ -13,7 +13,7 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 use super::attempt::Attempter;
 use super::find::Limits;
-use super::item::{Arena, Item};
+use super::item::{Arena, Item, emptied};
 use super::ledger::{Glimpse, Ledger};
 use super::settle::Settler;
 use crate::capture::{Packet, Reader, Window};
@@ -79,6 +79,8 @@ pub fn run<'t, Out: Send, J: Job<Out>>(
     out: &mut Out,
 ) -> Result<Ledger<'t>, Error> {
     let Input { reader, table, limits, link, threads } = input;
+    // One window is work for one worker; to start others takes longer than a short capture.
+    let threads = if reader.fits_window() { 1 } else { threads };
     let glimpse = Glimpse::new(table);
     let reader = Mutex::new((reader, 0u64));
     let settling = Turn::new(Settler::new(table, limits, link));
@@ -89,6 +91,7 @@ pub fn run<'t, Out: Send, J: Job<Out>>(
         let mut window = Window::default();
         let mut arena = Arena::default();
         let mut work = J::Work::default();
+        let mut memory: Vec<Item<'static>> = vec![];
         loop {
             let (ticket, bytes_read) = {
                 let mut reader = lock(&reader);
@@ -109,7 +112,8 @@ pub fn run<'t, Out: Send, J: Job<Out>>(
                 (reader.1 - 1, reader.0.bytes_read())
             };
             arena.clear();
-            let mut items = attempter.attempt(&window, &mut arena);
+            let mut items = emptied(std::mem::take(&mut memory));
+            attempter.attempt(&window, &mut items, &mut arena);
             let Some(mut turn) = settling.wait(ticket) else { return };
             turn.settle(&window, &mut items, &mut arena, &glimpse);
             if !settling.done(turn, Ok(())) {
@@ -127,6 +131,7 @@ pub fn run<'t, Out: Send, J: Job<Out>>(
             if !emitting.done(turn, result) {
                 return settling.stop();
             }
+            memory = emptied(items);
         }
     };
     if threads == 1 {
@@ -163,15 +168,18 @@ pub fn visit(
     let mut attempter = Attempter::new(table, limits, &glimpse);
     let mut settler = Settler::new(table, limits, link);
     let (mut window, mut arena) = (Window::default(), Arena::default());
+    let mut memory: Vec<Item<'static>> = vec![];
     while reader.fill(&mut window)? {
         arena.clear();
-        let mut items = attempter.attempt(&window, &mut arena);
+        let mut items = emptied(memory);
+        attempter.attempt(&window, &mut items, &mut arena);
         settler.settle(&window, &mut items, &mut arena, &glimpse);
         for (packet, item) in window.packets().zip(&items) {
             if see(&packet, item, &arena).is_break() {
                 return Ok(true);
             }
         }
+        memory = emptied(items);
     }
     Ok(false)
 }
