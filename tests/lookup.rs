@@ -31,8 +31,28 @@ fn candidates_are_those_that_each_sa_takes_by_itself() {
     let mut below = |bound: u32| numbers.next().unwrap() % bound;
     // By IP version; the last one of each is the same number.
     let selectors = [
-        ["any", "10.0.0.0/8", "10.1.0.0/16", "10.0.0.1", "10.1.0.1", "10.1.0.2"],
-        ["any", "2001:db8::/32", "2001:db8:0:1::/64", "2001:db8::1", "2001:db8:0:1::1", "::10.1.0.2"],
+        [
+            "any",
+            "0.0.0.0/1",
+            "10.0.0.0/8",
+            "10.0.0.0/15",
+            "10.1.0.0/16",
+            "10.1.0.2/31",
+            "10.0.0.1",
+            "10.1.0.1",
+            "10.1.0.2",
+        ],
+        [
+            "any",
+            "2001::/16",
+            "2001:db8::/32",
+            "2001:db8::/63",
+            "2001:db8:0:1::/64",
+            "2001:db8:0:1::2/127",
+            "2001:db8::1",
+            "2001:db8:0:1::1",
+            "::10.1.0.2",
+        ],
     ];
     let folder = tempfile::tempdir().unwrap();
     let (mut keys, mut rules, mut asked) = ("sas:\n".to_owned(), "contexts:\n".to_owned(), vec![]);
@@ -41,7 +61,7 @@ fn candidates_are_those_that_each_sa_takes_by_itself() {
         let spi = 0x100 + (sa << 8) + (below(4) << 2);
         let bits = [0, 4, 8, 16, 32][below(5) as usize];
         let version = below(2) as usize;
-        let [src, dst] = [0, 1].map(|_| selectors[version][below(6) as usize]);
+        let [src, dst] = [0, 1].map(|_| selectors[version][below(9) as usize]);
         let protocol = if below(4) == 0 { 253 } else { 50 };
         let rule_id = (below(5) == 0).then(|| below(2) as u8);
         let suite = match below(6) {

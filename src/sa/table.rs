@@ -1,9 +1,10 @@
 //! All Security Associations of a run, and which of them a packet may belong to (wire format §1, "SA lookup").
 //!
 //! The wire gives the low `esp_spi_lsb` bits of the SPI and nothing says how many, so SAs are kept in groups of one
-//! number of bits each, and apart by which of their outer addresses are single ones; a packet is looked up once in every
+//! number of bits each, and apart by how much of their outer addresses they give; a packet is looked up once in every
 //! group.
 
+use std::net::IpAddr;
 use std::sync::{Arc, OnceLock};
 
 use super::hash::mix;
@@ -224,8 +225,6 @@ pub struct SaTable {
     entries: Vec<Entry>,
     /// Longest `esp_spi_lsb` first.
     groups: Vec<Group>,
-    /// Whether some group goes by addresses.
-    by_address: bool,
     /// The bits of the first 8 bytes of an ESP payload that tell SAs apart.
     head_mask: u64,
 }
@@ -253,7 +252,7 @@ struct Group {
     shared: Vec<u32>,
 }
 
-/// Low SPI bits, and what [`Addresses::of`] makes of the outer addresses.
+/// Low SPI bits, and the [`hash`] of the outer addresses as far as they count; 0 where they do not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct BucketKey {
     low: u32,
@@ -282,8 +281,8 @@ impl Group {
     /// `sas` are key and position in `entries` of each SA.
     fn new(key: GroupKey, mut sas: Vec<(BucketKey, u32)>) -> Group {
         sas.sort_unstable();
-        let by_address =
-            (key.one_src || key.one_dst) && sas.windows(2).any(|pair| matches!(pair, [a, b] if a.0.low == b.0.low));
+        let by_address = (key.src_mask | key.dst_mask) != 0
+            && sas.windows(2).any(|pair| matches!(pair, [a, b] if a.0.low == b.0.low));
         if !by_address {
             sas.iter_mut().for_each(|(key, _)| key.addresses = 0);
         }
@@ -310,8 +309,8 @@ impl Group {
 
     /// What of a packet's addresses tells its SAs apart.
     #[inline]
-    fn addresses(&self, hashed: Option<&Addresses>) -> u32 {
-        hashed.filter(|_| self.by_address).map_or(0, |hashed| hashed.of(self.key))
+    fn addresses(&self, addresses: [u128; 2]) -> u32 {
+        if self.by_address { self.key.addresses(addresses) } else { 0 }
     }
 
     /// Where the SAs of `key` are, or would be.
@@ -352,10 +351,10 @@ struct GroupKey {
     /// Bits of the SPI to compare; 0 also for an SA that takes every SPI.
     spi_bits: u8,
     authenticates: bool,
-    /// Whether each SA takes one source address.
-    one_src: bool,
-    /// Whether each SA takes one destination address.
-    one_dst: bool,
+    /// The bits of the source address that tell its SAs apart; see [`mask_of`].
+    src_mask: u128,
+    /// The same of the destination address.
+    dst_mask: u128,
 }
 
 impl GroupKey {
@@ -368,26 +367,33 @@ impl GroupKey {
         let behind_rule = if self.rule_id.is_some() { head << 8 } else { head };
         Some((behind_rule >> 32 >> (32 - self.spi_bits)) as u32)
     }
+
+    /// See [`BucketKey::addresses`].
+    #[inline]
+    fn addresses(self, [src, dst]: [u128; 2]) -> u32 {
+        hash([src & self.src_mask, dst & self.dst_mask]) as u32
+    }
 }
 
-/// Outer addresses, hashed.
-struct Addresses {
-    src: u64,
-    dst: u64,
+/// The bits of an address by which SAs with this selector are looked up. Of prefixes these are in steps, so that there are
+/// few groups however long the prefixes are: each is one look-up for every packet.
+fn mask_of(selector: Selector) -> u128 {
+    match selector {
+        Selector::Any => 0,
+        Selector::Prefix { address: IpAddr::V4(_), len } => {
+            let bits = u32::from(len) / 8 * 8;
+            u128::from(!u32::MAX.checked_shr(bits).unwrap_or(0))
+        }
+        Selector::Prefix { address: IpAddr::V6(_), len } => {
+            let bits = [128, 64, 48, 32].into_iter().find(|step| u32::from(len) >= *step).unwrap_or(0);
+            !u128::MAX.checked_shr(bits).unwrap_or(0)
+        }
+    }
 }
 
-impl Addresses {
-    fn new(addresses: [u128; 2]) -> Addresses {
-        let [src, dst] = addresses.map(|value| mix((value >> 64) as u64 ^ (value as u64).rotate_left(29)));
-        Addresses { src, dst }
-    }
-
-    /// Those that tell SAs of a group apart.
-    fn of(&self, group: GroupKey) -> u32 {
-        let src = if group.one_src { self.src } else { 0 };
-        let dst = if group.one_dst { self.dst.rotate_left(1) } else { 0 };
-        (src ^ dst) as u32
-    }
+fn hash(addresses: [u128; 2]) -> u64 {
+    let [src, dst] = addresses.map(|value| mix((value >> 64) as u64 ^ (value as u64).rotate_left(29)));
+    src ^ dst.rotate_left(1)
 }
 
 impl SaTable {
@@ -404,11 +410,10 @@ impl SaTable {
         }
         let mut groups: Vec<Group> = groups.into_iter().map(|(key, sas)| Group::new(key, sas)).collect();
         groups.sort_by_key(|group| (!group.key.authenticates, std::cmp::Reverse(group.key.spi_bits)));
-        let by_address = groups.iter().any(|group| group.by_address);
         let head_bits = |key: GroupKey| u32::from(key.spi_bits) + if key.rule_id.is_some() { 8 } else { 0 };
         let most = groups.iter().map(|group| head_bits(group.key)).max().unwrap_or(0);
         let head_mask = !u64::MAX.checked_shr(most).unwrap_or(0);
-        SaTable { entries, groups, by_address, head_mask }
+        SaTable { entries, groups, head_mask }
     }
 
     /// All SAs in file order.
@@ -460,12 +465,11 @@ impl SaTable {
     }
 
     fn search_only(&self, protocol: u8, (version, addresses): (IpVersion, [u128; 2]), head: u64) -> Option<u32> {
-        let hashed = self.by_address.then(|| Addresses::new(addresses));
         let mut only = None;
         // Those with integrity check stand first.
         for group in self.groups.iter().take_while(|group| group.key.authenticates) {
             let Some(low) = group.key.low_of_head(protocol, head) else { continue };
-            let key = BucketKey { low, addresses: group.addresses(hashed.as_ref()) };
+            let key = BucketKey { low, addresses: group.addresses(addresses) };
             for sa in group.sas(key) {
                 if self.entry(*sa)?.takes(version, addresses, None) && only.replace(*sa).is_some() {
                     return None;
@@ -499,7 +503,6 @@ impl SaTable {
         };
         let head_bits = (payload.len().min(8) * 8) as u32;
         let addresses = [outer.src, outer.dst].map(address_value);
-        let hashed = self.by_address.then(|| Addresses::new(addresses));
         let (mut run_start, mut run_key) = (0, None);
         for (index, group) in self.groups.iter().enumerate() {
             let GroupKey { protocol, rule_id, spi_bits, authenticates, .. } = group.key;
@@ -519,7 +522,7 @@ impl SaTable {
             let before = found.len();
             if head_bits >= rule_bits + u32::from(spi_bits) {
                 let low = (behind_rule >> 32 >> (32 - spi_bits)) as u32;
-                let sas = group.sas(BucketKey { low, addresses: group.addresses(hashed.as_ref()) });
+                let sas = group.sas(BucketKey { low, addresses: group.addresses(addresses) });
                 let hints = hints.filter(|_| sas.len() > FEW);
                 let hint = hints.and_then(|hints| hints.of(hint_key(index, low, outer)));
                 match hint {
@@ -593,10 +596,10 @@ impl Hints {
 }
 
 fn hint_key(group: usize, low: u32, outer: &Outer) -> u64 {
-    let addresses = Addresses::new([outer.src, outer.dst].map(address_value));
+    let addresses = hash([outer.src, outer.dst].map(address_value));
     let group = (group as u64) << 32 | u64::from(low);
     // 0 marks an empty place.
-    mix(mix(mix(group) ^ addresses.src) ^ addresses.dst) | 1 << 63
+    mix(mix(group) ^ addresses) | 1 << 63
 }
 
 /// What of its SPI an SA has on the wire; 0 for an SA that takes every SPI.
@@ -610,15 +613,17 @@ fn group_key(entry: &Entry) -> GroupKey {
         rule_id: entry.codec.header_rule_id(),
         spi_bits: if entry.spi().is_some() { entry.codec.spi_bits() } else { 0 },
         authenticates: entry.authenticates,
-        one_src: entry.sa.src.single().is_some(),
-        one_dst: entry.sa.dst.single().is_some(),
+        src_mask: mask_of(entry.sa.src),
+        dst_mask: mask_of(entry.sa.dst),
     }
 }
 
 fn bucket_key(entry: &Entry, group: GroupKey) -> BucketKey {
-    let single = |selector: Selector| selector.single().map_or(0, address_value);
-    let addresses = Addresses::new([entry.sa.src, entry.sa.dst].map(single));
-    BucketKey { low: low_of(entry), addresses: addresses.of(group) }
+    let of = |selector: Selector| match selector {
+        Selector::Any => 0,
+        Selector::Prefix { address, .. } => address_value(address),
+    };
+    BucketKey { low: low_of(entry), addresses: group.addresses([entry.sa.src, entry.sa.dst].map(of)) }
 }
 
 #[cfg(test)]
@@ -642,8 +647,8 @@ mod tests {
                 rule_id: None,
                 spi_bits: 32,
                 authenticates: true,
-                one_src: true,
-                one_dst: true,
+                src_mask: u128::MAX,
+                dst_mask: u128::MAX,
             };
             let group = Group::new(key, sas.clone());
             for low in (0..50).chain(others).chain(lows) {
