@@ -25,6 +25,7 @@ mod written;
 mod xfrm;
 mod yaml;
 
+use std::cell::OnceCell;
 use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::io::Read;
@@ -388,37 +389,9 @@ pub fn bind(sas: &[Arc<Sa>], contexts: &[Context]) -> Result<Vec<Option<usize>>,
     if contexts.is_empty() {
         return Ok(bound);
     }
-    let mut by_name: HashMap<&str, Vec<usize>> = HashMap::with_capacity(sas.len());
-    let mut by_spi: HashMap<u32, Vec<usize>> = HashMap::with_capacity(sas.len());
-    // Thousands of SAs may have one SPI, each towards another address.
-    let [mut by_src, mut by_dst] = [BySelector::default(), BySelector::default()];
-    for (index, sa) in sas.iter().enumerate() {
-        by_name.entry(&sa.name).or_default().push(index);
-        if let Some(spi) = sa.spi {
-            by_spi.entry(spi).or_default().push(index);
-            by_src.0.entry((spi, sa.src)).or_default().push(index);
-            by_dst.0.entry((spi, sa.dst)).or_default().push(index);
-        }
-    }
+    let index = SaIndex::new(sas, contexts);
     for (position, context) in contexts.iter().enumerate() {
-        let found: Vec<usize> = match &context.sa {
-            SaReference::Name(name) => by_name.get(name.as_str()).cloned().unwrap_or_default(),
-            SaReference::Spi { spi, src, dst } => {
-                let of_src = src.map(|src| by_src.lists(*spi, src));
-                let of_dst = dst.map(|dst| by_dst.lists(*spi, dst));
-                let fewest = of_src
-                    .into_iter()
-                    .chain(of_dst)
-                    .min_by_key(|lists| lists.iter().map(|list| list.len()).sum::<usize>());
-                let lists = fewest.unwrap_or_else(|| by_spi.get(spi).map(Vec::as_slice).into_iter().collect());
-                let fits = |index: &usize| {
-                    sas.get(*index).is_some_and(|sa| same_or_inside(*src, sa.src) && same_or_inside(*dst, sa.dst))
-                };
-                let mut found: Vec<usize> = lists.into_iter().flatten().copied().filter(fits).collect();
-                found.sort_unstable();
-                found
-            }
-        };
+        let found = index.of(&context.sa);
         check(sas, contexts, context, &found, &bound)?;
         for index in found {
             if let Some(slot) = bound.get_mut(index) {
@@ -429,11 +402,78 @@ pub fn bind(sas: &[Arc<Sa>], contexts: &[Context]) -> Result<Vec<Option<usize>>,
     Ok(bound)
 }
 
+/// Where the SAs are that contexts name.
+struct SaIndex<'s> {
+    sas: &'s [Arc<Sa>],
+    /// Empty if no context goes by name.
+    by_name: HashMap<&'s str, Vec<usize>>,
+    /// SPI and position, sorted.
+    by_spi: Vec<(u32, usize)>,
+    /// Thousands of SAs may have one SPI, each towards another address.
+    by_address: OnceCell<[BySelector; 2]>,
+}
+
+impl<'s> SaIndex<'s> {
+    /// SAs of one SPI that are just looked at one by one.
+    const FEW: usize = 16;
+
+    fn new(sas: &'s [Arc<Sa>], contexts: &[Context]) -> SaIndex<'s> {
+        let mut by_name: HashMap<&str, Vec<usize>> = HashMap::new();
+        if contexts.iter().any(|context| matches!(context.sa, SaReference::Name(_))) {
+            by_name.reserve(sas.len());
+            sas.iter().enumerate().for_each(|(at, sa)| by_name.entry(&sa.name).or_default().push(at));
+        }
+        let mut by_spi: Vec<(u32, usize)> = sas.iter().enumerate().filter_map(|(at, sa)| Some((sa.spi?, at))).collect();
+        by_spi.sort_unstable();
+        SaIndex { sas, by_name, by_spi, by_address: OnceCell::new() }
+    }
+
+    /// In the order of the SAs.
+    fn of(&self, reference: &SaReference) -> Vec<usize> {
+        let (spi, src, dst) = match reference {
+            SaReference::Name(name) => return self.by_name.get(name.as_str()).cloned().unwrap_or_default(),
+            SaReference::Spi { spi, src, dst } => (*spi, *src, *dst),
+        };
+        let first = self.by_spi.partition_point(|(own, _)| *own < spi);
+        let of_spi = self.by_spi.get(first..).unwrap_or_default();
+        let of_spi = of_spi.get(..of_spi.partition_point(|(own, _)| *own == spi)).unwrap_or_default();
+        let fits = |at: &usize| {
+            self.sas.get(*at).is_some_and(|sa| same_or_inside(src, sa.src) && same_or_inside(dst, sa.dst))
+        };
+        let [by_src, by_dst] = match of_spi.len() {
+            0..=SaIndex::FEW => return of_spi.iter().map(|(_, at)| *at).filter(fits).collect(),
+            _ => self.by_address.get_or_init(|| BySelector::both(self.sas)),
+        };
+        let of_src = src.map(|src| by_src.lists(spi, src));
+        let of_dst = dst.map(|dst| by_dst.lists(spi, dst));
+        let fewest =
+            of_src.into_iter().chain(of_dst).min_by_key(|lists| lists.iter().map(|list| list.len()).sum::<usize>());
+        let mut found: Vec<usize> = match fewest {
+            Some(lists) => lists.into_iter().flatten().copied().filter(fits).collect(),
+            None => of_spi.iter().map(|(_, at)| *at).filter(fits).collect(),
+        };
+        found.sort_unstable();
+        found
+    }
+}
+
 /// Positions of SAs by SPI and source or destination.
 #[derive(Default)]
 struct BySelector(HashMap<(u32, Selector), Vec<usize>>);
 
 impl BySelector {
+    /// By source, and by destination.
+    fn both(sas: &[Arc<Sa>]) -> [BySelector; 2] {
+        let [mut by_src, mut by_dst] = [BySelector::default(), BySelector::default()];
+        for (at, sa) in sas.iter().enumerate() {
+            if let Some(spi) = sa.spi {
+                by_src.0.entry((spi, sa.src)).or_default().push(at);
+                by_dst.0.entry((spi, sa.dst)).or_default().push(at);
+            }
+        }
+        [by_src, by_dst]
+    }
+
     /// Those that [`same_or_inside`] may say yes to.
     fn lists(&self, spi: u32, given: Selector) -> Vec<&[usize]> {
         let around = given.single().into_iter().flat_map(|address| {
