@@ -21,6 +21,7 @@ pub mod checksum;
 pub mod cli;
 pub mod codec;
 pub mod context;
+mod cores;
 pub mod error;
 pub mod esp;
 pub mod files;

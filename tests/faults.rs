@@ -157,6 +157,37 @@ fn a_closed_pipe_is_no_failure() {
     assert_eq!(names(folder.path()), ["many.pcap", "small.pcap", "small.pcapng"]);
 }
 
+/// A container may have a limit on threads.
+#[cfg(target_os = "linux")]
+#[test]
+fn no_thread_to_be_had() {
+    let folder = tempfile::tempdir().unwrap();
+    let Some([small, _]) = small_captures(folder.path(), 8) else { return };
+    let (link_type, frames) = pcap::read(&small);
+    let frames: Vec<pcap::Frame> = frames.iter().cycle().take(40_000).cloned().collect();
+    let [many, keys, rules] = ["many.pcap", "keys.yaml", "rules.yaml"].map(|name| folder.path().join(name));
+    pcap::write(&many, link_type, &frames);
+    // Large enough to be read on all cores.
+    for (from, to) in [("keys/ipv4.yaml", &keys), ("samples/ipv4/rules.yaml", &rules)] {
+        let comments = "# a line that says nothing\n".repeat(10_000);
+        std::fs::write(to, std::fs::read_to_string(file(from)).unwrap() + &comments).unwrap();
+    }
+    let run = |capture: &Path, more_than_there_is: bool| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_dietesp"));
+        command.args(["-q", "decode", text(capture), "--format", "jsonl", "--threads", "4"]);
+        command.args(["--rules", text(&rules), "--keys", text(&keys)]);
+        if more_than_there_is {
+            command.env("RUST_MIN_STACK", (1u64 << 46).to_string());
+        }
+        command.stdin(Stdio::piped()).output().unwrap()
+    };
+    let (usual, alone) = (run(&many, false), run(&many, true));
+    assert_eq!((usual.status.code(), alone.status.code()), (Some(0), Some(0)), "{alone:?}");
+    assert!(usual.stdout.len() > 1_000_000 && usual.stdout == alone.stdout);
+    // A pipe needs one, so that a signal can end the wait for it.
+    fails_with(&run(Path::new("-"), true), 2, "dietesp: -: cannot read: ");
+}
+
 /// Cut at every byte: what comes before the cut is decoded and converted, or there is an error and no output.
 #[test]
 fn a_capture_cut_at_every_byte() {

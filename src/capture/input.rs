@@ -46,12 +46,14 @@ impl Input {
                     "give a file, or pipe a capture in: tcpdump -w - | dietesp ...",
                 ));
             }
-            return Input::new(path, Box::new(Live::new(|| Ok(io::stdin().lock()), stop())), None, source);
+            let live = Live::new(|| Ok(io::stdin().lock()), stop()).map_err(Error::io(path, "read"))?;
+            return Input::new(path, Box::new(live), None, source);
         }
         let metadata = std::fs::metadata(path).map_err(Error::io(path, "open"))?;
         if !metadata.is_file() {
             let name = path.to_owned();
-            return Input::new(path, Box::new(Live::new(|| File::open(name), stop())), None, source);
+            let live = Live::new(|| File::open(name), stop()).map_err(Error::io(path, "open"))?;
+            return Input::new(path, Box::new(live), None, source);
         }
         let file = File::open(path).map_err(Error::io(path, "open"))?;
         Input::new(path, Box::new(file), Some(metadata.len()), source)

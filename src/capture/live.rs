@@ -49,16 +49,16 @@ pub(super) struct Live {
 
 impl Live {
     /// Reads what `open` opens; that may wait, too.
-    pub(super) fn new<R: Read>(open: impl FnOnce() -> io::Result<R> + Send + 'static, stop: Stop) -> Live {
+    pub(super) fn new<R: Read>(open: impl FnOnce() -> io::Result<R> + Send + 'static, stop: Stop) -> io::Result<Live> {
         let (sender, chunks) = sync_channel(AHEAD);
         // Not joined: it may wait for input for ever, and ends with the process.
-        std::thread::spawn(move || {
+        std::thread::Builder::new().spawn(move || {
             let result = open().and_then(|input| pump(input, &sender));
             if let Err(error) = result {
                 let _ = sender.send(Err(error));
             }
-        });
-        Live { chunks, current: vec![], used: 0, stop, ended: false }
+        })?;
+        Ok(Live { chunks, current: vec![], used: 0, stop, ended: false })
     }
 
     /// The next chunk; `None` at the end.
@@ -132,7 +132,7 @@ mod tests {
     #[test]
     fn a_stop_ends_the_wait_and_what_came_before_is_there() {
         let stop = Stop::default();
-        let mut live = Live::new(|| Ok(Silent(false)), stop.clone());
+        let mut live = Live::new(|| Ok(Silent(false)), stop.clone()).unwrap();
         let mut buffer = [0; 4];
         assert_eq!(live.read(&mut buffer).unwrap(), 1);
         let stopper = std::thread::spawn(move || {
@@ -151,10 +151,10 @@ mod tests {
         let bytes: Vec<u8> = (0..1_000_000u32).map(|index| index as u8).collect();
         let copy = bytes.clone();
         let mut read = vec![];
-        Live::new(|| Ok(io::Cursor::new(copy)), Stop::default()).read_to_end(&mut read).unwrap();
+        Live::new(|| Ok(io::Cursor::new(copy)), Stop::default()).unwrap().read_to_end(&mut read).unwrap();
         assert!(read == bytes);
         let refused = || Err::<io::Empty, _>(io::Error::from(io::ErrorKind::PermissionDenied));
-        let mut live = Live::new(refused, Stop::default());
+        let mut live = Live::new(refused, Stop::default()).unwrap();
         assert_eq!(live.read(&mut [0; 4]).unwrap_err().kind(), io::ErrorKind::PermissionDenied);
     }
 }

@@ -6,7 +6,7 @@ use crate::error::Error;
 /// What a shell shows of a program killed by SIGINT.
 const KILLED: i32 = 130;
 
-/// From now on a signal stops `stop`.
+/// From now on a signal stops `stop`. Where the system gives no thread to wait for it, a signal kills, as usual.
 pub fn stops(stop: &Stop) -> Result<(), Error> {
     let stop = stop.clone();
     let handler = move || {
@@ -14,5 +14,8 @@ pub fn stops(stop: &Stop) -> Result<(), Error> {
             std::process::exit(KILLED);
         }
     };
-    ctrlc::set_handler(handler).map_err(|error| Error::usage(format!("cannot wait for signals: {error}"), ""))
+    match ctrlc::set_handler(handler) {
+        Ok(()) | Err(ctrlc::Error::System(_)) => Ok(()),
+        Err(error) => Err(Error::usage(format!("cannot wait for signals: {error}"), "")),
+    }
 }

@@ -8,6 +8,7 @@ use clap::Args;
 
 use crate::capture::{Form, HexIs, Reader, Source};
 use crate::context::Context;
+use crate::cores;
 use crate::error::Error;
 use crate::files;
 use crate::ike;
@@ -212,8 +213,7 @@ impl Opening {
 
     /// Worker threads: as many as there are cores, unless told otherwise.
     pub fn threads(&self) -> usize {
-        let cores = || std::thread::available_parallelism().map_or(1, usize::from);
-        self.threads.map_or_else(cores, usize::from)
+        self.threads.map_or_else(cores::count, usize::from)
     }
 }
 

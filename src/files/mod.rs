@@ -43,6 +43,7 @@ pub use self::schema::{SchemaOf, schema};
 use self::values::{near, shown_name};
 pub use self::written::{Json, context_entry, rule_rows, sa_entry};
 use crate::context::{Context, IpVersion, Origin, SaReference};
+use crate::cores;
 use crate::error::Error;
 use crate::ike::Secrets;
 use crate::sa::{Sa, Selector};
@@ -119,16 +120,14 @@ pub fn load(key_files: &[PathBuf], rule_files: &[PathBuf]) -> Result<Loaded, Err
     let (keys, rules) = (read_new(key_files)?, read_new(rule_files)?);
     let large = |files: &[FileRead]| files.iter().any(|file| file.bytes.len() >= WORTH_A_THREAD);
     let mut loader = Loader::default();
-    std::thread::scope(|scope| {
-        let beside = (large(&keys) && large(&rules)).then(|| scope.spawn(|| contents(&rules)));
+    if large(&keys) && large(&rules) {
+        let (taken, contents) = cores::both(|| loader.files(&keys, contents(&keys)), || contents(&rules));
+        taken?;
+        loader.files(&rules, contents)?;
+    } else {
         loader.files(&keys, contents(&keys))?;
-        let contents = match beside.map(|thread| thread.join()) {
-            None => contents(&rules),
-            Some(Ok(contents)) => contents,
-            Some(Err(panic)) => std::panic::resume_unwind(panic),
-        };
-        loader.files(&rules, contents)
-    })?;
+        loader.files(&rules, contents(&rules))?;
+    }
     loader.finish()
 }
 
@@ -437,9 +436,8 @@ impl<'s> SaIndex<'s> {
         let first = self.by_spi.partition_point(|(own, _)| *own < spi);
         let of_spi = self.by_spi.get(first..).unwrap_or_default();
         let of_spi = of_spi.get(..of_spi.partition_point(|(own, _)| *own == spi)).unwrap_or_default();
-        let fits = |at: &usize| {
-            self.sas.get(*at).is_some_and(|sa| same_or_inside(src, sa.src) && same_or_inside(dst, sa.dst))
-        };
+        let fits =
+            |at: &usize| self.sas.get(*at).is_some_and(|sa| same_or_inside(src, sa.src) && same_or_inside(dst, sa.dst));
         let [by_src, by_dst] = match of_spi.len() {
             0..=SaIndex::FEW => return of_spi.iter().map(|(_, at)| *at).filter(fits).collect(),
             _ => self.by_address.get_or_init(|| BySelector::both(self.sas)),

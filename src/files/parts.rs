@@ -13,6 +13,7 @@ use std::sync::{Arc, Mutex};
 use super::yaml::{self, Before, MAX_NODES, Node, Parsed, Place, Value};
 use super::{keys, one_line, rules};
 use crate::context::Context;
+use crate::cores;
 use crate::error::Error;
 use crate::sa::Sa;
 
@@ -230,16 +231,8 @@ fn on_all_cores<P: Sync, T: Send>(parts: &[P], work: impl Fn(&P) -> Option<T> + 
             }
         }
     };
-    let threads = std::thread::available_parallelism().map_or(1, usize::from).min(parts.len());
-    let mut done = std::thread::scope(|scope| {
-        let others: Vec<_> = (1..threads).map(|_| scope.spawn(one_core)).collect();
-        let mut done = one_core();
-        for other in others {
-            let other = other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-            done = done.zip(other).map(|(done, other)| done.into_iter().chain(other).collect());
-        }
-        done
-    })?;
+    let all: Option<Vec<_>> = cores::side_by_side(cores::count().min(parts.len()), one_core).into_iter().collect();
+    let mut done: Vec<(usize, T)> = all?.into_iter().flatten().collect();
     done.sort_unstable_by_key(|(index, _)| *index);
     Some(done.into_iter().map(|(_, result)| result).collect())
 }

@@ -17,6 +17,7 @@ use super::item::{Arena, Item, emptied};
 use super::ledger::{Glimpse, Ledger};
 use super::settle::Settler;
 use crate::capture::{Packet, Reader, Window};
+use crate::cores;
 use crate::error::Error;
 use crate::link;
 use crate::sa::table::SaTable;
@@ -87,6 +88,11 @@ pub fn run<'t, Out: Send, J: Job<Out>>(
     let deciding = Turn::new(state);
     let emitting = Turn::new(out);
     let work = || {
+        let _guard = OnPanic(|| {
+            settling.stop();
+            deciding.stop();
+            emitting.stop();
+        });
         let mut attempter = Attempter::new(table, limits, &glimpse);
         let mut window = Window::default();
         let mut arena = Arena::default();
@@ -134,16 +140,7 @@ pub fn run<'t, Out: Send, J: Job<Out>>(
             memory = emptied(items);
         }
     };
-    if threads == 1 {
-        work();
-    } else {
-        std::thread::scope(|scope| {
-            for _ in 1..threads {
-                scope.spawn(work);
-            }
-            work();
-        });
-    }
+    cores::side_by_side(threads, work);
     if let Some(error) = emitting.error() {
         return Err(error);
     }
@@ -182,6 +179,17 @@ pub fn visit(
         memory = emptied(items);
     }
     Ok(false)
+}
+
+/// What is to be done when a worker panics: the others would wait for its tickets for ever.
+struct OnPanic<F: Fn()>(F);
+
+impl<F: Fn()> Drop for OnPanic<F> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            (self.0)();
+        }
+    }
 }
 
 /// Something that workers use one after another, in the order of their tickets.
@@ -266,4 +274,63 @@ impl<T> Turn<T> {
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     // A panic elsewhere ends the process; no state is half changed that anybody reads.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+    use std::sync::mpsc::channel;
+    use std::time::Duration;
+
+    use super::*;
+
+    /// Panics in the window with this packet.
+    struct Panics(u64);
+
+    impl Job<Vec<u64>> for Panics {
+        type State = ();
+        type Work = ();
+
+        fn render(&self, window: &Window, _: &[Item<'_>], _: &Arena, (): &mut ()) -> Result<(), Error> {
+            assert!(window.packets().all(|packet| packet.number != self.0), "as the test wants it");
+            Ok(())
+        }
+
+        fn emit(&self, out: &mut Vec<u64>, window: &Window, _: &[Item<'_>], (): &mut (), _: u64) -> Result<(), Error> {
+            out.extend(window.packets().map(|packet| packet.number));
+            Ok(())
+        }
+    }
+
+    /// The packets that came out of a run with a job that panics.
+    fn run_with(threads: usize, panics: Panics) -> Vec<u64> {
+        let mut capture = vec![];
+        for word in [0xa1b2_c3d4_u32, 0x0004_0002, 0, 0, 262_144, 101] {
+            capture.extend(word.to_le_bytes());
+        }
+        for _ in 0..10_000 {
+            for word in [0u32, 0, 100, 100] {
+                capture.extend(word.to_le_bytes());
+            }
+            capture.extend([0x5a; 100]);
+        }
+        let mut reader = Reader::from_read(Path::new("f"), Box::new(std::io::Cursor::new(capture))).unwrap();
+        let (table, link, mut out) = (SaTable::new(vec![]), link::Settings::default(), vec![]);
+        let input = Input { reader: &mut reader, table: &table, limits: Limits::default(), link: &link, threads };
+        run(input, &panics, &mut (), &mut out).unwrap();
+        out
+    }
+
+    #[test]
+    fn a_panic_ends_the_run() {
+        assert_eq!(run_with(4, Panics(0)), (1..=10_000).collect::<Vec<_>>());
+        for threads in [1, 4] {
+            let (sender, ended) = channel();
+            std::thread::spawn(move || {
+                let result = std::panic::catch_unwind(|| run_with(threads, Panics(4000)));
+                sender.send(result.is_err()).unwrap();
+            });
+            assert_eq!(ended.recv_timeout(Duration::from_secs(60)), Ok(true), "{threads} threads");
+        }
+    }
 }

@@ -2,6 +2,7 @@
 //! decides only what is tried first.
 
 use super::outcome::Method;
+use crate::cores;
 use crate::sa::sequence::Candidates;
 use crate::sa::stream::Progress;
 use crate::sa::table::{Entry, Hints, Lookup, SaTable};
@@ -358,13 +359,7 @@ fn search_on_all_cores(
             }
         }
     };
-    let threads = std::thread::available_parallelism().map_or(1, usize::from);
-    std::thread::scope(|scope| {
-        for _ in 1..threads {
-            scope.spawn(work);
-        }
-        work();
-    });
+    cores::side_by_side(cores::count(), work);
     if let Some(notify) = notify {
         notify(tries, tries);
     }
