@@ -132,8 +132,26 @@ fn push_hex(text: &mut String, bytes: &[u8]) {
     }
 }
 
+/// Refuses a folder for [`write_folder`] that holds a Wireshark profile of somebody else.
+///
+/// # Errors
+/// It does.
+pub fn check_folder(folder: &Path) -> Result<(), Error> {
+    let is_own = match std::fs::read_to_string(folder.join("preferences")) {
+        Ok(preferences) => preferences == PREFERENCES,
+        Err(_) => !folder.join("preferences").exists() && !folder.join("esp_sa").exists(),
+    };
+    match is_own {
+        true => Ok(()),
+        false => Err(Error::usage(
+            format!("{} holds a Wireshark profile, whose esp_sa and preferences would be lost", folder.display()),
+            "name a folder of its own with --wireshark",
+        )),
+    }
+}
+
 /// Writes `esp_sa` and `preferences` into `folder`, to be used as `WIRESHARK_CONFIG_DIR`. The folder is made if it is
-/// missing; on Unix nobody else may enter it, and the files are readable by their owner only: they hold keys.
+/// missing; on Unix nobody else may enter it then, and the files are readable by their owner only: they hold keys.
 ///
 /// # Errors
 /// What the operating system refuses.
@@ -155,9 +173,9 @@ pub fn write_folder(folder: &Path, esp_sa: &str) -> Result<(), Error> {
 
 #[cfg(unix)]
 fn make_private(folder: &Path) -> std::io::Result<()> {
-    use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
-    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
-    std::fs::set_permissions(folder, std::fs::Permissions::from_mode(0o700))
+    use std::os::unix::fs::DirBuilderExt;
+    // One that was there keeps its permissions: it may be a folder that others use.
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)
 }
 
 #[cfg(not(unix))]

@@ -116,3 +116,49 @@ fn standard_input_and_output_are_captures_too() {
     dietesp_ends(0, ["convert", &capture, "-o", file.to_str().unwrap(), "--to", "plain", "-r", &rules, "-k", &keys]);
     assert!(std::fs::read(file).unwrap() == child.stdout);
 }
+
+/// The SAs of a sample with a gateway, the choice made by `options`: name and packets that verified.
+fn sas(options: &[&str]) -> Vec<(String, u64)> {
+    let [capture, rules, keys] =
+        ["samples/gateway/diet-esp.pcapng", "samples/gateway/rules.yaml", "keys/gateway.yaml"].map(file);
+    let args = [&["sa", &capture, "-r", &rules, "-k", &keys, "--format", "jsonl"], options].concat();
+    let (stdout, _) = dietesp_ends(0, args);
+    let lines = stdout.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+    lines.map(|sa| (sa["sa"].as_str().unwrap().to_owned(), sa["verified"].as_u64().unwrap())).collect()
+}
+
+#[test]
+fn sas_are_chosen() {
+    let (meters, alarms) = (|count| ("meters".to_owned(), count), |count| ("alarms".to_owned(), count));
+    assert_eq!(sas(&[]), [meters(37), alarms(29)]);
+    assert_eq!(sas(&["--spi", "0x9e024417"]), [alarms(29)]);
+    assert_eq!(sas(&["--src", "2001:db8:0:3::/64", "--dst", "2001:db8:0:3::1"]), [meters(37), alarms(29)]);
+    assert_eq!(sas(&["--src", "10.0.0.0/8"]), []);
+    assert_eq!(sas(&["--failed"]), []);
+    // The records of the same frames.
+    let [capture, rules, keys] =
+        ["samples/gateway/diet-esp.pcapng", "samples/gateway/rules.yaml", "keys/gateway.yaml"].map(file);
+    for frames in ["1-20", "15-40", "66", "67-900"] {
+        let args =
+            ["decode", &capture, "-r", &rules, "-k", &keys, "--frames", frames, "--format", "fields", "-e", "sa"];
+        let (stdout, _) = dietesp_ends(0, args);
+        let count = |name: &str| stdout.lines().filter(|line| *line == name).count() as u64;
+        let expected: Vec<_> =
+            [meters(count("meters")), alarms(count("alarms"))].into_iter().filter(|(_, count)| *count > 0).collect();
+        assert_eq!(sas(&["--frames", frames]), expected, "{frames}");
+    }
+}
+
+#[test]
+fn the_only_candidate_is_chosen_by_its_spi() {
+    let folder = tempfile::tempdir().unwrap();
+    let keys = folder.path().join("keys.yaml");
+    let text = std::fs::read_to_string(file("samples/gateway/esp_keys.yaml")).unwrap();
+    let wrong = text.replace("67a75966e5971b6d", "67a75966e5971b6e");
+    assert_ne!(text, wrong);
+    std::fs::write(&keys, wrong).unwrap();
+    let (capture, keys) = (file("samples/gateway/original.pcap"), keys.to_str().unwrap());
+    let args = ["decode", &capture, "-k", keys, "--spi", "0x3a5100c7", "--format", "fields", "-e", "status"];
+    let (stdout, _) = dietesp_ends(1, args);
+    assert_eq!(stdout, "auth-failed\n".repeat(37));
+}

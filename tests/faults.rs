@@ -375,3 +375,55 @@ fn output_over_input() {
     assert!(stderr.contains("nothing was written"), "{stderr}");
     assert_eq!(std::fs::read(&plain).unwrap(), before);
 }
+
+/// A file with keys or rules is not where a result goes, by whatever name.
+#[test]
+fn output_over_keys_and_rules() {
+    let folder = tempfile::tempdir().unwrap();
+    let [keys, rules, also] = ["keys.yaml", "rules.yaml", "also.yaml"].map(|name| folder.path().join(name));
+    std::fs::copy(file("keys/ipv4.yaml"), &keys).unwrap();
+    std::fs::copy(file("samples/ipv4/rules.yaml"), &rules).unwrap();
+    #[cfg(unix)]
+    std::os::unix::fs::symlink("keys.yaml", &also).unwrap();
+    #[cfg(not(unix))]
+    let also = keys.clone();
+    let (sample, plain) = (file(SAMPLE), file("samples/probe/original.pcap"));
+    for (command, capture) in [("convert", &sample), ("compress", &plain), ("vectors", &plain)] {
+        for out in [&keys, &rules, &also] {
+            let make: &[&str] = if command == "vectors" { &["make"] } else { &[] };
+            let parts = [&[command], make, &[capture, "-o", text(out), "-k", text(&keys), "-r", text(&rules)]].concat();
+            fails_with(&dietesp(parts), 2, "would replace the key or rule file");
+        }
+    }
+    let kept = [(&keys, "keys/ipv4.yaml"), (&rules, "samples/ipv4/rules.yaml"), (&also, "keys/ipv4.yaml")];
+    for (path, original) in kept {
+        assert_eq!(std::fs::read(path).unwrap(), std::fs::read(file(original)).unwrap());
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn a_folder_for_wireshark_that_was_there() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let folder = tempfile::tempdir().unwrap();
+    let (out, profile) = (folder.path().join("out.pcapng"), folder.path().join("profile"));
+    let run = || dietesp(args(&["convert", &file(SAMPLE), "-o", text(&out), "--wireshark", text(&profile)]));
+    let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o7777;
+    std::fs::create_dir(&profile).unwrap();
+    std::fs::set_permissions(&profile, std::fs::Permissions::from_mode(0o1777)).unwrap();
+    // Its own of an earlier run may be replaced.
+    for _ in 0..2 {
+        assert_eq!(run().status.code(), Some(0));
+        assert_eq!((mode(&profile), mode(&profile.join("esp_sa"))), (0o1777, 0o600));
+    }
+    // Those of somebody else may not.
+    for (name, content) in [("preferences", "gui.column.format: x\n"), ("esp_sa", "\"IPv4\"\n")] {
+        std::fs::remove_file(&out).unwrap();
+        let _ = ["preferences", "esp_sa"].map(|name| std::fs::remove_file(profile.join(name)).ok());
+        std::fs::write(profile.join(name), content).unwrap();
+        fails_with(&run(), 2, "holds a Wireshark profile");
+        assert_eq!(std::fs::read_to_string(profile.join(name)).unwrap(), content);
+        assert!(!out.exists());
+        std::fs::write(&out, "").unwrap();
+    }
+}

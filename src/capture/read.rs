@@ -30,6 +30,8 @@ pub struct Reader {
     number: u64,
     warnings: Vec<String>,
     done: bool,
+    /// First and last frame to give.
+    frames: Option<(u64, u64)>,
 }
 
 impl Reader {
@@ -74,7 +76,16 @@ impl Reader {
             match Format::detect(&mut section, content) {
                 Detected::Format { format, len } => {
                     let carry = content.get(len..).unwrap_or_default().to_vec();
-                    return Ok(Reader { input, format, section, carry, number: 0, warnings: Vec::new(), done: false });
+                    return Ok(Reader {
+                        input,
+                        format,
+                        section,
+                        carry,
+                        number: 0,
+                        warnings: Vec::new(),
+                        done: false,
+                        frames: None,
+                    });
                 }
                 Detected::Problem(problem) => {
                     let help = if is_text(content) { TEXT_HELP } else { HELP };
@@ -119,6 +130,9 @@ impl Reader {
                 break;
             }
             let damage = self.parse(window, &mut used);
+            if let Some((first, last)) = self.frames {
+                window.keep(first, last);
+            }
             if !window.is_empty() {
                 // Damage behind good packets is met again, first, by the next call.
                 self.carry.extend_from_slice(window.content(used));
@@ -192,6 +206,11 @@ impl Reader {
     /// The interfaces described so far in the current section.
     pub fn interfaces(&self) -> impl ExactSizeIterator<Item = &Arc<Interface>> {
         self.section.interfaces.iter().map(|slot| &slot.interface)
+    }
+
+    /// From now on gives these frames only, as if no others had been captured.
+    pub fn only(&mut self, (first, last): (u64, u64)) {
+        self.frames = Some((first, last));
     }
 
     /// Bytes read so far, of the compressed file if it is one.

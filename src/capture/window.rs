@@ -104,6 +104,11 @@ impl Window {
         self.filled = (self.filled + len).min(self.bytes.len());
     }
 
+    /// Forgets the packets in front of frame `first` and behind frame `last`.
+    pub(super) fn keep(&mut self, first: u64, last: u64) {
+        self.records.retain(|record| (first..=last).contains(&record.number));
+    }
+
     pub(super) fn push(&mut self, record: Record) {
         self.records.push(record);
     }

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::options::{Inputs, Opening};
+use super::options::{Inputs, Opening, refuse_to_replace};
 use super::progress::Progress;
 use super::{Ended, tell};
 use crate::capture::Writer;
@@ -80,6 +80,10 @@ impl Args {
                 "with standard output the fresh keys would be lost",
                 "add --wireshark DIR to keep them, or use --reseal keep",
             ));
+        }
+        refuse_to_replace(self.inputs.keys.iter().chain(&self.inputs.rules), &self.output)?;
+        if let Some(folder) = &folder {
+            wireshark::check_folder(folder)?;
         }
         let (table, link) = self.inputs.table(&self.capture, quiet)?;
         let mut reader = self.opening.reader(&self.capture)?;

@@ -110,6 +110,18 @@ pub struct SelectionArgs {
     pub failed: bool,
 }
 
+/// An output that would replace a file with the keys or rules that made it is refused.
+pub fn refuse_to_replace<'p>(files: impl IntoIterator<Item = &'p PathBuf>, output: &Path) -> Result<(), Error> {
+    let Ok(target) = std::fs::canonicalize(output) else { return Ok(()) };
+    match files.into_iter().find(|file| std::fs::canonicalize(file).is_ok_and(|file| file == target)) {
+        None => Ok(()),
+        Some(file) => Err(Error::usage(
+            format!("the output {} would replace the key or rule file {}", output.display(), file.display()),
+            "give the output another name",
+        )),
+    }
+}
+
 impl Inputs {
     /// Loads the files and prepares every SA; warnings go to standard error. Where there are secrets of IKE SAs, the
     /// capture is read for their exchanges first.

@@ -1,6 +1,7 @@
 //! `dietesp sa`.
 
 use std::io::Write as _;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use comfy_table::{CellAlignment, Table, presets};
@@ -14,15 +15,20 @@ use crate::link;
 use crate::pipeline::decode;
 use crate::pipeline::drive::Input;
 use crate::pipeline::ledger::Ledger;
+use crate::pipeline::select::Selection;
 use crate::report::record::Record;
 use crate::report::streams::{Numbers, tries_per_packet};
+use crate::sa::Selector;
+use crate::sa::stream::Stream;
+use crate::sa::table::Entry;
 
 /// Show the Security Associations seen in a capture: counts, gaps, repeats, tries
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Columns: Failed counts packets of which the SA was the only candidate. Missing are Sequence Numbers
 between First and Last that did not come, in so many Gaps. Depth is how far behind the highest number a late packet
-was. Tries are openings per packet that verified."
+was. Tries are openings per packet that verified. --frames counts as if no
+others had been captured; --spi, --src, --dst and --failed choose SAs."
 )]
 pub struct Args {
     /// pcap or pcapng, may be .gz or .zst; `-` is standard input
@@ -53,9 +59,13 @@ impl decode::Render for Nothing {
 
 impl Args {
     pub(super) fn run(self, quiet: bool) -> Result<Ended, Error> {
+        let selection = self.opening.selection.selection();
         let (table, link) = self.inputs.table(&self.capture, quiet)?;
         let link = link::Settings { fcs: self.opening.fcs(), ..link };
         let mut reader = self.opening.reader(&self.capture)?;
+        if let Some(frames) = selection.frames {
+            reader.only(frames);
+        }
         let progress = Progress::new(quiet, reader.total_len(), false);
         let mut sink = |_: &[u8], position: u64| {
             progress.at(position);
@@ -63,31 +73,46 @@ impl Args {
         };
         let (limits, threads) = (self.opening.limits(quiet), self.opening.threads());
         let input = Input { reader: &mut reader, table: &table, limits, link: &link, threads };
-        let selection = self.opening.selection.selection();
-        let ended = decode::run(input, selection, &Nothing, &mut sink);
+        let ended = decode::run(input, Selection::default(), &Nothing, &mut sink);
         progress.finish();
         let (totals, ledger) = ended?;
         for warning in reader.warnings() {
             tell(quiet, &format!("dietesp: warning: {warning}\n"));
         }
         match self.format {
-            Format::Table => print(rows(&ledger).as_bytes())?,
-            Format::Jsonl => print(&lines(&ledger)?)?,
+            Format::Table => print(rows(&ledger, &selection).as_bytes())?,
+            Format::Jsonl => print(&lines(&ledger, &selection)?)?,
         };
         tell(quiet, &totals.summary());
         Ok(if totals.failed == 0 { Ended::Well } else { Ended::WithFailures })
     }
 }
 
-fn rows(ledger: &Ledger<'_>) -> String {
+/// The streams of the SAs that a selection takes: SA, source where it counts for itself, stream.
+fn selected<'l>(
+    ledger: &'l Ledger<'_>,
+    selection: &Selection,
+) -> impl Iterator<Item = (&'l Entry, Option<IpAddr>, &'l Stream)> {
+    let Selection { spi, src, dst, failed, .. } = *selection;
+    let all = ledger.streams().into_iter();
+    let all = all.filter_map(|(sa, source, stream)| Some((ledger.table().entry(sa)?, source, stream)));
+    all.filter(move |(entry, source, stream)| {
+        let own_src = source.map_or(entry.sa.src, Selector::address);
+        spi.is_none_or(|spi| entry.spi().is_none_or(|own| own == spi))
+            && src.is_none_or(|src| src.overlaps(own_src))
+            && dst.is_none_or(|dst| dst.overlaps(entry.sa.dst))
+            && !(failed && stream.counts.irregular().failed == 0)
+    })
+}
+
+fn rows(ledger: &Ledger<'_>, selection: &Selection) -> String {
     let mut table = Table::new();
     table.load_style(presets::NOTHING);
     table.set_header([
         "SA", "SPI", "Source", "Verified", "Failed", "Tries", "First", "Last", "Missing", "Gaps", "Repeats", "Replays",
         "Depth", "Resyncs",
     ]);
-    for (sa, source, stream) in ledger.streams() {
-        let Some(entry) = ledger.table().entry(sa) else { continue };
+    for (entry, source, stream) in selected(ledger, selection) {
         let (counts, numbers) = (&stream.counts, Numbers::of(stream));
         let irregular = counts.irregular();
         let number = |number: Option<u64>| number.map_or("-".to_owned(), |number| number.to_string());
@@ -114,10 +139,9 @@ fn rows(ledger: &Ledger<'_>) -> String {
     format!("{}\n", table.trim_fmt())
 }
 
-fn lines(ledger: &Ledger<'_>) -> Result<Vec<u8>, Error> {
+fn lines(ledger: &Ledger<'_>, selection: &Selection) -> Result<Vec<u8>, Error> {
     let mut text = vec![];
-    for (sa, source, stream) in ledger.streams() {
-        let Some(entry) = ledger.table().entry(sa) else { continue };
+    for (entry, source, stream) in selected(ledger, selection) {
         let (counts, numbers) = (&stream.counts, Numbers::of(stream));
         let irregular = counts.irregular();
         let gaps: Vec<Value> = numbers.gaps.iter().map(|(first, last)| json!([first, last])).collect();

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
 
-use super::options::load_table;
+use super::options::{load_table, refuse_to_replace};
 use super::{Ended, print, tell};
 use crate::capture::{Reader, write_whole};
 use crate::error::Error;
@@ -72,6 +72,7 @@ impl Args {
 
 impl Make {
     fn run(self, quiet: bool) -> Result<Ended, Error> {
+        refuse_to_replace(self.keys.iter().chain(&self.rules).chain(&self.esp_keys), &self.output)?;
         let (table, link) = load_table(&self.keys, &self.rules, &self.packets, quiet)?;
         let esp = match self.esp_keys.as_slice() {
             [] => None,

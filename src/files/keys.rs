@@ -35,7 +35,7 @@ pub(super) fn items<'n, 'a>(path: &Path, name: &str, node: &'n Node<'a>) -> Resu
 fn sa(path: &Arc<Path>, node: &Node) -> Result<(Arc<Sa>, bool), Error> {
     let mut fields = Fields::new(path, "an SA", node)?;
     let origin = Origin { path: path.clone(), line: u64::from(fields.place().line) };
-    let given_name = fields.optional("name", |word| Ok(word.to_owned()))?;
+    let given_name = fields.optional("name", name)?;
     let spi = fields.required("spi", "add `spi: 0x` and 8 hex digits", spi)?;
     let src = fields.optional("src", selector)?.unwrap_or(Selector::Any);
     let dst_entry = fields.entry("dst");
@@ -94,6 +94,14 @@ fn keys(fields: &mut Fields) -> Result<Keys, Error> {
         };
         fields.at(entry).error(fields.path(), error.to_string(), help)
     })
+}
+
+/// Names go to terminals and tables.
+fn name(word: &str) -> Result<String, Trouble> {
+    match word.chars().any(char::is_control) {
+        true => Err(trouble("a control character in a name", "write letters, digits, spaces and signs")),
+        false => Ok(word.to_owned()),
+    }
 }
 
 fn cipher(word: &str) -> Result<&'static Suite, Trouble> {

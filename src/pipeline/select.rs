@@ -7,7 +7,7 @@ use crate::sa::Selector;
 /// The selection of `--spi`, `--src`, `--dst`, `--frames`, `--failed`; all that are given must hold.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Selection {
-    /// The restored SPI.
+    /// The restored SPI; of a packet that did not verify that of the only SA it may belong to.
     pub spi: Option<u32>,
     /// Outer source.
     pub src: Option<Selector>,
@@ -23,7 +23,7 @@ impl Selection {
     /// Whether a frame is taken.
     pub fn takes(&self, record: &Record<'_>) -> bool {
         self.frames.is_none_or(|(first, last)| (first..=last).contains(&record.frame()))
-            && self.spi.is_none_or(|wanted| record.esp().is_some_and(|esp| esp.spi == wanted))
+            && self.spi.is_none_or(|wanted| record.spi() == Some(wanted))
             && self.src.is_none_or(|selector| record.outer().is_some_and(|outer| selector.accepts(outer.src)))
             && self.dst.is_none_or(|selector| record.outer().is_some_and(|outer| selector.accepts(outer.dst)))
             && !(self.failed && record.status() == Status::Ok)

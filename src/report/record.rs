@@ -73,6 +73,11 @@ impl<'a> Record<'a> {
         self.item.esp.as_ref()
     }
 
+    /// The restored SPI; of a packet that did not verify that of the only SA it may belong to.
+    pub fn spi(&self) -> Option<u32> {
+        self.esp().map(|esp| esp.spi).or_else(|| self.entry?.spi())
+    }
+
     /// Summary of [`Record::packet`]; `ok` only.
     #[inline]
     pub fn inner(&self) -> Option<Inner> {
