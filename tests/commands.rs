@@ -83,6 +83,13 @@ fn quiet_is_quiet() {
     let [capture, rules, keys] = probe();
     let (stdout, stderr) = dietesp_ends(0, ["-q", "decode", &capture, "-r", &rules, "-k", &keys]);
     assert_eq!((stdout.lines().count(), stderr.as_str()), (283, ""));
+    // But not of what the results do not show.
+    let folder = tempfile::tempdir().unwrap();
+    let cut = folder.path().join("cut.pcapng");
+    let whole = std::fs::read(&capture).unwrap();
+    std::fs::write(&cut, &whole[..whole.len() - 7]).unwrap();
+    let (_, stderr) = dietesp_ends(0, ["-q", "decode", cut.to_str().unwrap(), "-r", &rules, "-k", &keys]);
+    assert!(stderr.lines().count() == 1 && stderr.contains("cut"), "{stderr}");
 }
 
 #[test]

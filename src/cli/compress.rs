@@ -99,9 +99,7 @@ impl Args {
             compress::run(&mut reader, writer, &input, &output, &settings, &mut |position| progress.at(position));
         progress.finish();
         let done = done?;
-        for warning in reader.warnings() {
-            tell(quiet, &format!("dietesp: warning: {warning}\n"));
-        }
+        super::tell_damage(&mut reader);
         tell(quiet, &summary(&done, &self.output, self.seed));
         let failures = done.totals.failed + done.refused + done.mismatches.values().sum::<u64>();
         Ok(if failures == 0 { Ended::Well } else { Ended::WithFailures })

@@ -109,9 +109,10 @@ impl Args {
         let converted = convert::run(&mut reader, writer, &table, &settings, &mut |at| progress.at(at), keep);
         progress.finish();
         let converted = converted?;
-        for warning in warnings.into_iter().chain(reader.warnings()) {
+        for warning in warnings {
             tell(quiet, &format!("dietesp: warning: {warning}\n"));
         }
+        super::tell_damage(&mut reader);
         tell(quiet, &summary(&converted, &settings, &self.output, folder.as_deref()));
         Ok(if converted.totals.failed == 0 { Ended::Well } else { Ended::WithFailures })
     }

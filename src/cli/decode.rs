@@ -97,9 +97,7 @@ impl Args {
         let ended = decode::run(input, selection, &writer, &mut sink);
         progress.finish();
         let (totals, ledger) = ended?;
-        for warning in reader.warnings() {
-            tell(quiet, &format!("dietesp: warning: {warning}\n"));
-        }
+        super::tell_damage(&mut reader);
         tell(quiet, &(totals.counts_and_sizes() + &streams::remarks(&ledger) + &totals.remarks()));
         Ok(if totals.failed == 0 { Ended::Well } else { Ended::WithFailures })
     }

@@ -16,6 +16,7 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
 
+use crate::capture::Reader;
 use crate::error::Error;
 
 /// Reads, decrypts, converts and makes Diet-ESP captures.
@@ -31,7 +32,7 @@ Exit status: 0 all well; 1 the run ended, but some packet of a known SA failed; 
 struct Args {
     #[command(subcommand)]
     command: Command,
-    /// No summary, no warnings, no progress
+    /// No summary, no progress, no warnings but those of a damaged capture
     #[arg(short, long, global = true, display_order = 900)]
     quiet: bool,
 }
@@ -128,6 +129,13 @@ fn print(bytes: &[u8]) -> Result<Ended, Error> {
     let mut stdout = std::io::stdout().lock();
     stdout.write_all(bytes).and_then(|()| stdout.flush()).map_err(Error::io("-".as_ref(), "write"))?;
     Ok(Ended::Well)
+}
+
+/// Says what of a capture was damaged and left out, told to be quiet or not: no result shows it.
+fn tell_damage(reader: &mut Reader) {
+    for warning in reader.warnings() {
+        tell(false, &format!("dietesp: warning: {warning}\n"));
+    }
 }
 
 /// Says something to the user on standard error, unless told to be quiet.

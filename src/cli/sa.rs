@@ -76,9 +76,7 @@ impl Args {
         let ended = decode::run(input, Selection::default(), &Nothing, &mut sink);
         progress.finish();
         let (totals, ledger) = ended?;
-        for warning in reader.warnings() {
-            tell(quiet, &format!("dietesp: warning: {warning}\n"));
-        }
+        super::tell_damage(&mut reader);
         match self.format {
             Format::Table => print(rows(&ledger, &selection).as_bytes())?,
             Format::Jsonl => print(&lines(&ledger, &selection)?)?,

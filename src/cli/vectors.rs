@@ -84,9 +84,7 @@ impl Make {
             &table,
             Settings { esp: esp.as_ref().map(|(table, _)| table), link, seed: self.seed },
         )?;
-        for warning in reader.warnings() {
-            tell(quiet, &format!("dietesp: warning: {warning}\n"));
-        }
+        super::tell_damage(&mut reader);
         match self.output == Path::new("-") {
             true => print(made.text.as_bytes()).map(|_| ())?,
             false => write_whole(&self.output, made.text.as_bytes())?,
