@@ -169,3 +169,17 @@ fn the_only_candidate_is_chosen_by_its_spi() {
     let (stdout, _) = dietesp_ends(1, args);
     assert_eq!(stdout, "auth-failed\n".repeat(37));
 }
+
+#[test]
+fn link_addresses_are_shown_and_wireshark_has_none() {
+    let folder = tempfile::tempdir().unwrap();
+    let keys = folder.path().join("keys.yaml");
+    let link = "link_src: 0x0012, link_dst: 02124b0006aa0001";
+    let text = format!("sas:\n- {{ spi: 1, encr: ENCR_AES_GCM_16, key: {}, {link} }}\n", "5a".repeat(20));
+    std::fs::write(&keys, text).unwrap();
+    let keys = keys.to_str().unwrap();
+    let (shown, _) = dietesp_ends(0, ["keys", "show", keys]);
+    assert!(shown.lines().nth(1).unwrap().ends_with(" 0x0012       02:12:4b:00:06:aa:00:01"), "{shown}");
+    let (_, said) = dietesp_ends(0, ["keys", "export", keys]);
+    assert!(said.contains("SA 0x00000001: Wireshark selects by IP addresses only"), "{said}");
+}

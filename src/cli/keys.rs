@@ -10,6 +10,7 @@ use super::{Ended, print, tell};
 use crate::error::Error;
 use crate::files;
 use crate::pipeline::seal::UsedKeys;
+use crate::sa::LinkAddress;
 use crate::wireshark;
 
 /// Show Security Associations, or export them for Wireshark
@@ -63,11 +64,16 @@ fn show(paths: &[PathBuf], capture: Option<&Path>, quiet: bool) -> Result<Ended,
     let loaded = load(paths, capture, quiet)?;
     let mut table = Table::new();
     table.load_style(presets::NOTHING);
-    table.set_header(["Name", "SPI", "Source", "Destination", "Encryption", "Key", "Integrity", "ESN"]);
+    let any_link = loaded.sas.iter().any(|sa| sa.link_src.is_some() || sa.link_dst.is_some());
+    let mut titles = vec!["Name", "SPI", "Source", "Destination", "Encryption", "Key", "Integrity", "ESN"];
+    if any_link {
+        titles.extend(["Link source", "Link destination"]);
+    }
+    table.set_header(titles);
     for sa in &loaded.sas {
         let keys = &sa.keys;
         let bits = |len: usize| if len == 0 { "-".to_owned() } else { format!("{} bits", 8 * len) };
-        table.add_row([
+        let mut row = vec![
             sa.name.clone(),
             sa.spi.map_or("any".to_owned(), |spi| format!("0x{spi:08x}")),
             sa.src.to_string(),
@@ -76,16 +82,45 @@ fn show(paths: &[PathBuf], capture: Option<&Path>, quiet: bool) -> Result<Ended,
             bits(keys.key().len()),
             keys.integ().map_or("-".to_owned(), |(integ, _)| integ.name.to_owned()),
             if sa.esn { "yes" } else { "no" }.to_owned(),
-        ]);
+        ];
+        if any_link {
+            let link = |address: Option<LinkAddress>| address.map_or("any".to_owned(), |address| address.to_string());
+            row.extend([link(sa.link_src), link(sa.link_dst)]);
+        }
+        table.add_row(row);
     }
     if let Some(column) = table.column_mut(5) {
         column.set_cell_alignment(CellAlignment::Right);
     }
-    print(format!("{}\n", table.trim_fmt()).as_bytes())
+    let mut text = format!("{}\n", table.trim_fmt());
+    if !loaded.link_keys.is_empty() {
+        text += &format!("\n{}\n", link_keys(&loaded.link_keys).trim_fmt());
+    }
+    print(text.as_bytes())
+}
+
+/// The keys of IEEE 802.15.4 frames.
+fn link_keys(keys: &[files::LinkKey]) -> Table {
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING);
+    table.set_header(["Link key of", "Short address", "Key Identifier Mode", "Key Index"]);
+    for key in keys {
+        table.add_row([
+            LinkAddress::Extended(key.eui64).to_string(),
+            key.short.map_or("-".to_owned(), |short| LinkAddress::Short(short).to_string()),
+            key.mode.to_string(),
+            key.index.map_or("-".to_owned(), |index| index.to_string()),
+        ]);
+    }
+    table
 }
 
 fn export(paths: &[PathBuf], capture: Option<&Path>, quiet: bool) -> Result<Ended, Error> {
     let loaded = load(paths, capture, quiet)?;
+    for sa in loaded.sas.iter().filter(|sa| sa.link_src.is_some() || sa.link_dst.is_some()) {
+        let problem = "Wireshark selects by IP addresses only, not by those of the link";
+        tell(quiet, &format!("dietesp: warning: SA {}: {problem}\n", sa.name));
+    }
     let keys: Vec<UsedKeys> = loaded
         .sas
         .iter()

@@ -51,6 +51,22 @@ pub enum LinkAddress {
     Bluetooth([u8; 6]),
 }
 
+/// As a key file may give it.
+impl fmt::Display for LinkAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let bytes: &[u8] = match self {
+            LinkAddress::Short(short) => return write!(f, "0x{short:04x}"),
+            LinkAddress::Extended(bytes) => bytes,
+            LinkAddress::Bluetooth(bytes) => bytes,
+        };
+        for (index, byte) in bytes.iter().enumerate() {
+            let colon = if index > 0 { ":" } else { "" };
+            write!(f, "{colon}{byte:02x}")?;
+        }
+        Ok(())
+    }
+}
+
 /// Outer addresses that an SA takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Selector {
