@@ -437,9 +437,8 @@ impl<'s> SaIndex<'s> {
         let first = self.by_spi.partition_point(|(own, _)| *own < spi);
         let of_spi = self.by_spi.get(first..).unwrap_or_default();
         let of_spi = of_spi.get(..of_spi.partition_point(|(own, _)| *own == spi)).unwrap_or_default();
-        let fits = |at: &usize| {
-            self.sas.get(*at).is_some_and(|sa| same_or_inside(src, sa.src) && same_or_inside(dst, sa.dst))
-        };
+        let fits =
+            |at: &usize| self.sas.get(*at).is_some_and(|sa| same_or_inside(src, sa.src) && same_or_inside(dst, sa.dst));
         let [by_src, by_dst] = match of_spi.len() {
             0..=SaIndex::FEW => return of_spi.iter().map(|(_, at)| *at).filter(fits).collect(),
             _ => self.by_address.get_or_init(|| BySelector::both(self.sas)),
