@@ -538,6 +538,8 @@ impl SaTable {
                     |low: u32| there == 0 || ((u64::from(low) << (64 - spi_bits)) ^ behind_rule) >> (64 - there) == 0;
                 let buckets = group.buckets.iter().filter(|bucket| same(bucket.key.low));
                 found.extend(buckets.flat_map(|bucket| group.sas_of(bucket)).filter(accepts));
+                // Buckets stand in no order.
+                found.get_mut(before..).unwrap_or_default().sort_unstable();
             }
             if before > run_start
                 && let Some(run) = found.get_mut(run_start..).filter(|run| !run.is_sorted())
