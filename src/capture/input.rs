@@ -22,6 +22,7 @@ pub(super) struct Input {
     path: PathBuf,
     bytes: Box<dyn Read + Send>,
     compression: Option<&'static str>,
+    form: Form,
     counter: Arc<Counter>,
     total_len: Option<u64>,
     stop: Stop,
@@ -99,7 +100,7 @@ impl Input {
             Form::Hex(hex_is) => Box::new(HexLines::new(path, bytes, hex_is, Arc::clone(&problems))),
         };
         let stop = source.stop.clone();
-        Ok(Input { path: path.to_owned(), bytes, compression, counter, total_len, stop, problems })
+        Ok(Input { path: path.to_owned(), bytes, compression, form: source.form, counter, total_len, stop, problems })
     }
 
     /// Reads once. Errors of the operating system are errors; errors of a decompressor are [`Got::Damage`].
@@ -140,8 +141,9 @@ impl Input {
         std::mem::take(&mut *self.problems.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    pub(super) fn is_compressed(&self) -> bool {
-        self.compression.is_some()
+    /// Length of the capture, if it is a file that holds what is read of it: neither compressed nor lines of hex.
+    pub(super) fn capture_len(&self) -> Option<u64> {
+        self.total_len.filter(|_| self.compression.is_none() && self.form == Form::Capture)
     }
 
     /// Length of the file, if it is one.

@@ -225,7 +225,7 @@ impl Reader {
 
     /// Whether the whole capture is known to fit one window.
     pub(crate) fn fits_window(&self) -> bool {
-        !self.input.is_compressed() && self.total_len().is_some_and(|len| len <= READ_LEN as u64)
+        self.input.capture_len().is_some_and(|len| len <= READ_LEN as u64)
     }
 }
 

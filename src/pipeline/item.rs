@@ -427,6 +427,7 @@ impl<'w> Item<'w> {
         });
     }
 }
+
 /// The memory of a list for another list, of elements that differ in their lifetimes only: big pieces of memory that come
 /// and go with every window would leave holes in the heap.
 pub fn emptied<A, B>(mut list: Vec<A>) -> Vec<B> {

@@ -1,8 +1,8 @@
 //! All Security Associations of a run, and which of them a packet may belong to (wire format §1, "SA lookup").
 //!
 //! The wire gives the low `esp_spi_lsb` bits of the SPI and nothing says how many, so SAs are kept in groups of one
-//! number of bits each, and apart by how much of their outer addresses they give; a packet is looked up once in every
-//! group.
+//! number of bits each, and, where these bits do not tell them apart, of how much of their outer addresses they give; a
+//! packet is looked up once in every group.
 
 use std::net::IpAddr;
 use std::sync::{Arc, OnceLock};
@@ -399,13 +399,23 @@ fn hash(addresses: [u128; 2]) -> u64 {
 impl SaTable {
     /// Builds the table; `entries` are in file order.
     pub fn new(entries: Vec<Entry>) -> SaTable {
-        let mut groups: Vec<(GroupKey, Vec<(BucketKey, u32)>)> = vec![];
+        let mut by_spi: Vec<(GroupKey, Vec<(u32, u32)>)> = vec![];
         for (index, entry) in entries.iter().enumerate() {
-            let key = group_key(entry);
-            let sa = (bucket_key(entry, key), index as u32);
-            match groups.iter_mut().find(|(own, _)| *own == key) {
-                Some((_, sas)) => sas.push(sa),
-                None => groups.push((key, vec![sa])),
+            let key = GroupKey { src_mask: 0, dst_mask: 0, ..group_key(entry) };
+            list_of(&mut by_spi, key).push((low_of(entry), index as u32));
+        }
+        let mut groups: Vec<(GroupKey, Vec<(BucketKey, u32)>)> = vec![];
+        for (key, mut sas) in by_spi {
+            sas.sort_unstable();
+            for same in sas.chunk_by(|a, b| a.0 == b.0) {
+                for (low, index) in same {
+                    // One that has its SPI bits for itself needs no addresses, whatever they are.
+                    let (key, bucket) = match entries.get(*index as usize).filter(|_| same.len() > 1) {
+                        Some(entry) => (group_key(entry), bucket_key(entry, group_key(entry))),
+                        None => (key, BucketKey { low: *low, addresses: 0 }),
+                    };
+                    list_of(&mut groups, key).push((bucket, *index));
+                }
             }
         }
         let mut groups: Vec<Group> = groups.into_iter().map(|(key, sas)| Group::new(key, sas)).collect();
@@ -538,6 +548,8 @@ impl SaTable {
                     |low: u32| there == 0 || ((u64::from(low) << (64 - spi_bits)) ^ behind_rule) >> (64 - there) == 0;
                 let buckets = group.buckets.iter().filter(|bucket| same(bucket.key.low));
                 found.extend(buckets.flat_map(|bucket| group.sas_of(bucket)).filter(accepts));
+                // Buckets stand in no order.
+                found.get_mut(before..).unwrap_or_default().sort_unstable();
             }
             if before > run_start
                 && let Some(run) = found.get_mut(run_start..).filter(|run| !run.is_sorted())
@@ -600,6 +612,15 @@ fn hint_key(group: usize, low: u32, outer: &Outer) -> u64 {
     let group = (group as u64) << 32 | u64::from(low);
     // 0 marks an empty place.
     mix(mix(group) ^ addresses) | 1 << 63
+}
+
+/// The list of a group, empty if it is a new one.
+fn list_of<T>(groups: &mut Vec<(GroupKey, Vec<T>)>, key: GroupKey) -> &mut Vec<T> {
+    let at = groups.iter().position(|(own, _)| *own == key).unwrap_or(groups.len());
+    if at == groups.len() {
+        groups.push((key, vec![]));
+    }
+    &mut groups.get_mut(at).expect("it is there, or was just put there").1
 }
 
 /// What of its SPI an SA has on the wire; 0 for an SA that takes every SPI.
@@ -694,6 +715,20 @@ mod tests {
         let codecs: Vec<Arc<Codec>> = loaded.sas.into_iter().zip(bound).map(&mut codec).collect();
         let shared: Vec<bool> = codecs.windows(2).map(|pair| Arc::ptr_eq(&pair[0], &pair[1])).collect();
         assert_eq!(shared, [true, false, false, false]);
+    }
+
+    #[test]
+    fn addresses_are_looked_at_only_where_spis_do_not_tell_sas_apart() {
+        let groups = |spis: [u32; 5]| {
+            let addresses = ["10.0.0.0/8", "10.1.0.0/16", "10.2.0.0/24", "2001:db8::/32", "2001:db9::1"];
+            let sa = |(spi, dst)| format!("- {{ spi: {spi}, dst: \"{dst}\", encr: ENCR_NULL, integ: NONE }}\n");
+            let text: String = spis.into_iter().zip(addresses).map(sa).collect();
+            let loaded = files::parse(std::path::Path::new("f"), format!("sas:\n{text}").as_bytes()).unwrap();
+            SaTable::new(loaded.sas.into_iter().map(|sa| Entry::new(sa, None).unwrap()).collect()).groups.len()
+        };
+        assert_eq!(groups([1, 2, 3, 4, 5]), 1);
+        // The fourth and the fifth.
+        assert_eq!(groups([1, 2, 3, 4, 4]), 3);
     }
 
     #[test]

@@ -3,6 +3,7 @@ use std::io::Write;
 use proptest::prelude::*;
 
 use super::*;
+use crate::capture::{Form, HexIs, Source};
 
 #[test]
 fn pcap_is_read_in_both_byte_orders_and_units() {
@@ -365,6 +366,40 @@ fn a_cut_or_changed_compressed_capture_gives_what_was_good() {
 }
 
 /// Starts of captures behind which anything may come.
+/// Whether a file is said to fit one window, and the windows that it takes.
+fn windows(bytes: &[u8], form: Form) -> (bool, usize) {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), bytes).unwrap();
+    let mut reader = Reader::open_as(file.path(), &Source { form, ..Source::default() }).unwrap();
+    let (fits, mut window) = (reader.fits_window(), Window::default());
+    (fits, std::iter::from_fn(|| reader.fill(&mut window).unwrap().then_some(())).count())
+}
+
+#[test]
+fn what_is_said_to_fit_one_window_does() {
+    let header = Little.pcap_header(0xa1b2_c3d4, 1);
+    let small = Little.pcap_record(0, 0, 0, b"");
+    let of_len = |len: usize| {
+        let rest = (len - header.len()) % small.len();
+        let mut capture = header.clone();
+        if rest > 0 {
+            capture.extend(Little.pcap_record(0, 0, rest as u32, &vec![0; rest]));
+        }
+        while capture.len() < len {
+            capture.extend(&small);
+        }
+        assert_eq!(capture.len(), len);
+        capture
+    };
+    assert_eq!(windows(&of_len(128 * 1024), Form::Capture), (true, 1));
+    assert!(!windows(&of_len(128 * 1024 + 1), Form::Capture).0);
+    let (fits, count) = windows(&gzip(&of_len(1024 * 1024)), Form::Capture);
+    assert!(!fits && count > 1, "{count}");
+    // 8 bytes each, and 58 as a packet with its headers.
+    let (fits, count) = windows(&b"0,,,0000\n".repeat(10_000), Form::Hex(HexIs::Esp));
+    assert!(!fits && count > 1, "{count}");
+}
+
 fn any_start() -> impl Strategy<Value = Vec<u8>> {
     let start = |order: Order| {
         let section = [order.section(), order.interface(1, 0, &[])].concat();

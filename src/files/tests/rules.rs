@@ -390,3 +390,36 @@ contexts:
         ),
     ]);
 }
+
+/// As many SAs of one SPI as are looked at one by one, and one more.
+#[test]
+fn contexts_find_their_sa_among_few_and_many_of_one_spi() {
+    for count in [16, 17] {
+        let sa = |spi: u32, src: &str, dst: &str| {
+            format!("  - {{ spi: {spi}, src: {src}, dst: {dst}, encr: ENCR_NULL, integ: NONE }}\n")
+        };
+        let nets: String = (2..count).map(|net| sa(7, &format!("10.0.{net}.0/24"), "1.1.1.1")).collect();
+        let keys = [sa(7, "any", "2.2.2.2"), sa(7, "11.0.0.1", "3.3.3.0/24"), nets, sa(8, "any", "any")].concat();
+        let with = |context: &str| format!("sas:\n{keys}contexts:\n  - {{ ipsec_mode: Transport, spi: 7{context} }}\n");
+        for (context, at) in [
+            (", src: 9.9.9.9, dst: 2.2.2.2", 0),
+            (", src: any", 0),
+            (", dst: 3.3.3.7", 1),
+            (", src: 11.0.0.1, dst: 3.3.3.0/24", 1),
+            (", src: 10.0.5.0/24", 5),
+            (", src: 10.0.5.9, dst: 1.1.1.1", 5),
+        ] {
+            let loaded = load_text(&with(context));
+            let mut expected = vec![None; count + 1];
+            expected[at] = Some(0);
+            assert_eq!(bind(&loaded.sas, &loaded.contexts).unwrap(), expected, "{count} SAs: {context}");
+        }
+        for (context, others) in [("", "f:2 and the SA at f:3"), (", src: 10.0.5.9", "f:2 and the SA at f:7")] {
+            let problem = format!("SPI 0x00000007 is the SA at {others}");
+            assert!(refused(&with(context)).0.ends_with(&problem), "{count} SAs: {context}");
+        }
+        // Each address is one of some SA, no SA has both.
+        let none = refused(&with(", src: 10.0.5.9, dst: 3.3.3.7")).0;
+        assert!(none.ends_with("no key file has the SA SPI 0x00000007 of this context"), "{count} SAs: {none}");
+    }
+}
