@@ -110,6 +110,9 @@ impl Input {
                 (Ok(len), _) => return Ok(Got::Bytes(len)),
                 (Err(error), _) if error.kind() == io::ErrorKind::Interrupted => {}
                 (Err(error), Some(name)) if !self.counter.failed.load(Ordering::Relaxed) => {
+                    // Behind the colon the decoder shows its own structures.
+                    let error = error.to_string();
+                    let error = error.split(": ").next().unwrap_or_default();
                     return Ok(Got::Damage(format!("the {name} data is damaged or cut short ({error})")));
                 }
                 (Err(error), _) => return Err(Error::io(&self.path, "read")(error)),

@@ -25,10 +25,10 @@ use crate::sa::table::Entry;
 /// Show the Security Associations seen in a capture: counts, gaps, repeats, tries
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Columns: Failed counts packets of which the SA was the only candidate. Missing are Sequence Numbers
-between First and Last that did not come, in so many Gaps. Depth is how far behind the highest number a late packet
-was. Tries are openings per packet that verified. --frames counts as if no
-others had been captured; --spi, --src, --dst and --failed choose SAs."
+    after_help = "Columns: Failed counts packets of which the SA was the only candidate. Missing are Sequence Numbers \
+        between First and Last that did not come, in so many Gaps. Depth is how far behind the highest number a late \
+        packet was. Tries are openings per packet that verified.\n\n\
+        --frames counts as if no others had been captured; --spi, --src, --dst and --failed choose SAs."
 )]
 pub struct Args {
     /// pcap or pcapng, may be .gz or .zst; `-` is standard input
