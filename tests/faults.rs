@@ -409,6 +409,8 @@ fn a_folder_for_wireshark_that_was_there() {
     let (out, profile) = (folder.path().join("out.pcapng"), folder.path().join("profile"));
     let run = || dietesp(args(&["convert", &file(SAMPLE), "-o", text(&out), "--wireshark", text(&profile)]));
     let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o7777;
+    fails_with(&dietesp(args(&["convert", &file(SAMPLE), "-o", text(&out), "--wireshark", text(&out)])), 2, "one name");
+    assert_eq!(names(folder.path()), [""; 0]);
     std::fs::create_dir(&profile).unwrap();
     std::fs::set_permissions(&profile, std::fs::Permissions::from_mode(0o1777)).unwrap();
     // Its own of an earlier run may be replaced.

@@ -83,6 +83,9 @@ impl Args {
         }
         refuse_to_replace(self.inputs.keys.iter().chain(&self.inputs.rules), &self.output)?;
         if let Some(folder) = &folder {
+            if *folder == self.output {
+                return Err(Error::usage("OUT and the folder of --wireshark have one name", "give the folder another"));
+            }
             wireshark::check_folder(folder)?;
         }
         let (table, link) = self.inputs.table(&self.capture, quiet)?;
