@@ -98,6 +98,9 @@ pub fn run(
     settings: &Settings,
     tell: &mut (dyn FnMut(u64) + Send),
 ) -> Result<Compressed, Error> {
+    if output.entries().iter().all(|entry| entry.context.is_none()) {
+        return Err(Error::usage("there is no context to compress by", "give --rules a file with `contexts`"));
+    }
     let esp_input = settings.esp_input.map(OnceLock::from).unwrap_or_default();
     let outlet = Outlet::new(writer);
     let frames = outlet.frames();
