@@ -5,6 +5,7 @@
 mod common;
 
 use std::path::Path;
+use std::process::{Command, Stdio};
 
 use common::{decode, dietesp_ends, file, pcap};
 
@@ -231,5 +232,51 @@ fn without_contexts_there_is_nothing_to_compress() {
     for rules in ["/dev/null", &none] {
         let said = lab.compress(2, rules, &lab.keys(), &[]);
         assert!(said.contains("no context"), "{said}");
+    }
+}
+
+/// Runs `compress - ARGS` on what stands in a file.
+fn compress_pipe(capture: &str, args: &[&str]) -> (Option<i32>, String) {
+    let output = Command::new(env!("CARGO_BIN_EXE_dietesp"))
+        .args([&["compress", "-"], args].concat())
+        .stdin(Stdio::from(std::fs::File::open(capture).unwrap()))
+        .output()
+        .unwrap();
+    (output.status.code(), String::from_utf8(output.stderr).unwrap())
+}
+
+/// A file is looked through first, a pipe is not.
+#[test]
+fn a_pipe_with_esp_behind_plain_packets_is_refused() {
+    let lab = Lab::new("ipv4");
+    let [original, esp_keys, rules] = ["original.pcap", "esp_keys.yaml", "rules.yaml"].map(|name| lab.of_sample(name));
+    let (keys, mixed, out) = (lab.keys(), lab.path("mixed.pcap"), lab.path("out.pcap"));
+    let (link_type, esp) = pcap::read(Path::new(&original));
+    let (_, plain) = pcap::read(Path::new(&lab.path("plain.pcap")));
+    let more = ["-o", &out, "-r", &rules, "-k", &keys, "--esp-keys", &esp_keys];
+
+    // More than one window.
+    pcap::write(Path::new(&mixed), link_type, &[vec![plain.clone(); 500].concat(), esp.clone()].concat());
+    let (_, said) = dietesp_ends(0, [&["compress", &mixed], &more[..]].concat());
+    assert!(said.contains("40 packets compressed") && said.contains("20040 frames written"), "{said}");
+    std::fs::remove_file(&out).unwrap();
+    for threads in ["1", "4"] {
+        let (status, said) = compress_pipe(&mixed, &[&more[..], &["--threads", threads]].concat());
+        assert_eq!(status, Some(2), "{said}");
+        assert!(said.contains("frame 20001: ESP that opens, behind plain packets"), "{said}");
+        assert!(said.contains("save the capture to a file"), "{said}");
+        assert!(!Path::new(&out).exists());
+    }
+
+    // What is neither does not decide.
+    let arp = vec![(1, [&[0xff; 12][..], &[8, 6], &[0; 46]].concat()); 20_000];
+    pcap::write(Path::new(&mixed), link_type, &[arp, esp, plain].concat());
+    dietesp_ends(0, [&["compress", &mixed], &more[..]].concat());
+    let expected = std::fs::read(&out).unwrap();
+    for threads in ["1", "4"] {
+        let (status, said) = compress_pipe(&mixed, &[&more[..], &["--threads", threads]].concat());
+        assert_eq!(status, Some(0), "{said}");
+        assert!(said.contains("40 packets compressed"), "{said}");
+        assert!(std::fs::read(&out).unwrap() == expected);
     }
 }
