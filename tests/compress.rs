@@ -134,7 +134,19 @@ fn an_sa_with_link_addresses_takes_no_packet() {
     assert!(said.contains("20 did not match: outer addresses"), "{said}");
     assert_eq!(lab.opened(&rules, &keys).len(), 20);
 
-    // Of ESP it leaves the packets of the other SA as they are.
+    // Nor as standard ESP.
+    let text = std::fs::read_to_string(&keys).unwrap();
+    let standard = "  - { name: standard, spi: 0x70000063, encr: ENCR_AES_GCM_16, \
+                    key: 000102030405060708090a0b0c0d0e0f, salt: 00010203 }\n";
+    let pass = ["--on-mismatch", "pass"];
+    let said = lab.compress(1, &rules, &lab.write("standard.yaml", &(text.clone() + standard)), &pass);
+    assert!(said.contains("40 frames written"), "{said}");
+    assert_eq!(lab.opened(&rules, &lab.path("standard.yaml")), lab.plain());
+    let standard = standard.replace("encr", "link_src: 0x0001, encr");
+    let said = lab.compress(2, &rules, &lab.write("standard.yaml", &(text + &standard)), &pass);
+    assert!(said.contains("--on-mismatch pass needs an SA without context"), "{said}");
+
+    // Of ESP the packets of such an SA stay as they are.
     let [original, esp_keys] = ["original.pcap", "esp_keys.yaml"].map(|name| lab.of_sample(name));
     let out = lab.path("diet.pcap");
     let args = ["compress", &original, "-o", &out, "-r", &rules, "-k", &keys, "--esp-keys", &esp_keys];
