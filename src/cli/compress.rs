@@ -12,7 +12,9 @@ use crate::pipeline::compress::{self, Compressed, OnMismatch, Settings};
 /// Make Diet-ESP out of a capture of standard ESP, or of plain IP packets
 ///
 /// A capture with packets of the SAs in it is taken as one of ESP, and everything else in it passes as it is. In any
-/// other capture the plain IP packets are compressed by the first context that matches.
+/// other capture the plain IP packets are compressed by the first context that matches. A file is looked through for
+/// that; from standard input or a pipe the first packets decide, and if ESP comes behind plain packets that were
+/// compressed, the run ends and nothing is written.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   dietesp compress esp.pcapng -o diet.pcapng --rules rules.yaml --keys new.yaml --esp-keys esp_sa

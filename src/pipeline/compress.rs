@@ -42,7 +42,8 @@ pub enum OnMismatch {
 pub struct Settings {
     /// What is done with a packet that does not match.
     pub on_mismatch: OnMismatch,
-    /// The packets to compress: ESP packets if true, plain IP packets if false. `None` leaves it to the first window.
+    /// The packets to compress: ESP packets if true, plain IP packets if false. `None` leaves it to the first window with
+    /// either; if that has plain packets only, ESP that opens behind them ends the run.
     pub esp_input: Option<bool>,
     /// Seal a new plaintext under the nonce of the input where an implicit-IV cipher keeps its key.
     pub allow_nonce_reuse: bool,
@@ -98,6 +99,9 @@ pub fn run(
     settings: &Settings,
     tell: &mut (dyn FnMut(u64) + Send),
 ) -> Result<Compressed, Error> {
+    if output.entries().iter().all(|entry| entry.context.is_none()) {
+        return Err(Error::usage("there is no context to compress by", "give --rules a file with `contexts`"));
+    }
     let esp_input = settings.esp_input.map(OnceLock::from).unwrap_or_default();
     let outlet = Outlet::new(writer);
     let frames = outlet.frames();
@@ -212,7 +216,7 @@ struct Compress<'t> {
     output: &'t SaTable,
     settings: &'t Settings,
     fitter: Fitter<'t>,
-    /// The packets to compress are ESP packets; empty until the first window has been seen.
+    /// The packets to compress are ESP packets; empty until a window had such or plain ones.
     esp_input: OnceLock<bool>,
     /// None yet.
     frames: Frames,
@@ -256,6 +260,23 @@ impl Compress<'_> {
             },
             _ => Route::NotOurs,
         }
+    }
+
+    /// ESP behind plain packets that are compressed: of a file it is known before that it comes.
+    fn refuse_esp(&self, decider: &Decider<'_>, frame: u64, item: &Item<'_>) -> Result<(), Error> {
+        if decider.is_under_shared_key(item) && item.datagram().is_some() {
+            return Err(Error::usage(
+                format!("frame {frame}: ESP under a key of --keys, behind plain packets that were sealed under it"),
+                "its nonces may be theirs: save the capture to a file, or give the output keys of its own",
+            ));
+        }
+        if self.settings.esp_input.is_none() && item.status == Status::Ok {
+            return Err(Error::usage(
+                format!("frame {frame}: ESP that opens, behind plain packets that were to be compressed"),
+                "save the capture to a file: that is looked through first, and with ESP in it plain packets pass",
+            ));
+        }
+        Ok(())
     }
 
     /// Appends a frame with ESP that is still to be sealed.
@@ -335,22 +356,23 @@ impl<'t> Job<Out<'_>> for Compress<'t> {
     ) -> Result<(), Error> {
         let Work { routes, texts, makes, .. } = work;
         makes.clear();
-        let plain = !*self.esp_input.get_or_init(|| items.iter().any(|item| item.status == Status::Ok));
+        if self.esp_input.get().is_none() {
+            let opened = items.iter().any(|item| item.status == Status::Ok);
+            if opened || routes.iter().any(|route| matches!(route, Route::Plain(_))) {
+                _ = self.esp_input.set(opened);
+            }
+        }
+        let plain = self.esp_input.get() == Some(&false);
         decider.plain = plain;
         for ((packet, item), route) in window.packets().zip(items).zip(routes) {
             let frame = packet.number;
             decider.note_iv(item)?;
+            if plain {
+                self.refuse_esp(decider, frame, item)?;
+            }
             makes.push(match *route {
                 Route::Left => Make::Left,
                 Route::Waits => Make::Waits,
-                _ if plain && decider.is_under_shared_key(item) && item.datagram().is_some() => {
-                    return Err(Error::usage(
-                        format!(
-                            "frame {frame}: ESP under a key of --keys, behind plain packets that were sealed under it"
-                        ),
-                        "its nonces may be theirs: save the capture to a file, or give the output keys of its own",
-                    ));
-                }
                 Route::Esp(Some(fit)) => decider.esp_packet(frame, item, arena, fit, texts)?,
                 Route::Esp(None) => {
                     let fit = item

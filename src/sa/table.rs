@@ -129,6 +129,11 @@ impl Entry {
         self.alternative_to
     }
 
+    /// Whether it takes packets between these outer addresses that come in no radio frame.
+    pub fn accepts(&self, outer: &Outer) -> bool {
+        self.takes(outer.version, [outer.src, outer.dst].map(address_value), None)
+    }
+
     /// Whether it takes packets with these addresses.
     #[inline]
     fn takes(&self, version: IpVersion, [src, dst]: [u128; 2], link: Option<LinkAddresses>) -> bool {

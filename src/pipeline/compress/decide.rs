@@ -120,7 +120,7 @@ impl<'t> Decider<'t> {
     ) -> Result<Make, Error> {
         let Some(sn) = item.esp.map(|esp| esp.sequence) else { return Ok(Make::NotOurs) };
         match fit {
-            Fit::NotOurs => Ok(Make::NotOurs),
+            Fit::NotOurs | Fit::NoTunnelIp(_) => Ok(Make::NotOurs),
             Fit::Mismatch(index) => {
                 let (_, mismatch) = texts.mismatch(index);
                 if self.mismatch(frame, mismatch)? == OnMismatch::Skip {
@@ -160,6 +160,7 @@ impl<'t> Decider<'t> {
     ) -> Result<Make, Error> {
         match fit {
             Fit::NotOurs => Ok(Make::NotOurs),
+            Fit::NoTunnelIp(sa) => Err(self.no_tunnel_ip(frame, sa)),
             Fit::Mismatch(index) => {
                 let (sa, mismatch) = texts.mismatch(index);
                 let sa = *sa;
@@ -167,7 +168,7 @@ impl<'t> Decider<'t> {
                     return Ok(Make::Left);
                 }
                 let Some((to, _)) = self.sa(sa) else { return Ok(Make::NotOurs) };
-                let Some(outer) = new_outer(to, datagram) else { return Ok(Make::NotOurs) };
+                let outer = new_outer(to, datagram).ok_or_else(|| self.no_tunnel_ip(frame, sa))?;
                 let made = self.standard(&outer, Some(sa), texts, |clear| {
                     if to.is_tunnel() {
                         clear.extend_from_slice(datagram.header);
@@ -195,6 +196,15 @@ impl<'t> Decider<'t> {
 
     fn sa(&self, sa: u32) -> Option<(&'t Entry, KeyId)> {
         self.output.entry(sa).zip(self.keys.get(sa as usize).copied())
+    }
+
+    fn no_tunnel_ip(&self, frame: u64, sa: u32) -> Error {
+        let problem = format!("no tunnel_ip, without which this context cannot take the plain packet of frame {frame}");
+        let help = "write `tunnel_ip: { src: ..., dst: ... }`: the addresses of the outer header";
+        match self.output.entry(sa).and_then(|to| to.context.as_ref()) {
+            Some(context) => Error::line(&context.origin.path, context.origin.line, problem, help),
+            None => Error::usage(problem, help),
+        }
     }
 
     /// Notes that a packet is sent, and the state it leaves; not if no frame can hold it.
@@ -305,12 +315,7 @@ impl<'t> Decider<'t> {
         write: impl FnOnce(&mut Vec<u8>) -> u8,
     ) -> Result<Option<Make>, Error> {
         let mut all = (0..).zip(self.output.entries());
-        let found = all.find(|(_, entry)| {
-            entry.context.is_none()
-                && entry.spi().is_some()
-                && entry.sa.src.accepts(outer.src)
-                && entry.sa.dst.accepts(outer.dst)
-        });
+        let found = all.find(|(_, entry)| entry.context.is_none() && entry.spi().is_some() && entry.accepts(outer));
         let Some((sa, to, key)) = found.and_then(|(sa, _)| self.sa(sa).map(|(to, key)| (sa, to, key))) else {
             return Err(Error::usage(
                 format!("--on-mismatch pass needs an SA without context from {} to {}", outer.src, outer.dst),

@@ -7,6 +7,7 @@ use std::hash::BuildHasherDefault;
 use super::decide::States;
 use super::{Make, Sending, new_outer};
 use crate::codec::{Mismatch, State};
+use crate::esp;
 use crate::link::{Datagram, Outer};
 use crate::pipeline::item::{Arena, Item};
 use crate::pipeline::seal::Digester;
@@ -20,6 +21,8 @@ pub(super) enum Fit {
     NotOurs,
     /// None takes it: see [`Texts::mismatch`].
     Mismatch(u32),
+    /// None takes it, but the one of this SA of the output would if it had a `tunnel_ip`.
+    NoTunnelIp(u32),
     /// One takes it: see [`Texts::fitted`].
     Fits(u32),
 }
@@ -170,13 +173,23 @@ impl<'t> Fitter<'t> {
             Some(_) => self.by_input.get(of_input as usize).copied().flatten(),
             None => self.by_spi.get(&esp.spi).copied(),
         };
-        let Some((sa, to)) = place.and_then(|place| self.sa_of(place, outer)) else { return Some(Fit::NotOurs) };
+        let in_udp = item.udp_header(self.input).is_some();
+        let Some((sa, to)) = place.and_then(|place| self.sa_of(place, outer, in_udp)) else {
+            return Some(Fit::NotOurs);
+        };
         let mut state = match states {
             Some(states) => states.of(sa, outer),
             None if to.codec.is_stateful() => return None,
             None => State::default(),
         };
         let packet = item.packet(arena);
+        // The outer header stays, and in transport mode it is that of the packet.
+        if !to.is_tunnel()
+            && !packet.is_empty()
+            && item.restored.as_ref().is_some_and(|restored| restored.payload_offset == 0)
+        {
+            return Some(texts.put_mismatch(sa, Mismatch::says("ipsec_mode", "is Tunnel, not Transport")));
+        }
         let start = texts.bytes.len();
         Some(match to.codec.append_compressed(packet, outer, &mut state, &mut texts.bytes) {
             Err(mismatch) => {
@@ -213,7 +226,7 @@ impl<'t> Fitter<'t> {
     fn plain_packet(&self, datagram: &Datagram<'_>, plain: &[u8], states: Option<&States>, texts: &mut Texts) -> Fit {
         let mut first_mismatch = None;
         for (sa, to) in (0..).zip(self.output.entries()) {
-            let Some(outer) = new_outer(to, datagram) else { continue };
+            let Some(outer) = new_outer(to, datagram).filter(|outer| to.accepts(outer)) else { continue };
             let mut state = states.map(|states| states.of(sa, &outer)).unwrap_or_default();
             let start = texts.bytes.len();
             match to.codec.append_compressed(plain, &outer, &mut state, &mut texts.bytes) {
@@ -229,17 +242,49 @@ impl<'t> Fitter<'t> {
                 }
             }
         }
+        self.not_taken(datagram, plain, first_mismatch, texts)
+    }
+
+    /// What is to be said of a packet that no context takes: that one would, but for its outer addresses, or else what did
+    /// not match first.
+    #[cold]
+    fn not_taken(
+        &self,
+        datagram: &Datagram<'_>,
+        plain: &[u8],
+        mut first_mismatch: Option<(u32, Mismatch)>,
+        texts: &mut Texts,
+    ) -> Fit {
+        for (sa, to) in (0..).zip(self.output.entries()).filter(|(_, to)| to.context.is_some()) {
+            let outer = new_outer(to, datagram);
+            if outer.is_some_and(|outer| to.accepts(&outer)) {
+                continue;
+            }
+            let start = texts.bytes.len();
+            let around = outer.unwrap_or(datagram.outer);
+            let compressed = to.codec.append_compressed(plain, &around, &mut State::default(), &mut texts.bytes);
+            texts.bytes.truncate(start);
+            match (compressed, outer) {
+                (Ok(_), None) => return Fit::NoTunnelIp(sa),
+                (Ok(_), Some(_)) => {
+                    let mismatch = Mismatch::says("outer addresses", "are not among those of its SA");
+                    return texts.put_mismatch(sa, mismatch);
+                }
+                (Err(mismatch), _) => _ = first_mismatch.get_or_insert((sa, mismatch)),
+            }
+        }
         match first_mismatch {
             Some((sa, mismatch)) => texts.put_mismatch(sa, mismatch),
             None => Fit::NotOurs,
         }
     }
 
-    /// The SA of the output with a context that an ESP packet of the input belongs to, among those of its SPI.
-    fn sa_of(&self, place: usize, outer: &Outer) -> Option<(u32, &'t Entry)> {
+    /// The SA of the output with a context that an ESP packet of the input belongs to, among those of its SPI. ESP in UDP
+    /// is for those of protocol 50.
+    fn sa_of(&self, place: usize, outer: &Outer, in_udp: bool) -> Option<(u32, &'t Entry)> {
         self.of_spi.get(place)?.iter().find_map(|sa| {
             let entry = self.output.entry(*sa)?;
-            let ours = entry.sa.src.accepts(outer.src) && entry.sa.dst.accepts(outer.dst);
+            let ours = entry.accepts(outer) && (!in_udp || entry.protocol == esp::PROTOCOL);
             ours.then_some((*sa, entry))
         })
     }

@@ -1,0 +1,294 @@
+//! Which context takes a packet: only one whose SA finds what was made of it again; and what `compress` does not begin with.
+
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a panic is how a test fails")]
+
+mod common;
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use common::{decode, dietesp_ends, file, pcap};
+
+/// Length of an Ethernet header.
+const ETHERNET: usize = 14;
+
+/// Both ends of a sample, and files that were made of it.
+struct Lab {
+    sample: &'static str,
+    folder: tempfile::TempDir,
+}
+
+impl Lab {
+    fn new(sample: &'static str) -> Lab {
+        let lab = Lab { sample, folder: tempfile::tempdir().unwrap() };
+        let [diet, rules, keys] = [lab.of_sample("diet-esp.pcapng"), lab.of_sample("rules.yaml"), lab.keys()];
+        let plain = lab.path("plain.pcap");
+        dietesp_ends(0, ["convert", &diet, "-o", &plain, "--to", "plain", "-r", &rules, "-k", &keys]);
+        assert_eq!(pcap::read(Path::new(&plain)).1.len(), 40);
+        lab
+    }
+
+    fn path(&self, name: &str) -> String {
+        self.folder.path().join(name).to_str().unwrap().to_owned()
+    }
+
+    fn of_sample(&self, name: &str) -> String {
+        file(&format!("samples/{}/{name}", self.sample))
+    }
+
+    /// The keys of the Diet-ESP side.
+    fn keys(&self) -> String {
+        file(&format!("keys/{}.yaml", self.sample))
+    }
+
+    fn write(&self, name: &str, text: &str) -> String {
+        let path = self.path(name);
+        std::fs::write(&path, text).unwrap();
+        path
+    }
+
+    /// `text` with each of `from` in place of what stands beside it, at least once.
+    fn changed(&self, name: &str, text: &str, changes: &[(&str, &str)]) -> String {
+        let text = changes.iter().fold(text.to_owned(), |text, (from, to)| {
+            assert!(text.contains(from), "{from}");
+            text.replace(from, to)
+        });
+        self.write(name, &text)
+    }
+
+    /// The rules without the lines that begin with one of `keys`.
+    fn rules_without(&self, keys: &[&str]) -> String {
+        let text = std::fs::read_to_string(self.of_sample("rules.yaml")).unwrap();
+        let kept = text.lines().filter(|line| !keys.iter().any(|key| line.trim().starts_with(key)));
+        self.write("rules.yaml", &kept.map(|line| format!("{line}\n")).collect::<String>())
+    }
+
+    /// Compresses the plain packets; gives what is said.
+    fn compress(&self, status: i32, rules: &str, keys: &str, more: &[&str]) -> String {
+        let [input, out] = ["plain.pcap", "diet.pcap"].map(|name| self.path(name));
+        let _ = std::fs::remove_file(&out);
+        let said = dietesp_ends(status, [&["compress", &input, "-o", &out, "-r", rules, "-k", keys], more].concat()).1;
+        assert_eq!(Path::new(&out).exists(), status != 2 && !said.contains("nothing was written"), "{said}");
+        said
+    }
+
+    /// The packets that open, as hex digits; every frame must.
+    fn opened(&self, rules: &str, keys: &str) -> Vec<String> {
+        let (records, status) = decode([&self.path("diet.pcap"), "-r", rules, "-k", keys]);
+        assert_eq!(status, 0);
+        let packet = |record: &serde_json::Value| {
+            assert_eq!(record["status"], "ok", "{record}");
+            record["packet"].as_str().unwrap().to_owned()
+        };
+        records.iter().map(packet).collect()
+    }
+
+    fn plain(&self) -> Vec<String> {
+        let (_, frames) = pcap::read(Path::new(&self.path("plain.pcap")));
+        frames.iter().map(|(_, frame)| hex::encode(&frame[ETHERNET..])).collect()
+    }
+}
+
+#[test]
+fn in_transport_mode_an_sa_takes_the_addresses_of_its_own() {
+    let lab = Lab::new("transport");
+    // Without these either context takes what the other one is for.
+    let (rules, keys) = (lab.rules_without(&["ts_ip_"]), lab.keys());
+    let said = lab.compress(0, &rules, &keys, &[]);
+    assert!(said.contains("40 packets compressed"), "{said}");
+    assert_eq!(lab.opened(&rules, &keys), lab.plain());
+
+    // No SA for one of the two directions.
+    let text = std::fs::read_to_string(&keys).unwrap();
+    let other = lab.changed("keys.yaml", &text, &[("src: 2001:db8:0:4::1\n", "src: 2001:db8:0:4::9\n")]);
+    let said = lab.compress(1, &rules, &other, &[]);
+    assert!(said.contains("frame 2: outer addresses are not among those of its SA"), "{said}");
+    let said = lab.compress(1, &rules, &other, &["--on-mismatch", "skip"]);
+    assert!(said.contains("20 packets compressed") && said.contains("20 did not match: outer addresses"), "{said}");
+    assert_eq!(lab.opened(&rules, &other).len(), 20);
+}
+
+#[test]
+fn in_tunnel_mode_an_sa_takes_a_tunnel_between_its_addresses() {
+    let lab = Lab::new("ipv4");
+    let (rules, keys) = (lab.of_sample("rules.yaml"), lab.keys());
+    lab.compress(0, &rules, &keys, &[]);
+    assert_eq!(lab.opened(&rules, &keys), lab.plain());
+
+    let text = std::fs::read_to_string(&rules).unwrap();
+    let other = lab.changed("other.yaml", &text, &[("tunnel_ip: { src: 192.0.2.1,", "tunnel_ip: { src: 192.0.2.9,")]);
+    let said = lab.compress(1, &other, &keys, &[]);
+    assert!(said.contains("frame 2: outer addresses are not among those of its SA"), "{said}");
+    let said = lab.compress(1, &other, &keys, &["--on-mismatch", "skip"]);
+    assert!(said.contains("20 did not match: outer addresses"), "{said}");
+    assert_eq!(lab.opened(&other, &keys).len(), 20);
+}
+
+/// What is written has no radio frame around it.
+#[test]
+fn an_sa_with_link_addresses_takes_no_packet() {
+    let lab = Lab::new("transport");
+    let (rules, text) = (lab.of_sample("rules.yaml"), std::fs::read_to_string(lab.keys()).unwrap());
+    let keys = lab.changed("keys.yaml", &text, &[("spi: 0x70000062\n", "spi: 0x70000062\n    link_src: 0x0001\n")]);
+    let said = lab.compress(1, &rules, &keys, &["--on-mismatch", "skip"]);
+    assert!(said.contains("20 did not match: outer addresses"), "{said}");
+    assert_eq!(lab.opened(&rules, &keys).len(), 20);
+
+    // Nor as standard ESP.
+    let text = std::fs::read_to_string(&keys).unwrap();
+    let standard = "  - { name: standard, spi: 0x70000063, encr: ENCR_AES_GCM_16, \
+                    key: 000102030405060708090a0b0c0d0e0f, salt: 00010203 }\n";
+    let pass = ["--on-mismatch", "pass"];
+    let said = lab.compress(1, &rules, &lab.write("standard.yaml", &(text.clone() + standard)), &pass);
+    assert!(said.contains("40 frames written"), "{said}");
+    assert_eq!(lab.opened(&rules, &lab.path("standard.yaml")), lab.plain());
+    let standard = standard.replace("encr", "link_src: 0x0001, encr");
+    let said = lab.compress(2, &rules, &lab.write("standard.yaml", &(text + &standard)), &pass);
+    assert!(said.contains("--on-mismatch pass needs an SA without context"), "{said}");
+
+    // Of ESP the packets of such an SA stay as they are.
+    let [original, esp_keys] = ["original.pcap", "esp_keys.yaml"].map(|name| lab.of_sample(name));
+    let out = lab.path("diet.pcap");
+    let args = ["compress", &original, "-o", &out, "-r", &rules, "-k", &keys, "--esp-keys", &esp_keys];
+    let (_, said) = dietesp_ends(0, args);
+    assert!(said.contains("20 packets compressed"), "{said}");
+    let (records, _) = decode([&out, "-k", &esp_keys]);
+    assert_eq!(common::count(&records, "ok"), 20);
+}
+
+/// A context with a protocol number of its own takes that number only, and in UDP there is none.
+#[test]
+fn what_is_carried_in_udp_is_for_contexts_of_esp() {
+    let lab = Lab::new("ipv4");
+    let [original, esp_keys] = ["original.pcap", "esp_keys.yaml"].map(|name| lab.of_sample(name));
+    let (link_type, mut frames) = pcap::read(Path::new(&original));
+    for (_, frame) in &mut frames {
+        let ip = &mut frame[ETHERNET..];
+        let esp = ip[20..usize::from(u16::from_be_bytes([ip[2], ip[3]]))].to_vec();
+        ip[9] = 17;
+        let len = (28 + esp.len() as u16).to_be_bytes();
+        ip[2..4].copy_from_slice(&len);
+        ip[10..12].fill(0);
+        let sum = !ip[..20].chunks(2).fold(0u32, |sum, word| {
+            let sum = sum + u32::from(u16::from_be_bytes([word[0], word[1]]));
+            (sum & 0xffff) + (sum >> 16)
+        }) as u16;
+        ip[10..12].copy_from_slice(&sum.to_be_bytes());
+        frame.truncate(ETHERNET + 20);
+        frame.extend([4500u16, 4500, 8 + esp.len() as u16, 0].map(u16::to_be_bytes).concat());
+        frame.extend(esp);
+    }
+    let [in_udp, out] = ["udp.pcap", "diet.pcap"].map(|name| lab.path(name));
+    pcap::write(Path::new(&in_udp), link_type, &frames);
+    let text = std::fs::read_to_string(lab.of_sample("rules.yaml")).unwrap();
+    let rules = lab.changed("rules.yaml", &text, &[("- sa: ipv4-up\n", "- sa: ipv4-up\n    protocol: 253\n")]);
+    let args = ["compress", &in_udp, "-o", &out, "-r", &rules, "-k", &lab.keys(), "--esp-keys", &esp_keys];
+    let (_, said) = dietesp_ends(0, args);
+    assert!(said.contains("20 packets compressed"), "{said}");
+    let opens = |args: &[&str]| common::count(&decode(args).0, "ok");
+    assert_eq!(opens(&[&out, "-r", &rules, "-k", &lab.keys()]), 20);
+    assert_eq!(opens(&[&out, "-k", &esp_keys]), 20);
+}
+
+/// The outer header has other addresses than the packet, which would be lost.
+#[test]
+fn a_packet_of_a_tunnel_is_for_no_context_of_transport_mode() {
+    let lab = Lab::new("ipv4");
+    let text = std::fs::read_to_string(lab.rules_without(&["tunnel_ip", "dscp", "ecn", "flow_label"])).unwrap();
+    let rules = lab.changed("rules.yaml", &text, &[("ipsec_mode: Tunnel", "ipsec_mode: Transport")]);
+    let [original, esp_keys] = ["original.pcap", "esp_keys.yaml"].map(|name| lab.of_sample(name));
+    let out = lab.path("diet.pcap");
+    let args = ["compress", &original, "-o", &out, "-r", &rules, "-k", &lab.keys(), "--esp-keys", &esp_keys];
+    let (_, said) = dietesp_ends(1, args);
+    assert!(said.contains("frame 1: ipsec_mode is Tunnel, not Transport"), "{said}");
+    assert!(!Path::new(&out).exists());
+}
+
+#[test]
+fn a_tunnel_without_ends_takes_no_plain_packet_and_lets_none_pass() {
+    let lab = Lab::new("ipv4");
+    let (rules, keys) = (lab.rules_without(&["tunnel_ip"]), lab.keys());
+    for on_mismatch in ["stop", "skip", "pass"] {
+        let said = lab.compress(2, &rules, &keys, &["--on-mismatch", on_mismatch]);
+        assert!(said.contains(&format!("{rules}:3: ")) && said.contains("frame 1"), "{said}");
+        assert!(said.contains("tunnel_ip: { src: ..., dst: ... }"), "{said}");
+    }
+
+    // Packets that it is not for do not pass in the clear either.
+    let text = std::fs::read_to_string(&rules).unwrap();
+    let other = lab.changed("other.yaml", &text, &[("5683", "5684")]);
+    let said = lab.compress(1, &other, &keys, &[]);
+    assert!(said.contains("frame 1: dst_port is 5683, "), "{said}");
+    let said = lab.compress(1, &other, &keys, &["--on-mismatch", "skip"]);
+    assert!(said.contains("0 frames written") && said.contains("did not match: dst_port"), "{said}");
+    let said = lab.compress(2, &other, &keys, &["--on-mismatch", "pass"]);
+    assert!(said.contains(&format!("{other}:3: ")), "{said}");
+
+    // A context that can take them does.
+    let first = text.split("  - sa: ipv4-down").next().unwrap().trim_start_matches(|c| c != '\n');
+    let whole = std::fs::read_to_string(lab.of_sample("rules.yaml")).unwrap();
+    let spare = first.replace("ipv4-up", "spare").replace("\ncontexts:\n", "");
+    let both = lab.write("both.yaml", &whole.replace("contexts:\n", &format!("contexts:\n{spare}")));
+    let spare_key = "  - { name: spare, spi: 0x11002203, encr: ENCR_AES_GCM_16, \
+                     key: 000102030405060708090a0b0c0d0e0f, salt: 00010203 }\n";
+    let keys = lab.write("keys.yaml", &(std::fs::read_to_string(&keys).unwrap() + spare_key));
+    let said = lab.compress(0, &both, &keys, &[]);
+    assert!(said.contains("40 packets compressed"), "{said}");
+    assert_eq!(lab.opened(&both, &keys), lab.plain());
+}
+
+#[test]
+fn without_contexts_there_is_nothing_to_compress() {
+    let lab = Lab::new("ipv4");
+    let none = lab.write("none.yaml", "contexts: []\n");
+    for rules in ["/dev/null", &none] {
+        let said = lab.compress(2, rules, &lab.keys(), &[]);
+        assert!(said.contains("no context"), "{said}");
+    }
+}
+
+/// Runs `compress - ARGS` on what stands in a file.
+fn compress_pipe(capture: &str, args: &[&str]) -> (Option<i32>, String) {
+    let output = Command::new(env!("CARGO_BIN_EXE_dietesp"))
+        .args([&["compress", "-"], args].concat())
+        .stdin(Stdio::from(std::fs::File::open(capture).unwrap()))
+        .output()
+        .unwrap();
+    (output.status.code(), String::from_utf8(output.stderr).unwrap())
+}
+
+/// A file is looked through first, a pipe is not.
+#[test]
+fn a_pipe_with_esp_behind_plain_packets_is_refused() {
+    let lab = Lab::new("ipv4");
+    let [original, esp_keys, rules] = ["original.pcap", "esp_keys.yaml", "rules.yaml"].map(|name| lab.of_sample(name));
+    let (keys, mixed, out) = (lab.keys(), lab.path("mixed.pcap"), lab.path("out.pcap"));
+    let (link_type, esp) = pcap::read(Path::new(&original));
+    let (_, plain) = pcap::read(Path::new(&lab.path("plain.pcap")));
+    let more = ["-o", &out, "-r", &rules, "-k", &keys, "--esp-keys", &esp_keys];
+
+    // More than one window.
+    pcap::write(Path::new(&mixed), link_type, &[vec![plain.clone(); 500].concat(), esp.clone()].concat());
+    let (_, said) = dietesp_ends(0, [&["compress", &mixed], &more[..]].concat());
+    assert!(said.contains("40 packets compressed") && said.contains("20040 frames written"), "{said}");
+    std::fs::remove_file(&out).unwrap();
+    for threads in ["1", "4"] {
+        let (status, said) = compress_pipe(&mixed, &[&more[..], &["--threads", threads]].concat());
+        assert_eq!(status, Some(2), "{said}");
+        assert!(said.contains("frame 20001: ESP that opens, behind plain packets"), "{said}");
+        assert!(said.contains("save the capture to a file"), "{said}");
+        assert!(!Path::new(&out).exists());
+    }
+
+    // What is neither does not decide.
+    let arp = vec![(1, [&[0xff; 12][..], &[8, 6], &[0; 46]].concat()); 20_000];
+    pcap::write(Path::new(&mixed), link_type, &[arp, esp, plain].concat());
+    dietesp_ends(0, [&["compress", &mixed], &more[..]].concat());
+    let expected = std::fs::read(&out).unwrap();
+    for threads in ["1", "4"] {
+        let (status, said) = compress_pipe(&mixed, &[&more[..], &["--threads", threads]].concat());
+        assert_eq!(status, Some(0), "{said}");
+        assert!(said.contains("40 packets compressed"), "{said}");
+        assert!(std::fs::read(&out).unwrap() == expected);
+    }
+}
