@@ -281,14 +281,15 @@ mod tests {
 
     #[cfg(unix)]
     #[test]
-    fn nobody_else_may_read_the_folder() {
+    fn nobody_else_may_read_the_keys() {
         use std::os::unix::fs::PermissionsExt;
         let parent = tempfile::tempdir().unwrap();
         let folder = parent.path().join("OUT.wireshark");
-        for text in ["first\n", "second\n"] {
+        // A folder that was there stays as open as it is, but the files in it do not.
+        for (text, folder_mode) in [("first\n", 0o700), ("second\n", 0o755)] {
             write_folder(&folder, text).unwrap();
             let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
-            assert_eq!(mode(&folder), 0o700);
+            assert_eq!(mode(&folder), folder_mode);
             assert_eq!((mode(&folder.join("esp_sa")), mode(&folder.join("preferences"))), (0o600, 0o600));
             assert_eq!(std::fs::read_to_string(folder.join("esp_sa")).unwrap(), text);
             assert_eq!(std::fs::read_dir(&folder).unwrap().count(), 2);
