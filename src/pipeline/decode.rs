@@ -58,11 +58,13 @@ impl<R: Render> Job<Out<'_>> for Decode<'_, R> {
     fn render(&self, window: &Window, items: &[Item<'_>], arena: &Arena, work: &mut Work) -> Result<(), Error> {
         work.text.clear();
         work.totals = Totals::default();
+        work.totals.shown = self.selection.is_any().then_some(0);
         for (packet, item) in window.packets().zip(items) {
             let record = item.record(&packet, self.table, arena);
             work.totals.count(item);
             if self.selection.takes(&record) {
                 self.render.record(&record, &mut work.text);
+                work.totals.shown.iter_mut().for_each(|shown| *shown += 1);
             }
         }
         Ok(())

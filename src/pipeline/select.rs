@@ -20,6 +20,12 @@ pub struct Selection {
 }
 
 impl Selection {
+    /// Whether it may leave out frames.
+    pub fn is_any(&self) -> bool {
+        let Selection { spi, src, dst, frames, failed } = self;
+        spi.is_some() || src.is_some() || dst.is_some() || frames.is_some() || *failed
+    }
+
     /// Whether a frame is taken.
     pub fn takes(&self, record: &Record<'_>) -> bool {
         self.frames.is_none_or(|(first, last)| (first..=last).contains(&record.frame()))

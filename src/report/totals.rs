@@ -22,6 +22,8 @@ pub struct Totals {
     pub unauthenticated: u64,
     /// Frames that failed though an SA is known for them; they make the exit status 1.
     pub failed: u64,
+    /// Frames that a selection took; `None` without one.
+    pub shown: Option<u64>,
 }
 
 impl Totals {
@@ -54,6 +56,7 @@ impl Totals {
         self.replayed += other.replayed;
         self.unauthenticated += other.unauthenticated;
         self.failed += other.failed;
+        self.shown = self.shown.or(other.shown.map(|_| 0)).map(|own| own + other.shown.unwrap_or(0));
     }
 
     /// Frames of one verdict.
@@ -79,6 +82,9 @@ impl Totals {
             // Writing into a string cannot fail.
             let _ = write!(text, "{separator}{} {}", self.of(status), status.name());
             separator = ", ";
+        }
+        if let Some(shown) = self.shown {
+            let _ = write!(text, "; {shown} of them shown");
         }
         text.push('\n');
         text
