@@ -229,6 +229,59 @@ fn figures_of_the_documents() {
     assert_eq!(traditional["packets"][0]["saved_bytes"][1], 32);
 }
 
+fn checked(folder: &tempfile::TempDir, context: &str) -> Vec<String> {
+    let path = written(folder, "rules.yaml", &format!("contexts:\n  - sa: s\n    {context}"));
+    let text = good(&rules(&["check", path.to_str().expect("UTF-8")]));
+    text.lines().filter(|line| line.starts_with("  ")).map(|line| line.trim().to_owned()).collect()
+}
+
+#[test]
+fn what_a_context_loses_is_said() {
+    let folder = tempfile::tempdir().unwrap();
+    let sent = ["VER", "TC", "FL", "LEN", "NXT", "HOP_LMT", "SRC", "DST"]
+        .map(|name| format!("        - {{ FID: IPV6.{name}, MO: ignore, CDA: value-sent }}\n"));
+    let custom = format!(
+        "dialect: custom
+    ipsec_mode: Tunnel
+    direction: Up
+    rules:
+      iipc:
+{}        - {{ FID: UDP.SRC_PORT, TV: 9, MO: ignore, CDA: not-sent, DI: Up }}
+        - {{ FID: UDP.SRC_PORT, TV: 7, MO: equal, CDA: not-sent, DI: Dw }}
+        - {{ FID: UDP.DST_PORT, TV: 0, MO: MSB(12), CDA: not-sent, DI: Up }}
+        - {{ FID: UDP.DST_PORT, TV: 0, MO: MSB(12), CDA: LSB, DI: Dw }}
+        - {{ FID: UDP.LEN, MO: ignore, CDA: compute }}
+        - {{ FID: UDP.CKSUM, MO: ignore, CDA: compute }}
+      ctec:
+        - {{ FID: ESP.PAD, MO: ignore, CDA: not-sent }}
+        - {{ FID: ESP.PAD_LEN, MO: ignore, CDA: not-sent }}
+        - {{ FID: ESP.NXT, TV: 41, MO: equal, CDA: not-sent }}
+      eec:
+        - {{ FID: ESP.SPI, TV: 9, MO: ignore, CDA: not-sent }}
+        - {{ FID: ESP.SEQ, TV: 0, MO: ignore, CDA: not-sent }}
+",
+        sent.concat()
+    )
+    .replace("IPV6.TC, MO: ignore, CDA: value-sent", "IPV6.TC, TV: 0, MO: ignore, CDA: not-sent");
+    let lines = checked(&folder, &custom);
+    let lost = "the target values, whatever they were: IPV6.TC, UDP.SRC_PORT, UDP.DST_PORT";
+    assert!(lines.contains(&lost.to_owned()), "{lines:?}");
+    assert!(lines.contains(&"computed over what comes back: UDP.CKSUM".to_owned()), "{lines:?}");
+    // The other direction loses no port, and nothing is said where nothing is lost.
+    let lines = checked(&folder, &custom.replace("direction: Up", "direction: Dw"));
+    assert!(lines.contains(&"the target values, whatever they were: IPV6.TC".to_owned()), "{lines:?}");
+    let exact = custom
+        .replace("direction: Up", "direction: Dw")
+        .replace("IPV6.TC, TV: 0, MO: ignore", "IPV6.TC, TV: 0, MO: equal");
+    let lines = checked(&folder, &exact);
+    assert!(!lines.iter().any(|line| line.contains("target") || line.contains("computed")), "{lines:?}");
+
+    // Two rules for the IP header, one for each version of the outer one.
+    let ehc = checked(&folder, "dialect: ehc\n    ipsec_mode: Tunnel\n    ts_ip_version: IPv6-only");
+    let lower: Vec<&String> = ehc.iter().filter(|line| line.starts_with("from the outer header")).collect();
+    assert_eq!(lower, ["from the outer header, whatever they were: IPV6.DSCP, IPV6.ECN, IPV6.FL, IPV6.HOP_LMT"]);
+}
+
 /// The form of a rule is told by its content, whoever wrote it.
 #[test]
 fn rules_go_to_other_programs_and_come_back() {
