@@ -196,6 +196,44 @@ fn many_packets_in_one_run() {
     assert_eq!(residues, ["0101".into(), Value::Null, "1111".into()].iter().collect::<Vec<_>>());
 }
 
+/// What a run that did nothing says, with status 2.
+fn refused(args: &[&str]) -> String {
+    let output = rules(args);
+    assert_eq!(output.status.code(), Some(2), "{args:?}");
+    assert!(output.stdout.is_empty(), "{args:?}");
+    String::from_utf8(output.stderr).expect("UTF-8")
+}
+
+#[test]
+fn standard_input_is_read_once() {
+    let said = refused(&["apply", "-", "--packet", "-"]);
+    assert!(said.contains("the rule and the packets cannot both come from standard input"), "{said}");
+}
+
+#[test]
+fn one_rule_is_to_be_chosen() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let rule = |id: &str| format!("  - {{ {id}fields: [{{ FID: UDP.LEN, MO: ignore, CDA: value-sent }}] }}\n");
+    let said = |text: &str, wanted: &[&str]| {
+        let path = written(&folder, "rules.yaml", text);
+        let apply = ["apply", path.to_str().expect("UTF-8"), "--packet", "0008"];
+        let said = refused(&[&apply, wanted].concat());
+        said.split_once("rules.yaml: ").map(|(_, said)| said.replace("\n  ", ": ").trim().to_owned()).expect("its path")
+    };
+    let numbered = rule("RuleID: 1, RuleIDLength: 3, ") + &rule("RuleID: 2, RuleIDLength: 3, ");
+    let several = said(&numbered, &[]);
+    assert_eq!(several, "2 rules fit: choose one with --rule-id: 1, 2");
+    assert_eq!(said(&numbered, &["--rule-id", "3"]), "no rule has RuleID 3: choose one with --rule-id: 1, 2");
+    let twice = rule("RuleID: 1, RuleIDLength: 3, ").repeat(2);
+    assert_eq!(said(&twice, &["--rule-id", "1"]), "2 rules have RuleID 1: give each another one");
+    let without = "give each rule a RuleID, and choose one with --rule-id";
+    assert_eq!(said(&rule("").repeat(2), &[]), format!("2 rules fit: {without}"));
+    assert_eq!(
+        said(&rule(""), &["--rule-id", "5"]),
+        "no rule has RuleID 5: leave --rule-id out: the file has no RuleIDs"
+    );
+}
+
 /// Wire format §8 and §3.
 #[test]
 fn figures_of_the_documents() {
@@ -278,6 +316,11 @@ fn what_a_context_loses_is_said() {
 
     // Two rules for the IP header, one for each version of the outer one.
     let ehc = checked(&folder, "dialect: ehc\n    ipsec_mode: Tunnel\n    ts_ip_version: IPv6-only");
+    let byte = checked(&folder, "dialect: 6lo\n    ipsec_mode: Tunnel\n    SPI_SIZE: 0\n    SN_SIZE: 1");
+    assert_eq!(
+        byte.first().map(String::as_str),
+        Some("the ESP header takes 1 byte: 0 bits of the SPI, 8 of the Sequence Number")
+    );
     let lower: Vec<&String> = ehc.iter().filter(|line| line.starts_with("from the outer header")).collect();
     assert_eq!(lower, ["from the outer header, whatever they were: IPV6.DSCP, IPV6.ECN, IPV6.FL, IPV6.HOP_LMT"]);
 }

@@ -130,6 +130,11 @@ fn print(bytes: &[u8]) -> Result<Ended, Error> {
     Ok(Ended::Well)
 }
 
+/// A number and what is counted: `1 byte`, `2 bytes`.
+fn counted(count: u64, noun: &str) -> String {
+    format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
+}
+
 /// Says something to the user on standard error, unless told to be quiet.
 fn tell(quiet: bool, text: &str) {
     if !quiet {

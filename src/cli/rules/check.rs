@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use super::show::sa_name;
 use crate::capture::Reader;
-use crate::cli::{Ended, print, tell};
+use crate::cli::{Ended, counted, print, tell};
 use crate::codec::schc::{Action, Compute, Direction, FieldDescriptor};
 use crate::codec::{Codec, State};
 use crate::context::{Context, Dialect};
@@ -107,9 +107,9 @@ fn explained(context: &Context, cipher_block: usize) -> String {
     let mut lines = vec![];
     if let Ok(codec) = Codec::new(Some(context), cipher_block) {
         lines.push(format!(
-            "the ESP header takes {} bytes: {} bits of the SPI, {} of the Sequence Number",
-            codec.header_len(),
-            codec.spi_bits(),
+            "the ESP header takes {}: {} of the SPI, {} of the Sequence Number",
+            counted(codec.header_len() as u64, "byte"),
+            counted(codec.spi_bits().into(), "bit"),
             codec.sn_bits()
         ));
         if codec.spi_bits() == 0 {
@@ -181,7 +181,7 @@ impl Tried {
             text += &format!("  {count} stopped by {field}; {first}\n");
         }
         if self.failed > 0 {
-            text += &format!("  {} more packets could not be opened\n", self.failed);
+            text += &format!("  {} could not be opened\n", counted(self.failed, "more packet"));
         }
         text
     }
