@@ -168,7 +168,12 @@ impl Sources {
     }
 
     /// Where a field came from, if it is one of them.
+    #[inline]
     pub fn of(self, field: Restorable) -> Option<Source> {
+        let [low, middle, high] = self.0;
+        if (low | middle | high) >> field as u32 & 1 == 0 {
+            return None;
+        }
         let [low, middle, high] = self.0.map(|word| word >> field as u32 & 1);
         let number = high << 2 | middle << 1 | low;
         Sources::ALL.get((number as usize).checked_sub(1)?).copied()

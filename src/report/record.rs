@@ -211,7 +211,9 @@ const fn field(
 }
 
 fn source<'a>(record: &Record<'a>, field: Restorable) -> Option<Value<'a>> {
-    record.restored()?.of(field).map(|source| Value::Name(source.name()))
+    // Most fields have none: the status is asked last.
+    let source = record.item.restored.as_ref()?.sources.of(field)?;
+    (record.status() == Status::Ok).then_some(Value::Name(source.name()))
 }
 
 fn revision_name(revision: u8) -> Option<&'static str> {
