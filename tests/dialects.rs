@@ -268,3 +268,43 @@ fn an_spi_from_a_list() {
     let said = String::from_utf8_lossy(&done.stderr);
     assert!(said.contains("the SPI of SA s does not match the rule: spi is 287454020"), "{said}");
 }
+
+/// `custom`: the record of a packet says which fields are those of the rule, not of the packet.
+#[test]
+fn a_record_names_what_was_lost() {
+    let sent = ["VER", "TC", "FL", "LEN", "NXT", "HOP_LMT", "SRC", "DST"]
+        .map(|name| format!("        - {{ FID: IPV6.{name}, MO: ignore, CDA: value-sent }}\n"));
+    let context = format!(
+        "contexts:
+  - sa: s
+    dialect: custom
+    ipsec_mode: Tunnel
+    tunnel_ip: {{ src: 2001:db8::1, dst: 2001:db8::2 }}
+    rules:
+      iipc:
+{}        - {{ FID: UDP.SRC_PORT, TV: 9, MO: ignore, CDA: not-sent }}
+        - {{ FID: UDP.DST_PORT, MO: ignore, CDA: value-sent }}
+        - {{ FID: UDP.LEN, MO: ignore, CDA: compute }}
+        - {{ FID: UDP.CKSUM, MO: ignore, CDA: compute }}
+",
+        sent.concat()
+    );
+    let bench = Bench::new(&context);
+    let plain = packet(false, 17, 0, 5);
+    let diet = bench.compress(std::slice::from_ref(&plain));
+    let record = &bench.decode(&diet)[0];
+    assert_eq!(record["status"], "ok");
+    assert_eq!(record["inner"]["src_port"], 9);
+    assert_eq!(record["restored"], serde_json::json!({ "src_port": "target-value", "udp.checksum": "computed" }));
+    // The port at byte 40 and the checksum at 46 differ, nothing else.
+    let back = hex::decode(record["packet"].as_str().unwrap()).unwrap();
+    let differing: Vec<usize> = (0..plain.len()).filter(|at| plain[*at] != back[*at]).collect();
+    assert_eq!((back.len(), differing), (plain.len(), vec![40, 41, 46, 47]));
+
+    let [input, keys, rules] = ["diet.pcap", "keys.yaml", "rules.yaml"].map(|name| bench.path(name));
+    let fields =
+        ["--format", "fields", "-e", "restored.src_port", "-e", "restored.dst_port", "-e", "restored.udp.checksum"];
+    let args = ["decode".as_ref(), input.as_path(), "-r".as_ref(), &rules, "-k".as_ref(), &keys];
+    let done = common::dietesp(args.into_iter().chain(fields.map(Path::new)));
+    assert_eq!(String::from_utf8_lossy(&done.stdout), "target-value\t\tcomputed\n");
+}

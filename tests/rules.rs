@@ -196,6 +196,44 @@ fn many_packets_in_one_run() {
     assert_eq!(residues, ["0101".into(), Value::Null, "1111".into()].iter().collect::<Vec<_>>());
 }
 
+/// What a run that did nothing says, with status 2.
+fn refused(args: &[&str]) -> String {
+    let output = rules(args);
+    assert_eq!(output.status.code(), Some(2), "{args:?}");
+    assert!(output.stdout.is_empty(), "{args:?}");
+    String::from_utf8(output.stderr).expect("UTF-8")
+}
+
+#[test]
+fn standard_input_is_read_once() {
+    let said = refused(&["apply", "-", "--packet", "-"]);
+    assert!(said.contains("the rule and the packets cannot both come from standard input"), "{said}");
+}
+
+#[test]
+fn one_rule_is_to_be_chosen() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let rule = |id: &str| format!("  - {{ {id}fields: [{{ FID: UDP.LEN, MO: ignore, CDA: value-sent }}] }}\n");
+    let said = |text: &str, wanted: &[&str]| {
+        let path = written(&folder, "rules.yaml", text);
+        let apply = ["apply", path.to_str().expect("UTF-8"), "--packet", "0008"];
+        let said = refused(&[&apply, wanted].concat());
+        said.split_once("rules.yaml: ").map(|(_, said)| said.replace("\n  ", ": ").trim().to_owned()).expect("its path")
+    };
+    let numbered = rule("RuleID: 1, RuleIDLength: 3, ") + &rule("RuleID: 2, RuleIDLength: 3, ");
+    let several = said(&numbered, &[]);
+    assert_eq!(several, "2 rules fit: choose one with --rule-id: 1, 2");
+    assert_eq!(said(&numbered, &["--rule-id", "3"]), "no rule has RuleID 3: choose one with --rule-id: 1, 2");
+    let twice = rule("RuleID: 1, RuleIDLength: 3, ").repeat(2);
+    assert_eq!(said(&twice, &["--rule-id", "1"]), "2 rules have RuleID 1: give each another one");
+    let without = "give each rule a RuleID, and choose one with --rule-id";
+    assert_eq!(said(&rule("").repeat(2), &[]), format!("2 rules fit: {without}"));
+    assert_eq!(
+        said(&rule(""), &["--rule-id", "5"]),
+        "no rule has RuleID 5: leave --rule-id out: the file has no RuleIDs"
+    );
+}
+
 /// Wire format §8 and §3.
 #[test]
 fn figures_of_the_documents() {
@@ -227,6 +265,64 @@ fn figures_of_the_documents() {
     let traditional =
         show(&format!("dialect: ehc, {tunnel}, ts_ip_src: 2001:db8:a::1, esp_spi_lsb: 2, esp_sn_lsb: 2, esp_align: 8"));
     assert_eq!(traditional["packets"][0]["saved_bytes"][1], 32);
+}
+
+fn checked(folder: &tempfile::TempDir, context: &str) -> Vec<String> {
+    let path = written(folder, "rules.yaml", &format!("contexts:\n  - sa: s\n    {context}"));
+    let text = good(&rules(&["check", path.to_str().expect("UTF-8")]));
+    text.lines().filter(|line| line.starts_with("  ")).map(|line| line.trim().to_owned()).collect()
+}
+
+#[test]
+fn what_a_context_loses_is_said() {
+    let folder = tempfile::tempdir().unwrap();
+    let sent = ["VER", "TC", "FL", "LEN", "NXT", "HOP_LMT", "SRC", "DST"]
+        .map(|name| format!("        - {{ FID: IPV6.{name}, MO: ignore, CDA: value-sent }}\n"));
+    let custom = format!(
+        "dialect: custom
+    ipsec_mode: Tunnel
+    direction: Up
+    rules:
+      iipc:
+{}        - {{ FID: UDP.SRC_PORT, TV: 9, MO: ignore, CDA: not-sent, DI: Up }}
+        - {{ FID: UDP.SRC_PORT, TV: 7, MO: equal, CDA: not-sent, DI: Dw }}
+        - {{ FID: UDP.DST_PORT, TV: 0, MO: MSB(12), CDA: not-sent, DI: Up }}
+        - {{ FID: UDP.DST_PORT, TV: 0, MO: MSB(12), CDA: LSB, DI: Dw }}
+        - {{ FID: UDP.LEN, MO: ignore, CDA: compute }}
+        - {{ FID: UDP.CKSUM, MO: ignore, CDA: compute }}
+      ctec:
+        - {{ FID: ESP.PAD, MO: ignore, CDA: not-sent }}
+        - {{ FID: ESP.PAD_LEN, MO: ignore, CDA: not-sent }}
+        - {{ FID: ESP.NXT, TV: 41, MO: equal, CDA: not-sent }}
+      eec:
+        - {{ FID: ESP.SPI, TV: 9, MO: ignore, CDA: not-sent }}
+        - {{ FID: ESP.SEQ, TV: 0, MO: ignore, CDA: not-sent }}
+",
+        sent.concat()
+    )
+    .replace("IPV6.TC, MO: ignore, CDA: value-sent", "IPV6.TC, TV: 0, MO: ignore, CDA: not-sent");
+    let lines = checked(&folder, &custom);
+    let lost = "the target values, whatever they were: IPV6.TC, UDP.SRC_PORT, UDP.DST_PORT";
+    assert!(lines.contains(&lost.to_owned()), "{lines:?}");
+    assert!(lines.contains(&"computed over what comes back: UDP.CKSUM".to_owned()), "{lines:?}");
+    // The other direction loses no port, and nothing is said where nothing is lost.
+    let lines = checked(&folder, &custom.replace("direction: Up", "direction: Dw"));
+    assert!(lines.contains(&"the target values, whatever they were: IPV6.TC".to_owned()), "{lines:?}");
+    let exact = custom
+        .replace("direction: Up", "direction: Dw")
+        .replace("IPV6.TC, TV: 0, MO: ignore", "IPV6.TC, TV: 0, MO: equal");
+    let lines = checked(&folder, &exact);
+    assert!(!lines.iter().any(|line| line.contains("target") || line.contains("computed")), "{lines:?}");
+
+    // Two rules for the IP header, one for each version of the outer one.
+    let ehc = checked(&folder, "dialect: ehc\n    ipsec_mode: Tunnel\n    ts_ip_version: IPv6-only");
+    let byte = checked(&folder, "dialect: 6lo\n    ipsec_mode: Tunnel\n    SPI_SIZE: 0\n    SN_SIZE: 1");
+    assert_eq!(
+        byte.first().map(String::as_str),
+        Some("the ESP header takes 1 byte: 0 bits of the SPI, 8 of the Sequence Number")
+    );
+    let lower: Vec<&String> = ehc.iter().filter(|line| line.starts_with("from the outer header")).collect();
+    assert_eq!(lower, ["from the outer header, whatever they were: IPV6.DSCP, IPV6.ECN, IPV6.FL, IPV6.HOP_LMT"]);
 }
 
 /// The form of a rule is told by its content, whoever wrote it.

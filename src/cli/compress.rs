@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::options::{Opening, load_table, refuse_to_replace};
 use super::progress::Progress;
-use super::{Ended, tell};
+use super::{Ended, counted, tell};
 use crate::capture::{Reader, Writer};
 use crate::error::Error;
 use crate::pipeline::compress::{self, Compressed, OnMismatch, Settings};
@@ -110,7 +110,7 @@ impl Args {
 
 fn summary(done: &Compressed, output: &Path, seed: Option<u64>) -> String {
     let mut text = done.totals.counts() + &done.totals.remarks();
-    text += &format!("{} packets compressed", done.compressed);
+    text += &format!("{} compressed", counted(done.compressed, "packet"));
     if done.compressed > 0 {
         let saved = done.bytes.saved();
         let share = if done.bytes.esp == 0 { 0.0 } else { saved as f64 * 100.0 / done.bytes.esp as f64 };
@@ -137,5 +137,5 @@ fn summary(done: &Compressed, output: &Path, seed: Option<u64>) -> String {
     if done.nonces.random && seed.is_some() {
         text += super::SEED_AND_KEYS;
     }
-    text + &format!("{} frames written to {}\n", done.written, output.display())
+    text + &format!("{} written to {}\n", counted(done.written, "frame"), output.display())
 }

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::options::{Inputs, Opening, refuse_to_replace};
 use super::progress::Progress;
-use super::{Ended, tell};
+use super::{Ended, counted, tell};
 use crate::capture::Writer;
 use crate::error::Error;
 use crate::link;
@@ -124,7 +124,7 @@ impl Args {
 fn summary(converted: &Converted, settings: &Settings, output: &Path, folder: Option<&Path>) -> String {
     let mut text = converted.totals.summary();
     let Converted { written, rewritten: [header_only, explicit_iv, sealed], .. } = converted;
-    text += &format!("{written} frames written to {}", output.display());
+    text += &format!("{} written to {}", counted(*written, "frame"), output.display());
     if settings.target == Target::Esp {
         text += &format!(
             "; of the ESP packets {header_only} have SPI and SN put back, {explicit_iv} their IV made explicit, {sealed} are sealed again"

@@ -124,6 +124,11 @@ fn man(name: Option<&str>) -> Result<Ended, Error> {
     print(&page)
 }
 
+/// A number and what is counted: `1 byte`, `2 bytes`.
+fn counted(count: u64, noun: &str) -> String {
+    format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
+}
+
 /// Writes results to standard output.
 fn print(bytes: &[u8]) -> Result<Ended, Error> {
     let mut stdout = std::io::stdout().lock();

@@ -105,6 +105,18 @@ impl Fill {
         sources
     }
 
+    /// The field, if it is a checksum.
+    pub fn checksum(self) -> Option<Restorable> {
+        Some(match self {
+            Fill::HeaderChecksum => Restorable::HeaderChecksum,
+            Fill::UdpChecksum => Restorable::UdpChecksum,
+            Fill::UdpLiteChecksum => Restorable::UdpLiteChecksum,
+            Fill::TcpChecksum => Restorable::TcpChecksum,
+            Fill::SctpChecksum => Restorable::SctpChecksum,
+            _ => return None,
+        })
+    }
+
     /// Writes the field of `packet`, in which it is 0: an IP packet of at most 65535 bytes behind an IPv6 header, or
     /// in all, whose segment begins at `segment`.
     ///

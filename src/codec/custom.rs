@@ -311,6 +311,11 @@ fn inner(context: &Context, custom: &Custom) -> Result<Inner, RowError> {
         rows = rest;
         header.check_complete(form)?;
         protocol = Some(named);
+        let mut header = header.compile_header(limits(ports(selectors)).into())?;
+        // The checksum of SCTP covers no addresses.
+        if named != SCTP && ip.as_ref().is_some_and(|(_, rule, _)| rule.loses_addresses()) {
+            header.note_checksums();
+        }
         transport = Some(Transport {
             protocol: named,
             min_len: match named {
@@ -319,7 +324,7 @@ fn inner(context: &Context, custom: &Custom) -> Result<Inner, RowError> {
             },
             ports_only: false,
             near: None,
-            header: header.compile_header(limits(ports(selectors)).into())?,
+            header,
         });
     }
     if let Some((position, row)) = rows.rows.first() {

@@ -9,8 +9,8 @@
 
 use super::compute::Fill;
 use super::headers::{self, Carried, IPV4_LEN, IPV6_LEN, Ip, NotIp, TCP, Upper};
-use super::restored::{Form, Mismatch, Reason, Restored, Sources, Warnings};
-use super::schc::{Action, Compiled, Direction, Rule, RuleError, Unmatched, Unreadable};
+use super::restored::{Form, Mismatch, Reason, Restorable, Restored, Source, Sources, Warnings};
+use super::schc::{Action, Compiled, Direction, FieldDescriptor, Rule, RuleError, Unmatched, Unreadable, header_order};
 use super::state::{Near, State};
 use super::trailer::Opened;
 use super::{Carrier, Compressed};
@@ -156,12 +156,29 @@ impl Header {
             }
         }
         fills.extend(extra);
-        Ok(Header {
+        let mut header = Header {
             rule: rule.compile(direction)?,
             sources: fills.iter().fold(Sources::default(), |all, fill| all.and(fill.source())),
             fills: fills.into(),
             selected: selected.into(),
-        })
+        };
+        let rows: Vec<&FieldDescriptor> = rule.fields.iter().collect();
+        let order = header_order(&rows, direction).into_iter();
+        let lost: Vec<_> = order.filter(|(index, _)| rows.get(*index).is_some_and(|row| row.is_lossy())).collect();
+        for field in lost.iter().flat_map(|(_, field)| Restorable::of(*field)) {
+            header.sources.set(field, Source::TargetValue);
+        }
+        if !lost.is_empty() {
+            header.note_checksums();
+        }
+        Ok(header)
+    }
+
+    /// Notes that the checksums that are computed are those of other values than were sent.
+    pub fn note_checksums(&mut self) {
+        for field in self.fills.iter().filter_map(|fill| fill.checksum()) {
+            self.sources.set(field, Source::Computed);
+        }
     }
 
     /// Writes the residue of `header` at bit `at`. Returns the bit behind it.
@@ -195,6 +212,11 @@ impl IpRule {
     /// The rule of an IP header of `version`, as in [`Header::new`].
     pub fn new(version: IpVersion, length_sent: bool, header: Header) -> IpRule {
         IpRule { version, length_sent, header }
+    }
+
+    /// Whether the addresses, which the checksums of most transports cover, can come back different.
+    pub fn loses_addresses(&self) -> bool {
+        [Restorable::Src, Restorable::Dst].iter().any(|field| self.header.sources.of(*field).is_some())
     }
 }
 

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
+use super::fields::FieldId;
 use super::headers::Upper;
 use super::schc::Unmatched;
 
@@ -46,6 +47,8 @@ pub enum Source {
     Computed,
     /// The length of the segment.
     Length,
+    /// The target value of a rule (RFC 8724 §7.1), whatever the field was.
+    TargetValue,
 }
 
 impl Source {
@@ -56,6 +59,7 @@ impl Source {
             Source::Generated => "generated",
             Source::Computed => "computed",
             Source::Length => "length",
+            Source::TargetValue => "target-value",
         }
     }
 }
@@ -75,44 +79,110 @@ pub enum Restorable {
     HopLimit,
     /// `ttl`.
     Ttl,
+    /// `header_checksum`.
+    HeaderChecksum,
+    /// `src`.
+    Src,
+    /// `dst`.
+    Dst,
+    /// `src_port`.
+    SrcPort,
+    /// `dst_port`.
+    DstPort,
+    /// `udp.length`.
+    UdpLength,
     /// `udp.checksum`.
     UdpChecksum,
     /// `udplite.coverage`.
     UdpLiteCoverage,
+    /// `udplite.checksum`.
+    UdpLiteChecksum,
+    /// `tcp.sequence`.
+    TcpSequence,
+    /// `tcp.acknowledgment`.
+    TcpAcknowledgment,
+    /// `tcp.flags`, with the Data Offset.
+    TcpFlags,
+    /// `tcp.window`.
+    TcpWindow,
+    /// `tcp.checksum`.
+    TcpChecksum,
+    /// `tcp.urgent_pointer`.
+    TcpUrgentPointer,
+    /// `sctp.verification_tag`.
+    SctpVerificationTag,
+    /// `sctp.checksum`.
+    SctpChecksum,
 }
 
-const RESTORABLE: [(&str, Restorable); 8] = [
+impl Restorable {
+    /// What a header field is called here; of a Traffic Class both parts, nothing of fields that always come back.
+    pub(crate) fn of(field: FieldId) -> impl Iterator<Item = Restorable> {
+        let is_named = move |name: &str| match field.key {
+            "traffic_class" => matches!(name, "dscp" | "ecn"),
+            key => name == key,
+        };
+        RESTORABLE.iter().filter(move |(name, _)| is_named(name)).map(|(_, restorable)| *restorable)
+    }
+}
+
+const RESTORABLE: [(&str, Restorable); 23] = [
     ("dscp", Restorable::Dscp),
     ("ecn", Restorable::Ecn),
     ("flow_label", Restorable::FlowLabel),
     ("identification", Restorable::Identification),
     ("hop_limit", Restorable::HopLimit),
     ("ttl", Restorable::Ttl),
+    ("header_checksum", Restorable::HeaderChecksum),
+    ("src", Restorable::Src),
+    ("dst", Restorable::Dst),
+    ("src_port", Restorable::SrcPort),
+    ("dst_port", Restorable::DstPort),
+    ("udp.length", Restorable::UdpLength),
     ("udp.checksum", Restorable::UdpChecksum),
     ("udplite.coverage", Restorable::UdpLiteCoverage),
+    ("udplite.checksum", Restorable::UdpLiteChecksum),
+    ("tcp.sequence", Restorable::TcpSequence),
+    ("tcp.acknowledgment", Restorable::TcpAcknowledgment),
+    ("tcp.flags", Restorable::TcpFlags),
+    ("tcp.window", Restorable::TcpWindow),
+    ("tcp.checksum", Restorable::TcpChecksum),
+    ("tcp.urgent_pointer", Restorable::TcpUrgentPointer),
+    ("sctp.verification_tag", Restorable::SctpVerificationTag),
+    ("sctp.checksum", Restorable::SctpChecksum),
 ];
 
-/// Which fields came from where: four bits for each [`Restorable`], 0 or the number of a [`Source`].
+/// Which fields came from where: a bit of each word for each [`Restorable`], together 0 or the number of a [`Source`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Sources(u32);
+pub struct Sources([u32; 3]);
 
 impl Sources {
-    const ALL: [Source; 4] = [Source::Outer, Source::Generated, Source::Computed, Source::Length];
+    const ALL: [Source; 5] = [Source::Outer, Source::Generated, Source::Computed, Source::Length, Source::TargetValue];
 
-    /// Notes that `field`, which was not noted before, came from `source`.
+    /// Notes that `field`, for which no other source was noted before, came from `source`.
     pub fn set(&mut self, field: Restorable, source: Source) {
-        self.0 |= (source as u32 + 1) << (4 * field as u32);
+        let number = source as u32 + 1;
+        for (bit, word) in self.0.iter_mut().enumerate() {
+            *word |= (number >> bit & 1) << field as u32;
+        }
     }
 
     /// Where a field came from, if it is one of them.
+    #[inline]
     pub fn of(self, field: Restorable) -> Option<Source> {
-        let number = (self.0 >> (4 * field as u32)) & 0xf;
+        let [low, middle, high] = self.0;
+        if (low | middle | high) >> field as u32 & 1 == 0 {
+            return None;
+        }
+        let [low, middle, high] = self.0.map(|word| word >> field as u32 & 1);
+        let number = high << 2 | middle << 1 | low;
         Sources::ALL.get((number as usize).checked_sub(1)?).copied()
     }
 
     /// The fields of both, none of which is in both.
     pub fn and(self, other: Sources) -> Sources {
-        Sources(self.0 | other.0)
+        let ([a, b, c], [d, e, f]) = (self.0, other.0);
+        Sources([a | d, b | e, c | f])
     }
 
     /// The names of the records (`dscp`, ...) and the sources, in the order of the records.

@@ -263,6 +263,16 @@ impl FieldDescriptor {
         }
     }
 
+    /// Whether the target value comes back of fields that had another one.
+    pub fn is_lossy(&self) -> bool {
+        let compared = match (self.matching, self.length) {
+            (Matching::Ignore, _) => false,
+            (Matching::Msb(msb), length) => length == FieldLength::Fixed(msb),
+            (Matching::Equal | Matching::MatchMapping, _) => true,
+        };
+        self.action == Action::NotSent && !compared
+    }
+
     /// `equal`, `not-sent`.
     pub fn equal(fid: FieldId, value: u128) -> FieldDescriptor {
         FieldDescriptor::new(fid, Target::Value(value), Matching::Equal, Action::NotSent)

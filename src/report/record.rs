@@ -182,8 +182,23 @@ pub const FIELDS: &[Field] = &[
     field(&["restored"], "identification", |r| source(r, Restorable::Identification)),
     field(&["restored"], "hop_limit", |r| source(r, Restorable::HopLimit)),
     field(&["restored"], "ttl", |r| source(r, Restorable::Ttl)),
+    field(&["restored"], "header_checksum", |r| source(r, Restorable::HeaderChecksum)),
+    field(&["restored"], "src", |r| source(r, Restorable::Src)),
+    field(&["restored"], "dst", |r| source(r, Restorable::Dst)),
+    field(&["restored"], "src_port", |r| source(r, Restorable::SrcPort)),
+    field(&["restored"], "dst_port", |r| source(r, Restorable::DstPort)),
+    field(&["restored"], "udp.length", |r| source(r, Restorable::UdpLength)),
     field(&["restored"], "udp.checksum", |r| source(r, Restorable::UdpChecksum)),
     field(&["restored"], "udplite.coverage", |r| source(r, Restorable::UdpLiteCoverage)),
+    field(&["restored"], "udplite.checksum", |r| source(r, Restorable::UdpLiteChecksum)),
+    field(&["restored"], "tcp.sequence", |r| source(r, Restorable::TcpSequence)),
+    field(&["restored"], "tcp.acknowledgment", |r| source(r, Restorable::TcpAcknowledgment)),
+    field(&["restored"], "tcp.flags", |r| source(r, Restorable::TcpFlags)),
+    field(&["restored"], "tcp.window", |r| source(r, Restorable::TcpWindow)),
+    field(&["restored"], "tcp.checksum", |r| source(r, Restorable::TcpChecksum)),
+    field(&["restored"], "tcp.urgent_pointer", |r| source(r, Restorable::TcpUrgentPointer)),
+    field(&["restored"], "sctp.verification_tag", |r| source(r, Restorable::SctpVerificationTag)),
+    field(&["restored"], "sctp.checksum", |r| source(r, Restorable::SctpChecksum)),
     field(&["bytes"], "diet", |r| Some(Value::Number(r.bytes()?.diet))),
     field(&["bytes"], "esp", |r| Some(Value::Number(r.bytes()?.esp))),
     field(&["bytes"], "saved", |r| Some(Value::Signed(r.bytes()?.saved()))),
@@ -201,7 +216,9 @@ const fn field(
 }
 
 fn source<'a>(record: &Record<'a>, field: Restorable) -> Option<Value<'a>> {
-    record.restored()?.of(field).map(|source| Value::Name(source.name()))
+    // Most fields have none: the status is asked last.
+    let source = record.item.restored.as_ref()?.sources.of(field)?;
+    (record.status() == Status::Ok).then_some(Value::Name(source.name()))
 }
 
 fn revision_name(revision: u8) -> Option<&'static str> {

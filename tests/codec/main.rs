@@ -4,6 +4,7 @@
 
 mod by_hand;
 mod cases;
+mod custom_losses;
 mod dialects;
 mod dialects_roundtrip;
 mod engine;

@@ -1,14 +1,14 @@
 //! `dietesp rules apply`.
 
 use std::io::{BufRead, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use comfy_table::{CellAlignment, Table, presets};
 use serde::Serialize;
 
 use super::Format;
 use crate::bits;
-use crate::cli::Ended;
+use crate::cli::{Ended, counted};
 use crate::codec::apply::{Applied, NotApplied, digits};
 use crate::codec::schc::{Direction, FieldDescriptor, Matching, Target};
 use crate::error::Error;
@@ -99,16 +99,16 @@ struct FieldAnswer {
 
 impl Args {
     pub(super) fn run(self) -> Result<Ended, Error> {
+        if self.packet == "-" && self.rule == Path::new("-") {
+            let problem = "the rule and the packets cannot both come from standard input";
+            return Err(Error::usage(problem, "save the rule to a file, and name that"));
+        }
         let set = files::load_rules(&self.rule)?;
         let chosen: Vec<&NumberedRule> = match self.rule_id {
             None => set.rules.iter().collect(),
             Some(wanted) => set.rules.iter().filter(|rule| rule.id.is_some_and(|id| id.value == wanted)).collect(),
         };
-        let [rule] = chosen.as_slice() else {
-            let ids: Vec<String> = set.rules.iter().filter_map(|rule| rule.id).map(|id| id.value.to_string()).collect();
-            let help = format!("choose one with --rule-id: {}", ids.join(", "));
-            return Err(Error::file(&self.rule, format!("{} rules fit", chosen.len()), help));
-        };
+        let [rule] = chosen.as_slice() else { return Err(self.not_one(&set.rules, chosen.len())) };
         let direction = match self.direction {
             DirectionArg::Up => Direction::Up,
             DirectionArg::Dw => Direction::Down,
@@ -127,6 +127,23 @@ impl Args {
         }
         out.flush().map_err(write_error())?;
         Ok(Ended::Well)
+    }
+
+    /// Says that `fitting` of `rules`, which is not one, are meant.
+    fn not_one(&self, rules: &[NumberedRule], fitting: usize) -> Error {
+        let ids: Vec<String> = rules.iter().filter_map(|rule| rule.id).map(|id| id.value.to_string()).collect();
+        let problem = match self.rule_id {
+            None => format!("{fitting} rules fit"),
+            Some(wanted) if fitting == 0 => format!("no rule has RuleID {wanted}"),
+            Some(wanted) => format!("{fitting} rules have RuleID {wanted}"),
+        };
+        let help = match (self.rule_id, ids.is_empty()) {
+            (Some(_), true) => "leave --rule-id out: the file has no RuleIDs".to_owned(),
+            (None, true) => "give each rule a RuleID, and choose one with --rule-id".to_owned(),
+            (Some(_), false) if fitting > 0 => "give each another one".to_owned(),
+            (_, false) => format!("choose one with --rule-id: {}", ids.join(", ")),
+        };
+        Error::file(&self.rule, problem, help)
     }
 
     fn answer(&self, rule: &NumberedRule, direction: Direction, hex: &str, out: &mut impl Write) -> Result<(), Error> {
@@ -262,10 +279,10 @@ fn table(answer: &Answer) -> String {
         (None, _) => format!("needs other headers to come back: {}", taken.unknown.join(", ")),
     };
     format!(
-        "match\n{}\nresidue: {} ({} bits)\npayload: {}\nthe packet {restored}\n",
+        "match\n{}\nresidue: {} ({})\npayload: {}\nthe packet {restored}\n",
         table.trim_fmt(),
         taken.residue_bits,
-        taken.residue_len,
+        counted(taken.residue_len as u64, "bit"),
         taken.payload,
     )
 }

@@ -6,10 +6,10 @@ use std::path::PathBuf;
 
 use super::show::sa_name;
 use crate::capture::Reader;
-use crate::cli::{Ended, print, tell};
-use crate::codec::schc::{Action, Compute, FieldDescriptor};
+use crate::cli::{Ended, counted, print, tell};
+use crate::codec::schc::{Action, Compute, Direction, FieldDescriptor};
 use crate::codec::{Codec, State};
-use crate::context::Context;
+use crate::context::{Context, Dialect};
 use crate::error::Error;
 use crate::files;
 use crate::link;
@@ -107,9 +107,9 @@ fn explained(context: &Context, cipher_block: usize) -> String {
     let mut lines = vec![];
     if let Ok(codec) = Codec::new(Some(context), cipher_block) {
         lines.push(format!(
-            "the ESP header takes {} bytes: {} bits of the SPI, {} of the Sequence Number",
-            codec.header_len(),
-            codec.spi_bits(),
+            "the ESP header takes {}: {} of the SPI, {} of the Sequence Number",
+            counted(codec.header_len() as u64, "byte"),
+            counted(codec.spi_bits().into(), "bit"),
             codec.sn_bits()
         ));
         if codec.spi_bits() == 0 {
@@ -119,19 +119,33 @@ fn explained(context: &Context, cipher_block: usize) -> String {
             lines.push("no Sequence Number on the wire: a receiver tries the numbers near the last one".to_owned());
         }
     }
-    let tables = Codec::tables(context, cipher_block);
-    let rows: Vec<&FieldDescriptor> = tables.iter().flat_map(|table| &table.rule.fields).collect();
-    let named = |wanted: &[Compute]| {
-        let names = rows.iter().filter(|row| matches!(row.action, Action::Compute(how) if wanted.contains(&how)));
-        names.map(|row| row.fid.name).collect::<Vec<_>>().join(", ")
+    let direction = match &context.dialect {
+        Dialect::Custom(custom) => custom.direction,
+        _ => Direction::Both,
     };
-    let lower = named(&[Compute::Lower]);
-    if !lower.is_empty() {
-        lines.push(format!("from the outer header, whatever they were: {lower}"));
-    }
-    let generated = named(&[Compute::Generated, Compute::GeneratedZero]);
-    if !generated.is_empty() {
-        lines.push(format!("made by the receiver, whatever they were: {generated}"));
+    let tables = Codec::tables(context, cipher_block);
+    // The SA and the packet itself tell what the ESP header and trailer leave out.
+    let inner = tables.iter().filter(|table| table.name.starts_with("iipc")).flat_map(|table| &table.rule.fields);
+    let rows: Vec<&FieldDescriptor> = inner.filter(|row| row.direction.applies_to(direction)).collect();
+    let mut add = |what: &str, is_meant: &dyn Fn(&FieldDescriptor) -> bool| {
+        let mut names: Vec<&str> = vec![];
+        for row in rows.iter().filter(|row| is_meant(row)) {
+            // Where two rules for one header are alternatives they both name it.
+            if !names.contains(&row.fid.name) {
+                names.push(row.fid.name);
+            }
+        }
+        if !names.is_empty() {
+            lines.push(format!("{what}: {}", names.join(", ")));
+        }
+    };
+    add("from the outer header, whatever they were", &|row| row.action == Action::Compute(Compute::Lower));
+    add("made by the receiver, whatever they were", &|row| {
+        matches!(row.action, Action::Compute(Compute::Generated | Compute::GeneratedZero))
+    });
+    add("the target values, whatever they were", &FieldDescriptor::is_lossy);
+    if rows.iter().any(|row| row.is_lossy()) {
+        add("computed over what comes back", &|row| row.action == Action::Compute(Compute::Checksum));
     }
     lines.iter().map(|line| format!("  {line}\n")).collect()
 }
@@ -167,7 +181,7 @@ impl Tried {
             text += &format!("  {count} stopped by {field}; {first}\n");
         }
         if self.failed > 0 {
-            text += &format!("  {} more packets could not be opened\n", self.failed);
+            text += &format!("  {} could not be opened\n", counted(self.failed, "more packet"));
         }
         text
     }
