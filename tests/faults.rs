@@ -418,6 +418,12 @@ fn a_folder_for_wireshark_that_was_there() {
         assert_eq!(run().status.code(), Some(0));
         assert_eq!((mode(&profile), mode(&profile.join("esp_sa"))), (0o1777, 0o600));
     }
+    // But not the keys that open the input.
+    let (own, other) = (profile.join("esp_sa"), folder.path().join("other.pcapng"));
+    let before = std::fs::read(&own).unwrap();
+    let again = dietesp(["convert", text(&out), "-k", text(&own), "-o", text(&other), "--wireshark", text(&profile)]);
+    fails_with(&again, 2, "would replace the key or rule file");
+    assert!(std::fs::read(&own).unwrap() == before && !other.exists());
     // Those of somebody else may not.
     for (name, content) in [("preferences", "gui.column.format: x\n"), ("esp_sa", "\"IPv4\"\n")] {
         std::fs::remove_file(&out).unwrap();

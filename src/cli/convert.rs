@@ -81,8 +81,10 @@ impl Args {
                 "add --wireshark DIR to keep them, or use --reseal keep",
             ));
         }
-        refuse_to_replace(self.inputs.keys.iter().chain(&self.inputs.rules), &self.output)?;
+        let files = || self.inputs.keys.iter().chain(&self.inputs.rules);
+        refuse_to_replace(files(), &self.output)?;
         if let Some(folder) = &folder {
+            refuse_to_replace(files(), &folder.join("esp_sa"))?;
             if *folder == self.output {
                 return Err(Error::usage("OUT and the folder of --wireshark have one name", "give the folder another"));
             }

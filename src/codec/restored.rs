@@ -159,11 +159,11 @@ pub struct Sources([u32; 3]);
 impl Sources {
     const ALL: [Source; 5] = [Source::Outer, Source::Generated, Source::Computed, Source::Length, Source::TargetValue];
 
-    /// Notes that `field`, for which no other source was noted before, came from `source`.
+    /// Notes that `field` came from `source`, whatever was noted before.
     pub fn set(&mut self, field: Restorable, source: Source) {
         let number = source as u32 + 1;
         for (bit, word) in self.0.iter_mut().enumerate() {
-            *word |= (number >> bit & 1) << field as u32;
+            *word = *word & !(1 << field as u32) | (number >> bit & 1) << field as u32;
         }
     }
 

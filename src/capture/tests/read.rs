@@ -365,7 +365,6 @@ fn a_cut_or_changed_compressed_capture_gives_what_was_good() {
     }
 }
 
-/// Starts of captures behind which anything may come.
 /// Whether a file is said to fit one window, and the windows that it takes.
 fn windows(bytes: &[u8], form: Form) -> (bool, usize) {
     let file = tempfile::NamedTempFile::new().unwrap();
@@ -400,6 +399,7 @@ fn what_is_said_to_fit_one_window_does() {
     assert!(!fits && count > 1, "{count}");
 }
 
+/// Starts of captures behind which anything may come.
 fn any_start() -> impl Strategy<Value = Vec<u8>> {
     let start = |order: Order| {
         let section = [order.section(), order.interface(1, 0, &[])].concat();
