@@ -92,7 +92,7 @@ fn selected<'l>(
     selection: &Selection,
 ) -> impl Iterator<Item = (&'l Entry, Option<IpAddr>, &'l Stream)> {
     let Selection { spi, src, dst, failed, .. } = *selection;
-    let all = ledger.streams().into_iter();
+    let all = ledger.streams(|_| true).into_iter();
     let all = all.filter_map(|(sa, source, stream)| Some((ledger.table().entry(sa)?, source, stream)));
     all.filter(move |(entry, source, stream)| {
         let own_src = source.map_or(entry.sa.src, Selector::address);

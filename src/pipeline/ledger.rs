@@ -137,13 +137,13 @@ impl<'t> Ledger<'t> {
         }
     }
 
-    /// Every stream that has counted a packet: SA, source where it counts for itself, stream.
-    pub fn streams(&self) -> Vec<(u32, Option<IpAddr>, &Stream)> {
+    /// The streams that are `wanted`, of those that have counted a packet: SA, source where it counts for itself, stream.
+    pub fn streams(&self, wanted: impl Fn(&Stream) -> bool) -> Vec<(u32, Option<IpAddr>, &Stream)> {
         let sas = 0..self.places.len() as u32;
         let own = sas.filter_map(|sa| Some((sa, None, self.own(sa)?)));
         let by_source = self.multicast.iter().map(|((sa, src), stream)| (*sa, Some(*src), stream));
         let counted = |stream: &Stream| stream.counts.verified + stream.counts.irregular().failed > 0;
-        let mut all: Vec<_> = own.chain(by_source).filter(|(_, _, stream)| counted(stream)).collect();
+        let mut all: Vec<_> = own.chain(by_source).filter(|(_, _, stream)| counted(stream) && wanted(stream)).collect();
         all.sort_by_key(|(sa, src, _)| (*sa, *src));
         all
     }

@@ -74,6 +74,11 @@ pub struct Irregular {
 }
 
 impl Counts {
+    /// Whether every packet verified and had the number after that of the one before.
+    pub fn are_regular(&self) -> bool {
+        self.irregular.is_none() && self.numbers.others.is_none()
+    }
+
     /// Counts of what is not as it should be.
     pub fn irregular(&self) -> Irregular {
         self.irregular.as_deref().copied().unwrap_or_default()
