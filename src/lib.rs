@@ -28,6 +28,7 @@ pub mod files;
 pub mod ike;
 pub mod link;
 pub mod pipeline;
+mod prefetch;
 pub mod report;
 pub mod sa;
 pub mod secret;

@@ -113,6 +113,18 @@ impl Seen {
     }
 }
 
+/// Packets, and streams, that something is asked for ahead of.
+const AHEAD: usize = 16;
+const STREAMS_AHEAD: usize = 4;
+
+/// Asks for the keys of a stream that is to be opened soon, if there are so many that they may be far away.
+#[inline]
+fn prefetch_cryptor(table: &SaTable, stream: Option<&SeenStream>) {
+    if let Some(entry) = stream.and_then(|stream| table.entry(stream.sa)).filter(|_| table.has_many()) {
+        entry.prefetch_cryptor();
+    }
+}
+
 /// Numbers tried before a packet waits for its turn, when more is known.
 const EARLY_TRIES: u32 = 64;
 
@@ -143,7 +155,13 @@ impl<'t, 'g> Attempter<'t, 'g> {
             let Some(item) = items.last_mut() else { continue };
             item.link_type = packet.link_type();
             match link::parse_plain(item.link_type, packet.data, |protocol| table.uses_protocol(protocol)) {
-                Some(place) => self.attempt_place(&packet, place, item, index, &mut planned, arena),
+                Some(place) => {
+                    // Most packets have their headers at the same place as those before.
+                    if let Some(next) = window.get(index as usize + AHEAD).filter(|_| table.has_many()) {
+                        table.prefetch(place.protocol, place.header(next.data), place.payload(next.data));
+                    }
+                    self.attempt_place(&packet, place, item, index, &mut planned, arena);
+                }
                 None => self.attempt_other(&packet, item, index, &mut planned, arena),
             }
         }
@@ -163,7 +181,10 @@ impl<'t, 'g> Attempter<'t, 'g> {
                         count = 0;
                     }
                 }
-                Some(_) => self.open_stream(place, &planned, items, arena),
+                Some(_) => {
+                    prefetch_cryptor(table, self.seen.streams.get(place + STREAMS_AHEAD));
+                    self.open_stream(place, &planned, items, arena);
+                }
             }
         }
         self.open_alone(alone.get(..count).unwrap_or_default(), &planned, items, arena);
@@ -220,6 +241,7 @@ impl<'t, 'g> Attempter<'t, 'g> {
         let Some(sa) = table.only(payload.protocol, place.header(frame), payload.bytes, before) else {
             return self.attempt_payload(time_ns, (place, frame), &payload, item, arena);
         };
+        table.prefetch_entry(sa);
         let at = packets.len() as u32;
         packets.push(Planned { index, next: NONE, time_ns, bytes: payload.bytes });
         let Some(stream) = self.seen.stream(StreamOf::new(sa, place, frame), self.glimpse) else { return };
@@ -255,7 +277,10 @@ impl<'t, 'g> Attempter<'t, 'g> {
             count += 1;
         }
         let apart = apart.get(..count).unwrap_or_default();
-        let opened = open_apart(apart, &mut self.scratch, &mut arena.bytes);
+        // One after each packet: only so many can be on their way.
+        let mut next = places.last().and_then(|last| streams.get(last + 1..)).unwrap_or_default().iter();
+        let after_each = || prefetch_cryptor(table, next.next());
+        let opened = open_apart(apart, &mut self.scratch, &mut arena.bytes, after_each);
         for (((place, packet, entry), apart), clear) in packets.iter().flatten().zip(apart).zip(opened) {
             let Some(item) = items.get_mut(packet.index as usize) else { continue };
             match (clear, self.seen.streams.get_mut(*place)) {

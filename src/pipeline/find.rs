@@ -283,7 +283,7 @@ impl<'t> Finder<'t> {
 
     /// How a number that verified was found, and after how many tries under its SA.
     pub fn method(&self, entry: &Entry, payload: &[u8], time_ns: i64, sn: u64, progress: &Progress) -> (Method, u64) {
-        if is_whole(entry) {
+        if entry.has_whole_sn() {
             return (Method::Wire, 1);
         }
         let order = candidates(entry, payload, progress, time_ns);
@@ -412,7 +412,7 @@ pub fn first_sealed<'a>(
     sealed: &mut Sealed<'a>,
 ) -> bool {
     let Some(body) = body(entry, payload) else { return false };
-    sealed.sn = if is_whole(entry) {
+    sealed.sn = if entry.has_whole_sn() {
         u64::from(entry.sn_on_wire(payload))
     } else {
         let mut order = candidates(entry, payload, progress, time_ns);
@@ -427,14 +427,9 @@ pub fn first_sealed<'a>(
     true
 }
 
-/// Whether every bit of the Sequence Number is on the wire.
-fn is_whole(entry: &Entry) -> bool {
-    entry.codec.sn_bits() >= 32 && !entry.esn()
-}
-
 /// Whether SPI and Sequence Number can be computed from the ICV, and are not on the wire.
 fn recovers(entry: &Entry) -> bool {
-    !is_whole(entry) && entry.cryptor().recovers()
+    !entry.has_whole_sn() && entry.cryptor().recovers()
 }
 
 fn agrees(entry: &Entry, payload: &[u8], sn: u64) -> bool {

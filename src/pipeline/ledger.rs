@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::link::Outer;
+use crate::prefetch;
 use crate::sa::stream::{Progress, Stream};
 use crate::sa::table::{Entry, SaTable};
 
@@ -112,6 +113,22 @@ impl<'t> Ledger<'t> {
         (self.of_source_mut(sa, header), active)
     }
 
+    /// Asks for what is known of the stream of an SA.
+    #[inline]
+    pub fn prefetch(&self, sa: u32) {
+        if let Some(own) = self.own(sa) {
+            own.prefetch();
+        }
+    }
+
+    /// Asks for more of it, once the rest has come.
+    #[inline]
+    pub fn prefetch_recent(&self, sa: u32) {
+        if let Some(own) = self.own(sa) {
+            own.prefetch_recent();
+        }
+    }
+
     /// Shows what is known of an SA, packets to multicast addresses left out.
     pub fn show(&self, sa: u32, glimpse: &Glimpse) {
         if let Some(stream) = self.own(sa) {
@@ -183,7 +200,15 @@ struct Glimpsed {
 impl Glimpse {
     /// Nothing seen yet.
     pub fn new(table: &SaTable) -> Glimpse {
-        Glimpse(table.entries().iter().map(|_| Glimpsed::default()).collect())
+        // Numbers that are whole on the wire are not searched.
+        let searched = !table.entries().iter().all(Entry::has_whole_sn);
+        Glimpse(table.entries().iter().filter(|_| searched).map(|_| Glimpsed::default()).collect())
+    }
+
+    /// Asks for what is known of an SA.
+    #[inline]
+    pub fn prefetch(&self, sa: u32) {
+        prefetch::element(&self.0, sa as usize);
     }
 
     /// Takes what the ledger knows of an SA.

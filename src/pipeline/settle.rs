@@ -50,6 +50,9 @@ pub struct Settler<'t> {
     hints: Hints,
 }
 
+/// Frames that something is asked for ahead of.
+const AHEAD: usize = 16;
+
 impl<'t> Settler<'t> {
     /// Nothing seen yet.
     pub fn new(table: &'t SaTable, limits: Limits, link: &link::Settings) -> Settler<'t> {
@@ -75,7 +78,11 @@ impl<'t> Settler<'t> {
             self.receiver.survey(window.packets());
         }
         let mut shown = None;
-        for (packet, item) in window.packets().zip(items) {
+        for (at, packet) in window.packets().enumerate() {
+            if self.ledger.table().has_many() {
+                self.prefetch(items.get(at + AHEAD), items.get(at + AHEAD / 2), glimpse);
+            }
+            let Some(item) = items.get_mut(at) else { break };
             match item.step {
                 Step::Done => {}
                 step @ (Step::Verified(_) | Step::Failed) => {
@@ -126,6 +133,23 @@ impl<'t> Settler<'t> {
         }
         if let Some(last) = shown {
             self.ledger.show(last, glimpse);
+        }
+    }
+
+    /// Asks for what a frame that is due in [`AHEAD`] others will need, and for more of what was asked for `then`.
+    #[inline(always)]
+    fn prefetch(&self, next: Option<&Item<'_>>, then: Option<&Item<'_>>, glimpse: &Glimpse) {
+        let sa_of = |item: Option<&Item<'_>>| match item?.step {
+            Step::Verified(Verified { sa, .. }) => Some(sa),
+            _ => None,
+        };
+        if let Some(sa) = sa_of(next) {
+            self.ledger.table().prefetch_entry(sa);
+            self.ledger.prefetch(sa);
+            glimpse.prefetch(sa);
+        }
+        if let Some(sa) = sa_of(then) {
+            self.ledger.prefetch_recent(sa);
         }
     }
 

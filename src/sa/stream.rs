@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::hash::mix;
+use crate::prefetch;
 
 /// Runs of numbers that each of so many streams may keep: 4096, or less if the memory would grow and grow; of a stream
 /// with more holes the lowest runs are joined.
@@ -269,6 +270,18 @@ pub enum Novelty {
 }
 
 impl Stream {
+    /// Asks for it.
+    #[inline]
+    pub fn prefetch(&self) {
+        prefetch::whole(self, &self.next);
+    }
+
+    /// Asks for the place that the next packet goes to.
+    #[inline]
+    pub fn prefetch_recent(&self) {
+        prefetch::element(&self.recent, self.next as usize);
+    }
+
     /// Notes a verified packet. `explicit_iv` are the 8 bytes of its explicit IV, `digest` is that of its ESP payload, `streams`
     /// the number of streams in all: see [`runs_kept`].
     pub fn verified(

@@ -13,6 +13,7 @@ use crate::codec::Codec;
 use crate::context::{Context, Dialect, IpVersion, Mode, Origin, address_value};
 use crate::error::Error;
 use crate::link::{self, LinkAddresses, Outer};
+use crate::prefetch;
 use crate::suite::Cryptor;
 
 /// An SA ready for use: rules compiled, keys scheduled when they are first needed.
@@ -137,8 +138,7 @@ impl Entry {
     /// Whether it takes packets with these addresses.
     #[inline]
     fn takes(&self, version: IpVersion, [src, dst]: [u128; 2], link: Option<LinkAddresses>) -> bool {
-        let [every_v4, every_v6] = self.takes_every;
-        if if version == IpVersion::V4 { every_v4 } else { every_v6 } {
+        if of_version(self.takes_every, version) {
             return true;
         }
         let sa = &*self.sa;
@@ -148,6 +148,14 @@ impl Entry {
     /// Its cipher.
     pub fn cryptor(&self) -> &Cryptor {
         self.cryptor.get_or_init(|| Box::new(Cryptor::new(&self.sa.keys)))
+    }
+
+    /// Asks for its cipher, if it was used before.
+    #[inline]
+    pub fn prefetch_cryptor(&self) {
+        if let Some(cryptor) = self.cryptor.get() {
+            cryptor.prefetch();
+        }
     }
 
     /// Length of the IV on the wire in bytes.
@@ -204,6 +212,11 @@ impl Entry {
         self.header_len() + self.iv_len() + self.icv_len()
     }
 
+    /// Whether every bit of the Sequence Number is on the wire.
+    pub fn has_whole_sn(&self) -> bool {
+        self.codec.sn_bits() >= 32 && !self.esn
+    }
+
     /// The Sequence Number bits of a packet that is at least [`Entry::header_len`] long.
     pub fn sn_on_wire(&self, payload: &[u8]) -> u32 {
         let skip = u32::from(self.codec.spi_bits()) + 8 * u32::from(self.codec.header_rule_id().is_some());
@@ -251,7 +264,7 @@ struct Group {
     key: GroupKey,
     /// Whether addresses are needed, too, to tell its SAs apart.
     by_address: bool,
-    /// By [`BucketKey`]: a power of two of places, half of them free at least, searched from [`Group::place`] on.
+    /// By [`BucketKey`]: a power of two of places, half of them free at least, searched from [`Group::first_place`] on.
     buckets: Vec<Bucket>,
     /// The SAs that share their key with others, those of one bucket together and in file order.
     shared: Vec<u32>,
@@ -264,17 +277,25 @@ struct BucketKey {
     addresses: u32,
 }
 
+/// What is said of IPv4, or of IPv6.
+fn of_version([v4, v6]: [bool; 2], version: IpVersion) -> bool {
+    if version == IpVersion::V4 { v4 } else { v6 }
+}
+
 /// SAs of a group that share their key.
 #[derive(Debug, Clone, Copy)]
+#[repr(align(16))]
 struct Bucket {
     key: BucketKey,
+    /// [`Entry::takes_every`] of the one SA, which then need not be looked at.
+    takes_every: [bool; 2],
     /// The position in `entries` of the one SA; or [`Bucket::SHARED`] and where in `shared` the number of SAs stands, in
     /// front of their positions; or [`Bucket::FREE`].
     sas: u32,
 }
 
 impl Bucket {
-    const FREE: Bucket = Bucket { key: BucketKey { low: 0, addresses: 0 }, sas: u32::MAX };
+    const FREE: Bucket = Bucket { key: BucketKey { low: 0, addresses: 0 }, sas: u32::MAX, takes_every: [false; 2] };
     const SHARED: u32 = 1 << 31;
 
     fn is_free(&self) -> bool {
@@ -284,7 +305,7 @@ impl Bucket {
 
 impl Group {
     /// `sas` are key and position in `entries` of each SA.
-    fn new(key: GroupKey, mut sas: Vec<(BucketKey, u32)>) -> Group {
+    fn new(key: GroupKey, mut sas: Vec<(BucketKey, u32)>, entries: &[Entry]) -> Group {
         sas.sort_unstable();
         let by_address = (key.src_mask | key.dst_mask) != 0
             && sas.windows(2).any(|pair| matches!(pair, [a, b] if a.0.low == b.0.low));
@@ -294,19 +315,19 @@ impl Group {
         let places = (2 * sas.len()).next_power_of_two();
         let mut group = Group { key, by_address, buckets: vec![Bucket::FREE; places], shared: vec![] };
         for bucket in sas.chunk_by(|a, b| a.0 == b.0) {
-            let (own, sas) = match bucket {
+            let (own, sas, only) = match bucket {
                 [] => continue,
-                [(own, sa)] => (*own, *sa),
+                [(own, sa)] => (*own, *sa, entries.get(*sa as usize)),
                 [(own, _), ..] => {
                     let at = group.shared.len() as u32;
                     group.shared.push(bucket.len() as u32);
                     group.shared.extend(bucket.iter().map(|(_, sa)| *sa));
-                    (*own, Bucket::SHARED | at)
+                    (*own, Bucket::SHARED | at, None)
                 }
             };
             let place = group.place(own);
             if let Some(place) = group.buckets.get_mut(place) {
-                *place = Bucket { key: own, sas };
+                *place = Bucket { key: own, sas, takes_every: only.map_or([false; 2], |only| only.takes_every) };
             }
         }
         group
@@ -318,13 +339,18 @@ impl Group {
         if self.by_address { self.key.addresses(addresses) } else { 0 }
     }
 
+    /// Where the search for the SAs of a key starts.
+    #[inline(always)]
+    fn first_place(&self, BucketKey { low, addresses }: BucketKey) -> usize {
+        // SPIs that were given out one after the other share a cache line.
+        let hash = (mix(u64::from(addresses) << 32 | u64::from(low >> 3)) << 3) as usize;
+        (hash | (low & 7) as usize) & (self.buckets.len() - 1)
+    }
+
     /// Where the SAs of `key` are, or would be.
     fn place(&self, key: BucketKey) -> usize {
         let last = self.buckets.len() - 1;
-        // SPIs that were given out one after the other share a cache line.
-        let BucketKey { low, addresses } = key;
-        let mut place =
-            ((mix(u64::from(addresses) << 32 | u64::from(low >> 3)) << 3) as usize | (low & 7) as usize) & last;
+        let mut place = self.first_place(key);
         while self.buckets.get(place).is_some_and(|bucket| bucket.key != key && !bucket.is_free()) {
             place = (place + 1) & last;
         }
@@ -423,7 +449,7 @@ impl SaTable {
                 }
             }
         }
-        let mut groups: Vec<Group> = groups.into_iter().map(|(key, sas)| Group::new(key, sas)).collect();
+        let mut groups: Vec<Group> = groups.into_iter().map(|(key, sas)| Group::new(key, sas, &entries)).collect();
         groups.sort_by_key(|group| (!group.key.authenticates, std::cmp::Reverse(group.key.spi_bits)));
         let head_bits = |key: GroupKey| u32::from(key.spi_bits) + if key.rule_id.is_some() { 8 } else { 0 };
         let most = groups.iter().map(|group| head_bits(group.key)).max().unwrap_or(0);
@@ -479,14 +505,42 @@ impl SaTable {
         Some(sa)
     }
 
+    /// Whether there are so many SAs that what is known of one may be far away.
+    #[inline]
+    pub fn has_many(&self) -> bool {
+        self.entries.len() >= prefetch::MANY_SAS
+    }
+
+    /// Asks for what [`SaTable::only`] will need.
+    #[inline(always)]
+    pub fn prefetch(&self, protocol: u8, header: &[u8], payload: &[u8]) {
+        let Some(head) = payload.first_chunk() else { return };
+        for group in &self.groups {
+            let Some(low) = group.key.low_of_head(protocol, u64::from_be_bytes(*head)) else { continue };
+            let addresses = if group.by_address { link::address_values(header) } else { None };
+            let addresses = addresses.map_or(0, |(_, addresses)| group.key.addresses(addresses));
+            prefetch::element(&group.buckets, group.first_place(BucketKey { low, addresses }));
+        }
+    }
+
+    /// Asks for an SA.
+    #[inline]
+    pub fn prefetch_entry(&self, index: u32) {
+        if self.has_many() {
+            prefetch::element(&self.entries, index as usize);
+        }
+    }
+
     fn search_only(&self, protocol: u8, (version, addresses): (IpVersion, [u128; 2]), head: u64) -> Option<u32> {
         let mut only = None;
         // Those with integrity check stand first.
         for group in self.groups.iter().take_while(|group| group.key.authenticates) {
             let Some(low) = group.key.low_of_head(protocol, head) else { continue };
             let key = BucketKey { low, addresses: group.addresses(addresses) };
-            for sa in group.sas(key) {
-                if self.entry(*sa)?.takes(version, addresses, None) && only.replace(*sa).is_some() {
+            let Some(bucket) = group.buckets.get(group.place(key)) else { continue };
+            let takes_every = of_version(bucket.takes_every, version);
+            for sa in group.sas_of(bucket) {
+                if (takes_every || self.entry(*sa)?.takes(version, addresses, None)) && only.replace(*sa).is_some() {
                     return None;
                 }
             }
@@ -676,7 +730,7 @@ mod tests {
                 src_mask: u128::MAX,
                 dst_mask: u128::MAX,
             };
-            let group = Group::new(key, sas.clone());
+            let group = Group::new(key, sas.clone(), &[]);
             for low in (0..50).chain(others).chain(lows) {
                 let mut wanted = key_of(low);
                 let is_wanted = |own: BucketKey| {

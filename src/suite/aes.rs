@@ -14,18 +14,19 @@ use ctr::{Ctr32BE, CtrCore};
 /// 16 bytes.
 pub(super) type Block = aes::Block;
 
-/// A key schedule. As a block cipher of its own it goes into every mode of operation.
-pub(super) struct Aes {
-    encrypt: Encrypt,
-    /// Most modes never need it.
-    decrypt: OnceLock<Box<Decrypt>>,
-}
-
+/// A key schedule, of the direction that most modes of operation need alone. As a block cipher of its own it goes into them.
 /// The longer ones are apart, so that thousands of keys of the usual length take no more memory than they need.
-enum Encrypt {
+pub(super) enum Aes {
     Bits128(Aes128Enc),
     Bits192(Box<Aes192Enc>),
     Bits256(Box<Aes256Enc>),
+}
+
+/// The key schedules of both directions.
+pub(super) struct BothWays {
+    pub(super) encrypt: Aes,
+    /// Made when first needed.
+    decrypt: OnceLock<Box<Decrypt>>,
 }
 
 enum Decrypt {
@@ -37,22 +38,11 @@ enum Decrypt {
 impl Aes {
     /// `None` if `key` is not 16, 24 or 32 bytes.
     pub(super) fn new(key: &[u8]) -> Option<Aes> {
-        let encrypt = match key.len() {
-            16 => Encrypt::Bits128(Aes128Enc::new_from_slice(key).ok()?),
-            24 => Encrypt::Bits192(Box::new(Aes192Enc::new_from_slice(key).ok()?)),
-            32 => Encrypt::Bits256(Box::new(Aes256Enc::new_from_slice(key).ok()?)),
+        Some(match key.len() {
+            16 => Aes::Bits128(Aes128Enc::new_from_slice(key).ok()?),
+            24 => Aes::Bits192(Box::new(Aes192Enc::new_from_slice(key).ok()?)),
+            32 => Aes::Bits256(Box::new(Aes256Enc::new_from_slice(key).ok()?)),
             _ => return None,
-        };
-        Some(Aes { encrypt, decrypt: OnceLock::new() })
-    }
-
-    fn decrypt(&self) -> &Decrypt {
-        self.decrypt.get_or_init(|| {
-            Box::new(match &self.encrypt {
-                Encrypt::Bits128(aes) => Decrypt::Bits128(aes.into()),
-                Encrypt::Bits192(aes) => Decrypt::Bits192((&**aes).into()),
-                Encrypt::Bits256(aes) => Decrypt::Bits256((&**aes).into()),
-            })
         })
     }
 
@@ -74,14 +64,31 @@ impl Aes {
         Ctr32BE::from_core(CtrCore::inner_iv_init(self, first)).apply_keystream(data);
     }
 
+    /// Makes ready to decrypt, too.
+    pub(super) fn both_ways(self) -> BothWays {
+        BothWays { encrypt: self, decrypt: OnceLock::new() }
+    }
+}
+
+impl BothWays {
     /// CBC mode without padding; a rest shorter than a block stays as it is.
     pub(super) fn cbc_encrypt(&self, iv: &Block, data: &mut [u8]) {
-        cbc::Encryptor::inner_iv_init(self, iv).encrypt_blocks(Array::slice_as_chunks_mut(data).0);
+        cbc::Encryptor::inner_iv_init(&self.encrypt, iv).encrypt_blocks(Array::slice_as_chunks_mut(data).0);
     }
 
-    /// The inverse of [`Aes::cbc_encrypt`].
+    /// The inverse of [`BothWays::cbc_encrypt`].
     pub(super) fn cbc_decrypt(&self, iv: &Block, data: &mut [u8]) {
         cbc::Decryptor::inner_iv_init(self, iv).decrypt_blocks(Array::slice_as_chunks_mut(data).0);
+    }
+
+    fn decrypt(&self) -> &Decrypt {
+        self.decrypt.get_or_init(|| {
+            Box::new(match &self.encrypt {
+                Aes::Bits128(aes) => Decrypt::Bits128(aes.into()),
+                Aes::Bits192(aes) => Decrypt::Bits192((&**aes).into()),
+                Aes::Bits256(aes) => Decrypt::Bits256((&**aes).into()),
+            })
+        })
     }
 }
 
@@ -91,15 +98,19 @@ impl BlockSizeUser for Aes {
 
 impl BlockCipherEncrypt for Aes {
     fn encrypt_with_backend(&self, f: impl BlockCipherEncClosure<BlockSize = U16>) {
-        match &self.encrypt {
-            Encrypt::Bits128(aes) => aes.encrypt_with_backend(f),
-            Encrypt::Bits192(aes) => aes.encrypt_with_backend(f),
-            Encrypt::Bits256(aes) => aes.encrypt_with_backend(f),
+        match self {
+            Aes::Bits128(aes) => aes.encrypt_with_backend(f),
+            Aes::Bits192(aes) => aes.encrypt_with_backend(f),
+            Aes::Bits256(aes) => aes.encrypt_with_backend(f),
         }
     }
 }
 
-impl BlockCipherDecrypt for Aes {
+impl BlockSizeUser for BothWays {
+    type BlockSize = U16;
+}
+
+impl BlockCipherDecrypt for BothWays {
     fn decrypt_with_backend(&self, f: impl BlockCipherDecClosure<BlockSize = U16>) {
         match self.decrypt() {
             Decrypt::Bits128(aes) => aes.decrypt_with_backend(f),
@@ -194,7 +205,7 @@ mod tests {
         let mut checked = 0;
         let groups = TestSet::load(TestName::AesCbcPkcs5).unwrap().test_groups;
         for test in groups.into_iter().flat_map(|group| group.tests).filter(|test| test.ct.len().is_multiple_of(16)) {
-            let (aes, iv) = (Aes::new(&test.key).unwrap(), padded(&test.nonce));
+            let (aes, iv) = (Aes::new(&test.key).unwrap().both_ways(), padded(&test.nonce));
             let mut data = test.ct.to_vec();
             aes.cbc_decrypt(&iv, &mut data);
             let mut again = data.clone();

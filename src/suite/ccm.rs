@@ -15,19 +15,19 @@ use aes::cipher::{
     BlockCipherDecrypt, BlockCipherEncBackend, BlockCipherEncClosure, BlockCipherEncrypt, BlockSizeUser,
 };
 
-use super::aes::{Aes, Block, padded, xor};
+use super::aes::{Aes, Block, BothWays, padded, xor};
 use super::same;
 
 /// A key and the length of the ICV.
 pub(super) struct Ccm {
-    aes: Aes,
+    aes: BothWays,
     icv_len: u8,
 }
 
 impl Ccm {
     /// `icv_len` is 4 to 16 and even.
     pub(super) fn new(aes: Aes, icv_len: u8) -> Ccm {
-        Ccm { aes, icv_len }
+        Ccm { aes: aes.both_ways(), icv_len }
     }
 
     /// The key stream over `data`, both directions.
@@ -36,7 +36,7 @@ impl Ccm {
         if let Some(last) = a1.last_mut() {
             *last |= 1;
         }
-        self.aes.ctr(&a1, data);
+        self.aes.encrypt.ctr(&a1, data);
     }
 
     /// Whether `icv` belongs to this clear text.
@@ -50,25 +50,25 @@ impl Ccm {
     pub(super) fn tags<const N: usize>(&self, a0: &Block, aad: &[[Block; N]], clear: &[u8]) -> [Block; N] {
         let mut tags = [Block::default(); N];
         let b0 = self.b0(a0, !aad.is_empty(), clear.len());
-        self.aes.encrypt_with_backend(CbcMac { a0, b0: &b0, aad, clear, tags: &mut tags });
+        self.aes.encrypt.encrypt_with_backend(CbcMac { a0, b0: &b0, aad, clear, tags: &mut tags });
         tags
     }
 
     /// The CBC-MACs of up to `N` clear texts side by side. They come as rows of a block of each: the blocks of the AADs, see
     /// [`aad_block`], then the texts, padded. `b0` are encrypted. Afterwards each row holds the MACs of all up to it.
     pub(super) fn macs<const N: usize>(&self, b0: [Block; N], rows: &mut [[Block; N]]) {
-        self.aes.encrypt_with_backend(Lockstep { b0, rows });
+        self.aes.encrypt.encrypt_with_backend(Lockstep { b0, rows });
     }
 
     /// Every block encrypted for itself.
     pub(super) fn encrypt_all(&self, blocks: &mut [Block]) {
-        self.aes.encrypt_all(blocks);
+        self.aes.encrypt.encrypt_all(blocks);
     }
 
     /// The single AAD block of a packet whose ICV is the whole MAC of 16 bytes: the CBC-MAC undone. Any ICV gives a
     /// block; that it is right shows in the parts of it that are known.
     pub(super) fn recover_aad_block(&self, a0: &Block, clear: &[u8], icv: &[u8; 16]) -> Block {
-        let mut state = self.aes.encrypted(*a0);
+        let mut state = self.aes.encrypt.encrypted(*a0);
         xor(&mut state, icv.into());
         let (blocks, rest) = clear.as_chunks::<16>();
         let rest = (!rest.is_empty()).then(|| padded(rest));
@@ -77,7 +77,7 @@ impl Ccm {
             xor(&mut state, &block);
         }
         self.aes.decrypt_block(&mut state);
-        xor(&mut state, &self.aes.encrypted(self.b0(a0, true, clear.len())));
+        xor(&mut state, &self.aes.encrypt.encrypted(self.b0(a0, true, clear.len())));
         state
     }
 
@@ -345,14 +345,14 @@ mod tests {
                 let aad: [Block; 4] = std::array::from_fn(|n| aad_block(&[n as u8 ^ 0x5a; 8]));
                 let clear: [Vec<u8>; 4] =
                     std::array::from_fn(|n| (0..lens[n]).map(|at| (at * 7 + n * 31) as u8).collect());
-                let b0 = std::array::from_fn(|n| ccm.aes.encrypted(ccm.b0(&a0[n], true, lens[n])));
+                let b0 = std::array::from_fn(|n| ccm.aes.encrypt.encrypted(ccm.b0(&a0[n], true, lens[n])));
                 let most = lens.iter().max().unwrap().div_ceil(16);
                 let text = |row| std::array::from_fn(|n| padded(clear[n].chunks(16).nth(row).unwrap_or_default()));
                 let mut rows: Vec<[Block; 4]> = [aad].into_iter().chain((0..most).map(text)).collect();
                 ccm.macs(b0, &mut rows);
                 for n in 0..4 {
                     let mut mac = rows[lens[n].div_ceil(16)][n];
-                    xor(&mut mac, &ccm.aes.encrypted(a0[n]));
+                    xor(&mut mac, &ccm.aes.encrypt.encrypted(a0[n]));
                     assert_eq!(ccm.tags(&a0[n], &[[aad[n]]], &clear[n]), [mac], "{lens:?}");
                 }
             }

@@ -4,21 +4,26 @@ use std::fmt;
 
 use zeroize::{Zeroize, Zeroizing};
 
-use super::aes::{Aes, Block, padded};
+use super::aes::{Aes, Block, BothWays, padded};
 use super::ccm::{Ccm, aad_block};
 use super::chacha::ChaCha;
 use super::gcm::Gcm;
 use super::hmac::KeyedHmac;
 use super::{Cipher, Keys, Suite, same};
+use crate::prefetch;
 
 /// Key schedules and hash states of one SA, computed once. They are wiped when dropped; `Debug` shows names only.
+///
+/// What opens packets with AES-128 is all in here and small, because with many SAs it is fetched from far away.
+#[repr(align(64))]
 pub struct Cryptor {
     pub(super) suite: &'static Suite,
     pub(super) cipher: Prepared,
-    /// The first counter block of a packet whose IV is 0; the IV goes into bytes 4 to 11. AES-CCM (RFC 4309 §4): 03,
-    /// salt, IV, 0. AES-GCM (RFC 4106 §4) and AES-CTR (RFC 3686 §4): salt, IV, 1. ChaCha20-Poly1305 (RFC 7634 §2):
-    /// the first 12 bytes are its nonce.
-    counter_block: Zeroizing<[u8; 16]>,
+    /// What a counter block starts with. AES-CCM (RFC 4309 §4): 03 and the salt. AES-GCM (RFC 4106 §4), AES-CTR (RFC 3686
+    /// §4), ChaCha20-Poly1305 (RFC 7634 §2): the salt.
+    salt: Zeroizing<[u8; 4]>,
+    /// What the first counter block of a packet ends with, behind the IV: with AES-CCM 0, else 1.
+    counter_start: u8,
     /// The integrity check of a cipher that is no AEAD; `None` also where the ICV is not checked.
     pub(super) hmac: Option<Box<KeyedHmac>>,
     icv_len: u8,
@@ -27,9 +32,9 @@ pub struct Cryptor {
 pub(super) enum Prepared {
     Ccm(Ccm),
     Gcm(Gcm),
-    Gmac(Gcm),
+    Gmac(Box<Gcm>),
     ChaCha(ChaCha),
-    Cbc(Aes),
+    Cbc(BothWays),
     Ctr(Aes),
     Null,
 }
@@ -70,21 +75,20 @@ impl Cryptor {
         let cipher = match suite.cipher {
             Cipher::AesCcm => Prepared::Ccm(Ccm::new(aes(), suite.icv_len as u8)),
             Cipher::AesGcm => Prepared::Gcm(Gcm::new(aes())),
-            Cipher::AesGmac => Prepared::Gmac(Gcm::new(aes())),
+            Cipher::AesGmac => Prepared::Gmac(Box::new(Gcm::new(aes()))),
             Cipher::ChaCha20Poly1305 => Prepared::ChaCha(ChaCha::new(key).expect("Keys::new has checked the length")),
-            Cipher::AesCbc => Prepared::Cbc(aes()),
+            Cipher::AesCbc => Prepared::Cbc(aes().both_ways()),
             Cipher::AesCtr => Prepared::Ctr(aes()),
             Cipher::Null => Prepared::Null,
         };
-        let mut counter_block = Zeroizing::new([0; 16]);
-        let [s0, s1, s2, s3, .., last] = &mut *counter_block;
-        match (suite.cipher, keys.salt().expose()) {
-            (Cipher::AesCcm, &[a, b, c]) => [*s0, *s1, *s2, *s3] = [3, a, b, c],
-            (_, &[a, b, c, d]) => ([*s0, *s1, *s2, *s3], *last) = ([a, b, c, d], 1),
-            _ => {}
-        }
+        let salt = match (suite.cipher, keys.salt().expose()) {
+            (Cipher::AesCcm, &[a, b, c]) => [3, a, b, c],
+            (_, &[a, b, c, d]) => [a, b, c, d],
+            _ => [0; 4],
+        };
+        let counter_start = u8::from(suite.cipher != Cipher::AesCcm);
         let hmac = keys.integ().and_then(|(integ, key)| Some(Box::new(KeyedHmac::new(integ.hash?, key.expose()))));
-        Cryptor { suite, cipher, counter_block, hmac, icv_len: keys.icv_len() as u8 }
+        Cryptor { suite, cipher, salt: Zeroizing::new(salt), counter_start, hmac, icv_len: keys.icv_len() as u8 }
     }
 
     /// The cipher.
@@ -182,10 +186,10 @@ impl Cryptor {
         Ok(())
     }
 
-    /// Reads of its memory what is used first. The number means nothing.
-    #[inline(always)]
-    pub(super) fn touch(&self) -> usize {
-        self.suite.iv_len + usize::from(matches!(self.cipher, Prepared::Null))
+    /// Asks for its memory; that of keys longer than usual in part.
+    #[inline]
+    pub fn prefetch(&self) {
+        prefetch::whole(self, &self.icv_len);
     }
 
     pub(super) fn check_clear_len(&self, len: usize) -> Result<(), SealError> {
@@ -282,7 +286,7 @@ impl Cryptor {
             Some(iv) => u64::from_be_bytes(*iv),
             None => 0,
         };
-        u128::from_be_bytes(*self.counter_block) | u128::from(varies) << 32
+        u128::from(u32::from_be_bytes(*self.salt)) << 96 | u128::from(varies) << 32 | u128::from(self.counter_start)
     }
 }
 
@@ -352,5 +356,16 @@ impl Header {
         // SN high is in the middle of SPI, SN high, SN low.
         let high = if self.esn { self.with_high.get(4..8).unwrap_or_default() } else { &[] };
         [&self.without_high, iv, cipher_text, high]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    #[cfg(target_arch = "x86_64")]
+    fn keys_of_aes_128_take_six_cache_lines() {
+        assert_eq!(size_of::<Cryptor>(), 6 * 64);
     }
 }

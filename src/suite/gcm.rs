@@ -22,8 +22,7 @@ use super::aes::{Aes, Block, last_value, padded, xor};
 /// A key.
 pub(super) struct Gcm {
     aes: Aes,
-    /// Apart, so that keys of other ciphers take no more memory than they need.
-    ghash: Box<GHash>,
+    ghash: GHash,
     /// GHASH under the inverse of the key: 250 multiplications, made when first needed.
     inverse: OnceLock<Box<GHash>>,
 }
@@ -32,7 +31,7 @@ impl Gcm {
     pub(super) fn new(aes: Aes) -> Gcm {
         let mut h = Block::default();
         aes.encrypt_block(&mut h);
-        Gcm { aes, ghash: Box::new(keyed_and_wiped(h)), inverse: OnceLock::new() }
+        Gcm { aes, ghash: keyed_and_wiped(h), inverse: OnceLock::new() }
     }
 
     /// The key stream over `data`, both directions.

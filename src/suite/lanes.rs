@@ -221,17 +221,17 @@ pub(super) fn mac_of<const N: usize>(rows: &[[Block; N]], blocks: usize, index: 
 }
 
 /// [`Cryptor::open`] of several packets, each of another SA, of which only the first [`SIDE_BY_SIDE`] count. Appends clear
-/// texts to `clear`, and tells where that of each packet that verified stands.
+/// texts to `clear`, and tells where that of each packet that verified stands. `after_each` is called once for every packet,
+/// in time to ask for the keys of the next ones.
 pub fn open_apart(
     packets: &[Apart<'_>],
     scratch: &mut Scratch,
     clear: &mut Vec<u8>,
+    mut after_each: impl FnMut(),
 ) -> [Option<Range<usize>>; SIDE_BY_SIDE] {
     let Scratch { key_stream, rows } = scratch;
     key_stream.clear();
     rows.clear();
-    // Every key is touched before the first is used: what is far away is fetched at the same time.
-    std::hint::black_box(packets.iter().map(|apart| apart.cryptor.touch()).sum::<usize>());
     let mut lanes = [Lane::<InKeyStream>::default(); SIDE_BY_SIDE];
     for (lane, Apart { cryptor, esn, sealed }) in lanes.iter_mut().zip(packets) {
         let Ok(Body { iv, cipher_text, icv }) = cryptor.split(sealed.body) else { continue };
@@ -283,6 +283,7 @@ pub fn open_apart(
                 *verified = cryptor.open_in_place(&header, iv, text.copy(lane.cipher_text), lane.icv);
             }
         }
+        after_each();
     }
     let mut rest = rows.as_mut_slice();
     for ((lane, Apart { cryptor, .. }), tag) in lanes.iter().zip(packets).zip(&mut tags) {

@@ -548,7 +548,7 @@ proptest::proptest! {
             .map(|(cryptor, (sn, body))| Apart { cryptor, esn, sealed: Sealed { spi: 7, sn: sn as u64 + (1 << 32), body } })
             .collect();
         let mut clear = vec![0xee; 5];
-        let places = open_apart(&apart, &mut Scratch::default(), &mut clear);
+        let places = open_apart(&apart, &mut Scratch::default(), &mut clear, || {});
         proptest::prop_assert!(clear.starts_with(&[0xee; 5]));
         let mut wiped = clear.clone();
         wiped.drain(..5);
