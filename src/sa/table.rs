@@ -213,6 +213,7 @@ impl Entry {
     }
 
     /// Whether every bit of the Sequence Number is on the wire.
+    #[inline]
     pub fn has_whole_sn(&self) -> bool {
         self.codec.sn_bits() >= 32 && !self.esn
     }
@@ -278,6 +279,7 @@ struct BucketKey {
 }
 
 /// What is said of IPv4, or of IPv6.
+#[inline]
 fn of_version([v4, v6]: [bool; 2], version: IpVersion) -> bool {
     if version == IpVersion::V4 { v4 } else { v6 }
 }
