@@ -79,6 +79,30 @@ fn failed_packets_make_the_status_1() {
 }
 
 #[test]
+fn options_without_effect_are_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("out.pcapng");
+    let [capture, rules, keys] = probe();
+    let warnings = |options: &[&str]| -> Vec<String> {
+        let args = ["convert", &capture, "-o", out.to_str().unwrap(), "-r", &rules, "-k", &keys];
+        let (_, stderr) = dietesp_ends(0, args.into_iter().chain(options.iter().copied()));
+        let warnings = stderr.lines().filter_map(|line| line.strip_prefix("dietesp: warning: "));
+        warnings.map(str::to_owned).collect()
+    };
+    let cipher = ["--cipher", "ENCR_AES_CCM_8"];
+    assert_eq!(
+        warnings(&[&cipher[..], &["--to", "plain", "--reseal", "fresh", "--seed", "1"]].concat()),
+        ["--reseal", "--cipher", "--seed"].map(|option| format!("{option} does nothing with --to plain"))
+    );
+    assert_eq!(
+        warnings(&[&cipher[..], &["--reseal", "keep", "--seed", "1"]].concat()),
+        ["--cipher does nothing with --reseal keep"]
+    );
+    assert_eq!(warnings(&[&cipher[..], &["--seed", "1"]].concat()), [""; 0]);
+    assert_eq!(warnings(&["--to", "plain", "-q", "--seed", "1"]), [""; 0]);
+}
+
+#[test]
 fn quiet_is_quiet() {
     let [capture, rules, keys] = probe();
     let (stdout, stderr) = dietesp_ends(0, ["-q", "decode", &capture, "-r", &rules, "-k", &keys]);

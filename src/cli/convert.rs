@@ -30,11 +30,12 @@ pub struct Args {
     #[arg(long, value_enum, default_value_t = To::Esp)]
     to: To,
     /// The keys for packets that must be sealed again: fresh ones, or those of the SA with other IVs
-    #[arg(long, value_enum, default_value_t = ResealArg::Fresh)]
-    reseal: ResealArg,
-    /// The cipher of fresh keys
-    #[arg(long, value_name = "NAME", default_value = "ENCR_AES_GCM_16", value_parser = parse_cipher)]
-    cipher: &'static Suite,
+    /// (default: fresh)
+    #[arg(long, value_enum)]
+    reseal: Option<ResealArg>,
+    /// The cipher of fresh keys (default: ENCR_AES_GCM_16)
+    #[arg(long, value_name = "NAME", value_parser = parse_cipher)]
+    cipher: Option<&'static Suite>,
     /// Where to write Wireshark's esp_sa and preferences (default: OUT.wireshark)
     #[arg(long, value_name = "DIR")]
     wireshark: Option<PathBuf>,
@@ -64,6 +65,13 @@ enum ResealArg {
 
 impl Args {
     pub(super) fn run(self, quiet: bool) -> Result<Ended, Error> {
+        for (option, with) in self.without_effect() {
+            tell(quiet, &format!("dietesp: warning: {option} does nothing with {with}\n"));
+        }
+        let reseal = match self.reseal {
+            Some(ResealArg::Keep) => Reseal::Keep,
+            Some(ResealArg::Fresh) | None => Reseal::Fresh(self.cipher.unwrap_or_else(default_cipher)),
+        };
         let to_stdout = self.output == Path::new("-");
         let folder = match (&self.wireshark, self.to) {
             (_, To::Plain) => None,
@@ -75,7 +83,7 @@ impl Args {
                 Some(PathBuf::from(name))
             }
         };
-        if folder.is_none() && self.to == To::Esp && self.reseal == ResealArg::Fresh {
+        if folder.is_none() && self.to == To::Esp && reseal != Reseal::Keep {
             return Err(Error::usage(
                 "with standard output the fresh keys would be lost",
                 "add --wireshark DIR to keep them, or use --reseal keep",
@@ -95,7 +103,7 @@ impl Args {
         let writer = Writer::create(&self.output)?;
         let settings = Settings {
             target: if self.to == To::Esp { Target::Esp } else { Target::Plain },
-            reseal: if self.reseal == ResealArg::Fresh { Reseal::Fresh(self.cipher) } else { Reseal::Keep },
+            reseal,
             seed: self.seed,
             limits: self.opening.limits(quiet),
             selection: self.opening.selection.selection(),
@@ -120,6 +128,23 @@ impl Args {
         super::tell_damage(&mut reader);
         tell(quiet, &summary(&converted, &settings, &self.output, folder.as_deref()));
         Ok(if converted.totals.failed == 0 { Ended::Well } else { Ended::WithFailures })
+    }
+
+    /// Options that were given and do nothing, and that with which they do nothing.
+    fn without_effect(&self) -> Vec<(&'static str, &'static str)> {
+        let for_esp = [
+            ("--reseal", self.reseal.is_some()),
+            ("--cipher", self.cipher.is_some()),
+            ("--wireshark", self.wireshark.is_some()),
+            ("--seed", self.seed.is_some()),
+        ];
+        let for_fresh_keys = [("--cipher", self.cipher.is_some())];
+        let (options, with) = match (self.to, self.reseal) {
+            (To::Plain, _) => (&for_esp[..], "--to plain"),
+            (To::Esp, Some(ResealArg::Keep)) => (&for_fresh_keys[..], "--reseal keep"),
+            (To::Esp, _) => return vec![],
+        };
+        options.iter().filter(|(_, given)| *given).map(|(option, _)| (*option, with)).collect()
     }
 }
 
@@ -151,6 +176,10 @@ fn summary(converted: &Converted, settings: &Settings, output: &Path, folder: Op
         text += &format!("keys for Wireshark: WIRESHARK_CONFIG_DIR={folder} wireshark {output}\n");
     }
     text
+}
+
+fn default_cipher() -> &'static Suite {
+    Suite::by_name("ENCR_AES_GCM_16").expect("it is in the table of ciphers")
 }
 
 fn parse_cipher(name: &str) -> Result<&'static Suite, String> {
