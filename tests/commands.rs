@@ -102,6 +102,22 @@ fn options_without_effect_are_told() {
     assert_eq!(warnings(&["--to", "plain", "-q", "--seed", "1"]), [""; 0]);
 }
 
+/// LINKTYPE_USER0: the records are there, and the summary says why nothing was found.
+#[test]
+fn a_link_type_that_is_not_supported_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let capture = folder.path().join("user0.pcap");
+    pcap::write(&capture, 147, &[(0, vec![0x45; 40]), (1, vec![0x60; 60])]);
+    let capture = capture.to_str().unwrap();
+    let (stdout, stderr) = dietesp_ends(0, ["decode", capture, "-k", &probe()[2], "--format", "jsonl"]);
+    assert_eq!(
+        stdout.matches(r#""status":"not-esp","reason":"link type 147 is not supported""#).count(),
+        2,
+        "{stdout}"
+    );
+    assert!(stderr.contains("2 of a link type that is not supported, such as 147\n"), "{stderr}");
+}
+
 #[test]
 fn quiet_is_quiet() {
     let [capture, rules, keys] = probe();

@@ -96,6 +96,9 @@ pub(super) fn plain_ip(link_type: u16, frame: &[u8]) -> Option<(usize, Option<Ip
     }
 }
 
+/// What is said of a frame of any other link type.
+pub const UNSUPPORTED: &str = "the link type is not supported";
+
 pub(super) fn network(link_type: u16, frame: &[u8]) -> Result<Network<'_>, Fault> {
     match link_type {
         ETHERNET => ethernet(frame),
@@ -117,7 +120,7 @@ pub(super) fn network(link_type: u16, frame: &[u8]) -> Result<Network<'_>, Fault
         IEEE802_15_4_NONASK_PHY => carrier::non_ask_phy(frame).map(Network::Radio),
         LORATAP => lora::tap(frame),
         _ if bluetooth::LINK_TYPES.contains(&link_type) => Ok(Network::Bluetooth),
-        _ => Ok(Network::Other("the link type is not supported")),
+        _ => Ok(Network::Other(UNSUPPORTED)),
     }
 }
 

@@ -26,6 +26,7 @@ use crate::error::Fault;
 use crate::sa::LinkAddress;
 
 pub use fragments::{Reassembled, Reassembler};
+pub use frame::UNSUPPORTED;
 pub use ieee802154::fcs::Fcs;
 pub use ip::{address_values, addresses};
 pub use rebuild::{Begun, UdpChecksum, append, begin, begin_encapsulated, encapsulate, rebuild, replace};

@@ -203,7 +203,7 @@ impl<'t, 'g> Attempter<'t, 'g> {
         let table = self.finder.table();
         match link::parse_alone(item.link_type, packet.data, |protocol| table.uses_protocol(protocol)) {
             Some(Alone::Packet(place)) => return self.attempt_place(packet, place, item, index, planned, arena),
-            Some(Alone::NotIp(what)) => item.set(Status::NotEsp, Reason::Text(what)),
+            Some(Alone::NotIp(what)) => item.set(Status::NotEsp, Reason::not_ip(what, packet)),
             Some(Alone::Malformed { outer, fault }) => {
                 item.source = Source::header(outer);
                 item.set(Status::Malformed, Reason::Fault(fault));

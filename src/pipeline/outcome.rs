@@ -2,7 +2,9 @@
 
 use std::fmt;
 
+use crate::capture::Packet;
 use crate::error::Fault;
+use crate::link;
 
 /// The verdict on one captured frame; every frame has one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,6 +48,8 @@ pub enum Reason {
     Fault(Fault),
     /// One sentence.
     Text(&'static str),
+    /// A frame of this link type, which nothing here reads.
+    LinkType(u16),
     /// An IP packet that carries another protocol.
     Protocol(u8),
     /// No SA takes these outer addresses and SPI bits; the first bytes of the ESP payload as far as they are there.
@@ -62,11 +66,19 @@ pub enum Reason {
     },
 }
 
+impl Reason {
+    /// Why a frame has no IP packet.
+    pub(super) fn not_ip(what: &'static str, packet: &Packet<'_>) -> Reason {
+        if what == link::UNSUPPORTED { Reason::LinkType(packet.link_type()) } else { Reason::Text(what) }
+    }
+}
+
 impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Reason::Fault(fault) => fault.fmt(f),
             Reason::Text(text) => f.write_str(text),
+            Reason::LinkType(link_type) => write!(f, "link type {link_type} is not supported"),
             Reason::Protocol(protocol) => match protocol_name(*protocol) {
                 Some(name) => write!(f, "{name}"),
                 None => write!(f, "IP protocol {protocol}"),

@@ -340,7 +340,7 @@ impl<'t> Settler<'t> {
         item.radio = received.radio;
         match received.content {
             Content::Repeat { of } => self.repeat(of, item, arena),
-            Content::NotIp(what) => item.set(Status::NotEsp, Reason::Text(what)),
+            Content::NotIp(what) => item.set(Status::NotEsp, Reason::not_ip(what, packet)),
             Content::Fragment { outer, waits } => {
                 item.source = Source::header(outer);
                 item.waits = waits;

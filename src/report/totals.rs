@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use crate::pipeline::item::Item;
-use crate::pipeline::outcome::{Bytes, Status};
+use crate::pipeline::outcome::{Bytes, Reason, Status};
 use crate::pipeline::warnings::Warnings;
 
 /// Counts over a run.
@@ -20,6 +20,8 @@ pub struct Totals {
     pub replayed: u64,
     /// Frames whose warnings say `unauthenticated`.
     pub unauthenticated: u64,
+    /// Frames of link types that nothing here reads, and the type of the first.
+    pub other_link: (u64, Option<u16>),
     /// Frames that failed though an SA is known for them; they make the exit status 1.
     pub failed: u64,
     /// Frames that a selection took; `None` without one.
@@ -44,6 +46,10 @@ impl Totals {
             self.unauthenticated += u64::from(item.warnings.has(Warnings::UNAUTHENTICATED));
         }
         self.failed += u64::from(item.status != Status::Ok && item.of_known_sa);
+        if let Some(Reason::LinkType(link_type)) = item.reason {
+            self.other_link.0 += 1;
+            self.other_link.1.get_or_insert(link_type);
+        }
     }
 
     /// Adds the counts of `other`.
@@ -56,6 +62,8 @@ impl Totals {
         self.replayed += other.replayed;
         self.unauthenticated += other.unauthenticated;
         self.failed += other.failed;
+        self.other_link.0 += other.other_link.0;
+        self.other_link.1 = self.other_link.1.or(other.other_link.1);
         self.shown = self.shown.or(other.shown.map(|_| 0)).map(|own| own + other.shown.unwrap_or(0));
     }
 
@@ -112,6 +120,9 @@ impl Totals {
             if count > 0 {
                 let _ = writeln!(text, "{count} {what}");
             }
+        }
+        if let (count, Some(link_type)) = self.other_link {
+            let _ = writeln!(text, "{count} of a link type that is not supported, such as {link_type}");
         }
         if self.of(Status::NoSa) > 0 {
             text.push_str(
