@@ -18,16 +18,14 @@ use aes::cipher::{
 use super::aes::{Aes, Block, BothWays, padded, xor};
 use super::same;
 
-/// A key and the length of the ICV.
+/// A key. The length of the ICV, 4 to 16 bytes and even, is known elsewhere: keys are to be small.
 pub(super) struct Ccm {
     aes: BothWays,
-    icv_len: u8,
 }
 
 impl Ccm {
-    /// `icv_len` is 4 to 16 and even.
-    pub(super) fn new(aes: Aes, icv_len: u8) -> Ccm {
-        Ccm { aes: aes.both_ways(), icv_len }
+    pub(super) fn new(aes: Aes) -> Ccm {
+        Ccm { aes: aes.both_ways() }
     }
 
     /// The key stream over `data`, both directions.
@@ -41,15 +39,21 @@ impl Ccm {
 
     /// Whether `icv` belongs to this clear text.
     pub(super) fn verify(&self, a0: &Block, aad: &[[Block; 1]], clear: &[u8], icv: &[u8]) -> bool {
-        let [tag] = self.tags(a0, aad, clear);
+        let [tag] = self.tags(icv.len(), a0, aad, clear);
         same(&tag, icv)
     }
 
     /// The ICVs (the first `icv_len` bytes of each) of one clear text under `N` AADs; `aad` holds their blocks, length
     /// in front, as [`aad_block`] makes them.
-    pub(super) fn tags<const N: usize>(&self, a0: &Block, aad: &[[Block; N]], clear: &[u8]) -> [Block; N] {
+    pub(super) fn tags<const N: usize>(
+        &self,
+        icv_len: usize,
+        a0: &Block,
+        aad: &[[Block; N]],
+        clear: &[u8],
+    ) -> [Block; N] {
         let mut tags = [Block::default(); N];
-        let b0 = self.b0(a0, !aad.is_empty(), clear.len());
+        let b0 = b0_block(a0, icv_len, !aad.is_empty(), clear.len());
         self.aes.encrypt.encrypt_with_backend(CbcMac { a0, b0: &b0, aad, clear, tags: &mut tags });
         tags
     }
@@ -77,25 +81,25 @@ impl Ccm {
             xor(&mut state, &block);
         }
         self.aes.decrypt_block(&mut state);
-        xor(&mut state, &self.aes.encrypt.encrypted(self.b0(a0, true, clear.len())));
+        xor(&mut state, &self.aes.encrypt.encrypted(b0_block(a0, icv.len(), true, clear.len())));
         state
     }
+}
 
-    /// B0 of a packet with AAD, as a number.
-    #[inline]
-    pub(super) fn b0_with_aad(&self, a0: u128, clear_len: usize) -> u128 {
-        b0(a0, self.icv_len, true, clear_len)
-    }
+/// B0 of a packet with AAD, as a number.
+#[inline]
+pub(super) fn b0_with_aad(a0: u128, icv_len: usize, clear_len: usize) -> u128 {
+    b0(a0, icv_len, true, clear_len)
+}
 
-    fn b0(&self, a0: &Block, with_aad: bool, clear_len: usize) -> Block {
-        b0(u128::from_be_bytes((*a0).into()), self.icv_len, with_aad, clear_len).to_be_bytes().into()
-    }
+fn b0_block(a0: &Block, icv_len: usize, with_aad: bool, clear_len: usize) -> Block {
+    b0(u128::from_be_bytes((*a0).into()), icv_len, with_aad, clear_len).to_be_bytes().into()
 }
 
 /// `icv_len` is 2 or more.
 #[inline]
-fn b0(a0: u128, icv_len: u8, with_aad: bool, clear_len: usize) -> u128 {
-    let flags = (u8::from(with_aad) << 6) | (((icv_len - 2) / 2) << 3);
+fn b0(a0: u128, icv_len: usize, with_aad: bool, clear_len: usize) -> u128 {
+    let flags = (u8::from(with_aad) << 6) | ((((icv_len - 2) / 2) as u8) << 3);
     // The counter of A0 is 0. Longer clear texts than 2^32 bytes (L = 2: 2^16) do not get here.
     a0 | u128::from(flags) << 120 | u128::from(clear_len as u32)
 }
@@ -156,7 +160,7 @@ impl CcmStar {
             std::iter::once([first]).chain(rest.chunks(16).map(|chunk| [padded(chunk)])).collect()
         };
         let mut tag = Block::default();
-        let b0 = b0(u128::from_be_bytes(a0.into()), mic.len() as u8, !aad.is_empty(), data.len()).to_be_bytes().into();
+        let b0 = b0_block(&a0, mic.len(), !aad.is_empty(), data.len());
         let tags = std::array::from_mut(&mut tag);
         self.0.encrypt_with_backend(CbcMac { a0: &a0, b0: &b0, aad: &blocks, clear: data, tags });
         same(&tag, mic)
@@ -260,13 +264,13 @@ mod tests {
     /// Opens `sealed` (cipher text, ICV) as [`super::super::Cryptor`] does, for a nonce of any length.
     fn open(key: &[u8], nonce: &[u8], aad: &[u8], sealed: &[u8], icv_len: usize) -> Option<Vec<u8>> {
         let mut a0 = padded(&[&[14 - nonce.len() as u8], nonce].concat());
-        let ccm = Ccm::new(Aes::new(key)?, icv_len as u8);
+        let ccm = Ccm::new(Aes::new(key)?);
         let (data, icv) = sealed.split_at(sealed.len() - icv_len);
         let mut data = data.to_vec();
         ccm.apply_key_stream(&a0, &mut data);
         let verified = ccm.verify(&a0, &aad_blocks(aad), &data, icv);
         // And back.
-        let [tag] = ccm.tags(&a0, &aad_blocks(aad), &data);
+        let [tag] = ccm.tags(icv_len, &a0, &aad_blocks(aad), &data);
         assert_eq!(tag[..icv_len] == *icv, verified);
         a0[15] ^= 1;
         assert!(!ccm.verify(&a0, &aad_blocks(aad), &data, icv), "another nonce");
@@ -338,14 +342,14 @@ mod tests {
     #[test]
     fn macs_in_lock_step_are_those_computed_one_by_one() {
         for key_len in [16, 24, 32] {
-            let ccm = Ccm::new(Aes::new(&vec![7; key_len]).unwrap(), 8);
+            let ccm = Ccm::new(Aes::new(&vec![7; key_len]).unwrap());
             // Equal lengths, and lengths that end at every place of a block.
             for lens in [[0, 0, 0, 0], [64, 64, 64, 64], [0, 1, 15, 16], [17, 100, 31, 32], [1400, 3, 0, 48]] {
                 let a0: [Block; 4] = std::array::from_fn(|n| padded(&[3, 1, 2, n as u8, 4, 5, 6, 7, 8, 9, 10, 11]));
                 let aad: [Block; 4] = std::array::from_fn(|n| aad_block(&[n as u8 ^ 0x5a; 8]));
                 let clear: [Vec<u8>; 4] =
                     std::array::from_fn(|n| (0..lens[n]).map(|at| (at * 7 + n * 31) as u8).collect());
-                let b0 = std::array::from_fn(|n| ccm.aes.encrypt.encrypted(ccm.b0(&a0[n], true, lens[n])));
+                let b0 = std::array::from_fn(|n| ccm.aes.encrypt.encrypted(b0_block(&a0[n], 8, true, lens[n])));
                 let most = lens.iter().max().unwrap().div_ceil(16);
                 let text = |row| std::array::from_fn(|n| padded(clear[n].chunks(16).nth(row).unwrap_or_default()));
                 let mut rows: Vec<[Block; 4]> = [aad].into_iter().chain((0..most).map(text)).collect();
@@ -353,7 +357,7 @@ mod tests {
                 for n in 0..4 {
                     let mut mac = rows[lens[n].div_ceil(16)][n];
                     xor(&mut mac, &ccm.aes.encrypt.encrypted(a0[n]));
-                    assert_eq!(ccm.tags(&a0[n], &[[aad[n]]], &clear[n]), [mac], "{lens:?}");
+                    assert_eq!(ccm.tags(8, &a0[n], &[[aad[n]]], &clear[n]), [mac], "{lens:?}");
                 }
             }
         }
@@ -361,14 +365,14 @@ mod tests {
 
     #[test]
     fn lanes_agree_with_one_another() {
-        let ccm = Ccm::new(Aes::new(&[7; 16]).unwrap(), 8);
+        let ccm = Ccm::new(Aes::new(&[7; 16]).unwrap());
         let a0 = padded(&[3, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11]);
         let aads: [Block; 5] = std::array::from_fn(|n| aad_block(&[n as u8; 8]));
         for len in [0, 1, 15, 16, 17, 100] {
             let clear = vec![9; len];
-            let tags = ccm.tags(&a0, &[aads], &clear);
+            let tags = ccm.tags(8, &a0, &[aads], &clear);
             for (aad, tag) in aads.iter().zip(tags) {
-                assert_eq!(ccm.tags(&a0, &[[*aad]], &clear), [tag]);
+                assert_eq!(ccm.tags(8, &a0, &[[*aad]], &clear), [tag]);
             }
         }
     }

@@ -15,14 +15,15 @@ use aes::cipher::{Array, BlockCipherEncrypt};
 use polyval::Polyval;
 use polyval::hazmat::FieldElement;
 use polyval::universal_hash::UniversalHash;
-use zeroize::Zeroize;
+use zeroize::{Zeroize, Zeroizing};
 
 use super::aes::{Aes, Block, last_value, padded, xor};
 
 /// A key.
 pub(super) struct Gcm {
     aes: Aes,
-    ghash: GHash,
+    /// That of POLYVAL. Its powers are ten times as much memory, which with many SAs takes longer to fetch than to compute.
+    hash_key: Zeroizing<Block>,
     /// GHASH under the inverse of the key: 250 multiplications, made when first needed.
     inverse: OnceLock<Box<GHash>>,
 }
@@ -31,7 +32,15 @@ impl Gcm {
     pub(super) fn new(aes: Aes) -> Gcm {
         let mut h = Block::default();
         aes.encrypt_block(&mut h);
-        Gcm { aes, ghash: keyed_and_wiped(h), inverse: OnceLock::new() }
+        let hash_key = Zeroizing::new(polyval_key(&h));
+        h.zeroize();
+        Gcm { aes, hash_key, inverse: OnceLock::new() }
+    }
+
+    /// GHASH under the key, for packets that come together.
+    #[inline]
+    pub(super) fn ghash(&self) -> GHash {
+        GHash(Polyval::new(&self.hash_key))
     }
 
     /// The key stream over `data`, both directions.
@@ -55,7 +64,7 @@ impl Gcm {
     pub(super) fn hash(&self, aad: &[&[u8]], cipher_text: &[u8]) -> Block {
         let aad_len = aad.iter().map(|part| part.len()).sum::<usize>();
         let aad_blocks = aad_len.div_ceil(16);
-        self.hash_of((aad_blocks, aad_len), cipher_text, |blocks| {
+        self.ghash().hash((aad_blocks, aad_len), cipher_text, |blocks| {
             let (mut block, mut len) = (Block::default(), 0);
             for byte in aad.iter().copied().flatten() {
                 if let Some(place) = block.get_mut(len) {
@@ -73,35 +82,6 @@ impl Gcm {
         })
     }
 
-    /// The same with the AAD of an ESP packet: [`Header::aad_value`](super::cryptor::Header::aad_value).
-    #[inline]
-    pub(super) fn hash_esp(&self, (aad, aad_len): (u128, usize), cipher_text: &[u8]) -> Block {
-        self.hash_of((1, aad_len), cipher_text, |blocks| blocks.push(aad))
-    }
-
-    #[inline]
-    fn hash_of(
-        &self,
-        (aad_blocks, aad_len): (usize, usize),
-        cipher_text: &[u8],
-        push_aad: impl FnOnce(&mut Gathered<'_>),
-    ) -> Block {
-        let count = aad_blocks + cipher_text.len().div_ceil(16) + 1;
-        let mut ghash = GHash::clone(&self.ghash);
-        let mut blocks = Gathered::new(&mut ghash, count);
-        push_aad(&mut blocks);
-        let (whole, rest) = cipher_text.as_chunks::<16>();
-        for block in whole {
-            blocks.push(u128::from_be_bytes(*block));
-        }
-        if !rest.is_empty() {
-            blocks.push(last_value(cipher_text));
-        }
-        blocks.push(lengths_value(aad_len, cipher_text.len()));
-        blocks.flush();
-        ghash.finalize()
-    }
-
     /// Every block encrypted for itself.
     pub(super) fn encrypt_all(&self, blocks: &mut [Block]) {
         self.aes.encrypt_all(blocks);
@@ -110,7 +90,7 @@ impl Gcm {
     /// What a change of the first block of AAD does to the ICV. GHASH is linear: an ICV under `block_count` blocks,
     /// that of the lengths included, changes by the first block's change times H^`block_count`.
     pub(super) fn first_block_change(&self, block_count: usize) -> FirstBlockChange {
-        let mut power = GHash::clone(&self.ghash);
+        let mut power = self.ghash();
         power.update(&[ONE]);
         for _ in 1..block_count {
             power.update(&[Block::default()]);
@@ -143,7 +123,7 @@ impl Gcm {
             ghash.update(&[a]);
             ghash.finalize()
         };
-        let mut h = GHash::clone(&self.ghash);
+        let mut h = self.ghash();
         h.update(&[ONE]);
         let mut square = h.finalize();
         let mut inverse = ONE;
@@ -181,14 +161,43 @@ fn keyed_and_wiped(mut h: Block) -> GHash {
 
 /// GHASH under a key.
 #[derive(Clone)]
-struct GHash(Polyval);
+pub(super) struct GHash(Polyval);
+
+fn polyval_key(h: &Block) -> Block {
+    FieldElement::from(*h).reverse().mulx().into()
+}
 
 impl GHash {
     fn new(h: &Block) -> GHash {
-        let mut key: Block = FieldElement::from(*h).reverse().mulx().into();
-        let polyval = Polyval::new(&key);
-        key.zeroize();
-        GHash(polyval)
+        GHash(Polyval::new(&Zeroizing::new(polyval_key(h))))
+    }
+
+    /// [`Gcm::hash`] with the AAD of an ESP packet: [`Header::aad_value`](super::cryptor::Header::aad_value).
+    #[inline]
+    pub(super) fn hash_esp(self, (aad, aad_len): (u128, usize), cipher_text: &[u8]) -> Block {
+        self.hash((1, aad_len), cipher_text, |blocks| blocks.push(aad))
+    }
+
+    #[inline]
+    fn hash(
+        mut self,
+        (aad_blocks, aad_len): (usize, usize),
+        cipher_text: &[u8],
+        push_aad: impl FnOnce(&mut Gathered<'_>),
+    ) -> Block {
+        let count = aad_blocks + cipher_text.len().div_ceil(16) + 1;
+        let mut blocks = Gathered::new(&mut self, count);
+        push_aad(&mut blocks);
+        let (whole, rest) = cipher_text.as_chunks::<16>();
+        for block in whole {
+            blocks.push(u128::from_be_bytes(*block));
+        }
+        if !rest.is_empty() {
+            blocks.push(last_value(cipher_text));
+        }
+        blocks.push(lengths_value(aad_len, cipher_text.len()));
+        blocks.flush();
+        self.finalize()
     }
 
     fn update(&mut self, blocks: &[Block]) {

@@ -10,7 +10,7 @@ use std::ops::Range;
 use zeroize::Zeroize;
 
 use super::aes::{Block, last_value, xor};
-use super::ccm::{Ccm, aad_block_of};
+use super::ccm::{Ccm, aad_block_of, b0_with_aad};
 use super::cryptor::{Body, Cryptor, Header, Prepared};
 use super::gcm::Gcm;
 use super::same;
@@ -124,6 +124,7 @@ impl Cryptor {
         }
         let lanes = lanes.get(..count).unwrap_or_default();
         gcm.encrypt_all(key_stream);
+        let ghash = gcm.ghash();
         let mut rest = key_stream.as_slice();
         let mut text = Text::of(lanes, clear);
         let mut opened = 0;
@@ -131,7 +132,7 @@ impl Cryptor {
             let Some((own, others)) = rest.split_at_checked(1 + lane.blocks()) else { break };
             let Some((mask, own)) = own.split_first() else { break };
             rest = others;
-            let mut tag = gcm.hash_esp(lane.aad, lane.cipher_text);
+            let mut tag = ghash.clone().hash_esp(lane.aad, lane.cipher_text);
             xor(&mut tag, mask);
             if !same(&tag, lane.icv) {
                 break;
@@ -161,7 +162,7 @@ impl Cryptor {
             *lane = Lane { aad: aad_block_of(Header::aad_value(*spi, *sn, esn)), cipher_text, icv };
             // B0, then A0, which masks the ICV, and the counters behind it.
             let a0 = self.counter(iv, number(*sn, esn));
-            key_stream.push(ccm.b0_with_aad(a0, cipher_text.len()).to_be_bytes().into());
+            key_stream.push(b0_with_aad(a0, self.icv_len(), cipher_text.len()).to_be_bytes().into());
             push_counters(a0, 1 + lane.blocks(), key_stream);
             most = most.max(lane.blocks());
             count += 1;
@@ -240,8 +241,8 @@ pub fn open_apart(
         let first = cryptor.counter(iv, number(sealed.sn, *esn));
         let counters = 1 + cipher_text.len().div_ceil(16);
         match &cryptor.cipher {
-            Prepared::Ccm(ccm) => {
-                key_stream.push(ccm.b0_with_aad(first, cipher_text.len()).to_be_bytes().into());
+            Prepared::Ccm(_) => {
+                key_stream.push(b0_with_aad(first, cryptor.icv_len(), cipher_text.len()).to_be_bytes().into());
                 push_counters(first, counters, key_stream);
             }
             Prepared::Gcm(_) => push_counters(first, counters, key_stream),
@@ -272,7 +273,7 @@ pub fn open_apart(
                 text.decrypt(lane.cipher_text, own, |_, block| rows.push(block));
             }
             (Prepared::Gcm(gcm), [mask, own @ ..]) => {
-                let mut own_tag = gcm.hash_esp(lane.aad.aad, lane.cipher_text);
+                let mut own_tag = gcm.ghash().hash_esp(lane.aad.aad, lane.cipher_text);
                 xor(&mut own_tag, mask);
                 *tag = Some(own_tag);
                 text.decrypt(lane.cipher_text, own, |_, _| {});

@@ -1,7 +1,7 @@
 //! Sealing packets of one SA where they are, several side by side: the twin of [`super::lanes`].
 
 use super::aes::{Block, last_value, xor};
-use super::ccm::{Ccm, aad_block_of};
+use super::ccm::{Ccm, aad_block_of, b0_with_aad};
 use super::cryptor::{Cryptor, Header, Prepared, SealError};
 use super::gcm::Gcm;
 use super::lanes::{SIDE_BY_SIDE, Scratch, mac_of, push_counters, put, room};
@@ -106,13 +106,14 @@ impl Cryptor {
             push_counters(self.counter(lane.iv, lane.header(esn).sn()), 1 + lane.blocks(), key_stream);
         }
         gcm.encrypt_all(key_stream);
+        let ghash = gcm.ghash();
         let mut rest = key_stream.as_slice();
         for lane in lanes.iter_mut().flatten() {
             let Some((own, others)) = rest.split_at_checked(1 + lane.blocks()) else { break };
             let Some((mask, own)) = own.split_first() else { break };
             rest = others;
             encrypt(lane.text, own, |_, _| {});
-            let mut icv = gcm.hash_esp(Header::aad_value(lane.spi, lane.sn, esn), lane.text);
+            let mut icv = ghash.clone().hash_esp(Header::aad_value(lane.spi, lane.sn, esn), lane.text);
             xor(&mut icv, mask);
             lane.put_icv(&icv);
         }
@@ -127,7 +128,7 @@ impl Cryptor {
         for lane in lanes.iter().flatten() {
             most = most.max(lane.blocks());
             let a0 = self.counter(lane.iv, lane.header(esn).sn());
-            key_stream.push(ccm.b0_with_aad(a0, lane.text.len()).to_be_bytes().into());
+            key_stream.push(b0_with_aad(a0, self.icv_len(), lane.text.len()).to_be_bytes().into());
             push_counters(a0, 1 + lane.blocks(), key_stream);
         }
         ccm.encrypt_all(key_stream);

@@ -57,7 +57,7 @@ impl Cryptor {
                 count += 1;
             }
             let aad = numbers.map(|sn| aad_block(Header::new(spi, sn, esn).aad()));
-            let tags = ccm.tags(&a0, &[aad], clear);
+            let tags = ccm.tags(self.icv_len(), &a0, &[aad], clear);
             let found = numbers.iter().zip(&tags).take(count).find(|(_, tag)| same(tag.as_slice(), body.icv));
             if let Some((sn, _)) = found {
                 return Ok(*sn);
