@@ -22,7 +22,7 @@ use super::aes::{Aes, Block, last_value, padded, xor};
 /// A key.
 pub(super) struct Gcm {
     aes: Aes,
-    /// That of POLYVAL. Its powers are ten times as much memory, which with many SAs takes longer to fetch than to compute.
+    /// That of POLYVAL. Its powers are eight times the memory, which with many SAs takes longer to fetch than to compute.
     hash_key: Zeroizing<Block>,
     /// GHASH under the inverse of the key: 250 multiplications, made when first needed.
     inverse: OnceLock<Box<GHash>>,
