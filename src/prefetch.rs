@@ -26,5 +26,8 @@ pub fn whole<T, P>(value: &T, part: &P) {
 /// Asks for the first cache line of the element at `index`, if there is one.
 #[inline(always)]
 pub fn element<T>(elements: &[T], index: usize) {
-    prefetch_index(elements, index);
+    // To ask for what is not there costs a search through the page tables.
+    if index < elements.len() {
+        prefetch_index(elements, index);
+    }
 }

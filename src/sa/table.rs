@@ -153,8 +153,9 @@ impl Entry {
     /// Asks for its cipher, if it was used before.
     #[inline]
     pub fn prefetch_cryptor(&self) {
-        if let Some(cryptor) = self.cryptor.get() {
-            cryptor.prefetch();
+        match self.cryptor.get() {
+            Some(cryptor) => cryptor.prefetch(),
+            None => prefetch::element(std::slice::from_ref(&self.sa.keys), 0),
         }
     }
 
