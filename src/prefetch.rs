@@ -9,6 +9,9 @@ use prefetch_index::prefetch_index;
 /// SAs from which on what is known of them does not stay near the CPU. Tests are to come here, too.
 pub const MANY_SAS: usize = if cfg!(any(test, fuzzing)) { 2 } else { 4096 };
 
+/// Packets in front of which memory is asked for: some 2 microseconds.
+pub const PACKETS_AHEAD: usize = 16;
+
 /// Bytes that come together.
 const CACHE_LINE: usize = 64;
 

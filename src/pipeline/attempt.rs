@@ -9,6 +9,7 @@ use super::ledger::Glimpse;
 use super::outcome::{Reason, Status};
 use crate::capture::{LINKTYPE_RAW, Packet, Window};
 use crate::link::{self, Alone, Outer, Place};
+use crate::prefetch;
 use crate::sa::stream::Progress;
 use crate::sa::table::{Before, Entry, Lookup, SaTable};
 use crate::suite::{Apart, SIDE_BY_SIDE, Scratch, Sealed, open_apart};
@@ -113,14 +114,15 @@ impl Seen {
     }
 }
 
-/// Packets, and streams, that something is asked for ahead of.
-const AHEAD: usize = 16;
+/// Streams of several packets in front of which keys are asked for.
 const STREAMS_AHEAD: usize = 4;
 
 /// Asks for the keys of a stream that is to be opened soon, if there are so many that they may be far away.
 #[inline]
 fn prefetch_cryptor(table: &SaTable, stream: Option<&SeenStream>) {
-    if let Some(entry) = stream.and_then(|stream| table.entry(stream.sa)).filter(|_| table.has_many()) {
+    if table.has_many()
+        && let Some(entry) = stream.and_then(|stream| table.entry(stream.sa))
+    {
         entry.prefetch_cryptor();
     }
 }
@@ -157,7 +159,9 @@ impl<'t, 'g> Attempter<'t, 'g> {
             match link::parse_plain(item.link_type, packet.data, |protocol| table.uses_protocol(protocol)) {
                 Some(place) => {
                     // Most packets have their headers at the same place as those before.
-                    if let Some(next) = window.get(index as usize + AHEAD).filter(|_| table.has_many()) {
+                    if table.has_many()
+                        && let Some(next) = window.get(index as usize + prefetch::PACKETS_AHEAD)
+                    {
                         table.prefetch(place.protocol, place.header(next.data), place.payload(next.data));
                     }
                     self.attempt_place(&packet, place, item, index, &mut planned, arena);

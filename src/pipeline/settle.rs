@@ -12,6 +12,7 @@ use crate::codec::{self, Carrier, Form, State};
 use crate::error::{Fault, Stage};
 use crate::esp;
 use crate::link::{self, Content, Datagram, LinkAddresses, Outer, Receiver};
+use crate::prefetch::PACKETS_AHEAD;
 use crate::sa::stream::{Novelty, digest};
 use crate::sa::table::{Entry, Hints, Lookup, SaTable};
 
@@ -50,9 +51,6 @@ pub struct Settler<'t> {
     hints: Hints,
 }
 
-/// Frames that something is asked for ahead of.
-const AHEAD: usize = 16;
-
 impl<'t> Settler<'t> {
     /// Nothing seen yet.
     pub fn new(table: &'t SaTable, limits: Limits, link: &link::Settings) -> Settler<'t> {
@@ -80,7 +78,7 @@ impl<'t> Settler<'t> {
         let mut shown = None;
         for (at, packet) in window.packets().enumerate() {
             if self.ledger.table().has_many() {
-                self.prefetch(items.get(at + AHEAD), items.get(at + AHEAD / 2), glimpse);
+                self.prefetch(items.get(at + PACKETS_AHEAD), items.get(at + PACKETS_AHEAD / 2), glimpse);
             }
             let Some(item) = items.get_mut(at) else { break };
             match item.step {
@@ -136,7 +134,7 @@ impl<'t> Settler<'t> {
         }
     }
 
-    /// Asks for what a frame that is due in [`AHEAD`] others will need, and for more of what was asked for `then`.
+    /// Asks for what the frame `next` will need, and for more of what was asked for when `then` was next.
     #[inline(always)]
     fn prefetch(&self, next: Option<&Item<'_>>, then: Option<&Item<'_>>, glimpse: &Glimpse) {
         let sa_of = |item: Option<&Item<'_>>| match item?.step {
