@@ -86,19 +86,13 @@ impl Ccm {
     }
 }
 
-/// B0 of a packet with AAD, as a number.
-#[inline]
-pub(super) fn b0_with_aad(a0: u128, icv_len: usize, clear_len: usize) -> u128 {
-    b0(a0, icv_len, true, clear_len)
-}
-
 fn b0_block(a0: &Block, icv_len: usize, with_aad: bool, clear_len: usize) -> Block {
     b0(u128::from_be_bytes((*a0).into()), icv_len, with_aad, clear_len).to_be_bytes().into()
 }
 
-/// `icv_len` is 2 or more.
+/// B0 of a packet, as a number. `icv_len` is 2 or more.
 #[inline]
-fn b0(a0: u128, icv_len: usize, with_aad: bool, clear_len: usize) -> u128 {
+pub(super) fn b0(a0: u128, icv_len: usize, with_aad: bool, clear_len: usize) -> u128 {
     let flags = (u8::from(with_aad) << 6) | ((((icv_len - 2) / 2) as u8) << 3);
     // The counter of A0 is 0. Longer clear texts than 2^32 bytes (L = 2: 2^16) do not get here.
     a0 | u128::from(flags) << 120 | u128::from(clear_len as u32)

@@ -22,8 +22,6 @@ pub struct Cryptor {
     /// What a counter block starts with. AES-CCM (RFC 4309 §4): 03 and the salt. AES-GCM (RFC 4106 §4), AES-CTR (RFC 3686
     /// §4), ChaCha20-Poly1305 (RFC 7634 §2): the salt.
     salt: Zeroizing<[u8; 4]>,
-    /// What the first counter block of a packet ends with, behind the IV: with AES-CCM 0, else 1.
-    counter_start: u8,
     /// The integrity check of a cipher that is no AEAD; `None` also where the ICV is not checked.
     pub(super) hmac: Option<Box<KeyedHmac>>,
     icv_len: u8,
@@ -86,9 +84,8 @@ impl Cryptor {
             (_, &[a, b, c, d]) => [a, b, c, d],
             _ => [0; 4],
         };
-        let counter_start = u8::from(suite.cipher != Cipher::AesCcm);
         let hmac = keys.integ().and_then(|(integ, key)| Some(Box::new(KeyedHmac::new(integ.hash?, key.expose()))));
-        Cryptor { suite, cipher, salt: Zeroizing::new(salt), counter_start, hmac, icv_len: keys.icv_len() as u8 }
+        Cryptor { suite, cipher, salt: Zeroizing::new(salt), hmac, icv_len: keys.icv_len() as u8 }
     }
 
     /// The cipher.
@@ -286,7 +283,9 @@ impl Cryptor {
             Some(iv) => u64::from_be_bytes(*iv),
             None => 0,
         };
-        u128::from(u32::from_be_bytes(*self.salt)) << 96 | u128::from(varies) << 32 | u128::from(self.counter_start)
+        // AES-CCM counts from 0, all others from 1.
+        let start = u128::from(self.suite.cipher != Cipher::AesCcm);
+        u128::from(u32::from_be_bytes(*self.salt)) << 96 | u128::from(varies) << 32 | start
     }
 }
 

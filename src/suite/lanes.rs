@@ -10,7 +10,7 @@ use std::ops::Range;
 use zeroize::Zeroize;
 
 use super::aes::{Block, last_value, xor};
-use super::ccm::{Ccm, aad_block_of, b0_with_aad};
+use super::ccm::{Ccm, aad_block_of, b0};
 use super::cryptor::{Body, Cryptor, Header, Prepared};
 use super::gcm::Gcm;
 use super::same;
@@ -162,7 +162,7 @@ impl Cryptor {
             *lane = Lane { aad: aad_block_of(Header::aad_value(*spi, *sn, esn)), cipher_text, icv };
             // B0, then A0, which masks the ICV, and the counters behind it.
             let a0 = self.counter(iv, number(*sn, esn));
-            key_stream.push(b0_with_aad(a0, self.icv_len(), cipher_text.len()).to_be_bytes().into());
+            key_stream.push(b0(a0, self.icv_len(), true, cipher_text.len()).to_be_bytes().into());
             push_counters(a0, 1 + lane.blocks(), key_stream);
             most = most.max(lane.blocks());
             count += 1;
@@ -242,7 +242,7 @@ pub fn open_apart(
         let counters = 1 + cipher_text.len().div_ceil(16);
         match &cryptor.cipher {
             Prepared::Ccm(_) => {
-                key_stream.push(b0_with_aad(first, cryptor.icv_len(), cipher_text.len()).to_be_bytes().into());
+                key_stream.push(b0(first, cryptor.icv_len(), true, cipher_text.len()).to_be_bytes().into());
                 push_counters(first, counters, key_stream);
             }
             Prepared::Gcm(_) => push_counters(first, counters, key_stream),

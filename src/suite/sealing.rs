@@ -1,7 +1,7 @@
 //! Sealing packets of one SA where they are, several side by side: the twin of [`super::lanes`].
 
 use super::aes::{Block, last_value, xor};
-use super::ccm::{Ccm, aad_block_of, b0_with_aad};
+use super::ccm::{Ccm, aad_block_of, b0};
 use super::cryptor::{Cryptor, Header, Prepared, SealError};
 use super::gcm::Gcm;
 use super::lanes::{SIDE_BY_SIDE, Scratch, mac_of, push_counters, put, room};
@@ -128,7 +128,7 @@ impl Cryptor {
         for lane in lanes.iter().flatten() {
             most = most.max(lane.blocks());
             let a0 = self.counter(lane.iv, lane.header(esn).sn());
-            key_stream.push(b0_with_aad(a0, self.icv_len(), lane.text.len()).to_be_bytes().into());
+            key_stream.push(b0(a0, self.icv_len(), true, lane.text.len()).to_be_bytes().into());
             push_counters(a0, 1 + lane.blocks(), key_stream);
         }
         ccm.encrypt_all(key_stream);

@@ -11,41 +11,28 @@ use crate::support::{load, outer, restore};
 type Fields = &'static [(&'static str, usize)];
 
 /// RFC 8200 §3, 791 §3.1, 768, 3828 §3.1, 9293 §3.1, 9260 §3.1.
-const IPV6: Fields = &[
-    ("IPV6.VER", 0),
-    ("IPV6.TC", 4),
-    ("IPV6.FL", 12),
-    ("IPV6.LEN", 32),
-    ("IPV6.NXT", 48),
-    ("IPV6.HOP_LMT", 56),
-    ("IPV6.SRC", 64),
-    ("IPV6.DST", 192),
-];
-const IPV6_PARTS: Fields = &[
-    ("IPV6.VER", 0),
-    ("IPV6.DSCP", 4),
-    ("IPV6.ECN", 10),
-    ("IPV6.FL", 12),
-    ("IPV6.LEN", 32),
-    ("IPV6.NXT", 48),
-    ("IPV6.HOP_LMT", 56),
-    ("IPV6.SRC_PREFIX", 64),
-    ("IPV6.SRC_IID", 128),
-    ("IPV6.DST_PREFIX", 192),
-    ("IPV6.DST_IID", 256),
-];
-const IPV6_ENDS: Fields = &[
-    ("IPV6.VER", 0),
-    ("IPV6.TC", 4),
-    ("IPV6.FL", 12),
-    ("IPV6.LEN", 32),
-    ("IPV6.NXT", 48),
-    ("IPV6.HOP_LMT", 56),
-    ("IPV6.APP_PREFIX", 64),
-    ("IPV6.APP_IID", 128),
-    ("IPV6.DEV_PREFIX", 192),
-    ("IPV6.DEV_IID", 256),
-];
+macro_rules! ipv6 {
+    ($($class:expr),*; $($addresses:expr),*) => {
+        &[
+            ("IPV6.VER", 0),
+            $($class,)*
+            ("IPV6.FL", 12),
+            ("IPV6.LEN", 32),
+            ("IPV6.NXT", 48),
+            ("IPV6.HOP_LMT", 56),
+            $($addresses,)*
+        ]
+    };
+}
+const IPV6: Fields = ipv6!(("IPV6.TC", 4); ("IPV6.SRC", 64), ("IPV6.DST", 192));
+const IPV6_PARTS: Fields = ipv6!(
+    ("IPV6.DSCP", 4), ("IPV6.ECN", 10);
+    ("IPV6.SRC_PREFIX", 64), ("IPV6.SRC_IID", 128), ("IPV6.DST_PREFIX", 192), ("IPV6.DST_IID", 256)
+);
+const IPV6_ENDS: Fields = ipv6!(
+    ("IPV6.TC", 4);
+    ("IPV6.APP_PREFIX", 64), ("IPV6.APP_IID", 128), ("IPV6.DEV_PREFIX", 192), ("IPV6.DEV_IID", 256)
+);
 const IPV4: Fields = &[
     ("IPV4.VER", 0),
     ("IPV4.IHL", 4),
