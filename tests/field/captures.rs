@@ -1,0 +1,1 @@
+//! Capture files: declared FCS, frames without time, odd containers.

@@ -1,0 +1,1 @@
+//! Link types and encapsulations that carry ESP.

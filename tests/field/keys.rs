@@ -1,0 +1,1 @@
+//! Key files of other programs.
