@@ -1,4 +1,4 @@
-//! DPDK's ESP packets (`shared/vectors`): what comes out must be what DPDK's tests expect.
+//! DPDK's ESP packets (`tests/data/vectors`): what comes out must be what DPDK's tests expect.
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a panic is how a test fails")]
 
@@ -44,8 +44,8 @@ fn key_entry(vector: &Value) -> Result<String, String> {
 
 #[test]
 fn what_comes_out_is_what_dpdk_expects() {
-    let Some(shared) = common::shared() else { return };
-    let file = std::fs::read(shared.join("vectors/esp_packets_dpdk.json")).unwrap();
+    let data = common::data();
+    let file = std::fs::read(data.join("vectors/esp_packets_dpdk.json")).unwrap();
     let vectors: Vec<Value> = serde_json::from_slice(&file).unwrap();
     let folder = tempfile::tempdir().unwrap();
     let (capture, keys) = (folder.path().join("packet.pcap"), folder.path().join("keys.yaml"));

@@ -24,8 +24,8 @@ fn secrets(files: &[PathBuf]) -> Vec<String> {
 
 #[test]
 fn strongswan_with_its_log_or_with_sk_d_alone() {
-    let Some(shared) = common::shared() else { return };
-    let file = |end: &str| shared.join("captures").join(format!("strongswan_ccm8_v6.{end}"));
+    let data = common::data();
+    let file = |end: &str| data.join("captures").join(format!("strongswan_ccm8_v6.{end}"));
     for files in [vec![file("charon-A.log")], vec![file("sk_d.txt"), file("ikev2_decryption_table")]] {
         let mut args = vec![file("pcapng").into_os_string()];
         args.extend(keys(&files));

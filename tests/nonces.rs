@@ -65,10 +65,10 @@ fn payloads(capture: &str) -> Vec<Vec<u8>> {
 
 #[test]
 fn the_same_key_never_sees_a_nonce_with_another_plaintext() {
-    let Some(shared) = common::shared() else { return };
+    let data = common::data();
     for name in ["strongswan_ccm8_v6", "strongswan_gcm16_v4"] {
-        let capture = shared.join(format!("captures/{name}.pcapng"));
-        let esp_sa = shared.join(format!("captures/{name}.esp_sa"));
+        let capture = data.join(format!("captures/{name}.pcapng"));
+        let esp_sa = data.join(format!("captures/{name}.esp_sa"));
         let folder = tempfile::tempdir().unwrap();
         let rules = rules(folder.path(), &esp_sa, 8);
         let [diet, esp] = ["diet.pcapng", "esp.pcapng"].map(|file| folder.path().join(file));
@@ -117,9 +117,9 @@ fn fresh_keys_are_other_keys_and_a_seed_repeats_them() {
 
 #[test]
 fn an_implicit_iv_with_the_key_of_the_input_is_refused() {
-    let Some(shared) = common::shared() else { return };
-    let capture = shared.join("captures/strongswan_gcm16_v4.pcapng");
-    let esp_sa = shared.join("captures/strongswan_gcm16_v4.esp_sa");
+    let data = common::data();
+    let capture = data.join("captures/strongswan_gcm16_v4.pcapng");
+    let esp_sa = data.join("captures/strongswan_gcm16_v4.esp_sa");
     let folder = tempfile::tempdir().unwrap();
     let rules = rules(folder.path(), &esp_sa, 8);
     // The same keys, as those of the suite that does not send its IV.
@@ -145,9 +145,9 @@ fn an_implicit_iv_with_the_key_of_the_input_is_refused() {
 
 #[test]
 fn sixteen_bytes_of_icv_give_spi_and_number_without_any_search() {
-    let Some(shared) = common::shared() else { return };
-    let capture = shared.join("captures/strongswan_gcm16_v4.pcapng");
-    let esp_sa = shared.join("captures/strongswan_gcm16_v4.esp_sa");
+    let data = common::data();
+    let capture = data.join("captures/strongswan_gcm16_v4.pcapng");
+    let esp_sa = data.join("captures/strongswan_gcm16_v4.esp_sa");
     let folder = tempfile::tempdir().unwrap();
     let rules = rules(folder.path(), &esp_sa, 0);
     let diet = folder.path().join("diet.pcapng");

@@ -8,18 +8,6 @@ use std::process::Command;
 
 use common::file;
 
-/// A Python that has scapy.
-fn python() -> Option<String> {
-    let python = std::env::var("DIETESP_PYTHON").unwrap_or_else(|_| "python3".to_owned());
-    match Command::new(&python).args(["-c", "import scapy.layers.ipsec, cryptography"]).output() {
-        Ok(output) if output.status.success() => Some(python),
-        _ => {
-            common::left_out("Python with the packages of tests/requirements.txt is not installed");
-            None
-        }
-    }
-}
-
 fn run(python: &str, args: &[&str]) -> String {
     let output = Command::new(python).args(args).output().unwrap();
     let [stdout, stderr] = [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
@@ -29,7 +17,7 @@ fn run(python: &str, args: &[&str]) -> String {
 
 #[test]
 fn scapy_and_dietesp_open_each_others_packets() {
-    let Some(python) = python() else { return };
+    let python = common::python();
     let folder = tempfile::tempdir().unwrap();
     let script = file("tests/python/scapy_interop.py");
     let said = run(&python, &[&script, env!("CARGO_BIN_EXE_dietesp"), folder.path().to_str().unwrap()]);
@@ -39,7 +27,7 @@ fn scapy_and_dietesp_open_each_others_packets() {
 /// Python code that shares nothing with the crate agrees with the published kit, and notices damage of what it checks.
 #[test]
 fn another_implementation_agrees_with_the_vectors() {
-    let Some(python) = python() else { return };
+    let python = common::python();
     let (script, kit) = (file("tests/python/check_vectors.py"), file("samples/vectors/kit.json"));
     let said = run(&python, &[&script, &kit]);
     assert!(said.ends_with(", 0 values differ\n"), "{said}");
@@ -68,7 +56,7 @@ fn another_implementation_agrees_with_the_vectors() {
 
 #[test]
 fn make_py_makes_the_packets_of_the_vectors() {
-    let Some(python) = python() else { return };
+    let python = common::python();
     let folder = tempfile::tempdir().unwrap();
     run(&python, &[&file("samples/vectors/make.py"), folder.path().to_str().unwrap()]);
     for name in ["packets.pcap", "keys.yaml", "rules.yaml"] {
@@ -79,7 +67,7 @@ fn make_py_makes_the_packets_of_the_vectors() {
 
 #[test]
 fn a_second_reading_of_the_wire_format_agrees() {
-    let Some(python) = python() else { return };
+    let python = common::python();
     let folder = tempfile::tempdir().unwrap();
     let script = file("tests/python/second_reader.py");
     let said = run(&python, &[&script, env!("CARGO_BIN_EXE_dietesp"), folder.path().to_str().unwrap()]);
@@ -88,7 +76,7 @@ fn a_second_reading_of_the_wire_format_agrees() {
 
 #[test]
 fn make_py_makes_the_samples() {
-    let Some(python) = python() else { return };
+    let python = common::python();
     let folder = tempfile::tempdir().unwrap();
     run(&python, &[&file("samples/make.py"), folder.path().to_str().unwrap()]);
     for sample in ["tcp", "gateway", "ipv4", "transport"] {

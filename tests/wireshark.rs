@@ -22,9 +22,9 @@ fn tshark_decrypts_with_the_folder() {
         println!("left out: tshark is not here");
         return;
     }
-    let Some(shared) = common::shared() else { return };
+    let data = common::data();
     for name in ["strongswan_ccm8_v6", "strongswan_gcm16_v4"] {
-        let captures = shared.join("captures");
+        let captures = data.join("captures");
         // Keys as the kernel printed them, so that Wireshark's own file has no part in it.
         let loaded = files::load(&[captures.join(format!("{name}.ip-xfrm-state.txt"))], &[]).unwrap();
         let mut esp_sa = Zeroizing::new(String::new());

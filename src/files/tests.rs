@@ -166,11 +166,11 @@ fn secrets_are_not_in_messages() {
 }
 
 #[test]
-fn the_shared_files_load() {
-    let Some(shared) = shared() else { return };
+fn the_files_of_all_cases_load() {
+    let data = data();
     let mut count = 0;
     for entry in ["compress", "decode"] {
-        for case in std::fs::read_dir(shared.join("diet-cases").join(entry)).unwrap() {
+        for case in std::fs::read_dir(data.join("diet-cases").join(entry)).unwrap() {
             let case = case.unwrap().path();
             let rules = case.join("rules.yaml");
             let text = std::fs::read_to_string(&rules).unwrap();
@@ -188,9 +188,9 @@ fn the_shared_files_load() {
 /// The same SAs, written by two other programs.
 #[test]
 fn esp_sa_and_xfrm_state_of_one_capture_agree() {
-    let Some(shared) = shared() else { return };
+    let data = data();
     for name in ["strongswan_ccm8_v6", "strongswan_gcm16_v4"] {
-        let file = |suffix: &str| load(&[shared.join("captures").join(format!("{name}.{suffix}"))], &[]).unwrap();
+        let file = |suffix: &str| load(&[data.join("captures").join(format!("{name}.{suffix}"))], &[]).unwrap();
         let xfrm = file("ip-xfrm-state.txt");
         let esp_sa = file("esp_sa");
         assert!(xfrm.warnings.is_empty() && esp_sa.warnings.is_empty());
@@ -204,14 +204,8 @@ fn esp_sa_and_xfrm_state_of_one_capture_agree() {
     }
 }
 
-fn shared() -> Option<PathBuf> {
-    let default = concat!(env!("CARGO_MANIFEST_DIR"), "/../shared");
-    let folder = PathBuf::from(std::env::var_os("DIETESP_SHARED").unwrap_or(default.into()));
-    if folder.is_dir() {
-        return Some(folder);
-    }
-    println!("left out: ../shared is not here");
-    None
+fn data() -> PathBuf {
+    concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data").into()
 }
 
 proptest! {

@@ -353,7 +353,7 @@ fn rule_ids_stand_in_front_of_each_compressed_part() {
         assert_eq!(codec.header_rule_id().is_some(), spi_bits + sn_bits < 64);
         hex::encode(header)
     };
-    // The residues of eec-spi4-sn12, eec-spi31-sn1, eec-spi0-sn8 in `shared/vectors/schc_cases.json`.
+    // The residues of eec-spi4-sn12, eec-spi31-sn1, eec-spi0-sn8 in `tests/data/vectors/schc_cases.json`.
     assert_eq!(esp_header(4, 12), "ab7345");
     assert_eq!(esp_header(31, 1), "ab81ffdc6f");
     assert_eq!(esp_header(0, 8), "ab45");

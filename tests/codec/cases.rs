@@ -1,4 +1,4 @@
-//! The clear texts of an independent implementation (`shared/diet-cases`): what they restore to, and what compresses to
+//! The clear texts of an independent implementation (`tests/data/diet-cases`): what they restore to, and what compresses to
 //! them.
 
 use std::collections::HashMap;
@@ -8,7 +8,7 @@ use dietesp::codec::{Carrier, Codec, State};
 use dietesp::context::*;
 use serde_json::Value;
 
-use crate::support::{hex, outer, shared};
+use crate::support::{data, hex, outer};
 
 /// Folders whose frames are compared, with the number of frames that carry a clear text.
 const DECODE: [(&str, usize); 11] = [
@@ -27,7 +27,7 @@ const DECODE: [(&str, usize); 11] = [
 
 #[test]
 fn clear_texts_restore_to_the_packets_and_packets_compress_to_them() {
-    let Some(cases) = shared("diet-cases/decode") else { return };
+    let cases = data("diet-cases/decode");
     for (name, frames) in DECODE {
         let case = Case::read(&cases.join(name));
         let captured = read_pcapng(&case.folder.join("capture.pcapng"));
@@ -76,7 +76,7 @@ fn clear_texts_restore_to_the_packets_and_packets_compress_to_them() {
 
 #[test]
 fn packets_that_do_not_match_name_the_field() {
-    let Some(folder) = shared("diet-cases/compress/01-ietf-tunnel") else { return };
+    let folder = data("diet-cases/compress/01-ietf-tunnel");
     let case = Case::read(&folder);
     let codec = &case.codecs["s"];
     let outer = outer(&case.original[0]).0;

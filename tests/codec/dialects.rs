@@ -10,7 +10,7 @@ use dietesp::context::*;
 use serde_json::Value;
 
 use crate::by_hand::{COAP, OUTER_V4, OUTER_V6, V4_OPTIONS, V4_UDP, V6_TCP, V6_UDP};
-use crate::support::{hex, load, outer, restore, shared};
+use crate::support::{data, hex, load, outer, restore};
 
 /// One session between the addresses and ports of the packets of `by_hand`.
 const ONE_V6: &str = "
@@ -550,7 +550,7 @@ fn packets(path: &Path) -> Vec<Vec<u8>> {
 
 #[test]
 fn clear_texts_of_the_cases() {
-    let Some(cases) = shared("diet-cases/decode") else { return };
+    let cases = data("diet-cases/decode");
     for (name, frames) in [("34-ehc-single-udp", 37), ("35-ehc-single-tcp", 56), ("40-6lo-sizes", 45)] {
         let case = Case::read(&cases.join(name));
         let mut states: HashMap<&str, [State; 2]> = HashMap::new();
@@ -576,7 +576,7 @@ fn clear_texts_of_the_cases() {
 /// The tables that an `ietf` or `ehc` context generates, written down as rules of a `custom` one, leave the same bytes.
 #[test]
 fn custom_rules_that_are_those_of_another_dialect() {
-    let Some(cases) = shared("diet-cases") else { return };
+    let cases = data("diet-cases");
     let mut folders: Vec<_> =
         std::fs::read_dir(cases.join("decode")).unwrap().flatten().map(|case| case.path()).collect();
     folders.push(cases.join("compress/01-ietf-tunnel"));

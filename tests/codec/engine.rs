@@ -1,15 +1,15 @@
-//! Rules as field tables against residues that microschc and the crate `schc` agree on (`shared/vectors`).
+//! Rules as field tables against residues that microschc and the crate `schc` agree on (`tests/data/vectors`).
 
 use dietesp::bits;
 use dietesp::codec::fields::FieldId;
 use dietesp::codec::schc::*;
 use serde_json::Value;
 
-use crate::support::shared;
+use crate::support::data;
 
 #[test]
 fn residues_are_those_of_two_other_engines() {
-    let Some(file) = shared("vectors/schc_cases.json") else { return };
+    let file = data("vectors/schc_cases.json");
     let cases: Vec<Value> = serde_json::from_str(&std::fs::read_to_string(file).unwrap()).unwrap();
     assert_eq!(cases.len(), 46);
     for case in &cases {

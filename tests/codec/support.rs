@@ -41,15 +41,9 @@ pub fn restore(codec: &Codec, clear: &[u8], carrier: &[u8]) -> Result<(Restored,
     Ok((restored, packet))
 }
 
-pub fn shared(path: &str) -> Option<PathBuf> {
-    let root = std::env::var_os("DIETESP_SHARED")
-        .map_or_else(|| concat!(env!("CARGO_MANIFEST_DIR"), "/../shared").into(), PathBuf::from);
-    let path = root.join(path);
-    if !path.exists() {
-        println!("left out: ../shared is not here");
-        return None;
-    }
-    Some(path)
+/// A file or folder below `tests/data`.
+pub fn data(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data").join(path)
 }
 
 pub fn hex(value: &Value) -> Vec<u8> {

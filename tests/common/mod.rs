@@ -1,4 +1,4 @@
-//! What several test files need: running the command, and the captures that are not shipped.
+//! What several test files need: running the command and other tools, and the files to run them on.
 
 #![allow(dead_code)]
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a panic is how a test fails")]
@@ -8,16 +8,9 @@ pub mod pcap;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
-/// The folder of captures and cases that are not shipped; `None`, said on standard error, where it is not there.
-pub fn shared() -> Option<PathBuf> {
-    let folder = std::env::var_os("DIETESP_SHARED")
-        .map(PathBuf::from)
-        .unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared"));
-    if folder.join("captures").is_dir() {
-        return Some(folder);
-    }
-    eprintln!("left out: ../shared is not here");
-    None
+/// The folder of captures, vectors and cases that the tests read.
+pub fn data() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data")
 }
 
 /// The shipped samples.
@@ -62,8 +55,8 @@ pub fn count(records: &[serde_json::Value], status: &str) -> usize {
     records.iter().filter(|record| record["status"] == status).count()
 }
 
-/// Runs tshark and gives its standard output; `None`, said on standard error, where it is not installed.
-pub fn tshark<I, S>(config: Option<&Path>, args: I) -> Option<String>
+/// Runs tshark and gives its standard output.
+pub fn tshark<I, S>(config: Option<&Path>, args: I) -> String
 where
     I: IntoIterator<Item = S>,
     S: AsRef<std::ffi::OsStr>,
@@ -72,19 +65,24 @@ where
     if let Some(config) = config {
         command.env("WIRESHARK_CONFIG_DIR", config);
     }
-    match command.args(args).stdin(Stdio::null()).output() {
-        Ok(output) => Some(String::from_utf8_lossy(&output.stdout).into_owned()),
-        Err(_) => {
-            left_out("tshark is not installed");
-            None
-        }
-    }
+    let output = command.args(args).stdin(Stdio::null()).output().unwrap_or_else(|_| not_installed("tshark"));
+    String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
-/// Says that a check was left out; where `DIETESP_TOOLS=required`, as in `tests/run.sh`, that is a failure.
-pub fn left_out(why: &str) {
-    assert!(std::env::var_os("DIETESP_TOOLS").is_none_or(|value| value != "required"), "{why}");
-    eprintln!("left out: {why}");
+/// A Python with the packages of tests/requirements.txt: `DIETESP_PYTHON`, or `python3`.
+pub fn python() -> String {
+    let python = std::env::var("DIETESP_PYTHON").unwrap_or_else(|_| "python3".to_owned());
+    let packages = "import scapy.layers.ipsec, cryptography, jsonschema, microschc, yaml";
+    let found = Command::new(&python).args(["-c", packages]).output().is_ok_and(|output| output.status.success());
+    if !found {
+        not_installed("Python with the packages of tests/requirements.txt");
+    }
+    python
+}
+
+/// Fails the test: a check that did not run must not pass.
+pub fn not_installed(program: &str) -> ! {
+    panic!("{program} is not installed; tests/run.sh installs what the tests need")
 }
 
 /// Runs the command, which must end with this status; gives its standard output and standard error.
@@ -105,8 +103,8 @@ pub fn file(path: &str) -> String {
 }
 
 /// What tshark decrypted of each frame that it could decrypt: everything up to the ESP trailer and some of that.
-pub fn tshark_decrypted(config: &Path, capture: &Path) -> Option<Vec<Vec<u8>>> {
-    let dump = tshark(Some(config), ["-n".as_ref(), "-x".as_ref(), "-r".as_ref(), capture])?;
+pub fn tshark_decrypted(config: &Path, capture: &Path) -> Vec<Vec<u8>> {
+    let dump = tshark(Some(config), ["-n".as_ref(), "-x".as_ref(), "-r".as_ref(), capture]);
     let (mut packets, mut inside) = (vec![], false);
     for line in dump.lines() {
         if line.ends_with(" bytes):") {
@@ -121,7 +119,7 @@ pub fn tshark_decrypted(config: &Path, capture: &Path) -> Option<Vec<Vec<u8>>> {
             packets.last_mut().expect("pushed above").extend(hex::decode(digits).expect("a hex dump"));
         }
     }
-    Some(packets)
+    packets
 }
 
 /// A folder to be used as `WIRESHARK_CONFIG_DIR`, with these `esp_sa` lines.
@@ -134,8 +132,8 @@ pub fn wireshark_config(esp_sa: &Path) -> tempfile::TempDir {
 }
 
 /// How many frames of a capture have an ICV that tshark found right.
-pub fn tshark_verified(config: &Path, capture: &Path) -> Option<usize> {
+pub fn tshark_verified(config: &Path, capture: &Path) -> usize {
     let args = ["-n", "-T", "fields", "-e", "esp.icv_good", "-r"].map(std::ffi::OsStr::new);
-    let rows = tshark(Some(config), args.into_iter().chain([capture.as_os_str()]))?;
-    Some(rows.lines().filter(|line| ["1", "True"].contains(line)).count())
+    let rows = tshark(Some(config), args.into_iter().chain([capture.as_os_str()]));
+    rows.lines().filter(|line| ["1", "True"].contains(line)).count()
 }

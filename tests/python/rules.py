@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """dietesp rules against microschc (random rules and packets) and jsonschema (schemas against files).
 
-Usage: rules.py DIETESP [SHARED]. What a missing package would check is left out, and said so.
+Usage: rules.py DIETESP, in the folder of the project.
 """
 
 import copy
@@ -13,6 +13,11 @@ import subprocess
 import sys
 import tempfile
 
+import jsonschema
+import yaml
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+DATA = pathlib.Path("tests/data")
 SEED = 8724
 RULES = 260
 
@@ -150,11 +155,6 @@ def microschc_residue(rows, direction):
 
 
 def rules(dietesp, folder):
-    try:
-        import microschc  # noqa: F401
-    except ImportError:
-        print("left out: microschc is not installed")
-        return
     rng = random.Random(SEED)
     matched = 0
     for count in range(RULES):
@@ -224,13 +224,7 @@ def with_text_keys(data):
     return [with_text_keys(value) for value in data] if isinstance(data, list) else data
 
 
-def schemas(dietesp, shared, folder):
-    try:
-        import jsonschema
-        import yaml
-    except ImportError as missing:
-        print(f"left out: {missing.name} is not installed")
-        return
+def schemas(dietesp, folder):
     validators = {}
     for of in ("rules", "keys"):
         schema = json.loads(pathlib.Path(f"schemas/{of}.json").read_text())
@@ -249,7 +243,7 @@ def schemas(dietesp, shared, folder):
 
     files = 0
     key_file = None
-    folders = [pathlib.Path("samples")] + ([shared / "diet-cases"] if shared else [])
+    folders = [pathlib.Path("samples"), DATA / "diet-cases"]
     for path in sorted(path for top in folders for path in top.glob("**/*.yaml")):
         data = with_text_keys(yaml.safe_load(path.read_text()))
         if path.stem.startswith(("rules", "keys")) or path.stem.endswith(("rules", "keys")):
@@ -283,16 +277,9 @@ def records(pcap):
         at += 16 + length
 
 
-def matches_of_a_capture(dietesp, shared, folder):
+def matches_of_a_capture(dietesp, folder):
     """`rules check --capture` on the packets of a compress case, sealed here as standard ESP."""
-    if shared is None:
-        return
-    try:
-        from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-    except ImportError:
-        print("left out: cryptography is not installed")
-        return
-    case = shared / "diet-cases/compress/01-ietf-tunnel"
+    case = DATA / "diet-cases/compress/01-ietf-tunnel"
     key, salt, spi = bytes(range(16)), b"salt", 0xc07901b1
     keys = folder / "keys.yaml"
     keys.write_text(f"sas: [{{ name: s, spi: {spi}, encr: ENCR_AES_GCM_16, key: {key.hex()}, salt: {salt.hex()} }}]")
@@ -322,11 +309,10 @@ def matches_of_a_capture(dietesp, shared, folder):
 
 def main():
     dietesp = pathlib.Path(sys.argv[1]).resolve()
-    shared = pathlib.Path(sys.argv[2]) if len(sys.argv) > 2 else None
     with tempfile.TemporaryDirectory() as folder:
         rules(dietesp, pathlib.Path(folder))
-        schemas(dietesp, shared, pathlib.Path(folder))
-        matches_of_a_capture(dietesp, shared, pathlib.Path(folder))
+        schemas(dietesp, pathlib.Path(folder))
+        matches_of_a_capture(dietesp, pathlib.Path(folder))
 
 
 if __name__ == "__main__":

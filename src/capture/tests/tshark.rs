@@ -1,4 +1,4 @@
-//! What tshark and editcap say of the same files. Left out, with a line that says so, where they or the captures are not.
+//! What tshark and editcap say of the same files. A program that is not installed fails the test.
 
 use std::env;
 use std::fs;
@@ -8,14 +8,9 @@ use std::process::Command;
 use super::super::Writer;
 use super::*;
 
-/// The captures that come beside the project.
-fn shared_captures() -> Vec<PathBuf> {
-    let shared = env::var_os("DIETESP_SHARED")
-        .map_or_else(|| PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../shared")), PathBuf::from);
-    let Ok(entries) = fs::read_dir(shared.join("captures")) else {
-        println!("left out: ../shared is not here");
-        return Vec::new();
-    };
+/// The captures of `tests/data`.
+fn captures() -> Vec<PathBuf> {
+    let entries = fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/captures")).unwrap();
     let is_capture = |path: &PathBuf| path.extension().is_some_and(|e| e == "pcap" || e == "pcapng");
     let mut captures: Vec<_> = entries.map(|entry| entry.unwrap().path()).filter(is_capture).collect();
     captures.sort();
@@ -23,23 +18,20 @@ fn shared_captures() -> Vec<PathBuf> {
     captures
 }
 
-/// Standard output of `program`; `None` if it is not installed.
-fn run(program: &str, arguments: &[&str]) -> Option<String> {
-    let Ok(output) = Command::new(program).args(arguments).output() else {
-        println!("left out: {program} is not installed");
-        return None;
-    };
+/// Standard output of `program`.
+fn run(program: &str, arguments: &[&str]) -> String {
+    let output = Command::new(program).args(arguments).output().expect(program);
     // 2: tshark met damage, and shows what was before it.
     assert!(matches!(output.status.code(), Some(0 | 2)), "{program}: {output:?}");
-    Some(String::from_utf8(output.stdout).unwrap())
+    String::from_utf8(output.stdout).unwrap()
 }
 
 /// Number, time, length and captured length of each frame, and its comments, as tshark sees them.
-fn tshark(path: &Path) -> Option<Vec<String>> {
+fn tshark(path: &Path) -> Vec<String> {
     let fields = ["frame.number", "frame.time_epoch", "frame.len", "frame.cap_len", "frame.comment"];
-    let mut arguments = vec!["-n", "-r", path.to_str()?, "-T", "fields", "-E", "aggregator=|"];
+    let mut arguments = vec!["-n", "-r", path.to_str().unwrap(), "-T", "fields", "-E", "aggregator=|"];
     fields.iter().for_each(|field| arguments.extend(["-e", field]));
-    Some(run("tshark", &arguments)?.lines().map(str::to_owned).collect())
+    run("tshark", &arguments).lines().map(str::to_owned).collect()
 }
 
 /// The same as we see them.
@@ -66,21 +58,21 @@ fn copy(input: &Path, output: &Path, comment: Option<&str>) {
 }
 
 #[test]
-fn tshark_sees_the_same_in_shared_captures_and_their_copies() {
+fn tshark_sees_the_same_in_real_captures_and_their_copies() {
     let folder = tempfile::tempdir().unwrap();
-    for capture in shared_captures() {
-        let Some(expected) = tshark(&capture) else { return };
+    for capture in captures() {
+        let expected = tshark(&capture);
         assert!(expected.len() > 50);
         assert_eq!(ours(&capture), expected, "{}", capture.display());
         for name in ["copy.pcap", "copy.pcapng"] {
             let path = folder.path().join(name);
             copy(&capture, &path, None);
-            assert_eq!(tshark(&path).unwrap(), expected, "{} as {name}", capture.display());
+            assert_eq!(tshark(&path), expected, "{} as {name}", capture.display());
         }
         let path = folder.path().join("commented.pcapng");
         copy(&capture, &path, Some("added"));
         let commented: Vec<_> = expected.iter().map(|line| format!("{line}added")).collect();
-        assert_eq!(tshark(&path).unwrap(), commented);
+        assert_eq!(tshark(&path), commented);
     }
 }
 
@@ -88,14 +80,12 @@ fn tshark_sees_the_same_in_shared_captures_and_their_copies() {
 fn editcap_converts_to_the_same_bytes() {
     let folder = tempfile::tempdir().unwrap();
     let (theirs, ours) = (folder.path().join("theirs.pcap"), folder.path().join("ours.pcap"));
-    for capture in shared_captures() {
+    for capture in captures() {
         copy(&capture, &ours, None);
         let ours = fs::read(&ours).unwrap();
         let format = if ours.starts_with(&[0x4d]) { "nsecpcap" } else { "pcap" };
         let arguments = ["-F", format, capture.to_str().unwrap(), theirs.to_str().unwrap()];
-        if run("editcap", &arguments).is_none() {
-            return;
-        }
+        run("editcap", &arguments);
         let theirs = fs::read(&theirs).unwrap();
         assert_eq!((&ours[..16], &ours[20..24]), (&theirs[..16], &theirs[20..24]), "{}", capture.display());
         assert!(ours[24..] == theirs[24..], "{}: the packets differ", capture.display());
@@ -142,7 +132,7 @@ fn tshark_sees_the_same_in_made_captures() {
         for capture in made {
             let path = folder.path().join("made");
             fs::write(&path, &capture).unwrap();
-            let Some(mut expected) = tshark(&path) else { return };
+            let mut expected = tshark(&path);
             assert!(!expected.is_empty());
             // Blocks that have a number only.
             expected.retain(|line| !line.contains("\t\t"));
@@ -154,13 +144,10 @@ fn tshark_sees_the_same_in_made_captures() {
 #[test]
 fn captures_of_zstd_and_gzip_programs_are_read_whole_or_cut() {
     let folder = tempfile::tempdir().unwrap();
-    for capture in shared_captures() {
+    for capture in captures() {
         let (expected, _) = drain(Reader::open(&capture).unwrap()).unwrap();
         for (program, level) in [("gzip", "-6"), ("zstd", "-3"), ("zstd", "-19")] {
-            let Ok(output) = Command::new(program).args(["-c", level]).arg(&capture).output() else {
-                println!("left out: {program} is not installed");
-                continue;
-            };
+            let output = Command::new(program).args(["-c", level]).arg(&capture).output().expect(program);
             let path = folder.path().join("compressed");
             fs::write(&path, &output.stdout).unwrap();
             let reader = Reader::open(&path).unwrap();

@@ -4,16 +4,8 @@ use std::path::PathBuf;
 
 use super::*;
 
-/// The captures, or `None` with a note where the folder is not there.
-fn captures() -> Option<PathBuf> {
-    let shared = std::env::var_os("DIETESP_SHARED")
-        .map_or_else(|| PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../shared")), PathBuf::from);
-    let captures = shared.join("captures");
-    if captures.is_dir() {
-        return Some(captures);
-    }
-    println!("left out: ../shared is not here");
-    None
+fn captures() -> PathBuf {
+    concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/captures").into()
 }
 
 /// Link type and frames of a little-endian pcap or pcapng file of one interface.
@@ -80,7 +72,7 @@ fn esp(link_type: u16, frames: &[Vec<u8>]) -> Vec<(IpAddr, Vec<u8>)> {
 
 #[test]
 fn udp_encapsulated_esp_of_strongswan() {
-    let Some(captures) = captures() else { return };
+    let captures = captures();
     for file in ["strongswan_ccm8_v6.pcapng", "strongswan_gcm16_v4.pcapng"] {
         let (link_type, frames) = read(captures.join(file));
         assert_eq!(esp(link_type, &frames).len(), 240, "{file}");
@@ -89,7 +81,7 @@ fn udp_encapsulated_esp_of_strongswan() {
 
 #[test]
 fn the_same_packets_on_every_link_layer_and_in_fragments() {
-    let Some(captures) = captures() else { return };
+    let captures = captures();
     let (link_type, frames) = read(captures.join("derived_strongswan_native_esp.pcap"));
     let native = esp(link_type, &frames);
     assert_eq!(native.len(), 112);
@@ -113,7 +105,7 @@ fn the_same_packets_on_every_link_layer_and_in_fragments() {
 /// that the capturing machine had not yet computed.
 #[test]
 fn rebuilding_real_frames_changes_nothing() {
-    let Some(captures) = captures() else { return };
+    let captures = captures();
     for file in [
         "strongswan_gcm16_v4.pcapng",
         "strongswan_ccm8_v6.pcapng",
