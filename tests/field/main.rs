@@ -12,6 +12,7 @@ mod encapsulations;
 mod hints;
 mod keys;
 
+#[allow(dead_code)]
 /// The path of a file below `tests/data/field`.
 fn case(path: &str) -> String {
     common::file(&format!("tests/data/field/{path}"))
