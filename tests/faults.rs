@@ -204,8 +204,9 @@ fn a_capture_cut_at_every_byte() {
             // The frames are whole or not there.
             assert!(records >= most && records <= 2, "{len}: {records} records");
             most = records;
-            assert!(status == 0 || status == 2 && records == 0, "{len}: {status}: {stderr}");
-            if status == 0 && stderr.contains("cut short") {
+            let expected: &[i32] = if records > 0 { &[0] } else { &[1, 2] };
+            assert!(expected.contains(&status), "{len}: {status}: {stderr}");
+            if status < 2 && stderr.contains("cut short") {
                 assert!(len < bytes.len(), "{stderr}");
             }
 

@@ -91,7 +91,7 @@ fn outer_headers_are_whole() {
     );
     let out = folder.path().join("out.pcap");
     let keys = file("keys/tcp.yaml");
-    dietesp_ends(0, ["convert", &lines, "-o", out.to_str().unwrap(), "--to", "plain", "-k", &keys, "--from", "hex"]);
+    dietesp_ends(1, ["convert", &lines, "-o", out.to_str().unwrap(), "--to", "plain", "-k", &keys, "--from", "hex"]);
     let (_, frames) = pcap::read(&out);
     // The checksum is scapy's, and so are all other bytes.
     let v4 = "450000180000400040324e7dc0000201c63364020a0b0c0d";
@@ -131,11 +131,11 @@ fn bad_lines_are_told_and_left_out() {
         (&format!("0,::1,::2,{}", "00".repeat(65_536)), "65536 bytes"),
         (&format!("0,::1,::2,{}", "00 ".repeat(100_000)), "longer than"),
     ] {
-        let (stdout, stderr) = run(0, &format!("0,::1,::2,00\n{line}\n0,::1,::2,01\n"), &[]);
+        let (stdout, stderr) = run(1, &format!("0,::1,::2,00\n{line}\n0,::1,::2,01\n"), &[]);
         assert_eq!(stdout.lines().count(), 3, "{problem}: {stdout}");
         assert!(stderr.contains("packets.csv:2: ") && stderr.contains(problem), "{problem}: {stderr}");
         // No result shows it, so it is said in any case.
-        let (_, stderr) = run(0, &format!("0,::1,::2,00\n{line}"), &["-q"]);
+        let (_, stderr) = run(1, &format!("0,::1,::2,00\n{line}"), &["-q"]);
         assert!(stderr.contains("packets.csv:2: ") && stderr.contains(problem), "{problem}: {stderr}");
         // Alone it is an error.
         let (stdout, stderr) = run(2, &format!("\n{line}\n"), &[]);
@@ -143,7 +143,7 @@ fn bad_lines_are_told_and_left_out() {
     }
     let (_, stderr) = run(2, "# nothing\n\n", &[]);
     assert!(stderr.contains("has no line with a packet"), "{stderr}");
-    let (_, stderr) = run(0, &format!("0,::1,::2,00\n{}", "x\n".repeat(1000)), &[]);
+    let (_, stderr) = run(1, &format!("0,::1,::2,00\n{}", "x\n".repeat(1000)), &[]);
     assert!(stderr.contains("1000 lines left out, of 1001"), "{stderr}");
     assert!(stderr.lines().count() < 20, "{stderr}");
     for (hex, problem) in [("60000000000132", "says 41 bytes"), ("50", "IP version 5"), ("45000014", "says 20 bytes")] {

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::options::{Inputs, Opening, refuse_to_replace};
 use super::progress::Progress;
-use super::{Ended, counted, tell};
+use super::{Ended, Outcome, counted, tell};
 use crate::capture::Writer;
 use crate::error::Error;
 use crate::link;
@@ -127,7 +127,9 @@ impl Args {
         }
         super::tell_damage(&mut reader);
         tell(quiet, &summary(&converted, &settings, &self.output, folder.as_deref()));
-        Ok(if converted.totals.failed == 0 { Ended::Well } else { Ended::WithFailures })
+        let left = if self.to == To::Plain { converted.still_encrypted } else { 0 };
+        let decoded = Outcome::of(&converted.totals);
+        Ok(Outcome { failed: decoded.failed + converted.unwritable + left, ..decoded }.into())
     }
 
     /// Options that were given and do nothing, and that with which they do nothing.
@@ -150,7 +152,7 @@ impl Args {
 
 fn summary(converted: &Converted, settings: &Settings, output: &Path, folder: Option<&Path>) -> String {
     let mut text = converted.totals.summary();
-    let Converted { written, rewritten: [header_only, explicit_iv, sealed], .. } = converted;
+    let Converted { written, rewritten: [header_only, explicit_iv, sealed], still_encrypted, .. } = converted;
     text += &format!("{} written to {}", counted(*written, "frame"), output.display());
     if settings.target == Target::Esp {
         text += &format!(
@@ -165,6 +167,11 @@ fn summary(converted: &Converted, settings: &Settings, output: &Path, folder: Op
             format!("{count} packets could not be converted and stay as they were captured: no frame can hold them\n")
         }
     };
+    if settings.target == Target::Plain && *still_encrypted > 0 {
+        let are = if *still_encrypted == 1 { "is" } else { "are" };
+        text +=
+            &format!("{} could not be decoded and {are} still encrypted there\n", counted(*still_encrypted, "packet"));
+    }
     if settings.reseal == Reseal::Keep && *sealed > 0 {
         text += "--reseal keep: the IVs are unlike all in this capture, but packets outside of it may have used one of them\n";
         if settings.seed.is_some() {

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::options::{Inputs, Opening};
 use super::progress::Progress;
-use super::{Ended, tell};
+use super::{Ended, Outcome, tell};
 use crate::error::Error;
 use crate::link;
 use crate::pipeline::decode;
@@ -99,7 +99,7 @@ impl Args {
         let (totals, ledger) = ended?;
         super::tell_damage(&mut reader);
         tell(quiet, &(totals.counts_and_sizes() + &streams::remarks(&ledger) + &totals.remarks()));
-        Ok(if totals.failed == 0 { Ended::Well } else { Ended::WithFailures })
+        Ok(Outcome::of(&totals).into())
     }
 }
 

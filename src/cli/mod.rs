@@ -9,6 +9,7 @@ mod options;
 mod progress;
 mod rules;
 mod sa;
+mod status;
 mod vectors;
 
 use std::io::Write;
@@ -16,6 +17,7 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
 
+use self::status::{Ended, Outcome};
 use crate::capture::Reader;
 use crate::error::Error;
 
@@ -27,8 +29,14 @@ use crate::error::Error;
   dietesp convert field.pcapng -o esp.pcapng --rules rules.yaml --keys keys.yaml
   dietesp decode --help
 
-Exit status: 0 all well; 1 the run ended, but some packet of a known SA failed; \
-    2 the input, a file or the arguments were unusable, nothing was written.")]
+Exit status:
+  0  Every packet that looks like ESP was decoded. Packets without a known SA
+     do not count if other packets were decoded.
+  1  Some packets failed; or no packet was decoded, for example because the
+     capture has no ESP packets; or the capture is truncated.
+  2  Nothing could be done: the arguments, keys, rules or capture are unusable.
+
+Packets count whether or not they are shown.")]
 struct Args {
     #[command(subcommand)]
     command: Command,
@@ -62,15 +70,6 @@ enum Command {
 const SEED_AND_KEYS: &str = "--seed: another run with this seed has the same IVs; if it seals other packets under the same keys, \
     both outputs give their plaintexts away and packets can be forged: for tests only\n";
 
-/// What a command gives back when the run ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Ended {
-    /// Exit status 0.
-    Well,
-    /// Exit status 1: some packet of a known SA failed.
-    WithFailures,
-}
-
 /// Runs the program with the arguments of the process.
 pub fn main() -> ExitCode {
     let args = Args::parse();
@@ -90,8 +89,7 @@ pub fn main() -> ExitCode {
         Command::Man { command } => man(command.as_deref()),
     };
     match result {
-        Ok(Ended::Well) => ExitCode::SUCCESS,
-        Ok(Ended::WithFailures) => ExitCode::from(1),
+        Ok(ended) => ended.into(),
         Err(error) if error.is_broken_pipe() => ExitCode::SUCCESS,
         Err(error) => {
             // When even standard error is gone, the exit status has to do.

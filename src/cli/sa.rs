@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::options::{Inputs, Opening};
 use super::progress::Progress;
-use super::{Ended, print, tell};
+use super::{Ended, Outcome, print, tell};
 use crate::error::Error;
 use crate::link;
 use crate::pipeline::decode;
@@ -82,7 +82,7 @@ impl Args {
             Format::Jsonl => print(&lines(&ledger, &selection)?)?,
         };
         tell(quiet, &totals.summary());
-        Ok(if totals.failed == 0 { Ended::Well } else { Ended::WithFailures })
+        Ok(Outcome::of(&totals).into())
     }
 }
 

@@ -68,6 +68,8 @@ pub struct Converted {
     pub rewritten: [u64; 3],
     /// Packets that no frame can hold once they are converted: they stay as they were captured.
     pub unwritable: u64,
+    /// Packets written as they were captured because they could not be decoded.
+    pub still_encrypted: u64,
 }
 
 /// How the packets of one SA become standard ESP; the same for all of them, because Wireshark takes the first key that
@@ -126,6 +128,7 @@ struct Work {
     totals: Totals,
     rewritten: [u64; 3],
     unwritable: u64,
+    still_encrypted: u64,
     /// Made of those of the job.
     frames: Option<Frames>,
 }
@@ -149,6 +152,7 @@ struct Out<'o> {
     totals: Totals,
     rewritten: [u64; 3],
     unwritable: u64,
+    still_encrypted: u64,
     tell: &'o mut (dyn FnMut(u64) + Send),
 }
 
@@ -182,14 +186,14 @@ pub fn run(
     };
     let outlet = Outlet::new(writer);
     let frames = outlet.frames();
-    let mut out = Out { outlet, totals: Totals::default(), rewritten: [0; 3], unwritable: 0, tell };
+    let mut out = Out { outlet, totals: Totals::default(), rewritten: [0; 3], unwritable: 0, still_encrypted: 0, tell };
     let plans = table.entries().iter().map(|_| OnceLock::new()).collect();
     let job = Convert { table, settings, plans, frames };
     drive::run(input_of(reader, table, settings), &job, &mut state, &mut out)?;
     out.outlet.release_all()?;
     keep(&used_keys(table, job.plans))?;
-    let written = out.outlet.finish()?;
-    Ok(Converted { totals: out.totals, written, rewritten: out.rewritten, unwritable: out.unwritable })
+    let Out { outlet, totals, rewritten, unwritable, still_encrypted, .. } = out;
+    Ok(Converted { totals, written: outlet.finish()?, rewritten, unwritable, still_encrypted })
 }
 
 impl Convert<'_, '_> {
@@ -412,8 +416,8 @@ impl Job<Out<'_>> for Convert<'_, '_> {
     }
 
     fn render(&self, window: &Window, items: &[Item<'_>], arena: &Arena, work: &mut Work) -> Result<(), Error> {
-        let Work { makes, payloads, totals, rewritten, unwritable, frames } = work;
-        (*totals, *rewritten, *unwritable) = (Totals::default(), [0; 3], 0);
+        let Work { makes, payloads, totals, rewritten, unwritable, still_encrypted, frames } = work;
+        (*totals, *rewritten, *unwritable, *still_encrypted) = (Totals::default(), [0; 3], 0, 0);
         payloads.clear();
         let frames = frames.get_or_insert_with(|| self.frames.clone());
         frames.begin(arena.given_up());
@@ -428,7 +432,11 @@ impl Job<Out<'_>> for Convert<'_, '_> {
                     frames.end_for_all();
                     continue;
                 }
-                Make::Pass | Make::Plain => None,
+                Make::Pass => {
+                    *still_encrypted += u64::from(item.is_still_encrypted());
+                    None
+                }
+                Make::Plain => None,
                 Make::HeaderOnly => Some(0),
                 Make::ExplicitIv => Some(1),
                 Make::Sealed(_) => Some(2),
@@ -477,6 +485,7 @@ impl Job<Out<'_>> for Convert<'_, '_> {
     ) -> Result<(), Error> {
         out.totals.add(&work.totals);
         out.unwritable += work.unwritable;
+        out.still_encrypted += work.still_encrypted;
         out.rewritten.iter_mut().zip(work.rewritten).for_each(|(total, own)| *total += own);
         if let Some(frames) = &mut work.frames {
             out.outlet.apply(window, items, frames)?;

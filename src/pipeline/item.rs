@@ -228,6 +228,11 @@ impl<'w> Item<'w> {
         (self.packet, self.clear) = (Stretch::default(), Stretch::default());
     }
 
+    /// Whether it looks like ESP and was not decoded.
+    pub fn is_still_encrypted(&self) -> bool {
+        self.status == Status::NoSa || self.status != Status::Ok && self.of_known_sa
+    }
+
     /// The outer IP header, if there was one.
     pub fn outer(&self) -> Option<Outer> {
         match &self.source {

@@ -72,6 +72,11 @@ impl Totals {
         self.statuses.get(status as usize).copied().unwrap_or(0)
     }
 
+    /// Packets that were decoded.
+    pub fn decoded(&self) -> u64 {
+        self.of(Status::Ok)
+    }
+
     /// The summary for people: a few lines, and for what failed what to try.
     pub fn summary(&self) -> String {
         self.counts_and_sizes() + &self.remarks()
