@@ -1,4 +1,4 @@
-//! What the fuzz targets do, on the kept corpus and on random and mutated inputs, always the same ones; and a million
+//! What the fuzz targets do, on the corpus and on random and mutated inputs, always the same ones; and a million
 //! mutated packets through `decode`. CONTRIBUTING.md says how to run the targets for longer.
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a panic is how a test fails")]
@@ -7,7 +7,7 @@
 mod bodies;
 mod common;
 
-use std::path::Path;
+use std::io::Read;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
@@ -52,12 +52,20 @@ impl Random {
     }
 }
 
-/// The files of the corpus of a target, in the order of their names.
+/// The inputs in the archive of a target, in the order of their names.
 fn corpus(target: &str) -> Vec<Vec<u8>> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus").join(target);
-    let mut paths: Vec<_> = std::fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()).collect();
-    paths.sort();
-    paths.iter().map(|path| std::fs::read(path).unwrap()).collect()
+    let path = common::file(&format!("fuzz/corpus/{target}.tar.gz"));
+    let mut archive = tar::Archive::new(flate2::read::GzDecoder::new(std::fs::File::open(path).unwrap()));
+    let mut inputs = vec![];
+    for entry in archive.entries().unwrap() {
+        let mut entry = entry.unwrap();
+        if entry.header().entry_type().is_file() {
+            let mut input = vec![];
+            entry.read_to_end(&mut input).unwrap();
+            inputs.push(input);
+        }
+    }
+    inputs
 }
 
 /// Runs a body; says with which input it panicked.
