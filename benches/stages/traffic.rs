@@ -104,7 +104,7 @@ fn sa(suite: &'static Suite, index: usize) -> Sa {
         keys: Keys::new(suite, secret(key_len, 1), secret(suite.salt_len, 2), integ).unwrap(),
         esn: false,
         sn_hint: None,
-        alternative_to: None,
+        read_as_ccm: false,
         origin: Origin { path: Path::new("bench").into(), line: 1 },
     }
 }

@@ -198,7 +198,7 @@ fn entry(used: &UsedKeys) -> Entry {
         keys: used.keys.clone(),
         esn: used.esn,
         sn_hint: None,
-        alternative_to: None,
+        read_as_ccm: false,
         origin: Origin { path: std::path::Path::new("used").into(), line: 1 },
     };
     Entry::new(sa, None).unwrap_or_else(|error| panic!("{error}"))

@@ -81,7 +81,7 @@ fn table(context: Option<&Context>) -> SaTable {
                     keys,
                     esn: index % 2 == 1,
                     sn_hint: None,
-                    alternative_to: None,
+                    read_as_ccm: false,
                     origin: Origin { path: Path::new("keys.yaml").into(), line: 1 },
                 };
                 let blocks = sa.keys.suite().block > 1;

@@ -124,7 +124,6 @@ fn export(paths: &[PathBuf], capture: Option<&Path>, quiet: bool) -> Result<Ende
     let keys: Vec<UsedKeys> = loaded
         .sas
         .iter()
-        .filter(|sa| sa.alternative_to.is_none())
         .map(|sa| UsedKeys {
             name: sa.name.clone(),
             spi: sa.spi,

@@ -226,6 +226,11 @@ impl Codec {
         self.inner.restore(&opened, carrier, state, packet)
     }
 
+    /// Whether a clear text ends in a trailer whose padding is 1, 2, 3, ...
+    pub fn padding_is_right(&self, clear: &[u8]) -> bool {
+        self.trailer.open(clear).is_ok_and(|opened| !opened.warnings.contains(Warnings::PADDING))
+    }
+
     /// [`Codec::restore`] for a packet that stands in its clear text as it is, as in standard ESP in tunnel mode, and where it
     /// stands there; `None`, and `restored` as before, for every other clear text.
     // Not as a value: to copy as a whole what was just written in parts stalls the CPU.

@@ -220,7 +220,7 @@ impl<'t> Thread<'t> {
             keys,
             esn: self.esn,
             sn_hint: None,
-            alternative_to: None,
+            read_as_ccm: false,
             origin,
         }))
     }

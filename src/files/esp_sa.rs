@@ -20,6 +20,9 @@ use crate::suite::{Cipher, INTEGS, Integ, IntegKey, Keys, SUITES, Suite};
 
 const HELP: &str = "a line has 8 fields in quotes, separated by commas (10 with the columns of Wireshark 4.4)";
 
+const READ_AS_CCM: &str = "AES-CTR with a nonce that begins with 03 and an ICV that is not checked is read as AES-CCM, \
+                           here and in the rest of the file: Wireshark has no name for AES-CCM. Give an SA that uses AES-CTR in YAML";
+
 /// Why a line gives no SA.
 enum Unusable {
     /// It is wrong: problem and help.
@@ -38,6 +41,7 @@ fn wrong<T>(problem: impl Into<String>, help: &'static str) -> Result<T, Unusabl
 pub(super) fn read(path: &Path, text: &str, sas: &mut Vec<Arc<Sa>>, left_out: &mut LeftOut) -> Result<(), Error> {
     let file: Arc<Path> = path.into();
     let mut fields = vec![];
+    let mut ccm_noted = false;
     for (line, number) in text.lines().zip(1u64..) {
         let line = line.trim();
         if line.is_empty() || line.starts_with('#') {
@@ -45,17 +49,11 @@ pub(super) fn read(path: &Path, text: &str, sas: &mut Vec<Arc<Sa>>, left_out: &m
         }
         let origin = Origin { path: file.clone(), line: number };
         match split(line, &mut fields).and_then(|()| sa(&fields, origin)) {
-            Ok((sa, None)) => sas.push(Arc::new(sa)),
-            Ok((sa, Some(second_keys))) => {
-                let first = sas.len() as u32;
-                let second = Sa {
-                    name: sa.name.clone(),
-                    keys: second_keys,
-                    alternative_to: Some(first),
-                    origin: sa.origin.clone(),
-                    ..sa
-                };
-                sas.extend([sa, second].map(Arc::new));
+            Ok(sa) => {
+                if sa.read_as_ccm && !std::mem::replace(&mut ccm_noted, true) {
+                    left_out.note(number, READ_AS_CCM);
+                }
+                sas.push(Arc::new(sa));
             }
             Err(Unusable::LeftOut(why)) => left_out.push(number, why),
             Err(Wrong(problem, help)) => return Err(Error::line(path, number, problem, help)),
@@ -129,8 +127,7 @@ fn unescaped(field: &str) -> String {
     text
 }
 
-/// The SA of a line; and, where the line may mean two ciphers, the keys of the second reading.
-fn sa(fields: &[Field<'_>], origin: Origin) -> Result<(Sa, Option<Keys>), Unusable> {
+fn sa(fields: &[Field<'_>], origin: Origin) -> Result<Sa, Unusable> {
     let (head, numbers) = match fields.split_first_chunk::<8>() {
         Some((head, [])) => (head, None),
         Some((head, [width, high])) => (head, Some((&**width, &**high))),
@@ -159,11 +156,10 @@ fn sa(fields: &[Field<'_>], origin: Origin) -> Result<(Sa, Option<Keys>), Unusab
         None => (false, None),
         Some(numbers) => sequence_numbers(numbers)?,
     };
-    let (keys, second_keys) = keys(encryption, key, authentication, auth_key)?;
+    let keys = keys(encryption, key, authentication, auth_key)?;
     let name = spi.map_or("any".into(), spi_name);
-    let sa =
-        Sa { name, spi, src, dst, link_src: None, link_dst: None, keys, esn, sn_hint, alternative_to: None, origin };
-    Ok((sa, second_keys))
+    let read_as_ccm = keys.suite().cipher == Cipher::AesCcm;
+    Ok(Sa { name, spi, src, dst, link_src: None, link_dst: None, keys, esn, sn_hint, read_as_ccm, origin })
 }
 
 /// Width and high half of the sequence number.
@@ -236,7 +232,7 @@ fn ascii_or_hex(field: &str) -> Result<Secret, Unusable> {
     Ok(secret)
 }
 
-fn keys(encryption: &str, key: &str, authentication: &str, auth_key: &str) -> Result<(Keys, Option<Keys>), Unusable> {
+fn keys(encryption: &str, key: &str, authentication: &str, auth_key: &str) -> Result<Keys, Unusable> {
     let integ = match authentication {
         "NULL" => None,
         name => Some(
@@ -258,13 +254,11 @@ fn keys(encryption: &str, key: &str, authentication: &str, auth_key: &str) -> Re
         Some(integ) => IntegKey::Algorithm(integ, ascii_or_hex(auth_key)?),
     };
     let key = ascii_or_hex(key)?;
-    let ccm = ccm(encryption, &key, authentication);
+    if let Some(ccm) = ccm(encryption, &key, authentication) {
+        return Ok(ccm);
+    }
     let help = "the key is followed by its salt (nonce): 4 bytes for AES-CTR, AES-GCM and ChaCha20";
-    let own = Keys::from_parts(suite, key, None, integ_key).map_err(|error| Wrong(error.to_string(), help))?;
-    Ok(match ccm {
-        Some(ccm) => (ccm, Some(own)),
-        None => (own, None),
-    })
+    Keys::from_parts(suite, key, None, integ_key).map_err(|error| Wrong(error.to_string(), help))
 }
 
 /// AES-CCM has no name in Wireshark and is written as AES-CTR (its keystream) with a nonce of byte 03 and the salt:
@@ -379,29 +373,28 @@ mod tests {
     }
 
     #[test]
-    fn ctr_with_nonce_03_and_unchecked_icv_may_be_ccm() {
+    fn ctr_with_nonce_03_and_unchecked_icv_is_ccm() {
         for (bits, ccm) in [(64, "ENCR_AES_CCM_8"), (96, "ENCR_AES_CCM_12"), (128, "ENCR_AES_CCM_16")] {
             let authentication = format!("ANY {bits} bit authentication [no checking]");
             let text = line(HEAD, "AES-CTR [RFC3686]", &format!("0x{KEY}03a0a1a2"), &authentication, "");
             let before = line(HEAD, "NULL", "", "NULL", "");
-            let sas = read_text(&format!("{before}\n{text}")).0.unwrap();
+            let (sas, warnings) = read_text(&format!("{before}\n{text}\n{text}"));
+            let sas = sas.unwrap();
             let [_, first, second] = sas.as_slice() else { panic!() };
-            assert_eq!((first.keys.suite().name, first.alternative_to), (ccm, None));
-            assert_eq!(
-                (hex::encode(first.keys.key().expose()), hex::encode(first.keys.salt().expose())),
-                (KEY.into(), "a0a1a2".into())
-            );
-            assert_eq!((second.keys.suite().name, second.alternative_to), ("ENCR_AES_CTR", Some(1)));
-            assert_eq!(hex::encode(second.keys.salt().expose()), "03a0a1a2");
-            assert_eq!((&first.name, &first.origin), (&second.name, &second.origin));
-            assert_eq!(first.origin.line, 2);
+            for (sa, line) in [(first, 2), (second, 3)] {
+                assert_eq!((sa.keys.suite().name, sa.read_as_ccm, sa.origin.line), (ccm, true, line));
+                assert_eq!(hex::encode(sa.keys.key().expose()), KEY);
+                assert_eq!(hex::encode(sa.keys.salt().expose()), "a0a1a2");
+            }
+            assert_eq!(warnings.len(), 1);
+            assert!(warnings[0].starts_with("f:2: AES-CTR with a nonce that begins with 03 "), "{warnings:?}");
         }
         for (nonce, authentication) in [
             ("04a0a1a2", "ANY 64 bit authentication [no checking]"),
             ("03a0a1a2", "ANY 192 bit authentication [no checking]"),
         ] {
             let sa = one(&line(HEAD, "AES-CTR [RFC3686]", &format!("0x{KEY}{nonce}"), authentication, ""));
-            assert_eq!(sa.keys.suite().name, "ENCR_AES_CTR");
+            assert_eq!((sa.keys.suite().name, sa.read_as_ccm), ("ENCR_AES_CTR", false));
         }
     }
 

@@ -51,8 +51,7 @@ fn sa(path: &Arc<Path>, node: &Node) -> Result<(Arc<Sa>, bool), Error> {
     let named = given_name.is_some();
     let name = given_name.unwrap_or_else(|| spi_name(spi));
     let spi = Some(spi);
-    let (sn_hint, alternative_to) = (None, None);
-    let sa = Sa { name, spi, src, dst, link_src, link_dst, keys, esn, sn_hint, alternative_to, origin };
+    let sa = Sa { name, spi, src, dst, link_src, link_dst, keys, esn, sn_hint: None, read_as_ccm: false, origin };
     Ok((Arc::new(sa), named))
 }
 

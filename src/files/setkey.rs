@@ -208,7 +208,7 @@ fn sa(path: &Path, statement: &[Token<'_>]) -> Result<Option<Sa>, Unusable> {
         keys,
         esn,
         sn_hint: None,
-        alternative_to: None,
+        read_as_ccm: false,
         origin: Origin { path: path.into(), line: verb.line },
     }))
 }

@@ -125,7 +125,7 @@ fn sa(line: &str, origin: Origin) -> Result<Sa, Unusable> {
         keys,
         esn: false,
         sn_hint: None,
-        alternative_to: None,
+        read_as_ccm: false,
         origin,
     })
 }

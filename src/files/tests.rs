@@ -193,11 +193,12 @@ fn esp_sa_and_xfrm_state_of_one_capture_agree() {
         let file = |suffix: &str| load(&[data.join("captures").join(format!("{name}.{suffix}"))], &[]).unwrap();
         let xfrm = file("ip-xfrm-state.txt");
         let esp_sa = file("esp_sa");
-        assert!(xfrm.warnings.is_empty() && esp_sa.warnings.is_empty());
-        let first_readings: Vec<&Arc<Sa>> = esp_sa.sas.iter().filter(|sa| sa.alternative_to.is_none()).collect();
-        assert_eq!(first_readings.len(), xfrm.sas.len());
+        assert!(xfrm.warnings.is_empty());
+        // That AES-CTR is read as AES-CCM.
+        assert_eq!(esp_sa.warnings.len(), usize::from(name.contains("ccm")));
+        assert_eq!(esp_sa.sas.len(), xfrm.sas.len());
         assert!(xfrm.sas.len() >= 6);
-        for (a, b) in first_readings.iter().zip(&xfrm.sas) {
+        for (a, b) in esp_sa.sas.iter().zip(&xfrm.sas) {
             assert_eq!((&a.name, a.spi, a.src, a.dst, a.esn), (&b.name, b.spi, b.src, b.dst, b.esn));
             assert_eq!(a.keys, b.keys);
         }

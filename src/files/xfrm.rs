@@ -171,7 +171,7 @@ impl<'t> Block<'t> {
             keys: self.keys()?,
             esn: self.esn,
             sn_hint: Some(self.highest_sn).filter(|number| *number != 0),
-            alternative_to: None,
+            read_as_ccm: false,
             origin: Origin { path: file.clone(), line: self.line },
         })
     }

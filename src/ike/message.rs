@@ -25,6 +25,16 @@ pub(super) const IKE_AUTH: u8 = 35;
 /// CREATE_CHILD_SA.
 pub(super) const CREATE_CHILD_SA: u8 = 36;
 
+/// Whether a UDP 4500 payload is the non-ESP marker and one whole IKE message, as its header says (RFC 7296 §3.1, and
+/// RFC 2408 §3.1 of IKE version 1, which is the same).
+pub fn is_after_marker(payload: &[u8]) -> bool {
+    let Some(message) = payload.strip_prefix(&[0; 4]) else { return false };
+    let Some(header) = message.first_chunk::<HEADER_LEN>() else { return false };
+    let [initiator @ .., _, _, _, _, _, _, _, _, _, version, _, _, _, _, _, _, a, b, c, d] = header;
+    let is_known = matches!(version >> 4, 1 | 2) && *initiator != [0; 8];
+    is_known && u32::from_be_bytes([*a, *b, *c, *d]) as usize == message.len()
+}
+
 const HEADER_LEN: usize = 28;
 const SA: u8 = 33;
 const KEY_EXCHANGE: u8 = 34;

@@ -23,6 +23,7 @@ use std::sync::Arc;
 
 use zeroize::Zeroizing;
 
+pub use self::message::is_after_marker;
 use self::message::{CREATE_CHILD_SA, Encrypted, IKE_AUTH, IKE_SA_INIT, Message, Offer, Payloads, Proposal};
 use crate::capture::{Reader, Window};
 use crate::context::Origin;
@@ -459,7 +460,7 @@ fn children(
             keys: of_direction,
             esn: keys.esn,
             sn_hint: None,
-            alternative_to: None,
+            read_as_ccm: false,
             origin: secret.origin.clone(),
         })
     };

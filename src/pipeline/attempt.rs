@@ -362,7 +362,7 @@ impl<'t, 'g> Attempter<'t, 'g> {
         let Some(outer) = Outer::of(place.header(frame)) else { return };
         let lookup = Lookup { protocol: payload.protocol, outer: &outer, link: None, payload: payload.bytes };
         let found = finder.find(&lookup, time_ns, false, |sa| {
-            // Readings that the ledger may know to be void, and such as verify nothing, wait for their turn.
+            // SAs that verify nothing wait until all others were tried with all that is known.
             table.entry(sa).filter(|entry| entry.authenticates())?;
             Some(seen.progress(StreamOf::new(sa, place, frame)).unwrap_or_else(|| glimpse.of(sa)))
         });

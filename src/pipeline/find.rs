@@ -94,6 +94,11 @@ impl<'t> Finder<'t> {
         &self.found
     }
 
+    /// [`Finder::candidates`], and memory for a clear text.
+    pub fn candidates_and_clear(&mut self) -> (&[u32], &mut Vec<u8>) {
+        (&self.found, &mut self.clear)
+    }
+
     /// Searches SA and number of a packet captured at `time_ns`. `progress` tells what is known of an SA's stream;
     /// `None` leaves the SA out. With `wide` SAs that are lost are searched as far as `--resync` says.
     pub fn find(
@@ -200,6 +205,7 @@ impl<'t> Finder<'t> {
         wide: bool,
         progress: &mut impl FnMut(u32) -> Option<Progress>,
     ) -> Option<(u32, u64)> {
+        let mut doubtful = None;
         for step in [Step::Usual, Step::Wide, Step::Unauthenticated] {
             if step == Step::Wide && !(wide && self.limits.resync_tries.is_some()) {
                 continue;
@@ -209,11 +215,20 @@ impl<'t> Finder<'t> {
                     continue;
                 };
                 if let Some(sn) = self.further_of(sa, step, packet, time_ns, &progress) {
-                    return Some((sa, sn));
+                    if step != Step::Unauthenticated || self.padding_is_right(sa) {
+                        return Some((sa, sn));
+                    }
+                    doubtful.get_or_insert((sa, progress));
                 }
             }
         }
-        None
+        let (sa, progress) = doubtful?;
+        self.further_of(sa, Step::Unauthenticated, packet, time_ns, &progress).map(|sn| (sa, sn))
+    }
+
+    /// Whether the clear text looks like one: without an ICV, wrong padding is evidence against the key.
+    fn padding_is_right(&self, sa: u32) -> bool {
+        self.table.entry(sa).is_some_and(|entry| entry.codec.padding_is_right(&self.clear))
     }
 
     /// Tries the numbers of one SA that belong to `step`.
@@ -437,7 +452,8 @@ fn agrees(entry: &Entry, payload: &[u8], sn: u64) -> bool {
     (sn ^ u64::from(entry.sn_on_wire(payload))) & ((1u64 << bits) - 1) == 0
 }
 
-fn body<'a>(entry: &Entry, payload: &'a [u8]) -> Option<&'a [u8]> {
+/// What stands behind the header of a packet; `None` if it is too short.
+pub fn body<'a>(entry: &Entry, payload: &'a [u8]) -> Option<&'a [u8]> {
     if payload.len() < entry.least_len() { None } else { payload.get(entry.header_len()..) }
 }
 

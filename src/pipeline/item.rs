@@ -4,7 +4,7 @@ use super::find::spi;
 use super::outcome::{Bytes, Esp, Method, Reason, Status};
 use super::warnings::Warnings;
 use crate::capture::{LINKTYPE_RAW, Packet};
-use crate::codec::{Carrier, Restored, State};
+use crate::codec::{self, Carrier, Restored, State};
 use crate::error::FaultKind;
 use crate::esp;
 use crate::link::{self, Datagram, Frame, LinkAddresses, Outer, Place};
@@ -153,6 +153,10 @@ impl<'a> EspPayload<'a> {
         }
     }
 }
+
+/// Without an ICV, wrong padding is evidence against the key.
+const WRONG_PADDING: Reason =
+    Reason::Text("esp trailer: the padding is not 1, 2, 3, ... and no ICV was checked: the key may be wrong");
 
 /// Bytes of an [`Arena`]. A window is a few hundred kilobytes, and no packet of it restores to more than 64 more.
 #[derive(Debug, Clone, Copy, Default)]
@@ -395,6 +399,11 @@ impl<'w> Item<'w> {
             }
         }
         let Some(restored) = &self.restored else { return };
+        if !entry.authenticates() && restored.warnings.contains(codec::Warnings::PADDING) {
+            self.warnings.add(Warnings::PADDING);
+            (self.packet, self.restored) = (Stretch::default(), None);
+            return self.set(Status::Malformed, WRONG_PADDING);
+        }
         self.status = Status::Ok;
         self.reason = None;
         self.clear = clear;

@@ -51,13 +51,6 @@ impl<'t> Ledger<'t> {
         self.table
     }
 
-    /// Whether an SA is void: a second reading of a key-file line whose first reading has verified a packet.
-    #[inline]
-    pub fn is_void(&self, sa: u32) -> bool {
-        let first_reading = self.table.entry(sa).and_then(Entry::alternative_to).and_then(|first| self.own(first));
-        first_reading.is_some_and(|stream| stream.progress.highest.is_some())
-    }
-
     /// What is known of the stream of a packet under an SA.
     // Not an `Option`: to copy out of it what was just written would wait for all writes before, cache misses and all.
     #[inline]

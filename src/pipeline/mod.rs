@@ -6,6 +6,7 @@ pub mod convert;
 pub mod decode;
 pub mod drive;
 pub mod find;
+pub mod hints;
 pub mod inner;
 pub mod item;
 pub mod ledger;

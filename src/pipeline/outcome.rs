@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use super::hints::Hint;
 use crate::capture::Packet;
 use crate::error::Fault;
 use crate::link;
@@ -56,6 +57,8 @@ pub enum Reason {
     NoSa {
         /// The first four bytes.
         head: u32,
+        /// The likely cause.
+        hint: Option<Hint>,
     },
     /// No candidate verified.
     NotAuthentic {
@@ -63,10 +66,20 @@ pub enum Reason {
         sas: u32,
         /// Openings that were tried.
         tries: u64,
+        /// The likely cause.
+        hint: Option<Hint>,
     },
 }
 
 impl Reason {
+    /// The likely cause, if there is one.
+    pub fn hint(&self) -> Option<Hint> {
+        match self {
+            Reason::NoSa { hint, .. } | Reason::NotAuthentic { hint, .. } => *hint,
+            _ => None,
+        }
+    }
+
     /// Why a frame has no IP packet.
     pub(super) fn not_ip(what: &'static str, packet: &Packet<'_>) -> Reason {
         if what == link::UNSUPPORTED { Reason::LinkType(packet.link_type()) } else { Reason::Text(what) }
@@ -83,15 +96,18 @@ impl fmt::Display for Reason {
                 Some(name) => write!(f, "{name}"),
                 None => write!(f, "IP protocol {protocol}"),
             },
-            Reason::NoSa { head } => {
+            Reason::NoSa { head, .. } => {
                 write!(f, "no SA takes these outer addresses and a payload that starts with 0x{head:08x}")
             }
-            Reason::NotAuthentic { sas: 1, tries: 1 } => write!(f, "open at byte 0: the ICV does not verify (1 try)"),
-            Reason::NotAuthentic { sas, tries } => {
+            Reason::NotAuthentic { sas: 1, tries: 1, .. } => {
+                write!(f, "open at byte 0: the ICV does not verify (1 try)")
+            }
+            Reason::NotAuthentic { sas, tries, .. } => {
                 let s = if *sas == 1 { "" } else { "s" };
                 write!(f, "open at byte 0: the ICV does not verify ({tries} tries, {sas} SA{s})")
             }
-        }
+        }?;
+        self.hint().map_or(Ok(()), |hint| hint.fmt(f))
     }
 }
 

@@ -3,14 +3,16 @@
 use std::collections::VecDeque;
 
 use super::find::{Finder, Found, Limits, expected, explicit_iv};
+use super::hints::{self, Hint};
 use super::item::{Arena, EspPayload, Item, Source, Step, Stretch, Verified, Whole};
 use super::ledger::{Glimpse, Ledger};
 use super::outcome::{Method, Reason, Status};
 use super::warnings::Warnings;
 use crate::capture::{Packet, Window};
-use crate::codec::{self, Carrier, Form, State};
+use crate::codec::Form;
 use crate::error::{Fault, Stage};
 use crate::esp;
+use crate::ike;
 use crate::link::{self, Content, Datagram, LinkAddresses, Outer, Receiver};
 use crate::prefetch::PACKETS_AHEAD;
 use crate::sa::stream::{Novelty, digest};
@@ -39,6 +41,9 @@ impl<'a> Carried<'a> {
         Lookup { protocol: self.payload.protocol, outer, link: self.link, payload: self.payload.bytes }
     }
 }
+
+/// Candidates of a packet for which the likely cause is looked for.
+const MOST_HINTED: usize = 4;
 
 /// Settles in capture order what depends on the packets before.
 #[derive(Debug)]
@@ -163,9 +168,6 @@ impl<'t> Settler<'t> {
         let table = self.ledger.table();
         let entry = table.entry(sa)?;
         let (bytes, time_ns, source) = (carried.payload.bytes, packet.time.nanos_i64(), carried.multicast);
-        if self.ledger.is_void(sa) {
-            return None;
-        }
         let progress = self.ledger.progress(sa, source);
         let (method, own_tries) = self.finder.method(entry, bytes, time_ns, sn, &progress);
         if matches!(item.step, Step::Verified(_)) && !self.finder.reaches(&progress, own_tries) {
@@ -237,26 +239,17 @@ impl<'t> Settler<'t> {
         }
     }
 
-    /// Whether the clear text just found rests on the second reading of a key-file line, which verifies nothing, and does
-    /// not look like one: any bytes end in some Next Header, but few in right padding and the number of a tunnelled packet
-    /// or of a common transport protocol.
-    fn is_nonsense(&self, sa: u32, carried: &Carried<'_>, outer: &Outer, arena: &mut Arena) -> bool {
-        let Some(entry) = self.ledger.table().entry(sa).filter(|entry| entry.alternative_to().is_some()) else {
-            return false;
-        };
-        let carrier = Carrier { outer, header: carried.header, protocol_offset: carried.protocol_offset };
-        let Ok(restored) = entry.codec.restore(&self.finder.clear, &carrier, &mut State::default(), &mut arena.packet)
-        else {
-            return true;
-        };
-        let known = match restored.form {
-            Form::Tunnel => true,
-            Form::Transport => {
-                restored.upper.is_some_and(|upper| upper.ports.is_some() || matches!(upper.protocol, 1 | 58))
-            }
-            Form::Dummy => false,
-        };
-        !known || restored.warnings.contains(codec::Warnings::PADDING)
+    /// The likely cause of a packet that its candidates do not open.
+    fn hint(&mut self, payload: &[u8], source: Option<&[u8]>) -> Option<Hint> {
+        let ledger = &self.ledger;
+        let (candidates, clear) = self.finder.candidates_and_clear();
+        let lost = candidates.iter().filter(|sa| ledger.progress(**sa, source).highest.is_none());
+        let entries = lost.take(MOST_HINTED).filter_map(|sa| ledger.table().entry(*sa));
+        entries.filter_map(|entry| hints::not_authentic(entry, payload, clear)).next()
+    }
+
+    fn authenticates(&self, sa: u32) -> bool {
+        self.ledger.table().entry(sa).is_some_and(Entry::authenticates)
     }
 
     /// Opens a packet with all that is known.
@@ -267,16 +260,11 @@ impl<'t> Settler<'t> {
         let Some(outer) = Outer::of(carried.header) else { return };
         let lookup = carried.lookup(&outer);
         let ledger = &self.ledger;
-        let progress = |sa| (!ledger.is_void(sa)).then(|| ledger.progress(sa, source));
+        let progress = |sa| Some(ledger.progress(sa, source));
         let udp = payload.udp_header.is_some();
         let is_marker = udp && (esp::is_marker_or_keepalive(bytes) || bytes.is_empty());
         let found = match payload.missing {
-            0 => match self.finder.find(&lookup, packet.time.nanos_i64(), true, progress) {
-                Found::Verified { sa, .. } if self.is_nonsense(sa, carried, &outer, arena) => {
-                    Found::NotAuthentic { tries: self.finder.candidates().len() as u64 }
-                }
-                found => found,
-            },
+            0 => self.finder.find(&lookup, packet.time.nanos_i64(), true, progress),
             _ => self.finder.cut(&lookup, progress),
         };
         let only = match self.finder.candidates() {
@@ -286,14 +274,21 @@ impl<'t> Settler<'t> {
         item.restored = None;
         item.of_known_sa = found != Found::NoSa;
         match found {
-            Found::Verified { sa, sn, ambiguous } => {
-                let authenticates = self.ledger.table().entry(sa).is_some_and(Entry::authenticates);
+            // To an SA without integrity check every packet is right, also an IKE message.
+            Found::Verified { sa, sn, ambiguous }
+                if self.authenticates(sa) || !(udp && ike::is_after_marker(bytes)) =>
+            {
+                let authenticates = self.authenticates(sa);
                 let verified = Verified { sa, sn, ambiguous, digest: digest(bytes, authenticates) };
                 let clear = arena.put(&self.finder.clear);
                 if let Some(after_gap) = self.enter(packet, carried, item, verified) {
                     self.restore(carried, item, (sa, after_gap), clear, arena);
                 }
                 return;
+            }
+            Found::Verified { .. } => {
+                item.of_known_sa = false;
+                return item.set(Status::NotEsp, NOT_ESP);
             }
             _ if is_marker => {
                 item.of_known_sa = false;
@@ -302,7 +297,8 @@ impl<'t> Settler<'t> {
             Found::NoSa => {
                 let mut head = [0; 4];
                 head.iter_mut().zip(bytes).for_each(|(to, from)| *to = *from);
-                return item.set(Status::NoSa, Reason::NoSa { head: u32::from_be_bytes(head) });
+                let hint = hints::without_sa(self.ledger.table(), payload.protocol, bytes);
+                return item.set(Status::NoSa, Reason::NoSa { head: u32::from_be_bytes(head), hint });
             }
             Found::Short(least) => {
                 let fault = Fault::short(Stage::EspHeader, 0, "ESP header, IV and ICV", least, bytes.len());
@@ -315,7 +311,8 @@ impl<'t> Settler<'t> {
             }
             Found::NotAuthentic { tries } => {
                 let sas = self.finder.candidates().len() as u32;
-                item.set(Status::AuthFailed, Reason::NotAuthentic { sas, tries });
+                let hint = self.hint(bytes, source);
+                item.set(Status::AuthFailed, Reason::NotAuthentic { sas, tries, hint });
             }
         }
         item.sa = only;

@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 
+use crate::pipeline::hints::Hint;
 use crate::pipeline::item::Item;
 use crate::pipeline::outcome::{Bytes, Reason, Status};
 use crate::pipeline::warnings::Warnings;
@@ -24,6 +25,8 @@ pub struct Totals {
     pub other_link: (u64, Option<u16>),
     /// Frames that failed though an SA is known for them; they make the exit status 1.
     pub failed: u64,
+    /// Frames by [`Hint`].
+    hints: [u64; Hint::ALL.len()],
     /// Frames that a selection took; `None` without one.
     pub shown: Option<u64>,
 }
@@ -46,9 +49,18 @@ impl Totals {
             self.unauthenticated += u64::from(item.warnings.has(Warnings::UNAUTHENTICATED));
         }
         self.failed += u64::from(item.status != Status::Ok && item.of_known_sa);
-        if let Some(Reason::LinkType(link_type)) = item.reason {
+        if let Some(reason) = item.reason {
+            self.count_reason(reason);
+        }
+    }
+
+    fn count_reason(&mut self, reason: Reason) {
+        if let Reason::LinkType(link_type) = reason {
             self.other_link.0 += 1;
             self.other_link.1.get_or_insert(link_type);
+        }
+        if let Some(count) = reason.hint().and_then(|hint| self.hints.get_mut(hint as usize)) {
+            *count += 1;
         }
     }
 
@@ -56,6 +68,7 @@ impl Totals {
     pub fn add(&mut self, other: &Totals) {
         self.frames += other.frames;
         self.statuses.iter_mut().zip(other.statuses).for_each(|(own, other)| *own += other);
+        self.hints.iter_mut().zip(other.hints).for_each(|(own, other)| *own += other);
         self.bytes.diet += other.bytes.diet;
         self.bytes.esp += other.bytes.esp;
         self.duplicates += other.duplicates;
@@ -140,6 +153,11 @@ impl Totals {
                 "auth-failed: wrong key or salt, a damaged packet, or a Sequence Number out of reach; for a capture that \
                  starts late try --resync, then --resync=full, or set esp_sn in the rule file\n",
             );
+        }
+        for (hint, count) in Hint::ALL.into_iter().zip(self.hints).filter(|(_, count)| *count > 0) {
+            let packets = if count == 1 { "packet" } else { "packets" };
+            let (status, cause) = hint.remark();
+            let _ = writeln!(text, "{status}: {count} {packets}: {cause}");
         }
         text
     }

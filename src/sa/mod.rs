@@ -27,9 +27,8 @@ pub struct Sa {
     pub link_dst: Option<LinkAddress>,
     /// Extended (64-bit) Sequence Numbers.
     pub esn: bool,
-    /// Another reading of the same line of the key file (an `esp_sa` line does not tell AES-CCM from AES-CTR): the
-    /// position in the same list of the SA that is read first. Once that one has verified a packet this one is void.
-    pub alternative_to: Option<u32>,
+    /// The file says AES-CTR, as Wireshark's `esp_sa` does for AES-CCM, and was read as AES-CCM.
+    pub read_as_ccm: bool,
     /// A Sequence Number near which the first packet may be found (`oseq`, `seq` of `ip xfrm state`).
     pub sn_hint: Option<u64>,
     /// Cipher suite and secrets.

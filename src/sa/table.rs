@@ -31,7 +31,6 @@ pub struct Entry {
     pub sa: Arc<Sa>,
     // What of `sa` every packet needs.
     spi: Option<u32>,
-    alternative_to: Option<u32>,
     esn: bool,
     /// Whether it takes every packet of IPv4, and of IPv6.
     takes_every: [bool; 2],
@@ -103,7 +102,6 @@ impl Entry {
             codec,
             context,
             spi: sa.spi,
-            alternative_to: sa.alternative_to,
             esn: sa.esn,
             takes_every,
             iv_len: sa.keys.suite().iv_len as u8,
@@ -123,11 +121,6 @@ impl Entry {
     /// Whether it has extended Sequence Numbers.
     pub fn esn(&self) -> bool {
         self.esn
-    }
-
-    /// See [`Sa::alternative_to`].
-    pub fn alternative_to(&self) -> Option<u32> {
-        self.alternative_to
     }
 
     /// Whether it takes packets between these outer addresses that come in no radio frame.
@@ -247,6 +240,8 @@ pub struct SaTable {
     groups: Vec<Group>,
     /// The bits of the first 8 bytes of an ESP payload that tell SAs apart.
     head_mask: u64,
+    /// Protocol and SPI of the SAs that have the whole SPI on the wire, sorted; made when it is first asked for.
+    whole_spis: OnceLock<Vec<(u8, u32)>>,
 }
 
 /// What [`SaTable::only`] found for the packet before: most packets are of the same flow as that.
@@ -457,7 +452,7 @@ impl SaTable {
         let head_bits = |key: GroupKey| u32::from(key.spi_bits) + if key.rule_id.is_some() { 8 } else { 0 };
         let most = groups.iter().map(|group| head_bits(group.key)).max().unwrap_or(0);
         let head_mask = !u64::MAX.checked_shr(most).unwrap_or(0);
-        SaTable { entries, groups, head_mask }
+        SaTable { entries, groups, head_mask, whole_spis: OnceLock::new() }
     }
 
     /// All SAs in file order.
@@ -473,6 +468,18 @@ impl SaTable {
     /// Whether some SA uses this IP protocol number; 50 always counts.
     pub fn uses_protocol(&self, protocol: u8) -> bool {
         protocol == crate::esp::PROTOCOL || self.groups.iter().any(|group| group.key.protocol == protocol)
+    }
+
+    /// Whether some SA has this SPI, whole on the wire, whatever its addresses.
+    pub fn has_whole_spi(&self, protocol: u8, spi: u32) -> bool {
+        let spis = self.whole_spis.get_or_init(|| {
+            let whole = |entry: &&Entry| entry.codec.spi_bits() == 32 && entry.codec.header_rule_id().is_none();
+            let mut spis: Vec<(u8, u32)> =
+                self.entries.iter().filter(whole).filter_map(|entry| Some((entry.protocol, entry.spi()?))).collect();
+            spis.sort_unstable();
+            spis
+        });
+        spis.binary_search(&(protocol, spi)).is_ok()
     }
 
     /// Replaces `found` by the positions of the SAs that a packet may belong to: outer addresses accepted and low SPI

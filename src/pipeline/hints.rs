@@ -1,0 +1,80 @@
+//! Likely causes, for packets that no SA opened.
+
+use std::fmt;
+
+use super::find::{body, spi};
+use super::outcome::Status;
+use crate::sa::table::{Entry, SaTable};
+
+/// The likely cause; part of the reason, and counted for the remarks that end a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Hint {
+    /// `no-sa`: an SA has this SPI, but other addresses.
+    OtherAddresses,
+    /// `auth-failed`: it verifies with extended Sequence Numbers.
+    Extended,
+    /// `auth-failed`: it verifies without extended Sequence Numbers.
+    NotExtended,
+    /// `auth-failed`: the key file says AES-CTR, read as AES-CCM.
+    ReadAsCcm,
+}
+
+impl Hint {
+    /// All, in the order of the remarks.
+    pub const ALL: [Hint; 4] = [Hint::OtherAddresses, Hint::Extended, Hint::NotExtended, Hint::ReadAsCcm];
+
+    /// The status it explains, and cause and remedy.
+    pub fn remark(self) -> (&'static str, &'static str) {
+        let status = if self == Hint::OtherAddresses { Status::NoSa } else { Status::AuthFailed };
+        let cause = match self {
+            Hint::OtherAddresses => {
+                "an SA has this SPI between other addresses; NAT changes addresses: correct src and dst in the key \
+                 file, or leave them out"
+            }
+            Hint::Extended => {
+                "the ICV verifies with extended sequence numbers: set `esn: true` for the SA in a YAML key file"
+            }
+            Hint::NotExtended => {
+                "the ICV verifies without extended sequence numbers: set `esn: false` for the SA in a YAML key \
+                 file"
+            }
+            Hint::ReadAsCcm => {
+                "the esp_sa entry says AES-CTR and was read as AES-CCM: give an SA that uses AES-CTR in a YAML \
+                 key file"
+            }
+        };
+        (status.name(), cause)
+    }
+}
+
+/// As the end of a reason.
+impl fmt::Display for Hint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Hint::OtherAddresses => "; an SA has this SPI between other addresses",
+            Hint::Extended => "; the SA may use extended sequence numbers",
+            Hint::NotExtended => "; the SA may not use extended sequence numbers",
+            Hint::ReadAsCcm => "; the SA may use AES-CTR",
+        })
+    }
+}
+
+/// Why no SA takes a packet.
+pub fn without_sa(table: &SaTable, protocol: u8, payload: &[u8]) -> Option<Hint> {
+    let spi = u32::from_be_bytes(*payload.first_chunk()?);
+    table.has_whole_spi(protocol, spi).then_some(Hint::OtherAddresses)
+}
+
+/// Why a packet does not verify under an SA of which no packet has verified. The ICV proves all but the last.
+pub fn not_authentic(entry: &Entry, payload: &[u8], clear: &mut Vec<u8>) -> Option<Hint> {
+    if entry.authenticates()
+        && entry.codec.sn_bits() >= 32
+        && let Some(body) = body(entry, payload)
+    {
+        let sn = u64::from(entry.sn_on_wire(payload));
+        if entry.cryptor().open(spi(entry, payload), sn, !entry.esn(), body, clear).is_ok() {
+            return Some(if entry.esn() { Hint::NotExtended } else { Hint::Extended });
+        }
+    }
+    entry.sa.read_as_ccm.then_some(Hint::ReadAsCcm)
+}
