@@ -7,7 +7,7 @@
 use std::fmt::Write as _;
 use std::io::Write as _;
 use std::net::IpAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use zeroize::Zeroizing;
 
@@ -130,6 +130,11 @@ fn push_hex(text: &mut String, bytes: &[u8]) {
     for byte in bytes {
         let _ = write!(text, "{byte:02x}");
     }
+}
+
+/// What [`write_folder`] writes: the folder and its files.
+pub fn paths(folder: &Path) -> [PathBuf; 3] {
+    [folder.to_owned(), folder.join("esp_sa"), folder.join("preferences")]
 }
 
 /// Refuses a folder for [`write_folder`] that holds a Wireshark profile of somebody else.

@@ -9,7 +9,7 @@ use std::io::Write;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
-use common::{dietesp, dietesp_ends, file, pcap};
+use common::{dietesp, file, pcap};
 use dietesp::capture::{Reader, Window};
 
 const SAMPLE: &str = "samples/ipv4/diet-esp.pcapng";
@@ -338,64 +338,6 @@ fn keys_that_cannot_be_written() {
     assert_eq!(names(folder.path()), ["out.pcapng", "out.pcapng.wireshark"]);
 }
 
-/// The output may take the place of the input: only when the run has ended well.
-#[test]
-fn output_over_input() {
-    let folder = tempfile::tempdir().unwrap();
-    let (capture, other) = (folder.path().join("capture.pcapng"), folder.path().join("other.pcapng"));
-    std::fs::copy(file(SAMPLE), &capture).unwrap();
-    let original = std::fs::read(&capture).unwrap();
-    let run = |out: &Path, more: &[&str]| {
-        let parts = args(&["convert", text(&capture), "-o", text(out), "--seed", "7"]);
-        dietesp(parts.into_iter().chain(more.iter().map(|part| (*part).to_owned())))
-    };
-    // A key file that is none ends the run before it starts.
-    let broken = folder.path().join("broken.yaml");
-    std::fs::write(&broken, "sas: 3\n").unwrap();
-    fails_with(&run(&capture, &["--keys", text(&broken)]), 2, "broken.yaml");
-    assert_eq!(std::fs::read(&capture).unwrap(), original);
-
-    assert_eq!(run(&other, &[]).status.code(), Some(0));
-    assert_eq!(run(&capture, &[]).status.code(), Some(0));
-    assert_eq!(std::fs::read(&capture).unwrap(), std::fs::read(&other).unwrap());
-    assert_ne!(std::fs::read(&capture).unwrap(), original);
-    let all = ["broken.yaml", "capture.pcapng", "capture.pcapng.wireshark", "other.pcapng", "other.pcapng.wireshark"];
-    assert_eq!(names(folder.path()), all);
-
-    // A run that stops in the middle: compress at the first packet that does not match.
-    let plain = folder.path().join("plain.pcap");
-    std::fs::copy(file("samples/probe/original.pcap"), &plain).unwrap();
-    let before = std::fs::read(&plain).unwrap();
-    let (_, stderr) = dietesp_ends(1, args(&["compress", text(&plain), "-o", text(&plain)]));
-    assert!(stderr.contains("nothing was written"), "{stderr}");
-    assert_eq!(std::fs::read(&plain).unwrap(), before);
-}
-
-/// A file with keys or rules is not where a result goes, by whatever name.
-#[test]
-fn output_over_keys_and_rules() {
-    let folder = tempfile::tempdir().unwrap();
-    let [keys, rules, also] = ["keys.yaml", "rules.yaml", "also.yaml"].map(|name| folder.path().join(name));
-    std::fs::copy(file("keys/ipv4.yaml"), &keys).unwrap();
-    std::fs::copy(file("samples/ipv4/rules.yaml"), &rules).unwrap();
-    #[cfg(unix)]
-    std::os::unix::fs::symlink("keys.yaml", &also).unwrap();
-    #[cfg(not(unix))]
-    let also = keys.clone();
-    let (sample, plain) = (file(SAMPLE), file("samples/probe/original.pcap"));
-    for (command, capture) in [("convert", &sample), ("compress", &plain), ("vectors", &plain)] {
-        for out in [&keys, &rules, &also] {
-            let make: &[&str] = if command == "vectors" { &["make"] } else { &[] };
-            let parts = [&[command], make, &[capture, "-o", text(out), "-k", text(&keys), "-r", text(&rules)]].concat();
-            fails_with(&dietesp(parts), 2, "would replace the key or rule file");
-        }
-    }
-    let kept = [(&keys, "keys/ipv4.yaml"), (&rules, "samples/ipv4/rules.yaml"), (&also, "keys/ipv4.yaml")];
-    for (path, original) in kept {
-        assert_eq!(std::fs::read(path).unwrap(), std::fs::read(file(original)).unwrap());
-    }
-}
-
 #[cfg(unix)]
 #[test]
 fn a_folder_for_wireshark_that_was_there() {
@@ -404,7 +346,11 @@ fn a_folder_for_wireshark_that_was_there() {
     let (out, profile) = (folder.path().join("out.pcapng"), folder.path().join("profile"));
     let run = || dietesp(args(&["convert", &file(SAMPLE), "-o", text(&out), "--wireshark", text(&profile)]));
     let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o7777;
-    fails_with(&dietesp(args(&["convert", &file(SAMPLE), "-o", text(&out), "--wireshark", text(&out)])), 2, "one name");
+    fails_with(
+        &dietesp(args(&["convert", &file(SAMPLE), "-o", text(&out), "--wireshark", text(&out)])),
+        2,
+        "is the same file as the output",
+    );
     assert_eq!(names(folder.path()), [""; 0]);
     std::fs::create_dir(&profile).unwrap();
     std::fs::set_permissions(&profile, std::fs::Permissions::from_mode(0o1777)).unwrap();
@@ -417,7 +363,7 @@ fn a_folder_for_wireshark_that_was_there() {
     let (own, other) = (profile.join("esp_sa"), folder.path().join("other.pcapng"));
     let before = std::fs::read(&own).unwrap();
     let again = dietesp(["convert", text(&out), "-k", text(&own), "-o", text(&other), "--wireshark", text(&profile)]);
-    fails_with(&again, 2, "would replace the key or rule file");
+    fails_with(&again, 2, "is the same file as the key file");
     assert!(std::fs::read(&own).unwrap() == before && !other.exists());
     // Those of somebody else may not.
     for (name, content) in [("preferences", "gui.column.format: x\n"), ("esp_sa", "\"IPv4\"\n")] {

@@ -20,6 +20,7 @@ mod options;
 mod pcap;
 mod pcapng;
 mod read;
+mod sink;
 mod source;
 mod time;
 mod window;
@@ -33,11 +34,11 @@ use std::sync::Arc;
 pub use live::Stop;
 pub use options::Options;
 pub use read::Reader;
+#[cfg(feature = "cli")]
+pub(crate) use sink::{is_standard_output, resolve, write_whole};
 pub use source::{Form, HexIs, Source};
 pub use time::Timestamp;
 pub use window::Window;
-#[cfg(feature = "cli")]
-pub(crate) use write::write_whole;
 pub use write::{Batch, Writer};
 
 /// LINKTYPE_RAW: the frame is an IPv4 or IPv6 packet.

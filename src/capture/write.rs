@@ -2,15 +2,11 @@
 
 use std::collections::HashMap;
 use std::convert::Infallible;
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-
-use tempfile::NamedTempFile;
 
 use super::options::{self, Block};
+use super::sink::Sink;
 use super::{Interface, Options, Packet, pcap, pcapng};
 use crate::Error;
 
@@ -465,109 +461,4 @@ fn push_block(out: &mut Vec<u8>, block_type: u32, body: impl FnOnce(&mut Vec<u8>
 /// Pads to 32 bits. All blocks are so long, hence what is aligned in `out` is aligned in its block.
 fn pad(out: &mut Vec<u8>) {
     out.resize(out.len().next_multiple_of(4), 0);
-}
-
-/// Writes a file that is no capture: it appears, or replaces its predecessor, only when it is whole.
-///
-/// # Errors
-/// The file cannot be made or written.
-#[cfg(feature = "cli")]
-pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), Error> {
-    let mut sink = Sink::create(path)?;
-    sink.write(bytes).map_err(Error::io(path, "write"))?;
-    sink.finish(path)
-}
-
-/// Where the bytes go.
-enum Sink {
-    /// A file beside the target, removed when dropped.
-    Temporary {
-        file: NamedTempFile,
-        target: PathBuf,
-    },
-    /// What is no regular file.
-    Direct(File),
-    Stdout,
-}
-
-static STDOUT_CLAIMED: AtomicBool = AtomicBool::new(false);
-
-impl Sink {
-    fn create(path: &Path) -> Result<Sink, Error> {
-        if path == Path::new("-") {
-            return Sink::stdout();
-        }
-        // The file behind a symbolic link is replaced, not the link.
-        let target = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
-        let mut permissions = new_file_permissions();
-        if let Ok(metadata) = fs::metadata(&target) {
-            let file = OpenOptions::new().write(true).open(&target).map_err(Error::io(path, "write"))?;
-            if !metadata.is_file() {
-                return Ok(Sink::Direct(file));
-            }
-            permissions = Some(metadata.permissions());
-        }
-        let mut builder = tempfile::Builder::new();
-        builder.prefix(".dietesp-");
-        if let Some(permissions) = permissions {
-            builder.permissions(permissions);
-        }
-        let folder = match target.parent() {
-            Some(folder) if folder != Path::new("") => folder,
-            _ => Path::new("."),
-        };
-        let file = builder.tempfile_in(folder).map_err(|error| {
-            // Its message has the temporary name, which tells the user nothing.
-            Error::io(path, "create")(error.raw_os_error().map_or(error, io::Error::from_raw_os_error))
-        })?;
-        Ok(Sink::Temporary { file, target })
-    }
-
-    fn stdout() -> Result<Sink, Error> {
-        if io::stdout().is_terminal() {
-            return Err(Error::usage(
-                "a capture is not written to a terminal",
-                "Name a file with -o, or pipe into another program: ... -o - | tshark -r -",
-            ));
-        }
-        if STDOUT_CLAIMED.swap(true, Ordering::Relaxed) {
-            return Err(Error::usage("standard output can take one capture only", "Name a file for the other."));
-        }
-        Ok(Sink::Stdout)
-    }
-
-    fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
-        match self {
-            Sink::Temporary { file, .. } => file.as_file_mut().write_all(bytes),
-            Sink::Direct(file) => file.write_all(bytes),
-            Sink::Stdout => {
-                let mut stdout = io::stdout().lock();
-                stdout.write_all(bytes)?;
-                stdout.flush()
-            }
-        }
-    }
-
-    fn finish(self, path: &Path) -> Result<(), Error> {
-        let Sink::Temporary { file, target } = self else {
-            return Ok(());
-        };
-        if let Ok(metadata) = fs::metadata(&target) {
-            // The umask took from the permissions of the file to be replaced.
-            fs::set_permissions(file.path(), metadata.permissions()).map_err(Error::io(path, "write"))?;
-        }
-        file.persist(&target).map_err(|error| Error::io(path, "replace")(error.error))?;
-        Ok(())
-    }
-}
-
-/// Read and write for all, of which the umask takes its part; temporary files are private otherwise.
-fn new_file_permissions() -> Option<fs::Permissions> {
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::PermissionsExt;
-        Some(fs::Permissions::from_mode(0o666))
-    }
-    #[cfg(not(unix))]
-    None
 }

@@ -2,7 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use super::options::{Opening, load_table, refuse_to_replace};
+use super::options::{Opening, load_table};
+use super::outputs::Files;
 use super::progress::Progress;
 use super::{Ended, counted, tell};
 use crate::capture::{Reader, Writer};
@@ -59,7 +60,9 @@ enum OnMismatchArg {
 
 impl Args {
     pub(super) fn run(self, quiet: bool) -> Result<Ended, Error> {
-        refuse_to_replace(self.keys.iter().chain(&self.rules).chain(&self.esp_keys), &self.output)?;
+        let keys = self.keys.iter().chain(&self.esp_keys);
+        let files = Files::default().read("capture", [&self.capture]).read("key file", keys);
+        files.read("rule file", &self.rules).write(&self.output).check()?;
         let (output, mut link) = load_table(&self.keys, &self.rules, &self.capture, quiet)?;
         let esp_keys = if self.esp_keys.is_empty() { &self.keys } else { &self.esp_keys };
         let (input, link_of_input) = load_table(esp_keys, &[], &self.capture, quiet)?;

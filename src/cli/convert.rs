@@ -2,10 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
-use super::options::{Inputs, Opening, refuse_to_replace};
+use super::options::{Inputs, Opening};
+use super::outputs::Files;
 use super::progress::Progress;
 use super::{Ended, Outcome, counted, tell};
-use crate::capture::Writer;
+use crate::capture::{Writer, is_standard_output};
 use crate::error::Error;
 use crate::link;
 use crate::pipeline::convert::{self, Converted, Reseal, Settings, Target};
@@ -72,7 +73,7 @@ impl Args {
             Some(ResealArg::Keep) => Reseal::Keep,
             Some(ResealArg::Fresh) | None => Reseal::Fresh(self.cipher.unwrap_or_else(default_cipher)),
         };
-        let to_stdout = self.output == Path::new("-");
+        let to_stdout = is_standard_output(&self.output);
         let folder = match (&self.wireshark, self.to) {
             (_, To::Plain) => None,
             (Some(folder), To::Esp) => Some(folder.clone()),
@@ -89,13 +90,12 @@ impl Args {
                 "add --wireshark DIR to keep them, or use --reseal keep",
             ));
         }
-        let files = || self.inputs.keys.iter().chain(&self.inputs.rules);
-        refuse_to_replace(files(), &self.output)?;
+        let mut files = self.inputs.files(&self.capture).write(&self.output);
         if let Some(folder) = &folder {
-            refuse_to_replace(files(), &folder.join("esp_sa"))?;
-            if *folder == self.output {
-                return Err(Error::usage("OUT and the folder of --wireshark have one name", "give the folder another"));
-            }
+            files = wireshark::paths(folder).into_iter().fold(files, Files::write);
+        }
+        files.check()?;
+        if let Some(folder) = &folder {
             wireshark::check_folder(folder)?;
         }
         let (table, link) = self.inputs.table(&self.capture, quiet)?;

@@ -69,6 +69,7 @@ impl Args {
         if self.format != Format::Fields && !self.fields.is_empty() {
             return Err(Error::usage("-e FIELD goes with --format fields", "add --format fields"));
         }
+        self.inputs.files(&self.capture).print().check()?;
         let (table, link) = self.inputs.table(&self.capture, quiet)?;
         let link = link::Settings { fcs: self.opening.fcs(), ..link };
         let mut reader = self.opening.reader(&self.capture)?;

@@ -1,11 +1,12 @@
 //! `dietesp keys`.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::Subcommand;
 use comfy_table::{CellAlignment, Table, presets};
 
 use super::options::derive_children;
+use super::outputs::Files;
 use super::{Ended, print, tell};
 use crate::error::Error;
 use crate::files;
@@ -45,22 +46,23 @@ enum Command {
 impl Args {
     pub(super) fn run(self, quiet: bool) -> Result<Ended, Error> {
         match self.command {
-            Command::Show { files, capture } => show(&files, capture.as_deref(), quiet),
-            Command::Export { files, capture } => export(&files, capture.as_deref(), quiet),
+            Command::Show { files, capture } => show(&files, capture.as_ref(), quiet),
+            Command::Export { files, capture } => export(&files, capture.as_ref(), quiet),
         }
     }
 }
 
-fn load(paths: &[PathBuf], capture: Option<&Path>, quiet: bool) -> Result<files::Loaded, Error> {
+fn load(paths: &[PathBuf], capture: Option<&PathBuf>, quiet: bool) -> Result<files::Loaded, Error> {
+    Files::default().read("key file", paths).read("capture", capture).print().check()?;
     let mut loaded = files::load(paths, &[])?;
-    derive_children(&mut loaded, capture)?;
+    derive_children(&mut loaded, capture.map(PathBuf::as_path))?;
     for warning in &loaded.warnings {
         tell(quiet, &format!("dietesp: warning: {warning}\n"));
     }
     Ok(loaded)
 }
 
-fn show(paths: &[PathBuf], capture: Option<&Path>, quiet: bool) -> Result<Ended, Error> {
+fn show(paths: &[PathBuf], capture: Option<&PathBuf>, quiet: bool) -> Result<Ended, Error> {
     let loaded = load(paths, capture, quiet)?;
     let mut table = Table::new();
     table.load_style(presets::NOTHING);
@@ -115,7 +117,7 @@ fn link_keys(keys: &[files::LinkKey]) -> Table {
     table
 }
 
-fn export(paths: &[PathBuf], capture: Option<&Path>, quiet: bool) -> Result<Ended, Error> {
+fn export(paths: &[PathBuf], capture: Option<&PathBuf>, quiet: bool) -> Result<Ended, Error> {
     let loaded = load(paths, capture, quiet)?;
     for sa in loaded.sas.iter().filter(|sa| sa.link_src.is_some() || sa.link_dst.is_some()) {
         let problem = "Wireshark selects by IP addresses only, not by those of the link";

@@ -6,6 +6,7 @@ mod decode;
 mod interrupt;
 mod keys;
 mod options;
+mod outputs;
 mod progress;
 mod rules;
 mod sa;

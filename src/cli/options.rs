@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use clap::Args;
 
+use super::outputs::Files;
 use crate::capture::{Form, HexIs, Reader, Source};
 use crate::context::Context;
 use crate::cores;
@@ -110,19 +111,12 @@ pub struct SelectionArgs {
     pub failed: bool,
 }
 
-/// An output that would replace a file with the keys or rules that made it is refused.
-pub fn refuse_to_replace<'p>(files: impl IntoIterator<Item = &'p PathBuf>, output: &Path) -> Result<(), Error> {
-    let Ok(target) = std::fs::canonicalize(output) else { return Ok(()) };
-    match files.into_iter().find(|file| std::fs::canonicalize(file).is_ok_and(|file| file == target)) {
-        None => Ok(()),
-        Some(file) => Err(Error::usage(
-            format!("the output {} would replace the key or rule file {}", output.display(), file.display()),
-            "give the output another name",
-        )),
-    }
-}
-
 impl Inputs {
+    /// The files that are read: these, and the capture.
+    pub fn files<'p>(&'p self, capture: &'p PathBuf) -> Files<'p> {
+        Files::default().read("capture", [capture]).read("key file", &self.keys).read("rule file", &self.rules)
+    }
+
     /// Loads the files and prepares every SA; warnings go to standard error. Where there are secrets of IKE SAs, the
     /// capture is read for their exchanges first.
     pub fn table(&self, capture: &Path, quiet: bool) -> Result<(SaTable, link::Settings), Error> {

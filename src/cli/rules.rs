@@ -8,6 +8,7 @@ use std::path::PathBuf;
 
 use clap::Subcommand;
 
+use super::outputs::Files;
 use super::{Ended, print};
 use crate::error::Error;
 use crate::files::{self, RuleForm, SchemaOf};
@@ -80,8 +81,12 @@ impl Args {
             Command::Show(command) => command.run(quiet),
             Command::Check(command) => command.run(quiet),
             Command::Apply(command) => command.run(),
-            Command::Import { file } => print(files::load_rules(&file)?.to_yaml().as_bytes()),
+            Command::Import { file } => {
+                Files::default().read("rule file", [&file]).print().check()?;
+                print(files::load_rules(&file)?.to_yaml().as_bytes())
+            }
             Command::Export { file, to } => {
+                Files::default().read("rule file", [&file]).print().check()?;
                 let form = match to {
                     To::Openschc => RuleForm::OpenSchc,
                     To::Rfc9363 => RuleForm::Rfc9363,

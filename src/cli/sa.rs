@@ -60,6 +60,7 @@ impl decode::Render for Nothing {
 impl Args {
     pub(super) fn run(self, quiet: bool) -> Result<Ended, Error> {
         let selection = self.opening.selection.selection();
+        self.inputs.files(&self.capture).print().check()?;
         let (table, link) = self.inputs.table(&self.capture, quiet)?;
         let link = link::Settings { fcs: self.opening.fcs(), ..link };
         let mut reader = self.opening.reader(&self.capture)?;

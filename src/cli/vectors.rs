@@ -4,9 +4,10 @@ use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
 
-use super::options::{load_table, refuse_to_replace};
+use super::options::load_table;
+use super::outputs::Files;
 use super::{Ended, print, tell};
-use crate::capture::{Reader, write_whole};
+use crate::capture::{Reader, is_standard_output, write_whole};
 use crate::error::Error;
 use crate::vectors::{self, Settings};
 
@@ -72,7 +73,9 @@ impl Args {
 
 impl Make {
     fn run(self, quiet: bool) -> Result<Ended, Error> {
-        refuse_to_replace(self.keys.iter().chain(&self.rules).chain(&self.esp_keys), &self.output)?;
+        let keys = self.keys.iter().chain(&self.esp_keys);
+        let files = Files::default().read("capture", [&self.packets]).read("key file", keys);
+        files.read("rule file", &self.rules).write(&self.output).check()?;
         let (table, link) = load_table(&self.keys, &self.rules, &self.packets, quiet)?;
         let esp = match self.esp_keys.as_slice() {
             [] => None,
@@ -85,7 +88,7 @@ impl Make {
             Settings { esp: esp.as_ref().map(|(table, _)| table), link, seed: self.seed },
         )?;
         super::tell_damage(&mut reader);
-        match self.output == Path::new("-") {
+        match is_standard_output(&self.output) {
             true => print(made.text.as_bytes()).map(|_| ())?,
             false => write_whole(&self.output, made.text.as_bytes())?,
         }
@@ -100,7 +103,8 @@ impl Make {
     }
 }
 
-fn check(path: &Path, quiet: bool) -> Result<Ended, Error> {
+fn check(path: &PathBuf, quiet: bool) -> Result<Ended, Error> {
+    Files::default().read("kit", [path]).print().check()?;
     let text = match path == Path::new("-") {
         true => std::io::read_to_string(std::io::stdin().lock()),
         false => std::fs::read_to_string(path),

@@ -11,6 +11,7 @@ mod captures;
 mod encapsulations;
 mod hints;
 mod keys;
+mod outputs;
 
 #[allow(dead_code)]
 /// The path of a file below `tests/data/field`.

@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use super::Format;
 use crate::bits;
+use crate::cli::outputs::Files;
 use crate::cli::{Ended, counted};
 use crate::codec::apply::{Applied, NotApplied, digits};
 use crate::codec::schc::{Direction, FieldDescriptor, Matching, Target};
@@ -103,6 +104,9 @@ impl Args {
             let problem = "the rule and the packets cannot both come from standard input";
             return Err(Error::usage(problem, "save the rule to a file, and name that"));
         }
+        let stdin = PathBuf::from("-");
+        let packets = (self.packet == "-").then_some(&stdin);
+        Files::default().read("rule file", [&self.rule]).read("file of packets", packets).print().check()?;
         let set = files::load_rules(&self.rule)?;
         let chosen: Vec<&NumberedRule> = match self.rule_id {
             None => set.rules.iter().collect(),

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use super::show::sa_name;
 use crate::capture::Reader;
+use crate::cli::outputs::Files;
 use crate::cli::{Ended, counted, print, tell};
 use crate::codec::schc::{Action, Compute, Direction, FieldDescriptor};
 use crate::codec::{Codec, State};
@@ -51,6 +52,8 @@ struct Tried {
 
 impl Args {
     pub(super) fn run(self, quiet: bool) -> Result<Ended, Error> {
+        let files = Files::default().read("rule file", &self.files).read("key file", &self.keys);
+        files.read("capture", &self.capture).print().check()?;
         let loaded = files::load(&self.keys, &self.files)?;
         for warning in &loaded.warnings {
             tell(quiet, &format!("dietesp: warning: {warning}\n"));

@@ -6,6 +6,7 @@ use comfy_table::{CellAlignment, ContentArrangement, Table as Grid, presets};
 use serde::Serialize;
 
 use super::Format;
+use crate::cli::outputs::Files;
 use crate::cli::{Ended, print, tell};
 use crate::codec::figures::{CipherLens, Figures, NoFigures, Span, figures, rule_bits, sent_bits};
 use crate::codec::schc::{FieldDescriptor, Matching, Rule, Target};
@@ -94,6 +95,7 @@ struct ShownPacket {
 
 impl Args {
     pub(super) fn run(self, quiet: bool) -> Result<Ended, Error> {
+        Files::default().read("rule file", &self.files).read("key file", &self.keys).print().check()?;
         let loaded = match files::load(&self.keys, &self.files) {
             Ok(loaded) => loaded,
             // Rules outside contexts have no key files beside them.

@@ -1,0 +1,149 @@
+//! Where the bytes of an output go: a file that appears when it is whole, a device, a pipe or standard output.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, IsTerminal, Write};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use tempfile::NamedTempFile;
+
+use crate::Error;
+
+/// Writes a file that is no capture: it appears, or replaces its predecessor, only when it is whole.
+///
+/// # Errors
+/// The file cannot be made or written.
+#[cfg(feature = "cli")]
+pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), Error> {
+    let mut sink = Sink::create(path)?;
+    sink.write(bytes).map_err(Error::io(path, "write"))?;
+    sink.finish(path)
+}
+
+/// Where the bytes go.
+pub(super) enum Sink {
+    /// A file beside the target, removed when dropped.
+    Temporary {
+        file: NamedTempFile,
+        target: PathBuf,
+    },
+    /// What is no regular file.
+    Direct(File),
+    Stdout,
+}
+
+static STDOUT_CLAIMED: AtomicBool = AtomicBool::new(false);
+
+impl Sink {
+    pub(super) fn create(path: &Path) -> Result<Sink, Error> {
+        if is_standard_output(path) {
+            return Sink::stdout();
+        }
+        if is_descriptor(path) {
+            // The file was opened by the shell, perhaps to append to it.
+            let file = OpenOptions::new().append(true).open(path).map_err(Error::io(path, "write"))?;
+            return Ok(Sink::Direct(file));
+        }
+        let target = resolve(path);
+        let mut permissions = new_file_permissions();
+        if let Ok(metadata) = fs::metadata(&target) {
+            let file = OpenOptions::new().write(true).open(&target).map_err(Error::io(path, "write"))?;
+            if !metadata.is_file() {
+                return Ok(Sink::Direct(file));
+            }
+            permissions = Some(metadata.permissions());
+        }
+        let mut builder = tempfile::Builder::new();
+        builder.prefix(".dietesp-");
+        if let Some(permissions) = permissions {
+            builder.permissions(permissions);
+        }
+        let file = builder.tempfile_in(folder_of(&target)).map_err(|error| {
+            // Its message has the temporary name, which tells the user nothing.
+            Error::io(path, "create")(error.raw_os_error().map_or(error, io::Error::from_raw_os_error))
+        })?;
+        Ok(Sink::Temporary { file, target })
+    }
+
+    fn stdout() -> Result<Sink, Error> {
+        if io::stdout().is_terminal() {
+            return Err(Error::usage(
+                "a capture is not written to a terminal",
+                "Name a file with -o, or pipe into another program: ... -o - | tshark -r -",
+            ));
+        }
+        if STDOUT_CLAIMED.swap(true, Ordering::Relaxed) {
+            return Err(Error::usage("standard output can take one capture only", "Name a file for the other."));
+        }
+        Ok(Sink::Stdout)
+    }
+
+    pub(super) fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        match self {
+            Sink::Temporary { file, .. } => file.as_file_mut().write_all(bytes),
+            Sink::Direct(file) => file.write_all(bytes),
+            Sink::Stdout => {
+                let mut stdout = io::stdout().lock();
+                stdout.write_all(bytes)?;
+                stdout.flush()
+            }
+        }
+    }
+
+    pub(super) fn finish(self, path: &Path) -> Result<(), Error> {
+        let Sink::Temporary { file, target } = self else {
+            return Ok(());
+        };
+        if let Ok(metadata) = fs::metadata(&target) {
+            // The umask took from the permissions of the file to be replaced.
+            fs::set_permissions(file.path(), metadata.permissions()).map_err(Error::io(path, "write"))?;
+        }
+        file.persist(&target).map_err(|error| Error::io(path, "replace")(error.error))?;
+        Ok(())
+    }
+}
+
+/// Read and write for all, of which the umask takes its part; temporary files are private otherwise.
+fn new_file_permissions() -> Option<fs::Permissions> {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        Some(fs::Permissions::from_mode(0o666))
+    }
+    #[cfg(not(unix))]
+    None
+}
+
+/// Whether a path names standard output.
+pub(crate) fn is_standard_output(path: &Path) -> bool {
+    ["-", "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"].iter().any(|name| path == Path::new(name))
+}
+
+/// Whether a path names a file that is open already.
+fn is_descriptor(path: &Path) -> bool {
+    ["/dev/fd", "/proc/self/fd", "/dev/stderr"].iter().any(|start| path.starts_with(start))
+}
+
+/// Where a file is, or will be, that is written under this name: the file that a symbolic link names is replaced, not
+/// the link, even if that file does not exist yet.
+pub(crate) fn resolve(path: &Path) -> PathBuf {
+    /// As many as Linux follows.
+    const MAX_LINKS: usize = 40;
+    let mut target = path.to_owned();
+    for _ in 0..MAX_LINKS {
+        if let Ok(existing) = fs::canonicalize(&target) {
+            return existing;
+        }
+        let Ok(named) = fs::read_link(&target) else { break };
+        target = folder_of(&target).join(named);
+    }
+    match (fs::canonicalize(folder_of(&target)), target.file_name()) {
+        (Ok(folder), Some(name)) => folder.join(name),
+        _ => target,
+    }
+}
+
+/// The folder that a file is in.
+fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|folder| *folder != Path::new("")).unwrap_or(Path::new("."))
+}

@@ -1,0 +1,123 @@
+//! No output may be one of the inputs, or another output: the same path, a symbolic link or a hard link.
+
+use std::fs::{self, Metadata};
+use std::path::{Path, PathBuf};
+
+use crate::capture::resolve;
+use crate::error::Error;
+
+/// The files that a command reads and writes; `-` is standard input or output.
+#[derive(Debug, Default)]
+pub struct Files<'p> {
+    inputs: Vec<(&'static str, &'p Path)>,
+    outputs: Vec<PathBuf>,
+}
+
+impl<'p> Files<'p> {
+    /// Adds files that are read; `what` is what messages call one of them.
+    pub fn read(mut self, what: &'static str, paths: impl IntoIterator<Item = &'p PathBuf>) -> Self {
+        self.inputs.extend(paths.into_iter().map(|path| (what, path.as_path())));
+        self
+    }
+
+    /// Adds a file that is written.
+    pub fn write(mut self, path: impl Into<PathBuf>) -> Self {
+        self.outputs.push(path.into());
+        self
+    }
+
+    /// Adds standard output.
+    pub fn print(self) -> Self {
+        self.write("-")
+    }
+
+    /// Checks that every output is a file of its own. Nothing is opened or changed.
+    ///
+    /// # Errors
+    /// An output is an input, or another output.
+    pub fn check(self) -> Result<(), Error> {
+        let inputs: Vec<Option<Identity>> = self.inputs.iter().map(|(_, path)| Identity::of_input(path)).collect();
+        let mut earlier: Vec<(&Path, Identity)> = vec![];
+        for path in &self.outputs {
+            let Some(identity) = Identity::of_output(path) else { continue };
+            let input = self.inputs.iter().zip(&inputs).find(|(_, input)| input.as_ref() == Some(&identity));
+            if let Some(((what, input), _)) = input {
+                return Err(same_file(path, &format!("the {what} {}", input.display())));
+            }
+            if let Some((other, _)) = earlier.iter().find(|(_, other)| *other == identity) {
+                return Err(same_file(path, &format!("the output {}", other.display())));
+            }
+            earlier.push((path, identity));
+        }
+        Ok(())
+    }
+}
+
+fn same_file(output: &Path, other: &str) -> Error {
+    let output = match output == Path::new("-") {
+        true => "standard output".to_owned(),
+        false => format!("the output {}", output.display()),
+    };
+    Error::usage(format!("{output} is the same file as {other}"), "give the output another name")
+}
+
+/// What two names of one file have in common.
+#[derive(Debug, PartialEq, Eq)]
+enum Identity {
+    /// Device and inode number.
+    #[cfg(unix)]
+    Inode(u64, u64),
+    /// Where a file is, or will be.
+    Place(PathBuf),
+}
+
+impl Identity {
+    fn of_input(path: &Path) -> Option<Identity> {
+        match path == Path::new("-") {
+            true => Identity::of_standard(&std::io::stdin()),
+            false => Identity::of_path(path),
+        }
+    }
+
+    fn of_output(path: &Path) -> Option<Identity> {
+        match path == Path::new("-") {
+            true => Identity::of_standard(&std::io::stdout()),
+            false => Identity::of_path(path),
+        }
+    }
+
+    fn of_path(path: &Path) -> Option<Identity> {
+        match fs::metadata(path) {
+            Ok(metadata) => Identity::of_file(&metadata, path),
+            // A file that does not exist is no input, but two outputs may get the same name.
+            Err(_) => Some(Identity::Place(resolve(path))),
+        }
+    }
+
+    /// Devices and sockets have no identity: a terminal or `/dev/null` may be input and output, and nothing is lost.
+    #[cfg(unix)]
+    fn of_file(metadata: &Metadata, _path: &Path) -> Option<Identity> {
+        use std::os::unix::fs::{FileTypeExt, MetadataExt};
+        let kind = metadata.file_type();
+        let has_identity = !kind.is_char_device() && !kind.is_socket();
+        has_identity.then(|| Identity::Inode(metadata.dev(), metadata.ino()))
+    }
+
+    #[cfg(not(unix))]
+    fn of_file(_metadata: &Metadata, path: &Path) -> Option<Identity> {
+        Some(Identity::Place(resolve(path)))
+    }
+
+    /// The file that a standard stream was redirected to.
+    #[cfg(unix)]
+    fn of_standard(stream: &impl std::os::fd::AsFd) -> Option<Identity> {
+        let file = fs::File::from(stream.as_fd().try_clone_to_owned().ok()?);
+        Identity::of_file(&file.metadata().ok()?, Path::new("-"))
+    }
+
+    /// Unknown: only Unix names files by numbers that can be asked for.
+    #[cfg(not(unix))]
+    fn of_standard<S>(_stream: &S) -> Option<Identity> {
+        None
+    }
+}
