@@ -177,8 +177,8 @@ fn quiet_is_quiet() {
     let cut = folder.path().join("cut.pcapng");
     let whole = std::fs::read(&capture).unwrap();
     std::fs::write(&cut, &whole[..whole.len() - 7]).unwrap();
-    let (_, stderr) = dietesp_ends(0, ["-q", "decode", cut.to_str().unwrap(), "-r", &rules, "-k", &keys]);
-    assert!(stderr.lines().count() == 1 && stderr.contains("cut"), "{stderr}");
+    let (_, stderr) = dietesp_ends(1, ["-q", "decode", cut.to_str().unwrap(), "-r", &rules, "-k", &keys]);
+    assert!(stderr.lines().count() == 1 && stderr.contains("file truncated after frame"), "{stderr}");
 }
 
 #[test]

@@ -150,9 +150,9 @@ fn a_signal_ends_with_the_summary() {
         run.signal(signal);
         let (status, stderr) = run.end();
         assert_eq!(status, Some(0), "{stderr}");
-        assert!(stderr.contains("stopped behind frame 3"), "{stderr}");
+        assert!(stderr.contains("stopped after frame 3"), "{stderr}");
         assert!(stderr.contains("\n3 frames: 3 ok\n"), "{stderr}");
-        assert!(!stderr.contains("damaged") && !stderr.contains("cut short"), "{stderr}");
+        assert!(!stderr.contains("damaged") && !stderr.contains("truncated"), "{stderr}");
     }
 }
 
@@ -229,7 +229,7 @@ fn a_signal_ends_the_reading_of_a_file() {
     // No frame holds ESP.
     assert_eq!(status, Some(1), "{stderr}");
     assert!(records < FRAMES, "{records}");
-    assert!(stderr.contains(&format!("stopped behind frame {records};")), "{records}: {stderr}");
+    assert!(stderr.contains(&format!("stopped after frame {records};")), "{records}: {stderr}");
     assert!(stderr.contains(&format!("\n{records} frames: ")), "{stderr}");
 }
 

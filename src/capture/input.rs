@@ -33,7 +33,9 @@ pub(super) struct Input {
 pub(super) enum Got {
     /// This many bytes; 0 at the end.
     Bytes(usize),
-    /// The compressed stream is damaged or cut short, as described; there is no more.
+    /// The compressed stream ends before its end, which is of this format.
+    Truncated(&'static str),
+    /// The compressed stream is damaged, as described; there is no more.
     Damage(String),
 }
 
@@ -110,10 +112,13 @@ impl Input {
                 (Ok(len), _) => return Ok(Got::Bytes(len)),
                 (Err(error), _) if error.kind() == io::ErrorKind::Interrupted => {}
                 (Err(error), Some(name)) if !self.counter.failed.load(Ordering::Relaxed) => {
-                    // Behind the colon the decoder shows its own structures.
+                    if ends_early(&error) {
+                        return Ok(Got::Truncated(name));
+                    }
+                    // After the colon the decoder shows its own structures.
                     let error = error.to_string();
                     let error = error.split(": ").next().unwrap_or_default();
-                    return Ok(Got::Damage(format!("the {name} data is damaged or cut short ({error})")));
+                    return Ok(Got::Damage(format!("the {name} data is damaged ({error})")));
                 }
                 (Err(error), _) => return Err(Error::io(&self.path, "read")(error)),
             }
@@ -176,6 +181,14 @@ impl Read for Counted {
         }
         result
     }
+}
+
+/// Whether a decompressor failed because its input ended, as somewhere among the causes of its error.
+fn ends_early(error: &io::Error) -> bool {
+    let inner = error.get_ref().map(|inner| inner as &(dyn std::error::Error + 'static));
+    let mut causes = std::iter::successors(inner, |cause| cause.source());
+    let is_end = |error: &io::Error| error.kind() == io::ErrorKind::UnexpectedEof;
+    is_end(error) || causes.any(|cause| cause.downcast_ref::<io::Error>().is_some_and(is_end))
 }
 
 /// Whether this is a Zstandard frame or a skippable one (RFC 8878 §3.1).

@@ -30,6 +30,8 @@ pub struct Reader {
     number: u64,
     warnings: Vec<String>,
     done: bool,
+    /// The capture is truncated or damaged: more packets may have followed.
+    incomplete: bool,
     /// First and last frame to give.
     frames: Option<(u64, u64)>,
 }
@@ -84,6 +86,7 @@ impl Reader {
                         number: 0,
                         warnings: Vec::new(),
                         done: false,
+                        incomplete: false,
                         frames: None,
                     });
                 }
@@ -107,6 +110,10 @@ impl Reader {
                 }
                 Got::Bytes(0) if window.content(0).is_empty() => return Err(Error::file(&path, "is empty", HELP)),
                 Got::Bytes(0) => return Err(Error::file(&path, "is too short to be a capture", HELP)),
+                Got::Truncated(format) => {
+                    let problem = format!("is truncated: its {format} data ends before the first packet");
+                    return Err(Error::file(&path, problem, HELP));
+                }
                 Got::Damage(problem) => return Err(Error::file(&path, problem, "")),
                 Got::Bytes(len) => window.filled(len),
             }
@@ -139,16 +146,17 @@ impl Reader {
                 return Ok(true);
             }
             if let Some(problem) = damage {
-                self.end(&format!("damaged: {problem}"));
+                self.end("damaged", &problem);
                 break;
             }
             window.discard(used);
             used = 0;
             match self.input.read(window.spare())? {
-                Got::Bytes(0) | Got::Damage(_) if self.input.is_stopped() => self.stop(),
+                Got::Bytes(0) | Got::Truncated(_) | Got::Damage(_) if self.input.is_stopped() => self.stop(),
                 Got::Bytes(0) if window.content(0).is_empty() => self.done = true,
-                Got::Bytes(0) => self.end("cut short in the middle of a packet"),
-                Got::Damage(problem) => self.end(&problem),
+                Got::Bytes(0) => self.end("file truncated", ""),
+                Got::Truncated(format) => self.end("file truncated", &format!("its {format} data ends early")),
+                Got::Damage(problem) => self.end("damaged", &problem),
                 Got::Bytes(len) => window.filled(len),
             }
         }
@@ -184,16 +192,22 @@ impl Reader {
 
     fn stop(&mut self) {
         self.done = true;
-        self.warnings.push(format!("stopped behind frame {}; what came so far is complete", self.number));
+        self.warnings.push(format!("stopped after frame {}; the packets read so far are complete", self.number));
     }
 
-    fn end(&mut self, problem: &str) {
-        self.done = true;
+    fn end(&mut self, what: &str, problem: &str) {
+        (self.done, self.incomplete) = (true, true);
         let place = match self.number {
             0 => "before the first frame".to_owned(),
-            number => format!("behind frame {number}"),
+            number => format!("after frame {number}"),
         };
-        self.warnings.push(format!("{}: {place}: {problem}", self.input.path().display()));
+        let colon = if problem.is_empty() { "" } else { ": " };
+        self.warnings.push(format!("{}: {what} {place}{colon}{problem}", self.input.path().display()));
+    }
+
+    /// Whether the capture ended before its end: it is truncated or damaged. A [`Stop`](super::Stop) does not count.
+    pub fn is_incomplete(&self) -> bool {
+        self.incomplete
     }
 
     /// Takes what the user should be told since the last call, a line each.

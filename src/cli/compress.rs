@@ -104,10 +104,10 @@ impl Args {
             compress::run(&mut reader, writer, &input, &output, &settings, &mut |position| progress.at(position));
         progress.finish();
         let done = done?;
-        super::tell_damage(&mut reader);
+        let truncated = super::tell_damage(&mut reader);
         tell(quiet, &summary(&done, &self.output, self.seed));
         let failures = done.totals.failed + done.refused + done.mismatches.values().sum::<u64>();
-        Ok(if failures == 0 { Ended::Well } else { Ended::WithFailures })
+        Ok(if failures == 0 && !truncated { Ended::Well } else { Ended::WithFailures })
     }
 }
 

@@ -125,11 +125,11 @@ impl Args {
         for warning in warnings {
             tell(quiet, &format!("dietesp: warning: {warning}\n"));
         }
-        super::tell_damage(&mut reader);
+        let truncated = super::tell_damage(&mut reader);
         tell(quiet, &summary(&converted, &settings, &self.output, folder.as_deref()));
         let left = if self.to == To::Plain { converted.still_encrypted } else { 0 };
         let decoded = Outcome::of(&converted.totals);
-        Ok(Outcome { failed: decoded.failed + converted.unwritable + left, ..decoded }.into())
+        Ok(Outcome { failed: decoded.failed + converted.unwritable + left, truncated, ..decoded }.into())
     }
 
     /// Options that were given and do nothing, and that with which they do nothing.

@@ -98,9 +98,9 @@ impl Args {
         let ended = decode::run(input, selection, &writer, &mut sink);
         progress.finish();
         let (totals, ledger) = ended?;
-        super::tell_damage(&mut reader);
+        let truncated = super::tell_damage(&mut reader);
         tell(quiet, &(totals.counts_and_sizes() + &streams::remarks(&ledger) + &totals.remarks()));
-        Ok(Outcome::of(&totals).into())
+        Ok(Outcome { truncated, ..Outcome::of(&totals) }.into())
     }
 }
 

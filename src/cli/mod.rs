@@ -135,11 +135,13 @@ fn print(bytes: &[u8]) -> Result<Ended, Error> {
     Ok(Ended::Well)
 }
 
-/// Says what of a capture was damaged and left out, told to be quiet or not: no result shows it.
-fn tell_damage(reader: &mut Reader) {
+/// Prints what of a capture was damaged and left out, even if told to be quiet: no result shows it. True if the capture
+/// is truncated or damaged, so that packets may be missing.
+fn tell_damage(reader: &mut Reader) -> bool {
     for warning in reader.warnings() {
         tell(false, &format!("dietesp: warning: {warning}\n"));
     }
+    reader.is_incomplete()
 }
 
 /// Says something to the user on standard error, unless told to be quiet.

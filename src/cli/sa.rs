@@ -77,13 +77,13 @@ impl Args {
         let ended = decode::run(input, Selection::default(), &Nothing, &mut sink);
         progress.finish();
         let (totals, ledger) = ended?;
-        super::tell_damage(&mut reader);
+        let truncated = super::tell_damage(&mut reader);
         match self.format {
             Format::Table => print(rows(&ledger, &selection).as_bytes())?,
             Format::Jsonl => print(&lines(&ledger, &selection)?)?,
         };
         tell(quiet, &totals.summary());
-        Ok(Outcome::of(&totals).into())
+        Ok(Outcome { truncated, ..Outcome::of(&totals) }.into())
     }
 }
 

@@ -21,7 +21,7 @@ pub struct Outcome {
     /// Packets that look like ESP of a known protocol and were not decoded. Those without a known SA do not count: without
     /// any decoded packet the status is 1 anyway.
     pub failed: u64,
-    /// The capture ends inside a packet or inside its compressed data.
+    /// The capture is truncated, inside a packet or inside its compressed data, or damaged.
     pub truncated: bool,
 }
 

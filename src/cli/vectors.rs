@@ -87,7 +87,7 @@ impl Make {
             &table,
             Settings { esp: esp.as_ref().map(|(table, _)| table), link, seed: self.seed },
         )?;
-        super::tell_damage(&mut reader);
+        let truncated = super::tell_damage(&mut reader);
         match is_standard_output(&self.output) {
             true => print(made.text.as_bytes()).map(|_| ())?,
             false => write_whole(&self.output, made.text.as_bytes())?,
@@ -99,7 +99,7 @@ impl Make {
         };
         let secret = "the kit has the keys of its SAs in the clear: they must be test keys";
         tell(quiet, &format!("{packets} packets and {failures} failures of {sas} SAs{left_out}\n{secret}\n"));
-        Ok(Ended::Well)
+        Ok(if truncated { Ended::WithFailures } else { Ended::Well })
     }
 }
 

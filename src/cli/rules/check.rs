@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use super::show::sa_name;
 use crate::capture::Reader;
 use crate::cli::outputs::Files;
-use crate::cli::{Ended, counted, print, tell};
+use crate::cli::{Ended, counted, print, tell, tell_damage};
 use crate::codec::schc::{Action, Compute, Direction, FieldDescriptor};
 use crate::codec::{Codec, State};
 use crate::context::{Context, Dialect};
@@ -83,7 +83,11 @@ impl Args {
         let mut ended = Ended::Well;
         if let Some(capture) = &self.capture {
             let plain = self::table(files::load(&self.keys, &self.files)?, false)?;
-            let tried = try_all(&mut Reader::open(capture)?, &plain, &table)?;
+            let mut reader = Reader::open(capture)?;
+            let tried = try_all(&mut reader, &plain, &table)?;
+            if tell_damage(&mut reader) {
+                ended = Ended::WithFailures;
+            }
             for (entry, tried) in table.entries().iter().zip(&tried).filter(|(entry, _)| entry.context.is_some()) {
                 text += &tried.text(&entry.sa.name);
                 if tried.failed > 0 || !tried.stopped.is_empty() {
