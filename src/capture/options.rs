@@ -14,6 +14,15 @@
 pub(super) const END: u16 = 0;
 /// A comment, UTF-8 by the document.
 pub(super) const COMMENT: u16 = 1;
+/// Direction, reception type, length of the frame check sequence, errors of a packet.
+const EPB_FLAGS: u16 = 2;
+/// Bits of [`EPB_FLAGS`] that hold for a packet whatever its bytes are.
+const DIRECTION_AND_RECEPTION: u32 = 0x1f;
+/// A hash of the bytes of a packet.
+const EPB_HASH: u16 = 3;
+/// Custom options that must not be copied to a block with other content.
+const CUSTOM_TEXT_NOT_COPIED: u16 = 19372;
+const CUSTOM_BYTES_NOT_COPIED: u16 = 19373;
 /// Unit of time stamps.
 pub(super) const IF_TSRESOL: u16 = 9;
 /// Length of the frame check sequence at the end of each frame, in bits.
@@ -96,12 +105,32 @@ pub(super) enum Block {
 /// says that they are integers; the rest is kept byte for byte. `out` must be aligned to 32 bits.
 pub(super) fn copy(out: &mut Vec<u8>, options: Options<'_>, block: Block) {
     for (code, value) in options.iter() {
-        let value_at = out.len() + 4;
-        push(out, code, value);
-        let integer_len = integer_len(block, code);
-        if options.big_endian && value.len() >= integer_len {
-            out.get_mut(value_at..value_at + integer_len).unwrap_or_default().reverse();
+        copy_one(out, (code, value), options.big_endian, block);
+    }
+}
+
+/// Appends what [`copy`] appends of the options of a packet, except what holds only for the bytes that the packet had: its
+/// hash, length of its frame check sequence, errors and checksums found in it, and custom options of which the document
+/// says that they must not be copied to a changed block.
+pub(super) fn copy_for_new_data(out: &mut Vec<u8>, options: Options<'_>) {
+    for (code, value) in options.iter() {
+        match (code, value.first_chunk::<4>()) {
+            (EPB_HASH | CUSTOM_TEXT_NOT_COPIED | CUSTOM_BYTES_NOT_COPIED, _) => {}
+            (EPB_FLAGS, Some(flags)) => {
+                let flags = if options.big_endian { u32::from_be_bytes(*flags) } else { u32::from_le_bytes(*flags) };
+                push(out, EPB_FLAGS, &(flags & DIRECTION_AND_RECEPTION).to_le_bytes());
+            }
+            _ => copy_one(out, (code, value), options.big_endian, Block::EnhancedPacket),
         }
+    }
+}
+
+fn copy_one(out: &mut Vec<u8>, (code, value): (u16, &[u8]), big_endian: bool, block: Block) {
+    let value_at = out.len() + 4;
+    push(out, code, value);
+    let integer_len = integer_len(block, code);
+    if big_endian && value.len() >= integer_len {
+        out.get_mut(value_at..value_at + integer_len).unwrap_or_default().reverse();
     }
 }
 
@@ -113,11 +142,11 @@ fn integer_len(block: Block, code: u16) -> usize {
         // if_tzone
         (Block::InterfaceDescription, 10) => 4,
         // epb_flags, epb_queue
-        (Block::EnhancedPacket, 2 | 6) => 4,
+        (Block::EnhancedPacket, EPB_FLAGS | 6) => 4,
         // epb_dropcount, epb_packetid
         (Block::EnhancedPacket, 4 | 5) => 8,
         // Custom options start with a Private Enterprise Number.
-        (_, 2988 | 2989 | 19372 | 19373) => 4,
+        (_, 2988 | 2989 | CUSTOM_TEXT_NOT_COPIED | CUSTOM_BYTES_NOT_COPIED) => 4,
         _ => 0,
     }
 }
@@ -135,6 +164,36 @@ mod tests {
         let found: Vec<_> = Options::new(&[0, 1, 0, 1, b'a'], true).comments().collect();
         assert_eq!(found, [b"a"]);
         assert_eq!(Options::new(&[0, 0, 0, 0, 1, 0, 0, 0], false).iter().count(), 0);
+    }
+
+    #[test]
+    fn what_describes_the_old_bytes_is_dropped_with_them() {
+        for big_endian in [false, true] {
+            let order = |flags: u32| if big_endian { flags.to_be_bytes() } else { flags.to_le_bytes() };
+            let mut list = vec![];
+            let mut add = |code: u16, value: &[u8]| match big_endian {
+                false => push(&mut list, code, value),
+                true => {
+                    list.extend([code, value.len() as u16].map(u16::to_be_bytes).concat());
+                    list.extend(value);
+                    list.resize(list.len().next_multiple_of(4), 0);
+                }
+            };
+            // Outbound and broadcast; a frame check sequence of 4 bytes, a checksum to come, a wrong frame check sequence.
+            add(2, &order(0x0100_0000 | 1 << 9 | 4 << 5 | 3 << 2 | 2));
+            add(3, &[2, 1, 2, 3, 4]);
+            add(COMMENT, b"a comment");
+            add(5, &[1; 8]);
+            add(7, &[1, 9]);
+            add(2988, &[1; 8]);
+            add(19372, &[1; 8]);
+            add(19373, &[1; 8]);
+            let mut out = vec![];
+            copy_for_new_data(&mut out, Options::new(&list, big_endian));
+            let kept: Vec<_> = Options::new(&out, false).iter().collect();
+            let flags = [0b01110, 0, 0, 0];
+            assert_eq!(kept, [(2, &flags[..]), (COMMENT, b"a comment"), (5, &[1; 8]), (7, &[1, 9]), (2988, &[1; 8])]);
+        }
     }
 
     #[test]

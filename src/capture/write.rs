@@ -326,6 +326,7 @@ impl Batch {
             Err(error) => return Ok(Err(error)),
         };
         let data_len = u32::try_from(out.len() - offset - header.len()).map_err(|_| unfit("length"))?;
+        let has_new_data = orig_len.is_none();
         let orig_len = orig_len.unwrap_or(data_len);
         let interface = match self.format {
             Format::Pcap => {
@@ -337,7 +338,7 @@ impl Batch {
             Format::Pcapng => {
                 let Interface { ts_resolution, ts_offset, .. } = **packet.interface;
                 let ticks = packet.time.ticks_in(ts_resolution, ts_offset).ok_or_else(|| unfit("time"))?;
-                push_options(out, packet.options, comment);
+                push_options(out, packet.options, has_new_data, comment);
                 let len = (out.len() - offset + 4) as u32;
                 push_fields(out, [len]);
                 let interface = self.interface_index(packet.interface);
@@ -412,10 +413,13 @@ fn put_fields<const COUNT: usize>(bytes: &mut [u8], offset: usize, fields: [u32;
 }
 
 /// Appends what follows the data of an Enhanced Packet Block, up to the length at its end.
-fn push_options(out: &mut Vec<u8>, list: Options<'_>, comment: Option<&str>) {
+fn push_options(out: &mut Vec<u8>, list: Options<'_>, has_new_data: bool, comment: Option<&str>) {
     pad(out);
     let before = out.len();
-    options::copy(out, list, Block::EnhancedPacket);
+    match has_new_data {
+        true => options::copy_for_new_data(out, list),
+        false => options::copy(out, list, Block::EnhancedPacket),
+    }
     if let Some(comment) = comment {
         let end = comment.floor_char_boundary(usize::from(u16::MAX));
         options::push(out, options::COMMENT, comment.get(..end).unwrap_or_default().as_bytes());

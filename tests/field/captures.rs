@@ -1,8 +1,12 @@
 //! Capture files: truncated ones, declared FCS, frames without time, odd containers.
 
 use std::io::Write as _;
+use std::path::Path;
 use std::process::{Command, Stdio};
 
+use dietesp::capture::{Options, Reader, Window};
+
+use crate::case;
 use crate::common::{dietesp_ends, file};
 
 fn gzip(bytes: &[u8]) -> Vec<u8> {
@@ -71,4 +75,47 @@ fn a_truncated_capture_is_no_success() {
     let output = child.wait_with_output().unwrap();
     assert_eq!(output.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&output.stderr).contains("-: file truncated after frame 29\n"), "{output:?}");
+}
+
+/// A frame of a capture: its bytes, its options, and those of its interface.
+#[derive(Debug, PartialEq)]
+struct Seen {
+    data: Vec<u8>,
+    options: Vec<(u16, Vec<u8>)>,
+    interface: Vec<(u16, Vec<u8>)>,
+}
+
+fn frames(capture: &str) -> Vec<Seen> {
+    let owned = |options: Options<'_>| options.iter().map(|(code, value)| (code, value.to_vec())).collect();
+    let (mut reader, mut window) = (Reader::open(Path::new(capture)).unwrap(), Window::default());
+    let mut seen = vec![];
+    while reader.fill(&mut window).unwrap() {
+        seen.extend(window.packets().map(|packet| Seen {
+            data: packet.data.to_vec(),
+            options: owned(packet.options),
+            interface: owned(packet.interface.options()),
+        }));
+    }
+    assert!(!reader.is_incomplete());
+    seen
+}
+
+const COMMENT: u16 = 1;
+const EPB_HASH: u16 = 3;
+const EPB_PACKETID: u16 = 5;
+
+/// Case 13: the hash of the old frame goes with it, its other options stay.
+#[test]
+fn a_hash_of_a_frame_that_changes_is_dropped() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("out.pcapng").to_str().unwrap().to_owned();
+    let (capture, keys) = (case("13-epb-hash/hash.pcapng"), case("13-epb-hash/keys.yaml"));
+    let codes = |frame: &Seen| frame.options.iter().map(|(code, _)| *code).collect::<Vec<_>>();
+    assert!(frames(&capture).iter().all(|frame| codes(frame) == [EPB_HASH, COMMENT, EPB_PACKETID]));
+    dietesp_ends(0, ["convert", &capture, "-o", &out, "-k", &keys, "--to", "plain"]);
+    let plain = frames(&out);
+    assert!(plain.len() == 5 && plain.iter().all(|frame| codes(frame) == [COMMENT, EPB_PACKETID]), "{plain:?}");
+    // Standard ESP passes as it is, and so does its hash.
+    dietesp_ends(0, ["convert", &capture, "-o", &out, "-k", &keys]);
+    assert_eq!(frames(&out), frames(&capture));
 }
