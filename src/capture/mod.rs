@@ -70,6 +70,14 @@ impl Packet<'_> {
         Packet { data, orig_len: u32::try_from(data.len()).unwrap_or(u32::MAX), ..*self }
     }
 
+    /// Bytes at the end of the frame on the wire that are a frame check sequence, as its flags or its interface declare.
+    fn fcs_len(&self) -> u32 {
+        match options::fcs_len(self.options) {
+            0 => self.interface.fcs_len(),
+            len => len,
+        }
+    }
+
     /// The link type (LINKTYPE_ value of the tcpdump.org registry) that says what `data` starts with.
     pub fn link_type(&self) -> u16 {
         self.interface.link_type
@@ -130,6 +138,8 @@ pub struct Interface {
     pub ts_offset: i64,
     /// All options, little-endian.
     options: Vec<u8>,
+    /// Where frames go that lost the frame check sequence that this interface declares; `None` if it declares none.
+    without_fcs: Option<Arc<Interface>>,
 }
 
 impl Interface {
@@ -147,17 +157,40 @@ impl Interface {
     }
 
     fn from_options(index: u32, link_type: u16, snap_len: u32, options: Vec<u8>) -> Interface {
-        let (mut ts_resolution, mut ts_offset) = (6, 0);
+        let (mut ts_resolution, mut ts_offset, mut fcs) = (6, 0, 0);
         for (code, value) in Options::new(&options, false).iter() {
             match (code, value) {
                 (options::IF_TSRESOL, [resolution, ..]) => ts_resolution = *resolution,
                 (options::IF_TSOFFSET, value) => {
                     ts_offset = value.first_chunk().map_or(0, |bytes| i64::from_le_bytes(*bytes));
                 }
+                (options::IF_FCSLEN, [len, ..]) => fcs = *len,
                 _ => {}
             }
         }
-        Interface { index, link_type, snap_len, ts_resolution, ts_offset, options }
+        let without_fcs = (fcs > 0).then(|| {
+            let mut rest = Vec::new();
+            options::copy_for_frames_without_fcs(&mut rest, Options::new(&options, false));
+            Arc::new(Interface::from_options(index, link_type, snap_len, rest))
+        });
+        Interface { index, link_type, snap_len, ts_resolution, ts_offset, options, without_fcs }
+    }
+
+    /// The interface of frames that were captured here and lost their frame check sequence. Packets of one interface get
+    /// one interface.
+    fn without_fcs(self: &Arc<Self>) -> &Arc<Interface> {
+        self.without_fcs.as_ref().unwrap_or(self)
+    }
+
+    /// Bytes of the frame check sequence that the interface declares.
+    fn fcs_len(&self) -> u32 {
+        let declared = self.options().iter().find(|(code, _)| *code == options::IF_FCSLEN);
+        // The document counts bits, and its example is 4: some count bytes.
+        match declared {
+            Some((_, [bytes @ ..=8, ..])) => u32::from(*bytes),
+            Some((_, [bits, ..])) => u32::from(bits / 8),
+            _ => 0,
+        }
     }
 
     /// Whether the unit of time stamps is smaller than a microsecond.

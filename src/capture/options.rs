@@ -59,6 +59,11 @@ impl<'a> Options<'a> {
         })
     }
 
+    /// An integer of a value.
+    fn u32(self, bytes: [u8; 4]) -> u32 {
+        if self.big_endian { u32::from_be_bytes(bytes) } else { u32::from_le_bytes(bytes) }
+    }
+
     /// The comments (opt_comment); UTF-8 by the document, not always in files.
     pub fn comments(self) -> impl Iterator<Item = &'a [u8]> {
         self.iter().filter(|(code, _)| *code == COMMENT).map(|(_, value)| value)
@@ -117,12 +122,26 @@ pub(super) fn copy_for_new_data(out: &mut Vec<u8>, options: Options<'_>) {
         match (code, value.first_chunk::<4>()) {
             (EPB_HASH | CUSTOM_TEXT_NOT_COPIED | CUSTOM_BYTES_NOT_COPIED, _) => {}
             (EPB_FLAGS, Some(flags)) => {
-                let flags = if options.big_endian { u32::from_be_bytes(*flags) } else { u32::from_le_bytes(*flags) };
-                push(out, EPB_FLAGS, &(flags & DIRECTION_AND_RECEPTION).to_le_bytes());
+                push(out, EPB_FLAGS, &(options.u32(*flags) & DIRECTION_AND_RECEPTION).to_le_bytes());
             }
             _ => copy_one(out, (code, value), options.big_endian, Block::EnhancedPacket),
         }
     }
+}
+
+/// Appends the options of an interface for frames that lost their frame check sequence.
+pub(super) fn copy_for_frames_without_fcs(out: &mut Vec<u8>, options: Options<'_>) {
+    for (code, value) in options.iter() {
+        if !matches!(code, IF_FCSLEN | CUSTOM_TEXT_NOT_COPIED | CUSTOM_BYTES_NOT_COPIED) {
+            copy_one(out, (code, value), options.big_endian, Block::InterfaceDescription);
+        }
+    }
+}
+
+/// Bytes of the frame check sequence that the flags of a packet declare; 0 if they declare none.
+pub(super) fn fcs_len(options: Options<'_>) -> u32 {
+    let flags = options.iter().find(|(code, _)| *code == EPB_FLAGS).and_then(|(_, value)| value.first_chunk::<4>());
+    flags.map_or(0, |flags| options.u32(*flags) >> 5 & 0xf)
 }
 
 fn copy_one(out: &mut Vec<u8>, (code, value): (u16, &[u8]), big_endian: bool, block: Block) {

@@ -101,17 +101,13 @@ impl Flavour {
     }
 }
 
-/// Appends the header of a little-endian file.
+/// Appends the header of a little-endian file, whose frames have no frame check sequence: it would have to declare one for
+/// all of them or for none.
 pub(super) fn push_file_header(out: &mut Vec<u8>, interface: &Interface, nanos: bool) {
-    let fcs_bits = interface.options().iter().find(|(code, _)| *code == options::IF_FCSLEN);
-    let fcs = match fcs_bits {
-        Some((_, [bits, ..])) if bits % 16 == 0 => u32::from(bits / 16) << 28 | FCS_LEN_PRESENT,
-        _ => 0,
-    };
     let header = PcapHeader {
         // Frames may have grown, and libpcap cuts what is longer than the header says.
         snaplen: interface.snap_len.max(MAX_PACKET_LEN),
-        datalink: DataLink::from(u32::from(interface.link_type) | fcs),
+        datalink: DataLink::from(u32::from(interface.link_type)),
         ts_resolution: if nanos { PcapTsResolution::NanoSecond } else { PcapTsResolution::MicroSecond },
         endianness: Endianness::Little,
         ..PcapHeader::default()

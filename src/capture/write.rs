@@ -27,7 +27,7 @@ enum Format {
 }
 
 /// A capture being written. pcapng keeps of a packet that was read its data, lengths, time stamp and options byte for
-/// byte, and of its interface all attributes; pcap keeps data, lengths and time.
+/// byte, and of its interface all attributes; pcap keeps data without frame check sequence, lengths and time.
 ///
 /// A file appears under its name only with [`Writer::finish`]; without, nothing is left. What is no regular file (a FIFO,
 /// a device, standard output) is written to as it goes.
@@ -312,6 +312,8 @@ impl Batch {
             let help = if self.format == Format::Pcap { "Write pcapng: let the output end in .pcapng." } else { "" };
             Error::usage(format!("frame {}: its {what} does not fit into the output", packet.number), help)
         };
+        let has_new_data = orig_len.is_none();
+        let source = if has_new_data { packet.interface.without_fcs() } else { packet.interface };
         let out = &mut self.bytes;
         let (offset, header) = match self.format {
             Format::Pcap => (out.len(), [0; PCAP_HEADER_LEN].as_slice()),
@@ -325,23 +327,27 @@ impl Batch {
             Ok(written) => written,
             Err(error) => return Ok(Err(error)),
         };
-        let data_len = u32::try_from(out.len() - offset - header.len()).map_err(|_| unfit("length"))?;
-        let has_new_data = orig_len.is_none();
-        let orig_len = orig_len.unwrap_or(data_len);
+        let mut data_len = u32::try_from(out.len() - offset - header.len()).map_err(|_| unfit("length"))?;
+        let mut orig_len = orig_len.unwrap_or(data_len);
+        if self.format == Format::Pcap && !has_new_data {
+            orig_len = orig_len.saturating_sub(packet.fcs_len());
+            data_len = data_len.min(orig_len);
+            out.truncate(offset + header.len() + data_len as usize);
+        }
         let interface = match self.format {
             Format::Pcap => {
                 let (seconds, nanos) = packet.time.seconds_and_nanos();
                 let seconds = u32::try_from(seconds).map_err(|_| unfit("time"))?;
                 put_fields(out, offset, [seconds, nanos, data_len, orig_len]);
-                self.interface_index(packet.interface)
+                self.interface_index(source)
             }
             Format::Pcapng => {
-                let Interface { ts_resolution, ts_offset, .. } = **packet.interface;
+                let Interface { ts_resolution, ts_offset, .. } = **source;
                 let ticks = packet.time.ticks_in(ts_resolution, ts_offset).ok_or_else(|| unfit("time"))?;
                 push_options(out, packet.options, has_new_data, comment);
                 let len = (out.len() - offset + 4) as u32;
                 push_fields(out, [len]);
-                let interface = self.interface_index(packet.interface);
+                let interface = self.interface_index(source);
                 let (high, low) = ((ticks >> 32) as u32, ticks as u32);
                 let fields = [pcapng::ENHANCED_PACKET_BLOCK, len, interface, high, low, data_len, orig_len];
                 put_fields(&mut self.bytes, offset, fields);

@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use dietesp::capture::{Options, Reader, Window};
 
 use crate::case;
-use crate::common::{dietesp_ends, file};
+use crate::common::{decode, dietesp_ends, file, tshark, tshark_verified};
 
 fn gzip(bytes: &[u8]) -> Vec<u8> {
     let mut encoder = flate2::write::GzEncoder::new(vec![], flate2::Compression::default());
@@ -118,4 +118,95 @@ fn a_hash_of_a_frame_that_changes_is_dropped() {
     // Standard ESP passes as it is, and so does its hash.
     dietesp_ends(0, ["convert", &capture, "-o", &out, "-k", &keys]);
     assert_eq!(frames(&out), frames(&capture));
+}
+
+/// A folder for outputs, and a path in it.
+struct Lab(tempfile::TempDir);
+
+impl Lab {
+    fn new() -> Lab {
+        Lab(tempfile::tempdir().unwrap())
+    }
+
+    fn path(&self, name: &str) -> String {
+        self.0.path().join(name).to_str().unwrap().to_owned()
+    }
+}
+
+const IF_FCSLEN: u16 = 13;
+const EPB_FLAGS: u16 = 2;
+/// Bits of epb_flags.
+const FCS_LEN: u8 = 0b1110_0000;
+/// The inner packet of each frame of case 01: an IPv4 header, a UDP header, `hello world 0123`.
+const INNER_LEN: usize = 20 + 8 + 16;
+const HELLO: &str = "68656c6c6f20776f726c642030313233";
+
+fn declares_fcs(frame: &Seen) -> bool {
+    frame.interface.iter().any(|(code, _)| *code == IF_FCSLEN)
+        || frame.options.iter().any(|(code, value)| *code == EPB_FLAGS && value[0] & FCS_LEN != 0)
+}
+
+/// Case 01: where no frame check sequence is, none is declared, in either format.
+#[test]
+fn a_rewritten_frame_declares_no_fcs() {
+    let lab = Lab::new();
+    let keys = case("01-declared-fcs/keys.yaml");
+    for name in ["fcs-idb.pcapng", "fcs-flags.pcapng", "fcs-hdr.pcap"] {
+        let capture = case(&format!("01-declared-fcs/{name}"));
+        assert!(frames(&capture).iter().all(declares_fcs));
+        for out in ["out.pcapng", "out.pcap"].map(|out| lab.path(out)) {
+            dietesp_ends(0, ["convert", &capture, "-o", &out, "-k", &keys, "--to", "plain"]);
+            let plain = frames(&out);
+            assert_eq!(plain.len(), 5);
+            assert!(plain.iter().all(|frame| frame.data.len() == 14 + INNER_LEN && !declares_fcs(frame)), "{plain:?}");
+            let args = ["-n", "-r", &out, "-T", "fields", "-e", "udp.payload", "-e", "eth.fcs", "-e", "eth.trailer"];
+            assert_eq!(tshark(None, args), format!("{HELLO}\t\t\n").repeat(5), "{name}");
+        }
+        // Standard ESP passes as it is. In pcap the frame check sequence goes, and with it the declaration.
+        let [pcapng, pcap] = ["esp.pcapng", "esp.pcap"].map(|out| lab.path(out));
+        dietesp_ends(0, ["convert", &capture, "-o", &pcapng, "-k", &keys]);
+        dietesp_ends(0, ["convert", &capture, "-o", &pcap, "-k", &keys]);
+        assert_eq!(frames(&pcapng), frames(&capture));
+        for (short, whole) in frames(&pcap).iter().zip(frames(&capture)) {
+            assert!(!declares_fcs(short));
+            assert_eq!(short.data, whole.data[..whole.data.len() - 4]);
+        }
+    }
+}
+
+/// Frames that pass keep theirs, next to frames that lose it.
+#[test]
+fn frames_with_and_without_fcs_are_told_apart() {
+    let lab = Lab::new();
+    let [capture, rules, keys] =
+        ["diet-fcs.pcapng", "diet-rules.yaml", "diet-keys.yaml"].map(|name| case(&format!("01-declared-fcs/{name}")));
+    let [out, pcap] = ["out.pcapng", "out.pcap"].map(|out| lab.path(out));
+    for out in [&out, &pcap] {
+        dietesp_ends(0, ["convert", &capture, "-o", out, "-r", &rules, "-k", &keys]);
+    }
+    let (before, after) = (frames(&capture), frames(&out));
+    let passed: Vec<&Seen> = after.iter().filter(|frame| declares_fcs(frame)).collect();
+    assert_eq!((after.len(), passed.len()), (282, 42));
+    assert!(passed.iter().all(|frame| before.contains(frame)));
+    assert!(frames(&pcap).iter().all(|frame| !declares_fcs(frame)));
+    for out in [&out, &pcap] {
+        let config = format!("{out}.wireshark");
+        assert_eq!(tshark_verified(Path::new(&config), Path::new(out)), 240, "{out}");
+    }
+    let count = |out: &str| tshark(None, ["-n", "-r", out, "-Y", "eth.fcs"]).lines().count();
+    assert_eq!((count(&out), count(&pcap)), (42, 0));
+}
+
+#[test]
+fn compressed_frames_declare_no_fcs() {
+    let lab = Lab::new();
+    let [capture, rules, keys, esp_keys] = ["fcs-idb.pcapng", "rules_fc.yaml", "keys_fc.yaml", "keys.yaml"]
+        .map(|name| case(&format!("01-declared-fcs/{name}")));
+    for out in ["out.pcapng", "out.pcap"].map(|out| lab.path(out)) {
+        dietesp_ends(0, ["compress", &capture, "-o", &out, "-r", &rules, "-k", &keys, "--esp-keys", &esp_keys]);
+        assert!(frames(&out).iter().all(|frame| !declares_fcs(frame)));
+        let (records, _) = decode([&out, "-r", &rules, "-k", &keys]);
+        let packets: Vec<&str> = records.iter().map(|record| record["packet"].as_str().unwrap()).collect();
+        assert!(packets.len() == 5 && packets.iter().all(|packet| packet.ends_with(HELLO)), "{packets:?}");
+    }
 }

@@ -107,7 +107,7 @@ fn pcap_in_and_out_is_the_same() {
     for magic in [0xa1b2_c3d4, 0xa1b2_3c4d] {
         let records = [Little.pcap_record(5, 999_999, 2000, b"abc"), Little.pcap_record(u32::MAX, 0, 0, b"")].concat();
         // The snap length is at least 262,144: frames may have grown.
-        let mut header = Little.pcap_header(magic, 0x2400_0001);
+        let mut header = Little.pcap_header(magic, 1);
         let input = [&header[..], &records].concat();
         header[16..20].copy_from_slice(&262_144u32.to_le_bytes());
         assert_eq!(copy(&input, "out.pcap"), [&header[..], &records].concat());
@@ -116,6 +116,32 @@ fn pcap_in_and_out_is_the_same() {
         assert_eq!(read_clean(&copy(&input, "out.pcapng")), seen);
         assert_eq!(copy(&copy(&input, "out.pcapng"), "out.PCAP"), [&header[..], &records].concat());
     }
+}
+
+#[test]
+fn pcap_is_written_without_frame_check_sequences() {
+    let fcs_of_4 = Little.option(13, &[32]);
+    let flags = |bytes: u32| Little.option(2, &(bytes << 5).to_le_bytes());
+    let records = |frames: &[(u32, &[u8])]| -> Vec<u8> {
+        frames.iter().flat_map(|(orig_len, data)| Little.pcap_record(0, 0, *orig_len, data)).collect()
+    };
+    let pcapng = [
+        Little.section(),
+        Little.interface(1, 0, &fcs_of_4),
+        Little.packet(0, 0, 9, b"abcdeFCS!", &[]),
+        // Cut by the snap length: inside the frame check sequence, before it, and where the frame is too short for one.
+        Little.packet(0, 0, 9, b"abcdeFC", &[]),
+        Little.packet(0, 0, 9, b"abc", &[]),
+        Little.packet(0, 0, 3, b"abc", &[]),
+        // The flags of a frame have precedence.
+        Little.packet(0, 0, 7, b"abcdeFC", &flags(2)),
+    ];
+    let written = records(&[(5, b"abcde"), (5, b"abcde"), (5, b"abc"), (0, b""), (5, b"abcde")]);
+    let mut header = Little.pcap_header(0xa1b2_c3d4, 1);
+    header[16..20].copy_from_slice(&262_144u32.to_le_bytes());
+    assert_eq!(copy(&pcapng.concat(), "out.pcap"), [&header[..], &written].concat());
+    let pcap = [Little.pcap_header(0xa1b2_c3d4, 0x2400_0001), records(&[(9, b"abcdeFCS!")])].concat();
+    assert_eq!(copy(&pcap, "out.pcap"), [&header[..], &records(&[(5, b"abcde")])].concat());
 }
 
 #[test]
