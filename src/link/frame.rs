@@ -67,6 +67,8 @@ pub(super) enum Network<'a> {
     Ip { offset: usize, version: Option<IpVersion> },
     /// An IP packet at `offset`, inside something with a length or a trailer of its own.
     Enclosed { offset: usize, version: IpVersion },
+    /// Several packets, each in an Ethernet header of its own, from `offset` on: an A-MSDU.
+    Aggregate { offset: usize },
     /// A frame of IEEE 802.15.4.
     Radio(Radio<'a>),
     /// A frame of Bluetooth LE.
@@ -132,16 +134,25 @@ fn ethernet(frame: &[u8]) -> Result<Network<'_>, Fault> {
 }
 
 fn wireless_lan(frame: &[u8], radiotap: bool) -> Result<Network<'_>, Fault> {
-    let mut reader = match wireless::data_frame(frame, radiotap)? {
-        Ok(reader) => reader,
-        Err(other) => return Ok(other),
-    };
+    match wireless::data_frame(frame, radiotap)? {
+        Ok(reader) => enclosed(reader),
+        Err(other) => Ok(other),
+    }
+}
+
+/// What the EtherType at `reader` announces, inside a frame that may go on after it.
+fn enclosed(mut reader: Reader<'_>) -> Result<Network<'_>, Fault> {
     let ether_type = reader.u16()?;
     Ok(match announced(ether_type, reader, None)? {
-        // An FCS may follow.
         Network::Ip { offset, version: Some(version) } => Network::Enclosed { offset, version },
         other => other,
     })
+}
+
+/// The packet of an A-MSDU at `offset`, and where the next one starts.
+pub(super) fn subframe(frame: &[u8], offset: usize) -> Result<(Network<'_>, Option<usize>), Fault> {
+    let wireless::Subframe { ether_type, next } = wireless::subframe(frame, offset)?;
+    Ok((ether_type.map_or_else(|what| Ok(Network::Other(what)), enclosed)?, next))
 }
 
 fn linux_sll(frame: &[u8]) -> Result<Network<'_>, Fault> {

@@ -30,7 +30,7 @@ pub use frame::UNSUPPORTED;
 pub use ieee802154::fcs::Fcs;
 pub use ip::{address_values, addresses};
 pub use rebuild::{Begun, UdpChecksum, append, begin, begin_encapsulated, encapsulate, rebuild, replace};
-pub use receiver::{Content, Received, Receiver, Settings};
+pub use receiver::{Content, InnerReceiver, Received, Receiver, Settings};
 pub use repeats::REPEATS_KEPT;
 pub use udp::{Encapsulated, udp_encapsulation};
 
@@ -43,7 +43,8 @@ pub const UDP: u8 = 17;
 ///
 /// Known are NULL 0, Ethernet 1 with VLAN tags and PPPoE, PPP 9, 50, 51, 166 and 204, raw IP 12, 14, 101, 228, 229,
 /// IEEE 802.11 in the clear 105 and 127, LOOP 108, Linux cooked 113 and 276, LoRaTAP 270. The frames of IEEE 802.15.4
-/// (195, 215, 230, 283) and of Bluetooth LE (187, 201, 251, 254, 256, 272) need a [`Receiver`].
+/// (195, 215, 230, 283) and of Bluetooth LE (187, 201, 251, 254, 256, 272) need a [`Receiver`], and so do those with several
+/// packets (A-MSDU of IEEE 802.11).
 pub fn parse(link_type: u16, frame: &[u8]) -> Frame<'_> {
     match frame::network(link_type, frame) {
         Ok(frame::Network::Ip { offset, version }) => ip::parse(frame, offset, version),
@@ -51,6 +52,7 @@ pub fn parse(link_type: u16, frame: &[u8]) -> Frame<'_> {
             Frame::Datagram(datagram) => Frame::Datagram(Datagram { rebuilt: true, ..datagram }),
             other => other,
         },
+        Ok(frame::Network::Aggregate { .. }) => Frame::NotIp("an aggregate of IEEE 802.11 (A-MSDU)"),
         Ok(frame::Network::Radio(_) | frame::Network::Lowpan { .. }) => Frame::NotIp("IEEE 802.15.4"),
         Ok(frame::Network::Bluetooth) => Frame::NotIp("Bluetooth"),
         Ok(frame::Network::Other(reason)) => Frame::NotIp(reason),

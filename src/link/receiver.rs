@@ -43,6 +43,24 @@ pub struct Receiver {
     fragments_apart: bool,
     reassembler: Reassembler,
     reassembled: Reassembled,
+    /// Where the next packet of the last frame starts, if that holds several.
+    next: Option<usize>,
+}
+
+/// Takes IP packets that were inside the packet of a frame, decrypted by now, and hands them out as a [`Receiver`] does:
+/// reassembled, and out of tunnels. Fragments are not those of the frames, so they are kept apart.
+#[derive(Debug, Default)]
+pub struct InnerReceiver {
+    reassembler: Reassembler,
+    reassembled: Reassembled,
+}
+
+impl InnerReceiver {
+    /// Takes one packet out of `frame`; `wants` as in [`Receiver::receive`].
+    pub fn receive<'s>(&'s mut self, frame: &Packet<'_>, bytes: &'s [u8], wants: impl Fn(u8) -> bool) -> Received<'s> {
+        let InnerReceiver { reassembler, reassembled } = self;
+        ip_packet(ip::parse(bytes, 0, None), frame, reassembler, reassembled, bytes, wants)
+    }
 }
 
 /// What a frame brought.
@@ -137,11 +155,44 @@ impl Receiver {
     }
 
     /// Takes one frame. `wants` tells whether an IP protocol number may be that of ESP: such a packet is not looked into
-    /// any further.
+    /// any further. [`Receiver::next`] gives the other packets of the frame.
     pub fn receive<'s>(&'s mut self, packet: &Packet<'s>, wants: impl Fn(u8) -> bool) -> Received<'s> {
         let (link_type, data) = (packet.link_type(), packet.data);
+        self.next = None;
+        match frame::network(link_type, data) {
+            Ok(frame::Network::Aggregate { offset }) => self.subframe(packet, offset, wants),
+            network => self.network(packet, network, wants),
+        }
+    }
+
+    /// The next packet of the frame that was received last; `None` if there are no more.
+    pub fn next<'s>(&'s mut self, packet: &Packet<'s>, wants: impl Fn(u8) -> bool) -> Option<Received<'s>> {
+        let offset = self.next.take()?;
+        Some(self.subframe(packet, offset, wants))
+    }
+
+    fn subframe<'s>(&'s mut self, packet: &Packet<'s>, offset: usize, wants: impl Fn(u8) -> bool) -> Received<'s> {
+        let network = frame::subframe(packet.data, offset).map(|(network, next)| {
+            self.next = next;
+            network
+        });
+        let mut received = self.network(packet, network, wants);
+        if let Content::Fragment { waits, .. } = &mut received.content {
+            // The frame has other packets, too.
+            *waits = false;
+        }
+        received
+    }
+
+    fn network<'s>(
+        &'s mut self,
+        packet: &Packet<'s>,
+        network: Result<frame::Network<'s>, Fault>,
+        wants: impl Fn(u8) -> bool,
+    ) -> Received<'s> {
+        let (link_type, data) = (packet.link_type(), packet.data);
         let mut enclosed = false;
-        let parsed = match frame::network(link_type, data) {
+        let parsed = match network {
             Ok(frame::Network::Ip { offset, version }) => ip::parse(data, offset, version),
             Ok(frame::Network::Enclosed { offset, version }) => {
                 enclosed = true;
@@ -158,6 +209,7 @@ impl Receiver {
                 let step = self.bluetooth(packet);
                 return self.hand_out(packet, step, 0, wants);
             }
+            Ok(frame::Network::Aggregate { .. }) => Frame::NotIp("an aggregate inside another one"),
             Ok(frame::Network::Other(reason)) => Frame::NotIp(reason),
             Err(fault) => Frame::Malformed { outer: None, fault },
         };

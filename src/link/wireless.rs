@@ -4,14 +4,22 @@
 //! | frame control 2 | duration 2 | address 1 6 | address 2 6 | address 3 6 | sequence 2 | address 4 6 | QoS 2 | HT 4 |
 //! | aa aa 03 00 00 00 | EtherType 2 | packet | FCS 4
 //! ```
+//!
+//! Several packets of one sender may share a frame, an A-MSDU (§9.3.2.2.2); each but the last is padded to 4 bytes:
+//!
+//! ```text
+//! | destination 6 | source 6 | length 2 | aa aa 03 00 00 00 | EtherType 2 | packet | padding |
+//! ```
 
 use super::frame::Network;
 use crate::bytes::Reader;
 use crate::error::{Fault, Stage};
 
-/// Where in a data frame LLC and SNAP end: a reader at the EtherType. Else why there is no packet.
+const SNAP: [u8; 6] = [0xaa, 0xaa, 3, 0, 0, 0];
+const NO_SNAP: &str = "no EtherType (IEEE 802.2)";
+
+/// Where in a data frame LLC and SNAP end: a reader at the EtherType. Else why there is no packet, or where several are.
 pub(super) fn data_frame(frame: &[u8], radiotap: bool) -> Result<Result<Reader<'_>, Network<'_>>, Fault> {
-    const SNAP: [u8; 6] = [0xaa, 0xaa, 3, 0, 0, 0];
     let mut reader = Reader::new(Stage::Link, "IEEE 802.11 header", frame);
     let padded = radiotap && skip_radiotap(&mut reader)?;
     let start = reader.position();
@@ -35,11 +43,10 @@ pub(super) fn data_frame(frame: &[u8], radiotap: bool) -> Result<Result<Reader<'
         // From one access point to another: a fourth address.
         reader.take(6)?;
     }
+    let mut is_aggregate = false;
     if is_qos {
         let [qos, _] = reader.array()?;
-        if qos & 0x80 != 0 {
-            return other("an aggregate of IEEE 802.11 (A-MSDU)");
-        }
+        is_aggregate = qos & 0x80 != 0;
         if flags & 0x80 != 0 {
             reader.take(4)?;
         }
@@ -48,10 +55,41 @@ pub(super) fn data_frame(frame: &[u8], radiotap: bool) -> Result<Result<Reader<'
         let len = reader.position() - start;
         reader.take(len.next_multiple_of(4) - len)?;
     }
+    if is_aggregate {
+        return Ok(Err(Network::Aggregate { offset: reader.position() }));
+    }
     if reader.array::<6>()? != SNAP {
-        return other("no EtherType (IEEE 802.2)");
+        return other(NO_SNAP);
     }
     Ok(Ok(reader))
+}
+
+/// One of the packets of an A-MSDU.
+pub(super) struct Subframe<'a> {
+    /// A reader at the EtherType, or why there is none.
+    pub ether_type: Result<Reader<'a>, &'static str>,
+    /// Where the next one starts.
+    pub next: Option<usize>,
+}
+
+/// Reads the packet of an A-MSDU that starts at `offset` of `frame`.
+pub(super) fn subframe(frame: &[u8], offset: usize) -> Result<Subframe<'_>, Fault> {
+    const HEADER_LEN: usize = 14;
+    let mut reader = Reader::new(Stage::Link, "A-MSDU subframe header", frame);
+    reader.take(offset)?;
+    reader.array::<12>()?;
+    let len = usize::from(reader.u16()?);
+    let end = reader.position() + len;
+    let Some(own) = frame.get(..end) else {
+        let has = frame.len() - reader.position();
+        return Err(Fault::short(Stage::Link, reader.position(), "A-MSDU subframe", len, has));
+    };
+    let mut own = Reader::new(Stage::Link, "A-MSDU subframe", own);
+    own.take(reader.position())?;
+    let ether_type = if own.array::<6>()? == SNAP { Ok(own) } else { Err(NO_SNAP) };
+    let next = offset + (HEADER_LEN + len).next_multiple_of(4);
+    // An FCS of 4 bytes may follow the last one.
+    Ok(Subframe { ether_type, next: (next + HEADER_LEN <= frame.len()).then_some(next) })
 }
 
 /// Skips the radiotap header; whether the 802.11 header is padded to 4 bytes.

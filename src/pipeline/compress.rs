@@ -12,7 +12,7 @@ use super::drive::{self, Input, Job};
 use super::find::Limits;
 use super::item::{Arena, Item};
 use super::outcome::{Bytes, Status};
-use super::outlet::{Frames, Outlet};
+use super::outlet::{End, Frames, Outlet};
 use super::payloads::Payloads;
 use super::seal::Digester;
 use super::select::Selection;
@@ -342,7 +342,9 @@ impl<'t> Job<Out<'_>> for Compress<'t> {
         routes.clear();
         texts.clear();
         for (packet, item) in window.packets().zip(items) {
-            routes.push(self.route(&packet, item, arena, texts));
+            for part in item.packets() {
+                routes.push(self.route(&packet, part, arena, texts));
+            }
         }
     }
 
@@ -364,9 +366,13 @@ impl<'t> Job<Out<'_>> for Compress<'t> {
         }
         let plain = self.esp_input.get() == Some(&false);
         decider.plain = plain;
-        for ((packet, item), route) in window.packets().zip(items).zip(routes) {
-            let frame = packet.number;
+        let frames = window.packets().zip(items);
+        let parts = frames.flat_map(|(packet, all)| all.packets().map(move |item| (packet.number, all, item)));
+        for ((frame, all, item), route) in parts.zip(routes) {
             decider.note_iv(item)?;
+            for nested in all.inside_of(item) {
+                decider.note_iv(nested)?;
+            }
             if plain {
                 self.refuse_esp(decider, frame, item)?;
             }
@@ -400,29 +406,38 @@ impl<'t> Job<Out<'_>> for Compress<'t> {
         payloads.clear();
         let frames = frames.get_or_insert_with(|| self.frames.clone());
         frames.begin(arena.given_up());
-        for ((packet, item), make) in window.packets().zip(items).zip(&*makes) {
-            counts.totals.count(item);
-            match make {
-                Make::NotOurs => pass(&packet, item, frames)?,
-                Make::Left => frames.end_for_all(),
-                Make::Waits => frames.hold(),
-                Make::Esp(index) => {
-                    let sending = texts.sending(*index);
-                    let write = |out: &mut Vec<u8>| self.write(item, sending, texts, payloads, out);
-                    let written = match is_beside(item) {
-                        true => frames.raw_written(&packet, &origin(&packet), write)?,
-                        false => frames.rewritten(&packet, write)?,
-                    };
-                    match written {
-                        Ok(()) => self.count(item, sending, counts),
-                        Err(fault) => {
-                            *counts.mismatches.entry("link").or_default() += 1;
-                            counts.note_first(Some((packet.number, fault.to_string())));
+        let mut makes = makes.iter();
+        for (packet, item) in window.packets().zip(items) {
+            let own = item.packets().zip(makes.clone());
+            // Then packets of the same frame that are not ours go on without it.
+            let frame_goes = item.part > 0 && own.into_iter().any(|(_, make)| matches!(make, Make::Esp(_)));
+            let (mut end, mut is_there) = (End::Leaves, false);
+            for (part, make) in item.packets().zip(makes.by_ref()) {
+                counts.totals.count(part);
+                end = end.max(match make {
+                    Make::NotOurs if !frame_goes && std::mem::replace(&mut is_there, true) => End::Stays,
+                    Make::NotOurs => pass(&packet, part, frame_goes, frames)?,
+                    Make::Left => End::Leaves,
+                    Make::Waits => End::Waits,
+                    Make::Esp(index) => {
+                        let sending = texts.sending(*index);
+                        let write = |out: &mut Vec<u8>| self.write(part, sending, texts, payloads, out);
+                        let written = match is_beside(part) {
+                            true => frames.raw_written(&packet, &origin(&packet), write)?,
+                            false => frames.rewritten(&packet, None, write)?,
+                        };
+                        match written {
+                            Ok(()) => self.count(part, sending, counts),
+                            Err(fault) => {
+                                *counts.mismatches.entry("link").or_default() += 1;
+                                counts.note_first(Some((packet.number, fault.to_string())));
+                            }
                         }
+                        End::Leaves
                     }
-                    frames.end_for_all();
-                }
+                });
             }
+            frames.end(end);
         }
         payloads.complete(frames.bytes_mut(), |sa| self.output.entry(sa).map(|entry| (entry.cryptor(), entry.esn())));
         Ok(())
@@ -457,19 +472,19 @@ impl Sending {
     }
 }
 
-/// A frame that is not ours passes as it is; of a radio frame the packet goes on.
-fn pass(packet: &Packet<'_>, item: &Item<'_>, frames: &mut Frames) -> Result<(), Error> {
-    match item.datagram().filter(|_| item.radio) {
+/// A frame that is not ours passes as it is; of a radio frame, and `without_frame`, the packet goes on.
+fn pass(packet: &Packet<'_>, item: &Item<'_>, without_frame: bool, frames: &mut Frames) -> Result<End, Error> {
+    match item.datagram().filter(|_| item.radio || without_frame) {
         Some(Datagram { header, payload, missing, .. }) => {
             frames.raw(packet, &[header, payload].concat(), missing, &origin(packet))?;
-            frames.end_for_all();
+            Ok(End::Leaves)
         }
+        None if without_frame => Ok(End::Leaves),
         None => {
             frames.frame(packet, None)?;
-            frames.end();
+            Ok(End::Stays)
         }
     }
-    Ok(())
 }
 
 fn origin(packet: &Packet<'_>) -> String {

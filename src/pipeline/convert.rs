@@ -1,12 +1,14 @@
 //! convert: Diet-ESP to standard ESP, or to the inner packets (wire format §7).
 
+mod frame;
+
 use std::sync::OnceLock;
 
 use super::drive::{self, Input, Job};
 use super::find::{Limits, explicit_iv};
 use super::item::{Arena, Item};
 use super::outcome::Status;
-use super::outlet::{Frames, Outlet};
+use super::outlet::{End, Frames, Outlet};
 use super::payloads::Payloads;
 use super::seal::{IvIssuer, KeyId, KeyIds, UsedKeys};
 use super::select::Selection;
@@ -17,6 +19,7 @@ use crate::link;
 use crate::report::totals::Totals;
 use crate::sa::table::{Entry, SaTable};
 use crate::suite::{Cryptor, Keys, Random, Suite};
+use frame::Frame;
 
 /// What comes out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -94,7 +97,7 @@ struct Sealer {
     kept: Option<KeyId>,
 }
 
-/// What becomes of one frame; decided in capture order.
+/// What becomes of one packet of a frame; decided in capture order.
 #[derive(Debug, Clone, Copy)]
 enum Make {
     /// It passes as it is.
@@ -103,7 +106,7 @@ enum Make {
     Hold,
     /// It is left out.
     Leave,
-    /// The inner packet.
+    /// The inner packet, the innermost one if there are several.
     Plain,
     HeaderOnly,
     ExplicitIv,
@@ -197,7 +200,17 @@ pub fn run(
 }
 
 impl Convert<'_, '_> {
-    fn make(&self, state: &mut State, item: &Item<'_>, taken: bool) -> Result<Make, Error> {
+    /// Whether the selection takes a packet, or one inside it.
+    fn takes(&self, packet: &Packet<'_>, frame: &Item<'_>, outer: &Item<'_>, arena: &Arena) -> bool {
+        let takes = |part: &Item<'_>| self.settings.selection.takes(&part.record(packet, self.table, arena));
+        takes(outer) || frame.inside_of(outer).any(takes)
+    }
+
+    /// `innermost` is `item`, or the packet farthest inside it that opened.
+    fn make(&self, state: &mut State, item: &Item<'_>, innermost: &Item<'_>, taken: bool) -> Result<Make, Error> {
+        if item.inside > 0 {
+            return self.make_nested(state, item, taken);
+        }
         if item.repeat {
             return Ok(if taken && self.settings.keep_repeats { Make::Pass } else { Make::Leave });
         }
@@ -215,9 +228,30 @@ impl Convert<'_, '_> {
             return Ok(Make::Pass);
         }
         if self.settings.target == Target::Plain {
-            let dummy = item.restored.is_some_and(|restored| restored.upper.is_none());
+            let dummy = innermost.restored.is_some_and(|restored| restored.upper.is_none());
             return Ok(if dummy { Make::Leave } else { Make::Plain });
         }
+        self.make_esp(state, sa, entry)
+    }
+
+    /// A packet inside another one stays there, and if it was not standard ESP, that goes beside the frame.
+    fn make_nested(&self, state: &mut State, item: &Item<'_>, taken: bool) -> Result<Make, Error> {
+        if item.repeat {
+            return Ok(Make::Leave);
+        }
+        self.note_iv(state, item)?;
+        if !taken {
+            return Ok(Make::Leave);
+        }
+        let is_esp = item.status == Status::Ok && self.settings.target == Target::Esp;
+        match item.sa.filter(|_| is_esp).and_then(|sa| Some((sa as usize, self.table.entry(sa)?))) {
+            Some((sa, entry)) => self.make_esp(state, sa, entry),
+            None => Ok(Make::Pass),
+        }
+    }
+
+    /// How a packet of this SA that opened becomes standard ESP.
+    fn make_esp(&self, state: &mut State, sa: usize, entry: &Entry) -> Result<Make, Error> {
         let Some(place) = self.plans.get(sa) else { return Ok(Make::Pass) };
         let plan = match place.get() {
             Some(plan) => plan,
@@ -279,10 +313,11 @@ impl Convert<'_, '_> {
         Ok(Plan::Sealed(Box::new(Sealer { keys, cryptor, kept })))
     }
 
-    /// Appends the frame of `item` with standard ESP in it, still to be sealed where that is to be done, or the inner packet.
+    /// Appends the frame of `item` with standard ESP in it, still to be sealed where that is to be done, or the packet that
+    /// `innermost` restored to.
     fn write(
         &self,
-        item: &Item<'_>,
+        (item, innermost): (&Item<'_>, &Item<'_>),
         arena: &Arena,
         make: &Make,
         payloads: &mut Payloads,
@@ -290,7 +325,7 @@ impl Convert<'_, '_> {
     ) -> Result<(), Unwritten> {
         let sealer = match make {
             Make::Pass | Make::Hold | Make::Leave => return Err(Unwritten::Passes),
-            Make::Plain => return Ok(link::append(item.link_type, item.link_header(), item.packet(arena), out)?),
+            Make::Plain => return Ok(link::append(item.link_type, item.link_header(), innermost.packet(arena), out)?),
             Make::HeaderOnly | Make::ExplicitIv => None,
             Make::Sealed(_) => Some(item.sa.and_then(|sa| self.sealer(sa)).ok_or(Unwritten::Passes)?),
         };
@@ -352,38 +387,6 @@ pub fn is_beside(item: &Item<'_>) -> bool {
     item.radio || item.is_rebuilt()
 }
 
-/// A radio frame, or one with a tunnel in front of ESP, stays as it is, and the packet that came out of it goes beside it:
-/// as `write` writes it, or unchanged. Tells whether it was written, or could not be.
-fn beside(
-    packet: &Packet<'_>,
-    item: &Item<'_>,
-    comment: Option<&str>,
-    frames: &mut Frames,
-    write: impl FnOnce(&mut Vec<u8>) -> Result<(), Unwritten>,
-) -> Result<Result<(), Unwritten>, Error> {
-    if !item.radio || frames.mixes_link_types() {
-        frames.frame(packet, comment)?;
-    }
-    let Some(datagram) = item.datagram().filter(|_| !item.repeat) else { return Ok(Err(Unwritten::Passes)) };
-    let mut origin = match item.fragments() {
-        [] => format!("dietesp: rebuilt from frame {}", packet.number),
-        fragments => {
-            let numbers: Vec<String> = fragments.iter().map(u64::to_string).collect();
-            format!("dietesp: rebuilt from frames {}", numbers.join(", "))
-        }
-    };
-    let written = frames.raw_written(packet, &origin, write)?;
-    match &written {
-        Ok(()) => return Ok(written),
-        // It can be read where it is.
-        Err(Unwritten::Passes) if !item.radio => return Ok(written),
-        Err(Unwritten::Passes) => origin.extend(comment.map(|comment| format!("\n{comment}"))),
-        Err(Unwritten::Fault(fault)) => origin += &format!("\ndietesp: not converted: {fault}"),
-    }
-    frames.raw(packet, &[datagram.header, datagram.payload].concat(), datagram.missing, &origin)?;
-    Ok(written)
-}
-
 /// The IV of a packet, sent or implicit, if it is 8 bytes long.
 pub fn iv_of(item: &Item<'_>, entry: &Entry, table: &SaTable) -> Option<u64> {
     let implicit = || item.esp.filter(|_| entry.cryptor().suite().implicit_iv).map(|esp| esp.sequence);
@@ -409,8 +412,13 @@ impl Job<Out<'_>> for Convert<'_, '_> {
     ) -> Result<(), Error> {
         work.makes.clear();
         for (packet, item) in window.packets().zip(items) {
-            let taken = self.settings.selection.takes(&item.record(&packet, self.table, arena));
-            work.makes.push(self.make(state, item, taken)?);
+            let mut taken = false;
+            for part in item.parts() {
+                if part.inside == 0 {
+                    taken = self.takes(&packet, item, part, arena);
+                }
+                work.makes.push(self.make(state, part, item.innermost_of(part), taken)?);
+            }
         }
         Ok(())
     }
@@ -421,54 +429,33 @@ impl Job<Out<'_>> for Convert<'_, '_> {
         payloads.clear();
         let frames = frames.get_or_insert_with(|| self.frames.clone());
         frames.begin(arena.given_up());
-        for ((packet, item), make) in window.packets().zip(items).zip(&*makes) {
-            totals.count(item);
-            let tier = match make {
-                Make::Hold => {
-                    frames.hold();
-                    continue;
+        let mut makes = makes.iter();
+        for (packet, item) in window.packets().zip(items) {
+            let mut frame = Frame::new(&packet, item);
+            let mut end = End::Leaves;
+            for (part, make) in item.parts().zip(makes.by_ref()) {
+                totals.count(part);
+                let tier = match make {
+                    Make::Hold | Make::Leave | Make::Pass | Make::Plain => None,
+                    Make::HeaderOnly => Some(0),
+                    Make::ExplicitIv => Some(1),
+                    Make::Sealed(_) => Some(2),
+                };
+                *still_encrypted += u64::from(matches!(make, Make::Pass) && part.is_still_encrypted());
+                let innermost = item.innermost_of(part);
+                let write = |out: &mut Vec<u8>| self.write((part, innermost), arena, make, payloads, out);
+                let (ends, written) = frame.part(part, make, frames, write)?;
+                if part.inside == 0 {
+                    end = end.max(ends);
                 }
-                Make::Leave => {
-                    frames.end_for_all();
-                    continue;
+                if written.is_ok()
+                    && let Some(count) = tier.and_then(|tier| rewritten.get_mut(tier))
+                {
+                    *count += 1;
                 }
-                Make::Pass => {
-                    *still_encrypted += u64::from(item.is_still_encrypted());
-                    None
-                }
-                Make::Plain => None,
-                Make::HeaderOnly => Some(0),
-                Make::ExplicitIv => Some(1),
-                Make::Sealed(_) => Some(2),
-            };
-            let reason = item.reason.filter(|_| item.of_known_sa);
-            let comment = reason.map(|reason| format!("dietesp: {}: {reason}", item.status.name()));
-            let comment = comment.as_deref();
-            let is_beside = is_beside(item);
-            let write = |out: &mut Vec<u8>| self.write(item, arena, make, payloads, out);
-            let written = match is_beside {
-                true => beside(&packet, item, comment, frames, write)?,
-                false => frames.rewritten(&packet, write)?,
-            };
-            if written.is_ok()
-                && let Some(count) = tier.and_then(|tier| rewritten.get_mut(tier))
-            {
-                *count += 1;
+                *unwritable += u64::from(matches!(written, Err(Unwritten::Fault(_))));
             }
-            *unwritable += u64::from(matches!(written, Err(Unwritten::Fault(_))));
-            match written {
-                _ if is_beside => frames.end(),
-                Ok(()) => frames.end_for_all(),
-                Err(unwritten) => {
-                    match unwritten {
-                        Unwritten::Passes => frames.frame(&packet, comment)?,
-                        Unwritten::Fault(fault) => {
-                            frames.frame(&packet, Some(&format!("dietesp: not converted: {fault}")))?;
-                        }
-                    }
-                    frames.end();
-                }
-            }
+            frames.end(end);
         }
         // 32-bit numbers, whatever the SA has: Wireshark before 4.4 cannot be told of longer ones.
         payloads.complete(frames.bytes_mut(), |sa| self.sealer(sa).map(|sealer| (&sealer.cryptor, false)));

@@ -1,4 +1,4 @@
-//! decode: a record of every captured frame.
+//! decode: a record of every packet of every captured frame.
 
 use super::drive::{self, Input, Job};
 use super::item::{Arena, Item};
@@ -60,11 +60,13 @@ impl<R: Render> Job<Out<'_>> for Decode<'_, R> {
         work.totals = Totals::default();
         work.totals.shown = self.selection.is_any().then_some(0);
         for (packet, item) in window.packets().zip(items) {
-            let record = item.record(&packet, self.table, arena);
-            work.totals.count(item);
-            if self.selection.takes(&record) {
-                self.render.record(&record, &mut work.text);
-                work.totals.shown.iter_mut().for_each(|shown| *shown += 1);
+            for part in item.parts() {
+                let record = part.record(&packet, self.table, arena);
+                work.totals.count(part);
+                if self.selection.takes(&record) {
+                    self.render.record(&record, &mut work.text);
+                    work.totals.shown.iter_mut().for_each(|shown| *shown += 1);
+                }
             }
         }
         Ok(())

@@ -153,7 +153,7 @@ pub fn run<'t, Out: Send, J: Job<Out>>(
     Ok(settling.into_inner().into_ledger())
 }
 
-/// Shows every frame of a capture in order, until `see` breaks off or the capture ends; true if it broke off.
+/// Shows every packet of a capture in order, until `see` breaks off or the capture ends; true if it broke off.
 pub fn visit(
     reader: &mut Reader,
     table: &SaTable,
@@ -172,8 +172,10 @@ pub fn visit(
         attempter.attempt(&window, &mut items, &mut arena);
         settler.settle(&window, &mut items, &mut arena, &glimpse);
         for (packet, item) in window.packets().zip(&items) {
-            if see(&packet, item, &arena).is_break() {
-                return Ok(true);
+            for part in item.parts() {
+                if see(&packet, part, &arena).is_break() {
+                    return Ok(true);
+                }
             }
         }
         memory = emptied(items);

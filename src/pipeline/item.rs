@@ -4,7 +4,7 @@ use super::find::spi;
 use super::outcome::{Bytes, Esp, Method, Reason, Status};
 use super::warnings::Warnings;
 use crate::capture::{LINKTYPE_RAW, Packet};
-use crate::codec::{self, Carrier, Restored, State};
+use crate::codec::{self, Carrier, Restored, State, Upper};
 use crate::error::FaultKind;
 use crate::esp;
 use crate::link::{self, Datagram, Frame, LinkAddresses, Outer, Place};
@@ -47,7 +47,19 @@ pub struct Item<'w> {
     pub repeat_of: Option<u64>,
     /// Why it is not `ok`.
     pub reason: Option<Reason>,
+    /// The number of this packet among those of its frame, from 1; 0 if there are no others.
+    pub part: u16,
+    /// The part that this packet was inside of; 0 if there is none.
+    pub inside: u16,
+    /// The restored packet may carry ESP.
+    pub(super) may_nest: bool,
+    /// The other packets of the frame; only the first packet has them.
+    others: Option<Box<Others<'w>>>,
 }
+
+/// The packets of a frame after the first one, in the order of their numbers.
+#[derive(Debug, Default)]
+struct Others<'w>(Vec<Item<'w>>);
 
 /// Where the IP packet of a frame is.
 #[derive(Debug)]
@@ -66,6 +78,18 @@ impl Source {
     /// Of a frame with a header, if it has one, but no whole packet.
     pub fn header(outer: Option<Outer>) -> Source {
         outer.map_or(Source::None, |outer| Source::Header(Box::new(outer)))
+    }
+
+    /// A packet that a receiver handed out; all its frames if it was reassembled.
+    pub fn whole(datagram: &Datagram<'_>, link_header_len: usize, fragments: &[u64]) -> Source {
+        Source::Whole(Box::new(Whole {
+            packet: [datagram.header, datagram.payload].concat(),
+            outer: Some(datagram.outer),
+            link_header_len,
+            fragments: fragments.to_vec(),
+            rebuilt: datagram.rebuilt,
+            link: datagram.link,
+        }))
     }
 }
 
@@ -218,7 +242,51 @@ impl<'w> Item<'w> {
             bytes: None,
             repeat_of: None,
             reason: None,
+            part: 0,
+            inside: 0,
+            may_nest: false,
+            others: None,
         }
+    }
+
+    /// All packets of the frame whose first packet this is: it, then the others.
+    pub fn parts(&self) -> impl Iterator<Item = &Item<'w>> {
+        let others = self.others.as_ref().map_or(&[][..], |others| &others.0);
+        std::iter::once(self).chain(others)
+    }
+
+    /// The packets of the frame that are not inside another one.
+    pub fn packets(&self) -> impl Iterator<Item = &Item<'w>> {
+        self.parts().filter(|part| part.inside == 0)
+    }
+
+    /// The packets inside `outer`, which is a part of this frame: the next one is inside the one before.
+    pub fn inside_of(&self, outer: &Item<'w>) -> impl Iterator<Item = &Item<'w>> {
+        self.parts().skip(usize::from(outer.part)).take_while(|part| part.inside != 0)
+    }
+
+    /// The packet farthest inside `outer`, a part of this frame, that opened; `outer` itself if there is none.
+    pub fn innermost_of<'i>(&'i self, outer: &'i Item<'w>) -> &'i Item<'w> {
+        if outer.part == 0 {
+            return outer;
+        }
+        self.inside_of(outer).take_while(|part| part.status == Status::Ok).last().unwrap_or(outer)
+    }
+
+    /// The packet of the frame that was found last.
+    pub(super) fn last(&self) -> &Item<'w> {
+        self.others.as_ref().and_then(|others| others.0.last()).unwrap_or(self)
+    }
+
+    /// Adds a packet of the same frame. It was inside the one added before it if `is_inside`.
+    pub(super) fn add(&mut self, mut part: Item<'w>, is_inside: bool) {
+        let others = &mut self.others.get_or_insert_default().0;
+        // A frame is shorter than this many packets.
+        let before = u16::try_from(others.len() + 1).unwrap_or(u16::MAX - 1);
+        self.part = 1;
+        part.part = before + 1;
+        part.inside = if is_inside { before } else { 0 };
+        others.push(part);
     }
 
     pub(super) fn set(&mut self, status: Status, reason: Reason) {
@@ -229,7 +297,7 @@ impl<'w> Item<'w> {
     pub(super) fn forget(&mut self) {
         (self.step, self.status) = (Step::Failed, Status::NotEsp);
         (self.reason, self.restored, self.bytes, self.warnings) = (None, None, None, Warnings::NONE);
-        (self.packet, self.clear) = (Stretch::default(), Stretch::default());
+        (self.packet, self.clear, self.may_nest) = (Stretch::default(), Stretch::default(), false);
     }
 
     /// Whether it looks like ESP and was not decoded.
@@ -284,6 +352,20 @@ impl<'w> Item<'w> {
             Source::Frame(_) => false,
             _ => self.datagram().is_some_and(|datagram| datagram.rebuilt),
         }
+    }
+
+    /// [`Datagram::link`] of the IP packet.
+    pub(super) fn link_addresses(&self) -> Option<LinkAddresses> {
+        match &self.source {
+            Source::Whole(whole) => whole.link,
+            _ => None,
+        }
+    }
+
+    /// What is known of it but for where it is: what a repeat of its frame is told.
+    pub(super) fn without_frame(&self) -> Item<'static> {
+        let Item { status, reason, sa, of_known_sa, esp, restored, bytes, warnings, inside, .. } = *self;
+        Item { status, reason, sa, of_known_sa, esp, restored, bytes, warnings, inside, ..Item::new(&[]) }
     }
 
     /// The place of the IP packet that the frame itself holds, and the frame.
@@ -404,6 +486,7 @@ impl<'w> Item<'w> {
             (self.packet, self.restored) = (Stretch::default(), None);
             return self.set(Status::Malformed, WRONG_PADDING);
         }
+        self.may_nest = restored.upper.as_ref().is_some_and(may_carry_esp);
         self.status = Status::Ok;
         self.reason = None;
         self.clear = clear;
@@ -439,6 +522,20 @@ impl<'w> Item<'w> {
             tries,
             revision: entry.revision(),
         });
+    }
+}
+
+/// Whether a restored packet may be ESP again, or a tunnel with ESP in it. What is common and never is, whatever protocol
+/// numbers contexts name, costs no more than this.
+#[inline]
+fn may_carry_esp(upper: &Upper) -> bool {
+    const ICMP: u8 = 1;
+    const TCP: u8 = 6;
+    const ICMPV6: u8 = 58;
+    match upper.protocol {
+        ICMP | TCP | ICMPV6 => false,
+        esp::UDP => upper.ports.is_some_and(|(src, dst)| src == esp::UDP_PORT || dst == esp::UDP_PORT),
+        _ => true,
     }
 }
 

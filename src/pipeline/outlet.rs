@@ -28,6 +28,17 @@ pub struct Frames {
     raw: Arc<Interface>,
 }
 
+/// What becomes of a frame when all its packets are written, and of the fragments that it completes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum End {
+    /// It is written anew, or not at all, and the fragments go.
+    Leaves,
+    /// It passes as it is, and so do they.
+    Stays,
+    /// It is a fragment whose packet is not whole yet.
+    Waits,
+}
+
 /// What becomes of one frame of the input.
 #[derive(Debug, Clone, Copy)]
 enum Change {
@@ -57,14 +68,16 @@ impl Frames {
         self.batch.push(packet, comment)
     }
 
-    /// Writes a frame with other data: what `write` appends. Where `write` fails nothing is written.
+    /// Writes a frame with other data, what `write` appends, and with one more comment if there is one. Where `write` fails
+    /// nothing is written.
     #[inline]
     pub fn rewritten<E>(
         &mut self,
         packet: &Packet<'_>,
+        comment: Option<&str>,
         write: impl FnOnce(&mut Vec<u8>) -> Result<(), E>,
     ) -> Result<Result<(), E>, Error> {
-        self.batch.push_written(packet, None, write)
+        self.batch.push_written(packet, comment, write)
     }
 
     /// Writes what `write` appends, a packet that came out of `frame`, as in [`Frames::raw`]; nothing where `write` fails.
@@ -91,19 +104,13 @@ impl Frames {
         self.batch.push(&packet, Some(comment))
     }
 
-    /// That was all of a frame of the window; the fragments that it completes pass as they are.
-    pub fn end(&mut self) {
-        self.changes.push(Change::Write { end: self.batch.len(), fragments_go: false });
-    }
-
-    /// That was all of a frame of the window, and takes the place of the fragments that it completes.
-    pub fn end_for_all(&mut self) {
-        self.changes.push(Change::Write { end: self.batch.len(), fragments_go: true });
-    }
-
-    /// A frame of the window is a fragment whose packet is not whole yet.
-    pub fn hold(&mut self) {
-        self.changes.push(Change::Hold);
+    /// That was all of a frame of the window.
+    #[inline]
+    pub fn end(&mut self, end: End) {
+        self.changes.push(match end {
+            End::Waits => Change::Hold,
+            End::Stays | End::Leaves => Change::Write { end: self.batch.len(), fragments_go: end == End::Leaves },
+        });
     }
 }
 

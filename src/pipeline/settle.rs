@@ -1,10 +1,13 @@
 //! What depends on the packets before, in capture order: places in streams, frames that others complete or repeat.
 
+mod kept;
+mod nested;
+
 use std::collections::VecDeque;
 
 use super::find::{Finder, Found, Limits, expected, explicit_iv};
 use super::hints::{self, Hint};
-use super::item::{Arena, EspPayload, Item, Source, Step, Stretch, Verified, Whole};
+use super::item::{Arena, EspPayload, Item, Source, Step, Stretch, Verified};
 use super::ledger::{Glimpse, Ledger};
 use super::outcome::{Method, Reason, Status};
 use super::warnings::Warnings;
@@ -13,10 +16,11 @@ use crate::codec::Form;
 use crate::error::{Fault, Stage};
 use crate::esp;
 use crate::ike;
-use crate::link::{self, Content, Datagram, LinkAddresses, Outer, Receiver};
+use crate::link::{self, Content, Datagram, InnerReceiver, LinkAddresses, Outer, Received, Receiver};
 use crate::prefetch::PACKETS_AHEAD;
 use crate::sa::stream::{Novelty, digest};
 use crate::sa::table::{Entry, Hints, Lookup, SaTable};
+use kept::Kept;
 
 /// An ESP payload and what carries it.
 #[derive(Debug, Clone, Copy)]
@@ -51,6 +55,9 @@ pub struct Settler<'t> {
     finder: Finder<'t>,
     ledger: Ledger<'t>,
     receiver: Receiver,
+    inner_receiver: InnerReceiver,
+    /// Memory for the packet that is looked into.
+    inner_packet: Vec<u8>,
     kept: VecDeque<Kept>,
     found: Vec<u32>,
     hints: Hints,
@@ -63,6 +70,8 @@ impl<'t> Settler<'t> {
             finder: Finder::new(table, limits),
             ledger: Ledger::new(table),
             receiver: Receiver::new(link),
+            inner_receiver: InnerReceiver::default(),
+            inner_packet: vec![],
             kept: VecDeque::new(),
             found: vec![],
             hints: Hints::default(),
@@ -123,10 +132,16 @@ impl<'t> Settler<'t> {
                         },
                         _ => self.open(&packet, &carried, item, arena),
                     }
+                    if item.may_nest {
+                        self.open_nested(&packet, item, arena);
+                    }
                 }
                 Step::InOrder => self.receive(&packet, item, arena),
             }
             item.step = Step::Done;
+            for nested in item.parts().skip(1).filter_map(|part| part.sa) {
+                self.ledger.show(nested, glimpse);
+            }
             // Once for every run of packets of one SA.
             if let Some(sa) = item.sa.filter(|sa| item.esp.is_some() && shown != Some(*sa))
                 && let Some(before) = shown.replace(sa)
@@ -326,15 +341,41 @@ impl<'t> Settler<'t> {
         }
     }
 
-    /// Takes a frame whose packet depends on frames before, and opens the packet if there is one.
+    /// Takes a frame whose packets depend on frames before, and opens them.
     fn receive<'w>(&mut self, packet: &Packet<'w>, item: &mut Item<'w>, arena: &mut Arena) {
         let table = self.ledger.table();
+        let wants = |protocol| table.uses_protocol(protocol);
         let mut receiver = std::mem::take(&mut self.receiver);
-        let received = receiver.receive(packet, |protocol| table.uses_protocol(protocol));
-        let (may_repeat, unknown_context) = (received.may_repeat, received.unknown_context);
-        item.radio = received.radio;
+        let received = receiver.receive(packet, wants);
+        let may_repeat = received.may_repeat;
         match received.content {
             Content::Repeat { of } => self.repeat(of, item, arena),
+            _ => self.take(packet, received, item, arena),
+        }
+        arena.given_up.extend_from_slice(receiver.given_up());
+        if item.may_nest {
+            self.open_nested(packet, item, arena);
+        }
+        while let Some(received) = receiver.next(packet, wants) {
+            let mut part = Item::new(packet.data);
+            self.take(packet, received, &mut part, arena);
+            arena.given_up.extend_from_slice(receiver.given_up());
+            item.add(part, false);
+            self.open_nested(packet, item, arena);
+        }
+        self.receiver = receiver;
+        if may_repeat {
+            self.keep(packet.number, item, arena);
+        }
+    }
+
+    /// Takes what a frame brought, or one of its packets, and opens the packet if there is one.
+    fn take<'w>(&mut self, packet: &Packet<'w>, received: Received<'_>, item: &mut Item<'w>, arena: &mut Arena) {
+        let table = self.ledger.table();
+        item.radio = received.radio;
+        match received.content {
+            // Only a whole frame is one.
+            Content::Repeat { .. } => {}
             Content::NotIp(what) => item.set(Status::NotEsp, Reason::not_ip(what, packet)),
             Content::Fragment { outer, waits } => {
                 item.source = Source::header(outer);
@@ -355,66 +396,11 @@ impl<'t> Settler<'t> {
                     Ok(payload) => self.open(packet, &Carried::by_datagram(&datagram, payload), item, arena),
                     Err(reason) => item.reason = Some(reason),
                 }
-                item.source = Source::Whole(Box::new(Whole {
-                    packet: [datagram.header, datagram.payload].concat(),
-                    outer: Some(datagram.outer),
-                    link_header_len,
-                    fragments: received.fragments.to_vec(),
-                    rebuilt: datagram.rebuilt,
-                    link: datagram.link,
-                }));
+                item.source = Source::whole(&datagram, link_header_len, received.fragments);
             }
         }
-        arena.given_up.extend_from_slice(receiver.given_up());
-        self.receiver = receiver;
-        if unknown_context {
+        if received.unknown_context {
             item.warnings.add(Warnings::UNKNOWN_CONTEXT);
         }
-        if may_repeat {
-            self.keep(packet.number, item, arena);
-        }
     }
-
-    /// Keeps what became of a frame, for its repeats.
-    fn keep(&mut self, frame: u64, item: &Item<'_>, arena: &Arena) {
-        if self.kept.len() >= link::REPEATS_KEPT {
-            self.kept.pop_front();
-        }
-        let Item { status, reason, sa, of_known_sa, esp, restored, bytes, warnings, radio, .. } = *item;
-        let kept = Item { status, reason, sa, of_known_sa, esp, restored, bytes, warnings, radio, ..Item::new(&[]) };
-        let (outer, fragments, packet) = (item.outer(), item.fragments().to_vec(), item.packet(arena).to_vec());
-        self.kept.push_back(Kept { frame, item: kept, outer, fragments, packet });
-    }
-
-    /// A frame that repeats another one on the link layer has all that that one had.
-    fn repeat(&self, of: u64, item: &mut Item<'_>, arena: &mut Arena) {
-        let kept = self.kept.binary_search_by_key(&of, |kept| kept.frame).ok().and_then(|at| self.kept.get(at));
-        if let Some(Kept { item: first, outer, fragments, packet, .. }) = kept {
-            (item.status, item.reason) = (first.status, first.reason);
-            (item.sa, item.of_known_sa, item.esp) = (first.sa, first.of_known_sa, first.esp);
-            (item.restored, item.bytes, item.warnings) = (first.restored, first.bytes, first.warnings);
-            item.packet = arena.put(packet);
-            item.source = Source::Whole(Box::new(Whole {
-                packet: vec![],
-                outer: *outer,
-                link_header_len: 0,
-                fragments: fragments.clone(),
-                rebuilt: true,
-                link: None,
-            }));
-        }
-        item.warnings.add(Warnings::DUPLICATE);
-        item.repeat_of = Some(of);
-        (item.radio, item.repeat) = (true, true);
-    }
-}
-
-/// What became of a frame that may be repeated.
-#[derive(Debug)]
-struct Kept {
-    frame: u64,
-    item: Item<'static>,
-    outer: Option<Outer>,
-    fragments: Vec<u64>,
-    packet: Vec<u8>,
 }

@@ -1,4 +1,4 @@
-//! The record of one frame, and its fields under the names that scripts use.
+//! The record of one packet of a frame, and its fields under the names that scripts use.
 
 use std::net::IpAddr;
 
@@ -11,7 +11,7 @@ use crate::pipeline::outcome::{Bytes, Esp, Reason, Status};
 use crate::pipeline::warnings::Warnings;
 use crate::sa::table::Entry;
 
-/// What is reported of one frame, read from where it is when it is asked for.
+/// What is reported of one packet of a frame, read from where it is when it is asked for.
 #[derive(Debug, Clone, Copy)]
 pub struct Record<'a> {
     frame: &'a Packet<'a>,
@@ -30,6 +30,16 @@ impl<'a> Record<'a> {
     /// Frame number, from 1.
     pub fn frame(&self) -> u64 {
         self.frame.number
+    }
+
+    /// The number of the packet among those of its frame, from 1; `None` if there are no others.
+    pub fn part(&self) -> Option<u16> {
+        Some(self.item.part).filter(|part| *part > 0)
+    }
+
+    /// The part of the frame that the packet was inside of.
+    pub fn inside(&self) -> Option<u16> {
+        Some(self.item.inside).filter(|part| *part > 0)
     }
 
     /// Capture time.
@@ -150,6 +160,8 @@ pub struct Field {
 /// Every field, in the order of the JSON record.
 pub const FIELDS: &[Field] = &[
     field(&[], "frame", |r| Some(Value::Number(r.frame()))),
+    field(&[], "part", |r| r.part().map(|part| Value::Number(part.into()))),
+    field(&[], "inside", |r| r.inside().map(|part| Value::Number(part.into()))),
     field(&[], "time", |r| Some(Value::Time(r.time()))),
     field(&[], "status", |r| Some(Value::Name(r.status().name()))),
     field(&[], "reason", |r| r.reason().map(Value::Reason)),

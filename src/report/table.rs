@@ -116,7 +116,13 @@ fn fill_cell(index: usize, record: &Record<'_>, cell: &mut Vec<u8>) {
         }
     };
     match index {
-        0 => plain(Some(Value::Number(record.frame()))),
+        0 => {
+            plain(Some(Value::Number(record.frame())));
+            if let Some(part) = record.part() {
+                cell.push(b'.');
+                write_plain(Value::Number(part.into()), cell);
+            }
+        }
         2 => plain(record.sa().map(Value::Text)),
         3 => plain(record.esp().map(|esp| Value::Spi(esp.spi))),
         4 => plain(record.esp().map(|esp| Value::Number(esp.sequence))),
@@ -156,6 +162,12 @@ fn fill_cell(index: usize, record: &Record<'_>, cell: &mut Vec<u8>) {
             if let Some(frame) = record.repeat_of() {
                 cell.extend_from_slice(b" of ");
                 write_plain(Value::Number(frame), cell);
+            }
+            if let Some(part) = record.inside() {
+                cell.extend_from_slice(b" inside ");
+                write_plain(Value::Number(record.frame()), cell);
+                cell.push(b'.');
+                write_plain(Value::Number(part.into()), cell);
             }
             if let Some(reason) = record.reason() {
                 cell.extend_from_slice(b": ");

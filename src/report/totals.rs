@@ -12,36 +12,41 @@ use crate::pipeline::warnings::Warnings;
 pub struct Totals {
     /// Frames captured.
     pub frames: u64,
+    /// Packets in them, and frames without one.
+    pub packets: u64,
     statuses: [u64; Status::ALL.len()],
     /// Bytes of all `ok` packets.
     pub bytes: Bytes,
-    /// Frames whose warnings say `duplicate`.
+    /// Packets whose warnings say `duplicate`.
     pub duplicates: u64,
-    /// Frames whose warnings say `replayed`.
+    /// Packets whose warnings say `replayed`.
     pub replayed: u64,
-    /// Frames whose warnings say `unauthenticated`.
+    /// Packets whose warnings say `unauthenticated`.
     pub unauthenticated: u64,
     /// Frames of link types that nothing here reads, and the type of the first.
     pub other_link: (u64, Option<u16>),
-    /// Frames that failed though an SA is known for them; they make the exit status 1.
+    /// Packets that failed though an SA is known for them; they make the exit status 1.
     pub failed: u64,
-    /// Frames by [`Hint`].
+    /// Packets by [`Hint`].
     hints: [u64; Hint::ALL.len()],
-    /// Frames that a selection took; `None` without one.
+    /// Packets that a selection took; `None` without one.
     pub shown: Option<u64>,
 }
 
 impl Totals {
-    /// Counts one frame.
+    /// Counts one packet of a frame.
     #[inline]
     pub fn count(&mut self, item: &Item<'_>) {
-        self.frames += 1;
+        self.frames += u64::from(item.part <= 1);
+        self.packets += 1;
         if let Some(count) = self.statuses.get_mut(item.status as usize) {
             *count += 1;
         }
         if let Some(bytes) = item.bytes {
-            self.bytes.diet += bytes.diet;
-            self.bytes.esp += bytes.esp;
+            // The bytes of a packet inside another one are among those of that one, as what it saves is.
+            let counted = if item.inside == 0 { 0 } else { bytes.diet };
+            self.bytes.diet += bytes.diet - counted;
+            self.bytes.esp = (self.bytes.esp + bytes.esp).saturating_sub(counted);
         }
         if item.warnings != Warnings::NONE {
             self.duplicates += u64::from(item.warnings.has(Warnings::DUPLICATE));
@@ -67,6 +72,7 @@ impl Totals {
     /// Adds the counts of `other`.
     pub fn add(&mut self, other: &Totals) {
         self.frames += other.frames;
+        self.packets += other.packets;
         self.statuses.iter_mut().zip(other.statuses).for_each(|(own, other)| *own += other);
         self.hints.iter_mut().zip(other.hints).for_each(|(own, other)| *own += other);
         self.bytes.diet += other.bytes.diet;
@@ -80,7 +86,7 @@ impl Totals {
         self.shown = self.shown.or(other.shown.map(|_| 0)).map(|own| own + other.shown.unwrap_or(0));
     }
 
-    /// Frames of one verdict.
+    /// Packets of one verdict.
     pub fn of(&self, status: Status) -> u64 {
         self.statuses.get(status as usize).copied().unwrap_or(0)
     }
@@ -95,14 +101,18 @@ impl Totals {
         self.counts_and_sizes() + &self.remarks()
     }
 
-    /// Frames by status, and the bytes saved.
+    /// Packets by status, and the bytes saved.
     pub fn counts_and_sizes(&self) -> String {
         self.counts() + &self.sizes()
     }
 
-    /// Frames by status, in one line.
+    /// Packets by status, in one line.
     pub fn counts(&self) -> String {
         let mut text = format!("{} frame{}", self.frames, if self.frames == 1 { "" } else { "s" });
+        if self.packets != self.frames {
+            // Writing into a string cannot fail.
+            let _ = write!(text, ", {} packets", self.packets);
+        }
         let mut separator = ": ";
         for status in Status::ALL.into_iter().filter(|status| self.of(*status) > 0) {
             // Writing into a string cannot fail.

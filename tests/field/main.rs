@@ -12,8 +12,8 @@ mod encapsulations;
 mod hints;
 mod keys;
 mod outputs;
+mod packets;
 
-#[allow(dead_code)]
 /// The path of a file below `tests/data/field`.
 fn case(path: &str) -> String {
     common::file(&format!("tests/data/field/{path}"))

@@ -1,0 +1,483 @@
+//! Frames with several packets: ESP inside ESP, aggregates. What standard ESP would have taken.
+
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use dietesp::context::IpVersion;
+use dietesp::link::{self, Outer};
+use dietesp::sa::Sa;
+use dietesp::suite::Cryptor;
+use dietesp::{esp, files};
+use serde_json::{Value, json};
+
+use super::common::pcap::{self, RAW};
+use super::common::{count, decode, dietesp_ends, wireshark_config};
+use super::{case, common};
+
+/// SPI and the repeated byte of the key.
+const SAS: [(u32, &str); 4] = [(0xa0a0_0001, "11"), (0xa0a0_0002, "22"), (0xa0a0_0003, "33"), (0xa0a0_0004, "44")];
+
+/// A key file and senders of standard ESP.
+struct Lab {
+    folder: tempfile::TempDir,
+    sas: Vec<Arc<Sa>>,
+}
+
+impl Lab {
+    fn new() -> Lab {
+        let folder = tempfile::tempdir().unwrap();
+        let entries = SAS.map(|(spi, byte)| {
+            let key = byte.repeat(16);
+            format!(
+                "  - {{ name: s{byte}, spi: 0x{spi:08x}, encr: ENCR_AES_GCM_16, key: \"{key}\", salt: \"01020304\" }}\n"
+            )
+        });
+        let keys = folder.path().join("keys.yaml");
+        std::fs::write(&keys, format!("sas:\n{}", entries.concat())).unwrap();
+        let loaded = files::load(&[keys], &[]).unwrap();
+        Lab { folder, sas: loaded.sas }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn keys(&self) -> PathBuf {
+        self.path("keys.yaml")
+    }
+
+    /// The ESP of SA number `sa` around `payload`.
+    fn esp(&self, sa: usize, sn: u64, next_header: u8, payload: &[u8]) -> Vec<u8> {
+        let sa = &self.sas[sa];
+        let mut clear = payload.to_vec();
+        esp::write_trailer(0, next_header, 1, &mut clear);
+        let mut out = vec![];
+        esp::write_header(sa.spi.unwrap(), sn, &mut out);
+        Cryptor::new(&sa.keys).seal(sa.spi.unwrap(), sn, false, &sn.to_be_bytes(), &clear, &mut out).unwrap();
+        out
+    }
+
+    /// A tunnel of SA number `sa` between gateways `sa` around an IP packet.
+    fn tunnel(&self, sa: usize, sn: u64, packet: &[u8]) -> Vec<u8> {
+        let next_header = if packet[0] >> 4 == 4 { 4 } else { 41 };
+        let gateways = [format!("10.{sa}.0.1"), format!("10.{sa}.0.2")];
+        ip([&gateways[0], &gateways[1]], 50, &self.esp(sa, sn, next_header, packet))
+    }
+
+    /// Writes raw IP packets a second apart.
+    fn capture(&self, name: &str, packets: &[Vec<u8>]) -> PathBuf {
+        let path = self.path(name);
+        let frames: Vec<_> = (1..).map(|second| second * 1_000_000_000).zip(packets.iter().cloned()).collect();
+        pcap::write(&path, RAW, &frames);
+        path
+    }
+
+    fn decode(&self, capture: &Path) -> (Vec<Value>, i32) {
+        decode([capture.as_os_str(), "-k".as_ref(), self.keys().as_os_str()])
+    }
+}
+
+fn ip(addresses: [&str; 2], protocol: u8, payload: &[u8]) -> Vec<u8> {
+    let [src, dst] = addresses.map(|address| address.parse::<IpAddr>().unwrap());
+    let version = IpVersion::of(src);
+    let outer = Outer { version, src, dst, dscp: 0, ecn: 0, hop_limit: 64, flow_label: 7 };
+    let mut packet = vec![];
+    link::encapsulate(101, &[], &outer, protocol, &[payload], &mut packet).unwrap();
+    packet
+}
+
+/// A UDP header without checksum, which only IPv4 allows, and `data`.
+fn udp(ports: [u16; 2], data: &[u8]) -> Vec<u8> {
+    let fields = [ports[0], ports[1], 8 + data.len() as u16, 0];
+    [&fields.map(u16::to_be_bytes).concat(), data].concat()
+}
+
+/// The packet that is inside of all; tshark knows no protocol of its ports.
+fn innermost() -> Vec<u8> {
+    ip(["172.16.0.1", "172.16.0.2"], 17, &udp([7000, 61616], b"hello"))
+}
+
+/// `part`, `inside`, `status` and `sa` of records.
+fn parts(records: &[Value]) -> Vec<(Value, Value, &str, Value)> {
+    let of = |record: &Value, name: &str| record.get(name).cloned().unwrap_or_default();
+    let part = |record| (of(record, "part"), of(record, "inside"), of(record, "sa"));
+    let all = records.iter().map(|record| (part(record), record["status"].as_str().unwrap()));
+    all.map(|((part, inside, sa), status)| (part, inside, status, sa)).collect()
+}
+
+#[test]
+fn both_packets_of_the_field_case_are_opened() {
+    let (capture, keys) = (case("11-nested-esp/nested.pcap"), case("11-nested-esp/nested.keys"));
+    let (records, status) = decode([&capture, "-k", &keys]);
+    assert_eq!(status, 0);
+    assert_eq!(parts(&records), [(json!(1), Value::Null, "ok", json!("a")), (json!(2), json!(1), "ok", json!("in"))]);
+    assert_eq!(records[0]["inner"]["protocol"], 50);
+    assert_eq!(records[1]["outer"]["src"], "10.9.0.1");
+    assert_eq!(records[1]["inner"]["src_port"], 5000);
+    assert!(records[1]["packet"].as_str().unwrap().ends_with("68656c6c6f20776f726c642030313233"));
+
+    let (fields, summary) = dietesp_ends(
+        0,
+        ["decode", &capture, "-k", &keys, "--format", "fields", "-e", "frame", "-e", "part", "-e", "inside"],
+    );
+    assert_eq!(fields, "1\t1\t\n1\t2\t1\n");
+    assert_eq!(summary, "1 frame, 2 packets: 2 ok\n136 bytes on the wire, 136 as standard ESP, 0 saved (0.0 %)\n");
+    let (table, _) = dietesp_ends(0, ["decode", &capture, "-k", &keys]);
+    let rows: Vec<&str> = table.lines().collect();
+    assert!(rows[1].starts_with("   1.1  ") && rows[1].ends_with(" ok"), "{table}");
+    assert!(rows[2].starts_with("   1.2  ") && rows[2].ends_with(" ok inside 1.1"), "{table}");
+    let (sas, _) = dietesp_ends(0, ["sa", &capture, "-k", &keys, "--format", "jsonl"]);
+    let verified = |line: &str| serde_json::from_str::<Value>(line).unwrap()["verified"].as_u64().unwrap();
+    assert_eq!(sas.lines().map(verified).collect::<Vec<_>>(), [1, 1]);
+}
+
+#[test]
+fn a_selection_takes_each_packet_of_a_frame_on_its_own() {
+    let (capture, keys) = (case("11-nested-esp/nested.pcap"), case("11-nested-esp/nested.keys"));
+    for (selection, expected) in [
+        (["--spi", "0xabcd0001"], &[2][..]),
+        (["--spi", "0xc0ffee01"], &[1]),
+        (["--src", "10.9.0.1"], &[2]),
+        (["--src", "192.0.2.1"], &[1]),
+        (["--frames", "1"], &[1, 2]),
+    ] {
+        let args = ["decode", &capture, "-k", &keys, "--format", "jsonl", selection[0], selection[1]];
+        let (records, summary) = dietesp_ends(0, args);
+        let record = |line| serde_json::from_str::<Value>(line).unwrap()["part"].as_u64().unwrap();
+        assert_eq!(records.lines().map(record).collect::<Vec<_>>(), expected, "{selection:?}");
+        assert!(summary.contains(&format!("; {} of them shown", expected.len())), "{summary}");
+    }
+}
+
+#[test]
+fn nested_standard_esp_is_converted_with_all_keys_and_to_the_innermost_packet() {
+    let (capture, keys) = (case("11-nested-esp/nested.pcap"), case("11-nested-esp/nested.keys"));
+    let folder = tempfile::tempdir().unwrap();
+    let convert = |to: &str, name: &str| {
+        let out = folder.path().join(name);
+        dietesp_ends(0, ["convert", &capture, "-k", &keys, "--to", to, "-o", out.to_str().unwrap()]);
+        out
+    };
+    let esp = convert("esp", "esp.pcap");
+    assert_eq!(pcap::read(&esp), pcap::read(Path::new(&capture)), "it is standard ESP already");
+    let config = folder.path().join("esp.pcap.wireshark");
+    let esp_sa = std::fs::read_to_string(config.join("esp_sa")).unwrap();
+    assert!(["0xc0ffee01", "0xabcd0001"].iter().all(|spi| esp_sa.contains(spi)), "{esp_sa}");
+    assert_eq!(verified_layers(&config, &esp), [2], "tshark verifies both");
+    let (records, _) = decode([&capture, "-k", &keys]);
+    let (_, plain) = pcap::read(&convert("plain", "plain.pcap"));
+    assert_eq!(plain.len(), 1);
+    assert_eq!(hex::encode(&plain[0].1[14..]), records[1]["packet"].as_str().unwrap());
+}
+
+/// How many ICVs of each frame tshark found right.
+fn verified_layers(config: &Path, capture: &Path) -> Vec<usize> {
+    let args = ["-n", "-T", "fields", "-e", "esp.icv_good", "-r"].map(std::ffi::OsStr::new);
+    let rows = common::tshark(Some(config), args.into_iter().chain([capture.as_os_str()]));
+    rows.lines().map(|row| row.split(',').filter(|cell| ["1", "True"].contains(cell)).count()).collect()
+}
+
+#[test]
+fn esp_is_found_in_esp_however_it_is_carried() {
+    let lab = Lab::new();
+    let packet = innermost();
+    let gre = |packet: &[u8]| [&[0, 0, 8, 0], packet].concat();
+    let nested = lab.tunnel(0, 1, &packet);
+    let transport = ip(["10.7.0.1", "10.7.0.2"], 50, &lab.esp(0, 1, 17, &packet[20..]));
+    let v6 = ip(["2001:db8::1", "2001:db8::2"], 50, &lab.esp(0, 1, 4, &packet));
+    let in_udp = ip(["10.7.0.1", "10.7.0.2"], 17, &udp([4500, 4501], &lab.esp(0, 1, 4, &packet)));
+    for (what, carried) in [
+        ("tunnel in tunnel", lab.tunnel(1, 1, &nested)),
+        ("transport in tunnel", lab.tunnel(1, 1, &transport)),
+        ("IPv6 in IPv4", lab.tunnel(1, 1, &v6)),
+        ("UDP in tunnel", lab.tunnel(1, 1, &in_udp)),
+        ("tunnel in transport", ip(["10.1.0.1", "10.1.0.2"], 50, &lab.esp(1, 1, 50, &nested[20..]))),
+        ("GRE in transport", ip(["10.1.0.1", "10.1.0.2"], 50, &lab.esp(1, 1, 47, &gre(&nested)))),
+        ("IP in IP in tunnel", lab.tunnel(1, 1, &ip(["10.8.0.1", "10.8.0.2"], 4, &nested))),
+        ("all in UDP", ip(["10.8.0.1", "10.8.0.2"], 17, &udp([4500, 4500], &lab.esp(1, 1, 4, &in_udp)))),
+    ] {
+        let (records, status) = lab.decode(&lab.capture("one.pcap", &[carried]));
+        assert_eq!(status, 0, "{what}");
+        assert_eq!(
+            parts(&records),
+            [(json!(1), Value::Null, "ok", json!("s22")), (json!(2), json!(1), "ok", json!("s11"))],
+            "{what}"
+        );
+        assert_eq!(records[1]["inner"]["dst_port"], 61616, "{what}");
+        assert_eq!(records[0]["bytes"]["saved"], 0, "{what}");
+    }
+}
+
+#[test]
+fn other_inner_packets_give_no_record_of_their_own() {
+    let lab = Lab::new();
+    let ike = ip(["10.7.0.1", "10.7.0.2"], 17, &udp([4500, 4500], &[&[0; 4][..], &[7; 28]].concat()));
+    let keepalive = ip(["10.7.0.1", "10.7.0.2"], 17, &udp([4500, 4500], &[0xff]));
+    let gre = ip(["10.7.0.1", "10.7.0.2"], 47, &[&[0, 0, 8, 0], &innermost()[..]].concat());
+    let ospf = ip(["10.7.0.1", "10.7.0.2"], 89, &[2; 24]);
+    let packets: Vec<_> = (1..).zip([ike, keepalive, gre, ospf]).map(|(sn, inner)| lab.tunnel(0, sn, &inner)).collect();
+    let (records, status) = lab.decode(&lab.capture("others.pcap", &packets));
+    assert_eq!((records.len(), count(&records, "ok"), status), (4, 4, 0));
+    assert!(records.iter().all(|record| record.get("part").is_none() && record.get("inside").is_none()));
+}
+
+#[test]
+fn a_nested_packet_that_fails_has_a_record() {
+    let lab = Lab::new();
+    let mut damaged = lab.tunnel(0, 1, &innermost());
+    *damaged.last_mut().unwrap() ^= 1;
+    let foreign = ip(["10.7.0.1", "10.7.0.2"], 50, &[&[0xee; 8][..], &[1; 40]].concat());
+    let short = ip(["10.7.0.1", "10.7.0.2"], 50, &lab.esp(0, 9, 4, &innermost())[..20]);
+    for (nested, verdict, sa, status) in [
+        (damaged, "auth-failed", json!("s11"), 1),
+        // It is somebody else's: as for any packet without SA, that alone is no failure.
+        (foreign, "no-sa", Value::Null, 0),
+        (short, "malformed", json!("s11"), 1),
+    ] {
+        let capture = lab.capture("failing.pcap", &[lab.tunnel(1, 1, &nested)]);
+        let (records, ended) = lab.decode(&capture);
+        let expected = [(json!(1), Value::Null, "ok", json!("s22")), (json!(2), json!(1), verdict, sa)];
+        assert_eq!((parts(&records), ended), (expected.to_vec(), status));
+        // Selected, and named in what is written.
+        let out = lab.path("out.pcapng");
+        let args = ["convert", "-q", capture.to_str().unwrap(), "-o", out.to_str().unwrap(), "--to", "plain", "-k"];
+        let converted = common::dietesp(args.iter().map(Path::new).chain([lab.keys().as_path()]));
+        assert_eq!(converted.status.code(), Some(1), "{verdict}: an encrypted packet is left");
+        let written = std::fs::read(&out).unwrap();
+        let has = |bytes: &[u8]| written.windows(bytes.len()).any(|window| window == bytes);
+        assert!(has(&nested), "{verdict}: what is still encrypted");
+        assert_eq!(has(format!("dietesp: part 2: {verdict}: ").as_bytes()), status == 1);
+    }
+}
+
+#[test]
+fn the_depth_is_bounded_and_the_bound_is_said() {
+    let lab = Lab::new();
+    let mut packet = innermost();
+    for sn in 1..=11 {
+        packet = lab.tunnel(0, sn, &packet);
+    }
+    let capture = lab.capture("deep.pcap", &[packet]);
+    let (records, status) = lab.decode(&capture);
+    assert_eq!(status, 1);
+    assert_eq!((records.len(), count(&records, "ok"), count(&records, "unsupported")), (10, 9, 1));
+    for (index, record) in records.iter().enumerate() {
+        assert_eq!(record["part"], index + 1);
+        assert_eq!(record["inside"].as_u64().unwrap_or(0), index as u64);
+    }
+    assert_eq!(records[9]["reason"], "ESP inside eight other ESP packets: no more are opened");
+    assert_eq!(records[9]["outer"]["src"], "10.0.0.1");
+}
+
+#[test]
+fn fragments_inside_a_tunnel_are_put_together() {
+    let lab = Lab::new();
+    let whole = lab.tunnel(0, 1, &innermost());
+    let (header, payload) = whole.split_at(20);
+    let piece = |range: std::ops::Range<usize>, more: bool| {
+        let mut packet = [header, &payload[range.clone()]].concat();
+        let len = packet.len() as u16;
+        packet[2..4].copy_from_slice(&len.to_be_bytes());
+        packet[6..8].copy_from_slice(&(u16::from(more) << 13 | (range.start / 8) as u16).to_be_bytes());
+        packet[10..12].copy_from_slice(&[0; 2]);
+        let checksum = dietesp::checksum::internet(&packet[..20]);
+        packet[10..12].copy_from_slice(&checksum.to_be_bytes());
+        packet
+    };
+    let frames = [lab.tunnel(1, 1, &piece(0..32, true)), lab.tunnel(1, 2, &piece(32..payload.len(), false))];
+    let (records, status) = lab.decode(&lab.capture("fragments.pcap", &frames));
+    assert_eq!(status, 0);
+    let status = |record: &Value| record["status"].as_str().unwrap().to_owned();
+    assert_eq!(records.iter().map(status).collect::<Vec<_>>(), ["ok", "not-esp", "ok", "ok"]);
+    assert_eq!(records[1]["reason"], "fragment");
+    assert_eq!((&records[3]["fragments"], &records[3]["inner"]["dst_port"]), (&json!([1, 2]), &json!(61616)));
+}
+
+#[test]
+fn repeats_of_nested_packets_are_known() {
+    let lab = Lab::new();
+    let frame = lab.tunnel(1, 1, &lab.tunnel(0, 1, &innermost()));
+    let (records, _) = lab.decode(&lab.capture("twice.pcap", &[frame.clone(), frame.clone()]));
+    let of = |records: &[Value]| -> Vec<Value> { records.iter().map(|record| record["repeat_of"].clone()).collect() };
+    assert_eq!(of(&records), [Value::Null, Value::Null, json!(1), json!(1)]);
+
+    // On the radio the frame itself is repeated: a data frame of IEEE 802.15.4 with an uncompressed IPv6 packet.
+    let carrier = ip(["2001:db8::1", "2001:db8::2"], 50, &lab.esp(1, 1, 4, &lab.tunnel(0, 1, &innermost())));
+    let radio = [&[0x41, 0x88, 7, 0xcd, 0xab, 2, 0, 1, 0, 0x41], &carrier[..]].concat();
+    let path = lab.path("radio.pcap");
+    pcap::write(&path, 230, &[(1_000_000_000, radio.clone()), (1_010_000_000, radio)]);
+    let (records, status) = lab.decode(&path);
+    assert_eq!(status, 0);
+    assert_eq!(of(&records), [Value::Null, Value::Null, json!(1), json!(1)]);
+    let without = |record: &Value| {
+        let mut record = record.as_object().unwrap().clone();
+        record.retain(|name, _| !["frame", "time", "repeat_of", "warnings"].contains(&name.as_str()));
+        record
+    };
+    assert_eq!([without(&records[2]), without(&records[3])], [without(&records[0]), without(&records[1])]);
+    assert_eq!(records[3]["warnings"], json!(["duplicate"]));
+    let out = lab.path("radio-out.pcap");
+    let [radio, out, keys] = [&path, &out, &lab.keys()].map(|path| path.to_str().unwrap().to_owned());
+    dietesp_ends(0, ["convert", &radio, "-o", &out, "-k", &keys, "--to", "plain"]);
+    let (_, plain) = pcap::read(Path::new(&out));
+    assert_eq!(plain.iter().map(|frame| frame.1.clone()).collect::<Vec<_>>(), [innermost()], "once, and the innermost");
+}
+
+#[test]
+fn the_number_of_threads_changes_nothing() {
+    let lab = Lab::new();
+    let mut damaged = lab.tunnel(2, 1, &innermost());
+    *damaged.last_mut().unwrap() ^= 1;
+    let frame = |sn: u64| match sn % 4 {
+        0 => lab.tunnel(1, sn, &lab.tunnel(0, sn, &innermost())),
+        1 => lab.tunnel(1, sn, &innermost()),
+        2 => lab.tunnel(0, sn, &innermost()),
+        _ => lab.tunnel(1, sn, &damaged),
+    };
+    let packets: Vec<_> = (1..=6000).map(frame).collect();
+    let capture = lab.capture("many.pcap", &packets);
+    let [capture, keys] = [&capture, &lab.keys()].map(|path| path.to_str().unwrap().to_owned());
+    let run = |threads: &str| {
+        let args = ["decode", &capture, "-k", &keys, "--format", "jsonl", "--threads", threads];
+        let decoded = dietesp_ends(1, args);
+        let out = lab.path("many-out.pcapng");
+        let out = out.to_str().unwrap();
+        common::dietesp(["convert", &capture, "-k", &keys, "-o", out, "--to", "plain", "--threads", threads]);
+        (decoded, std::fs::read(out).unwrap())
+    };
+    let one = run("1");
+    assert!(one.0.1.starts_with("6000 frames, 9000 packets: 7500 ok, 1500 auth-failed\n"), "{}", one.0.1);
+    for threads in ["2", "5"] {
+        assert!(run(threads) == one, "{threads} threads");
+    }
+}
+
+#[test]
+fn nested_diet_esp_goes_beside_its_frame() {
+    let lab = Lab::new();
+    let rules = lab.path("rules.yaml");
+    std::fs::write(
+        &rules,
+        "contexts:\n  - { sa: s11, dialect: 6lo, ipsec_mode: Tunnel, ts_ip_version: IPv4-only, SPI_SIZE: 2, SN_SIZE: 2 }\n",
+    )
+    .unwrap();
+    let esp = lab.esp(0, 1, 4, &innermost());
+    let diet = ip(["10.0.0.1", "10.0.0.2"], 50, &[&esp[2..4], &esp[6..]].concat());
+    let frame = lab.tunnel(1, 1, &diet);
+    let capture = lab.capture("diet.pcap", std::slice::from_ref(&frame));
+    let [capture, keys, rules] = [&capture, &lab.keys(), &rules].map(|path| path.to_str().unwrap().to_owned());
+    let (records, _) = decode([&capture, "-k", &keys, "-r", &rules]);
+    let saved = |record: &Value| record["bytes"]["saved"].as_i64().unwrap();
+    assert_eq!(records.iter().map(saved).collect::<Vec<_>>(), [0, 4]);
+    let (_, summary) = dietesp_ends(0, ["decode", &capture, "-k", &keys, "-r", &rules]);
+    let wire = frame.len() - 20;
+    assert!(summary.contains(&format!("{wire} bytes on the wire, {} as standard ESP, 4 saved", wire + 4)), "{summary}");
+
+    let out = lab.path("out.pcapng");
+    let out_text = out.to_str().unwrap();
+    dietesp_ends(0, ["convert", &capture, "-o", out_text, "-k", &keys, "-r", &rules]);
+    let written = std::fs::read(&out).unwrap();
+    let has = |bytes: &[u8]| written.windows(bytes.len()).any(|window| window == bytes);
+    assert!(has(&frame), "the frame is standard ESP on the outside");
+    assert!(has(&ip(["10.0.0.1", "10.0.0.2"], 50, &esp)[20..]), "what is inside has its header put back");
+    let layers = verified_layers(&lab.path("out.pcapng.wireshark"), &out);
+    assert_eq!(layers, [1, 1], "the frame, and the packet that was inside it");
+    let plain = lab.path("plain.pcap");
+    dietesp_ends(0, ["convert", &capture, "-o", plain.to_str().unwrap(), "-k", &keys, "-r", &rules, "--to", "plain"]);
+    assert_eq!(pcap::read(&plain).1[0].1, innermost());
+}
+
+#[test]
+fn compress_and_vectors_take_nested_packets_for_what_they_are() {
+    let lab = Lab::new();
+    let rules = lab.path("rules.yaml");
+    let context = |sa: &str, src: &str, dst: &str| {
+        format!(
+            "  - {{ sa: {sa}, dialect: 6lo, ipsec_mode: Tunnel, ts_ip_version: IPv4-only, SPI_SIZE: 2, SN_SIZE: 2, \
+             tunnel_ip: {{ src: {src}, dst: {dst} }} }}\n"
+        )
+    };
+    let both = context("s11", "10.0.0.1", "10.0.0.2") + &context("s22", "10.1.0.1", "10.1.0.2");
+    std::fs::write(&rules, format!("contexts:\n{both}")).unwrap();
+    let nested = lab.tunnel(0, 1, &innermost());
+    let capture = lab.capture("nested.pcap", &[lab.tunnel(1, 1, &nested)]);
+    let [capture, keys, rules] = [&capture, &lab.keys(), &rules].map(|path| path.to_str().unwrap().to_owned());
+    let out = lab.path("compressed.pcap");
+    dietesp_ends(0, ["compress", &capture, "-o", out.to_str().unwrap(), "-k", &keys, "-r", &rules]);
+    // What is inside stays as it is, so it is standard ESP.
+    let only_outer = lab.path("outer.yaml");
+    std::fs::write(&only_outer, format!("contexts:\n{}", context("s22", "10.1.0.1", "10.1.0.2"))).unwrap();
+    let (records, status) = decode([&out, &PathBuf::from("-k"), &lab.keys(), &PathBuf::from("-r"), &only_outer]);
+    assert_eq!((records.len(), count(&records, "ok"), status), (2, 2, 0));
+    assert_eq!(records[0]["packet"], hex::encode(&nested));
+    assert_eq!(records[0]["bytes"]["saved"], 4);
+
+    let kit = lab.path("kit.json");
+    let kit = kit.to_str().unwrap();
+    dietesp_ends(0, ["vectors", "make", &capture, "-k", &keys, "-r", &rules, "--esp-keys", &keys, "-o", kit]);
+    let kit: Value = serde_json::from_slice(&std::fs::read(kit).unwrap()).unwrap();
+    assert_eq!(kit["packets"].as_array().unwrap().len(), 2);
+}
+
+/// An IEEE 802.11 data frame with an A-MSDU of these IPv4 packets.
+fn aggregate(packets: &[Vec<u8>]) -> Vec<u8> {
+    let mut frame = hex::decode("8801000002000000000202000000000102000000000300008000").unwrap();
+    for packet in packets {
+        let padded = (frame.len() - 26).next_multiple_of(4) + 26;
+        frame.resize(padded, 0);
+        frame.extend(hex::decode("020000000002020000000001").unwrap());
+        frame.extend((packet.len() as u16 + 8).to_be_bytes());
+        frame.extend(hex::decode("aaaa030000000800").unwrap());
+        frame.extend(packet);
+    }
+    frame
+}
+
+#[test]
+fn an_aggregate_has_a_record_for_each_packet() {
+    let (capture, keys) = (case("07-encapsulations/lt-80211-amsdu.pcap"), case("07-encapsulations/keys.yaml"));
+    let (records, status) = decode([&capture, "-k", &keys]);
+    assert_eq!((records.len(), count(&records, "ok"), status), (1, 1, 0));
+    assert!(records[0].get("part").is_none(), "it holds one packet");
+
+    let lab = Lab::new();
+    // Lengths that leave padding between them.
+    let data = |len: usize| ip(["172.16.0.1", "172.16.0.2"], 17, &udp([7000, 61616], &vec![7; len]));
+    let nested = lab.tunnel(1, 1, &lab.tunnel(0, 1, &data(3)));
+    let packets = [lab.tunnel(2, 1, &data(5)), nested, data(2), lab.tunnel(2, 2, &data(8))];
+    let path = lab.path("aggregate.pcap");
+    // A frame check sequence of four bytes may follow.
+    let with_fcs = [aggregate(&packets), vec![0xaa; 4]].concat();
+    pcap::write(&path, 105, &[(1_000_000_000, aggregate(&packets)), (2_000_000_000, with_fcs)]);
+    let (records, status) = lab.decode(&path);
+    assert_eq!(status, 0);
+    let expected = [
+        (json!(1), Value::Null, "ok", json!("s33")),
+        (json!(2), Value::Null, "ok", json!("s22")),
+        (json!(3), json!(2), "ok", json!("s11")),
+        (json!(4), Value::Null, "not-esp", Value::Null),
+        (json!(5), Value::Null, "ok", json!("s33")),
+    ];
+    assert_eq!(parts(&records), [&expected[..], &expected].concat());
+    let (_, summary) = dietesp_ends(0, ["decode", path.to_str().unwrap(), "-k", lab.keys().to_str().unwrap()]);
+    assert!(summary.starts_with("2 frames, 10 packets: 8 ok, 2 not-esp\n"), "{summary}");
+
+    let out = lab.path("plain.pcapng");
+    let [path, out, keys] = [&path, &out, &lab.keys()].map(|path| path.to_str().unwrap().to_owned());
+    let (_, summary) = dietesp_ends(0, ["convert", &path, "-k", &keys, "-o", &out, "--to", "plain", "--frames", "1"]);
+    assert!(summary.contains("4 frames written"), "the frame, and three packets: {summary}");
+    let written = std::fs::read(&out).unwrap();
+    for packet in [data(5), data(3), data(8)] {
+        assert!(written.windows(packet.len()).any(|window| window == packet));
+    }
+}
+
+#[test]
+fn a_wireshark_key_list_opens_nested_packets_too() {
+    let folder = wireshark_config(Path::new(&case("11-nested-esp/nested.esp_sa")));
+    let capture = case("11-nested-esp/nested.pcap");
+    assert_eq!(verified_layers(folder.path(), Path::new(&capture)), [2]);
+    let (records, _) = decode([&capture, "-k", &case("11-nested-esp/nested.esp_sa")]);
+    assert_eq!((records.len(), count(&records, "ok")), (2, 2));
+}
