@@ -371,3 +371,43 @@ fn shipped_schemas_are_current() {
         assert_eq!(shipped, current, "write it again: dietesp rules schema {of} > schemas/{of}.json");
     }
 }
+
+/// The keys of the capture may have other names than the contexts, or no names at all.
+#[test]
+fn check_finds_the_sas_of_a_capture() {
+    let [capture, rule_file, diet, esp] =
+        ["samples/probe/original.pcap", "samples/probe/rules.yaml", "keys/probe.yaml", "samples/probe/esp_keys.txt"]
+            .map(common::file);
+    let check = |options: &[&str]| {
+        let output = rules(&[&["check", &rule_file, "--capture", &capture], options].concat());
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        let stdout = String::from_utf8(output.stdout).unwrap();
+        let counts: Vec<String> =
+            stdout.lines().filter(|line| line.ends_with("packets match")).map(str::to_owned).collect();
+        (output.status.code(), counts, stderr)
+    };
+    // As for compress, keys of the output and of the input: the SPI says which belong together.
+    let counts: Vec<String> = [51, 55, 14, 0]
+        .iter()
+        .zip(1..)
+        .flat_map(|(count, pair)| {
+            ["up", "down"].map(|way| format!("probe-{pair}-{way}: {count} of {count} packets match"))
+        })
+        .collect();
+    let both = check(&["--keys", &diet, "--esp-keys", &esp]);
+    assert_eq!(both, (Some(0), counts.clone(), String::new()));
+    assert_eq!(check(&["--keys", &diet, "--keys", &esp]), both);
+    // The keys of the capture alone: without names, the tunnel says which contexts may be meant.
+    let (status, counts, stderr) = check(&["--keys", &esp]);
+    assert_eq!(status, Some(0));
+    assert_eq!(counts, ["up", "down"].map(|way| format!("probe-1-{way}: 120 of 120 packets match")));
+    assert!(stderr.contains("no key file has the SAs of the contexts") && stderr.contains("--esp-keys"), "{stderr}");
+    // The keys of the Diet-ESP SAs do not decrypt the capture.
+    let (status, counts, stderr) = check(&["--keys", &diet]);
+    assert_eq!((status, counts[0].as_str()), (Some(1), "probe-1-up: 0 of 0 packets match"));
+    assert!(stderr.contains("no packet was decrypted") && stderr.contains("--esp-keys"), "{stderr}");
+    // Neither do those of other SAs: nothing was checked, which is not a success.
+    let (status, _, stderr) = check(&["--keys", &diet, "--esp-keys", &common::file("samples/gateway/esp_keys.yaml")]);
+    assert_eq!(status, Some(1));
+    assert!(stderr.contains("no packet was decrypted"), "{stderr}");
+}

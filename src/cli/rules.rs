@@ -3,6 +3,7 @@
 mod apply;
 mod check;
 mod show;
+mod trial;
 
 use std::path::PathBuf;
 
@@ -13,7 +14,7 @@ use super::{Ended, print};
 use crate::error::Error;
 use crate::files::{self, RuleForm, SchemaOf};
 
-/// SCHC rules: show, check and apply them, exchange them with other programs
+/// Show, check, apply, import and export SCHC rules
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(subcommand)]
@@ -25,26 +26,26 @@ enum Command {
     Show(show::Args),
     Check(check::Args),
     Apply(apply::Args),
-    /// Write the rules of another program as rows in YAML to standard output
+    /// Print rules of another program as YAML
     ///
-    /// What has no counterpart here (fragmentation rules, fields of other protocols) is named, and nothing is written.
+    /// Rules that cannot be expressed here (fragmentation rules, fields of other protocols) are an error that names them.
     Import {
         /// OpenSCHC JSON, or RFC 9363 JSON (ietf-schc:schc); `-` is standard input
         file: PathBuf,
     },
-    /// Write rules for another program to standard output
+    /// Print rules in the form of another program
     ///
-    /// Of a rule file with contexts the `iipc` rules of custom contexts are taken, numbered from 0 in 8 bits.
+    /// Of a rule file with contexts, the `iipc` rules of the custom contexts are exported, with RuleIDs of 8 bits from 0.
     Export {
-        /// Rules with RuleID and RuleIDLength, or a rule file with custom contexts; `-` is standard input
+        /// File with rules that have RuleID and RuleIDLength, or rule file with custom contexts; `-` is standard input
         file: PathBuf,
-        /// The form
+        /// Form of the output
         #[arg(long, value_enum, default_value_t = To::Openschc)]
         to: To,
     },
-    /// Write the JSON Schema of rule or key files to standard output
+    /// Print the JSON Schema of rule files or key files
     Schema {
-        /// Of which files
+        /// Kind of file
         #[arg(value_enum)]
         of: Of,
     },
@@ -52,9 +53,9 @@ enum Command {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 enum To {
-    /// OpenSCHC's JSON
+    /// JSON of OpenSCHC
     Openschc,
-    /// The data model of RFC 9363 in JSON (RFC 7951)
+    /// JSON of the data model of RFC 9363
     #[value(alias = "yang")]
     Rfc9363,
 }
@@ -69,7 +70,7 @@ enum Of {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 enum Format {
-    /// For people
+    /// Aligned columns
     Table,
     /// JSON
     Json,

@@ -1,112 +1,127 @@
 //! `dietesp rules check`.
 
-use std::collections::BTreeMap;
-use std::ops::ControlFlow;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::show::sa_name;
-use crate::capture::Reader;
+use super::trial::{self, Trial};
+use crate::cli::options::derive_children;
 use crate::cli::outputs::Files;
-use crate::cli::{Ended, counted, print, tell, tell_damage};
+use crate::cli::{Ended, counted, print, tell};
+use crate::codec::Codec;
 use crate::codec::schc::{Action, Compute, Direction, FieldDescriptor};
-use crate::codec::{Codec, State};
 use crate::context::{Context, Dialect};
 use crate::error::Error;
 use crate::files;
-use crate::link;
-use crate::pipeline::drive;
-use crate::pipeline::find::Limits;
-use crate::pipeline::outcome::Status;
-use crate::sa::table::{Entry, SaTable};
+use crate::sa::table::Entry;
 
-/// Check rule files, and say what their contexts elide and lose
+/// Check rule files, and print what each context omits and cannot restore
 ///
-/// With a capture of standard ESP it opens the packets and says for each SA how many its context would match, and which
-/// fields stop the others.
+/// With a capture of standard ESP, it decrypts the packets and prints for each context how many packets it matches, and
+/// which fields stop the others. Packets belong to the context whose SA has their SPI.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Example:
-  dietesp rules check rules.yaml --keys keys.yaml --capture esp.pcapng
+#[command(after_help = "Examples:
+  dietesp rules check rules.yaml --keys keys.yaml
+  dietesp rules check rules.yaml --keys keys.yaml --capture esp.pcapng \\
+      --esp-keys esp_sa
 
-The exit status is 1 if a packet of the capture does not match, or cannot be opened.")]
+The exit status is 1 if packets of the capture do not match or cannot be
+decrypted, or if no packet matches.")]
 pub struct Args {
-    /// Rule file with contexts (native YAML)
+    /// Rule file with contexts (YAML)
     #[arg(required = true)]
     files: Vec<PathBuf>,
-    /// Key file of the SAs that the contexts name
+    /// Key file with the SAs that the contexts name; repeatable
     #[arg(long = "keys", short = 'k', value_name = "K")]
     keys: Vec<PathBuf>,
-    /// Capture of standard ESP packets of these SAs
+    /// Capture of standard ESP
     #[arg(long, value_name = "F", requires = "keys")]
     capture: Option<PathBuf>,
-}
-
-/// What a capture says about one SA.
-#[derive(Debug, Default)]
-struct Tried {
-    state: State,
-    matched: u64,
-    failed: u64,
-    /// Packets that did not match by field, with the first sentence.
-    stopped: BTreeMap<&'static str, (u64, String)>,
+    /// Key file of the ESP packets in the capture (default: --keys); repeatable
+    #[arg(long, value_name = "K2", requires = "capture")]
+    esp_keys: Vec<PathBuf>,
 }
 
 impl Args {
     pub(super) fn run(self, quiet: bool) -> Result<Ended, Error> {
-        let files = Files::default().read("rule file", &self.files).read("key file", &self.keys);
+        let files =
+            Files::default().read("rule file", &self.files).read("key file", self.keys.iter().chain(&self.esp_keys));
         files.read("capture", &self.capture).print().check()?;
-        let loaded = files::load(&self.keys, &self.files)?;
+        let mut loaded = files::load(&self.keys, &self.files)?;
+        derive_children(&mut loaded, self.capture.as_deref())?;
         for warning in &loaded.warnings {
             tell(quiet, &format!("dietesp: warning: {warning}\n"));
         }
-        let mut text = String::new();
-        if loaded.sas.is_empty() {
-            for context in &loaded.contexts {
-                // Any cipher will do to find a rule that makes no sense.
-                let _ = Codec::new(Some(context), 1)?;
-                text += &format!("{}: {}: good\n{}", context.origin, sa_name(context), explained(context, 1));
-            }
-            text += "without --keys: that the SAs exist is not checked\n";
-            print(text.as_bytes())?;
-            return Ok(Ended::Well);
-        }
-        let table = table(loaded, true)?;
-        for entry in table.entries() {
-            if let Some(context) = &entry.context {
-                let own = explained(context, entry.cryptor().block());
-                text += &format!("{}: {}: good\n{own}", context.origin, entry.sa.name);
-                if entry.cryptor().iv_len() > 0 {
-                    let cipher = entry.cryptor().suite().name;
-                    text += &format!("  {cipher} sends an IV of {} bytes, uncompressed\n", entry.cryptor().iv_len());
-                }
-            }
-        }
-        let mut ended = Ended::Well;
-        if let Some(capture) = &self.capture {
-            let plain = self::table(files::load(&self.keys, &self.files)?, false)?;
-            let mut reader = Reader::open(capture)?;
-            let tried = try_all(&mut reader, &plain, &table)?;
-            if tell_damage(&mut reader) {
-                ended = Ended::WithFailures;
-            }
-            for (entry, tried) in table.entries().iter().zip(&tried).filter(|(entry, _)| entry.context.is_some()) {
-                text += &tried.text(&entry.sa.name);
-                if tried.failed > 0 || !tried.stopped.is_empty() {
-                    ended = Ended::WithFailures;
-                }
-            }
-        }
+        let Some(capture) = &self.capture else {
+            let text = match loaded.sas.is_empty() {
+                true => without_sas(&loaded.contexts)? + "without --keys: that the SAs exist is not checked\n",
+                false => with_sas(&entries(loaded)?),
+            };
+            return print(text.as_bytes());
+        };
+        let of_capture = self.keys_of(capture)?;
+        let by_tunnel = trial::names_are_unknown(&loaded.sas, &loaded.contexts);
+        let (mut text, trial) = if by_tunnel {
+            let warning = "no key file has the SAs of the contexts, so packets are tried with all contexts whose \
+                           tunnel_ip has their addresses; give the keys of these SAs with --keys and those of the \
+                           capture with --esp-keys";
+            tell(quiet, &format!("dietesp: warning: {warning}\n"));
+            (without_sas(&loaded.contexts)?, Trial::by_tunnel(&loaded.contexts, of_capture)?)
+        } else {
+            let entries = entries(loaded)?;
+            (with_sas(&entries), Trial::by_spi(entries, of_capture)?)
+        };
+        let trial = trial.run(capture)?;
+        text += &trial.text(!by_tunnel);
         print(text.as_bytes())?;
-        Ok(ended)
+        if trial.decrypted() == 0 {
+            let problem = "no packet was decrypted: --capture needs standard ESP, and --esp-keys its keys";
+            tell(quiet, &format!("{problem} if they are not those of --keys\n"));
+        }
+        Ok(trial.outcome().into())
+    }
+
+    /// The SAs of the packets in the capture.
+    fn keys_of(&self, capture: &Path) -> Result<files::Loaded, Error> {
+        let keys = if self.esp_keys.is_empty() { &self.keys } else { &self.esp_keys };
+        let mut loaded = files::load(keys, &[])?;
+        derive_children(&mut loaded, Some(capture))?;
+        Ok(loaded)
     }
 }
 
-fn table(loaded: files::Loaded, with_contexts: bool) -> Result<SaTable, Error> {
+/// The contexts without the SAs that they name.
+fn without_sas(contexts: &[Context]) -> Result<String, Error> {
+    let mut text = String::new();
+    for context in contexts {
+        // Any cipher will do to find a rule that makes no sense.
+        let _ = Codec::new(Some(context), 1)?;
+        text += &format!("{}: {}: good\n{}", context.origin, sa_name(context), explained(context, 1));
+    }
+    Ok(text)
+}
+
+/// The contexts with their SAs.
+fn with_sas(entries: &[Entry]) -> String {
+    let mut text = String::new();
+    for entry in entries {
+        let Some(context) = &entry.context else { continue };
+        let own = explained(context, entry.cryptor().block());
+        text += &format!("{}: {}: good\n{own}", context.origin, entry.sa.name);
+        if entry.cryptor().iv_len() > 0 {
+            let cipher = entry.cryptor().suite().name;
+            text += &format!("  {cipher} sends an IV of {} bytes, uncompressed\n", entry.cryptor().iv_len());
+        }
+    }
+    text
+}
+
+fn entries(loaded: files::Loaded) -> Result<Vec<Entry>, Error> {
     let bound = files::bind(&loaded.sas, &loaded.contexts)?;
     let entries = loaded.sas.into_iter().zip(bound).map(|(sa, context)| {
-        let context = context.filter(|_| with_contexts).and_then(|index| loaded.contexts.get(index));
+        let context = context.and_then(|index| loaded.contexts.get(index));
         Entry::new(sa, context.cloned())
     });
-    Ok(SaTable::new(entries.collect::<Result<_, _>>()?))
+    entries.collect()
 }
 
 /// What a context leaves to find out, and what does not come back as it was: one line each.
@@ -155,41 +170,4 @@ fn explained(context: &Context, cipher_block: usize) -> String {
         add("computed over what comes back", &|row| row.action == Action::Compute(Compute::Checksum));
     }
     lines.iter().map(|line| format!("  {line}\n")).collect()
-}
-
-/// Opens the packets with `plain`, the SAs without contexts, and tries the contexts of `table`, which has the same SAs.
-fn try_all(reader: &mut Reader, plain: &SaTable, table: &SaTable) -> Result<Vec<Tried>, Error> {
-    let mut tried: Vec<Tried> = table.entries().iter().map(|_| Tried::default()).collect();
-    let mut clear = vec![];
-    drive::visit(reader, plain, Limits::default(), &link::Settings::default(), |packet, item, arena| {
-        let index = item.sa.map_or(usize::MAX, |index| index as usize);
-        if let (Some(entry), Some(tried)) = (table.entries().get(index), tried.get_mut(index)) {
-            match item.outer().filter(|_| item.status == Status::Ok) {
-                None => tried.failed += 1,
-                Some(outer) => match entry.codec.compress(item.packet(arena), &outer, &mut tried.state, &mut clear) {
-                    Ok(_) => tried.matched += 1,
-                    Err(mismatch) => {
-                        let first = || (0, format!("frame {}: {mismatch}", packet.number));
-                        tried.stopped.entry(mismatch.field).or_insert_with(first).0 += 1;
-                    }
-                },
-            }
-        }
-        ControlFlow::Continue(())
-    })?;
-    Ok(tried)
-}
-
-impl Tried {
-    fn text(&self, name: &str) -> String {
-        let stopped: u64 = self.stopped.values().map(|(count, _)| count).sum();
-        let mut text = format!("{name}: {} of {} packets match\n", self.matched, self.matched + stopped);
-        for (field, (count, first)) in &self.stopped {
-            text += &format!("  {count} stopped by {field}; {first}\n");
-        }
-        if self.failed > 0 {
-            text += &format!("  {} could not be opened\n", counted(self.failed, "more packet"));
-        }
-        text
-    }
 }
