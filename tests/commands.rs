@@ -151,6 +151,150 @@ fn options_without_effect_are_told() {
     assert_eq!(warnings(&["--to", "plain", "-q", "--seed", "1"]), [""; 0]);
 }
 
+/// `--resync` alone, with a space or with `=`; it never takes the name of the capture for its value.
+#[test]
+fn resync_has_an_optional_value() {
+    let [capture, rules, keys] = probe();
+    let files = ["-r", &rules, "-k", &keys, "--format", "jsonl"];
+    let full = "--resync=full: ";
+    for (options, is_full) in [
+        (&["decode", "--resync", &capture][..], false),
+        (&["decode", &capture, "--resync"], false),
+        (&["decode", "--resync", "wide", &capture], false),
+        (&["decode", "--resync=wide", &capture], false),
+        (&["decode", "--resync", "full", &capture], true),
+        (&["decode", &capture, "--resync", "full"], true),
+        (&["decode", "--resync=full", &capture], true),
+        (&["sa", &capture, "--resync", "full"], true),
+    ] {
+        let (_, stderr) = dietesp_ends(0, options.iter().chain(&files));
+        assert_eq!(stderr.contains(full), is_full, "{options:?}: {stderr}");
+    }
+    let (_, stderr) = dietesp_ends(2, ["decode", &capture, "--resync=wider", "-k", &keys]);
+    assert!(stderr.contains("[possible values: wide, full]"), "{stderr}");
+    // After `--` all arguments are names of files.
+    let (_, stderr) = dietesp_ends(2, ["decode", "-k", &keys, "--", "--resync", "full"]);
+    assert!(stderr.contains("unexpected argument 'full'"), "{stderr}");
+}
+
+#[test]
+fn help_is_a_command_too() {
+    for command in [&["decode"][..], &["rules", "show"], &["vectors", "make"], &["keys", "export"]] {
+        let help = [&["help"], command].concat();
+        assert_eq!(dietesp_ends(0, help), dietesp_ends(0, [command, &["--help"]].concat()), "{command:?}");
+    }
+    let (help, _) = dietesp_ends(0, ["help"]);
+    assert!(help.contains("\n  decode ") && help.contains("\nExit status:\n"), "{help}");
+    let (_, stderr) = dietesp_ends(2, ["help", "decod"]);
+    assert!(stderr.contains("'decod'"), "{stderr}");
+}
+
+/// No line of a help text is longer than the terminal, nor than 100 columns.
+#[test]
+fn help_fits_the_terminal() {
+    let commands = [
+        "",
+        "decode",
+        "convert",
+        "compress",
+        "sa",
+        "keys",
+        "keys show",
+        "keys export",
+        "rules",
+        "rules show",
+        "rules check",
+        "rules apply",
+        "rules import",
+        "rules export",
+        "rules schema",
+        "vectors",
+        "vectors make",
+        "vectors check",
+        "completions",
+        "man",
+    ];
+    for command in commands {
+        for help in ["-h", "--help"] {
+            for (columns, most) in [("80", 80), ("100", 100), ("200", 100)] {
+                let output = Command::new(env!("CARGO_BIN_EXE_dietesp"))
+                    .args(command.split_whitespace().chain([help]))
+                    .env("COLUMNS", columns)
+                    .output()
+                    .unwrap();
+                let text = String::from_utf8(output.stdout).unwrap();
+                assert!(text.contains("Usage: "), "{command}");
+                let long: Vec<&str> = text.lines().filter(|line| line.chars().count() > most).collect();
+                assert_eq!(long, [""; 0], "{command} {help} in {columns} columns");
+            }
+        }
+    }
+}
+
+/// Options exist where they do something.
+#[test]
+fn options_that_do_nothing_are_rejected() {
+    let [capture, _, keys] = probe();
+    let lines = file("tests/cmd/files/text.pcap");
+    for (args, problem) in [
+        (&["decode", &capture, "--keep-repeats"][..], "unexpected argument '--keep-repeats'"),
+        (&["sa", &capture, "--keep-repeats"], "unexpected argument '--keep-repeats'"),
+        (&["compress", &capture, "--keep-repeats"], "unexpected argument '--keep-repeats'"),
+        (&["decode", &capture, "--header"], "--header goes with --format fields"),
+        (&["decode", &capture, "--header", "--format", "jsonl"], "--header goes with --format fields"),
+        (&["decode", &capture, "-e", "sa"], "-e FIELD goes with --format fields"),
+        (&["decode", &capture, "--hex-is", "esp"], "--hex-is goes with --from hex"),
+        (&["decode", &capture, "--hex-is", "ip"], "--hex-is goes with --from hex"),
+        (&["decode", &lines, "--from", "hex", "--fcs", "crc"], "--fcs does nothing with --from hex"),
+    ] {
+        let (stdout, stderr) = dietesp_ends(2, args.iter().chain(&["-k", &keys]));
+        assert!(stdout.is_empty() && stderr.contains(problem), "{args:?}: {stderr}");
+    }
+    let (_, stderr) = dietesp_ends(0, ["keys", "show", &keys, "--capture", &capture]);
+    assert!(stderr.contains("warning: --capture does nothing: "), "{stderr}");
+}
+
+/// Failed packets were tried, too, and there is no average of none.
+#[test]
+fn tries_of_failed_packets_are_counted() {
+    let folder = tempfile::tempdir().unwrap();
+    let [capture, rules, keys] = probe();
+    let wrong = folder.path().join("wrong.yaml");
+    let text = std::fs::read_to_string(keys).unwrap();
+    let other = text.replacen("key: 3a", "key: 3b", 1);
+    assert_ne!(text, other);
+    std::fs::write(&wrong, other).unwrap();
+    let files = [&capture, "-r", &rules, "-k", wrong.to_str().unwrap()];
+    let (_, stderr) = dietesp_ends(1, ["decode"].iter().chain(&files));
+    assert!(stderr.contains("\nprobe-1-up: 0 verified; 51 failed after 1024 tries each\n"), "{stderr}");
+    let (_, stderr) = dietesp_ends(1, ["decode", "--sn-tries", "7"].iter().chain(&files));
+    assert!(stderr.contains("\nprobe-1-up: 0 verified; 51 failed after 7 tries each\n"), "{stderr}");
+    let (table, _) = dietesp_ends(1, ["sa"].iter().chain(&files));
+    let row: Vec<&str> = table.lines().nth(1).unwrap().split_whitespace().collect();
+    assert_eq!(row[..7], ["probe-1-up", "0xfd761b86", "fd01::1", "0", "51", "-", "-"], "{table}");
+    let (lines, _) = dietesp_ends(1, ["sa", "--format", "jsonl"].iter().chain(&files));
+    let first: serde_json::Value = serde_json::from_str(lines.lines().next().unwrap()).unwrap();
+    assert_eq!((&first["tries"], &first["failed_tries"]), (&0.into(), &(51 * 1024).into()), "{first}");
+}
+
+#[test]
+fn without_rules_the_summary_says_what_to_supply() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("out.pcapng");
+    let [capture, rules, keys] = probe();
+    let advice = "no rule file was given, so all packets were read as standard ESP; for Diet-ESP, add --rules FILE";
+    for command in [&["decode"][..], &["sa"], &["convert", "-o", out.to_str().unwrap()]] {
+        let (_, stderr) = dietesp_ends(1, command.iter().chain(&[&*capture, "-k", &keys]));
+        assert!(stderr.contains(advice), "{command:?}: {stderr}");
+        // Not if nothing failed, and not if there are rules.
+        let (_, stderr) = dietesp_ends(0, command.iter().chain(&[&*capture, "-r", &rules, "-k", &keys]));
+        assert!(!stderr.contains("no rule file"), "{command:?}: {stderr}");
+    }
+    let (_, stderr) =
+        dietesp_ends(0, ["decode", &file("samples/tcp/original.pcap"), "-k", &file("samples/tcp/esp_keys.yaml")]);
+    assert!(!stderr.contains("no rule file"), "{stderr}");
+}
+
 /// LINKTYPE_USER0: the records are there, and the summary says why nothing was found.
 #[test]
 fn a_link_type_that_is_not_supported_is_named() {

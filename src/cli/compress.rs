@@ -17,6 +17,7 @@ use crate::pipeline::compress::{self, Compressed, OnMismatch, Settings};
 /// that; from standard input or a pipe the first packets decide, and if ESP comes behind plain packets that were
 /// compressed, the run ends and nothing is written.
 #[derive(Debug, clap::Args)]
+#[command(override_usage = "dietesp compress [OPTIONS] -o <OUT> -r <R> -k <K> <CAPTURE>")]
 #[command(after_help = "Examples:
   dietesp compress esp.pcapng -o diet.pcapng --rules rules.yaml --keys new.yaml --esp-keys esp_sa
   dietesp compress plain.pcap -o diet.pcapng --rules rules.yaml --keys new.yaml --on-mismatch skip")]

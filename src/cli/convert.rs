@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use super::options::{Inputs, Opening};
 use super::outputs::Files;
 use super::progress::Progress;
-use super::{Ended, Outcome, counted, tell};
+use super::{Ended, Outcome, advice, counted, tell};
 use crate::capture::{Writer, is_standard_output};
 use crate::error::Error;
 use crate::link;
@@ -14,36 +14,44 @@ use crate::pipeline::seal::UsedKeys;
 use crate::suite::{SUITES, Suite};
 use crate::wireshark;
 
-/// Rewrite a Diet-ESP capture as standard ESP that Wireshark decrypts, or as the inner packets
+/// Convert a Diet-ESP capture to standard ESP for Wireshark, or to the inner packets
+///
+/// Standard ESP is re-encrypted under new keys where Diet-ESP omitted encrypted fields. Other packets get their full ESP
+/// header back and keep their keys.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Beside OUT goes OUT.wireshark, with the keys of OUT:
-  dietesp convert field.pcapng -o esp.pcapng --rules rules.yaml --keys keys.yaml
-  WIRESHARK_CONFIG_DIR=esp.pcapng.wireshark wireshark esp.pcapng")]
+#[command(after_help = "The keys for Wireshark are written to the folder OUT.wireshark:
+  dietesp convert field.pcapng -o esp.pcapng -r rules.yaml -k keys.yaml
+  WIRESHARK_CONFIG_DIR=esp.pcapng.wireshark wireshark esp.pcapng
+
+The exit status is also 1 if a packet does not fit its frame after conversion,
+and with `--to plain` if packets are still encrypted in the output.")]
 pub struct Args {
-    /// pcap or pcapng, may be .gz or .zst; `-` is standard input
+    /// pcap or pcapng file, also compressed (.gz, .zst); `-` is standard input
     capture: PathBuf,
-    /// Where to write: pcap if it ends in .pcap, else pcapng; `-` is standard output
+    /// Output: pcap if the name ends in .pcap, otherwise pcapng; `-` is standard output
     #[arg(short, long, value_name = "OUT")]
     output: PathBuf,
     #[command(flatten)]
     inputs: Inputs,
-    /// What to write
+    /// Form of the packets in the output
     #[arg(long, value_enum, default_value_t = To::Esp)]
     to: To,
-    /// The keys for packets that must be sealed again: fresh ones, or those of the SA with other IVs
-    /// (default: fresh)
+    /// Keys for packets that must be re-encrypted (default: fresh)
     #[arg(long, value_enum)]
     reseal: Option<ResealArg>,
-    /// The cipher of fresh keys (default: ENCR_AES_GCM_16)
+    /// Cipher of the fresh keys (default: ENCR_AES_GCM_16)
     #[arg(long, value_name = "NAME", value_parser = parse_cipher)]
     cipher: Option<&'static Suite>,
-    /// Where to write Wireshark's esp_sa and preferences (default: OUT.wireshark)
+    /// Folder for Wireshark's esp_sa and preferences (default: OUT.wireshark)
     #[arg(long, value_name = "DIR")]
     wireshark: Option<PathBuf>,
-    /// Make fresh keys and IVs from this number, for output that can be made again: for tests. Whoever knows it can read
-    /// the output, and with `--reseal keep` the outputs of two runs share IVs
+    /// For tests only: derive fresh keys and IVs from this number, for reproducible output. Whoever knows the number can
+    /// decrypt the output. With `--reseal keep`, two runs use the same IVs
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
+    /// Also write radio frames that repeat an earlier frame (pcapng only)
+    #[arg(long)]
+    keep_repeats: bool,
     #[command(flatten)]
     opening: Opening,
 }
@@ -52,7 +60,7 @@ pub struct Args {
 enum To {
     /// Standard ESP
     Esp,
-    /// The inner packets, in the clear
+    /// The inner packets, decrypted
     Plain,
 }
 
@@ -60,7 +68,7 @@ enum To {
 enum ResealArg {
     /// A new random key per SA
     Fresh,
-    /// The key of the SA
+    /// The key of the SA, with other IVs
     Keep,
 }
 
@@ -101,6 +109,9 @@ impl Args {
         let (table, link) = self.inputs.table(&self.capture, quiet)?;
         let mut reader = self.opening.reader(&self.capture)?;
         let writer = Writer::create(&self.output)?;
+        if self.keep_repeats && !writer.batch().mixes_link_types() {
+            tell(quiet, "dietesp: warning: --keep-repeats does nothing: radio frames are written to pcapng only\n");
+        }
         let settings = Settings {
             target: if self.to == To::Esp { Target::Esp } else { Target::Plain },
             reseal,
@@ -108,7 +119,7 @@ impl Args {
             limits: self.opening.limits(quiet),
             selection: self.opening.selection.selection(),
             link: link::Settings { fcs: self.opening.fcs(), ..link },
-            keep_repeats: self.opening.keep_repeats,
+            keep_repeats: self.keep_repeats,
             threads: self.opening.threads(),
         };
         let progress = Progress::new(quiet, reader.total_len(), false);
@@ -126,7 +137,8 @@ impl Args {
             tell(quiet, &format!("dietesp: warning: {warning}\n"));
         }
         let truncated = super::tell_damage(&mut reader);
-        tell(quiet, &summary(&converted, &settings, &self.output, folder.as_deref()));
+        let summary = summary(&converted, &settings, &self.output, folder.as_deref());
+        tell(quiet, &(summary + advice::without_rules(&self.inputs, &converted.totals)));
         let left = if self.to == To::Plain { converted.still_encrypted } else { 0 };
         let decoded = Outcome::of(&converted.totals);
         Ok(Outcome { failed: decoded.failed + converted.unwritable + left, truncated, ..decoded }.into())

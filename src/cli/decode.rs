@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::options::{Inputs, Opening};
 use super::progress::Progress;
-use super::{Ended, Outcome, tell};
+use super::{Ended, Outcome, advice, tell};
 use crate::error::Error;
 use crate::link;
 use crate::pipeline::decode;
@@ -15,36 +15,38 @@ use crate::report::record::{FIELDS, Field, Record};
 use crate::report::streams;
 use crate::report::table::Table;
 
-/// Show what is inside: one record per captured frame, on standard output
+/// Decode a capture: print one record per frame
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   dietesp decode field.pcapng --rules rules.yaml --keys keys.yaml
-  dietesp decode field.pcapng -r rules.yaml -k keys.yaml --format jsonl | jq .inner
-  tcpdump -U -w - | dietesp decode - -r rules.yaml -k keys.yaml --format fields -e esp.sequence
+  dietesp decode field.pcapng -r rules.yaml -k keys.yaml --format jsonl
+  tcpdump -U -w - | dietesp decode - -r rules.yaml -k keys.yaml \\
+      --format fields -e esp.sequence
   dietesp decode uplinks.csv --from hex -r rules.yaml -k keys.yaml
 
-Ctrl-C ends with the summary of what came so far; a second one kills.
+The first Ctrl-C stops reading and prints the summary of the packets read so
+far. The second one ends the program at once.
 
-Lines of `--from hex` are `time,src,dst,hex`, also with `;` or tabs:
+Lines of `--from hex` are `time,src,dst,hex`, separated by commas, `;` or tabs:
   2026-01-02T03:04:05Z,2001:db8::1,2001:db8::2,1f2e3d4c5b6a79880123456789abcdef
-  time  RFC 3339 with its zone, or seconds since 1970, with or without a fraction
-  src, dst  addresses of the outer IP header, of one version; or an EUI-64, for the link-local
-       address made of it; or nothing, for the unspecified address
-  hex  the ESP payload, which stands behind the outer header; with --hex-is ip the whole IP
-       packet, and src and dst are not looked at
-Blank lines, lines that start with # and a heading are passed over.")]
+  time      RFC 3339 with a time zone, or seconds since 1970
+  src, dst  addresses of the outer IP header, both IPv4 or both IPv6. An EUI-64
+            is its link-local address. Empty is the unspecified address
+  hex       the ESP payload, which follows the outer IP header; with
+            `--hex-is ip` the whole IP packet, and src and dst are ignored
+Blank lines, lines that start with #, and a heading are skipped.")]
 pub struct Args {
-    /// pcap or pcapng, may be .gz or .zst; `-` is standard input
+    /// pcap or pcapng file, also compressed (.gz, .zst); `-` is standard input
     capture: PathBuf,
     #[command(flatten)]
     inputs: Inputs,
-    /// How to write the records
+    /// Form of the records
     #[arg(long, value_enum, default_value_t = Format::Table)]
     format: Format,
-    /// A field to write with `--format fields`, by its dotted name in the JSON record; may be given several times
+    /// Field to print with `--format fields`: its dotted name in the JSON record; repeatable
     #[arg(short = 'e', value_name = "FIELD", value_parser = parse_field)]
     fields: Vec<Field>,
-    /// Write a line with the names of the fields first
+    /// With `--format fields`: print the names of the fields first
     #[arg(long)]
     header: bool,
     #[command(flatten)]
@@ -53,9 +55,9 @@ pub struct Args {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 enum Format {
-    /// Aligned columns for people
+    /// Aligned columns
     Table,
-    /// One JSON object a line
+    /// One JSON object per line
     Jsonl,
     /// The fields of -e, separated by tabs
     Fields,
@@ -69,6 +71,9 @@ impl Args {
         if self.format != Format::Fields && !self.fields.is_empty() {
             return Err(Error::usage("-e FIELD goes with --format fields", "add --format fields"));
         }
+        if self.format != Format::Fields && self.header {
+            return Err(Error::usage("--header goes with --format fields", "add --format fields -e FIELD"));
+        }
         self.inputs.files(&self.capture).print().check()?;
         let (table, link) = self.inputs.table(&self.capture, quiet)?;
         let link = link::Settings { fcs: self.opening.fcs(), ..link };
@@ -78,7 +83,7 @@ impl Args {
         let color = stdout.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
         // Workers take turns at it, so the lock is taken for each window.
         let mut stdout = stdout;
-        if self.header && self.format == Format::Fields {
+        if self.header {
             let names: Vec<String> = self.fields.iter().map(Field::full_name).collect();
             write(&mut stdout, format!("{}\n", names.join("\t")).as_bytes())?;
         }
@@ -99,7 +104,8 @@ impl Args {
         progress.finish();
         let (totals, ledger) = ended?;
         let truncated = super::tell_damage(&mut reader);
-        tell(quiet, &(totals.counts_and_sizes() + &streams::remarks(&ledger) + &totals.remarks()));
+        let summary = totals.counts_and_sizes() + &streams::remarks(&ledger) + &totals.remarks();
+        tell(quiet, &(summary + advice::without_rules(&self.inputs, &totals)));
         Ok(Outcome { truncated, ..Outcome::of(&totals) }.into())
     }
 }

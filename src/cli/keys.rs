@@ -14,7 +14,7 @@ use crate::pipeline::seal::UsedKeys;
 use crate::sa::LinkAddress;
 use crate::wireshark;
 
-/// Show Security Associations, or export them for Wireshark
+/// List the SAs of key files, or export them for Wireshark
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(subcommand)]
@@ -25,19 +25,19 @@ pub struct Args {
 enum Command {
     /// List the SAs of key files; secrets are masked
     Show {
-        /// Any form of key file that decode reads
+        /// Key files, in any form that `decode` reads
         #[arg(required = true)]
         files: Vec<PathBuf>,
-        /// A capture of the IKE exchanges, for files with secrets of IKE SAs
+        /// Capture with the IKE exchanges, for key files with secrets of IKE SAs
         #[arg(long, value_name = "CAPTURE")]
         capture: Option<PathBuf>,
     },
-    /// Write the SAs as Wireshark's esp_sa to standard output, keys in the clear
+    /// Print the SAs as Wireshark's esp_sa, with their keys in clear text
     Export {
-        /// Any form of key file that decode reads
+        /// Key files, in any form that `decode` reads
         #[arg(required = true)]
         files: Vec<PathBuf>,
-        /// A capture of the IKE exchanges, for files with secrets of IKE SAs
+        /// Capture with the IKE exchanges, for key files with secrets of IKE SAs
         #[arg(long, value_name = "CAPTURE")]
         capture: Option<PathBuf>,
     },
@@ -55,6 +55,9 @@ impl Args {
 fn load(paths: &[PathBuf], capture: Option<&PathBuf>, quiet: bool) -> Result<files::Loaded, Error> {
     Files::default().read("key file", paths).read("capture", capture).print().check()?;
     let mut loaded = files::load(paths, &[])?;
+    if capture.is_some() && loaded.ike.origin().is_none() {
+        tell(quiet, "dietesp: warning: --capture does nothing: no key file has secrets of IKE SAs\n");
+    }
     derive_children(&mut loaded, capture.map(PathBuf::as_path))?;
     for warning in &loaded.warnings {
         tell(quiet, &format!("dietesp: warning: {warning}\n"));

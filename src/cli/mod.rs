@@ -1,5 +1,7 @@
 //! The command line: arguments to settings, a library call, an exit status.
 
+mod advice;
+mod arguments;
 mod compress;
 mod convert;
 mod decode;
@@ -22,13 +24,13 @@ use self::status::{Ended, Outcome};
 use crate::capture::Reader;
 use crate::error::Error;
 
-/// Reads, decrypts, converts and makes Diet-ESP captures.
+/// Decodes, decrypts, converts and generates Diet-ESP captures.
 #[derive(Debug, Parser)]
-#[command(name = "dietesp", version, about, max_term_width = 100, disable_help_subcommand = true)]
+#[command(name = "dietesp", version, about, max_term_width = 100)]
 #[command(after_help = "Examples:
   dietesp decode field.pcapng --rules rules.yaml --keys keys.yaml
   dietesp convert field.pcapng -o esp.pcapng --rules rules.yaml --keys keys.yaml
-  dietesp decode --help
+  dietesp help decode
 
 Exit status:
   0  Every packet that looks like ESP was decoded. Packets without a known SA
@@ -41,7 +43,7 @@ Packets count whether or not they are shown.")]
 struct Args {
     #[command(subcommand)]
     command: Command,
-    /// No summary, no progress, no warnings but those of a damaged capture
+    /// Print only results and warnings about damaged captures
     #[arg(short, long, global = true, display_order = 900)]
     quiet: bool,
 }
@@ -55,14 +57,14 @@ enum Command {
     Rules(rules::Args),
     Sa(sa::Args),
     Keys(keys::Args),
-    /// Write the completions of a shell to standard output
+    /// Print the completions of a shell
     Completions {
-        /// The shell
+        /// Shell to print completions for
         shell: clap_complete::Shell,
     },
-    /// Write a manual page to standard output: dietesp man | man -l -
+    /// Print a manual page: dietesp man | man -l -
     Man {
-        /// The command to describe (default: dietesp as a whole)
+        /// Command to describe (default: all of dietesp)
         command: Option<String>,
     },
 }
@@ -73,7 +75,7 @@ const SEED_AND_KEYS: &str = "--seed: another run with this seed has the same IVs
 
 /// Runs the program with the arguments of the process.
 pub fn main() -> ExitCode {
-    let args = Args::parse();
+    let args = Args::parse_from(arguments::join_resync(std::env::args_os()));
     let result = match args.command {
         Command::Decode(command) => command.run(args.quiet),
         Command::Convert(command) => command.run(args.quiet),

@@ -22,11 +22,11 @@ use crate::sa::table::{Preparation, SaTable};
 /// Key and rule files.
 #[derive(Debug, Args)]
 pub struct Inputs {
-    /// Rule file: the contexts of the SAs (native YAML)
+    /// Rule file with the contexts of the SAs (YAML); repeatable
     #[arg(long = "rules", short = 'r', value_name = "R")]
     pub rules: Vec<PathBuf>,
-    /// Key file: native YAML, Wireshark esp_sa, the text of `ip xfrm state`, a charon log with keys, a setkey file,
-    /// tcpdump -E secrets, or SK_d with an ikev2_decryption_table; told apart by their content
+    /// Key file; repeatable. YAML, Wireshark's esp_sa, the output of `ip xfrm state`, a charon log with keys, a setkey
+    /// file, secrets of `tcpdump -E`, or SK_d with an ikev2_decryption_table. The content decides
     #[arg(long = "keys", short = 'k', value_name = "K", required = true)]
     pub keys: Vec<PathBuf>,
 }
@@ -34,28 +34,25 @@ pub struct Inputs {
 /// How far to search, and which packets to take.
 #[derive(Debug, Args)]
 pub struct Opening {
-    /// Sequence Numbers tried per SA and packet
+    /// Sequence numbers to try per SA and packet
     #[arg(long, value_name = "N", default_value_t = 1024, value_parser = clap::value_parser!(u32).range(1..))]
     pub sn_tries: u32,
-    /// Search wider (2^24 numbers) for an SA that has not verified yet or has lost its stream; `full`: all numbers, of
-    /// which one verifies by chance with odds of 2^-32 where the ICV has 8 bytes
+    /// Try 2^24 sequence numbers, or with `--resync full` all of them, for an SA that has not verified a packet yet or
+    /// whose last 16 packets failed. With `full` and an ICV of 8 bytes, a forged packet verifies with odds of 2^-32
     #[arg(long, value_name = "full", num_args = 0..=1, require_equals = true, default_missing_value = "wide", value_parser = ["wide", "full"])]
     pub resync: Option<String>,
-    /// What stands behind IEEE 802.15.4 frames: a CRC, TI metadata, or nothing (default: what most frames have)
-    #[arg(long, value_enum, default_value_t = FcsArg::Auto)]
-    pub fcs: FcsArg,
-    /// Convert: write radio frames that repeat an earlier one, too (decode shows them always)
-    #[arg(long)]
-    pub keep_repeats: bool,
-    /// Worker threads (default: all cores); the output does not depend on their number
+    /// Trailer after each IEEE 802.15.4 frame (default: auto)
+    #[arg(long, value_enum)]
+    pub fcs: Option<FcsArg>,
+    /// Worker threads (default: one per core). The output does not depend on their number
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     pub threads: Option<u16>,
-    /// What CAPTURE is: a capture, or lines `time,src,dst,hex`, a packet each
+    /// Form of CAPTURE
     #[arg(long, value_enum, default_value_t = FromArg::Capture, value_name = "FORM")]
     pub from: FromArg,
-    /// With `--from hex`, what hex is
-    #[arg(long, value_enum, default_value_t = HexIsArg::Esp, value_name = "WHAT")]
-    pub hex_is: HexIsArg,
+    /// What `hex` is in the lines of `--from hex` (default: esp)
+    #[arg(long, value_enum, value_name = "WHAT")]
+    pub hex_is: Option<HexIsArg>,
     #[command(flatten)]
     pub selection: SelectionArgs,
 }
@@ -63,16 +60,16 @@ pub struct Opening {
 /// The values of `--from`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum FromArg {
-    /// pcap or pcapng
+    /// A pcap or pcapng file
     Capture,
-    /// Lines: time in RFC 3339 or seconds since 1970; outer addresses, EUI-64s or nothing; hex digits
+    /// Lines of `time,src,dst,hex`, one packet each
     Hex,
 }
 
 /// The values of `--hex-is`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum HexIsArg {
-    /// The ESP payload, which stands behind the outer header
+    /// The ESP payload, which follows the outer IP header
     Esp,
     /// The whole IP packet
     Ip,
@@ -81,29 +78,29 @@ pub enum HexIsArg {
 /// The values of `--fcs`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum FcsArg {
-    /// ITU-T CRC-16
+    /// CRC (ITU-T CRC-16)
     Crc,
-    /// RSSI, CRC_OK and LQI of a TI radio
+    /// Metadata of a TI radio: RSSI, CRC_OK and LQI
     Ti,
-    /// Nothing
+    /// No trailer
     None,
-    /// What most of the first frames have
+    /// The trailer that most of the first frames have
     Auto,
 }
 
 /// Which packets to take.
 #[derive(Debug, Args)]
 pub struct SelectionArgs {
-    /// Only packets of this SPI (0x hex or decimal)
+    /// Only packets with this SPI (decimal, or hex with 0x)
     #[arg(long, value_parser = parse_spi)]
     pub spi: Option<u32>,
-    /// Only packets from this outer address or prefix
+    /// Only packets whose outer source is this address or in this prefix
     #[arg(long, value_name = "ADDRESS", value_parser = parse_selector)]
     pub src: Option<Selector>,
-    /// Only packets to this outer address or prefix
+    /// Only packets whose outer destination is this address or in this prefix
     #[arg(long, value_name = "ADDRESS", value_parser = parse_selector)]
     pub dst: Option<Selector>,
-    /// Only these frames: one number, or A-B
+    /// Only these frames: a number, or a range A-B
     #[arg(long, value_name = "A-B", value_parser = parse_frames)]
     pub frames: Option<(u64, u64)>,
     /// Only packets that are not `ok`
@@ -180,13 +177,18 @@ impl Opening {
 
     /// What the input is read as.
     pub fn source(&self) -> Result<Source, Error> {
-        let hex_is = match self.hex_is {
-            HexIsArg::Esp => HexIs::Esp,
-            HexIsArg::Ip => HexIs::Ip,
-        };
         let form = match self.from {
-            FromArg::Hex => Form::Hex(hex_is),
-            FromArg::Capture if hex_is == HexIs::Ip => {
+            FromArg::Hex if self.fcs.is_some() => {
+                return Err(Error::usage(
+                    "--fcs does nothing with --from hex",
+                    "lines have no radio frames: omit --fcs",
+                ));
+            }
+            FromArg::Hex => Form::Hex(match self.hex_is {
+                None | Some(HexIsArg::Esp) => HexIs::Esp,
+                Some(HexIsArg::Ip) => HexIs::Ip,
+            }),
+            FromArg::Capture if self.hex_is.is_some() => {
                 return Err(Error::usage("--hex-is goes with --from hex", "add --from hex"));
             }
             FromArg::Capture => Form::Capture,
@@ -197,10 +199,10 @@ impl Opening {
     /// The mode of `--fcs`.
     pub fn fcs(&self) -> link::Fcs {
         match self.fcs {
-            FcsArg::Crc => link::Fcs::Crc,
-            FcsArg::Ti => link::Fcs::Ti,
-            FcsArg::None => link::Fcs::None,
-            FcsArg::Auto => link::Fcs::Auto,
+            Some(FcsArg::Crc) => link::Fcs::Crc,
+            Some(FcsArg::Ti) => link::Fcs::Ti,
+            Some(FcsArg::None) => link::Fcs::None,
+            Some(FcsArg::Auto) | None => link::Fcs::Auto,
         }
     }
 

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::options::{Inputs, Opening};
 use super::progress::Progress;
-use super::{Ended, Outcome, print, tell};
+use super::{Ended, Outcome, advice, print, tell};
 use crate::error::Error;
 use crate::link;
 use crate::pipeline::decode;
@@ -22,20 +22,28 @@ use crate::sa::Selector;
 use crate::sa::stream::Stream;
 use crate::sa::table::Entry;
 
-/// Show the Security Associations seen in a capture: counts, gaps, repeats, tries
+/// List the Security Associations (SAs) seen in a capture, with counts and gaps
 #[derive(Debug, clap::Args)]
-#[command(
-    after_help = "Columns: Failed counts packets of which the SA was the only candidate. Missing are Sequence Numbers \
-        between First and Last that did not come, in so many Gaps. Depth is how far behind the highest number a late \
-        packet was. Tries are openings per packet that verified.\n\n\
-        --frames counts as if no others had been captured; --spi, --src, --dst and --failed choose SAs."
-)]
+#[command(after_help = "Columns:
+  Verified     packets whose ICV verified
+  Failed       packets that failed and can only belong to this SA
+  Tries        sequence numbers tried per verified packet
+  First, Last  lowest and highest sequence number
+  Missing      sequence numbers between First and Last that were not captured
+  Gaps         how many runs of missing numbers
+  Repeats      packets that repeat an earlier one
+  Replays      packets with an earlier number and another payload
+  Depth        how many numbers the latest packet was late
+  Resyncs      packets found by --resync
+
+With --frames, only these frames are read, as if they were the whole capture.
+--spi, --src, --dst and --failed choose which SAs are listed.")]
 pub struct Args {
-    /// pcap or pcapng, may be .gz or .zst; `-` is standard input
+    /// pcap or pcapng file, also compressed (.gz, .zst); `-` is standard input
     capture: PathBuf,
     #[command(flatten)]
     inputs: Inputs,
-    /// How to write the SAs
+    /// Form of the list
     #[arg(long, value_enum, default_value_t = Format::Table)]
     format: Format,
     #[command(flatten)]
@@ -44,9 +52,9 @@ pub struct Args {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 enum Format {
-    /// Aligned columns for people
+    /// Aligned columns
     Table,
-    /// One JSON object a line, with the gaps (of very many the highest)
+    /// One JSON object per line, with the gaps (if there are very many, the highest)
     Jsonl,
 }
 
@@ -82,7 +90,7 @@ impl Args {
             Format::Table => print(rows(&ledger, &selection).as_bytes())?,
             Format::Jsonl => print(&lines(&ledger, &selection)?)?,
         };
-        tell(quiet, &totals.summary());
+        tell(quiet, &(totals.summary() + advice::without_rules(&self.inputs, &totals)));
         Ok(Outcome { truncated, ..Outcome::of(&totals) }.into())
     }
 }
@@ -121,7 +129,7 @@ fn rows(ledger: &Ledger<'_>, selection: &Selection) -> String {
             source.map_or_else(|| entry.sa.src.to_string(), |source| source.to_string()),
             counts.verified.to_string(),
             irregular.failed.to_string(),
-            format!("{:.2}", tries_per_packet(stream)),
+            tries_per_packet(stream).map_or("-".to_owned(), |tries| format!("{tries:.2}")),
             number(numbers.first),
             number(numbers.last),
             numbers.missing.to_string(),
@@ -153,6 +161,7 @@ fn lines(ledger: &Ledger<'_>, selection: &Selection) -> Result<Vec<u8>, Error> {
             "verified": counts.verified,
             "failed": irregular.failed,
             "tries": counts.tries,
+            "failed_tries": irregular.failed_tries,
             "first": numbers.first,
             "last": numbers.last,
             "missing": numbers.missing,

@@ -11,10 +11,10 @@ use crate::capture::{Reader, is_standard_output, write_whole};
 use crate::error::Error;
 use crate::vectors::{self, Settings};
 
-/// Test vectors: make them out of packets, check them
+/// Make test vectors from packets, and check them
 ///
-/// A kit is one JSON file with every value of every packet on its way to Diet-ESP and back, for other implementations to
-/// check themselves against. samples/vectors has one, and says what is in it.
+/// A kit of test vectors is one JSON file with every intermediate value of each packet, so that other implementations can
+/// check their own results. samples/vectors has a kit and describes its format.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(subcommand)]
@@ -24,40 +24,44 @@ pub struct Args {
 #[derive(Debug, Subcommand)]
 enum Command {
     Make(Make),
-    /// Work out every value of a kit again, and name the first that differs
-    #[command(after_help = "Exit status: 0 the kit is right; 1 a value differs; 2 it is no kit, or cannot be used.")]
+    /// Compute every value of a kit again, and print the first that differs
+    #[command(after_help = "Exit status:
+  0  every value of the kit is right
+  1  a value differs
+  2  the file is not a kit or cannot be read")]
     Check {
-        /// A kit; `-` is standard input
+        /// Kit of test vectors; `-` is standard input
         kit: PathBuf,
     },
 }
 
-/// Make a kit of test vectors out of packets
+/// Make a kit of test vectors from packets
 ///
-/// Plain IP packets become a vector under every SA whose context matches them, ESP packets (with --esp-keys) one under the
-/// SA of their SPI. For every SA follow packets that must fail, with the stage at which they do.
+/// A plain IP packet gives a vector for every SA whose context matches it. An ESP packet (with --esp-keys) gives one for the
+/// SA with its SPI. For every SA, the kit also has packets that must fail, each with the stage at which it fails.
 ///
-/// The kit has the keys of --keys in the clear: use test keys only.
+/// The kit contains the keys of --keys in clear text: use test keys only.
 #[derive(Debug, clap::Args)]
+#[command(override_usage = "dietesp vectors make [OPTIONS] -o <KIT> -r <R> -k <K> <PACKETS>")]
 #[command(after_help = "Examples:
-  dietesp vectors make plain.pcap -o kit.json --rules rules.yaml --keys test-keys.yaml --seed 1
+  dietesp vectors make plain.pcap -o kit.json -r rules.yaml -k test-keys.yaml
   dietesp vectors check kit.json")]
 struct Make {
-    /// Capture of plain IP packets, or of ESP packets that --esp-keys opens
+    /// Capture of plain IP packets, or of ESP packets that --esp-keys decrypts
     packets: PathBuf,
-    /// Where to write the kit; `-` is standard output
+    /// Output file; `-` is standard output
     #[arg(short, long, value_name = "KIT")]
     output: PathBuf,
-    /// Rule file: the contexts of the SAs (native YAML)
+    /// Rule file with the contexts of the SAs (YAML); repeatable
     #[arg(long = "rules", short = 'r', value_name = "R", required = true)]
     rules: Vec<PathBuf>,
-    /// Key file: test keys to seal with, which the kit will show
+    /// Key file with the test keys to encrypt with, which the kit will contain; repeatable
     #[arg(long = "keys", short = 'k', value_name = "K", required = true)]
     keys: Vec<PathBuf>,
-    /// Key file of the ESP packets in the input, which the kit will not show
+    /// Key file of the ESP packets in PACKETS, which the kit will not contain; repeatable
     #[arg(long, value_name = "K2")]
     esp_keys: Vec<PathBuf>,
-    /// Make IVs from this number, for a kit that can be made again
+    /// Derive IVs from this number, for a reproducible kit
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
 }

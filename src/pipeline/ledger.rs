@@ -129,9 +129,11 @@ impl<'t> Ledger<'t> {
         }
     }
 
-    /// A packet failed under its only candidate.
-    pub fn failed(&mut self, sa: u32, multicast: Option<&[u8]>) {
-        self.failing(sa, multicast).counts.irregular_mut().failed += 1;
+    /// A packet failed under its only candidate, after `tries` openings.
+    pub fn failed(&mut self, sa: u32, multicast: Option<&[u8]>, tries: u64) {
+        let irregular = self.failing(sa, multicast).counts.irregular_mut();
+        irregular.failed += 1;
+        irregular.failed_tries = irregular.failed_tries.saturating_add(tries);
     }
 
     /// No number of an SA verified for a packet.

@@ -332,7 +332,8 @@ impl<'t> Settler<'t> {
         }
         item.sa = only;
         if let Some(sa) = only {
-            self.ledger.failed(sa, source);
+            let tries = if let Found::NotAuthentic { tries } = found { tries } else { 0 };
+            self.ledger.failed(sa, source, tries);
         }
         if matches!(found, Found::NotAuthentic { .. }) {
             for sa in self.finder.candidates() {

@@ -39,9 +39,10 @@ impl Numbers {
     }
 }
 
-/// Openings per packet that verified.
-pub fn tries_per_packet(stream: &Stream) -> f64 {
-    stream.counts.tries as f64 / stream.counts.verified.max(1) as f64
+/// Openings per packet that verified, `None` if none did.
+pub fn tries_per_packet(stream: &Stream) -> Option<f64> {
+    let counts = &stream.counts;
+    (counts.verified > 0).then(|| counts.tries as f64 / counts.verified as f64)
 }
 
 /// Streams of which the summary says what was odd.
@@ -70,15 +71,20 @@ fn remark(ledger: &Ledger<'_>, sa: u32, source: Option<IpAddr>, stream: &Stream)
         parts.push(format!("{missing} of the Sequence Numbers {first} to {last} missing in {gaps} gap{s}"));
     }
     let irregular = counts.irregular();
-    for (count, what) in [
-        (irregular.duplicates, "repeated"),
-        (irregular.replays, "replayed"),
-        (irregular.failed, "failed"),
-        (irregular.resyncs, "found by --resync"),
-    ] {
+    for (count, what) in
+        [(irregular.duplicates, "repeated"), (irregular.replays, "replayed"), (irregular.resyncs, "found by --resync")]
+    {
         if count > 0 {
             parts.push(format!("{count} {what}"));
         }
+    }
+    if irregular.failed > 0 {
+        let tries = match irregular.failed_tries {
+            0 => String::new(),
+            tries if tries % irregular.failed == 0 => format!(" after {} tries each", tries / irregular.failed),
+            tries => format!(" after {:.2} tries each", tries as f64 / irregular.failed as f64),
+        };
+        parts.push(format!("{} failed{tries}", irregular.failed));
     }
     if irregular.reorder_depth > 0 {
         parts.push(format!("reordered by up to {}", irregular.reorder_depth));
@@ -88,6 +94,6 @@ fn remark(ledger: &Ledger<'_>, sa: u32, source: Option<IpAddr>, stream: &Stream)
     }
     let name = &ledger.table().entry(sa)?.sa.name;
     let from = source.map(|source| format!(" from {source}")).unwrap_or_default();
-    let tries = tries_per_packet(stream);
-    Some(format!("{name}{from}: {} verified, {tries:.2} tries each; {}\n", counts.verified, parts.join(", ")))
+    let tries = tries_per_packet(stream).map(|tries| format!(", {tries:.2} tries each")).unwrap_or_default();
+    Some(format!("{name}{from}: {} verified{tries}; {}\n", counts.verified, parts.join(", ")))
 }

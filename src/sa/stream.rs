@@ -64,6 +64,8 @@ pub struct Counts {
 pub struct Irregular {
     /// Packets that failed and had this SA as their only candidate.
     pub failed: u64,
+    /// Openings tried for these packets, all Sequence Numbers counted.
+    pub failed_tries: u64,
     /// Packets with a number and payload seen before.
     pub duplicates: u64,
     /// Packets with a number seen before and another payload.

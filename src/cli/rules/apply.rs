@@ -15,29 +15,29 @@ use crate::codec::schc::{Direction, FieldDescriptor, Matching, Target};
 use crate::error::Error;
 use crate::files::{self, NumberedRule, target_text};
 
-/// Apply one rule to one packet: residue, fields, or the field that does not match
+/// Apply one rule to packets: print the residue, or the field that does not match
 ///
-/// The packet is cut in the rule's field order from its first bit. Fields that are named by the ends of the link (DEV_,
-/// APP_) are found by the direction: the device is the source of a packet that goes up.
+/// The fields are read in the order of the rule, from the first bit of the packet. The direction decides which address or
+/// port DEV_ and APP_ fields mean: the device is the source of a packet that goes up.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
-  dietesp rules apply rule.yaml --packet 6b912345001111402001... --direction dw --format json
+  dietesp rules apply rule.yaml --packet 6b912345001111402001... --direction dw
   dietesp rules apply rules.json --rule-id 5 --packet - < packets.hex
 
 The exit status is 0 whether the rule matches or not.")]
 pub struct Args {
-    /// A list of rows, a rule with RuleID and fields, OpenSCHC or RFC 9363 JSON
+    /// File with a list of rows, a rule with RuleID and fields, or OpenSCHC or RFC 9363 JSON
     rule: PathBuf,
-    /// The packet in hexadecimal; `-` reads one packet a line from standard input
+    /// Packet in hexadecimal; `-` reads one packet per line from standard input
     #[arg(long, value_name = "HEX")]
     packet: String,
-    /// The way of the packet, as seen from the device
+    /// Direction of the packet
     #[arg(long, ignore_case = true, value_enum, default_value_t = DirectionArg::Up)]
     direction: DirectionArg,
-    /// Which rule of a file with several
+    /// RuleID of the rule to apply, if the file has several
     #[arg(long, value_name = "N")]
     rule_id: Option<u32>,
-    /// How to write the answer; JSON is one object a packet and line
+    /// Form of the result; `json` prints one object per packet and line
     #[arg(long, value_enum, default_value_t = Format::Table)]
     format: Format,
 }

@@ -16,21 +16,21 @@ use crate::error::Error;
 use crate::files::{self, length_name, target_text};
 use crate::suite::{Cryptor, SUITES, Suite};
 
-/// Show the rules of each context as field tables, and what they cost and save
+/// Show the rules of each context as tables, and how many bytes they save
 ///
-/// For each header kind: the bits of the residue, and the bytes of a packet against standard ESP over payloads of 1 to
-/// 64 bytes. The IV has a column of its own.
+/// For each kind of packet: the bits that are sent, and the size of a packet compared with standard ESP, for payloads of
+/// 1 to 64 bytes. The IV has a column of its own.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:
   dietesp rules show rules.yaml --keys keys.yaml")]
 pub struct Args {
-    /// Rule file with contexts (native YAML), or rules as `rules apply` takes them
+    /// Rule files with contexts (YAML), or rules in a form that `rules apply` reads
     #[arg(required = true)]
     files: Vec<PathBuf>,
-    /// Key file: tells the cipher; without it AES-CCM with an ICV of 8 bytes is assumed
+    /// Key file that names the cipher of each SA (default: AES-CCM with an ICV of 8 bytes); repeatable
     #[arg(long = "keys", short = 'k', value_name = "K")]
     keys: Vec<PathBuf>,
-    /// How to write them
+    /// Form of the output
     #[arg(long, value_enum, default_value_t = Format::Table)]
     format: Format,
 }

@@ -1,0 +1,14 @@
+//! Advice about options that would help, at the end of the summary.
+
+use super::options::Inputs;
+use crate::pipeline::outcome::Status;
+use crate::report::totals::Totals;
+
+/// What to supply if packets were not decoded and no rule file was given; empty otherwise.
+pub fn without_rules(inputs: &Inputs, totals: &Totals) -> &'static str {
+    if !inputs.rules.is_empty() || totals.failed + totals.of(Status::NoSa) == 0 {
+        return "";
+    }
+    "no rule file was given, so all packets were read as standard ESP; for Diet-ESP, add --rules FILE with a context for \
+     each SA\n"
+}
