@@ -343,6 +343,7 @@ impl Inner {
             payload_offset: 0,
             sources: Sources::default(),
             warnings: opened.warnings,
+            length_hiding: opened.excess_padding + (opened.payload.len() - packet.len()) as u32,
             upper: None,
         });
         Upper::find_into(packet, &ip, &mut restored.upper);
@@ -364,9 +365,11 @@ impl Inner {
             payload_offset: 0,
             sources: Sources::default(),
             warnings: opened.warnings,
+            length_hiding: opened.excess_padding,
             upper: None,
         };
         if form == Form::Dummy {
+            restored.length_hiding += opened.payload.len() as u32;
             restored.warnings.add_if(true, Warnings::DUMMY);
             return Ok(restored);
         }
@@ -388,6 +391,7 @@ impl Inner {
             (Form::Tunnel, None) => {
                 let ip = whole_packet(next_header, residue.bytes, residue.offset)?;
                 packet.extend_from_slice(residue.bytes.get(..ip.packet_len).unwrap_or_default());
+                restored.length_hiding += (residue.bytes.len() - packet.len()) as u32;
                 restored.next_header = ip.version.next_header();
             }
             _ => {
@@ -449,6 +453,7 @@ impl Inner {
             if !(min_len..=packet.len()).contains(&len) {
                 return Err(Fault::value(Stage::Inner, 0, "IP length", len as u64, "the length of what was opened"));
             }
+            restored.length_hiding += (packet.len() - len) as u32;
             packet.truncate(len);
         }
         let len_limit = match ip.version {

@@ -21,6 +21,9 @@ pub struct Restored {
     pub sources: Sources,
     /// What was odd.
     pub warnings: Warnings,
+    /// Bytes that hide the length of the packet, which standard ESP would carry as well: TFC padding (RFC 4303 §2.7), the
+    /// content of a dummy, Padding beyond what the alignment needs.
+    pub length_hiding: u32,
     /// The upper layer of the packet; `None` for a dummy.
     pub upper: Option<Upper>,
 }

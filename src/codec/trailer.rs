@@ -61,6 +61,8 @@ pub(crate) struct Opened<'a> {
     pub offset: usize,
     /// Next Header, if sent.
     pub next_header: Option<u8>,
+    /// Bytes of Padding beyond what the alignment needs.
+    pub excess_padding: u32,
     pub warnings: Warnings,
 }
 
@@ -120,6 +122,7 @@ impl Trailer {
             NextHeader::Known(known) => Some(*known),
             NextHeader::Rule(rule) => Some(expand(rule, last, offset + payload.len(), &mut warnings)?),
         };
+        let mut excess_padding = 0;
         if self.pad {
             let (pad_len, rest) = payload.split_last().ok_or_else(|| short("Pad Length", offset, 1, 0))?;
             let pad_len = usize::from(*pad_len);
@@ -127,9 +130,19 @@ impl Trailer {
                 return Err(short("Padding", offset, pad_len, rest.len()));
             };
             warnings.add_if(!padding.iter().zip(1..=u8::MAX).all(|(byte, count)| *byte == count), Warnings::PADDING);
+            if pad_len >= self.align {
+                let needed = self.padding(offset + data.len());
+                excess_padding = (pad_len - needed) as u32;
+            }
             payload = data;
         }
-        Ok(Opened { payload, offset, next_header, warnings })
+        Ok(Opened { payload, offset, next_header, excess_padding, warnings })
+    }
+
+    /// The least Padding after so many bytes, RuleID and payload data.
+    fn padding(&self, len: usize) -> usize {
+        let len = len + 1 + self.next_header.len() + self.uncounted;
+        len.next_multiple_of(self.align) - len
     }
 
     /// Puts the RuleID in front, where there is one.
@@ -141,9 +154,8 @@ impl Trailer {
     /// mismatch.
     pub fn close(&self, clear: &mut Vec<u8>, start: usize, next_header: u8) -> Result<(), Mismatch> {
         if self.pad {
-            let len = clear.len() - start + 1 + self.next_header.len() + self.uncounted;
             // Alignments are 48 at most.
-            let pad_len = (len.next_multiple_of(self.align) - len) as u8;
+            let pad_len = self.padding(clear.len() - start) as u8;
             clear.extend(1..=pad_len);
             clear.push(pad_len);
         }

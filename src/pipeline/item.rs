@@ -491,8 +491,14 @@ impl<'w> Item<'w> {
         self.reason = None;
         self.clear = clear;
         self.warnings.add_codec(restored.warnings);
-        let protected_len = (self.packet.len as usize).saturating_sub(restored.payload_offset);
-        let standard = esp::standard_len(protected_len, entry.iv_len(), entry.block(), entry.icv_len());
+        let standard = match entry.context {
+            None => wire_len,
+            Some(_) => {
+                let protected_len = (self.packet.len as usize).saturating_sub(restored.payload_offset);
+                let len = protected_len + restored.length_hiding as usize;
+                esp::standard_len(len, entry.iv_len(), entry.block(), entry.icv_len())
+            }
+        };
         self.bytes = Some(Bytes { diet: wire_len as u64, esp: standard as u64 });
     }
 

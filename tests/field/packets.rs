@@ -481,3 +481,75 @@ fn a_wireshark_key_list_opens_nested_packets_too() {
     let (records, _) = decode([&capture, "-k", &case("11-nested-esp/nested.esp_sa")]);
     assert_eq!((records.len(), count(&records, "ok")), (2, 2));
 }
+
+#[test]
+fn standard_esp_saves_nothing() {
+    let (capture, keys) = (case("19-tfc-saved/tfc-v4.pcap"), case("19-tfc-saved/tfc-v4.keys"));
+    let (records, status) = decode([&capture, "-k", &keys]);
+    assert_eq!((status, &records[0]["bytes"]), (0, &json!({ "diet": 180, "esp": 180, "saved": 0 })));
+    let (_, summary) = dietesp_ends(0, ["decode", &capture, "-k", &keys]);
+    assert_eq!(summary, "1 frame: 1 ok\n180 bytes on the wire, 180 as standard ESP, 0 saved (0.0 %)\n");
+}
+
+/// Clear texts with more than they need: TFC padding, long Padding, dummies; in a tunnel and in transport mode.
+fn long_clear_texts() -> [Vec<u8>; 5] {
+    let packet = innermost();
+    let trailer = |data: &[u8], pad_len: u8, next_header: u8| {
+        assert_eq!((data.len() + usize::from(pad_len) + 2) % 4, 0);
+        [data, &(1..=pad_len).collect::<Vec<_>>(), &[pad_len, next_header]].concat()
+    };
+    [
+        trailer(&[&packet, &[0; 100][..]].concat(), 1, 4),
+        trailer(&packet, 1 + 200, 4),
+        trailer(&[&packet, &[0; 60][..]].concat(), 1 + 40, 4),
+        trailer(&packet[20..], 1 + 100, 17),
+        trailer(&[0; 77], 1, 59),
+    ]
+}
+
+#[test]
+fn what_hides_the_length_is_neither_saved_nor_lost() {
+    let lab = Lab::new();
+    let sealed = |clear: &[u8], header: &[u8]| {
+        let (spi, cryptor) = (SAS[0].0, Cryptor::new(&lab.sas[0].keys));
+        let mut esp = header.to_vec();
+        cryptor.seal(spi, 1, false, &[9; 8], clear, &mut esp).unwrap();
+        ip(["10.0.0.1", "10.0.0.2"], 50, &esp)
+    };
+    let rules = |text: &str| {
+        let rules = lab.path("rules.yaml");
+        std::fs::write(&rules, format!("contexts:\n  - {{ sa: s11, {text} }}\n")).unwrap();
+        rules
+    };
+    let saved = |packet: Vec<u8>, rules: Option<&PathBuf>| {
+        let (capture, keys) = (lab.capture("long.pcap", &[packet]), lab.keys());
+        let mut args = vec![capture.as_os_str(), "-k".as_ref(), keys.as_os_str()];
+        args.extend(rules.iter().flat_map(|rules| ["-r".as_ref(), rules.as_os_str()]));
+        let (records, status) = decode(args);
+        assert_eq!((records[0]["status"].as_str(), status), (Some("ok"), 0));
+        records[0]["bytes"]["saved"].as_i64().unwrap()
+    };
+    for clear in long_clear_texts() {
+        let (spi, sn) = (SAS[0].0.to_be_bytes(), 1u32.to_be_bytes());
+        assert_eq!(saved(sealed(&clear, &[spi, sn].concat()), None), 0);
+        // The same with four bytes of its header elided: whatever the length, these are saved.
+        let mode = if clear.ends_with(&[17]) { "Transport" } else { "Tunnel" };
+        let version = if mode == "Tunnel" { "ts_ip_version: IPv4-only, " } else { "" };
+        let rules = rules(&format!("dialect: 6lo, ipsec_mode: {mode}, {version}SPI_SIZE: 2, SN_SIZE: 2"));
+        assert_eq!(saved(sealed(&clear, &[&spi[2..], &sn[2..]].concat()), Some(&rules)), 4);
+    }
+    // A packet whose length is sent ends there.
+    let rules = rules(
+        "ipsec_mode: Tunnel, ts_ip_version: IPv6-only, ts_proto: 58, payload_length_cda: not_compressed, alignment: 8 bit, \
+         esp_spi_lsb: 32, esp_sn_lsb: 32",
+    );
+    let inner = ip(["2001:db8:1::1", "2001:db8:2::2"], 58, &[128, 0, 0, 0, 1, 2, 3, 4]);
+    // Traffic class and flow label, length, addresses, payload: 3.5 + 2 + 32 bytes of residue.
+    let nibbles = format!("{}{}{}", &hex::encode(&inner)[1..12], &hex::encode(&inner)[16..80], "0");
+    let residue = hex::decode(nibbles).unwrap();
+    let diet = [&residue[..], &inner[40..]].concat();
+    let header = [SAS[0].0.to_be_bytes(), 1u32.to_be_bytes()].concat();
+    let short = saved(sealed(&diet, &header), Some(&rules));
+    assert_eq!(short, (48 + 2 + 2) - (38 + 8));
+    assert_eq!(saved(sealed(&[&diet[..], &[0; 60]].concat(), &header), Some(&rules)), short);
+}

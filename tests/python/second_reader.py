@@ -711,7 +711,7 @@ class Session:
     def record(self, sn, wire, packet, upper_len, came):
         """The record that a receiver must print for a good packet; `upper_len` is what standard ESP carries of it."""
         unit, sa = max(4, self.sa.suite.block), self.sa
-        esp = 8 + sa.suite.iv_len + math.ceil((upper_len + 2) / unit) * unit + sa.icv_len
+        esp = 8 + sa.suite.iv_len + math.ceil((upper_len + 2) / unit) * unit + sa.icv_len if self.c else len(wire)
         spi_bits, sn_bits = (self.c.spi_bits, self.c.sn_bits) if self.c else (32, 32)
         return {
             "status": "ok",
