@@ -215,9 +215,11 @@ fn v4(packet: &[u8], frame_offset: usize) -> Result<Located<'_>, Fault> {
 
 fn v6(packet: &[u8], frame_offset: usize) -> Result<Located<'_>, Fault> {
     let header = Ipv6HeaderSlice::from_slice(packet).map_err(|error| v6_fault(error, frame_offset))?;
-    // Segmentation offload leaves 0, like a jumbogram.
     let total_len = match header.payload_length() {
-        0 => jumbo_len(packet).map_or(packet.len(), |len| len.saturating_add(V6_HEADER_LEN)),
+        0 => match jumbo_len(packet) {
+            Some(len) => len.saturating_add(V6_HEADER_LEN),
+            None => len_without_payload_length(packet, header.next_header()),
+        },
         len => usize::from(len) + V6_HEADER_LEN,
     };
     let missing = total_len.saturating_sub(packet.len());
@@ -296,6 +298,18 @@ fn is_extension(version: IpVersion, protocol: u8) -> bool {
         | ip_number::HIP
         | ip_number::SHIM6 => version == IpVersion::V6,
         _ => false,
+    }
+}
+
+/// Length of an IPv6 packet whose Payload Length is 0, which has no Jumbo Payload option. Segmentation offload leaves 0:
+/// then the packet is all that was captured. What comes after Next Header 59, or is too short for any header, is no payload
+/// but Ethernet padding.
+#[cold]
+fn len_without_payload_length(packet: &[u8], next_header: IpNumber) -> usize {
+    const SHORTEST_HEADER: usize = 8;
+    match packet.len() {
+        len if next_header != ip_number::IPV6_NO_NEXT_HEADER && len >= V6_HEADER_LEN + SHORTEST_HEADER => len,
+        _ => V6_HEADER_LEN,
     }
 }
 

@@ -100,7 +100,10 @@ fn frames_cut_at_every_byte() {
         for len in 0..whole {
             match parse(link_type, &frame[..len]) {
                 Frame::Datagram(read) => {
-                    assert_eq!(read.payload.len(), len - ip_offset - header_len, "{name} {len}");
+                    // Less than 8 bytes would be Ethernet padding.
+                    let is_padding = name == "IPv6 Payload Length 0" && len < ip_offset + header_len + 8;
+                    let captured = if is_padding { 0 } else { len - ip_offset - header_len };
+                    assert_eq!(read.payload.len(), captured, "{name} {len}");
                     assert_eq!(read.missing, if has_length { whole - len } else { 0 }, "{name} {len}");
                 }
                 Frame::Malformed { outer, fault } => {
@@ -115,6 +118,38 @@ fn frames_cut_at_every_byte() {
             }
         }
     }
+}
+
+/// Payload Length 0 without the Jumbo Payload option: no payload, or left so by segmentation offload.
+#[test]
+fn after_payload_length_0_ethernet_padding_is_no_payload() {
+    let ethernet = "02000000000202000000000186dd";
+    let frame = |next_header: u8, rest: &str| {
+        let addresses = "20010db800000000000000000000000120010db8000000000000000000000002";
+        bytes(&format!("{ethernet}600000000000{next_header:02x}40{addresses}{rest}"))
+    };
+    let udp = "1633163300080000";
+    for (next_header, rest, payload_len) in [
+        (59, "000000000000", 0),
+        (59, "00000000000000000000", 0),
+        (17, "000000000000", 0),
+        (6, "", 0),
+        (17, udp, 8),
+        (50, "0000a1b200000001aabbccdd", 12),
+    ] {
+        let frame = frame(next_header, rest);
+        let read = datagram(1, &frame);
+        assert_eq!((read.payload.len(), read.missing, read.protocol), (payload_len, 0, next_header), "{rest}");
+        let place = match parse_alone(1, &frame, |protocol| protocol == ESP) {
+            Some(Alone::Packet(place)) => place,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(place.payload(&frame).len(), payload_len);
+    }
+    // A Jumbo Payload option says the length; without one, the Hop-by-Hop header is cut.
+    let jumbo = frame(0, "3b00c20400000008000000000000");
+    assert_eq!((datagram(1, &jumbo).header.len(), datagram(1, &jumbo).payload.len()), (48, 0));
+    assert!(matches!(parse(1, &frame(0, "3b0001000000")), Frame::Malformed { outer: Some(_), .. }));
 }
 
 #[test]
