@@ -94,7 +94,8 @@ impl Error {
         match self {
             Error::Io { .. } => "",
             Error::Mismatch { .. } => {
-                "nothing was written; --on-mismatch skip leaves such packets out, pass writes them as standard ESP"
+                "nothing was written; --on-mismatch skip omits such packets, pass writes them as standard ESP, and as they \
+                 are where there is no whole IP packet"
             }
             Error::File { help, .. } | Error::Usage { help, .. } => help,
         }

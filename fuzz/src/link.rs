@@ -353,7 +353,7 @@ pub fn receiver(data: &[u8]) {
         contexts: BTreeMap::from([(0, prefix("2001:db8:0:1::", 64)), (3, prefix("fd01::ff:0:0", 96))]),
         link_keys: vec![key(3), key(1)],
         fcs: [Fcs::None, Fcs::Auto, Fcs::Crc, Fcs::Ti][usize::from(flags >> 1 & 3)],
-        fragments_apart: flags & 8 != 0,
+        outermost: flags & 8 != 0,
     };
     let mut receiver = Receiver::new(&settings);
     let mut reader = reader(pcap(link_type, &frames)).expect("a capture");

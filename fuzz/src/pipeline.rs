@@ -170,11 +170,11 @@ pub fn pipeline(data: &[u8]) {
             assert_eq!(packets(&SaTable::new(entries), output.read()), opened, "{reseal:?}");
         }
     }
-    for esp_input in [Some(true), Some(false), None] {
+    for input in [compress::Input::Esp, compress::Input::Plain] {
         let Ok(writer) = Writer::create(Path::new("/dev/null")) else { return };
         let settings = compress::Settings {
             on_mismatch: OnMismatch::Skip,
-            esp_input,
+            input,
             allow_nonce_reuse: true,
             seed: Some(1),
             limits: LIMITS,

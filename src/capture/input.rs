@@ -41,25 +41,12 @@ pub(super) enum Got {
 
 impl Input {
     pub(super) fn open(path: &Path, source: &Source) -> Result<Input, Error> {
-        let stop = || source.stop.clone();
-        if path == Path::new("-") {
-            if io::stdin().is_terminal() {
-                return Err(Error::usage(
-                    "standard input is a terminal, not a capture",
-                    "give a file, or pipe a capture in: tcpdump -w - | dietesp ...",
-                ));
-            }
-            let live = Live::new(|| Ok(io::stdin().lock()), stop()).map_err(Error::io(path, "read"))?;
-            return Input::new(path, Box::new(live), None, source);
-        }
-        let metadata = std::fs::metadata(path).map_err(Error::io(path, "open"))?;
-        if !metadata.is_file() {
-            let name = path.to_owned();
-            let live = Live::new(|| File::open(name), stop()).map_err(Error::io(path, "open"))?;
+        if let Some(live) = open_live(path, source)? {
             return Input::new(path, Box::new(live), None, source);
         }
         let file = File::open(path).map_err(Error::io(path, "open"))?;
-        Input::new(path, Box::new(file), Some(metadata.len()), source)
+        let len = file.metadata().map_err(Error::io(path, "open"))?.len();
+        Input::new(path, Box::new(file), Some(len), source)
     }
 
     pub(super) fn new(
@@ -158,6 +145,25 @@ impl Input {
     pub(super) fn total_len(&self) -> Option<u64> {
         self.total_len
     }
+}
+
+/// Starts to read what is no regular file, and can be read once only: standard input, FIFOs, devices; `None` for a file.
+pub(super) fn open_live(path: &Path, source: &Source) -> Result<Option<Live>, Error> {
+    let stop = source.stop.clone();
+    if path == Path::new("-") {
+        if io::stdin().is_terminal() {
+            return Err(Error::usage(
+                "standard input is a terminal, not a capture",
+                "give a file, or pipe a capture in: tcpdump -w - | dietesp ...",
+            ));
+        }
+        return Live::new(|| Ok(io::stdin().lock()), stop).map(Some).map_err(Error::io(path, "read"));
+    }
+    if std::fs::metadata(path).map_err(Error::io(path, "open"))?.is_file() {
+        return Ok(None);
+    }
+    let name = path.to_owned();
+    Live::new(|| File::open(name), stop).map(Some).map_err(Error::io(path, "open"))
 }
 
 #[derive(Default)]

@@ -23,6 +23,7 @@ mod read;
 mod sink;
 mod source;
 mod time;
+mod twice;
 mod window;
 mod write;
 
@@ -38,6 +39,7 @@ pub use read::Reader;
 pub(crate) use sink::{is_standard_output, resolve, write_whole};
 pub use source::{Form, HexIs, Source};
 pub use time::Timestamp;
+pub use twice::Twice;
 pub use window::Window;
 pub use write::{Batch, Writer};
 

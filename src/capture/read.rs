@@ -69,7 +69,8 @@ impl Reader {
         Reader::new(Input::new(path, input, None, source)?, source.form)
     }
 
-    fn new(mut input: Input, form: Form) -> Result<Reader, Error> {
+    /// Starts to read an input that was opened.
+    pub(super) fn new(mut input: Input, form: Form) -> Result<Reader, Error> {
         let mut window = Window::default();
         let mut section = Section::default();
         let path = input.path().to_owned();

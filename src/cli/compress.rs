@@ -2,20 +2,29 @@
 
 use std::path::{Path, PathBuf};
 
+use super::interrupt;
 use super::options::{Opening, load_table};
 use super::outputs::Files;
 use super::progress::Progress;
 use super::{Ended, counted, tell};
-use crate::capture::{Reader, Writer};
+use crate::capture::{Twice, Writer};
 use crate::error::Error;
-use crate::pipeline::compress::{self, Compressed, OnMismatch, Settings};
+use crate::pipeline::compress::{self, Compressed, Input, OnMismatch, Settings};
 
-/// Make Diet-ESP out of a capture of standard ESP, or of plain IP packets
+/// Compress a capture of standard ESP, or of plain IP packets, to Diet-ESP
 ///
-/// A capture with packets of the SAs in it is taken as one of ESP, and everything else in it passes as it is. In any
-/// other capture the plain IP packets are compressed by the first context that matches. A file is looked through for
-/// that; from standard input or a pipe the first packets decide, and if ESP comes behind plain packets that were
-/// compressed, the run ends and nothing is written.
+/// `compress` reads the capture up to the first ESP packet that decrypts with --esp-keys, then from the start again. What
+/// a pipe delivers meanwhile is kept in a temporary file, so files and pipes give the same output.
+///
+/// If a packet decrypts, the capture is one of ESP. Its ESP packets are compressed. All other frames are written as they
+/// are, because they were on the network next to the ESP: IKE, ICMPv6, ARP, ESP of other SAs, damaged frames. The summary
+/// counts them.
+///
+/// If none decrypts, the capture is one of plain IP packets. Each IP packet is compressed by the first context that
+/// matches, and nothing is written that is not encrypted. As at the entry of a tunnel, the outermost IP packet of a frame
+/// counts: a fragment is a packet, and so is IKE, or a packet that carries another one. --on-mismatch also decides about
+/// frames that hold no whole IP packet, such as ARP and packets with cut headers. Radio frames are not written, only the
+/// packets they bring.
 #[derive(Debug, clap::Args)]
 #[command(override_usage = "dietesp compress [OPTIONS] -o <OUT> -r <R> -k <K> <CAPTURE>")]
 #[command(after_help = "Examples:
@@ -36,7 +45,7 @@ pub struct Args {
     /// Key file of the ESP packets in the input (default: --keys)
     #[arg(long, value_name = "K2")]
     esp_keys: Vec<PathBuf>,
-    /// What to do with a packet that its context does not match
+    /// What to do with a packet that no context matches
     #[arg(long, value_enum, default_value_t = OnMismatchArg::Stop)]
     on_mismatch: OnMismatchArg,
     /// For laboratories: seal under nonces that the input used, where an implicit-IV cipher keeps its key
@@ -53,9 +62,9 @@ pub struct Args {
 enum OnMismatchArg {
     /// End the run and write nothing
     Stop,
-    /// Leave the packet out
+    /// Omit the packet, and count it
     Skip,
-    /// Write it as standard ESP, on an SA without context
+    /// Write it as standard ESP, on an SA without context. A frame without a whole IP packet is written as it is, and counted
     Pass,
 }
 
@@ -71,20 +80,17 @@ impl Args {
         link.contexts.extend(link_of_input.contexts);
         link.fcs = self.opening.fcs();
         let limits = self.opening.limits(quiet);
-        // A pipe cannot be read twice: there the first packets decide.
-        let esp_input = match std::fs::metadata(&self.capture) {
-            Ok(metadata) if !metadata.is_file() => None,
-            _ if self.capture == Path::new("-") => None,
-            _ => Some(compress::holds_esp(
-                &mut Reader::open_as(&self.capture, &self.opening.source()?)?,
-                &input,
-                limits,
-                &link,
-            )?),
-        };
-        // A tunnel's entry compresses the fragments of plain packets one by one.
-        link.fragments_apart = esp_input == Some(false);
-        let mut reader = self.opening.reader(&self.capture)?;
+        let source = self.opening.source()?;
+        let mut capture = Twice::open(&self.capture, &source)?;
+        // A signal ends a pipe: what came before is the capture. While a file is looked through, a signal kills.
+        if capture.is_pipe() {
+            interrupt::stops(&source.stop)?;
+        }
+        let esp = compress::holds_esp(&mut capture.first()?, &input, limits, &link)?;
+        if !capture.is_pipe() {
+            interrupt::stops(&source.stop)?;
+        }
+        let mut reader = capture.second()?;
         let writer = Writer::create(&self.output)?;
         let settings = Settings {
             on_mismatch: match self.on_mismatch {
@@ -92,7 +98,7 @@ impl Args {
                 OnMismatchArg::Skip => OnMismatch::Skip,
                 OnMismatchArg::Pass => OnMismatch::Pass,
             },
-            esp_input,
+            input: if esp { Input::Esp } else { Input::Plain },
             allow_nonce_reuse: self.allow_nonce_reuse,
             seed: self.seed,
             limits,
@@ -106,27 +112,66 @@ impl Args {
         progress.finish();
         let done = done?;
         let truncated = super::tell_damage(&mut reader);
-        tell(quiet, &summary(&done, &self.output, self.seed));
-        let failures = done.totals.failed + done.refused + done.mismatches.values().sum::<u64>();
-        Ok(if failures == 0 && !truncated { Ended::Well } else { Ended::WithFailures })
+        tell(quiet, &summary(&done, &settings, &self.output));
+        let failures = done.totals.failed
+            + done.refused
+            + done.unwritable
+            + done.unreadable
+            + done.mismatches.values().sum::<u64>();
+        Ok(if failures == 0 && done.compressed > 0 && !truncated { Ended::Well } else { Ended::WithFailures })
     }
 }
 
-fn summary(done: &Compressed, output: &Path, seed: Option<u64>) -> String {
-    let mut text = done.totals.counts() + &done.totals.remarks();
-    text += &format!("{} compressed", counted(done.compressed, "packet"));
-    if done.compressed > 0 {
-        let saved = done.bytes.saved();
-        let share = if done.bytes.esp == 0 { 0.0 } else { saved as f64 * 100.0 / done.bytes.esp as f64 };
+fn summary(done: &Compressed, settings: &Settings, output: &Path) -> String {
+    let mut text = match settings.input {
+        Input::Esp => done.totals.counts() + &done.totals.remarks(),
+        Input::Plain => format!("{} of plain packets: no ESP in them decrypts\n", counted(done.totals.frames, "frame")),
+    };
+    text += &compressed(done);
+    text += &not_compressed(done, settings);
+    if done.nonces.numbers_of_plain {
         text +=
-            &format!(": {} bytes, {} as standard ESP, {saved} saved ({share:.1} %)", done.bytes.diet, done.bytes.esp);
+            "the nonces are the new Sequence Numbers: seal nothing else under these keys, or set esp_sn above them\n";
     }
-    text.push('\n');
+    if done.nonces.random && settings.seed.is_some() {
+        text += super::SEED_AND_KEYS;
+    }
+    text + &format!("{} written to {}\n", counted(done.written, "frame"), output.display())
+}
+
+fn compressed(done: &Compressed) -> String {
+    let text = format!("{} compressed", counted(done.compressed, "packet"));
+    if done.compressed == 0 {
+        return text + "\n";
+    }
+    let saved = done.bytes.saved();
+    let share = if done.bytes.esp == 0 { 0.0 } else { saved as f64 * 100.0 / done.bytes.esp as f64 };
+    text + &format!(": {} bytes, {} as standard ESP, {saved} saved ({share:.1} %)\n", done.bytes.diet, done.bytes.esp)
+}
+
+/// What was wrong with the packets and frames that were not compressed, and what became of them.
+fn not_compressed(done: &Compressed, settings: &Settings) -> String {
+    let mut text = String::new();
     for (field, count) in &done.mismatches {
         text += &format!("{count} did not match: {field}\n");
     }
     if let Some((frame, problem)) = &done.first_mismatch {
         text += &format!("the first of them, frame {frame}: {problem}\n");
+    }
+    for (count, what) in [
+        (done.not_ip, "without an IP packet"),
+        (done.unreadable, "malformed, cut short or of a link type that is not supported"),
+    ] {
+        if count > 0 {
+            text += &format!("{} {what}\n", counted(count, "frame"));
+        }
+    }
+    if let Some((frame, problem)) = &done.first_without_packet {
+        text += &format!("the first of these, frame {frame}: {problem}\n");
+    }
+    if let Some((frame, problem)) = &done.first_unwritable {
+        text += &format!("{} omitted, because no frame can hold it encrypted\n", counted(done.unwritable, "packet"));
+        text += &format!("the first of these, frame {frame}: {problem}\n");
     }
     if done.refused > 0 {
         text += &format!(
@@ -134,12 +179,15 @@ fn summary(done: &Compressed, output: &Path, seed: Option<u64>) -> String {
             done.refused
         );
     }
-    if done.nonces.numbers_of_plain {
-        text +=
-            "the nonces are the new Sequence Numbers: seal nothing else under these keys, or set esp_sn above them\n";
+    if done.radio > 0 {
+        text += &format!("{} without a packet of its own omitted\n", counted(done.radio, "radio frame"));
     }
-    if done.nonces.random && seed.is_some() {
-        text += super::SEED_AND_KEYS;
+    if done.standard > 0 {
+        text += &format!("{} written as standard ESP\n", counted(done.standard, "packet"));
     }
-    text + &format!("{} written to {}\n", counted(done.written, "frame"), output.display())
+    if done.unchanged > 0 {
+        let not_encrypted = if settings.input == Input::Plain { ", not encrypted" } else { "" };
+        text += &format!("{} written unchanged{not_encrypted}\n", counted(done.unchanged, "other frame"));
+    }
+    text
 }

@@ -26,8 +26,9 @@ pub struct Settings {
     pub link_keys: Vec<LinkKey>,
     /// What stands behind IEEE 802.15.4 frames where the capture does not say.
     pub fcs: Fcs,
-    /// IP fragments are packets of their own ([`Content::Datagram`]), as they are to a tunnel's entry.
-    pub fragments_apart: bool,
+    /// The outermost IP packet of a frame is the one that matters, as it is to a gateway that encrypts it: it is a
+    /// [`Content::Datagram`] also if it is a fragment or carries another packet.
+    pub outermost: bool,
 }
 
 /// Takes the frames of one capture in their order and hands out IP packets: reassembled (IP, 6LoWPAN), decompressed,
@@ -40,7 +41,7 @@ pub struct Receiver {
     security: Security,
     lowpan: Lowpan,
     pub(super) bluetooth: Bluetooth,
-    fragments_apart: bool,
+    outermost: bool,
     reassembler: Reassembler,
     reassembled: Reassembled,
     /// Where the next packet of the last frame starts, if that holds several.
@@ -119,7 +120,7 @@ impl Receiver {
     pub fn new(settings: &Settings) -> Receiver {
         Receiver {
             fcs: settings.fcs,
-            fragments_apart: settings.fragments_apart,
+            outermost: settings.outermost,
             security: Security::new(&settings.link_keys),
             lowpan: Lowpan::new(&settings.contexts),
             ..Receiver::default()
@@ -190,7 +191,8 @@ impl Receiver {
         network: Result<frame::Network<'s>, Fault>,
         wants: impl Fn(u8) -> bool,
     ) -> Received<'s> {
-        let (link_type, data) = (packet.link_type(), packet.data);
+        let (link_type, data, outermost) = (packet.link_type(), packet.data, self.outermost);
+        let wants = |protocol| outermost || wants(protocol);
         let mut enclosed = false;
         let parsed = match network {
             Ok(frame::Network::Ip { offset, version }) => ip::parse(data, offset, version),
@@ -220,6 +222,8 @@ impl Receiver {
                     let offset = datagram.frame_offset.saturating_add(datagram.header.len());
                     return self.radio(packet, radio, offset, wants);
                 }
+                // No gateway looks for radio frames in a datagram.
+                Err(_) if outermost => {}
                 Err(mut fault) => {
                     fault.offset =
                         fault.offset.saturating_add(datagram.frame_offset).saturating_add(datagram.header.len());
@@ -227,7 +231,7 @@ impl Receiver {
                 }
             }
         }
-        let parsed = if self.fragments_apart { parsed.apart(data) } else { parsed };
+        let parsed = if outermost { parsed.apart(data) } else { parsed };
         let Receiver { reassembler, reassembled, .. } = self;
         let mut received = ip_packet(parsed, packet, reassembler, reassembled, data, wants);
         received.radio = frame::is_radio(link_type);
@@ -363,9 +367,9 @@ impl Receiver {
             Ok(Step::Taken(Taken::Waits)) => return radio(Content::Fragment { outer: None, waits: false }),
             Ok(Step::Taken(Taken::Whole { link, unknown_context })) => (link, unknown_context),
         };
-        let Receiver { fragments_apart, reassembler, reassembled, lowpan, .. } = self;
+        let Receiver { outermost, reassembler, reassembled, lowpan, .. } = self;
         let parsed = ip::parse(lowpan.packet(), 0, Some(IpVersion::V6));
-        let parsed = if *fragments_apart { parsed.apart(lowpan.packet()) } else { parsed };
+        let parsed = if *outermost { parsed.apart(lowpan.packet()) } else { parsed };
         let mut received = ip_packet(parsed, packet, reassembler, reassembled, lowpan.packet(), wants);
         received.radio = true;
         received.may_repeat = may_repeat;
@@ -388,10 +392,11 @@ impl Receiver {
     }
 }
 
-/// Whether a UDP datagram has the port of ZEP.
+/// Whether a UDP datagram has the port of ZEP, and its data begins as ZEP does: others use the port, too.
 pub(super) fn may_be_zep(udp: &[u8]) -> bool {
     let Some(&[a, b, c, d]) = udp.first_chunk() else { return false };
-    u16::from_be_bytes([a, b]) == carrier::ZEP_PORT || u16::from_be_bytes([c, d]) == carrier::ZEP_PORT
+    (u16::from_be_bytes([a, b]) == carrier::ZEP_PORT || u16::from_be_bytes([c, d]) == carrier::ZEP_PORT)
+        && udp.get(8..).is_some_and(|data| data.starts_with(carrier::ZEP_PREAMBLE))
 }
 
 /// The radio frame in a ZEP datagram.

@@ -18,6 +18,8 @@ use crate::suite::{Apart, SIDE_BY_SIDE, Scratch, Sealed, open_apart};
 #[derive(Debug)]
 pub struct Attempter<'t, 'g> {
     finder: Finder<'t>,
+    /// See [`link::Settings::outermost`]: no packet is looked into for ESP.
+    outermost: bool,
     glimpse: &'g Glimpse,
     /// The streams of this window.
     seen: Seen,
@@ -132,10 +134,11 @@ const EARLY_TRIES: u32 = 64;
 
 impl<'t, 'g> Attempter<'t, 'g> {
     /// One that knows of streams what `glimpse` shows.
-    pub fn new(table: &'t SaTable, limits: Limits, glimpse: &'g Glimpse) -> Attempter<'t, 'g> {
+    pub fn new(table: &'t SaTable, limits: Limits, link: &link::Settings, glimpse: &'g Glimpse) -> Attempter<'t, 'g> {
         let limits = Limits { sn_tries: limits.sn_tries.min(EARLY_TRIES), resync_tries: None, ..limits };
         Attempter {
             finder: Finder::new(table, limits),
+            outermost: link.outermost,
             glimpse,
             seen: Seen::new(table.entries().len()),
             scratch: Scratch::default(),
@@ -145,7 +148,8 @@ impl<'t, 'g> Attempter<'t, 'g> {
 
     /// Takes the frames of a window: `items` become theirs, what they restore to goes into `arena`.
     pub fn attempt<'w>(&mut self, window: &'w Window, items: &mut Vec<Item<'w>>, arena: &mut Arena) {
-        let table = self.finder.table();
+        let (table, outermost) = (self.finder.table(), self.outermost);
+        let wants = |protocol| outermost || table.uses_protocol(protocol);
         self.seen.clear();
         items.clear();
         items.reserve(window.len());
@@ -156,7 +160,7 @@ impl<'t, 'g> Attempter<'t, 'g> {
             items.push(Item::new(packet.data));
             let Some(item) = items.last_mut() else { continue };
             item.link_type = packet.link_type();
-            match link::parse_plain(item.link_type, packet.data, |protocol| table.uses_protocol(protocol)) {
+            match link::parse_plain(item.link_type, packet.data, wants) {
                 Some(place) => {
                     // Most packets have their headers at the same place as those before.
                     if table.has_many()
@@ -204,8 +208,8 @@ impl<'t, 'g> Attempter<'t, 'g> {
         planned: &mut Plan<'w>,
         arena: &mut Arena,
     ) {
-        let table = self.finder.table();
-        match link::parse_alone(item.link_type, packet.data, |protocol| table.uses_protocol(protocol)) {
+        let (table, outermost) = (self.finder.table(), self.outermost);
+        match link::parse_alone(item.link_type, packet.data, |protocol| outermost || table.uses_protocol(protocol)) {
             Some(Alone::Packet(place)) => return self.attempt_place(packet, place, item, index, planned, arena),
             Some(Alone::NotIp(what)) => item.set(Status::NotEsp, Reason::not_ip(what, packet)),
             Some(Alone::Malformed { outer, fault }) => {
@@ -229,6 +233,10 @@ impl<'t, 'g> Attempter<'t, 'g> {
     ) {
         let (table, frame) = (self.finder.table(), packet.data);
         item.source = Source::Frame(place);
+        if self.outermost {
+            item.reason = Some(Reason::Protocol(place.protocol));
+            return;
+        }
         let payload = match EspPayload::in_frame(table, frame, place) {
             Ok(payload) => payload,
             Err(reason) => {

@@ -5,10 +5,9 @@ mod fit;
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
-use std::sync::OnceLock;
 
 use super::convert::is_beside;
-use super::drive::{self, Input, Job};
+use super::drive::{self, Job};
 use super::find::Limits;
 use super::item::{Arena, Item};
 use super::outcome::{Bytes, Status};
@@ -26,15 +25,26 @@ use crate::sa::table::{Entry, SaTable};
 use decide::Decider;
 use fit::{Fit, Fitter, Text, Texts};
 
-/// What is done with a packet that its context does not match.
+/// What is done with a packet that no context matches, and with a frame that holds no whole IP packet where all packets
+/// are to be compressed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OnMismatch {
     /// End the run; nothing is written.
     Stop,
-    /// Leave it out.
+    /// Omit it.
     Skip,
-    /// Write it as standard ESP, on an SA without context.
+    /// Write the packet as standard ESP, on an SA without context; the frame as it is.
     Pass,
+}
+
+/// Which packets of a capture are compressed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Input {
+    /// The ESP packets that decrypt. Every other frame is written as it is: it was on the network next to the ESP.
+    Esp,
+    /// Every IP packet, as a gateway encrypts all that it forwards into a tunnel. No frame is written as it is, unless
+    /// [`OnMismatch::Pass`] says so.
+    Plain,
 }
 
 /// Settings of [`run`].
@@ -42,9 +52,8 @@ pub enum OnMismatch {
 pub struct Settings {
     /// What is done with a packet that does not match.
     pub on_mismatch: OnMismatch,
-    /// The packets to compress: ESP packets if true, plain IP packets if false. `None` leaves it to the first window with
-    /// either; if that has plain packets only, ESP that opens behind them ends the run.
-    pub esp_input: Option<bool>,
+    /// Which packets are compressed: see [`holds_esp`].
+    pub input: Input,
     /// Seal a new plaintext under the nonce of the input where an implicit-IV cipher keeps its key.
     pub allow_nonce_reuse: bool,
     /// Makes IVs repeatable, for tests.
@@ -68,12 +77,28 @@ pub struct Compressed {
     pub written: u64,
     /// Packets compressed.
     pub compressed: u64,
+    /// Packets written as standard ESP.
+    pub standard: u64,
+    /// Frames written as they were captured.
+    pub unchanged: u64,
     /// Bytes of these on the wire, and as standard ESP of the same cipher.
     pub bytes: Bytes,
     /// Packets that did not match, by field.
     pub mismatches: BTreeMap<&'static str, u64>,
     /// The first packet that did not match: frame, and what did not match.
     pub first_mismatch: Option<(u64, String)>,
+    /// Packets that no frame can hold once they are encrypted; they are omitted.
+    pub unwritable: u64,
+    /// The first of these: frame, and why.
+    pub first_unwritable: Option<(u64, String)>,
+    /// Frames of plain input that are malformed, cut short, or of a link type that is not supported.
+    pub unreadable: u64,
+    /// Frames of plain input that hold no IP packet.
+    pub not_ip: u64,
+    /// The first of the frames that are unreadable or hold no IP packet, and why.
+    pub first_without_packet: Option<(u64, String)>,
+    /// Radio frames that bring no packet: acknowledgments, fragments before the last, repeats.
+    pub radio: u64,
     /// Packets that could not be sealed without using a nonce twice.
     pub refused: u64,
     /// What the nonces rest on that outputs of other runs may share.
@@ -102,18 +127,22 @@ pub fn run(
     if output.entries().iter().all(|entry| entry.context.is_none()) {
         return Err(Error::usage("there is no context to compress by", "give --rules a file with `contexts`"));
     }
-    let esp_input = settings.esp_input.map(OnceLock::from).unwrap_or_default();
     let outlet = Outlet::new(writer);
     let frames = outlet.frames();
     let digester = Digester::default();
     let fitter = Fitter::new(input, output, digester.clone());
-    let job = Compress { input, output, settings, fitter, esp_input, frames };
+    let job = Compress { input, output, settings, fitter, frames };
     let mut decider = Decider::new(input, output, settings, digester);
     let mut out = Out { outlet, result: Compressed::default(), tell };
-    drive::run(input_of(reader, input, settings), &job, &mut decider, &mut out)?;
+    let Settings { limits, ref link, threads, .. } = *settings;
+    let link = &link::Settings { outermost: settings.input == Input::Plain, ..link.clone() };
+    let read = drive::Input { reader, table: input, limits, link, threads };
+    drive::run(read, &job, &mut decider, &mut out)?;
     let mut result = out.result;
     result.add(decider.counts);
     result.written = out.outlet.finish()?;
+    // Fragments that wait for the rest of their packet may pass or go long after they were read.
+    result.unchanged = result.written.saturating_sub(result.compressed + result.standard);
     Ok(result)
 }
 
@@ -122,6 +151,7 @@ impl Compressed {
     fn add(&mut self, window: Compressed) {
         self.totals.add(&window.totals);
         self.compressed += window.compressed;
+        self.standard += window.standard;
         self.bytes.diet += window.bytes.diet;
         self.bytes.esp += window.bytes.esp;
         self.refused += window.refused;
@@ -130,24 +160,25 @@ impl Compressed {
         for (field, count) in window.mismatches {
             *self.mismatches.entry(field).or_default() += count;
         }
-        self.note_first(window.first_mismatch);
-    }
-
-    /// Keeps the one of the lower frame.
-    fn note_first(&mut self, mismatch: Option<(u64, String)>) {
-        let Some(mismatch) = mismatch else { return };
-        if self.first_mismatch.as_ref().is_none_or(|first| mismatch.0 < first.0) {
-            self.first_mismatch = Some(mismatch);
-        }
+        self.unwritable += window.unwritable;
+        self.unreadable += window.unreadable;
+        self.not_ip += window.not_ip;
+        self.radio += window.radio;
+        note_first(&mut self.first_mismatch, window.first_mismatch);
+        note_first(&mut self.first_unwritable, window.first_unwritable);
+        note_first(&mut self.first_without_packet, window.first_without_packet);
     }
 }
 
-fn input_of<'i, 't>(reader: &'i mut Reader, table: &'t SaTable, settings: &'i Settings) -> Input<'i, 't> {
-    let Settings { limits, link, threads, .. } = settings;
-    Input { reader, table, limits: *limits, link, threads: *threads }
+/// Keeps the one of the lower frame.
+fn note_first(first: &mut Option<(u64, String)>, other: Option<(u64, String)>) {
+    let Some(other) = other else { return };
+    if first.as_ref().is_none_or(|first| other.0 < first.0) {
+        *first = Some(other);
+    }
 }
 
-/// Whether a capture has packets of these SAs; reads up to the first.
+/// Whether a capture has ESP that decrypts under these SAs: then it is [`Input::Esp`]. Reads up to the first such packet.
 pub fn holds_esp(reader: &mut Reader, input: &SaTable, limits: Limits, link: &link::Settings) -> Result<bool, Error> {
     drive::visit(reader, input, limits, link, |_, item, _| match item.status {
         Status::Ok => ControlFlow::Break(()),
@@ -162,11 +193,15 @@ enum Route {
     Left,
     /// A fragment whose packet is not whole yet.
     Waits,
+    /// A radio frame that brings no packet.
+    NoPacket,
     /// An ESP packet that opened.
     Esp(Option<Fit>),
-    /// A plain packet, to be compressed if the input is plain.
+    /// A packet of plain input.
     Plain(Option<Fit>),
-    /// It passes as it is.
+    /// There is no whole IP packet in it, and the input is plain.
+    Unprotected,
+    /// It passes as it is, which only frames of ESP input do.
     NotOurs,
 }
 
@@ -174,9 +209,11 @@ enum Route {
 #[derive(Debug, Clone, Copy)]
 enum Make {
     /// It passes as it is.
-    NotOurs,
+    Unchanged,
     /// It is left out.
     Left,
+    /// A radio frame that brings no packet is left out.
+    NoPacket,
     /// A fragment whose packet is not whole yet.
     Waits,
     /// ESP in its place: see [`Texts::sending`].
@@ -190,6 +227,8 @@ struct Sending {
     sa: u32,
     /// Of a plain packet the SA whose outer header carries it.
     carrier: Option<u32>,
+    /// Of a plain packet that is compressed, what stays in front of ESP in transport mode.
+    in_front: Option<InFront>,
     content: Content,
     /// The clear text that is sealed.
     clear: Text,
@@ -198,6 +237,14 @@ struct Sending {
     sn: u64,
     /// As many bytes of it as the cipher wants, from the most significant one on.
     iv: u128,
+}
+
+/// The headers of a packet that ESP of transport mode leaves in front of it: not all extension headers are.
+#[derive(Debug, Clone, Copy)]
+struct InFront {
+    len: u32,
+    /// Where the protocol is named.
+    protocol_offset: u32,
 }
 
 /// What stands behind an ESP header.
@@ -216,8 +263,6 @@ struct Compress<'t> {
     output: &'t SaTable,
     settings: &'t Settings,
     fitter: Fitter<'t>,
-    /// The packets to compress are ESP packets; empty until a window had such or plain ones.
-    esp_input: OnceLock<bool>,
     /// None yet.
     frames: Frames,
 }
@@ -241,42 +286,25 @@ struct Work {
 
 impl Compress<'_> {
     fn route(&self, packet: &Packet<'_>, item: &Item<'_>, arena: &Arena, texts: &mut Texts) -> Route {
-        // The packets of radio frames go on without them, and once.
-        if !self.settings.selection.takes(&item.record(packet, self.input, arena)) || is_without_packet(item) {
+        if !self.settings.selection.takes(&item.record(packet, self.input, arena)) {
             return Route::Left;
         }
-        match item.status {
+        match (self.settings.input, item.status) {
+            // It may have held a packet.
+            (Input::Plain, Status::Malformed) => Route::Unprotected,
+            // The packets of radio frames go on without them, and once.
+            _ if is_without_packet(item) => Route::NoPacket,
+            (Input::Plain, _) => match item.datagram() {
+                Some(datagram) => Route::Plain(self.fitter.plain(&datagram, None, texts)),
+                None => Route::Unprotected,
+            },
             _ if item.waits => Route::Waits,
-            Status::Ok => match item.outer() {
+            (Input::Esp, Status::Ok) => match item.outer() {
                 Some(outer) => Route::Esp(self.fitter.esp(item, &outer, arena, None, texts)),
                 None => Route::NotOurs,
             },
-            Status::NotEsp if item.payload(self.input).is_none() => match item.datagram() {
-                Some(datagram) if self.esp_input.get() == Some(&false) => {
-                    Route::Plain(self.fitter.plain(&datagram, None, texts))
-                }
-                Some(_) => Route::Plain(None),
-                None => Route::NotOurs,
-            },
-            _ => Route::NotOurs,
+            (Input::Esp, _) => Route::NotOurs,
         }
-    }
-
-    /// ESP behind plain packets that are compressed: of a file it is known before that it comes.
-    fn refuse_esp(&self, decider: &Decider<'_>, frame: u64, item: &Item<'_>) -> Result<(), Error> {
-        if decider.is_under_shared_key(item) && item.datagram().is_some() {
-            return Err(Error::usage(
-                format!("frame {frame}: ESP under a key of --keys, behind plain packets that were sealed under it"),
-                "its nonces may be theirs: save the capture to a file, or give the output keys of its own",
-            ));
-        }
-        if self.settings.esp_input.is_none() && item.status == Status::Ok {
-            return Err(Error::usage(
-                format!("frame {frame}: ESP that opens, behind plain packets that were to be compressed"),
-                "save the capture to a file: that is looked through first, and with ESP in it plain packets pass",
-            ));
-        }
-        Ok(())
     }
 
     /// Appends a frame with ESP that is still to be sealed.
@@ -322,6 +350,7 @@ impl Compress<'_> {
     /// Notes in `counts` what the ESP of a packet was made of.
     fn count(&self, item: &Item<'_>, sending: &Sending, counts: &mut Compressed) {
         if sending.content == Content::Standard {
+            counts.standard += 1;
             return;
         }
         let Some(to) = self.output.entry(sending.sa) else { return };
@@ -358,23 +387,12 @@ impl<'t> Job<Out<'_>> for Compress<'t> {
     ) -> Result<(), Error> {
         let Work { routes, texts, makes, .. } = work;
         makes.clear();
-        if self.esp_input.get().is_none() {
-            let opened = items.iter().any(|item| item.status == Status::Ok);
-            if opened || routes.iter().any(|route| matches!(route, Route::Plain(_))) {
-                _ = self.esp_input.set(opened);
-            }
-        }
-        let plain = self.esp_input.get() == Some(&false);
-        decider.plain = plain;
         let frames = window.packets().zip(items);
         let parts = frames.flat_map(|(packet, all)| all.packets().map(move |item| (packet.number, all, item)));
         for ((frame, all, item), route) in parts.zip(routes) {
             decider.note_iv(item)?;
             for nested in all.inside_of(item) {
                 decider.note_iv(nested)?;
-            }
-            if plain {
-                self.refuse_esp(decider, frame, item)?;
             }
             makes.push(match *route {
                 Route::Left => Make::Left,
@@ -386,15 +404,17 @@ impl<'t> Job<Out<'_>> for Compress<'t> {
                         .and_then(|outer| self.fitter.esp(item, &outer, arena, Some(&decider.states), texts));
                     decider.esp_packet(frame, item, arena, fit.unwrap_or(Fit::NotOurs), texts)?
                 }
-                Route::Plain(fit) if plain => match item.datagram() {
+                Route::Plain(fit) => match item.datagram() {
                     Some(datagram) => {
                         let states = Some(&decider.states);
                         let fit = fit.or_else(|| self.fitter.plain(&datagram, states, texts));
                         decider.plain_packet(frame, item, &datagram, fit.unwrap_or(Fit::NotOurs), texts)?
                     }
-                    None => Make::NotOurs,
+                    None => decider.without_packet(frame, item)?,
                 },
-                Route::Plain(_) | Route::NotOurs => Make::NotOurs,
+                Route::Unprotected => decider.without_packet(frame, item)?,
+                Route::NoPacket => Make::NoPacket,
+                Route::NotOurs => Make::Unchanged,
             });
         }
         Ok(())
@@ -415,9 +435,13 @@ impl<'t> Job<Out<'_>> for Compress<'t> {
             for (part, make) in item.packets().zip(makes.by_ref()) {
                 counts.totals.count(part);
                 end = end.max(match make {
-                    Make::NotOurs if !frame_goes && std::mem::replace(&mut is_there, true) => End::Stays,
-                    Make::NotOurs => pass(&packet, part, frame_goes, frames)?,
+                    Make::Unchanged if !frame_goes && std::mem::replace(&mut is_there, true) => End::Stays,
+                    Make::Unchanged => pass(&packet, part, frame_goes, frames)?,
                     Make::Left => End::Leaves,
+                    Make::NoPacket => {
+                        counts.radio += 1;
+                        End::Leaves
+                    }
                     Make::Waits => End::Waits,
                     Make::Esp(index) => {
                         let sending = texts.sending(*index);
@@ -428,9 +452,12 @@ impl<'t> Job<Out<'_>> for Compress<'t> {
                         };
                         match written {
                             Ok(()) => self.count(part, sending, counts),
+                            Err(fault) if self.settings.on_mismatch == OnMismatch::Stop => {
+                                return Err(Error::Mismatch { frame: packet.number, problem: fault.to_string() });
+                            }
                             Err(fault) => {
-                                *counts.mismatches.entry("link").or_default() += 1;
-                                counts.note_first(Some((packet.number, fault.to_string())));
+                                counts.unwritable += 1;
+                                counts.first_unwritable.get_or_insert((packet.number, fault.to_string()));
                             }
                         }
                         End::Leaves
@@ -525,7 +552,10 @@ fn carry(
         Some(outer) => link::begin_encapsulated(item.link_type, item.link_header(), &outer, protocol, out)?,
         None => {
             let no_packet = || Fault::unsupported(Stage::Link, 0, "there is no IP packet");
-            let headers = item.headers().ok_or_else(no_packet)?;
+            let mut headers = item.headers().ok_or_else(no_packet)?;
+            if let Some(InFront { len, protocol_offset }) = sending.in_front {
+                headers = (headers.0.get(..len as usize).unwrap_or(headers.0), protocol_offset as usize);
+            }
             let udp = if sending.carrier.is_none() { item.udp_header(input) } else { None };
             let protocol = if udp.is_some() { esp::UDP } else { protocol };
             link::begin(item.link_header(), headers, protocol, udp, out)

@@ -93,7 +93,7 @@ pub fn run<'t, Out: Send, J: Job<Out>>(
             deciding.stop();
             emitting.stop();
         });
-        let mut attempter = Attempter::new(table, limits, &glimpse);
+        let mut attempter = Attempter::new(table, limits, link, &glimpse);
         let mut window = Window::default();
         let mut arena = Arena::default();
         let mut work = J::Work::default();
@@ -162,7 +162,7 @@ pub fn visit(
     mut see: impl FnMut(&Packet<'_>, &Item<'_>, &Arena) -> ControlFlow<()>,
 ) -> Result<bool, Error> {
     let glimpse = Glimpse::new(table);
-    let mut attempter = Attempter::new(table, limits, &glimpse);
+    let mut attempter = Attempter::new(table, limits, link, &glimpse);
     let mut settler = Settler::new(table, limits, link);
     let (mut window, mut arena) = (Window::default(), Arena::default());
     let mut memory: Vec<Item<'static>> = vec![];

@@ -58,6 +58,8 @@ pub struct Settler<'t> {
     inner_receiver: InnerReceiver,
     /// Memory for the packet that is looked into.
     inner_packet: Vec<u8>,
+    /// See [`link::Settings::outermost`]: no packet is looked into for ESP.
+    outermost: bool,
     kept: VecDeque<Kept>,
     found: Vec<u32>,
     hints: Hints,
@@ -72,6 +74,7 @@ impl<'t> Settler<'t> {
             receiver: Receiver::new(link),
             inner_receiver: InnerReceiver::default(),
             inner_packet: vec![],
+            outermost: link.outermost,
             kept: VecDeque::new(),
             found: vec![],
             hints: Hints::default(),
@@ -394,6 +397,7 @@ impl<'t> Settler<'t> {
                     link_header_len = received.link_header.len();
                 }
                 match EspPayload::of(table, &datagram) {
+                    _ if self.outermost => item.reason = Some(Reason::Protocol(datagram.protocol)),
                     Ok(payload) => self.open(packet, &Carried::by_datagram(&datagram, payload), item, arena),
                     Err(reason) => item.reason = Some(reason),
                 }

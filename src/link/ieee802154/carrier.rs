@@ -73,13 +73,14 @@ pub(in crate::link) fn tap(data: &[u8]) -> Result<Radio<'_>, Fault> {
     Ok(radio)
 }
 
-/// The frame in a ZEP datagram; `None` if it is an acknowledgment of ZEP or no ZEP at all. `missing` bytes of `data` are
-/// not in the capture.
+/// What ZEP begins with.
+pub(in crate::link) const ZEP_PREAMBLE: &[u8; 2] = b"EX";
+
+/// The frame in a ZEP datagram, which begins with [`ZEP_PREAMBLE`]; `None` if it is an acknowledgment of ZEP. `missing`
+/// bytes of `data` are not in the capture.
 pub(in crate::link) fn zep(data: &[u8], missing: usize) -> Result<Option<Radio<'_>>, Fault> {
     let mut reader = Reader::new(Stage::Link, "ZEP header", data);
-    if reader.take(2)? != b"EX" {
-        return Ok(None);
-    }
+    reader.take(ZEP_PREAMBLE.len())?;
     let crc_mode = match reader.u8()? {
         1 => {
             reader.take(3)?;

@@ -99,6 +99,38 @@ fn what_carries_a_frame() {
     assert_eq!(udp(&[&zep2("00"), &len(2), &frame, "11eb"].concat()), packet());
     assert!(udp(&[&zep2("00"), &len(2), &frame, "116b"].concat()).contains("FCS"));
     assert!(udp(&[zep2("01").as_str(), &len(1), &frame].concat()).contains("ZEP frame"));
+    assert!(udp("4558").contains("ZEP header"));
+}
+
+const ZEP_PORTS: &str = "45000000 00000000 4011 0000 c0000201 c0000202 455a 455a 0000 0000";
+
+#[test]
+fn other_datagrams_on_the_port_of_zep_are_udp() {
+    for data in ["", "45", "4559", "00000000000000000000000000000000"] {
+        let frame = hexes(&[ZEP_PORTS, data]);
+        let Some(Alone::Packet(place)) = parse_alone(101, &frame, |_| false) else { panic!("{data}") };
+        assert_eq!(place.payload(&frame), &frame[20..]);
+        let is_whole = |received: Received<'_>| matches!(received.content, Content::Datagram(datagram) if datagram.protocol == UDP && !datagram.rebuilt);
+        assert!(Taker::new(101, &Settings::default()).take(&frame, is_whole), "{data}");
+    }
+}
+
+/// A gateway encrypts packets as they come.
+#[test]
+fn the_outermost_packet_is_a_fragment_or_carries_another_one() {
+    let settings = Settings { outermost: true, ..Settings::default() };
+    let fragment = "45000018 00012000 4011 0000 c0000201 c0000202 00000000";
+    let esp_in_tunnel = "4500002c 00000000 4004 0000 c0000201 c0000202 \
+                         45000018 00000000 4032 0000 c0000201 c0000202 01020304";
+    for (frame, protocol) in [(hexes(&[ZEP_PORTS, "4558"]), 17), (hexes(&[fragment]), 17), (hexes(&[esp_in_tunnel]), 4)]
+    {
+        let outermost = |received: Received<'_>| match received.content {
+            Content::Datagram(datagram) => (datagram.protocol, datagram.rebuilt, datagram.payload.to_vec()),
+            other => panic!("{other:?}"),
+        };
+        let expected = (protocol, false, frame[20..].to_vec());
+        assert_eq!(Taker::new(101, &settings).take(&frame, outermost), expected);
+    }
 }
 
 /// What is converted leaves the frames of radios behind in pcap, which holds one link type: those that cannot be read, too.

@@ -4,14 +4,16 @@ use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 
 use super::fit::{Fit, Fitted, Texts};
-use super::{Compressed, Content, Make, OnMismatch, Sending, Settings, carry, is_without_packet, new_outer};
+use super::{Compressed, Content, Input, Make, OnMismatch, Sending, Settings, carry, is_without_packet, new_outer};
 use crate::codec::{Mismatch, State};
+use crate::context::IpVersion;
 use crate::error::Error;
 use crate::esp;
 use crate::link::{Datagram, Outer};
 use crate::pipeline::convert::iv_of;
 use crate::pipeline::item::{Arena, Item};
 use crate::pipeline::ledger::MULTICAST_SOURCES;
+use crate::pipeline::outcome::Reason;
 use crate::pipeline::seal::{Digester, IvIssuer, KeyId, KeyIds, UsedNumbers};
 use crate::sa::table::{Entry, SaTable};
 use crate::suite::Random;
@@ -38,8 +40,6 @@ pub(super) struct Decider<'t> {
     input: &'t SaTable,
     output: &'t SaTable,
     settings: &'t Settings,
-    /// The input is plain packets: it uses no nonces.
-    pub(super) plain: bool,
     /// By SA of the output: its key.
     keys: Vec<KeyId>,
     /// By SA of the input: its key, if the output uses it too.
@@ -74,7 +74,6 @@ impl<'t> Decider<'t> {
             input,
             output,
             settings,
-            plain: false,
             has_key_of_input: keys.iter().map(|key| shared.contains(key)).collect(),
             keys,
             input_keys,
@@ -102,13 +101,6 @@ impl<'t> Decider<'t> {
         }
     }
 
-    /// Whether a packet was sealed by a sender under a key of the output, with a nonce.
-    pub(super) fn is_under_shared_key(&self, item: &Item<'_>) -> bool {
-        let Some(sa) = item.sa.filter(|_| item.esp.is_some()) else { return false };
-        let shared = self.input_keys.get(sa as usize).is_some_and(Option::is_some);
-        shared && self.input.entry(sa).is_some_and(has_nonce)
-    }
-
     /// An ESP packet that opened.
     pub(super) fn esp_packet(
         &mut self,
@@ -118,27 +110,27 @@ impl<'t> Decider<'t> {
         fit: Fit,
         texts: &mut Texts,
     ) -> Result<Make, Error> {
-        let Some(sn) = item.esp.map(|esp| esp.sequence) else { return Ok(Make::NotOurs) };
+        let Some(sn) = item.esp.map(|esp| esp.sequence) else { return Ok(Make::Unchanged) };
         match fit {
-            Fit::NotOurs | Fit::NoTunnelIp(_) => Ok(Make::NotOurs),
+            Fit::NotOurs | Fit::NoTunnelIp(_) => Ok(Make::Unchanged),
             Fit::Mismatch(index) => {
                 let (_, mismatch) = texts.mismatch(index);
                 if self.mismatch(frame, mismatch)? == OnMismatch::Skip {
                     return Ok(Make::Left);
                 }
-                let Some(outer) = item.outer() else { return Ok(Make::NotOurs) };
+                let Some(outer) = item.outer() else { return Ok(Make::Unchanged) };
                 let made = self.standard(&outer, None, texts, |clear| item.protected(arena, clear))?;
                 Ok(made.unwrap_or_else(|| self.refused()))
             }
             Fit::Fits(index) => {
-                let Fitted { sa, clear, protected_len, as_it_is, digest, state } = *texts.fitted(index);
-                let Some((to, key)) = self.sa(sa) else { return Ok(Make::NotOurs) };
+                let Fitted { sa, clear, protected_len, as_it_is, digest, state, .. } = *texts.fitted(index);
+                let Some((to, key)) = self.sa(sa) else { return Ok(Make::Unchanged) };
                 let (content, iv) = match as_it_is {
                     true => (Content::AsItIs, Some(0)),
                     false => (Content::Compressed, self.iv((sa, to, key), sn, false, digest)?),
                 };
                 let Some(iv) = iv else { return Ok(self.refused()) };
-                let sending = || Sending { sa, carrier: None, content, clear, protected_len, sn, iv };
+                let sending = || Sending { sa, carrier: None, in_front: None, content, clear, protected_len, sn, iv };
                 if state != State::default()
                     && let Some(outer) = item.outer()
                 {
@@ -159,7 +151,7 @@ impl<'t> Decider<'t> {
         texts: &mut Texts,
     ) -> Result<Make, Error> {
         match fit {
-            Fit::NotOurs => Ok(Make::NotOurs),
+            Fit::NotOurs => self.without_packet(frame, item),
             Fit::NoTunnelIp(sa) => Err(self.no_tunnel_ip(frame, sa)),
             Fit::Mismatch(index) => {
                 let (sa, mismatch) = texts.mismatch(index);
@@ -167,7 +159,15 @@ impl<'t> Decider<'t> {
                 if self.mismatch(frame, mismatch)? == OnMismatch::Skip {
                     return Ok(Make::Left);
                 }
-                let Some((to, _)) = self.sa(sa) else { return Ok(Make::NotOurs) };
+                let Some((to, _)) = self.sa(sa) else { return Ok(Make::Left) };
+                if !to.is_tunnel() && is_ipv4_fragment(datagram) {
+                    return Err(Error::usage(
+                        format!(
+                            "frame {frame}: a fragment cannot be written as ESP of transport mode (RFC 4303 3.3.4)"
+                        ),
+                        "use --on-mismatch skip, or a context of tunnel mode for the fragments",
+                    ));
+                }
                 let outer = new_outer(to, datagram).ok_or_else(|| self.no_tunnel_ip(frame, sa))?;
                 let made = self.standard(&outer, Some(sa), texts, |clear| {
                     if to.is_tunnel() {
@@ -179,15 +179,15 @@ impl<'t> Decider<'t> {
                 made.ok_or_else(|| same_key(to))
             }
             Fit::Fits(index) => {
-                let Fitted { sa, clear, protected_len, digest, state, .. } = *texts.fitted(index);
-                let Some((to, key)) = self.sa(sa) else { return Ok(Make::NotOurs) };
-                let Some(outer) = new_outer(to, datagram) else { return Ok(Make::NotOurs) };
+                let Fitted { sa, in_front, clear, protected_len, digest, state, .. } = *texts.fitted(index);
+                let Some((to, key)) = self.sa(sa) else { return Ok(Make::Left) };
+                let Some(outer) = new_outer(to, datagram) else { return Ok(Make::Left) };
                 let sn = self.next_number(sa, to)?;
                 let iv = self.iv((sa, to, key), sn, false, digest)?;
                 let iv = iv.ok_or_else(|| same_key(to))?;
                 self.counts.nonces.numbers_of_plain |= has_nonce(to);
                 let content = Content::Compressed;
-                let sending = Sending { sa, carrier: Some(sa), content, clear, protected_len, sn, iv };
+                let sending = Sending { sa, carrier: Some(sa), in_front, content, clear, protected_len, sn, iv };
                 self.sent(item, &sending, &outer, state);
                 Ok(texts.send(sending))
             }
@@ -224,6 +224,22 @@ impl<'t> Decider<'t> {
             self.states.0.retain(|(_, src), _| src.is_none());
         }
         self.states.0.insert(state_key(sending.sa, outer), state);
+    }
+
+    /// A frame of plain input in which there is no whole IP packet: no context can encrypt it.
+    pub(super) fn without_packet(&mut self, frame: u64, item: &Item<'_>) -> Result<Make, Error> {
+        let reason = item.reason.map_or_else(String::new, |reason| reason.to_string());
+        if self.settings.on_mismatch == OnMismatch::Stop {
+            let problem = format!("no IP packet that can be encrypted ({reason})");
+            return Err(Error::Mismatch { frame, problem });
+        }
+        match item.reason {
+            Some(Reason::Text(_)) => self.counts.not_ip += 1,
+            _ => self.counts.unreadable += 1,
+        }
+        self.counts.first_without_packet.get_or_insert((frame, reason));
+        // The packets of radio frames are written without them.
+        Ok(if self.settings.on_mismatch == OnMismatch::Pass && !item.radio { Make::Unchanged } else { Make::Left })
     }
 
     /// Notes a packet that does not match. Never tells `Stop`: that ends the run.
@@ -264,7 +280,7 @@ impl<'t> Decider<'t> {
         issued: bool,
         digest: u64,
     ) -> Result<Option<u128>, Error> {
-        let key_of_input = !self.plain && self.has_key_of_input.get(sa as usize) == Some(&true);
+        let key_of_input = self.settings.input == Input::Esp && self.has_key_of_input.get(sa as usize) == Some(&true);
         if !has_nonce(to) || key_of_input || issued && !to.cryptor().suite().implicit_iv {
             return self.iv_of_its_own(to, key, key_of_input).map(Some);
         }
@@ -331,8 +347,15 @@ impl<'t> Decider<'t> {
         let digest = self.digester.of(sa, texts.get(clear));
         let iv = self.iv((sa, to, key), sn, true, digest)?;
         let content = Content::Standard;
-        Ok(iv.map(|iv| texts.send(Sending { sa, carrier, content, clear, protected_len: 0, sn, iv })))
+        Ok(iv.map(|iv| texts.send(Sending { sa, carrier, in_front: None, content, clear, protected_len: 0, sn, iv })))
     }
+}
+
+/// Whether receivers would put the packet together with others before they decrypt it.
+fn is_ipv4_fragment(datagram: &Datagram<'_>) -> bool {
+    let is_v4 = datagram.outer.version == IpVersion::V4;
+    let field = datagram.header.get(6..8).and_then(|field| field.first_chunk());
+    is_v4 && field.is_some_and(|field| u16::from_be_bytes(*field) & 0x3fff != 0)
 }
 
 /// Whether an SA seals under nonces, which must not meet another packet: counter modes, but neither AES-CBC nor NULL.

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::hash::BuildHasherDefault;
 
 use super::decide::States;
-use super::{Make, Sending, new_outer};
+use super::{InFront, Make, Sending, new_outer};
 use crate::codec::{Mismatch, State};
 use crate::esp;
 use crate::link::{Datagram, Outer};
@@ -32,6 +32,8 @@ pub(super) enum Fit {
 pub(super) struct Fitted {
     /// Its SA.
     pub sa: u32,
+    /// Of a plain packet, what stays in front of ESP in transport mode.
+    pub in_front: Option<InFront>,
     /// The clear text.
     pub clear: Text,
     /// Bytes that ESP protects of the packet.
@@ -204,7 +206,7 @@ impl<'t> Fitter<'t> {
                 // What stays is not sealed.
                 let digest = if as_it_is { 0 } else { self.digester.of(sa, texts.get(clear)) };
                 let protected_len = (packet.len() - compressed.payload_offset) as u32;
-                texts.fits(Fitted { sa, clear, protected_len, as_it_is, digest, state })
+                texts.fits(Fitted { sa, in_front: None, clear, protected_len, as_it_is, digest, state })
             }
         })
     }
@@ -234,7 +236,10 @@ impl<'t> Fitter<'t> {
                     let clear = texts.since(start);
                     let digest = self.digester.of(sa, texts.get(clear));
                     let protected_len = (plain.len() - compressed.payload_offset) as u32;
-                    return texts.fits(Fitted { sa, clear, protected_len, as_it_is: false, digest, state });
+                    let [len, protocol_offset] =
+                        [compressed.payload_offset, compressed.protocol_offset].map(|offset| offset as u32);
+                    let in_front = Some(InFront { len, protocol_offset });
+                    return texts.fits(Fitted { sa, in_front, clear, protected_len, as_it_is: false, digest, state });
                 }
                 Err(mismatch) => {
                     texts.bytes.truncate(start);
