@@ -15,6 +15,8 @@ use super::live::{Live, Stop};
 use super::source::{Form, Source};
 use crate::Error;
 
+/// Bytes that tell how a file is compressed.
+pub(super) const MAGIC_LEN: usize = 4;
 const COMPRESSED_BUFFER_LEN: usize = 64 * 1024;
 
 /// A stream of capture bytes that knows how far it is in the file.
@@ -57,8 +59,8 @@ impl Input {
     ) -> Result<Input, Error> {
         let counter = Arc::new(Counter::default());
         let mut input = Counted { input, counter: Arc::clone(&counter) };
-        let mut magic = Vec::with_capacity(4);
-        input.by_ref().take(4).read_to_end(&mut magic).map_err(Error::io(path, "read"))?;
+        let mut magic = Vec::with_capacity(MAGIC_LEN);
+        input.by_ref().take(MAGIC_LEN as u64).read_to_end(&mut magic).map_err(Error::io(path, "read"))?;
         let gzip = magic.starts_with(&[0x1f, 0x8b]);
         let zstd = is_zstd(&magic);
         let compressor = if magic.starts_with(&[0xfd, b'7', b'z', b'X']) {

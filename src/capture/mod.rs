@@ -13,11 +13,13 @@
 //! A [`Reader`] hands out [`Window`]s of whole packets, so that workers can take turns at it; a worker turns its packets
 //! into a [`Batch`], and the [`Writer`] takes the batches in order.
 
+mod foreign;
 mod hex_lines;
 mod input;
 mod live;
 mod options;
 mod pcap;
+mod pcap_variants;
 mod pcapng;
 mod read;
 mod sink;

@@ -4,19 +4,15 @@ use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::input::{Got, Input};
-use super::pcap::{FILE_HEADER_LEN, Flavour};
+use super::foreign::{Foreign, HELP};
+use super::input::{Got, Input, MAGIC_LEN};
+use super::pcap::{Flavour, Header};
 use super::source::{Form, Source};
 use super::window::{READ_LEN, Record, Window};
 use super::{Interface, pcapng};
 use crate::Error;
 
-const HELP: &str =
-    "give a capture as tcpdump, dumpcap, tshark and Wireshark write it: pcap or pcapng, also .gz and .zst";
-
 const HEX_HELP: &str = "--from hex reads lines `time,src,dst,hex`; see `dietesp decode --help`";
-const TEXT_HELP: &str = "it is text: is it a key or rule file? For lines `time,src,dst,hex` add --from hex. A capture is \
-    pcap or pcapng, also .gz and .zst";
 
 /// A capture being read, packet by packet, from a file or a live pipe. Workers take turns at it: one locks it, fills its
 /// window, and lets go.
@@ -91,10 +87,13 @@ impl Reader {
                         frames: None,
                     });
                 }
-                Detected::Problem(problem) => {
-                    let help = if is_text(content) { TEXT_HELP } else { HELP };
+                Detected::Problem(problem) => return Err(Error::file(&path, problem, HELP)),
+                // The first read gives the bytes that tell a compressed file only.
+                Detected::Other if content.len() > MAGIC_LEN => {
+                    let (problem, help) = Foreign::of(content).problem_and_help(&path);
                     return Err(Error::file(&path, problem, help));
                 }
+                Detected::Other => {}
                 Detected::More => {}
             }
             let got = input.read(window.spare())?;
@@ -244,12 +243,6 @@ impl Reader {
     }
 }
 
-/// Whether bytes look like lines of text, so that another file was meant.
-fn is_text(bytes: &[u8]) -> bool {
-    let bytes = bytes.get(..1024).unwrap_or(bytes);
-    bytes.iter().all(|byte| matches!(byte, b'\t' | b'\n' | b'\r' | b' '..=b'~' | 0x80..))
-}
-
 /// What a stretch of bytes starts with.
 pub(super) enum Step {
     /// Something of `len` bytes.
@@ -281,7 +274,9 @@ enum Detected {
     Format { format: Format, len: usize },
     /// Too early to tell.
     More,
-    /// No, and why.
+    /// No.
+    Other,
+    /// It does, but cannot be read, and why.
     Problem(String),
 }
 
@@ -297,20 +292,14 @@ impl Format {
                 Step::Damage(problem) => Detected::Problem(problem),
             };
         }
-        let mut header = [0; FILE_HEADER_LEN];
-        header.iter_mut().zip(bytes).for_each(|(place, byte)| *place = *byte);
-        let Some(flavour) = Flavour::of_header(header) else {
-            return Detected::Problem("is neither pcap nor pcapng".to_owned());
-        };
-        if bytes.len() < FILE_HEADER_LEN {
-            return Detected::More;
-        }
-        match flavour.interface() {
-            Ok(interface) => {
+        match Header::of(bytes) {
+            Header::Pcap { flavour, interface, len } => {
                 section.push(Arc::new(interface));
-                Detected::Format { format: Format::Pcap(flavour), len: FILE_HEADER_LEN }
+                Detected::Format { format: Format::Pcap(flavour), len }
             }
-            Err(problem) => Detected::Problem(problem),
+            Header::More => Detected::More,
+            Header::Other => Detected::Other,
+            Header::Problem(problem) => Detected::Problem(problem),
         }
     }
 

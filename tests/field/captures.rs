@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use dietesp::capture::{Options, Reader, Window};
 
 use crate::case;
-use crate::common::{decode, dietesp_ends, file, tshark, tshark_verified};
+use crate::common::{count, decode, dietesp_ends, file, tshark, tshark_verified};
 
 fn gzip(bytes: &[u8]) -> Vec<u8> {
     let mut encoder = flate2::write::GzEncoder::new(vec![], flate2::Compression::default());
@@ -208,5 +208,78 @@ fn compressed_frames_declare_no_fcs() {
         let (records, _) = decode([&out, "-r", &rules, "-k", &keys]);
         let packets: Vec<&str> = records.iter().map(|record| record["packet"].as_str().unwrap()).collect();
         assert!(packets.len() == 5 && packets.iter().all(|packet| packet.ends_with(HELLO)), "{packets:?}");
+    }
+}
+
+/// Case 16, and the other variants of pcap that Wireshark writes: the same records whatever the variant.
+#[test]
+fn variants_of_pcap_are_read() {
+    let lab = Lab::new();
+    let keys = case("16-nokia-pcap/keys.yaml");
+    let nokia = case("16-nokia-pcap/nokia.pcap");
+    let (records, status) = decode([&nokia, "-k", &keys]);
+    assert_eq!((records.len(), count(&records, "ok"), status), (5, 5, 0));
+    for format in ["pcap", "nsecpcap", "pcapng", "modpcap", "nokiapcap", "rh6_1pcap", "suse6_3pcap"] {
+        let capture = lab.path(format);
+        assert!(Command::new("editcap").args(["-F", format, &nokia, &capture]).status().unwrap().success());
+        assert_eq!(decode([&capture, "-k", &keys]).0, records, "{format}");
+        // At once from a pipe, too.
+        let run = Command::new(env!("CARGO_BIN_EXE_dietesp"))
+            .args(["decode", "-", "-k", &keys, "--format", "jsonl"])
+            .stdin(std::fs::File::open(&capture).unwrap())
+            .output()
+            .unwrap();
+        assert_eq!(run.stdout.iter().filter(|byte| **byte == b'\n').count(), 5, "{format}");
+        assert_eq!(run.status.code(), Some(0), "{format}");
+    }
+}
+
+/// Case 17: captures of other formats are named, with the command that converts them. That command works.
+#[test]
+fn captures_of_other_formats_are_named() {
+    let lab = Lab::new();
+    let keys = case("17-snoop-message/keys.yaml");
+    let original = case("16-nokia-pcap/nokia.pcap");
+    let mut cases = vec![
+        (case("17-snoop-message/x.snoop"), "is a snoop capture of Solaris"),
+        (case("17-snoop-message/x.erf"), "is an ERF capture of Endace"),
+    ];
+    for (format, name) in [
+        ("netmon1", "Network Monitor 1"),
+        ("netmon2", "Network Monitor 2"),
+        ("ngsniffer", "Sniffer for DOS"),
+        ("ngwsniffer_2_0", "Sniffer for Windows"),
+        ("5views", "5View"),
+        ("snoop", "snoop"),
+        ("visual", "Visual Networks"),
+        ("lanalyzer", "LANalyzer"),
+        ("nettl", "nettl"),
+        ("k12text", "it is text"),
+    ] {
+        let capture = lab.path(format);
+        assert!(Command::new("editcap").args(["-F", format, &original, &capture]).status().unwrap().success());
+        cases.push((capture, name));
+    }
+    for (capture, name) in cases {
+        let (_, stderr) = dietesp_ends(2, ["decode", &capture, "-k", &keys]);
+        assert!(stderr.contains(name), "{capture}: {stderr}");
+        if name.starts_with("it is") {
+            continue;
+        }
+        let command = stderr.lines().find_map(|line| line.strip_prefix("  convert it first: editcap ")).unwrap();
+        let converted = lab.path("converted.pcapng");
+        let args = command.replace("OUT.pcapng", &converted).replace(", if it is of Ethernet", "");
+        assert!(Command::new("editcap").args(args.split(' ')).status().unwrap().success(), "{args}");
+        let (records, _) = decode([&converted, "-k", &keys]);
+        assert_eq!(count(&records, "ok"), 5, "{capture}");
+    }
+    for (name, bytes, said) in [
+        ("a.zip", &b"PK\x03\x04\x14\0\0\0"[..], "is an archive (zip)"),
+        ("dump.txt", b"0000  45 00 00 1c 00 01\n", "text2pcap"),
+        ("unknown", b"\x01\x02\x03\x04\x05\x06", "editcap -F pcapng"),
+    ] {
+        std::fs::write(lab.path(name), bytes).unwrap();
+        let (_, stderr) = dietesp_ends(2, ["decode", &lab.path(name), "-k", &keys]);
+        assert!(stderr.contains(said), "{stderr}");
     }
 }

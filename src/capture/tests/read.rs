@@ -46,6 +46,114 @@ fn pcap_records_of_the_kuznetzov_variant_have_8_more_bytes() {
     assert_eq!(read_clean(&[&header[..], &record, &record].concat()), expected);
 }
 
+/// A variant: its name, magic number, version, bytes after the file header, how it writes a record, and the records that
+/// tell it apart.
+type Variant = (&'static str, u32, (u16, u16), &'static [u8], fn(Order, u32, &[u8]) -> Vec<u8>, usize);
+
+fn usual(order: Order, seconds: u32, data: &[u8]) -> Vec<u8> {
+    order.pcap_record(seconds, 7, data.len() as u32 + 10, data)
+}
+
+fn original_first(order: Order, seconds: u32, data: &[u8]) -> Vec<u8> {
+    [&order.u32s([seconds, 7, data.len() as u32 + 10, data.len() as u32])[..], data].concat()
+}
+
+fn with_more(more: impl Fn(Order) -> Vec<u8>, order: Order, seconds: u32, data: &[u8]) -> Vec<u8> {
+    let (header, data) = (usual(order, seconds, data), data);
+    [&header[..16], &more(order), data].concat()
+}
+
+fn kuznetsov(order: Order, seconds: u32, data: &[u8]) -> Vec<u8> {
+    with_more(|order| [&order.u32(3)[..], &order.u16(0x0800), &[4, 0xff]].concat(), order, seconds, data)
+}
+
+fn kuznetsov_long(order: Order, seconds: u32, data: &[u8]) -> Vec<u8> {
+    let more = |order: Order| [&order.u32(3)[..], &order.u16(0x0800), &[4, 1, 2, 0xff, 0xff, 0xff]].concat();
+    with_more(more, order, seconds, data)
+}
+
+fn nokia(order: Order, seconds: u32, data: &[u8]) -> Vec<u8> {
+    with_more(|order| order.u32(0x9fbf_d602).to_vec(), order, seconds, data)
+}
+
+fn nokia_zero(order: Order, seconds: u32, data: &[u8]) -> Vec<u8> {
+    with_more(|_| vec![0; 4], order, seconds, data)
+}
+
+#[test]
+fn variants_of_pcap_are_told_apart() {
+    const FRAME: &[u8] = &[0x45; 61];
+    let variants: [Variant; 11] = [
+        ("usual", 0xa1b2_c3d4, (2, 4), &[], usual, 1),
+        ("2.0", 0xa1b2_c3d4, (2, 0), &[], original_first, 1),
+        ("2.3", 0xa1b2_c3d4, (2, 3), &[], usual, 1),
+        ("2.3 as 2.2", 0xa1b2_c3d4, (2, 3), &[], original_first, 1),
+        ("DG/UX", 0xa1b2_c3d4, (543, 0), &[], original_first, 1),
+        ("Ixia", 0x1c00_01ab, (2, 4), &[1, 2, 3, 4], usual, 1),
+        ("Kuznetsov", 0xa1b2_cd34, (2, 4), &[], kuznetsov, 1),
+        ("SuSE 6.3", 0xa1b2_cd34, (2, 4), &[], kuznetsov_long, 1),
+        ("Red Hat 6.1", 0xa1b2_c3d4, (2, 4), &[], kuznetsov, 2),
+        ("Nokia", 0xa1b2_c3d4, (2, 4), &[], nokia, 1),
+        ("Nokia of editcap", 0xa1b2_c3d4, (2, 4), &[], nokia_zero, 2),
+    ];
+    for order in [Big, Little] {
+        for (name, magic, (major, minor), more, record, least) in variants {
+            let mut header = order.pcap_header(magic, 101);
+            header[4..6].copy_from_slice(&order.u16(major));
+            header[6..8].copy_from_slice(&order.u16(minor));
+            header.extend_from_slice(more);
+            for count in (least..=6).chain([5000]) {
+                let records: Vec<u8> = (0..count).flat_map(|seconds| record(order, seconds as u32, FRAME)).collect();
+                let seen = read_clean(&[&header[..], &records].concat());
+                assert_eq!(seen.len(), count, "{name}, {order:?}");
+                for (seen, seconds) in seen.iter().zip(0..) {
+                    let expected = Seen::plain(seconds as u64 + 1, 101, seconds * 1_000_000_000 + 7_000, FRAME);
+                    assert_eq!(*seen, Seen { orig_len: 71, ..expected }, "{name}, {order:?}");
+                }
+            }
+        }
+    }
+}
+
+/// Nanoseconds, and link types of RFC 1573.
+#[test]
+fn pcap_of_aix_is_read() {
+    for order in [Big, Little] {
+        for (network, link_type, padding) in [(6, 1, 0), (9, 6, 0), (15, 10, 3), (24, 0, 0)] {
+            let mut header = order.pcap_header(0xa1b2_c3d4, network);
+            header[6..8].copy_from_slice(&order.u16(2));
+            let frame = [&vec![0xee; padding][..], b"frame"].concat();
+            let len = frame.len() as u32;
+            let record = [&order.u32s([5, 999_999_999, len, len])[..], &frame].concat();
+            let seen = read_clean(&[header, record].concat());
+            assert_eq!(seen, [Seen::plain(1, link_type, 5_999_999_999, b"frame")]);
+        }
+    }
+}
+
+/// What is odd in a record does not make it one of a variant: only a variant that explains all of them is believed.
+#[test]
+fn odd_records_are_read_as_they_always_were() {
+    let header = Little.pcap_header(0xa1b2_c3d4, 1);
+    for odd in [
+        // A fraction of more than a second; less on the wire than captured.
+        Little.pcap_record(1, 5_000_000, 4, b"abcd"),
+        Little.pcap_record(1, 0, 2, b"abcd"),
+    ] {
+        for count in 1..5 {
+            let (seen, warnings) = read(&[header.clone(), odd.repeat(count)].concat());
+            assert!(seen.len() == count && warnings.is_empty() && seen.iter().all(|seen| seen.data == b"abcd"));
+        }
+    }
+    // Truncated after any byte: of the usual kind all the same.
+    let zeros = Little.pcap_record(1, 0, 60, &[0; 60]);
+    let capture = [&header[..], &zeros, &zeros, &zeros].concat();
+    for len in 24..capture.len() {
+        let (seen, _) = read(&capture[..len]);
+        assert!(seen.len() == (len - 24) / 76 && seen.iter().all(|seen| seen.data == [0; 60]), "{len}");
+    }
+}
+
 #[test]
 fn pcap_frames_over_the_snap_length_are_taken_up_to_wiresharks_limit() {
     let big = vec![7; 262_144];
