@@ -10,7 +10,7 @@ use std::path::Path;
 
 use common::{decode, dietesp_ends, file, pcap};
 use dietesp::files::{SchemaOf, schema};
-use dietesp::suite::{INTEGS, SUITES};
+use dietesp::suite::{INTEGS, Integ, SUITES};
 use dietesp::vectors::check;
 use serde_json::{Value, json};
 
@@ -156,7 +156,9 @@ fn the_published_kit_has_every_cipher_and_both_ip_versions_inside_and_outside() 
                 suite.name
             );
         }
-        for integ in INTEGS.iter().filter(|integ| integ.hash.is_some() && !suite.is_aead()) {
+        // HMAC-SHA2-256-96 is no transform of IANA: it is there to read captures of old kernels.
+        let of_iana = |integ: &&Integ| integ.hash.is_some() && integ.name != "AUTH_HMAC_SHA2_256_96";
+        for integ in INTEGS.iter().filter(of_iana).filter(|_| !suite.is_aead()) {
             assert!(
                 ciphers.iter().any(|(encr, _, own)| (encr.as_str(), own.as_str()) == (suite.name, integ.name)),
                 "no {} with {}",

@@ -22,11 +22,11 @@ use std::sync::Arc;
 
 use zeroize::Zeroizing;
 
-use super::LeftOut;
+use super::left_out::LeftOut;
 use super::values::{shown, spi, spi_name};
 use crate::context::Origin;
 use crate::sa::{Sa, Selector};
-use crate::secret::Secret;
+use crate::secret::{Secret, SecretSlice};
 use crate::suite::{Integ, IntegKey, Keys, Suite};
 
 /// Bytes of the longest key that is collected; strongSwan's are at most 64 and a salt.
@@ -53,6 +53,11 @@ pub(super) fn message(line: &str) -> Option<(u32, &str)> {
     Some((thread, message))
 }
 
+/// Whether `line` is one of charon's.
+pub(super) fn is_line(line: &str) -> bool {
+    message(line).is_some()
+}
+
 /// Appends the SAs of `text`, each once.
 pub(super) fn read(path: &Path, text: &str, sas: &mut Vec<Arc<Sa>>, left_out: &mut LeftOut) {
     let mut threads: HashMap<u32, Thread<'_>> = HashMap::new();
@@ -62,11 +67,13 @@ pub(super) fn read(path: &Path, text: &str, sas: &mut Vec<Arc<Sa>>, left_out: &m
         let Some((thread, message)) = message(line) else { continue };
         let origin = Origin { path: file.clone(), line: number };
         if message.ends_with(" with 96-bit truncation") {
-            // The option `sha256_96`, said behind the SA it is about.
-            left_out.note(
-                number,
-                "HMAC-SHA2-256 with an ICV of 96 bits is not supported: packets of this SA will not verify",
-            );
+            // The option `sha256_96`, said behind the SPI that it is about.
+            let spi = threads.get(&thread).and_then(|thread| thread.spi);
+            let of_spi = |sa: &&mut Arc<Sa>| spi.is_some() && sa.spi == spi;
+            if let Some(sa) = sas.iter_mut().skip(before).rev().find(of_spi).and_then(Arc::get_mut) {
+                truncate(sa);
+            }
+            continue;
         }
         match threads.entry(thread).or_default().message(message, origin) {
             Ok(None) => {}
@@ -77,6 +84,19 @@ pub(super) fn read(path: &Path, text: &str, sas: &mut Vec<Arc<Sa>>, left_out: &m
     if sas.len() == before {
         let why = "no key of a child SA in this log: set `chd = 4` for it in strongswan.conf, and log again";
         left_out.push(1, why);
+    }
+}
+
+/// HMAC-SHA2-256-96 in place of -128.
+fn truncate(sa: &mut Sa) {
+    let secret = |bytes: SecretSlice<'_>| Secret::new(bytes.expose().to_vec());
+    let Some((integ, key)) = sa.keys.integ().filter(|(integ, _)| integ.name == "AUTH_HMAC_SHA2_256_128") else {
+        return;
+    };
+    let Some(short) = Integ::by_name("AUTH_HMAC_SHA2_256_96").filter(|short| short.hash == integ.hash) else { return };
+    let integ = IntegKey::Algorithm(short, secret(key));
+    if let Ok(keys) = Keys::new(sa.keys.suite(), secret(sa.keys.key()), secret(sa.keys.salt()), integ) {
+        sa.keys = keys;
     }
 }
 
@@ -97,6 +117,8 @@ struct Thread<'t> {
     dump: Option<Dump>,
     /// A line `adding ...` or `registering ...` was the last: inbound or not.
     installs: Option<bool>,
+    /// The SPI that was installed last.
+    spi: Option<u32>,
 }
 
 /// A key whose lines are being read.
@@ -187,6 +209,7 @@ impl<'t> Thread<'t> {
 
     /// `0xbc563ce0, src fd01::2 dst fd01::1`.
     fn sa(&mut self, inbound: bool, text: &str, origin: Origin) -> Result<Option<Sa>, String> {
+        self.spi = text.split(',').next().and_then(|word| spi(word).ok());
         let [waiting_in, waiting_out] = &mut self.waiting;
         if !std::mem::take(if inbound { waiting_in } else { waiting_out }) {
             // Installed now, with keys that came before: see `registering`.
@@ -248,10 +271,10 @@ mod tests {
 
     fn read_text(text: &str) -> (Vec<Arc<Sa>>, Vec<String>) {
         let path = Path::new("f");
-        let mut left_out = LeftOut { path, messages: vec![], more: 0 };
+        let mut left_out = LeftOut::new(path);
         let (mut sas, mut warnings) = (vec![], vec![]);
         read(path, text, &mut sas, &mut left_out);
-        left_out.finish(&mut warnings);
+        left_out.finish(true, &mut warnings).unwrap();
         (sas, warnings)
     }
 
@@ -369,8 +392,14 @@ Jan  2 03:04:06 gate charon: 10[CHD]   SPI 0xb1000002, src 2001:db8::1 dst 2001:
         let (sas, warnings) = read_text(&without(" key => "));
         assert_eq!((sas.len(), warnings.len()), (0, 1));
         assert!(warnings[0].contains("set `chd = 4`"), "{warnings:?}");
-        let (_, warnings) = read_text("10[CHD]   using HMAC_SHA2_256_128 with 96-bit truncation");
-        assert!(warnings[0].starts_with("f:1: HMAC-SHA2-256 with an ICV of 96 bits is not supported"), "{warnings:?}");
+        // The inbound SA only; of the outbound one it is said when it is added.
+        let behind = "SPI 0xa1000001, src 2001:db8::2 dst 2001:db8::1\n";
+        let line = "10[CHD]   using HMAC_SHA2_256_128 with 96-bit truncation\n";
+        let icv_lens = |text: &str| -> Vec<usize> { read_text(text).0.iter().map(|sa| sa.keys.icv_len()).collect() };
+        assert_eq!(icv_lens(TWO_THREADS), [12, 16, 16, 12]);
+        assert_eq!(icv_lens(&TWO_THREADS.replace(behind, &format!("{behind}{line}"))), [12, 12, 16, 12]);
+        assert_eq!(icv_lens(&format!("{TWO_THREADS}{line}")), [12, 16, 12, 12]);
+        assert_eq!(icv_lens(&format!("{line}{TWO_THREADS}")), [12, 16, 16, 12]);
         let (sas, warnings) = read_text(&TWO_THREADS.replace("dst 192.0.2.1", "dst 2001:db8::1"));
         assert_eq!((sas.len(), warnings.len()), (3, 1));
         assert!(warnings[0].ends_with("left out: an SA with addresses of two IP versions"), "{warnings:?}");

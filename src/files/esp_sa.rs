@@ -10,14 +10,16 @@ use std::sync::Arc;
 
 use zeroize::Zeroizing;
 
-use super::LeftOut;
+use super::integrity::Integrity;
+use super::left_out::LeftOut;
 use super::values::{NO_HEX_DIGIT, address, hex_digit, prefix, shown, spi, spi_name};
 use crate::context::{IpVersion, Origin};
-use crate::error::Error;
 use crate::sa::{Sa, Selector};
 use crate::secret::Secret;
 use crate::suite::{Cipher, INTEGS, Integ, IntegKey, Keys, SUITES, Suite};
 
+/// In front of an entry in `-o uat:esp_sa:...` of Wireshark.
+const OPTION: &str = "uat:esp_sa:";
 const HELP: &str = "a line has 8 fields in quotes, separated by commas (10 with the columns of Wireshark 4.4)";
 
 const READ_AS_CCM: &str = "AES-CTR with a nonce that begins with 03 and an ICV that is not checked is read as AES-CCM, \
@@ -37,8 +39,36 @@ fn wrong<T>(problem: impl Into<String>, help: &'static str) -> Result<T, Unusabl
     Err(Wrong(problem.into(), help))
 }
 
+/// Whether `line` is an entry: its first field is in quotes or is the IP version (the reader says what is missing then), or
+/// it stands behind `uat:esp_sa:`, as in an option of Wireshark.
+pub(super) fn is_line(line: &str) -> bool {
+    if line.contains(OPTION) {
+        return true;
+    }
+    let first_is_version = |(first, _): (&str, &str)| {
+        let first = first.trim();
+        first.eq_ignore_ascii_case("IPv4") || first.eq_ignore_ascii_case("IPv6")
+    };
+    let first_is_quoted = || {
+        let (_, behind) = line.strip_prefix('"')?.split_once('"')?;
+        Some(behind.trim_start().starts_with(','))
+    };
+    line.split_once(',').is_some_and(first_is_version) || first_is_quoted().unwrap_or(false)
+}
+
+/// The entry of a line: what follows `uat:esp_sa:`, without the quotes of the shell around it, or all of it.
+fn entry(line: &str) -> Zeroizing<String> {
+    let Some((before, entry)) = line.split_once(OPTION) else { return Zeroizing::new(line.to_owned()) };
+    let entry = match before.chars().next_back() {
+        Some(quote @ ('"' | '\'')) => entry.rsplit_once(quote).map_or(entry, |(entry, _)| entry),
+        _ => entry,
+    };
+    // Within double quotes, the shell needs a backslash before each.
+    Zeroizing::new(entry.replace("\\\"", "\""))
+}
+
 /// Appends the SAs of `text`.
-pub(super) fn read(path: &Path, text: &str, sas: &mut Vec<Arc<Sa>>, left_out: &mut LeftOut) -> Result<(), Error> {
+pub(super) fn read(path: &Path, text: &str, sas: &mut Vec<Arc<Sa>>, left_out: &mut LeftOut) {
     let file: Arc<Path> = path.into();
     let mut fields = vec![];
     let mut ccm_noted = false;
@@ -48,7 +78,14 @@ pub(super) fn read(path: &Path, text: &str, sas: &mut Vec<Arc<Sa>>, left_out: &m
             continue;
         }
         let origin = Origin { path: file.clone(), line: number };
-        match split(line, &mut fields).and_then(|()| sa(&fields, origin)) {
+        let read = match line.starts_with('"') {
+            true => split(line, &mut fields).and_then(|()| sa(&fields, origin, left_out)),
+            false => {
+                let (entry, mut fields) = (entry(line), vec![]);
+                split(&entry, &mut fields).and_then(|()| sa(&fields, origin, left_out))
+            }
+        };
+        match read {
             Ok(sa) => {
                 if sa.read_as_ccm && !std::mem::replace(&mut ccm_noted, true) {
                     left_out.note(number, READ_AS_CCM);
@@ -56,10 +93,9 @@ pub(super) fn read(path: &Path, text: &str, sas: &mut Vec<Arc<Sa>>, left_out: &m
                 sas.push(Arc::new(sa));
             }
             Err(Unusable::LeftOut(why)) => left_out.push(number, why),
-            Err(Wrong(problem, help)) => return Err(Error::line(path, number, problem, help)),
+            Err(Wrong(problem, help)) => left_out.wrong(number, problem, help),
         }
     }
-    Ok(())
 }
 
 /// A field without quotes and escapes.
@@ -127,7 +163,7 @@ fn unescaped(field: &str) -> String {
     text
 }
 
-fn sa(fields: &[Field<'_>], origin: Origin) -> Result<Sa, Unusable> {
+fn sa(fields: &[Field<'_>], origin: Origin, left_out: &mut LeftOut) -> Result<Sa, Unusable> {
     let (head, numbers) = match fields.split_first_chunk::<8>() {
         Some((head, [])) => (head, None),
         Some((head, [width, high])) => (head, Some((&**width, &**high))),
@@ -156,7 +192,7 @@ fn sa(fields: &[Field<'_>], origin: Origin) -> Result<Sa, Unusable> {
         None => (false, None),
         Some(numbers) => sequence_numbers(numbers)?,
     };
-    let keys = keys(encryption, key, authentication, auth_key)?;
+    let keys = keys([encryption, key, authentication, auth_key], origin.line, left_out)?;
     let name = spi.map_or("any".into(), spi_name);
     let read_as_ccm = keys.suite().cipher == Cipher::AesCcm;
     Ok(Sa { name, spi, src, dst, link_src: None, link_dst: None, keys, esn, sn_hint, read_as_ccm, origin })
@@ -232,26 +268,27 @@ fn ascii_or_hex(field: &str) -> Result<Secret, Unusable> {
     Ok(secret)
 }
 
-fn keys(encryption: &str, key: &str, authentication: &str, auth_key: &str) -> Result<Keys, Unusable> {
-    let integ = match authentication {
-        "NULL" => None,
-        name => Some(
-            INTEGS
-                .iter()
-                .find(|integ| integ.wireshark == name)
-                .ok_or_else(|| Unusable::LeftOut(format!("authentication {} is not supported", shown(name))))?,
-        ),
-    };
-    let suite = suite(encryption, integ)?;
+fn keys(
+    [encryption, key, authentication, auth_key]: [&str; 4],
+    line: u64,
+    left_out: &mut LeftOut,
+) -> Result<Keys, Unusable> {
+    let integ = INTEGS.iter().find(|integ| integ.wireshark == authentication);
+    let suite = suite(encryption, integ, line, left_out)?;
     let integ_key = match integ {
-        None => IntegKey::None,
+        None if authentication == "NULL" => IntegKey::None,
+        None => unknown(authentication).key(line, left_out).map_err(Unusable::LeftOut)?,
         // An AEAD's ICV is its own; people name its length here too.
         Some(integ) if suite.is_aead() && integ.hash.is_none() && integ.icv_len == suite.icv_len => IntegKey::None,
         Some(_) if suite.is_aead() => {
             return Err(Unusable::LeftOut(format!("{} goes with authentication \"NULL\"", suite.name)));
         }
         Some(integ) if integ.hash.is_none() => IntegKey::Algorithm(integ, Secret::default()),
-        Some(integ) => IntegKey::Algorithm(integ, ascii_or_hex(auth_key)?),
+        Some(integ) => {
+            let (iana, key) = (integ.name, ascii_or_hex(auth_key)?);
+            let integrity = Integrity { shown_name: shown(authentication), iana, icv_len: None, key };
+            integrity.key(line, left_out).map_err(Unusable::LeftOut)?
+        }
     };
     let key = ascii_or_hex(key)?;
     if let Some(ccm) = ccm(encryption, &key, authentication) {
@@ -259,6 +296,12 @@ fn keys(encryption: &str, key: &str, authentication: &str, auth_key: &str) -> Re
     }
     let help = "the key is followed by its salt (nonce): 4 bytes for AES-CTR, AES-GCM and ChaCha20";
     Keys::from_parts(suite, key, None, integ_key).map_err(|error| Wrong(error.to_string(), help))
+}
+
+/// An authentication of Wireshark that is not supported here.
+fn unknown(name: &str) -> Integrity<'static> {
+    let icv_len = matches!(name, "HMAC-MD5-96 [RFC2403]" | "MAC-RIPEMD-160-96 [RFC2857]").then_some(12);
+    Integrity { shown_name: shown(name), iana: "", icv_len, key: Secret::default() }
 }
 
 /// AES-CCM has no name in Wireshark and is written as AES-CTR (its keystream) with a nonce of byte 03 and the salt:
@@ -275,15 +318,22 @@ fn ccm(encryption: &str, key: &Secret, authentication: &str) -> Option<Keys> {
     Keys::new(ccm, Secret::new(key.to_vec()), Secret::new(salt.to_vec()), IntegKey::None).ok()
 }
 
-fn suite(encryption: &str, integ: Option<&Integ>) -> Result<&'static Suite, Unusable> {
+fn suite(
+    encryption: &str,
+    integ: Option<&Integ>,
+    line: u64,
+    left_out: &mut LeftOut,
+) -> Result<&'static Suite, Unusable> {
     // Before 4.0 AES-GCM had one name, and the authentication told the length of its ICV.
     let name = match (encryption, integ.map(|integ| integ.icv_len)) {
         ("AES-GCM [RFC4106]", Some(8)) => "AES-GCM with 8 octet ICV [RFC4106]",
         ("AES-GCM [RFC4106]", Some(12)) => "AES-GCM with 12 octet ICV [RFC4106]",
         ("AES-GCM [RFC4106]", Some(16)) => "AES-GCM with 16 octet ICV [RFC4106]",
+        // RFC 4106 §6: 16 bytes are the only length that all have. Another one does not verify.
         ("AES-GCM [RFC4106]", _) => {
-            let why = "\"AES-GCM [RFC4106]\" does not tell the length of the ICV, as \"AES-GCM with 16 octet ICV [RFC4106]\" does";
-            return Err(Unusable::LeftOut(why.into()));
+            let what = "\"AES-GCM [RFC4106]\" does not say how long the ICV is: read as 16 bytes";
+            left_out.note(line, what);
+            "AES-GCM with 16 octet ICV [RFC4106]"
         }
         _ => encryption,
     };
@@ -308,10 +358,10 @@ mod tests {
 
     fn read_text(text: &str) -> (Outcome, Vec<String>) {
         let path = Path::new("f");
-        let mut left_out = LeftOut { path, messages: vec![], more: 0 };
+        let mut left_out = LeftOut::new(path);
         let (mut sas, mut warnings) = (vec![], vec![]);
-        let result = read(path, text, &mut sas, &mut left_out);
-        left_out.finish(&mut warnings);
+        read(path, text, &mut sas, &mut left_out);
+        let result = left_out.finish(!sas.is_empty(), &mut warnings);
         let result = result.map(|()| sas).map_err(|error| (error.to_string(), error.help().to_owned()));
         (result, warnings)
     }
@@ -458,8 +508,7 @@ mod tests {
         let lines = [
             "# This file is automatically generated, DO NOT MODIFY.".to_owned(),
             line(HEAD, "TripleDES-CBC [RFC2451]", "zz", "NULL", ""),
-            line(HEAD, "AES-CBC [RFC3602]", &key, "HMAC-MD5-96 [RFC2403]", &key),
-            line(HEAD, "AES-GCM [RFC4106]", &key, "NULL", ""),
+            line(HEAD, "AES-CBC [RFC3602]", &key, "HMAC-MD2 [RFC9999]", &key),
             line(HEAD, "AES-GCM with 16 octet ICV [RFC4106]", &key, "HMAC-SHA-1-96 [RFC2404]", &key),
             line(HEAD, &key, "AES-CBC [RFC3602]", "NULL", ""),
             line(HEAD, "AES-CBC [RFC3602]", &key, "NULL", ""),
@@ -470,16 +519,48 @@ mod tests {
             warnings,
             [
                 "f:2: left out: encryption `TripleDES-CBC [RFC2451]` is not supported",
-                "f:3: left out: authentication `HMAC-MD5-96 [RFC2403]` is not supported",
-                "f:4: left out: \"AES-GCM [RFC4106]\" does not tell the length of the ICV, as \"AES-GCM with 16 octet ICV \
-                 [RFC4106]\" does",
-                "f:5: left out: ENCR_AES_GCM_16 goes with authentication \"NULL\"",
-                "f:6: left out: encryption (not shown: it may be a secret) is not supported",
+                "f:3: left out: authentication `HMAC-MD2 [RFC9999]` is not supported",
+                "f:4: left out: ENCR_AES_GCM_16 goes with authentication \"NULL\"",
+                "f:5: left out: encryption (not shown: it may be a secret) is not supported",
             ]
         );
         let many = format!("{}\n", lines[1]).repeat(50);
         let warnings = read_text(&many).1;
-        assert_eq!((warnings.len(), warnings[20].as_str()), (21, "f: 30 more entries left out"));
+        assert_eq!((warnings.len(), warnings[20].as_str()), (21, "f: 30 more entries with a warning"));
+    }
+
+    #[test]
+    fn what_the_line_leaves_open_is_noted() {
+        let key = format!("0x{KEY}");
+        let hmac = "HMAC-SHA-256-128 [RFC4868]";
+        for (text, suite, icv_len, authenticates, note) in [
+            (
+                line(HEAD, "AES-CBC [RFC3602]", &key, "HMAC-MD5-96 [RFC2403]", &key),
+                "ENCR_AES_CBC",
+                12,
+                false,
+                "authentication `HMAC-MD5-96 [RFC2403]` is not supported: its ICV of 12 bytes is not checked",
+            ),
+            (
+                line(HEAD, "AES-CBC [RFC3602]", &key, hmac, ""),
+                "ENCR_AES_CBC",
+                16,
+                false,
+                "authentication `HMAC-SHA-256-128 [RFC4868]` has no key in this file: its ICV of 16 bytes is not checked",
+            ),
+            (
+                line(HEAD, "AES-GCM [RFC4106]", &format!("{key}00000000"), "NULL", ""),
+                "ENCR_AES_GCM_16",
+                16,
+                true,
+                "\"AES-GCM [RFC4106]\" does not say how long the ICV is: read as 16 bytes",
+            ),
+        ] {
+            let (sas, warnings) = read_text(&text);
+            let keys = &sas.unwrap()[0].keys;
+            assert_eq!((keys.suite().name, keys.icv_len(), keys.authenticates()), (suite, icv_len, authenticates));
+            assert_eq!(warnings, [format!("f:1: {note}")]);
+        }
     }
 
     #[test]
@@ -489,7 +570,17 @@ mod tests {
     }
 
     #[test]
-    fn wrong_lines_are_refused() {
+    fn a_wrong_line_does_not_cost_the_others() {
+        let good = line(HEAD, "AES-CBC [RFC3602]", &format!("0x{KEY}"), "NULL", "");
+        let (sas, warnings) = read_text(&format!("{}\n{good}\n{good},", good.replacen("10.0.0.1", "gate", 1)));
+        assert_eq!(sas.unwrap().len(), 1);
+        assert_eq!(warnings.len(), 2);
+        assert!(warnings[0].starts_with("f:1: left out: source address: no IP address; an address, "), "{warnings:?}");
+        assert!(warnings[1].starts_with("f:3: left out: field 9 does not begin with a quote; "), "{warnings:?}");
+    }
+
+    #[test]
+    fn a_file_of_wrong_lines_is_refused() {
         let good = line(HEAD, "AES-CBC [RFC3602]", &format!("0x{KEY}"), "NULL", "");
         let addresses = "an address, address/length without host bits, `*`, or `*` for its last parts (10.0.*.*)";
         for (from, to, problem, help) in [

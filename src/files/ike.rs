@@ -10,10 +10,9 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use super::LeftOut;
+use super::left_out::LeftOut;
 use super::values::{hex, shown};
 use crate::context::Origin;
-use crate::error::Error;
 use crate::ike::{ChildSecret, MessageKeys, Secrets, Spis};
 use crate::secret::Secret;
 use crate::suite::{Hash, Integ, IntegKey, Keys, Suite};
@@ -47,7 +46,7 @@ fn has_sk_d(line: &str) -> bool {
 }
 
 /// Appends the secrets of `text`.
-pub(super) fn read(path: &Path, text: &str, secrets: &mut Secrets, left_out: &mut LeftOut) -> Result<(), Error> {
+pub(super) fn read(path: &Path, text: &str, secrets: &mut Secrets, left_out: &mut LeftOut) {
     let file: Arc<Path> = path.into();
     for (line, number) in text.lines().zip(1u64..) {
         let line = line.trim();
@@ -62,10 +61,9 @@ pub(super) fn read(path: &Path, text: &str, secrets: &mut Secrets, left_out: &mu
         match read {
             Ok(()) => {}
             Err(Unusable::LeftOut(why)) => left_out.push(number, why),
-            Err(Wrong(problem, help)) => return Err(Error::line(path, number, problem, help)),
+            Err(Wrong(problem, help)) => left_out.wrong(number, problem, help),
         }
     }
-    Ok(())
 }
 
 fn child_secret(line: &str, origin: Origin) -> Result<ChildSecret, Unusable> {
@@ -215,10 +213,10 @@ mod tests {
 
     fn read_text(text: &str) -> (Result<Secrets, String>, Vec<String>) {
         let path = Path::new("f");
-        let mut left_out = LeftOut { path, messages: vec![], more: 0 };
+        let mut left_out = LeftOut::new(path);
         let (mut secrets, mut warnings) = (Secrets::default(), vec![]);
-        let result = read(path, text, &mut secrets, &mut left_out);
-        left_out.finish(&mut warnings);
+        read(path, text, &mut secrets, &mut left_out);
+        let result = left_out.finish(!secrets.is_empty(), &mut warnings);
         (result.map(|()| secrets).map_err(|error| error.to_string()), warnings)
     }
 
@@ -336,6 +334,9 @@ mod tests {
                     "0x1@::1 aes128-cbc:", "10[CHD] ", "  using AES_CBC for encryption\n", "adding inbound ESP SA\n",
                     "encryption initiator key => 20 bytes\n", "   0: 00 11 ", "SPI 0x00000001, src ::1 dst ::2\n",
                     "ispi=0123456789abcdef ", "SK_d=00", "0123456789abcdef,", "XFRM state:\n", "src ::1 dst ::2\n",
+                    "\tproto esp spi 0x1 ", "enc cbc(aes) 0x00112233445566778899aabbccddeeff ", "ip xfrm state add ", "\\\n",
+                    "::1 ::2\n", "\tesp mode=any spi=1(0x1)\n", "\tE: null\n", "esp from ::1 to ::2 spi 1:2 ", "enc null ",
+                    "auth none ", "```\n", "root@gw:~# ", "uat:esp_sa:", "\"IPv4\",",
                 ][..]).prop_map(String::from),
             ],
             0..40,
@@ -343,13 +344,22 @@ mod tests {
             let text = words.concat();
             let path = Path::new("f");
             let _ = super::super::parse(path, text.as_bytes());
-            let mut left_out = LeftOut { path, messages: vec![], more: 0 };
-            let _ = read(path, &text, &mut Secrets::default(), &mut left_out);
+            let mut left_out = LeftOut::new(path);
+            read(path, &text, &mut Secrets::default(), &mut left_out);
             let mut sas = vec![];
-            super::super::charon::read(path, &text, &mut sas, &mut left_out);
-            let _ = super::super::setkey::read(path, &text, &mut sas, &mut left_out);
-            let _ = super::super::tcpdump::read(path, &text, &mut sas, &mut left_out);
-            prop_assert!(sas.len() <= words.len() * 2);
+            let readers = [
+                super::super::charon::read,
+                super::super::setkey::read,
+                super::super::setkey_dump::read,
+                super::super::tcpdump::read,
+                super::super::xfrm::read,
+                super::super::ipsecctl::read,
+                super::super::esp_sa::read,
+            ];
+            for read in readers {
+                read(path, &text, &mut sas, &mut left_out);
+            }
+            prop_assert!(sas.len() <= words.len() * readers.len());
         }
     }
 }

@@ -5,24 +5,32 @@ mod custom;
 mod ehc;
 mod esp_sa;
 mod fields;
+mod foreign;
+mod formats;
 mod ietf;
 mod ike;
+mod integrity;
+mod ipsecctl;
 mod keys;
+mod left_out;
 mod one_line;
 mod overlap;
 mod parts;
+mod paste;
 mod rfc9363;
 mod rule_set;
 mod rule_text;
 mod rules;
 mod schema;
 mod setkey;
+mod setkey_dump;
 mod sixlo;
 mod table_rows;
 mod tcpdump;
 mod values;
 mod written;
 mod xfrm;
+mod xfrm_algorithms;
 mod yaml;
 
 use std::cell::OnceCell;
@@ -36,6 +44,8 @@ use std::sync::Arc;
 use zeroize::Zeroizing;
 
 use self::fields::Fields;
+use self::formats::Kind;
+use self::left_out::LeftOut;
 use self::parts::Yaml;
 pub use self::rule_set::{NumberedRule, RuleId, RuleSet, load_custom_rules, load_rules, parse_rules};
 pub use self::rule_text::{RuleForm, length_name, target_text};
@@ -51,14 +61,8 @@ use crate::secret::Secret;
 
 /// Bytes of the largest file that is read.
 const MAX_FILE_LEN: u64 = 256 * 1024 * 1024;
-/// The heading of `ip xfrm state` in the text of libreswan's `ipsec look`.
-const XFRM_STATE: &str = "XFRM state:";
-/// Lines of other programs that may stand in front of charon's in a log.
-const MAX_LINES_BEFORE_CHARON: usize = 1000;
 /// Bytes from which on the rule files are parsed beside the key files.
 const WORTH_A_THREAD: usize = 1 << 16;
-/// Warnings kept of one file; of the rest only the number is told.
-const MAX_WARNINGS: usize = 20;
 
 /// What key and rule files say.
 #[derive(Debug, Default)]
@@ -98,8 +102,11 @@ pub struct LinkKey {
 /// both options: it is read once.
 ///
 /// What a file is, is told by its content: YAML with `sas`, `link_keys`, `contexts`, `lowpan_contexts`; Wireshark's
-/// `esp_sa`; the text of `ip xfrm state`, also inside that of libreswan's `ipsec look`; a log of strongSwan's charon that
-/// prints keys; a file of `setkey`; secrets of `tcpdump -E`; SK_d of IKE SAs and Wireshark's `ikev2_decryption_table`.
+/// `esp_sa`; what `ip xfrm` prints or is given, also inside the text of libreswan's `ipsec look`; a log of strongSwan's
+/// charon that prints keys; a file of `setkey` and what `setkey -D` prints; `ipsecctl -sa -k` and `ipsec.conf` of OpenBSD;
+/// secrets of `tcpdump -E`; SK_d of IKE SAs and Wireshark's `ikev2_decryption_table`.
+///
+/// An entry of another program's file that cannot be used is left out with a warning; a YAML file must be right.
 ///
 /// # Errors
 /// A file that cannot be read or used, a name that is given twice, an SPI given twice in YAML with selectors that
@@ -112,7 +119,9 @@ pub fn load(key_files: &[PathBuf], rule_files: &[PathBuf]) -> Result<Loaded, Err
             let same = std::fs::canonicalize(path).unwrap_or_else(|_| path.clone());
             if !seen.contains(&same) {
                 seen.push(same);
-                files.push(FileRead { path: path.clone(), bytes: read(path)? });
+                let mut bytes = read(path)?;
+                blank(&mut bytes);
+                files.push(FileRead { path: path.clone(), bytes });
             }
         }
         Ok::<_, Error>(files)
@@ -146,9 +155,20 @@ fn contents(files: &[FileRead]) -> Vec<Result<Content<'_>, Error>> {
 /// # Errors
 /// As [`load`].
 pub fn parse(path: &Path, bytes: &[u8]) -> Result<Loaded, Error> {
+    let mut bytes = Zeroizing::new(bytes.to_vec());
+    blank(&mut bytes);
     let mut loader = Loader::default();
-    loader.take(path, content(path, bytes)?)?;
+    loader.take(path, content(path, &bytes)?)?;
     loader.finish()
+}
+
+/// Replaces what surrounds pasted keys by spaces.
+fn blank(bytes: &mut [u8]) {
+    for range in paste::blanks(bytes) {
+        if let Some(part) = bytes.get_mut(range) {
+            part.fill(b' ');
+        }
+    }
 }
 
 fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, Error> {
@@ -170,73 +190,6 @@ fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, Error> {
     Ok(bytes)
 }
 
-/// The form of a file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
-    Yaml,
-    EspSa,
-    Xfrm,
-    IpsecLook,
-    Charon,
-    Setkey,
-    Tcpdump,
-    Ike,
-    /// Comments at most.
-    Empty,
-}
-
-fn kind(text: &str) -> Kind {
-    let Some(line) = text.lines().map(str::trim).find(|line| !line.is_empty() && !line.starts_with('#')) else {
-        return Kind::Empty;
-    };
-    let first_is_quoted_field = || {
-        let rest = line.strip_prefix('"')?;
-        let (_, behind) = rest.split_once('"')?;
-        Some(behind.trim_start().starts_with(','))
-    };
-    let mut words = line.split_whitespace();
-    // Wireshark quotes the fields; the reader tells who does not.
-    let first_is_protocol = || {
-        let (first, _) = line.split_once(',')?;
-        Some(first.eq_ignore_ascii_case("IPv4") || first.eq_ignore_ascii_case("IPv6"))
-    };
-    if first_is_protocol().unwrap_or(false) || first_is_quoted_field().unwrap_or(false) {
-        Kind::EspSa
-    } else if words.next() == Some("src") && words.nth(1) == Some("dst") {
-        Kind::Xfrm
-    } else if ike::is_line(line) {
-        Kind::Ike
-    } else if setkey::is_line(line) {
-        Kind::Setkey
-    } else if tcpdump::is_line(line) {
-        Kind::Tcpdump
-    } else if text.lines().any(|line| line.trim_end() == XFRM_STATE) {
-        Kind::IpsecLook
-    } else if text.lines().take(MAX_LINES_BEFORE_CHARON).any(|line| charon::message(line).is_some()) {
-        Kind::Charon
-    } else {
-        Kind::Yaml
-    }
-}
-
-/// The text of `ip xfrm state` inside that of `ipsec look`, on lines of the same numbers: it goes up to the next heading.
-fn xfrm_section(text: &str) -> Zeroizing<String> {
-    let mut section = Zeroizing::new(String::with_capacity(text.len()));
-    let mut inside = false;
-    for line in text.lines() {
-        inside = match line.trim_end() {
-            XFRM_STATE => true,
-            heading if heading.starts_with("XFRM ") => false,
-            _ => inside,
-        };
-        if inside && line.trim_end() != XFRM_STATE {
-            section.push_str(line);
-        }
-        section.push('\n');
-    }
-    section
-}
-
 /// What a file holds.
 struct Content<'t> {
     kind: Kind,
@@ -252,7 +205,7 @@ fn content<'t>(path: &Path, bytes: &'t [u8]) -> Result<Content<'t>, Error> {
         Error::line(path, line, "not UTF-8 text", "is this a key or rule file? If so, save it as UTF-8")
     })?;
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-    let kind = kind(text);
+    let kind = formats::kind(text);
     let yaml = if kind == Kind::Yaml { parts::parse(path, text)? } else { Yaml::default() };
     Ok(Content { kind, text, yaml })
 }
@@ -271,19 +224,26 @@ impl Loader {
 
     fn take(&mut self, path: &Path, content: Content<'_>) -> Result<(), Error> {
         let Content { kind, text, yaml } = content;
-        let mut left_out = LeftOut { path, messages: vec![], more: 0 };
+        let mut left_out = LeftOut::new(path);
+        let read_before = (self.loaded.sas.len(), self.loaded.ike.len());
+        let sas = &mut self.loaded.sas;
         match kind {
             Kind::Yaml => self.yaml(path, yaml)?,
-            Kind::EspSa => esp_sa::read(path, text, &mut self.loaded.sas, &mut left_out)?,
-            Kind::Xfrm => xfrm::read(path, text, &mut self.loaded.sas, &mut left_out)?,
-            Kind::IpsecLook => xfrm::read(path, &xfrm_section(text), &mut self.loaded.sas, &mut left_out)?,
-            Kind::Charon => charon::read(path, text, &mut self.loaded.sas, &mut left_out),
-            Kind::Setkey => setkey::read(path, text, &mut self.loaded.sas, &mut left_out)?,
-            Kind::Tcpdump => tcpdump::read(path, text, &mut self.loaded.sas, &mut left_out)?,
-            Kind::Ike => ike::read(path, text, &mut self.loaded.ike, &mut left_out)?,
+            Kind::EspSa => esp_sa::read(path, text, sas, &mut left_out),
+            Kind::Xfrm => xfrm::read(path, text, sas, &mut left_out),
+            Kind::Charon => charon::read(path, text, sas, &mut left_out),
+            Kind::Setkey => setkey::read(path, text, sas, &mut left_out),
+            Kind::SetkeyDump => setkey_dump::read(path, text, sas, &mut left_out),
+            Kind::Ipsecctl => ipsecctl::read(path, text, sas, &mut left_out),
+            Kind::Tcpdump => tcpdump::read(path, text, sas, &mut left_out),
+            Kind::Ike => ike::read(path, text, &mut self.loaded.ike, &mut left_out),
+            Kind::Foreign(format, line) => {
+                return Err(Error::line(path, line, format!("this is {}", format.name), format.help));
+            }
             Kind::Empty => self.loaded.warnings.push(format!("{}: nothing but comments in it", path.display())),
         }
-        left_out.finish(&mut self.loaded.warnings);
+        let read_any = read_before != (self.loaded.sas.len(), self.loaded.ike.len());
+        left_out.finish(read_any, &mut self.loaded.warnings)?;
         Ok(())
     }
 
@@ -315,7 +275,8 @@ impl Loader {
         fields.finish()
     }
 
-    fn finish(self) -> Result<Loaded, Error> {
+    fn finish(mut self) -> Result<Loaded, Error> {
+        self.loaded.warnings.extend(integrity::odd_keys(&self.loaded.sas));
         let sas = &self.loaded.sas;
         let mut names: HashMap<&str, (&Sa, bool)> = HashMap::with_capacity(self.native.len());
         for (index, named) in &self.native {
@@ -347,35 +308,6 @@ impl Loader {
             ));
         }
         Ok(self.loaded)
-    }
-}
-
-/// Entries of a file that were left out.
-struct LeftOut<'p> {
-    path: &'p Path,
-    messages: Vec<String>,
-    more: usize,
-}
-
-impl LeftOut<'_> {
-    fn push(&mut self, line: u64, why: impl std::fmt::Display) {
-        if self.messages.len() < MAX_WARNINGS {
-            self.messages.push(format!("{}:{line}: left out: {why}", self.path.display()));
-        } else {
-            self.more += 1;
-        }
-    }
-
-    /// Something to know about an entry that was taken.
-    fn note(&mut self, line: u64, what: impl std::fmt::Display) {
-        self.messages.push(format!("{}:{line}: {what}", self.path.display()));
-    }
-
-    fn finish(mut self, warnings: &mut Vec<String>) {
-        warnings.append(&mut self.messages);
-        if self.more > 0 {
-            warnings.push(format!("{}: {} more entries left out", self.path.display(), self.more));
-        }
     }
 }
 

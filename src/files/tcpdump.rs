@@ -4,6 +4,8 @@
 //! 0xa1b2@192.0.2.2 aes128-cbc-hmac96:0x00112233445566778899aabbccddeeff
 //! 0xa1b3@2001:db8::1 aes256-cbc:thirty-two characters of a key..
 //! aes128-cbc:0x00112233445566778899aabbccddeeff           for every SPI and address
+//! 0xa1b4@192.0.2.2 none-hmac96:
+//! tcpdump -r x.pcap -E "0xa1b2@192.0.2.2 aes128-cbc-hmac96:0x00112233445566778899aabbccddeeff"
 //! ```
 //!
 //! The address is the destination. tcpdump checks no ICV: `-hmac96` says that 12 bytes of one are there, without it none
@@ -12,10 +14,9 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use super::LeftOut;
+use super::left_out::LeftOut;
 use super::values::{address, hex, shown, spi, spi_name};
 use crate::context::Origin;
-use crate::error::Error;
 use crate::sa::{Sa, Selector};
 use crate::secret::Secret;
 use crate::suite::{Integ, IntegKey, Keys, Suite};
@@ -24,30 +25,54 @@ const HELP: &str = "a line is `SPI@ADDRESS aes128-cbc-hmac96:0xKEY`, as for tcpd
 
 /// Whether `line` is one of these.
 pub(super) fn is_line(line: &str) -> bool {
+    is_secret(line) || argument(line).is_some()
+}
+
+/// The argument of -E in a command line of tcpdump.
+fn argument(line: &str) -> Option<&str> {
+    let mut words = line.split_whitespace();
+    let command = words.find(|word| *word != "sudo")?;
+    if command != "tcpdump" && !command.ends_with("/tcpdump") {
+        return None;
+    }
+    let (_, behind) = line.split_once(" -E")?;
+    let behind = behind.trim_start();
+    match behind.chars().next()? {
+        quote @ ('"' | '\'') => behind.get(1..)?.split(quote).next(),
+        _ => behind.split_whitespace().next(),
+    }
+}
+
+fn is_secret(line: &str) -> bool {
     let mut words = line.split_whitespace();
     let (Some(first), second) = (words.next(), words.next()) else { return false };
     match first.split_once('@') {
         Some((number, host)) => spi(number).is_ok() && address(host).is_ok(),
-        None if second.is_none() => {
-            first.split_once(':').is_some_and(|(name, _)| name.ends_with("-cbc") || name.ends_with("-hmac96"))
-        }
+        None if second.is_none() => first
+            .split_once(':')
+            .is_some_and(|(name, _)| name.ends_with("-cbc") || name.ends_with("-hmac96") || name == "none"),
         None => first == "ikev2" && matches!(second, Some("I" | "R")),
     }
 }
 
 /// Appends the SAs of `text`, the last line first.
-pub(super) fn read(path: &Path, text: &str, sas: &mut Vec<Arc<Sa>>, left_out: &mut LeftOut) -> Result<(), Error> {
+pub(super) fn read(path: &Path, text: &str, sas: &mut Vec<Arc<Sa>>, left_out: &mut LeftOut) {
     let file: Arc<Path> = path.into();
     let mut found = vec![];
     for (line, number) in text.lines().zip(1u64..) {
         if line.trim_start().starts_with('#') {
             continue;
         }
-        for secret in secrets(line) {
+        let argument = argument(line);
+        if argument.is_some_and(|argument| argument.starts_with("file ")) {
+            left_out.wrong(number, "the secrets are in the file that -E names", "give that file with --keys");
+            continue;
+        }
+        for secret in secrets(argument.unwrap_or(line)) {
             match sa(secret, Origin { path: file.clone(), line: number }) {
                 Ok(sa) => found.push(sa),
                 Err(Unusable::LeftOut(why)) => left_out.push(number, why),
-                Err(Unusable::Wrong(problem)) => return Err(Error::line(path, number, problem, HELP)),
+                Err(Unusable::Wrong(problem)) => left_out.wrong(number, problem, HELP),
             }
         }
     }
@@ -55,7 +80,6 @@ pub(super) fn read(path: &Path, text: &str, sas: &mut Vec<Arc<Sa>>, left_out: &m
     found.reverse();
     found.sort_by_key(|sa| sa.spi.is_none());
     sas.extend(found.into_iter().map(Arc::new));
-    Ok(())
 }
 
 /// The argument of -E has commas between secrets. A key that is text may hold one too, so that only those count behind
@@ -64,7 +88,7 @@ fn secrets(line: &str) -> Vec<&str> {
     let mut secrets: Vec<&str> = vec![];
     let mut start = 0;
     for (at, _) in line.match_indices(',') {
-        if line.get(at + 1..).is_some_and(is_line) {
+        if line.get(at + 1..).is_some_and(is_secret) {
             secrets.extend(line.get(start..at));
             start = at + 1;
         }
@@ -104,6 +128,10 @@ fn sa(line: &str, origin: Origin) -> Result<Sa, Unusable> {
         Some(cipher) => (cipher, Integ::by_name("ANY 96 bit authentication [no checking]")),
         None => (algorithm, None),
     };
+    let unchecked = integ.map_or(IntegKey::None, |integ| IntegKey::Algorithm(integ, Secret::default()));
+    if cipher == "none" {
+        return sa_of(spi, dst, "ENCR_NULL", Secret::default(), unchecked, origin);
+    }
     // tcpdump asks OpenSSL for what is left in front of `-cbc`.
     let key_len = match cipher.strip_suffix("-cbc").unwrap_or(cipher) {
         "aes128" | "aes-128" => 16,
@@ -111,9 +139,18 @@ fn sa(line: &str, origin: Origin) -> Result<Sa, Unusable> {
         "aes256" | "aes-256" => 32,
         _ => return Err(Unusable::LeftOut(format!("algorithm {} is not supported", shown(algorithm)))),
     };
-    let key = key(secret, key_len)?;
-    let integ = integ.map_or(IntegKey::None, |integ| IntegKey::Algorithm(integ, Secret::default()));
-    let suite = Suite::by_name("ENCR_AES_CBC").ok_or_else(|| Wrong(HELP.into()))?;
+    sa_of(spi, dst, "ENCR_AES_CBC", key(secret, key_len)?, unchecked, origin)
+}
+
+fn sa_of(
+    spi: Option<u32>,
+    dst: Selector,
+    encryption: &str,
+    key: Secret,
+    integ: IntegKey,
+    origin: Origin,
+) -> Result<Sa, Unusable> {
+    let suite = Suite::by_name(encryption).ok_or_else(|| Wrong(HELP.into()))?;
     let keys = Keys::new(suite, key, Secret::default(), integ).map_err(|error| Wrong(error.to_string()))?;
     Ok(Sa {
         name: spi.map_or("any".into(), spi_name),
@@ -154,10 +191,10 @@ mod tests {
 
     fn read_text(text: &str) -> (Result<Vec<Arc<Sa>>, String>, Vec<String>) {
         let path = Path::new("f");
-        let mut left_out = LeftOut { path, messages: vec![], more: 0 };
+        let mut left_out = LeftOut::new(path);
         let (mut sas, mut warnings) = (vec![], vec![]);
-        let result = read(path, text, &mut sas, &mut left_out);
-        left_out.finish(&mut warnings);
+        read(path, text, &mut sas, &mut left_out);
+        let result = left_out.finish(!sas.is_empty(), &mut warnings);
         (result.map(|()| sas).map_err(|error| error.to_string()), warnings)
     }
 
@@ -191,6 +228,14 @@ ikev2 I 0x0011223344556677 0x8899aabbccddeeff sha1:0x00 aes128-cbc:0x00
                 "2 any any any 12 16",
             ]
         );
+        let (sas_of_command, none) =
+            read_text("sudo tcpdump -n -E '0x1@192.0.2.2 none:,0x2@192.0.2.2 none-hmac96:' -r x.pcap");
+        assert_eq!(none, [""; 0]);
+        let seen: Vec<_> =
+            sas_of_command.unwrap().iter().map(|sa| (sa.spi, sa.keys.suite().name, sa.keys.icv_len())).collect();
+        assert_eq!(seen, [(Some(2), "ENCR_NULL", 12), (Some(1), "ENCR_NULL", 0)]);
+        let (error, _) = read_text("tcpdump -E 'file /tmp/secrets' -r x.pcap");
+        assert_eq!(error.unwrap_err(), "f:1: the secrets are in the file that -E names");
         assert!(sas[0].keys.key().expose() == b"too long to be a");
         assert!(sas[1].keys.key().expose() == b"short\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0");
         assert!(sas[2].keys.key().expose() == b"thirty-two, characters of a key.");

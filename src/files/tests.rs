@@ -65,7 +65,7 @@ fn forms_are_told_apart_by_content() {
         ("\"sas\": []", Kind::Yaml),
         ("src: 10.0.0.1", Kind::Yaml),
     ] {
-        assert_eq!(kind(text), expected, "{text}");
+        assert_eq!(formats::kind(text), expected, "{text}");
     }
     assert_eq!(load_text("# nothing").warnings, ["f: nothing but comments in it"]);
     assert_eq!(

@@ -1,55 +1,117 @@
-//! The text of `ip xfrm state` and `ip -s xfrm state` (iproute2): a block of lines for each SA of the Linux kernel.
+//! The Security Associations of the Linux kernel, as iproute2 prints and reads them.
+//!
+//! ```text
+//! src 192.0.2.1 dst 192.0.2.2                        ip xfrm state, ip -s xfrm state: a block of lines for each SA
+//!     proto esp spi 0xc0ffee01 reqid 1 mode tunnel
+//!     aead rfc4106(gcm(aes)) 0x00112233445566778899aabbccddeeffa0a1a2a3 128
+//! Updated src 192.0.2.1 dst 192.0.2.2                ip xfrm monitor: the same
+//! src 10.0.0.0/8 dst 10.1.0.0/16                     ip xfrm policy: passed over
+//!     dir out priority 371327
+//! ip xfrm state add src 192.0.2.1 dst 192.0.2.2 proto esp spi 0xc0ffee01 enc 'cbc(aes)' 0x... auth-trunc ...
+//! ```
+//!
+//! Libreswan's `ipsec look` has both blocks under headings of its own.
 
+use std::collections::HashMap;
 use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::LeftOut;
-use super::values::{hex, shown, spi, spi_name};
+use super::left_out::LeftOut;
+use super::values::{spi, spi_name};
+use super::xfrm_algorithms::Algorithm;
 use crate::context::Origin;
-use crate::error::Error;
 use crate::sa::{Sa, Selector};
-use crate::secret::Secret;
-use crate::suite::{Integ, IntegKey, Keys, Suite};
+use crate::suite::{IntegKey, Keys, Suite};
 
-const HELP: &str = "give the text that `ip xfrm state` prints, whole";
+pub(super) const HELP: &str = "give the text that `ip xfrm state` prints, whole";
 
-/// Appends the SAs of `text`.
-pub(super) fn read(path: &Path, text: &str, sas: &mut Vec<Arc<Sa>>, left_out: &mut LeftOut) -> Result<(), Error> {
-    let file: Arc<Path> = path.into();
-    let mut block: Option<Block> = None;
-    let mut finish =
-        |block: Option<Block>, left_out: &mut LeftOut| match block.map(|block| (block.line, block.sa(&file))) {
-            None => Ok(()),
-            Some((_, Ok(sa))) => {
-                sas.push(Arc::new(sa));
-                Ok(())
-            }
-            Some((line, Err(Unusable::LeftOut(why)))) => {
-                left_out.push(line, why);
-                Ok(())
-            }
-            Some((_, Err(Unusable::Other))) => Ok(()),
-            Some((_, Err(Unusable::Wrong(line, problem, help)))) => Err(Error::line(path, line, problem, help)),
-        };
-    let mut words: Vec<&str> = vec![];
-    for (line, number) in text.lines().zip(1u64..) {
-        words.clear();
-        words.extend(line.split_whitespace());
-        match (words.as_slice(), &mut block) {
-            ([] | ["#", ..], _) => {}
-            (["src", src, "dst", dst, ..], _) => {
-                finish(block.take(), left_out)?;
-                block = Some(Block::new(number, src, dst));
-            }
-            (words, Some(block)) => block.line(number, words),
-            (_, None) => return Err(Error::line(path, number, "an SA does not begin with `src ... dst ...`", HELP)),
-        }
-    }
-    finish(block, left_out)
+/// Whether `line` begins an SA or a policy.
+pub(super) fn is_line(line: &str) -> bool {
+    let words: Vec<&str> = line.split_whitespace().take(8).collect();
+    heading(&words).is_some() || command(&words).is_some() || line.trim_end() == "XFRM state:"
 }
 
-enum Unusable {
+/// Source and destination of the first line of a block, and whether the monitor reports it, which may repeat itself.
+fn heading<'t>(words: &[&'t str]) -> Option<(&'t str, &'t str, bool)> {
+    match words {
+        ["src", src, "dst", dst, ..] => Some((src, dst, false)),
+        ["Updated" | "Deleted" | "Expired", "src", src, "dst", dst, ..] => Some((src, dst, true)),
+        _ => None,
+    }
+}
+
+/// What `ip xfrm state add` or `update` is given; `ip` may be missing, as in a file for `ip -batch`.
+fn command<'w, 't>(words: &'w [&'t str]) -> Option<&'w [&'t str]> {
+    let is_ip = |word: &str| word == "sudo" || word == "ip" || word.ends_with("/ip") || word.starts_with('-');
+    let start = words.iter().position(|word| !is_ip(word))?;
+    match words.get(start..)? {
+        ["xfrm" | "x", "state" | "s" | "sa", "add" | "a" | "update" | "upd" | "u", given @ ..] => Some(given),
+        _ => None,
+    }
+}
+
+/// Appends the SAs of `text`.
+pub(super) fn read(path: &Path, text: &str, sas: &mut Vec<Arc<Sa>>, left_out: &mut LeftOut) {
+    let mut reader = Reader { file: path.into(), sas, left_out, monitored: HashMap::new() };
+    let mut block: Option<Block<'_>> = None;
+    let mut words: Vec<&str> = vec![];
+    let mut start = 1;
+    for (line, number) in text.lines().zip(1u64..) {
+        if words.is_empty() {
+            start = number;
+        }
+        let continued = line.trim_end().strip_suffix('\\');
+        words.extend(continued.unwrap_or(line).split_whitespace());
+        if continued.is_some() {
+            continue;
+        }
+        if let Some((src, dst, monitored)) = heading(&words) {
+            reader.finish(block.take());
+            block = Some(Block { src, dst, monitored, ..Block::new(start) });
+        } else if let Some(given) = command(&words) {
+            reader.finish(block.take());
+            reader.finish(Some(Block::of_command(start, given)));
+        } else if words.first() == Some(&"proto") && block.as_ref().is_none_or(|block| block.is_whole()) {
+            reader.finish(block.take());
+            reader.left_out.wrong(start, "an SA does not begin with `src ... dst ...`", HELP);
+        } else if let Some(block) = &mut block {
+            block.line(start, &words);
+        }
+        words.clear();
+    }
+    reader.finish(block);
+}
+
+struct Reader<'r, 'p> {
+    file: Arc<Path>,
+    sas: &'r mut Vec<Arc<Sa>>,
+    left_out: &'r mut LeftOut<'p>,
+    /// By SPI and addresses, where in `sas` the last one is that a monitor reported.
+    monitored: HashMap<(Option<u32>, Selector, Selector), usize>,
+}
+
+impl Reader<'_, '_> {
+    fn finish(&mut self, block: Option<Block<'_>>) {
+        let Some(block) = block.filter(|block| !block.is_policy) else { return };
+        let (line, monitored) = (block.line, block.monitored);
+        match block.sa(&self.file, self.left_out) {
+            Ok(sa) if monitored => {
+                let at = self.monitored.entry((sa.spi, sa.src, sa.dst)).or_insert(usize::MAX);
+                if self.sas.get(*at).is_none_or(|before| before.keys != sa.keys) {
+                    *at = self.sas.len();
+                    self.sas.push(Arc::new(sa));
+                }
+            }
+            Ok(sa) => self.sas.push(Arc::new(sa)),
+            Err(Unusable::LeftOut(why)) => self.left_out.push(line, why),
+            Err(Unusable::Other) => {}
+            Err(Unusable::Wrong(line, problem, help)) => self.left_out.wrong(line, problem, help),
+        }
+    }
+}
+
+pub(super) enum Unusable {
     /// Line, problem, help.
     Wrong(u64, String, &'static str),
     /// ESP, but of no use to this program.
@@ -59,10 +121,13 @@ enum Unusable {
 }
 
 /// What is needed of the lines of one SA; the number of the line with each algorithm.
+#[derive(Default)]
 struct Block<'t> {
     line: u64,
     src: &'t str,
     dst: &'t str,
+    monitored: bool,
+    is_policy: bool,
     protocol: Option<&'t str>,
     spi: Option<&'t str>,
     aead: Option<(u64, Algorithm<'t>)>,
@@ -72,67 +137,67 @@ struct Block<'t> {
     highest_sn: u64,
 }
 
-/// `name 0xkey bits`, or with `-s`: `name 0xkey (n bits) bits`.
-struct Algorithm<'t> {
-    name: &'t str,
-    key: &'t str,
-    icv_bits: Option<&'t str>,
-}
-
-impl<'t> Algorithm<'t> {
-    fn new(words: &[&'t str]) -> Algorithm<'t> {
-        let name = words.first().copied().unwrap_or_default();
-        // A cipher without a key (ecb(cipher_null)) has no word for it.
-        let key =
-            words.get(1).copied().filter(|word| word.starts_with("0x") || word.starts_with("<<")).unwrap_or_default();
-        let last = words.last().copied().filter(|word| word.bytes().all(|c| c.is_ascii_digit()));
-        Algorithm { name, key, icv_bits: last }
-    }
-
-    fn key(&self, line: u64) -> Result<Secret, Unusable> {
-        if self.key.starts_with("<<") {
-            let help = "the kernel's keys are hidden: run `ip xfrm state` as root, without `nokeys`";
-            return Err(Unusable::Wrong(line, "the keys are not in this text".into(), help));
-        }
-        match self.key {
-            "" | "0x" => Ok(Secret::default()),
-            key => hex(key).map_err(|trouble| Unusable::Wrong(line, format!("key: {}", trouble.problem), HELP)),
-        }
-    }
-}
-
 impl<'t> Block<'t> {
-    fn new(line: u64, src: &'t str, dst: &'t str) -> Self {
-        Block {
-            line,
-            src,
-            dst,
-            protocol: None,
-            spi: None,
-            aead: None,
-            encryption: None,
-            authentication: None,
-            esn: false,
-            highest_sn: 0,
-        }
+    fn new(line: u64) -> Self {
+        Block { line, ..Block::default() }
+    }
+
+    /// Whether another line `proto` belongs to something else.
+    fn is_whole(&self) -> bool {
+        self.protocol.is_some() && !self.is_policy
     }
 
     fn line(&mut self, number: u64, words: &[&'t str]) {
         match words {
+            ["dir" | "socket" | "tmpl", ..] => self.is_policy = true,
             ["proto", protocol, "spi", spi, ..] => {
                 self.protocol = Some(protocol);
                 // `-s` appends the decimal in parentheses.
                 self.spi = spi.split('(').next();
             }
-            ["aead", rest @ ..] => self.aead = Some((number, Algorithm::new(rest))),
-            ["enc", rest @ ..] => self.encryption = Some((number, Algorithm::new(rest))),
-            ["auth" | "auth-trunc", rest @ ..] => self.authentication = Some((number, Algorithm::new(rest))),
-            ["replay-window", ..] => self.esn |= behind("flag", words).contains(&"esn"),
+            ["aead", rest @ ..] => self.aead = Some((number, Algorithm::printed(rest))),
+            ["enc", rest @ ..] => self.encryption = Some((number, Algorithm::printed(rest))),
+            ["auth" | "auth-trunc", rest @ ..] => self.authentication = Some((number, Algorithm::printed(rest))),
+            ["replay-window", ..] => self.esn |= from("flag", words).contains(&"esn"),
             ["anti-replay", "context:", rest @ ..] => self.sequence_numbers(rest),
             ["anti-replay", "esn", "context:", ..] => {}
             ["seq-hi", ..] => self.sequence_numbers(words),
             _ => {}
         }
+    }
+
+    /// The words behind `ip xfrm state add`.
+    fn of_command(line: u64, words: &[&'t str]) -> Self {
+        let mut block = Block::new(line);
+        let mut at = 0;
+        while let Some(name) = words.get(at) {
+            let behind = words.get(at + 1..).unwrap_or_default();
+            let value = behind.first().copied().unwrap_or_default();
+            at += 2;
+            match *name {
+                "src" if block.src.is_empty() => block.src = value,
+                "dst" if block.dst.is_empty() => block.dst = value,
+                "proto" if block.protocol.is_none() => block.protocol = Some(value),
+                "spi" => block.spi = Some(value),
+                "aead" | "enc" | "auth" | "auth-trunc" => {
+                    let (algorithm, len) = Algorithm::of_command(behind, matches!(*name, "aead" | "auth-trunc"));
+                    at += len - 1;
+                    let place = match *name {
+                        "aead" => &mut block.aead,
+                        "enc" => &mut block.encryption,
+                        _ => &mut block.authentication,
+                    };
+                    *place = Some((line, algorithm));
+                }
+                "esn" => {
+                    block.esn = true;
+                    at -= 1;
+                }
+                // Words without a value, or with a value of no use here.
+                _ => at -= 1,
+            }
+        }
+        block
     }
 
     /// `seq 0x1, oseq 0x2, ...` or `seq-hi 0x0, seq 0x1, oseq-hi 0x0, oseq 0x2`.
@@ -148,11 +213,11 @@ impl<'t> Block<'t> {
         }
     }
 
-    fn sa(self, file: &Arc<Path>) -> Result<Sa, Unusable> {
+    fn sa(self, file: &Arc<Path>, left_out: &mut LeftOut) -> Result<Sa, Unusable> {
         let wrong = |problem: &str| Unusable::Wrong(self.line, problem.into(), HELP);
         match self.protocol {
             None => return Err(wrong("an SA without a line `proto ... spi ...`")),
-            Some("esp") => {}
+            Some("esp" | "50") => {}
             Some(_) => return Err(Unusable::Other),
         }
         let spi = self.spi.and_then(|word| spi(word).ok()).ok_or_else(|| wrong("an SPI that is none"))?;
@@ -168,7 +233,7 @@ impl<'t> Block<'t> {
             dst,
             link_src: None,
             link_dst: None,
-            keys: self.keys()?,
+            keys: self.keys(spi, left_out)?,
             esn: self.esn,
             sn_hint: Some(self.highest_sn).filter(|number| *number != 0),
             read_as_ccm: false,
@@ -176,18 +241,21 @@ impl<'t> Block<'t> {
         })
     }
 
-    fn keys(&self) -> Result<Keys, Unusable> {
-        let (line, name, algorithm) = match (&self.aead, &self.encryption) {
-            (Some((line, algorithm)), _) => (*line, aead(algorithm)?, algorithm),
-            (None, Some((line, algorithm))) => (*line, encryption(algorithm)?, algorithm),
-            (None, None) => return Err(Unusable::Wrong(self.line, "ESP without a line `aead` or `enc`".into(), HELP)),
+    fn keys(&self, spi: u32, left_out: &mut LeftOut) -> Result<Keys, Unusable> {
+        let (line, name, algorithm) = match (&self.aead, &self.encryption, &self.authentication) {
+            (Some((line, algorithm)), ..) => (*line, algorithm.aead()?, algorithm),
+            (None, Some((line, algorithm)), _) => (*line, algorithm.encryption()?, algorithm),
+            // What the kernel makes while IKE negotiates, or reports of an SA that is gone.
+            (None, None, None) => return Err(Unusable::LeftOut(format!("SPI {}: an SA without keys", spi_name(spi)))),
+            (None, None, Some(_)) => {
+                return Err(Unusable::Wrong(self.line, "ESP without a line `aead` or `enc`".into(), HELP));
+            }
         };
-        let lookup = || Unusable::LeftOut(format!("{name} is not supported"));
-        let suite = Suite::by_name(name).ok_or_else(lookup)?;
+        let suite = Suite::by_name(name).ok_or_else(|| Unusable::LeftOut(format!("{name} is not supported")))?;
         let key = algorithm.key(line)?;
         let integ = match &self.authentication {
-            Some((line, algorithm)) if !suite.is_aead() => match integrity(algorithm)? {
-                Some(integ) => IntegKey::Algorithm(integ, algorithm.key(*line)?),
+            Some((line, algorithm)) if !suite.is_aead() => match algorithm.integrity(*line)? {
+                Some(integrity) => integrity.key(self.line, left_out).map_err(Unusable::LeftOut)?,
                 None => IntegKey::None,
             },
             _ => IntegKey::None,
@@ -196,8 +264,8 @@ impl<'t> Block<'t> {
     }
 }
 
-/// The words behind `name`.
-fn behind<'w, 't>(name: &str, words: &'w [&'t str]) -> &'w [&'t str] {
+/// The words from `name` on.
+fn from<'w, 't>(name: &str, words: &'w [&'t str]) -> &'w [&'t str] {
     words.iter().position(|word| *word == name).and_then(|at| words.get(at..)).unwrap_or_default()
 }
 
@@ -205,56 +273,6 @@ fn behind<'w, 't>(name: &str, words: &'w [&'t str]) -> &'w [&'t str] {
 fn selector(word: &str) -> Option<Selector> {
     let address: IpAddr = word.parse().ok()?;
     Some(if address.is_unspecified() { Selector::Any } else { Selector::address(address) })
-}
-
-fn not_supported(algorithm: &Algorithm) -> Unusable {
-    let bits = match algorithm.icv_bits {
-        Some(bits) if bits.len() <= 4 => format!(" with an ICV of {bits} bits"),
-        // It may be a part of the key.
-        Some(_) => " with an ICV of this length".to_owned(),
-        None => String::new(),
-    };
-    Unusable::LeftOut(format!("{}{bits} is not supported", shown(algorithm.name)))
-}
-
-fn aead(algorithm: &Algorithm) -> Result<&'static str, Unusable> {
-    match (algorithm.name, algorithm.icv_bits) {
-        ("rfc4309(ccm(aes))", Some("64")) => Ok("ENCR_AES_CCM_8"),
-        ("rfc4309(ccm(aes))", Some("96")) => Ok("ENCR_AES_CCM_12"),
-        ("rfc4309(ccm(aes))", Some("128")) => Ok("ENCR_AES_CCM_16"),
-        ("rfc4106(gcm(aes))", Some("64")) => Ok("ENCR_AES_GCM_8"),
-        ("rfc4106(gcm(aes))", Some("96")) => Ok("ENCR_AES_GCM_12"),
-        ("rfc4106(gcm(aes))", Some("128")) => Ok("ENCR_AES_GCM_16"),
-        ("rfc7539esp(chacha20,poly1305)", Some("128")) => Ok("ENCR_CHACHA20_POLY1305"),
-        ("rfc4543(gcm(aes))", Some("128")) => Ok("ENCR_NULL_AUTH_AES_GMAC"),
-        _ => Err(not_supported(algorithm)),
-    }
-}
-
-fn encryption(algorithm: &Algorithm) -> Result<&'static str, Unusable> {
-    match algorithm.name {
-        "cbc(aes)" | "aes" => Ok("ENCR_AES_CBC"),
-        "rfc3686(ctr(aes))" => Ok("ENCR_AES_CTR"),
-        "ecb(cipher_null)" | "cipher_null" => Ok("ENCR_NULL"),
-        name => Err(Unusable::LeftOut(format!("{} is not supported", shown(name)))),
-    }
-}
-
-/// `None` for `digest_null`. Without a length the kernel's own holds: 96 bits for SHA-1 and SHA-256 (`xfrm_algo.c`).
-fn integrity(algorithm: &Algorithm) -> Result<Option<&'static Integ>, Unusable> {
-    let name = match (algorithm.name, algorithm.icv_bits) {
-        ("digest_null", _) => return Ok(None),
-        ("hmac(sha1)" | "sha1", None | Some("96")) => "AUTH_HMAC_SHA1_96",
-        ("hmac(sha256)" | "sha256", Some("128")) => "AUTH_HMAC_SHA2_256_128",
-        ("hmac(sha256)" | "sha256", None | Some("96")) => {
-            let why = "HMAC-SHA-256 with an ICV of 96 bits (an early draft's) is not supported";
-            return Err(Unusable::LeftOut(why.into()));
-        }
-        ("hmac(sha384)", None | Some("192")) => "AUTH_HMAC_SHA2_384_192",
-        ("hmac(sha512)", None | Some("256")) => "AUTH_HMAC_SHA2_512_256",
-        _ => return Err(not_supported(algorithm)),
-    };
-    Integ::by_name(name).map(Some).ok_or_else(|| not_supported(algorithm))
 }
 
 #[cfg(test)]
@@ -265,10 +283,10 @@ mod tests {
 
     fn read_text(text: &str) -> (Outcome, Vec<String>) {
         let path = Path::new("f");
-        let mut left_out = LeftOut { path, messages: vec![], more: 0 };
+        let mut left_out = LeftOut::new(path);
         let (mut sas, mut warnings) = (vec![], vec![]);
-        let result = read(path, text, &mut sas, &mut left_out);
-        left_out.finish(&mut warnings);
+        read(path, text, &mut sas, &mut left_out);
+        let result = left_out.finish(!sas.is_empty(), &mut warnings);
         let result = result.map(|()| sas).map_err(|error| (error.to_string(), error.help().to_owned()));
         (result, warnings)
     }
@@ -353,7 +371,9 @@ src 192.0.2.1 dst 192.0.2.2
     #[test]
     fn what_is_not_supported_is_left_out() {
         for (line, why) in [
-            ("auth-trunc hmac(md5) 0x00 96\nenc cbc(aes) 0x00", "`hmac(md5)` with an ICV of 96 bits is not supported"),
+            ("auth hmac(whirlpool) 0x00\nenc ecb(cipher_null)", "authentication `hmac(whirlpool)` is not supported"),
+            ("auth-trunc hmac(md5) 0x00 40\nenc ecb(cipher_null)", "authentication `hmac(md5)` is not supported"),
+            ("replay-window 0", "SPI 0x00000001: an SA without keys"),
             ("enc cbc(des3_ede) 0x00", "`cbc(des3_ede)` is not supported"),
             ("aead rfc4106(gcm(aes)) 0x00 32", "`rfc4106(gcm(aes))` with an ICV of 32 bits is not supported"),
             // The rest of a key that was split.
@@ -361,14 +381,70 @@ src 192.0.2.1 dst 192.0.2.2
                 "aead rfc4106(gcm(aes)) 0x00 00112233445566778899",
                 "`rfc4106(gcm(aes))` with an ICV of this length is not supported",
             ),
-            (
-                "auth hmac(sha256) 0x00\nenc cbc(aes) 0x00",
-                "HMAC-SHA-256 with an ICV of 96 bits (an early draft's) is not supported",
-            ),
         ] {
             let (sas, warnings) = read_text(&block(line));
             assert_eq!((sas.unwrap().len(), warnings), (0, vec![format!("f:1: left out: {why}")]));
         }
+    }
+
+    #[test]
+    fn an_icv_of_known_length_is_passed_over_where_it_cannot_be_checked() {
+        let key = format!("0x{}", "ab".repeat(16));
+        for (auth, icv_len, note) in [
+            (format!("auth-trunc hmac(md5) {key} 96"), 12, "`hmac(md5)` is not supported"),
+            (format!("auth xcbc(aes) {key}"), 12, "`xcbc(aes)` is not supported"),
+            (format!("auth-trunc hmac(sha256) {key} 192"), 24, "`hmac(sha256)` is not supported"),
+            ("auth-trunc hmac(sha256) 0x 128".into(), 16, "`hmac(sha256)` has no key in this file"),
+        ] {
+            let (sas, warnings) = read_text(&block(&format!("{auth}\nenc cbc(aes) {key}")));
+            let keys = &sas.unwrap()[0].keys;
+            assert_eq!((keys.icv_len(), keys.authenticates()), (icv_len, false), "{auth}");
+            assert_eq!(warnings, [format!("f:1: authentication {note}: its ICV of {icv_len} bytes is not checked")]);
+        }
+        // Linux's default for SHA-256.
+        let (sas, warnings) = read_text(&block(&format!("auth hmac(sha256) {key}\nenc cbc(aes) {key}")));
+        let keys = &sas.unwrap()[0].keys;
+        assert_eq!((keys.integ().map(|(integ, _)| integ.name), warnings.len()), (Some("AUTH_HMAC_SHA2_256_96"), 0));
+    }
+
+    #[test]
+    fn commands_monitor_and_policies() {
+        let (key, hmac) = (format!("0x{}", "ab".repeat(16)), format!("0x{}", "cd".repeat(32)));
+        let gcm = format!("aead rfc4106(gcm(aes)) {key}a0a1a2a3 128");
+        let block = |heading: &str, spi: u32| {
+            format!("{heading}src 192.0.2.1 dst 192.0.2.2\n\tproto esp spi {spi:#x}\n\t{gcm}\n")
+        };
+        let text = format!(
+            "Flushed state proto 0\n{}{}Timestamp: Fri Jan  2 03:04:05 2026 6 usec\n{}\
+             src 10.0.0.0/8 dst 10.1.0.0/16\n\tdir out priority 1\n\ttmpl src 192.0.2.1 dst 192.0.2.2\n\t\tproto esp spi 0x3\n\
+             src 0.0.0.0/0 dst 0.0.0.0/0\n\tsocket in priority 0\n\
+             sudo ip -6 xfrm state update dst fd00::2 src fd00::1 proto esp spi 4 mode tunnel flag esn \\\n\
+             \x20 sel src 10.0.0.1 dst 10.0.0.2 auth-trunc 'hmac(sha256)' {hmac} 128 enc cbc\\(aes\\) \"sixteen-letters!\"\n\
+             xfrm state add src 192.0.2.1 dst 192.0.2.2 proto ah spi 5 auth sha1 0x00\n\
+             \tproto esp spi 6\n",
+            block("Updated ", 1),
+            block("Updated ", 2),
+            block("Deleted ", 1)
+        );
+        let (sas, warnings) = read_text(&text);
+        let sas = sas.unwrap();
+        let seen: Vec<String> = sas
+            .iter()
+            .map(|sa| {
+                format!("{}: {} {} {} {} {}", sa.origin.line, sa.name, sa.src, sa.dst, sa.keys.suite().name, sa.esn)
+            })
+            .collect();
+        assert_eq!(
+            seen,
+            [
+                "2: 0x00000001 192.0.2.1 192.0.2.2 ENCR_AES_GCM_16 false",
+                "5: 0x00000002 192.0.2.1 192.0.2.2 ENCR_AES_GCM_16 false",
+                "18: 0x00000004 fd00::1 fd00::2 ENCR_AES_CBC true",
+            ]
+        );
+        assert!(sas[2].keys.key().expose() == b"sixteen-letters!");
+        assert_eq!(warnings.len(), 1);
+        assert!(warnings[0].starts_with("f:21: left out: an SA does not begin with `src"), "{warnings:?}");
     }
 
     #[test]
@@ -383,7 +459,7 @@ src 192.0.2.1 dst 192.0.2.2
             ),
             (block("enc cbc(aes) 0x001122"), "3: key of ENCR_AES_CBC is 16, 24 or 32 bytes, not 3", HELP),
             (block("enc cbc(aes) 0x00112"), "3: key: 5 hex digits are no whole bytes", HELP),
-            (block("replay-window 0"), "1: ESP without a line `aead` or `enc`", HELP),
+            (block("auth hmac(sha1) 0x00"), "1: ESP without a line `aead` or `enc`", HELP),
             ("src 10.0.0.1 dst 10.0.0.2\n".into(), "1: an SA without a line `proto ... spi ...`", HELP),
             ("src 10.0.0.1 dst x\n\tproto esp spi 0x1\n".into(), "1: `dst` is no IP address", HELP),
             ("src 10.0.0.1 dst 10.0.0.2\n\tproto esp spi x\n".into(), "1: an SPI that is none", HELP),

@@ -51,6 +51,11 @@ pub struct Secrets {
 }
 
 impl Secrets {
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.children.len() + self.messages.len()
+    }
+
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.children.is_empty() && self.messages.is_empty()

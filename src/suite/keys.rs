@@ -13,6 +13,8 @@ pub struct Keys {
     /// Key, salt and integrity key one behind the other: thousands of SAs are to take little memory.
     secrets: Secret,
     integ: Option<&'static Integ>,
+    /// Length of the integrity key in bytes.
+    integ_key_len: u32,
 }
 
 /// What is known of the integrity algorithm when [`Keys`] are made.
@@ -48,7 +50,7 @@ impl Keys {
             IntegKey::Algorithm(integ, _) if suite.is_aead() => {
                 Err(KeyError::IntegRefused { encr: suite.name, integ: integ.name })
             }
-            IntegKey::Algorithm(integ, key) if key.len() != integ.key_len => {
+            IntegKey::Algorithm(integ, key) if !integ.accepts_key_of(key.len()) => {
                 Err(KeyError::length(integ.name, Part::IntegKey, &[integ.key_len], key.len()))
             }
             IntegKey::Algorithm(integ, key) => Ok(Some((integ, key))),
@@ -59,12 +61,13 @@ impl Keys {
     fn of(suite: &'static Suite, key: Secret, salt: Secret, integ: Option<(&'static Integ, Secret)>) -> Keys {
         let (integ, integ_key) = integ.unzip();
         let integ_key = integ_key.unwrap_or_default();
+        let integ_key_len = integ_key.len() as u32;
         let secrets = match salt.is_empty() && integ_key.is_empty() {
             true => key,
             // Room enough from the beginning: growing would leave copies behind.
             false => Secret::new([key.expose(), salt.expose(), integ_key.expose()].concat()),
         };
-        Keys { suite, secrets, integ }
+        Keys { suite, secrets, integ, integ_key_len }
     }
 
     /// Like [`Keys::new`]; without `salt` it is the last bytes of `key`, where the cipher has one.
@@ -149,11 +152,11 @@ impl Keys {
     /// The integrity algorithm and its key; `None` for AEADs and for `integ: NONE`.
     pub fn integ(&self) -> Option<(&'static Integ, SecretSlice<'_>)> {
         let integ = self.integ?;
-        Some((integ, self.part(self.key_len() + self.suite.salt_len, integ.key_len)))
+        Some((integ, self.part(self.key_len() + self.suite.salt_len, self.integ_key_len as usize)))
     }
 
     fn key_len(&self) -> usize {
-        self.secrets.len() - self.suite.salt_len - self.integ.map_or(0, |integ| integ.key_len)
+        self.secrets.len() - self.suite.salt_len - self.integ_key_len as usize
     }
 
     fn part(&self, start: usize, len: usize) -> SecretSlice<'_> {
@@ -163,7 +166,7 @@ impl Keys {
 
 impl fmt::Debug for Keys {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Keys { suite, secrets, integ } = self;
+        let Keys { suite, secrets, integ, integ_key_len: _ } = self;
         let integ = integ.map(|integ| integ.name);
         f.debug_struct("Keys").field("suite", &suite.name).field("secrets", secrets).field("integ", &integ).finish()
     }
@@ -234,7 +237,11 @@ impl fmt::Display for KeyError {
                 let part = part.name();
                 match (expected.as_slice(), got) {
                     ([], got) => write!(f, "{algorithm} takes no {part}, but {got} bytes are given: leave it out"),
-                    ([one], 0) => write!(f, "{algorithm} needs a {part} of {one} bytes"),
+                    ([one], 0) => write!(
+                        f,
+                        "{algorithm} needs {} {part} of {one} bytes",
+                        if part.starts_with('i') { "an" } else { "a" }
+                    ),
                     ([one], got) => write!(f, "{part} of {algorithm} is {one} bytes, not {got}"),
                     ([some @ .., last], got) => {
                         write!(f, "{part} of {algorithm} is ")?;
@@ -308,8 +315,8 @@ mod tests {
             "ENCR_AES_CBC takes no salt, but 4 bytes are given: leave it out"
         );
         assert_eq!(
-            sentence(from_parts("ENCR_AES_CBC", 16, None, IntegKey::Algorithm(integ, secret(20)))),
-            "integ_key of AUTH_HMAC_SHA2_256_128 is 32 bytes, not 20"
+            sentence(from_parts("ENCR_AES_CBC", 16, None, IntegKey::Algorithm(integ, secret(0)))),
+            "AUTH_HMAC_SHA2_256_128 needs an integ_key of 32 bytes"
         );
         assert_eq!(
             sentence(from_parts("ENCR_AES_CBC", 16, None, missing.clone())),
@@ -327,7 +334,11 @@ mod tests {
     fn what_fits_is_taken() {
         let integ = Integ::by_name("AUTH_HMAC_SHA1_96").unwrap();
         let unchecked = Integ::by_name("ANY 96 bit authentication [no checking]").unwrap();
-        assert!(from_parts("ENCR_AES_CBC", 24, None, IntegKey::Algorithm(integ, secret(20))).is_ok());
+        // RFC 2104 has keys of any length.
+        for len in [1, 16, 20, 64, 200] {
+            let keys = from_parts("ENCR_AES_CTR", 28, None, IntegKey::Algorithm(integ, secret(len))).unwrap();
+            assert_eq!((keys.key().len(), keys.salt().len(), keys.integ().unwrap().1.len()), (24, 4, len));
+        }
         assert!(from_parts("ENCR_AES_CTR", 20, None, IntegKey::Algorithm(unchecked, secret(0))).is_ok());
         assert!(from_parts("ENCR_NULL", 0, None, IntegKey::None).is_ok());
         assert!(from_parts("ENCR_NULL", 0, Some(0), IntegKey::Algorithm(integ, secret(20))).is_ok());

@@ -61,7 +61,7 @@ pub struct Integ {
     pub name: &'static str,
     /// The algorithm, `None` where the ICV is there but not checked.
     pub hash: Option<Hash>,
-    /// Length of the key in bytes (RFC 2404, RFC 4868): no other is accepted.
+    /// Length of the key in bytes that IKE negotiates (RFC 2404, RFC 4868); see [`Integ::accepts_key_of`].
     pub key_len: usize,
     /// Length of the ICV in bytes.
     pub icv_len: usize,
@@ -104,11 +104,24 @@ impl Suite {
 }
 
 impl Integ {
+    /// Whether a key may have this length in bytes: any but 0 (RFC 2104 §2); none where there is no check.
+    pub fn accepts_key_of(&self, len: usize) -> bool {
+        (1..=MAX_INTEG_KEY_LEN).contains(&len) == self.hash.is_some()
+    }
+
+    /// The row without check whose ICV has this length in bytes.
+    pub fn unchecked(icv_len: usize) -> Option<&'static Integ> {
+        INTEGS.iter().find(|integ| integ.hash.is_none() && integ.icv_len == icv_len)
+    }
+
     /// The row of a name, compared without case. `NONE` is no row: see [`super::IntegKey::None`].
     pub fn by_name(name: &str) -> Option<&'static Integ> {
         INTEGS.iter().find(|integ| integ.name.eq_ignore_ascii_case(name))
     }
 }
+
+/// Bytes of the longest integrity key; far more than other programs accept.
+const MAX_INTEG_KEY_LEN: usize = 4096;
 
 const AES_KEY_LENS: &[usize] = &[16, 24, 32];
 
@@ -217,6 +230,8 @@ const fn unchecked(name: &'static str, icv_len: usize) -> Integ {
 /// All integrity algorithms.
 pub static INTEGS: &[Integ] = &[
     hmac("AUTH_HMAC_SHA1_96", Hash::Sha1, 20, 12, "HMAC-SHA-1-96 [RFC2404]"),
+    // Linux's default for SHA-256, of an early draft; no number of IANA's.
+    hmac("AUTH_HMAC_SHA2_256_96", Hash::Sha256, 32, 12, "HMAC-SHA-256-96 [draft-ietf-ipsec-ciph-sha-256-00]"),
     hmac("AUTH_HMAC_SHA2_256_128", Hash::Sha256, 32, 16, "HMAC-SHA-256-128 [RFC4868]"),
     hmac("AUTH_HMAC_SHA2_384_192", Hash::Sha384, 48, 24, "HMAC-SHA-384-192 [RFC4868]"),
     hmac("AUTH_HMAC_SHA2_512_256", Hash::Sha512, 64, 32, "HMAC-SHA-512-256 [RFC4868]"),
