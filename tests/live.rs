@@ -201,6 +201,24 @@ fn a_signal_completes_the_output() {
     assert_eq!(status, Some(0), "{stderr}");
     assert!(stderr.contains("7 packets compressed"), "{stderr}");
     assert_eq!(pcap::read(&out).1.len(), 7);
+
+    // Plain packets are read again after the signal, because ESP might have come.
+    let plain = folder.path().join("plain.pcap");
+    let sample = file("samples/tcp/diet-esp.pcapng");
+    let args = ["convert", &sample, "-o", plain.to_str().unwrap(), "--to", "plain", "-r", &rules, "-k", &keys];
+    common::dietesp_ends(0, args);
+    let (head, packets) = pieces(plain.to_str().unwrap());
+    let mut run = Run::new(&["compress", "-", "-o", out.to_str().unwrap(), "-r", &rules, "-k", &keys]);
+    run.write(&head);
+    run.write(&packets[..9].concat());
+    run.write(&packets[9][..5]);
+    wait_for_handler(&run.child);
+    run.signal("INT");
+    let (status, stderr) = run.end();
+    assert_eq!(status, Some(0), "{stderr}");
+    assert!(stderr.contains("stopped after frame 9"), "{stderr}");
+    assert!(stderr.contains("9 packets compressed") && !stderr.contains("cut short"), "{stderr}");
+    assert_eq!(pcap::read(&out).1.len(), 9);
 }
 
 #[test]

@@ -6,7 +6,7 @@ use super::interrupt;
 use super::options::{Opening, load_table};
 use super::outputs::Files;
 use super::progress::Progress;
-use super::{Ended, counted, tell};
+use super::{Ended, Outcome, counted, tell};
 use crate::capture::{Twice, Writer};
 use crate::error::Error;
 use crate::pipeline::compress::{self, Compressed, Input, OnMismatch, Settings};
@@ -118,7 +118,7 @@ impl Args {
             + done.unwritable
             + done.unreadable
             + done.mismatches.values().sum::<u64>();
-        Ok(if failures == 0 && done.compressed > 0 && !truncated { Ended::Well } else { Ended::WithFailures })
+        Ok(Outcome { decoded: done.compressed, failed: failures, truncated }.into())
     }
 }
 

@@ -253,6 +253,45 @@ fn without_contexts_there_is_nothing_to_compress() {
     }
 }
 
+/// Frames that hold no packet are no failures, but they are not written unless that is asked for.
+#[test]
+fn what_is_not_ip_is_refused_or_omitted_or_written_on_request() {
+    let lab = Lab::new("ipv4");
+    let (rules, keys, input) = (lab.of_sample("rules.yaml"), lab.keys(), lab.path("plain.pcap"));
+    let (link_type, mut frames) = pcap::read(Path::new(&input));
+    let arp = [&[0xff; 12][..], &[8, 6], &[0x5a; 46]].concat();
+    frames.insert(4, (5, arp.clone()));
+    pcap::write(Path::new(&input), link_type, &frames);
+    let said = lab.compress(1, &rules, &keys, &[]);
+    assert!(said.contains("frame 5: no IP packet that can be encrypted (ARP)"), "{said}");
+    let said = lab.compress(0, &rules, &keys, &["--on-mismatch", "skip"]);
+    assert!(said.contains("41 frames of plain packets") && said.contains("40 packets compressed"), "{said}");
+    assert!(said.contains("1 frame without an IP packet\nthe first of these, frame 5: ARP\n"), "{said}");
+    assert_eq!(lab.opened(&rules, &keys).len(), 40);
+    let said = lab.compress(0, &rules, &keys, &["--on-mismatch", "pass"]);
+    assert!(said.contains("1 other frame written unchanged, not encrypted\n"), "{said}");
+    assert_eq!(pcap::read(Path::new(&lab.path("diet.pcap"))).1[4].1, arp);
+}
+
+#[test]
+fn a_run_that_compresses_nothing_ends_with_status_1() {
+    let lab = Lab::new("ipv4");
+    let (rules, keys, input) = (lab.of_sample("rules.yaml"), lab.keys(), lab.path("plain.pcap"));
+    for frames in [vec![], vec![(1, [&[0xff; 12][..], &[8, 6], &[0; 46]].concat())]] {
+        pcap::write(Path::new(&input), 1, &frames);
+        let said = lab.compress(1, &rules, &keys, &["--on-mismatch", "skip"]);
+        assert!(said.contains("0 packets compressed"), "{said}");
+    }
+    // ESP of SAs for which there is no context stays as it is.
+    let [original, esp_keys] = ["original.pcap", "esp_keys.yaml"].map(|name| lab.of_sample(name));
+    let other = lab.changed("other.yaml", &std::fs::read_to_string(&keys).unwrap(), &[("spi: 0x1100", "spi: 0x2200")]);
+    let out = lab.path("diet.pcap");
+    let (_, said) =
+        dietesp_ends(1, ["compress", &original, "-o", &out, "-r", &rules, "-k", &other, "--esp-keys", &esp_keys]);
+    assert!(said.contains("0 packets compressed") && said.contains("40 other frames written unchanged\n"), "{said}");
+    assert_eq!(pcap::read(Path::new(&out)), pcap::read(Path::new(&original)));
+}
+
 /// Runs `compress - ARGS` on what stands in a file.
 fn compress_pipe(capture: &str, args: &[&str]) -> (Option<i32>, String) {
     let output = Command::new(env!("CARGO_BIN_EXE_dietesp"))
