@@ -149,10 +149,10 @@ fn enclosed(mut reader: Reader<'_>) -> Result<Network<'_>, Fault> {
     })
 }
 
-/// The packet of an A-MSDU at `offset`, and where the next one starts.
-pub(super) fn subframe(frame: &[u8], offset: usize) -> Result<(Network<'_>, Option<usize>), Fault> {
-    let wireless::Subframe { ether_type, next } = wireless::subframe(frame, offset)?;
-    Ok((ether_type.map_or_else(|what| Ok(Network::Other(what)), enclosed)?, next))
+/// The packet of an A-MSDU at `offset`, where it ends, and where the next one starts.
+pub(super) fn subframe(frame: &[u8], offset: usize) -> Result<(Network<'_>, usize, Option<usize>), Fault> {
+    let wireless::Subframe { ether_type, end, next } = wireless::subframe(frame, offset)?;
+    Ok((ether_type.map_or_else(|what| Ok(Network::Other(what)), enclosed)?, end, next))
 }
 
 fn linux_sll(frame: &[u8]) -> Result<Network<'_>, Fault> {

@@ -173,11 +173,14 @@ impl Receiver {
     }
 
     fn subframe<'s>(&'s mut self, packet: &Packet<'s>, offset: usize, wants: impl Fn(u8) -> bool) -> Received<'s> {
-        let network = frame::subframe(packet.data, offset).map(|(network, next)| {
+        let mut own = *packet;
+        let network = frame::subframe(packet.data, offset).map(|(network, end, next)| {
             self.next = next;
+            // No IP length may reach into the next one.
+            own.data = packet.data.get(..end).unwrap_or(packet.data);
             network
         });
-        let mut received = self.network(packet, network, wants);
+        let mut received = self.network(&own, network, wants);
         if let Content::Fragment { waits, .. } = &mut received.content {
             // The frame has other packets, too.
             *waits = false;

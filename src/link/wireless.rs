@@ -68,6 +68,8 @@ pub(super) fn data_frame(frame: &[u8], radiotap: bool) -> Result<Result<Reader<'
 pub(super) struct Subframe<'a> {
     /// A reader at the EtherType, or why there is none.
     pub ether_type: Result<Reader<'a>, &'static str>,
+    /// Where it ends.
+    pub end: usize,
     /// Where the next one starts.
     pub next: Option<usize>,
 }
@@ -89,7 +91,7 @@ pub(super) fn subframe(frame: &[u8], offset: usize) -> Result<Subframe<'_>, Faul
     let ether_type = if own.array::<6>()? == SNAP { Ok(own) } else { Err(NO_SNAP) };
     let next = offset + (HEADER_LEN + len).next_multiple_of(4);
     // An FCS of 4 bytes may follow the last one.
-    Ok(Subframe { ether_type, next: (next + HEADER_LEN <= frame.len()).then_some(next) })
+    Ok(Subframe { ether_type, end, next: (next + HEADER_LEN <= frame.len()).then_some(next) })
 }
 
 /// Skips the radiotap header; whether the 802.11 header is padded to 4 bytes.

@@ -273,6 +273,44 @@ fn transport_mode_takes_no_fragments() {
     }
 }
 
+/// A frame of IEEE 802.11 may hold several packets (A-MSDU): each is one for itself.
+#[test]
+fn packets_of_one_frame_are_encrypted_one_by_one() {
+    let lab = Lab::new(RULES);
+    let made = all(30, 500);
+    let whole = made.iter().filter(|made| made.kind == Kind::Whole && made.packet[0] == 0x60);
+    let whole: Vec<&Made> = whole.take(100).collect();
+    let frame = |parts: &[(&[u8], &[u8])]| {
+        let mut data = [&[0x88, 0][..], &[0; 22], &[0x80, 0]].concat();
+        for (ether_type, packet) in parts {
+            data.resize(26 + (data.len() - 26).next_multiple_of(4), 0);
+            let payload = [&[0xaa, 0xaa, 3, 0, 0, 0][..], ether_type, packet].concat();
+            data.extend([&[2; 12][..], &(payload.len() as u16).to_be_bytes(), &payload].concat());
+        }
+        Frame { link_type: 105, orig_len: data.len() as u32, data }
+    };
+    let (v6, arp) = (&[0x86, 0xdd][..], (&[8, 6][..], &[0x5a; 46][..]));
+    let two = |pair: &[&Made]| frame(&[(v6, &pair[0].packet), (v6, &pair[1].packet)]);
+    let mut frames: Vec<Frame> = whole.chunks(2).map(two).collect();
+    let ran = lab.compress(&frames, &[]);
+    assert_eq!(ran.status, 0, "{}", ran.said);
+    let packets: Vec<_> = whole.iter().map(|made| Some(made.packet.clone())).collect();
+    assert_eq!(lab.opened(), packets);
+    assert!(lab.written().iter().all(is_esp));
+
+    // With one that cannot be encrypted.
+    frames.push(frame(&[(v6, &made[0].packet), arp, (v6, &whole[0].packet)]));
+    frames.push(frame(&[arp, arp]));
+    let ran = lab.compress(&frames, &[]);
+    assert!(ran.status == 1 && ran.said.contains("frame 51: "), "{}", ran.said);
+    for (on_mismatch, unchanged) in [("skip", 0), ("pass", 1)] {
+        let ran = lab.compress(&frames, &["--on-mismatch", on_mismatch]);
+        assert_eq!(without_packet(&ran.said), 3, "{}", ran.said);
+        assert_eq!(said(&ran.said, "written unchanged"), unchanged, "{}", ran.said);
+        assert!(marks_in(made.iter(), &ran.out.unwrap()).is_empty());
+    }
+}
+
 /// Where ESP decrypts, all else was on the network next to it.
 #[test]
 fn among_esp_all_other_frames_are_written_as_they_are() {
