@@ -339,7 +339,7 @@ fn inner(context: &Context, custom: &Custom) -> Result<Inner, RowError> {
             Some(version) if ip.is_none() => limits(addresses(selectors, version)),
             _ => [].into(),
         },
-        ports: if transport.is_none() { limits(ports(selectors)) } else { [].into() },
+        ports: limits(ports(selectors)),
         ip: ip.map(|(_, rule, _)| rule),
         transports: transport.into_iter().collect(),
         ..Inner::uncompressed(Some(*mode), version, protocol)

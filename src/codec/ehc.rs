@@ -86,7 +86,7 @@ impl Rules<'_> {
                 Some(version) if ip.is_none() => limits(addresses(selectors, version)),
                 _ => [].into(),
             },
-            ports: if transport.is_none() { limits(ports(selectors)) } else { [].into() },
+            ports: limits(ports(selectors)),
             ip,
             ip_over_v4,
             transports: transport.into_iter().collect(),

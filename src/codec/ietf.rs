@@ -90,7 +90,6 @@ impl Rules<'_> {
             Some(version) if ip.is_none() => limits(addresses(selectors, version)),
             _ => [].into(),
         };
-        let ports = if compressed { [].into() } else { limits(ports(selectors)) };
         Ok(Inner {
             mode: Some(*mode),
             version,
@@ -100,7 +99,7 @@ impl Rules<'_> {
             ip_over_v4: None,
             transports: transports.into(),
             addresses,
-            ports,
+            ports: limits(ports(selectors)),
         })
     }
 

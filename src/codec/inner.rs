@@ -7,7 +7,7 @@
 //!
 //! Dialects differ in the rules that they bring along; the steps are the same.
 
-use super::compute::Fill;
+use super::compute::{Fill, udplite};
 use super::headers::{self, Carried, IPV4_LEN, IPV6_LEN, Ip, NotIp, TCP, Upper};
 use super::restored::{Form, Mismatch, Reason, Restorable, Restored, Source, Sources, Warnings};
 use super::schc::{Action, Compiled, Direction, FieldDescriptor, Rule, RuleError, Unmatched, Unreadable, header_order};
@@ -36,9 +36,9 @@ pub(crate) struct Inner {
     pub ip_over_v4: Option<IpRule>,
     /// The rules of transport headers, one for each protocol that is compressed.
     pub transports: Box<[Transport]>,
-    /// Selectors of headers that no rule looks at: addresses.
+    /// Selectors of addresses, where no rule looks at them.
     pub addresses: Box<[Selected]>,
-    /// The same: ports, counted from the start of the segment.
+    /// Selectors of ports, counted from the start of the segment, for transport headers that no rule looks at.
     pub ports: Box<[Selected]>,
 }
 
@@ -347,6 +347,10 @@ impl Inner {
             upper: None,
         });
         Upper::find_into(packet, &ip, &mut restored.upper);
+        if self.selects() {
+            let outside = self.is_outside(packet, &ip, restored.upper);
+            restored.warnings.add_if(outside, Warnings::OUTSIDE_SELECTOR);
+        }
         Some(opened.offset..opened.offset + packet.len())
     }
 
@@ -392,6 +396,8 @@ impl Inner {
                 let ip = whole_packet(next_header, residue.bytes, residue.offset)?;
                 packet.extend_from_slice(residue.bytes.get(..ip.packet_len).unwrap_or_default());
                 restored.length_hiding += (residue.bytes.len() - packet.len()) as u32;
+                let upper = Some(Upper::find(packet, &ip));
+                restored.warnings.add_if(self.is_outside(packet, &ip, upper), Warnings::OUTSIDE_SELECTOR);
                 restored.next_header = ip.version.next_header();
             }
             _ => {
@@ -442,6 +448,7 @@ impl Inner {
         }
         let segment = packet.len();
         let transport = protocol.filter(|_| !fragment).and_then(|protocol| self.transport(protocol));
+        let offset = residue.offset;
         let min_len = segment + self.restore_segment(transport, residue, packet, restored)?;
 
         if ip.length_sent {
@@ -467,9 +474,10 @@ impl Inner {
             fill.apply(packet, segment, carrier.outer);
         }
         restored.sources = restored.sources.and(ip.header.sources);
-        restored.warnings.add_if(ip.header.is_outside(packet), Warnings::OUTSIDE_SELECTOR);
-        finish_segment(transport, segment, carrier, state, packet);
-        Ok(())
+        let outside_ports = transport.is_none() && !fragment && self.is_port_outside(protocol, packet.get(segment..));
+        let outside = outside_ports || ip.header.is_outside(packet);
+        restored.warnings.add_if(outside, Warnings::OUTSIDE_SELECTOR);
+        finish_segment(transport, segment, (offset, carrier), state, packet)
     }
 
     fn restore_transport(
@@ -484,10 +492,14 @@ impl Inner {
         let segment = packet.len();
         restored.payload_offset = segment;
         let transport = self.transport(restored.next_header);
+        let offset = residue.offset;
         self.restore_segment(transport, residue, packet, restored)?;
         headers::repair_carrier(packet, segment, carrier.protocol_offset, restored.next_header)?;
-        finish_segment(transport, segment, carrier, state, packet);
-        Ok(())
+        let outside_ports =
+            transport.is_none() && self.is_port_outside(Some(restored.next_header), packet.get(segment..));
+        let outside = outside_ports || Selected::check(&self.addresses, packet).is_err();
+        restored.warnings.add_if(outside, Warnings::OUTSIDE_SELECTOR);
+        finish_segment(transport, segment, (offset, carrier), state, packet)
     }
 
     /// Appends transport header and payload; computed fields are still to be filled. Returns the length in bytes of the
@@ -532,20 +544,29 @@ impl Inner {
 pub(crate) const TCP_LEN: usize = 20;
 const TCP_CHECKSUM: usize = 16;
 
+/// `offset` is that of the residue in the clear text.
 fn finish_segment(
     transport: Option<&Transport>,
     segment: usize,
-    carrier: &Carrier,
+    (offset, carrier): (usize, &Carrier),
     state: &mut State,
     packet: &mut [u8],
-) {
-    let Some(transport) = transport else { return };
+) -> Result<(), Fault> {
+    let Some(transport) = transport else { return Ok(()) };
+    if transport.protocol == headers::UDPLITE
+        && transport.header.sources.of(Restorable::UdpLiteCoverage) != Some(Source::TargetValue)
+        && udplite(packet, segment).is_none()
+    {
+        let coverage = bits::read(packet, (segment + 4) * 8, 16).unwrap_or(0) as u64;
+        return Err(Fault::value(Stage::Inner, offset, "udplite.coverage", coverage, "0, or 8 to the length"));
+    }
     if let Some(near) = &transport.near {
         near.fill(packet.get_mut(segment..).unwrap_or_default(), state);
     }
     for fill in &transport.header.fills {
         fill.apply(packet, segment, carrier.outer);
     }
+    Ok(())
 }
 
 /// The IP header of an uncompressed packet at the start of `bytes`, which stand at `offset` of the clear text and hold all of
@@ -626,9 +647,9 @@ impl Inner {
             debug_assert!(copied.is_some());
             at += options_bits;
         }
-        self.check_ports(ip.protocol, ip.fragment, segment)?;
-        if let Some(transport) = transport {
-            transport.check(packet, ip.header_len, state)?;
+        match transport {
+            Some(transport) => transport.check(packet, ip.header_len, state)?,
+            None => self.check_ports(ip.protocol, ip.fragment, segment)?,
         }
         compress_segment(transport, segment, at, (start, residue_bits), state, clear)?;
         Ok(Compressed { residue_bits, ..compressed })
@@ -649,10 +670,10 @@ impl Inner {
         self.check_protocol(carried.protocol)?;
         Selected::check(&self.addresses, packet)?;
         let segment = packet.get(carried.segment..).unwrap_or_default();
-        self.check_ports(carried.protocol, false, segment)?;
         let transport = self.transport(carried.protocol);
-        if let Some(transport) = transport {
-            transport.check(packet, carried.segment, state)?;
+        match transport {
+            Some(transport) => transport.check(packet, carried.segment, state)?,
+            None => self.check_ports(carried.protocol, false, segment)?,
         }
         let start = clear.len();
         let residue_bits = transport.map_or(0, |transport| transport.header.rule.residue_bits());
@@ -679,6 +700,27 @@ impl Inner {
             return Ok(());
         }
         Selected::check(&self.ports, segment)
+    }
+
+    /// Whether there are selectors that no rule looks at.
+    #[inline]
+    fn selects(&self) -> bool {
+        self.protocol.is_some() || !self.addresses.is_empty() || !self.ports.is_empty()
+    }
+
+    /// Whether an uncompressed packet is outside the selectors.
+    fn is_outside(&self, packet: &[u8], ip: &Ip, upper: Option<Upper>) -> bool {
+        let segment = packet.get(ip.header_len..).unwrap_or_default();
+        let is_of = |protocol| protocol == ip.protocol || upper.is_some_and(|upper| upper.protocol == protocol);
+        self.protocol.is_some_and(|protocol| !is_of(protocol))
+            || Selected::check(&self.addresses, packet).is_err()
+            || self.check_ports(ip.protocol, ip.fragment, segment).is_err()
+    }
+
+    /// Whether the ports of a transport header that is not compressed are outside the selectors.
+    fn is_port_outside(&self, protocol: Option<u8>, segment: Option<&[u8]>) -> bool {
+        let (protocol, segment) = (protocol.unwrap_or(0), segment.unwrap_or_default());
+        !self.ports.is_empty() && self.check_ports(protocol, false, segment).is_err()
     }
 }
 

@@ -11,8 +11,10 @@ mod captures;
 mod encapsulations;
 mod hints;
 mod keys;
+mod lab;
 mod outputs;
 mod packets;
+mod settled;
 
 /// The path of a file below `tests/data/field`.
 fn case(path: &str) -> String {

@@ -1,97 +1,12 @@
 //! Frames with several packets: ESP inside ESP, aggregates. What standard ESP would have taken.
 
-use std::net::IpAddr;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
-use dietesp::context::IpVersion;
-use dietesp::link::{self, Outer};
-use dietesp::sa::Sa;
-use dietesp::suite::Cryptor;
-use dietesp::{esp, files};
 use serde_json::{Value, json};
 
-use super::common::pcap::{self, RAW};
-use super::common::{count, decode, dietesp_ends, wireshark_config};
+use super::common::{count, decode, dietesp_ends, pcap, wireshark_config};
+use super::lab::{Lab, SAS, ip, udp};
 use super::{case, common};
-
-/// SPI and the repeated byte of the key.
-const SAS: [(u32, &str); 4] = [(0xa0a0_0001, "11"), (0xa0a0_0002, "22"), (0xa0a0_0003, "33"), (0xa0a0_0004, "44")];
-
-/// A key file and senders of standard ESP.
-struct Lab {
-    folder: tempfile::TempDir,
-    sas: Vec<Arc<Sa>>,
-}
-
-impl Lab {
-    fn new() -> Lab {
-        let folder = tempfile::tempdir().unwrap();
-        let entries = SAS.map(|(spi, byte)| {
-            let key = byte.repeat(16);
-            format!(
-                "  - {{ name: s{byte}, spi: 0x{spi:08x}, encr: ENCR_AES_GCM_16, key: \"{key}\", salt: \"01020304\" }}\n"
-            )
-        });
-        let keys = folder.path().join("keys.yaml");
-        std::fs::write(&keys, format!("sas:\n{}", entries.concat())).unwrap();
-        let loaded = files::load(&[keys], &[]).unwrap();
-        Lab { folder, sas: loaded.sas }
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
-    }
-
-    fn keys(&self) -> PathBuf {
-        self.path("keys.yaml")
-    }
-
-    /// The ESP of SA number `sa` around `payload`.
-    fn esp(&self, sa: usize, sn: u64, next_header: u8, payload: &[u8]) -> Vec<u8> {
-        let sa = &self.sas[sa];
-        let mut clear = payload.to_vec();
-        esp::write_trailer(0, next_header, 1, &mut clear);
-        let mut out = vec![];
-        esp::write_header(sa.spi.unwrap(), sn, &mut out);
-        Cryptor::new(&sa.keys).seal(sa.spi.unwrap(), sn, false, &sn.to_be_bytes(), &clear, &mut out).unwrap();
-        out
-    }
-
-    /// A tunnel of SA number `sa` between gateways `sa` around an IP packet.
-    fn tunnel(&self, sa: usize, sn: u64, packet: &[u8]) -> Vec<u8> {
-        let next_header = if packet[0] >> 4 == 4 { 4 } else { 41 };
-        let gateways = [format!("10.{sa}.0.1"), format!("10.{sa}.0.2")];
-        ip([&gateways[0], &gateways[1]], 50, &self.esp(sa, sn, next_header, packet))
-    }
-
-    /// Writes raw IP packets a second apart.
-    fn capture(&self, name: &str, packets: &[Vec<u8>]) -> PathBuf {
-        let path = self.path(name);
-        let frames: Vec<_> = (1..).map(|second| second * 1_000_000_000).zip(packets.iter().cloned()).collect();
-        pcap::write(&path, RAW, &frames);
-        path
-    }
-
-    fn decode(&self, capture: &Path) -> (Vec<Value>, i32) {
-        decode([capture.as_os_str(), "-k".as_ref(), self.keys().as_os_str()])
-    }
-}
-
-fn ip(addresses: [&str; 2], protocol: u8, payload: &[u8]) -> Vec<u8> {
-    let [src, dst] = addresses.map(|address| address.parse::<IpAddr>().unwrap());
-    let version = IpVersion::of(src);
-    let outer = Outer { version, src, dst, dscp: 0, ecn: 0, hop_limit: 64, flow_label: 7 };
-    let mut packet = vec![];
-    link::encapsulate(101, &[], &outer, protocol, &[payload], &mut packet).unwrap();
-    packet
-}
-
-/// A UDP header without checksum, which only IPv4 allows, and `data`.
-fn udp(ports: [u16; 2], data: &[u8]) -> Vec<u8> {
-    let fields = [ports[0], ports[1], 8 + data.len() as u16, 0];
-    [&fields.map(u16::to_be_bytes).concat(), data].concat()
-}
 
 /// The packet that is inside of all; tshark knows no protocol of its ports.
 fn innermost() -> Vec<u8> {
@@ -510,12 +425,8 @@ fn long_clear_texts() -> [Vec<u8>; 5] {
 #[test]
 fn what_hides_the_length_is_neither_saved_nor_lost() {
     let lab = Lab::new();
-    let sealed = |clear: &[u8], header: &[u8]| {
-        let (spi, cryptor) = (SAS[0].0, Cryptor::new(&lab.sas[0].keys));
-        let mut esp = header.to_vec();
-        cryptor.seal(spi, 1, false, &[9; 8], clear, &mut esp).unwrap();
-        ip(["10.0.0.1", "10.0.0.2"], 50, &esp)
-    };
+    let sealed =
+        |clear: &[u8], header: &[u8]| ip(["10.0.0.1", "10.0.0.2"], 50, &lab.sealed(0, 1, &[9; 8], header, clear));
     let rules = |text: &str| {
         let rules = lab.path("rules.yaml");
         std::fs::write(&rules, format!("contexts:\n  - {{ sa: s11, {text} }}\n")).unwrap();

@@ -491,6 +491,8 @@ def ietf_transport(c, protocol, src, dst, segment, fragment=False):
     if protocol == TCP and tcp_header == "none":
         compressed = False
     if not compressed:
+        if not fragment:
+            check_ports(c, protocol, segment)
         return "", segment, segment, {}
     check_transport(protocol, src, dst, segment)
     came = {}
@@ -1271,6 +1273,10 @@ def receivers(x):
     s = x.session("dummies", **selectors(6, "ANY", ipsec_mode="Transport") | dict.fromkeys(("ts_ip_version", "ts_ip_src", "ts_ip_dst")))
     damaged(s, b"garbage\x3b", "ok", warnings=["dummy"])
     damaged(s, b"\x3b", "ok", warnings=["dummy"])
+    s = x.session("coverage", **selectors(6, "UDPLITE", dscp_cda="lower", ecn_cda="lower", flow_label_cda="zero", udplite_coverage="sent"))
+    for coverage in (0, 1, 7, 8, 12, 13, 65535):  # of 12 bytes
+        status = "ok" if coverage in (0, 8, 12) else "malformed"
+        damaged(s, coverage.to_bytes(2, "big") + b"data", status, note=f"coverage {coverage}", tc=0, ttl=7)
     s = x.session("rule ids", **selectors(6, "UDP", dscp_cda="lower", ecn_cda="lower", flow_label_cda="zero", rule_id="one_byte", rule_id_value=7))
     damaged(s, b"\7\7data", "ok", warnings=[], packet=packet(rng, 6, UDP, tc=0, label=0, ttl=7, data=b"data"), tc=0, ttl=7)
     damaged(s, b"\7\6data", "unsupported")
