@@ -90,6 +90,52 @@ fn the_shell_commands_of_the_readme_run() {
     assert!(output_of("decode - ").unwrap().contains("\n17\t1\t5683\n"));
 }
 
+/// crates.io accepts 10 MiB.
+const CRATE_LEN: u64 = 10 << 20;
+
+/// Below `folder`, names from the root of the project.
+fn files_below(folder: &str, names: &mut Vec<String>) {
+    for entry in std::fs::read_dir(file(folder)).unwrap() {
+        let entry = entry.unwrap();
+        let name = format!("{folder}/{}", entry.file_name().to_str().unwrap());
+        match entry.file_type().unwrap().is_dir() {
+            true => files_below(&name, names),
+            false => names.push(name),
+        }
+    }
+}
+
+/// The published package has everything that its tests read, so that `cargo test` passes in it.
+#[test]
+fn the_package_has_what_its_tests_need() {
+    if Path::new(&file("Cargo.toml.orig")).exists() {
+        // This is the unpacked package: it cannot be packed again, and the other tests read what is in it.
+        return;
+    }
+    let output = Command::new(env!("CARGO"))
+        .args(["package", "--list", "--allow-dirty", "--offline", "--quiet"])
+        .current_dir(file(""))
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let listed = String::from_utf8(output.stdout).unwrap();
+    let packaged: std::collections::HashSet<&str> = listed.lines().collect();
+    let mut needed = vec!["README.md".to_owned(), "LICENSE-MIT".to_owned(), "LICENSE-APACHE".to_owned()];
+    for folder in ["src", "tests", "samples", "keys", "schemas"] {
+        files_below(folder, &mut needed);
+    }
+    // It runs the fuzz targets, which are a package of their own.
+    needed.retain(|name| name != "tests/fuzz_bodies.rs");
+    assert!(needed.len() > 200, "{}", needed.len());
+    needed.retain(|name| !packaged.contains(name.as_str()));
+    assert_eq!(needed, [""; 0], "not packaged");
+    assert!(!packaged.iter().any(|name| name.starts_with("fuzz/") || name.contains("fuzz_bodies")), "{listed}");
+    // Cargo makes some files of the list itself.
+    let lens = packaged.iter().filter_map(|name| Some(std::fs::metadata(file(name)).ok()?.len()));
+    let len: u64 = lens.sum();
+    assert!(len < CRATE_LEN, "{len} bytes, uncompressed");
+}
+
 #[test]
 fn cargo_run_takes_the_same_arguments() {
     let lines = shell_lines("README.md");

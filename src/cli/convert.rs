@@ -16,8 +16,8 @@ use crate::wireshark;
 
 /// Convert a Diet-ESP capture to standard ESP for Wireshark, or to the inner packets
 ///
-/// Standard ESP is re-encrypted under new keys where Diet-ESP omitted encrypted fields. Other packets get their full ESP
-/// header back and keep their keys.
+/// Packets are re-encrypted under new keys where Diet-ESP omitted encrypted fields. Other packets only get their full ESP
+/// header back, and the folder for Wireshark contains their keys: do not share it.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "The keys for Wireshark are written to the folder OUT.wireshark:
   dietesp convert field.pcapng -o esp.pcapng -r rules.yaml -k keys.yaml

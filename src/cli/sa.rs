@@ -33,7 +33,7 @@ use crate::sa::table::Entry;
   Gaps         how many runs of missing numbers
   Repeats      packets that repeat an earlier one
   Replays      packets with an earlier number and another payload
-  Depth        how many numbers the latest packet was late
+  Depth        how far a late packet was behind the highest number, at most
   Resyncs      packets found by --resync
 
 With --frames, only these frames are read, as if they were the whole capture.
