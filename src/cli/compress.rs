@@ -18,7 +18,7 @@ use crate::pipeline::compress::{self, Compressed, Input, OnMismatch, Settings};
 ///
 /// If a packet decrypts, the capture is one of ESP. Its ESP packets are compressed. All other frames are written as they
 /// are, because they were on the network next to the ESP: IKE, ICMPv6, ARP, ESP of other SAs, damaged frames. The summary
-/// counts them.
+/// counts them. Packets that only the encryption of their radio frames protected are omitted, except with --on-mismatch pass.
 ///
 /// If none decrypts, the capture is one of plain IP packets. Each IP packet is compressed by the first context that
 /// matches, and nothing is written that is not encrypted. As at the entry of a tunnel, the outermost IP packet of a frame
@@ -178,6 +178,10 @@ fn not_compressed(done: &Compressed, settings: &Settings) -> String {
             "{} left out: their Sequence Number was used before with another payload, under the same key\n",
             done.refused
         );
+    }
+    if done.decrypted > 0 {
+        let count = counted(done.decrypted, "packet");
+        text += &format!("{count} of encrypted radio frames omitted, because nothing else protected them\n");
     }
     if done.radio > 0 {
         text += &format!("{} without a packet of its own omitted\n", counted(done.radio, "radio frame"));

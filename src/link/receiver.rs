@@ -42,6 +42,8 @@ pub struct Receiver {
     lowpan: Lowpan,
     pub(super) bluetooth: Bluetooth,
     outermost: bool,
+    /// See [`Received::decrypted`], of the frame that is being received.
+    decrypted: bool,
     reassembler: Reassembler,
     reassembled: Reassembled,
     /// Where the next packet of the last frame starts, if that holds several.
@@ -77,6 +79,8 @@ pub struct Received<'a> {
     pub unknown_context: bool,
     /// The frame, or what it carries, is one of IEEE 802.15.4, 6LoWPAN, Bluetooth or LoRa.
     pub radio: bool,
+    /// The frame was encrypted on the link layer, and the packet is not.
+    pub decrypted: bool,
     /// A later frame may be a [`Content::Repeat`] of this one, for as long as [`super::REPEATS_KEPT`] such frames.
     pub may_repeat: bool,
 }
@@ -284,7 +288,10 @@ impl Receiver {
                 return Err(Fault::short(Stage::Link, 0, "secured IEEE 802.15.4 frame", needs, has));
             }
             Some(auxiliary) => match self.security.open(&mac, auxiliary, radio.asn) {
-                Ok(payload) => payload,
+                Ok(payload) => {
+                    self.decrypted = auxiliary.is_encrypted();
+                    payload
+                }
                 Err(why) => return other(why),
             },
         };
@@ -359,7 +366,8 @@ impl Receiver {
         wants: impl Fn(u8) -> bool,
     ) -> Received<'s> {
         let may_repeat = self.repeats.remembers(packet.number);
-        let radio = |content| Received { radio: true, may_repeat, ..Received::of(content) };
+        let decrypted = std::mem::take(&mut self.decrypted);
+        let radio = |content| Received { radio: true, decrypted, may_repeat, ..Received::of(content) };
         let (link, unknown_context) = match step {
             Err(mut fault) => {
                 fault.offset = fault.offset.saturating_add(offset);
@@ -375,6 +383,7 @@ impl Receiver {
         let parsed = if *outermost { parsed.apart(lowpan.packet()) } else { parsed };
         let mut received = ip_packet(parsed, packet, reassembler, reassembled, lowpan.packet(), wants);
         received.radio = true;
+        received.decrypted = decrypted;
         received.may_repeat = may_repeat;
         received.unknown_context = unknown_context;
         received.link_header = &[];
@@ -453,7 +462,9 @@ fn ip_packet<'s>(
 
 impl<'a> Received<'a> {
     fn of(content: Content<'a>) -> Received<'a> {
-        Received { content, link_header: &[], fragments: &[], unknown_context: false, radio: false, may_repeat: false }
+        let (link_header, fragments) = (&[], &[]);
+        let (unknown_context, radio, decrypted, may_repeat) = (false, false, false, false);
+        Received { content, link_header, fragments, unknown_context, radio, decrypted, may_repeat }
     }
 
     fn packet(

@@ -97,6 +97,8 @@ pub struct Compressed {
     pub not_ip: u64,
     /// The first of the frames that are unreadable or hold no IP packet, and why.
     pub first_without_packet: Option<(u64, String)>,
+    /// Packets among ESP that only the encryption of their radio frames protected; they are omitted.
+    pub decrypted: u64,
     /// Radio frames that bring no packet: acknowledgments, fragments before the last, repeats.
     pub radio: u64,
     /// Packets that could not be sealed without using a nonce twice.
@@ -163,6 +165,7 @@ impl Compressed {
         self.unwritable += window.unwritable;
         self.unreadable += window.unreadable;
         self.not_ip += window.not_ip;
+        self.decrypted += window.decrypted;
         self.radio += window.radio;
         note_first(&mut self.first_mismatch, window.first_mismatch);
         note_first(&mut self.first_unwritable, window.first_unwritable);
@@ -199,6 +202,8 @@ enum Route {
     Esp(Option<Fit>),
     /// A packet of plain input.
     Plain(Option<Fit>),
+    /// Only the encryption of its radio frame protected it, and the packet would go on without that.
+    Decrypted,
     /// There is no whole IP packet in it, and the input is plain.
     Unprotected,
     /// It passes as it is, which only frames of ESP input do.
@@ -303,6 +308,7 @@ impl Compress<'_> {
                 Some(outer) => Route::Esp(self.fitter.esp(item, &outer, arena, None, texts)),
                 None => Route::NotOurs,
             },
+            (Input::Esp, _) if item.decrypted && item.payload(self.input).is_none() => Route::Decrypted,
             (Input::Esp, _) => Route::NotOurs,
         }
     }
@@ -414,6 +420,11 @@ impl<'t> Job<Out<'_>> for Compress<'t> {
                 },
                 Route::Unprotected => decider.without_packet(frame, item)?,
                 Route::NoPacket => Make::NoPacket,
+                Route::Decrypted if self.settings.on_mismatch == OnMismatch::Pass => Make::Unchanged,
+                Route::Decrypted => {
+                    decider.counts.decrypted += 1;
+                    Make::Left
+                }
                 Route::NotOurs => Make::Unchanged,
             });
         }

@@ -25,6 +25,8 @@ pub struct Item<'w> {
     pub of_known_sa: bool,
     /// A frame of IEEE 802.15.4 or 6LoWPAN: it stays as it is in what is written, and its packet goes beside it.
     pub radio: bool,
+    /// The frame was encrypted on the link layer, and the packet is not.
+    pub decrypted: bool,
     /// The same link-layer frame as that of `repeat_of`: all else is what that frame had.
     pub repeat: bool,
     /// A fragment whose packet is not whole yet.
@@ -230,6 +232,7 @@ impl<'w> Item<'w> {
             status: Status::NotEsp,
             of_known_sa: false,
             radio: false,
+            decrypted: false,
             repeat: false,
             waits: false,
             warnings: Warnings::NONE,

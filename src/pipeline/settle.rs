@@ -376,7 +376,7 @@ impl<'t> Settler<'t> {
     /// Takes what a frame brought, or one of its packets, and opens the packet if there is one.
     fn take<'w>(&mut self, packet: &Packet<'w>, received: Received<'_>, item: &mut Item<'w>, arena: &mut Arena) {
         let table = self.ledger.table();
-        item.radio = received.radio;
+        (item.radio, item.decrypted) = (received.radio, received.decrypted);
         match received.content {
             // Only a whole frame is one.
             Content::Repeat { .. } => {}

@@ -253,6 +253,53 @@ fn without_contexts_there_is_nothing_to_compress() {
     }
 }
 
+/// A frame of IEEE 802.15.4 with an IPv6 packet, which is not compressed but encrypted (level 4, without MIC).
+fn radio_frame(counter: u32, packet: &[u8]) -> Vec<u8> {
+    use aes::cipher::{BlockCipherEncrypt, KeyInit};
+    const EUI64: [u8; 8] = [2, 0x12, 0x4b, 0, 6, 0xaa, 0, 1];
+    let nonce = [&EUI64[..], &counter.to_be_bytes(), &[4]].concat();
+    let cipher = aes::Aes128::new_from_slice(&[7; 16]).unwrap();
+    let clear = [&[0x41], packet].concat();
+    let blocks = (1u16..).zip(clear.chunks(16)).flat_map(|(number, chunk)| {
+        let mut block = aes::Block::try_from([&[1][..], &nonce, &number.to_be_bytes()].concat().as_slice()).unwrap();
+        cipher.encrypt_block(&mut block);
+        chunk.iter().zip(block).map(|(byte, key)| byte ^ key).collect::<Vec<u8>>()
+    });
+    let src: Vec<u8> = EUI64.iter().rev().copied().collect();
+    let mac =
+        [&[0x49, 0xd8, counter as u8, 0xcd, 0xab, 2, 0][..], &src, &[0x0c], &counter.to_le_bytes(), &[1]].concat();
+    mac.into_iter().chain(blocks).collect()
+}
+
+/// Among ESP, other packets go on without their radio frames; not if those were encrypted.
+#[test]
+fn what_a_radio_frame_encrypted_is_not_written_in_the_clear() {
+    let lab = Lab::new("transport");
+    let (rules, keys, input, out) =
+        (lab.of_sample("rules.yaml"), lab.keys(), lab.path("in.pcap"), lab.path("diet.pcap"));
+    let link_keys = "link_keys: [{ eui64: \"02:12:4b:00:06:aa:00:01\", mode: 1, index: 1, key: 07070707070707070707070707070707 }]\n";
+    let esp_keys = std::fs::read_to_string(lab.of_sample("esp_keys.yaml")).unwrap();
+    let esp_keys = lab.write("esp_keys.yaml", &format!("{link_keys}{esp_keys}"));
+    let esp = pcap::read(Path::new(&lab.of_sample("original.pcap"))).1;
+    let plain = pcap::read(Path::new(&lab.path("plain.pcap"))).1;
+    let secret = &plain[0].1[ETHERNET..];
+    let packets = esp.iter().map(|(_, frame)| &frame[ETHERNET..]).chain([secret]);
+    let frames: Vec<pcap::Frame> =
+        (1..).zip(packets).map(|(number, packet)| (u64::from(number), radio_frame(number, packet))).collect();
+    pcap::write(Path::new(&input), 230, &frames);
+    let args = ["compress", &input, "-o", &out, "-r", &rules, "-k", &keys, "--esp-keys", &esp_keys];
+    let is_written = || pcap::read(Path::new(&out)).1.iter().any(|(_, packet)| packet == secret);
+    let (_, said) = dietesp_ends(0, args);
+    assert!(
+        said.contains("40 packets compressed") && said.contains("1 packet of encrypted radio frames omitted"),
+        "{said}"
+    );
+    assert!(!is_written());
+    let (_, said) = dietesp_ends(0, [&args[..], &["--on-mismatch", "pass"]].concat());
+    assert!(said.contains("1 other frame written unchanged"), "{said}");
+    assert!(is_written());
+}
+
 /// Frames that hold no packet are no failures, but they are not written unless that is asked for.
 #[test]
 fn what_is_not_ip_is_refused_or_omitted_or_written_on_request() {

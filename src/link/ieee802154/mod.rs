@@ -54,6 +54,13 @@ pub(super) struct Auxiliary {
     pub counter: Option<u32>,
 }
 
+impl Auxiliary {
+    /// Levels below 4 have a MIC at most.
+    pub fn is_encrypted(self) -> bool {
+        self.level & 4 != 0
+    }
+}
+
 /// Reads the headers of `frame`, a MAC frame without FCS.
 pub(super) fn parse(frame: &[u8]) -> Result<Mac<'_>, Fault> {
     let mut reader = Reader::new(Stage::Link, "IEEE 802.15.4 header", frame);

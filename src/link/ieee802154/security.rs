@@ -75,7 +75,7 @@ impl Security {
         auxiliary: Auxiliary,
         asn: Option<u64>,
     ) -> Result<&'s [u8], &'static str> {
-        let encrypted = auxiliary.level & 4 != 0;
+        let encrypted = auxiliary.is_encrypted();
         let mic_len = match auxiliary.level & 3 {
             0 => 0,
             1 => 4,
