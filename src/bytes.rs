@@ -29,6 +29,11 @@ impl<'a> Reader<'a> {
         Reader { bytes, position: 0, stage, what }
     }
 
+    /// The same place, in a structure that faults call `what`.
+    pub fn named(self, what: &'static str) -> Self {
+        Reader { what, ..self }
+    }
+
     /// Bytes read so far.
     pub fn position(&self) -> usize {
         self.position

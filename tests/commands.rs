@@ -304,11 +304,11 @@ fn a_link_type_that_is_not_supported_is_named() {
     let capture = capture.to_str().unwrap();
     let (stdout, stderr) = dietesp_ends(1, ["decode", capture, "-k", &probe()[2], "--format", "jsonl"]);
     assert_eq!(
-        stdout.matches(r#""status":"not-esp","reason":"link type 147 is not supported""#).count(),
+        stdout.matches(r#""status":"not-esp","reason":"link type 147 (user-defined) is not supported""#).count(),
         2,
         "{stdout}"
     );
-    assert!(stderr.contains("2 of a link type that is not supported, such as 147\n"), "{stderr}");
+    assert!(stderr.contains("2 of a link type that is not supported, such as 147 (user-defined)\n"), "{stderr}");
 }
 
 #[test]

@@ -75,11 +75,12 @@ fn parse_link(bencher: Bencher<'_, '_>, kind: &str) {
             (traffic::ETHERNET, packet)
         }
     };
+    let esp_ports = link::EspPorts::default();
     bencher.counter(ItemsCount::new(1usize)).bench_local(|| {
         match link::parse(black_box(link_type), black_box(&frame)) {
             Frame::Datagram(datagram) => {
                 if datagram.protocol == link::UDP {
-                    black_box_drop(link::udp_encapsulation(&datagram));
+                    black_box_drop(link::udp_encapsulation(&datagram, &esp_ports));
                 }
                 black_box(datagram.payload.len())
             }

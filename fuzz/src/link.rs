@@ -9,7 +9,9 @@ use std::path::Path;
 use dietesp::capture::{Form, HexIs, LINKTYPE_RAW, Packet, Reader, Source, Window, Writer};
 use dietesp::context::{IpVersion, Origin};
 use dietesp::files::LinkKey;
-use dietesp::link::{self, Alone, Content, Datagram, Fcs, Frame, Outer, Reassembled, Reassembler, Receiver, Settings};
+use dietesp::link::{
+    self, Alone, Content, Datagram, EspPorts, Fcs, Frame, Outer, Reassembled, Reassembler, Receiver, Settings,
+};
 use dietesp::secret::Secret;
 
 use super::input::Input;
@@ -17,9 +19,9 @@ use super::packets;
 
 const ICMPV6: u8 = 58;
 /// All link types that are read, and one that is not. Inputs name them by their place.
-const LINK_TYPES: [u16; 29] = [
+const LINK_TYPES: [u16; 39] = [
     0, 1, 9, 12, 14, 50, 51, 101, 105, 108, 113, 127, 147, 166, 195, 204, 215, 228, 229, 230, 276, 283, 187, 201, 251,
-    254, 256, 270, 272,
+    254, 256, 270, 272, 10, 104, 107, 109, 117, 192, 205, 206, 239, 242,
 ];
 
 thread_local! {
@@ -171,7 +173,7 @@ pub fn link(data: &[u8]) {
         Frame::Datagram(datagram) => {
             assert!(datagram.frame_offset + datagram.header.len() + datagram.payload.len() <= frame.len());
             assert!(datagram.protocol_offset < datagram.header.len());
-            let encapsulated = link::udp_encapsulation(&datagram);
+            let encapsulated = link::udp_encapsulation(&datagram, &EspPorts::default());
             if datagram.missing > 0 {
                 return;
             }
@@ -191,7 +193,9 @@ pub fn link(data: &[u8]) {
                 let udp_header = Some(encapsulated.udp_header);
                 if link::rebuild(link_header, &datagram, link::UDP, udp_header, &payload, &mut out).is_ok() {
                     let again = parsed_again(link_type, &out);
-                    let again = link::udp_encapsulation(&again).expect("a length that fits").expect("the same ports");
+                    let again = link::udp_encapsulation(&again, &EspPorts::default())
+                        .expect("a length that fits")
+                        .expect("the same ports");
                     assert_eq!((again.payload, again.missing), (&payload.concat()[..], 0));
                 }
             }
@@ -354,6 +358,7 @@ pub fn receiver(data: &[u8]) {
         link_keys: vec![key(3), key(1)],
         fcs: [Fcs::None, Fcs::Auto, Fcs::Crc, Fcs::Ti][usize::from(flags >> 1 & 3)],
         outermost: flags & 8 != 0,
+        esp_ports: EspPorts::with(if flags & 16 != 0 { &[4789] } else { &[] }),
     };
     let mut receiver = Receiver::new(&settings);
     let mut reader = reader(pcap(link_type, &frames)).expect("a capture");

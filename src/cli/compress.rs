@@ -73,12 +73,11 @@ impl Args {
         let keys = self.keys.iter().chain(&self.esp_keys);
         let files = Files::default().read("capture", [&self.capture]).read("key file", keys);
         files.read("rule file", &self.rules).write(&self.output).check()?;
-        let (output, mut link) = load_table(&self.keys, &self.rules, &self.capture, quiet)?;
+        let (output, mut link) = self.opening.apply(load_table(&self.keys, &self.rules, &self.capture, quiet)?);
         let esp_keys = if self.esp_keys.is_empty() { &self.keys } else { &self.esp_keys };
-        let (input, link_of_input) = load_table(esp_keys, &[], &self.capture, quiet)?;
+        let (input, link_of_input) = self.opening.apply(load_table(esp_keys, &[], &self.capture, quiet)?);
         link.link_keys.extend(link_of_input.link_keys);
         link.contexts.extend(link_of_input.contexts);
-        link.fcs = self.opening.fcs();
         let limits = self.opening.limits(quiet);
         let source = self.opening.source()?;
         let mut capture = Twice::open(&self.capture, &source)?;

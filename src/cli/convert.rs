@@ -8,7 +8,6 @@ use super::progress::Progress;
 use super::{Ended, Outcome, advice, counted, tell};
 use crate::capture::{Writer, is_standard_output};
 use crate::error::Error;
-use crate::link;
 use crate::pipeline::convert::{self, Converted, Reseal, Settings, Target};
 use crate::pipeline::seal::UsedKeys;
 use crate::suite::{SUITES, Suite};
@@ -106,7 +105,7 @@ impl Args {
         if let Some(folder) = &folder {
             wireshark::check_folder(folder)?;
         }
-        let (table, link) = self.inputs.table(&self.capture, quiet)?;
+        let (table, link) = self.opening.apply(self.inputs.table(&self.capture, quiet)?);
         let mut reader = self.opening.reader(&self.capture)?;
         let writer = Writer::create(&self.output)?;
         if self.keep_repeats && !writer.batch().mixes_link_types() {
@@ -118,7 +117,7 @@ impl Args {
             seed: self.seed,
             limits: self.opening.limits(quiet),
             selection: self.opening.selection.selection(),
-            link: link::Settings { fcs: self.opening.fcs(), ..link },
+            link,
             keep_repeats: self.keep_repeats,
             threads: self.opening.threads(),
         };

@@ -7,7 +7,6 @@ use super::options::{Inputs, Opening};
 use super::progress::Progress;
 use super::{Ended, Outcome, advice, tell};
 use crate::error::Error;
-use crate::link;
 use crate::pipeline::decode;
 use crate::pipeline::drive::Input;
 use crate::report::json;
@@ -75,8 +74,7 @@ impl Args {
             return Err(Error::usage("--header goes with --format fields", "add --format fields -e FIELD"));
         }
         self.inputs.files(&self.capture).print().check()?;
-        let (table, link) = self.inputs.table(&self.capture, quiet)?;
-        let link = link::Settings { fcs: self.opening.fcs(), ..link };
+        let (table, link) = self.opening.apply(self.inputs.table(&self.capture, quiet)?);
         let mut reader = self.opening.reader(&self.capture)?;
         let stdout = std::io::stdout();
         let progress = Progress::new(quiet, reader.total_len(), stdout.is_terminal());

@@ -54,7 +54,25 @@ pub struct Opening {
     #[arg(long, value_enum, value_name = "WHAT")]
     pub hex_is: Option<HexIsArg>,
     #[command(flatten)]
+    pub esp_ports: EspPortArgs,
+    #[command(flatten)]
     pub selection: SelectionArgs,
+}
+
+/// UDP ports of ESP.
+#[derive(Debug, Args)]
+pub struct EspPortArgs {
+    /// UDP port of ESP, in addition to 4500; repeatable
+    #[arg(long = "esp-port", value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    pub esp_ports: Vec<u16>,
+}
+
+impl EspPortArgs {
+    /// The same for the SAs and the link layer.
+    pub fn apply(&self, (table, link): (SaTable, link::Settings)) -> (SaTable, link::Settings) {
+        let esp_ports = link::EspPorts::with(&self.esp_ports);
+        (table.with_esp_ports(esp_ports.clone()), link::Settings { esp_ports, ..link })
+    }
 }
 
 /// The values of `--from`.
@@ -196,8 +214,14 @@ impl Opening {
         Ok(Source { form, ..Source::default() })
     }
 
+    /// SAs and link layer as these options want them.
+    pub fn apply(&self, loaded: (SaTable, link::Settings)) -> (SaTable, link::Settings) {
+        let (table, link) = self.esp_ports.apply(loaded);
+        (table, link::Settings { fcs: self.fcs(), ..link })
+    }
+
     /// The mode of `--fcs`.
-    pub fn fcs(&self) -> link::Fcs {
+    fn fcs(&self) -> link::Fcs {
         match self.fcs {
             Some(FcsArg::Crc) => link::Fcs::Crc,
             Some(FcsArg::Ti) => link::Fcs::Ti,

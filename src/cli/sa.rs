@@ -11,7 +11,6 @@ use super::options::{Inputs, Opening};
 use super::progress::Progress;
 use super::{Ended, Outcome, advice, print, tell};
 use crate::error::Error;
-use crate::link;
 use crate::pipeline::decode;
 use crate::pipeline::drive::Input;
 use crate::pipeline::ledger::Ledger;
@@ -69,8 +68,7 @@ impl Args {
     pub(super) fn run(self, quiet: bool) -> Result<Ended, Error> {
         let selection = self.opening.selection.selection();
         self.inputs.files(&self.capture).print().check()?;
-        let (table, link) = self.inputs.table(&self.capture, quiet)?;
-        let link = link::Settings { fcs: self.opening.fcs(), ..link };
+        let (table, link) = self.opening.apply(self.inputs.table(&self.capture, quiet)?);
         let mut reader = self.opening.reader(&self.capture)?;
         if let Some(frames) = selection.frames {
             reader.only(frames);

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
 
-use super::options::load_table;
+use super::options::{EspPortArgs, load_table};
 use super::outputs::Files;
 use super::{Ended, print, tell};
 use crate::capture::{Reader, is_standard_output, write_whole};
@@ -64,6 +64,8 @@ struct Make {
     /// Derive IVs from this number, for a reproducible kit
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
+    #[command(flatten)]
+    esp_ports: EspPortArgs,
 }
 
 impl Args {
@@ -80,10 +82,10 @@ impl Make {
         let keys = self.keys.iter().chain(&self.esp_keys);
         let files = Files::default().read("capture", [&self.packets]).read("key file", keys);
         files.read("rule file", &self.rules).write(&self.output).check()?;
-        let (table, link) = load_table(&self.keys, &self.rules, &self.packets, quiet)?;
+        let (table, link) = self.esp_ports.apply(load_table(&self.keys, &self.rules, &self.packets, quiet)?);
         let esp = match self.esp_keys.as_slice() {
             [] => None,
-            keys => Some(load_table(keys, &[], &self.packets, quiet)?),
+            keys => Some(self.esp_ports.apply(load_table(keys, &[], &self.packets, quiet)?)),
         };
         let mut reader = Reader::open(&self.packets)?;
         let made = vectors::make(

@@ -83,7 +83,20 @@ impl Reassembler {
         fragment: &Fragment<'_>,
         out: &mut Reassembled,
     ) -> Result<bool, Fault> {
-        self.expire(time_ns);
+        self.begin();
+        self.push_inner(&[frame], time_ns, fragment, out)
+    }
+
+    /// The same for a fragment that came in several frames, because it is inside a packet that was reassembled from them;
+    /// [`Reassembler::given_up`] keeps what it has.
+    pub(super) fn push_inner(
+        &mut self,
+        frames: &[u64],
+        time_ns: i64,
+        fragment: &Fragment<'_>,
+        out: &mut Reassembled,
+    ) -> Result<bool, Fault> {
+        self.give_up_old(time_ns);
         check(fragment)?;
         let key = Key::of(fragment);
         if !self.slots.contains_key(&key) && self.slots.len() >= MAX_SLOTS {
@@ -116,7 +129,7 @@ impl Reassembler {
             self.next_deadline = Some(self.next_deadline.map_or(slot.deadline, |next| next.min(slot.deadline)));
         }
 
-        slot.frames.push(frame);
+        slot.frames.extend_from_slice(frames);
         slot.add(fragment);
         if !slot.is_whole() {
             return Ok(false);
@@ -135,21 +148,36 @@ impl Reassembler {
         Ok(true)
     }
 
+    /// Begins a frame: [`Reassembler::given_up`] is empty again.
+    pub(super) fn begin(&mut self) {
+        self.given_up.clear();
+    }
+
+    /// Gives up the frames of a packet that was put together, but cannot be read.
+    pub(super) fn give_up(&mut self, frames: &[u64]) {
+        self.given_up.extend_from_slice(frames);
+    }
+
     /// Gives up what waits for too long at `time_ns`, and tells the frames like [`Reassembler::given_up`]. [`push`]
     /// does so by itself; it is for callers that hold frames back.
     ///
     /// [`push`]: Reassembler::push
     pub fn expire(&mut self, time_ns: i64) -> &[u64] {
-        self.given_up.clear();
+        self.begin();
+        self.give_up_old(time_ns);
+        &self.given_up
+    }
+
+    fn give_up_old(&mut self, time_ns: i64) {
         if self.next_deadline.is_some_and(|deadline| deadline <= time_ns) {
+            let before = self.given_up.len();
             for (_, slot) in self.slots.extract_if(|_, slot| slot.deadline <= time_ns) {
                 discard(slot, &mut self.given_up, &mut self.spare);
             }
             self.next_deadline = self.slots.values().map(|slot| slot.deadline).min();
             // The order of a HashMap is another one in each run.
-            self.given_up.sort_unstable();
+            self.given_up.get_mut(before..).unwrap_or_default().sort_unstable();
         }
-        &self.given_up
     }
 
     /// Gives up all that waits, at the end of a capture, and tells the frames like [`Reassembler::given_up`].

@@ -1,12 +1,8 @@
 //! The headers below IP: where does the IP packet start?
 //!
-//! Ethernet II, and with it what follows any EtherType (IEEE 802.3 §3.2.6, IEEE 802.1Q §9):
+//! Each link type has its own first header; what follows an EtherType or the like is read by [`encap`].
 //!
-//! ```text
-//! | destination 6 | source 6 | ( tag type 2 | tag 2 ) ... | EtherType 2 | packet
-//! ```
-//!
-//! `LINKTYPE_LINUX_SLL` and `LINKTYPE_LINUX_SLL2`, which carry an EtherType too:
+//! `LINKTYPE_LINUX_SLL` and `LINKTYPE_LINUX_SLL2`:
 //!
 //! ```text
 //! | packet type 2 | ARPHRD 2 | address length 2 | address 8 | EtherType 2 | packet
@@ -14,51 +10,64 @@
 //! ```
 //!
 //! `LINKTYPE_NULL` and `LINKTYPE_LOOP`: an address family of 4 bytes, in the byte order of the capturing machine or of
-//! the network.
+//! the network. `LINKTYPE_ENC` (IPsec of BSD): the same, then SPI and flags.
+//!
+//! `LINKTYPE_C_HDLC`, `LINKTYPE_FDDI`, `LINKTYPE_IPOIB`:
+//!
+//! ```text
+//! | address 1 | control 1 | EtherType 2 | packet
+//! | frame control 1 | destination 6 | source 6 | LLC
+//! | InfiniBand routing 40 | EtherType 2 | reserved 2 | packet
+//! ```
 
-use etherparse::{EtherType, ether_type};
+use etherparse::ether_type;
 
+use super::encap::{self, Nesting, Next, llc, ppp, walk};
 use super::ieee802154::carrier::{self, Radio};
 use super::ieee802154::fcs::Trailer;
-use super::{LinkAddresses, bluetooth, lora, ppp, wireless};
+use super::{LinkAddresses, bluetooth, logged, lora, wireless};
 use crate::bytes::Reader;
 use crate::context::IpVersion;
 use crate::error::{Fault, Stage};
-use crate::sa::LinkAddress;
 
 pub(super) const NULL: u16 = 0;
 pub(super) const ETHERNET: u16 = 1;
 pub(super) const PPP: u16 = 9;
+pub(super) const FDDI: u16 = 10;
 pub(super) const DLT_RAW: u16 = 12;
 pub(super) const DLT_RAW_OPENBSD: u16 = 14;
 pub(super) const PPP_HDLC: u16 = 50;
 pub(super) const PPP_ETHER: u16 = 51;
 pub(super) const RAW: u16 = 101;
+pub(super) const C_HDLC: u16 = 104;
 pub(super) const IEEE802_11: u16 = 105;
+pub(super) const FRELAY: u16 = 107;
 pub(super) const LOOP: u16 = 108;
+pub(super) const ENC: u16 = 109;
 pub(super) const LINUX_SLL: u16 = 113;
+pub(super) const PFLOG: u16 = 117;
 pub(super) const IEEE802_11_RADIOTAP: u16 = 127;
 pub(super) const PPP_PPPD: u16 = 166;
+pub(super) const PPI: u16 = 192;
 pub(super) const IEEE802_15_4_WITHFCS: u16 = 195;
 pub(super) const PPP_WITH_DIR: u16 = 204;
+pub(super) const C_HDLC_WITH_DIR: u16 = 205;
+pub(super) const FRELAY_WITH_DIR: u16 = 206;
 pub(super) const IEEE802_15_4_NONASK_PHY: u16 = 215;
 pub(super) const IPV4: u16 = 228;
 pub(super) const IPV6: u16 = 229;
 pub(super) const IEEE802_15_4_NOFCS: u16 = 230;
+pub(super) const NFLOG: u16 = 239;
+pub(super) const IPOIB: u16 = 242;
 pub(super) const LORATAP: u16 = 270;
 pub(super) const LINUX_SLL2: u16 = 276;
 const SLL2_HEADER_LEN: usize = 20;
+/// Where the EtherType of IPoIB is.
+const IPOIB_ETHER_TYPE: usize = 40;
+/// The first byte of Cisco HDLC.
+const CISCO_UNICAST: u8 = 0x0f;
+const CISCO_MULTICAST: u8 = 0x8f;
 pub(super) const IEEE802_15_4_TAP: u16 = 283;
-
-/// IEEE 802.15.4 frames on Ethernet, as Wireshark takes them.
-const ETHERTYPE_IEEE802_15_4: u16 = 0x809a;
-/// PPPoE sessions (RFC 2516 §4).
-const ETHERTYPE_PPPOE: u16 = 0x8864;
-/// 6LoWPAN on Ethernet (RFC 7973).
-const ETHERTYPE_LOWPAN: u16 = 0xa0ed;
-
-/// More tags than any network stacks.
-const MAX_VLAN_TAGS: usize = 8;
 
 /// What the link header announces.
 #[derive(Debug)]
@@ -66,7 +75,7 @@ pub(super) enum Network<'a> {
     /// An IP packet at `offset`, of `version` if the link header names one.
     Ip { offset: usize, version: Option<IpVersion> },
     /// An IP packet at `offset`, inside something with a length or a trailer of its own.
-    Enclosed { offset: usize, version: IpVersion },
+    Enclosed { offset: usize, version: Option<IpVersion> },
     /// Several packets, each in an Ethernet header of its own, from `offset` on: an A-MSDU.
     Aggregate { offset: usize },
     /// A frame of IEEE 802.15.4.
@@ -102,20 +111,39 @@ pub(super) fn plain_ip(link_type: u16, frame: &[u8]) -> Option<(usize, Option<Ip
 pub const UNSUPPORTED: &str = "the link type is not supported";
 
 pub(super) fn network(link_type: u16, frame: &[u8]) -> Result<Network<'_>, Fault> {
+    network_at(link_type, Reader::new(Stage::Link, "link header", frame))
+}
+
+/// The same of a frame that `reader` is at; offsets count from the start of what it reads.
+fn network_at(link_type: u16, reader: Reader<'_>) -> Result<Network<'_>, Fault> {
+    let frame = reader.rest();
     match link_type {
-        ETHERNET => ethernet(frame),
-        RAW | DLT_RAW | DLT_RAW_OPENBSD => Ok(Network::Ip { offset: 0, version: None }),
-        IPV4 => Ok(Network::Ip { offset: 0, version: Some(IpVersion::V4) }),
-        IPV6 => Ok(Network::Ip { offset: 0, version: Some(IpVersion::V6) }),
-        LINUX_SLL => linux_sll(frame),
-        LINUX_SLL2 => linux_sll2(frame),
-        NULL | LOOP => address_family(frame),
-        PPP | PPP_PPPD => ppp::ppp(frame, false),
-        PPP_WITH_DIR => ppp::ppp(frame, true),
-        PPP_HDLC => ppp::serial(frame),
-        PPP_ETHER => ppp::pppoe(Reader::new(Stage::Link, "PPPoE header", frame)),
-        IEEE802_11 => wireless_lan(frame, false),
-        IEEE802_11_RADIOTAP => wireless_lan(frame, true),
+        ETHERNET => ethernet(reader),
+        RAW | DLT_RAW | DLT_RAW_OPENBSD => in_place(Next::Ip(None), reader),
+        IPV4 => in_place(Next::Ip(Some(IpVersion::V4)), reader),
+        IPV6 => in_place(Next::Ip(Some(IpVersion::V6)), reader),
+        LINUX_SLL => linux_sll(reader),
+        LINUX_SLL2 => linux_sll2(reader),
+        NULL | LOOP => address_family(reader, 0),
+        ENC => address_family(reader, 8),
+        PPP | PPP_PPPD => with(reader, ppp::header),
+        PPP_WITH_DIR => with(behind_direction(reader)?, ppp::header),
+        PPP_HDLC => match frame {
+            [CISCO_UNICAST | CISCO_MULTICAST, 0, ..] | [CISCO_UNICAST | CISCO_MULTICAST] => with(reader, cisco_hdlc),
+            _ => with(reader, ppp::header),
+        },
+        PPP_ETHER => enclosed(Next::Header(ppp::pppoe), reader),
+        C_HDLC => with(reader, cisco_hdlc),
+        C_HDLC_WITH_DIR => with(behind_direction(reader)?, cisco_hdlc),
+        FDDI => fddi(reader),
+        FRELAY => enclosed(Next::Header(encap::frame_relay), reader),
+        FRELAY_WITH_DIR => enclosed(Next::Header(encap::frame_relay), behind_direction(reader)?),
+        IPOIB => with(reader, ipoib),
+        PFLOG => logged::pflog(reader).and_then(|(next, reader)| enclosed(next, reader)),
+        NFLOG => logged::nflog(reader).and_then(|(next, reader)| enclosed(next, reader)),
+        PPI => ppi(reader),
+        IEEE802_11 => wireless_lan(reader, false),
+        IEEE802_11_RADIOTAP => wireless_lan(reader, true),
         IEEE802_15_4_WITHFCS => Ok(Network::Radio(Radio::bare(frame, Trailer::Unknown))),
         IEEE802_15_4_NOFCS => Ok(Network::Radio(Radio::bare(frame, Trailer::None))),
         IEEE802_15_4_TAP => carrier::tap(frame).map(Network::Radio),
@@ -126,37 +154,105 @@ pub(super) fn network(link_type: u16, frame: &[u8]) -> Result<Network<'_>, Fault
     }
 }
 
-fn ethernet(frame: &[u8]) -> Result<Network<'_>, Fault> {
-    let mut reader = Reader::new(Stage::Link, "Ethernet header", frame);
-    let (dst, src) = (reader.array::<6>()?, reader.array::<6>()?);
-    let ether_type = reader.u16()?;
-    announced(ether_type, reader, Some((src, dst)))
+/// What was read so far can be written again in front of another packet.
+fn in_place(next: Next, reader: Reader<'_>) -> Result<Network<'_>, Fault> {
+    walk(next, reader, true, None, &mut Nesting::new())
 }
 
-fn wireless_lan(frame: &[u8], radiotap: bool) -> Result<Network<'_>, Fault> {
-    match wireless::data_frame(frame, radiotap)? {
-        Ok(reader) => enclosed(reader),
-        Err(other) => Ok(other),
+/// It cannot.
+fn enclosed(next: Next, reader: Reader<'_>) -> Result<Network<'_>, Fault> {
+    walk(next, reader, false, None, &mut Nesting::new())
+}
+
+/// Reads a first header that can be written again.
+fn with<'a>(
+    mut reader: Reader<'a>,
+    header: impl FnOnce(&mut Reader<'a>) -> Result<Next, Fault>,
+) -> Result<Network<'a>, Fault> {
+    let next = header(&mut reader)?;
+    in_place(next, reader)
+}
+
+/// Skips a byte that says in or out.
+fn behind_direction(mut reader: Reader<'_>) -> Result<Reader<'_>, Fault> {
+    reader.u8()?;
+    Ok(reader)
+}
+
+fn ethernet(mut reader: Reader<'_>) -> Result<Network<'_>, Fault> {
+    let (next, addresses) = encap::ethernet_header(&mut reader)?;
+    walk(next, reader, true, Some(addresses), &mut Nesting::new())
+}
+
+fn wireless_lan(reader: Reader<'_>, radiotap: bool) -> Result<Network<'_>, Fault> {
+    match wireless::data_frame(reader, radiotap)? {
+        // An FCS may follow.
+        wireless::Content::Packet(reader) => enclosed(Next::Header(llc::header), reader),
+        wireless::Content::Aggregate { offset } => Ok(Network::Aggregate { offset }),
+        wireless::Content::Other(what) => Ok(Network::Other(what)),
     }
-}
-
-/// What the EtherType at `reader` announces, inside a frame that may go on after it.
-fn enclosed(mut reader: Reader<'_>) -> Result<Network<'_>, Fault> {
-    let ether_type = reader.u16()?;
-    Ok(match announced(ether_type, reader, None)? {
-        Network::Ip { offset, version: Some(version) } => Network::Enclosed { offset, version },
-        other => other,
-    })
 }
 
 /// The packet of an A-MSDU at `offset`, where it ends, and where the next one starts.
 pub(super) fn subframe(frame: &[u8], offset: usize) -> Result<(Network<'_>, usize, Option<usize>), Fault> {
-    let wireless::Subframe { ether_type, end, next } = wireless::subframe(frame, offset)?;
-    Ok((ether_type.map_or_else(|what| Ok(Network::Other(what)), enclosed)?, end, next))
+    let wireless::Subframe { llc, end, next } = wireless::subframe(frame, offset)?;
+    Ok((enclosed(Next::Header(llc::header), llc)?, end, next))
 }
 
-fn linux_sll(frame: &[u8]) -> Result<Network<'_>, Fault> {
-    let mut reader = Reader::new(Stage::Link, "SLL header", frame);
+fn cisco_hdlc(reader: &mut Reader<'_>) -> Result<Next, Fault> {
+    *reader = reader.named("Cisco HDLC header");
+    reader.take(2)?;
+    reader.u16().map(Next::EtherType)
+}
+
+fn fddi(mut reader: Reader<'_>) -> Result<Network<'_>, Fault> {
+    reader = reader.named("FDDI header");
+    let [control, ..] = reader.array::<13>()?;
+    // LLC frames, asynchronous and synchronous.
+    if control & 0x70 != 0x50 {
+        return Ok(Network::Other("no LLC frame of FDDI"));
+    }
+    match llc::header(&mut reader)? {
+        // It stands last.
+        next @ Next::EtherType(_) => in_place(next, reader),
+        next => enclosed(next, reader),
+    }
+}
+
+fn ipoib(reader: &mut Reader<'_>) -> Result<Next, Fault> {
+    *reader = reader.named("IPoIB header");
+    reader.take(IPOIB_ETHER_TYPE)?;
+    let ether_type = reader.u16()?;
+    reader.take(2)?;
+    Ok(Next::EtherType(ether_type))
+}
+
+/// Per-Packet Information (CACE Technologies, PPI Packet Header 1.0.7 §3): version, flags, length, link type of the frame
+/// that follows, all little-endian; then fields.
+fn ppi(mut reader: Reader<'_>) -> Result<Network<'_>, Fault> {
+    reader = reader.named("PPI header");
+    let at = reader.position();
+    let [_version, _flags, low, high] = reader.array()?;
+    let link_type = u32::from_le_bytes(reader.array()?);
+    let len = usize::from(u16::from_le_bytes([low, high]));
+    let Some(fields) = len.checked_sub(8) else {
+        return Err(Fault::value(Stage::Link, at + 2, "PPI length", len as u64, "8 or more"));
+    };
+    reader.take(fields)?;
+    match u16::try_from(link_type) {
+        Ok(PPI) | Err(_) => Ok(Network::Other("the link type in the PPI header is not supported")),
+        Ok(link_type) => Ok(match network_at(link_type, reader)? {
+            Network::Ip { offset, version } => Network::Enclosed { offset, version },
+            Network::Bluetooth | Network::Other(UNSUPPORTED) => {
+                Network::Other("the link type in the PPI header is not supported")
+            }
+            other => other,
+        }),
+    }
+}
+
+fn linux_sll(mut reader: Reader<'_>) -> Result<Network<'_>, Fault> {
+    reader = reader.named("SLL header");
     reader.take(2)?;
     let hardware = reader.u16()?;
     reader.take(10)?;
@@ -164,8 +260,8 @@ fn linux_sll(frame: &[u8]) -> Result<Network<'_>, Fault> {
     cooked(hardware, protocol, reader)
 }
 
-fn linux_sll2(frame: &[u8]) -> Result<Network<'_>, Fault> {
-    let mut reader = Reader::new(Stage::Link, "SLL2 header", frame);
+fn linux_sll2(mut reader: Reader<'_>) -> Result<Network<'_>, Fault> {
+    reader = reader.named("SLL2 header");
     let protocol = reader.u16()?;
     reader.take(6)?;
     let hardware = reader.u16()?;
@@ -174,70 +270,38 @@ fn linux_sll2(frame: &[u8]) -> Result<Network<'_>, Fault> {
 }
 
 fn cooked(hardware: u16, protocol: u16, reader: Reader<'_>) -> Result<Network<'_>, Fault> {
+    const ETH_P_802_2: u16 = 0x0004;
     const ETH_P_IEEE802154: u16 = 0x00f6;
     const ARPHRD_FRAD: u16 = 770;
     const ARPHRD_IEEE80211_RADIOTAP: u16 = 803;
     const ARPHRD_NETLINK: u16 = 824;
-    match hardware {
+    match (hardware, protocol) {
         // Here the protocol field is no EtherType.
-        ARPHRD_FRAD | ARPHRD_IEEE80211_RADIOTAP | ARPHRD_NETLINK => Ok(Network::Other("not an IP interface")),
-        _ if protocol == ETH_P_IEEE802154 => Ok(Network::Radio(Radio::bare(reader.rest(), Trailer::Unknown))),
-        _ => announced(protocol, reader, None),
+        (ARPHRD_FRAD | ARPHRD_IEEE80211_RADIOTAP | ARPHRD_NETLINK, _) => Ok(Network::Other("not an IP interface")),
+        (_, ETH_P_IEEE802154) => Ok(Network::Radio(Radio::bare(reader.rest(), Trailer::Unknown))),
+        (_, ETH_P_802_2) => enclosed(Next::Header(llc::header), reader),
+        _ => in_place(Next::EtherType(protocol), reader),
     }
 }
 
-/// `addresses` are those of an Ethernet header: source, destination.
-fn announced(
-    mut ether_type: u16,
-    mut reader: Reader<'_>,
-    addresses: Option<([u8; 6], [u8; 6])>,
-) -> Result<Network<'_>, Fault> {
-    for _ in 0..=MAX_VLAN_TAGS {
-        let version = match EtherType(ether_type) {
-            ether_type::IPV4 => IpVersion::V4,
-            ether_type::IPV6 => IpVersion::V6,
-            ether_type::VLAN_TAGGED_FRAME | ether_type::PROVIDER_BRIDGING | ether_type::VLAN_DOUBLE_TAGGED_FRAME => {
-                reader.u16()?;
-                ether_type = reader.u16()?;
-                continue;
-            }
-            EtherType(ETHERTYPE_IEEE802_15_4) => {
-                return Ok(Network::Radio(Radio::bare(reader.rest(), Trailer::Unknown)));
-            }
-            EtherType(ETHERTYPE_PPPOE) => return ppp::pppoe(reader),
-            EtherType(ETHERTYPE_LOWPAN) => {
-                let link = addresses.map_or(LinkAddresses::default(), |(src, dst)| LinkAddresses {
-                    src: Some(eui64(src)),
-                    dst: Some(eui64(dst)),
-                });
-                return Ok(Network::Lowpan { offset: reader.position(), link });
-            }
-            ether_type::ARP => return Ok(Network::Other("ARP")),
-            EtherType(0..0x600) => return Ok(Network::Other("no EtherType (IEEE 802.3 length)")),
-            _ => return Ok(Network::Other("the EtherType is not IP")),
-        };
-        return Ok(Network::Ip { offset: reader.position(), version: Some(version) });
-    }
-    Ok(Network::Other("too many VLAN tags"))
-}
-
-/// The EUI-64 of a 48-bit address (RFC 4291 Appendix A).
-fn eui64([a, b, c, d, e, f]: [u8; 6]) -> LinkAddress {
-    LinkAddress::Extended([a, b, c, 0xff, 0xfe, d, e, f])
-}
-
-fn address_family(frame: &[u8]) -> Result<Network<'_>, Fault> {
-    let mut reader = Reader::new(Stage::Link, "address family", frame);
+/// `more` bytes follow the address family.
+fn address_family(mut reader: Reader<'_>, more: usize) -> Result<Network<'_>, Fault> {
+    reader = reader.named("address family");
     let big_endian = reader.u32()?;
     // Families are small numbers.
     let family = if big_endian > 0xffff { big_endian.swap_bytes() } else { big_endian };
-    let version = match family {
-        2 => IpVersion::V4,
+    reader.take(more)?;
+    in_place(of_family(family), reader)
+}
+
+/// What an address family names.
+pub(super) fn of_family(family: u32) -> Next {
+    match family {
+        2 => Next::Ip(Some(IpVersion::V4)),
         // Linux 10; NetBSD, OpenBSD 24; FreeBSD 28; Darwin 30; Windows 23.
-        10 | 23 | 24 | 28 | 30 => IpVersion::V6,
-        _ => return Ok(Network::Other("the address family is not IP")),
-    };
-    Ok(Network::Ip { offset: reader.position(), version: Some(version) })
+        10 | 23 | 24 | 28 | 30 => Next::Ip(Some(IpVersion::V6)),
+        _ => Next::Other("the address family is not IP"),
+    }
 }
 
 /// Writes `header`, the link header of a frame on `link_type`, as it is in front of an IP packet of `version`.
@@ -252,7 +316,7 @@ pub(super) fn write(link_type: u16, header: &[u8], version: IpVersion, out: &mut
     let ether_type = ether_type.0.to_be_bytes();
     match link_type {
         // Whatever tags there are, the EtherType stands last.
-        ETHERNET | LINUX_SLL => {
+        ETHERNET | LINUX_SLL | FDDI | C_HDLC | C_HDLC_WITH_DIR => {
             if let Some(field) = header.last_chunk_mut() {
                 *field = ether_type;
             }
@@ -264,7 +328,12 @@ pub(super) fn write(link_type: u16, header: &[u8], version: IpVersion, out: &mut
                 *field = ether_type;
             }
         }
-        NULL | LOOP => {
+        IPOIB => {
+            if let Some(field) = header.get_mut(IPOIB_ETHER_TYPE..).and_then(|rest| rest.first_chunk_mut()) {
+                *field = ether_type;
+            }
+        }
+        NULL | LOOP | ENC => {
             if let Some(field) = header.first_chunk_mut::<4>() {
                 let big_endian = field.first() == Some(&0);
                 let is_v4 = field.contains(&2);

@@ -47,9 +47,11 @@ pub(super) fn tap(data: &[u8]) -> Result<Network<'_>, Fault> {
     let at = |at: usize| frame.get(at).map_or(0, |byte| usize::from(*byte));
     Ok(match frame.first() {
         // Nothing says what a frame is: a length that is right does.
-        Some(0x45..=0x4f) if at(2) << 8 | at(3) == frame.len() => Network::Enclosed { offset, version: IpVersion::V4 },
+        Some(0x45..=0x4f) if at(2) << 8 | at(3) == frame.len() => {
+            Network::Enclosed { offset, version: Some(IpVersion::V4) }
+        }
         Some(0x60..=0x6f) if (at(4) << 8 | at(5)) + 40 == frame.len() => {
-            Network::Enclosed { offset, version: IpVersion::V6 }
+            Network::Enclosed { offset, version: Some(IpVersion::V6) }
         }
         // IPHC that starts like an IPv6 header is left alone.
         Some(0x41 | 0x70..=0x7f) => Network::Lowpan { offset, link: LinkAddresses::default() },

@@ -5,22 +5,26 @@
 //! 4500 goes through [`udp_encapsulation`]; [`rebuild`] writes a frame back with another payload.
 
 mod bluetooth;
+mod encap;
 mod fragments;
 mod frame;
 mod ieee802154;
 mod ip;
+mod logged;
 mod lora;
 mod lowpan;
-mod ppp;
+mod names;
 mod rebuild;
 mod receiver;
 mod repeats;
-mod tunnel;
 mod udp;
+mod unwrap;
 mod wireless;
 
 use std::net::IpAddr;
 
+use self::encap::tunnel;
+pub use self::encap::tunnel::may_be_tunnel;
 use crate::context::IpVersion;
 use crate::error::Fault;
 use crate::sa::LinkAddress;
@@ -29,26 +33,30 @@ pub use fragments::{Reassembled, Reassembler};
 pub use frame::UNSUPPORTED;
 pub use ieee802154::fcs::Fcs;
 pub use ip::{address_values, addresses};
+pub use names::link_type_name;
 pub use rebuild::{Begun, UdpChecksum, append, begin, begin_encapsulated, encapsulate, rebuild, replace};
 pub use receiver::{Content, InnerReceiver, Received, Receiver, Settings};
 pub use repeats::REPEATS_KEPT;
-pub use udp::{Encapsulated, udp_encapsulation};
+pub use udp::{Encapsulated, EspPorts, ports, udp_encapsulation};
 
 /// The IP protocol number of ESP.
 pub const ESP: u8 = 50;
 /// The IP protocol number of UDP.
 pub const UDP: u8 = 17;
+/// The IP protocol number of UDP-Lite.
+pub const UDP_LITE: u8 = 136;
 
 /// Reads a frame captured on `link_type` (a `LINKTYPE_` value of the tcpdump.org registry).
 ///
-/// Known are NULL 0, Ethernet 1 with VLAN tags and PPPoE, PPP 9, 50, 51, 166 and 204, raw IP 12, 14, 101, 228, 229,
-/// IEEE 802.11 in the clear 105 and 127, LOOP 108, Linux cooked 113 and 276, LoRaTAP 270. The frames of IEEE 802.15.4
-/// (195, 215, 230, 283) and of Bluetooth LE (187, 201, 251, 254, 256, 272) need a [`Receiver`], and so do those with several
-/// packets (A-MSDU of IEEE 802.11).
+/// Known are NULL 0, Ethernet 1, PPP 9, 50, 51, 166 and 204, FDDI 10, raw IP 12, 14, 101, 228, 229, Cisco HDLC 104 and
+/// 205, IEEE 802.11 in the clear 105 and 127, Frame Relay 107 and 206, LOOP 108, ENC 109, Linux cooked 113 and 276, PFLOG
+/// 117, PPI 192, NFLOG 239, IPoIB 242; with VLAN tags, MPLS, NSH, PPPoE and the like. The frames of IEEE 802.15.4 (195,
+/// 215, 230, 283), of Bluetooth LE (187, 201, 251, 254, 256, 272) and of LoRaTAP 270 need a [`Receiver`], and so do tunnels
+/// and frames with several packets (A-MSDU of IEEE 802.11).
 pub fn parse(link_type: u16, frame: &[u8]) -> Frame<'_> {
     match frame::network(link_type, frame) {
         Ok(frame::Network::Ip { offset, version }) => ip::parse(frame, offset, version),
-        Ok(frame::Network::Enclosed { offset, version }) => match ip::parse(frame, offset, Some(version)) {
+        Ok(frame::Network::Enclosed { offset, version }) => match ip::parse(frame, offset, version) {
             Frame::Datagram(datagram) => Frame::Datagram(Datagram { rebuilt: true, ..datagram }),
             other => other,
         },
@@ -95,8 +103,8 @@ pub fn parse_plain(link_type: u16, frame: &[u8], wants: impl Fn(u8) -> bool) -> 
 #[inline(always)]
 fn stands_alone(frame: &[u8], place: Place, wants: impl Fn(u8) -> bool) -> bool {
     match place.protocol {
-        UDP => !receiver::may_be_zep(place.payload(frame)),
-        protocol => wants(protocol) || !tunnel::is_tunnel(protocol),
+        UDP => !receiver::may_carry_packets(place.payload(frame)),
+        protocol => wants(protocol) || protocol != UDP_LITE && !tunnel::is_tunnel(protocol),
     }
 }
 

@@ -4,13 +4,15 @@ use std::collections::BTreeMap;
 use std::net::Ipv6Addr;
 
 use super::bluetooth::{Bluetooth, Heard};
+use super::encap::tunnel;
 use super::ieee802154::carrier::{self, Radio};
 use super::ieee802154::fcs::{self, Survey, Trailer};
 use super::ieee802154::security::Security;
-use super::ieee802154::{self, Kind};
-use super::lowpan::{Carried, Lowpan, Taken};
+use super::ieee802154::{self, Kind, zigbee};
+use super::lowpan::{self, Carried, Lowpan, Taken};
 use super::repeats::Repeats;
-use super::{Datagram, Fcs, Frame, LinkAddresses, Outer, Reassembled, Reassembler, UDP, frame, ip, tunnel};
+use super::unwrap::Unwrap;
+use super::{Datagram, EspPorts, Fcs, Frame, LinkAddresses, Outer, Reassembled, Reassembler, UDP, frame, ip, udp};
 use crate::capture::Packet;
 use crate::context::IpVersion;
 use crate::error::{Fault, Stage};
@@ -29,6 +31,8 @@ pub struct Settings {
     /// The outermost IP packet of a frame is the one that matters, as it is to a gateway that encrypts it: it is a
     /// [`Content::Datagram`] also if it is a fragment or carries another packet.
     pub outermost: bool,
+    /// UDP ports of ESP.
+    pub esp_ports: EspPorts,
 }
 
 /// Takes the frames of one capture in their order and hands out IP packets: reassembled (IP, 6LoWPAN), decompressed,
@@ -44,8 +48,10 @@ pub struct Receiver {
     outermost: bool,
     /// See [`Received::decrypted`], of the frame that is being received.
     decrypted: bool,
+    esp_ports: EspPorts,
     reassembler: Reassembler,
-    reassembled: Reassembled,
+    /// One for each tunnel whose packets are fragments.
+    reassembled: Buffers,
     /// Where the next packet of the last frame starts, if that holds several.
     next: Option<usize>,
 }
@@ -54,17 +60,27 @@ pub struct Receiver {
 /// reassembled, and out of tunnels. Fragments are not those of the frames, so they are kept apart.
 #[derive(Debug, Default)]
 pub struct InnerReceiver {
+    esp_ports: EspPorts,
     reassembler: Reassembler,
-    reassembled: Reassembled,
+    reassembled: Buffers,
 }
 
 impl InnerReceiver {
+    /// One that has taken no packet.
+    pub fn new(settings: &Settings) -> InnerReceiver {
+        InnerReceiver { esp_ports: settings.esp_ports.clone(), ..InnerReceiver::default() }
+    }
+
     /// Takes one packet out of `frame`; `wants` as in [`Receiver::receive`].
     pub fn receive<'s>(&'s mut self, frame: &Packet<'_>, bytes: &'s [u8], wants: impl Fn(u8) -> bool) -> Received<'s> {
-        let InnerReceiver { reassembler, reassembled } = self;
-        ip_packet(ip::parse(bytes, 0, None), frame, reassembler, reassembled, bytes, wants)
+        let InnerReceiver { esp_ports, reassembler, reassembled } = self;
+        reassembler.begin();
+        Unwrap::new(frame, reassembler, esp_ports, wants).ip_packet(ip::parse(bytes, 0, None), reassembled, bytes)
     }
 }
+
+/// Buffers for fragments inside each other.
+type Buffers = [Reassembled; 4];
 
 /// What a frame brought.
 #[derive(Debug)]
@@ -83,6 +99,8 @@ pub struct Received<'a> {
     pub decrypted: bool,
     /// A later frame may be a [`Content::Repeat`] of this one, for as long as [`super::REPEATS_KEPT`] such frames.
     pub may_repeat: bool,
+    /// Why what the packet carries was not looked into any further, in a few words.
+    pub unread: Option<&'static str>,
 }
 
 /// The packet of a frame, or why there is none.
@@ -125,6 +143,7 @@ impl Receiver {
         Receiver {
             fcs: settings.fcs,
             outermost: settings.outermost,
+            esp_ports: settings.esp_ports.clone(),
             security: Security::new(&settings.link_keys),
             lowpan: Lowpan::new(&settings.contexts),
             ..Receiver::default()
@@ -164,6 +183,7 @@ impl Receiver {
     pub fn receive<'s>(&'s mut self, packet: &Packet<'s>, wants: impl Fn(u8) -> bool) -> Received<'s> {
         let (link_type, data) = (packet.link_type(), packet.data);
         self.next = None;
+        self.reassembler.begin();
         match frame::network(link_type, data) {
             Ok(frame::Network::Aggregate { offset }) => self.subframe(packet, offset, wants),
             network => self.network(packet, network, wants),
@@ -205,7 +225,7 @@ impl Receiver {
             Ok(frame::Network::Ip { offset, version }) => ip::parse(data, offset, version),
             Ok(frame::Network::Enclosed { offset, version }) => {
                 enclosed = true;
-                ip::parse(data, offset, Some(version))
+                ip::parse(data, offset, version)
             }
             Ok(frame::Network::Radio(radio)) => return self.radio(packet, radio, 0, wants),
             Ok(frame::Network::Lowpan { offset, link }) => {
@@ -239,8 +259,8 @@ impl Receiver {
             }
         }
         let parsed = if outermost { parsed.apart(data) } else { parsed };
-        let Receiver { reassembler, reassembled, .. } = self;
-        let mut received = ip_packet(parsed, packet, reassembler, reassembled, data, wants);
+        let Receiver { reassembler, reassembled, esp_ports, .. } = self;
+        let mut received = Unwrap::new(packet, reassembler, esp_ports, wants).ip_packet(parsed, reassembled, data);
         received.radio = frame::is_radio(link_type);
         if enclosed && let Content::Datagram(datagram) = &mut received.content {
             datagram.rebuilt = true;
@@ -308,10 +328,13 @@ impl Receiver {
         let link = LinkAddresses { src: mac.src, dst: mac.dst };
         let network = mac.pan.map(u64::from);
         let carried = Carried { frame: packet.number, time_ns: time_ns(packet), link, network, missing };
-        let taken = self.lowpan.take(payload, carried).map_err(|mut fault| {
-            fault.offset = fault.offset.saturating_add(mac.header.len());
-            fault
-        })?;
+        let taken = match self.lowpan.take(payload, carried) {
+            Err(_) if zigbee::starts_like(payload, &mac) => return other(lowpan::NOT_LOWPAN),
+            taken => taken.map_err(|mut fault| {
+                fault.offset = fault.offset.saturating_add(mac.header.len());
+                fault
+            })?,
+        };
         if let Taken::Whole { link, .. } = taken
             && let Some(eui64) = self.lowpan.learn(network)
             && let Some(LinkAddress::Short(short)) = link.src
@@ -378,10 +401,11 @@ impl Receiver {
             Ok(Step::Taken(Taken::Waits)) => return radio(Content::Fragment { outer: None, waits: false }),
             Ok(Step::Taken(Taken::Whole { link, unknown_context })) => (link, unknown_context),
         };
-        let Receiver { outermost, reassembler, reassembled, lowpan, .. } = self;
+        let Receiver { outermost, reassembler, reassembled, lowpan, esp_ports, .. } = self;
         let parsed = ip::parse(lowpan.packet(), 0, Some(IpVersion::V6));
         let parsed = if *outermost { parsed.apart(lowpan.packet()) } else { parsed };
-        let mut received = ip_packet(parsed, packet, reassembler, reassembled, lowpan.packet(), wants);
+        let unwrap = &mut Unwrap::new(packet, reassembler, esp_ports, wants);
+        let mut received = unwrap.ip_packet(parsed, reassembled, lowpan.packet());
         received.radio = true;
         received.decrypted = decrypted;
         received.may_repeat = may_repeat;
@@ -404,83 +428,40 @@ impl Receiver {
     }
 }
 
-/// Whether a UDP datagram has the port of ZEP, and its data begins as ZEP does: others use the port, too.
-pub(super) fn may_be_zep(udp: &[u8]) -> bool {
-    let Some(&[a, b, c, d]) = udp.first_chunk() else { return false };
-    (u16::from_be_bytes([a, b]) == carrier::ZEP_PORT || u16::from_be_bytes([c, d]) == carrier::ZEP_PORT)
-        && udp.get(8..).is_some_and(|data| data.starts_with(carrier::ZEP_PREAMBLE))
+/// Whether a UDP datagram may be a frame of ZEP or a tunnel.
+#[inline]
+pub(super) fn may_carry_packets(segment: &[u8]) -> bool {
+    udp::ports(segment).is_some_and(|ports| {
+        tunnel::may_be_tunnel(ports) || ports.contains(&carrier::ZEP_PORT) && begins_as_zep(segment)
+    })
+}
+
+/// Whether the data of a UDP datagram begins as ZEP does: others use the port, too.
+fn begins_as_zep(segment: &[u8]) -> bool {
+    segment.get(8..).is_some_and(|data| data.starts_with(carrier::ZEP_PREAMBLE))
 }
 
 /// The radio frame in a ZEP datagram.
 fn zep<'a>(datagram: &Datagram<'a>) -> Result<Option<Radio<'a>>, Fault> {
-    match datagram.payload.split_first_chunk::<8>() {
-        Some((_, data)) if datagram.protocol == UDP && may_be_zep(datagram.payload) => {
-            carrier::zep(data, datagram.missing)
-        }
+    let segment = datagram.payload;
+    let is_zep = datagram.protocol == UDP
+        && udp::ports(segment).is_some_and(|ports| ports.contains(&carrier::ZEP_PORT))
+        && begins_as_zep(segment);
+    match segment.split_first_chunk::<8>() {
+        Some((_, data)) if is_zep => carrier::zep(data, datagram.missing),
         _ => Ok(None),
     }
 }
 
-/// What `parsed`, read from `bytes`, brings: reassembled, and out of tunnels.
-fn ip_packet<'s>(
-    parsed: Frame<'s>,
-    packet: &Packet<'_>,
-    reassembler: &mut Reassembler,
-    reassembled: &'s mut Reassembled,
-    bytes: &'s [u8],
-    wants: impl Fn(u8) -> bool,
-) -> Received<'s> {
-    match parsed {
-        Frame::Datagram(datagram) => {
-            let link_header = bytes.get(..datagram.frame_offset).unwrap_or_default();
-            Received::packet(datagram, link_header, &[], wants)
-        }
-        Frame::Fragment(fragment) => {
-            let outer = Some(fragment.outer);
-            if fragment.protocol != UDP && !wants(fragment.protocol) && !tunnel::is_tunnel(fragment.protocol) {
-                return Received::of(Content::Fragment { outer, waits: false });
-            }
-            match reassembler.push(packet.number, time_ns(packet), &fragment, reassembled) {
-                Err(fault) => Received::of(Content::Malformed { outer, fault }),
-                Ok(false) => Received::of(Content::Fragment { outer, waits: true }),
-                Ok(true) => {
-                    let reassembled = &*reassembled;
-                    match reassembled.datagram() {
-                        Err(fault) => Received::of(Content::Malformed { outer, fault }),
-                        Ok(datagram) => {
-                            let link_header = bytes.get(..fragment.frame_offset).unwrap_or_default();
-                            Received::packet(datagram, link_header, reassembled.fragments(), wants)
-                        }
-                    }
-                }
-            }
-        }
-        Frame::NotIp(what) => Received::of(Content::NotIp(what)),
-        Frame::Malformed { outer, fault } => Received::of(Content::Malformed { outer, fault }),
-    }
-}
-
 impl<'a> Received<'a> {
-    fn of(content: Content<'a>) -> Received<'a> {
-        let (link_header, fragments) = (&[], &[]);
+    pub(super) fn of(content: Content<'a>) -> Received<'a> {
+        let (link_header, fragments, unread) = (&[], &[], None);
         let (unknown_context, radio, decrypted, may_repeat) = (false, false, false, false);
-        Received { content, link_header, fragments, unknown_context, radio, decrypted, may_repeat }
-    }
-
-    fn packet(
-        datagram: Datagram<'a>,
-        link_header: &'a [u8],
-        fragments: &'a [u64],
-        wants: impl Fn(u8) -> bool,
-    ) -> Received<'a> {
-        let nested = if wants(datagram.protocol) { None } else { tunnel::innermost(&datagram, wants) };
-        let link_header = if nested.is_some() { &[] } else { link_header };
-        let content = Content::Datagram(nested.unwrap_or(datagram));
-        Received { link_header, fragments, ..Received::of(content) }
+        Received { content, link_header, fragments, unknown_context, radio, decrypted, may_repeat, unread }
     }
 }
 
 /// Nanoseconds since 1970.
-fn time_ns(packet: &Packet<'_>) -> i64 {
+pub(super) fn time_ns(packet: &Packet<'_>) -> i64 {
     i64::try_from(packet.time.nanos()).unwrap_or(i64::MAX)
 }

@@ -5,6 +5,7 @@ use crate::error::{FaultKind, Stage};
 
 mod bluetooth;
 mod captures;
+mod encapsulations;
 mod radio;
 mod reassembly;
 mod rebuilding;
@@ -160,9 +161,12 @@ fn what_is_not_ip_says_so() {
     };
     let macs = "020000000002020000000001";
     assert_eq!(reason(1, &format!("{macs}08060001080006040001")), "ARP");
-    assert_eq!(reason(1, &format!("{macs}0026424203000000")), "no EtherType (IEEE 802.3 length)");
+    assert_eq!(reason(1, &format!("{macs}0026424203000000")), "no EtherType (IEEE 802.2)");
     assert_eq!(reason(1, &format!("{macs}888e0100")), "the EtherType is not IP");
-    assert_eq!(reason(1, &format!("{macs}{}0800", "81000001".repeat(9))), "too many VLAN tags");
+    let too_deep = "more than 32 encapsulations inside each other";
+    assert_eq!(reason(1, &format!("{macs}{}0800", "81000001".repeat(33))), too_deep);
+    // NSH in NSH.
+    assert_eq!(reason(1, &format!("{macs}894f{}", "0fc2020400000001".repeat(40))), too_deep);
     assert_eq!(reason(0, "07000000"), "the address family is not IP");
     // A netlink message: its protocol number 0x0800 is no EtherType.
     assert_eq!(reason(113, "00040338000000000000000000000800"), "not an IP interface");
@@ -260,7 +264,7 @@ mod udp {
     fn encapsulated(hex: &str, cut: usize) -> Result<Option<(Vec<u8>, usize)>, Fault> {
         let packet = bytes(hex);
         let datagram = datagram(101, &packet[..packet.len() - cut]);
-        Ok(udp_encapsulation(&datagram)?.map(|udp| {
+        Ok(udp_encapsulation(&datagram, &EspPorts::default())?.map(|udp| {
             assert_eq!(udp.udp_header[..], packet[40..48]);
             (udp.payload.to_vec(), udp.missing)
         }))
@@ -332,7 +336,7 @@ fn check_invariants(link_type: u16, frame: &[u8]) {
             assert_eq!(read.header, &packet[..read.header.len()]);
             assert_eq!(read.payload, &packet[read.header.len()..][..read.payload.len()]);
             assert_eq!(read.header[read.protocol_offset], read.protocol);
-            if let Ok(Some(udp)) = udp_encapsulation(&read) {
+            if let Ok(Some(udp)) = udp_encapsulation(&read, &EspPorts::default()) {
                 assert_eq!(udp.payload, &read.payload[8..][..udp.payload.len()]);
             }
             let mut out = Vec::new();

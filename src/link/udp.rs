@@ -1,16 +1,35 @@
-//! ESP in UDP (RFC 3948).
+//! UDP (RFC 768), UDP-Lite (RFC 3828), and ESP in them (RFC 3948).
 //!
 //! ```text
 //! | source port 2 | destination port 2 | length 2 | checksum 2 | ESP, or 4 bytes 0 and IKE, or the byte ff
 //! ```
+//!
+//! In UDP-Lite the length is that of what the checksum covers, and 0 stands for all.
 
-use super::{Datagram, UDP};
+use super::{Datagram, UDP, UDP_LITE};
 use crate::error::{Fault, Stage};
 
 /// The port of UDP-encapsulated ESP (RFC 3948 §2.1).
 const PORT: u16 = 4500;
 
-/// The payload of a UDP datagram that may be ESP.
+/// The UDP ports of ESP: 4500, and those that the user named.
+#[derive(Debug, Clone, Default)]
+pub struct EspPorts(Vec<u16>);
+
+impl EspPorts {
+    /// 4500 and `others`.
+    pub fn with(others: &[u16]) -> EspPorts {
+        EspPorts(others.to_vec())
+    }
+
+    /// Whether ESP may come from or go to this port.
+    #[inline]
+    pub fn contains(&self, port: u16) -> bool {
+        port == PORT || self.0.contains(&port)
+    }
+}
+
+/// The payload of a UDP datagram.
 #[derive(Debug, Clone, Copy)]
 pub struct Encapsulated<'a> {
     /// The UDP header.
@@ -21,35 +40,56 @@ pub struct Encapsulated<'a> {
     pub missing: usize,
 }
 
-/// What `datagram` carries if it is UDP from or to port 4500, whether that is ESP, IKE or a keepalive.
+/// Source and destination port of a UDP datagram, or of any other protocol that starts with them.
+#[inline]
+pub fn ports(segment: &[u8]) -> Option<[u16; 2]> {
+    let &[a, b, c, d] = segment.first_chunk()?;
+    Some([u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d])])
+}
+
+/// What `datagram` carries if it is UDP or UDP-Lite from or to one of `esp_ports`, whether that is ESP, IKE or a keepalive.
 ///
 /// A fault, as offset in the frame, if it has no whole UDP header or one whose Length cannot be.
-pub fn udp_encapsulation<'a>(datagram: &Datagram<'a>) -> Result<Option<Encapsulated<'a>>, Fault> {
-    if datagram.protocol != UDP {
+pub fn udp_encapsulation<'a>(datagram: &Datagram<'a>, esp_ports: &EspPorts) -> Result<Option<Encapsulated<'a>>, Fault> {
+    if !matches!(datagram.protocol, UDP | UDP_LITE) {
         return Ok(None);
     }
+    match ports(datagram.payload) {
+        Some(ports) if ports.iter().any(|port| esp_ports.contains(*port)) => segment(datagram).map(Some),
+        _ => Ok(None),
+    }
+}
+
+/// Header and payload of a datagram of UDP or UDP-Lite.
+///
+/// A fault as in [`udp_encapsulation`].
+pub(super) fn segment<'a>(datagram: &Datagram<'a>) -> Result<Encapsulated<'a>, Fault> {
     let at = datagram.frame_offset.saturating_add(datagram.header.len());
     let payload = datagram.payload;
-    let Some(&[a, b, c, d]) = payload.first_chunk() else { return Ok(None) };
-    if u16::from_be_bytes([a, b]) != PORT && u16::from_be_bytes([c, d]) != PORT {
-        return Ok(None);
-    }
     let Some((udp_header, rest)) = payload.split_first_chunk::<8>() else {
         return Err(Fault::short(Stage::Link, at, "UDP header", 8, payload.len()));
     };
     let [.., e, f, _, _] = *udp_header;
     let promised = rest.len().saturating_add(datagram.missing);
+    let is_lite = datagram.protocol == UDP_LITE;
     let len = match u16::from_be_bytes([e, f]) {
         // Segmentation offload leaves 0.
         0 => promised,
         len => match usize::from(len).checked_sub(8) {
-            Some(rest) if rest <= promised => rest,
+            Some(rest) if rest <= promised => {
+                if is_lite {
+                    promised
+                } else {
+                    rest
+                }
+            }
             _ => {
+                let what = if is_lite { "UDP-Lite Checksum Coverage" } else { "UDP Length" };
                 let expected = "8 to the length of the IP payload";
-                return Err(Fault::value(Stage::Link, at + 4, "UDP Length", u64::from(len), expected));
+                return Err(Fault::value(Stage::Link, at + 4, what, u64::from(len), expected));
             }
         },
     };
     let missing = len.saturating_sub(rest.len());
-    Ok(Some(Encapsulated { udp_header, payload: rest.get(..len).unwrap_or(rest), missing }))
+    Ok(Encapsulated { udp_header, payload: rest.get(..len).unwrap_or(rest), missing })
 }

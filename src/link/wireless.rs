@@ -10,24 +10,35 @@
 //! ```text
 //! | destination 6 | source 6 | length 2 | aa aa 03 00 00 00 | EtherType 2 | packet | padding |
 //! ```
+//!
+//! Control frames are shorter (§9.3.1): ACK and CTS end after address 1, RTS and CF-End after address 2.
 
-use super::frame::Network;
 use crate::bytes::Reader;
 use crate::error::{Fault, Stage};
 
-const SNAP: [u8; 6] = [0xaa, 0xaa, 3, 0, 0, 0];
-const NO_SNAP: &str = "no EtherType (IEEE 802.2)";
+/// What an IEEE 802.11 frame has.
+pub(super) enum Content<'a> {
+    /// A packet: a reader at its LLC header.
+    Packet(Reader<'a>),
+    /// Several packets, from `offset` on.
+    Aggregate { offset: usize },
+    /// Something else, in a few words.
+    Other(&'static str),
+}
 
-/// Where in a data frame LLC and SNAP end: a reader at the EtherType. Else why there is no packet, or where several are.
-pub(super) fn data_frame(frame: &[u8], radiotap: bool) -> Result<Result<Reader<'_>, Network<'_>>, Fault> {
-    let mut reader = Reader::new(Stage::Link, "IEEE 802.11 header", frame);
+/// Where in a data frame its header ends. Else why there is no packet.
+pub(super) fn data_frame(mut reader: Reader<'_>, radiotap: bool) -> Result<Content<'_>, Fault> {
+    reader = reader.named("IEEE 802.11 header");
     let padded = radiotap && skip_radiotap(&mut reader)?;
-    let start = reader.position();
-    let [control, flags, ..] = reader.array::<24>()?;
-    let other = |what| Ok(Err(Network::Other(what)));
+    let whole = reader;
+    let other = |what| Ok(Content::Other(what));
+    let [control, _] = reader.array()?;
     if control & 0x0f != 0x08 {
+        reader.take(least_len(control).saturating_sub(2))?;
         return other("no IEEE 802.11 data frame");
     }
+    let (mut reader, start) = (whole, whole.position());
+    let [control, flags, header @ ..] = reader.array::<24>()?;
     let (is_null, is_qos) = (control & 0x40 != 0, control & 0x80 != 0);
     if is_null {
         return other("an IEEE 802.11 frame without data");
@@ -35,8 +46,7 @@ pub(super) fn data_frame(frame: &[u8], radiotap: bool) -> Result<Result<Reader<'
     if flags & 0x40 != 0 {
         return other("encrypted on the link layer (IEEE 802.11)");
     }
-    let sequence = frame.get(start + 22).copied().unwrap_or(0);
-    if flags & 0x04 != 0 || sequence & 0xf != 0 {
+    if flags & 0x04 != 0 || header[20] & 0xf != 0 {
         return other("a fragment of IEEE 802.11");
     }
     if flags & 3 == 3 {
@@ -55,19 +65,34 @@ pub(super) fn data_frame(frame: &[u8], radiotap: bool) -> Result<Result<Reader<'
         let len = reader.position() - start;
         reader.take(len.next_multiple_of(4) - len)?;
     }
-    if is_aggregate {
-        return Ok(Err(Network::Aggregate { offset: reader.position() }));
+    Ok(match is_aggregate {
+        true => Content::Aggregate { offset: reader.position() },
+        false => Content::Packet(reader),
+    })
+}
+
+/// The least length of a frame that is none of data, by the first byte of its frame control.
+fn least_len(control: u8) -> usize {
+    const BLOCK_ACK_REQUEST: u8 = 8;
+    const BLOCK_ACK: u8 = 9;
+    const PS_POLL: u8 = 10;
+    const RTS: u8 = 11;
+    const CF_END: u8 = 14;
+    const CF_END_ACK: u8 = 15;
+    match (control & 0x0f, control >> 4) {
+        // Management.
+        (0x00, _) => 24,
+        (0x04, BLOCK_ACK_REQUEST | BLOCK_ACK | PS_POLL | RTS | CF_END | CF_END_ACK) => 16,
+        (0x04, _) => 10,
+        // Extensions, and protocol version 1, whose headers are shorter.
+        _ => 2,
     }
-    if reader.array::<6>()? != SNAP {
-        return other(NO_SNAP);
-    }
-    Ok(Ok(reader))
 }
 
 /// One of the packets of an A-MSDU.
 pub(super) struct Subframe<'a> {
-    /// A reader at the EtherType, or why there is none.
-    pub ether_type: Result<Reader<'a>, &'static str>,
+    /// A reader at the LLC header.
+    pub llc: Reader<'a>,
     /// Where it ends.
     pub end: usize,
     /// Where the next one starts.
@@ -86,12 +111,11 @@ pub(super) fn subframe(frame: &[u8], offset: usize) -> Result<Subframe<'_>, Faul
         let has = frame.len() - reader.position();
         return Err(Fault::short(Stage::Link, reader.position(), "A-MSDU subframe", len, has));
     };
-    let mut own = Reader::new(Stage::Link, "A-MSDU subframe", own);
-    own.take(reader.position())?;
-    let ether_type = if own.array::<6>()? == SNAP { Ok(own) } else { Err(NO_SNAP) };
+    let mut llc = Reader::new(Stage::Link, "A-MSDU subframe", own);
+    llc.take(reader.position())?;
     let next = offset + (HEADER_LEN + len).next_multiple_of(4);
     // An FCS of 4 bytes may follow the last one.
-    Ok(Subframe { ether_type, end, next: (next + HEADER_LEN <= frame.len()).then_some(next) })
+    Ok(Subframe { llc, end, next: (next + HEADER_LEN <= frame.len()).then_some(next) })
 }
 
 /// Skips the radiotap header; whether the 802.11 header is padded to 4 bytes.
@@ -100,13 +124,14 @@ fn skip_radiotap(reader: &mut Reader<'_>) -> Result<bool, Fault> {
     const FLAGS: u32 = 1 << 1;
     const MORE: u32 = 1 << 31;
     const DATA_PAD: u8 = 0x20;
+    let at = reader.position();
     let [version, _, low, high] = reader.array()?;
     if version != 0 {
-        return Err(Fault::value(Stage::Link, 0, "radiotap version", u64::from(version), "0"));
+        return Err(Fault::value(Stage::Link, at, "radiotap version", u64::from(version), "0"));
     }
     let len = usize::from(u16::from_le_bytes([low, high]));
     let Some(rest) = len.checked_sub(4) else {
-        return Err(Fault::value(Stage::Link, 2, "radiotap length", len as u64, "8 or more"));
+        return Err(Fault::value(Stage::Link, at + 2, "radiotap length", len as u64, "8 or more"));
     };
     let mut fields = Reader::new(Stage::Link, "radiotap header", reader.take(rest)?);
     let present = u32::from_le_bytes(fields.array()?);

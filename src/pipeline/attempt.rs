@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 
+use super::elsewhere;
 use super::find::{Finder, Found, Limits, explicit_iv, first_sealed};
 use super::item::{Arena, EspPayload, Item, Source, Step, Stretch, emptied};
 use super::ledger::Glimpse;
@@ -240,7 +241,7 @@ impl<'t, 'g> Attempter<'t, 'g> {
         let payload = match EspPayload::in_frame(table, frame, place) {
             Ok(payload) => payload,
             Err(reason) => {
-                item.reason = Some(reason);
+                item.reason = Some(elsewhere::reason(reason, table, place.payload(frame)));
                 return;
             }
         };

@@ -146,15 +146,15 @@ impl<'a> EspPayload<'a> {
     /// Finds the ESP payload of a datagram, or says why there is none.
     pub fn of(table: &SaTable, datagram: &Datagram<'a>) -> Result<EspPayload<'a>, Reason> {
         let Datagram { protocol, payload, missing, .. } = *datagram;
-        if protocol == esp::UDP && !table.uses_protocol(esp::UDP) {
-            return match link::udp_encapsulation(datagram) {
+        if matches!(protocol, esp::UDP | link::UDP_LITE) && !table.uses_protocol(protocol) {
+            return match link::udp_encapsulation(datagram, table.esp_ports()) {
                 Ok(Some(udp)) => Ok(EspPayload {
                     protocol: esp::PROTOCOL,
                     udp_header: Some(udp.udp_header),
                     bytes: udp.payload,
                     missing: udp.missing,
                 }),
-                Ok(None) => Err(Reason::Protocol(esp::UDP)),
+                Ok(None) => Err(Reason::Protocol(protocol)),
                 Err(fault) => Err(Reason::Fault(fault)),
             };
         }
@@ -543,7 +543,9 @@ fn may_carry_esp(upper: &Upper) -> bool {
     const ICMPV6: u8 = 58;
     match upper.protocol {
         ICMP | TCP | ICMPV6 => false,
-        esp::UDP => upper.ports.is_some_and(|(src, dst)| src == esp::UDP_PORT || dst == esp::UDP_PORT),
+        esp::UDP => upper
+            .ports
+            .is_some_and(|(src, dst)| src == esp::UDP_PORT || dst == esp::UDP_PORT || link::may_be_tunnel([src, dst])),
         _ => true,
     }
 }

@@ -5,6 +5,7 @@ pub mod compress;
 pub mod convert;
 pub mod decode;
 pub mod drive;
+mod elsewhere;
 pub mod find;
 pub mod hints;
 pub mod inner;

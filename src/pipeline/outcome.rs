@@ -53,6 +53,8 @@ pub enum Reason {
     LinkType(u16),
     /// An IP packet that carries another protocol.
     Protocol(u8),
+    /// A UDP datagram that starts like ESP of a known SA, on this port.
+    EspPort(u16),
     /// No SA takes these outer addresses and SPI bits; the first bytes of the ESP payload as far as they are there.
     NoSa {
         /// The first four bytes.
@@ -91,7 +93,16 @@ impl fmt::Display for Reason {
         match self {
             Reason::Fault(fault) => fault.fmt(f),
             Reason::Text(text) => f.write_str(text),
-            Reason::LinkType(link_type) => write!(f, "link type {link_type} is not supported"),
+            Reason::LinkType(link_type) => match link::link_type_name(*link_type) {
+                Some(name) => write!(f, "link type {link_type} ({name}) is not supported"),
+                None => write!(f, "link type {link_type} is not supported"),
+            },
+            Reason::EspPort(port) => {
+                write!(
+                    f,
+                    "UDP port {port}, and the payload starts with the SPI of a known SA: if it is ESP, add --esp-port {port}"
+                )
+            }
             Reason::Protocol(protocol) => match protocol_name(*protocol) {
                 Some(name) => write!(f, "{name}"),
                 None => write!(f, "IP protocol {protocol}"),
@@ -126,10 +137,14 @@ pub fn protocol_name(protocol: u8) -> Option<&'static str> {
         58 => "ICMPv6",
         59 => "no next header",
         89 => "OSPF",
+        97 => "EtherIP",
         103 => "PIM",
         112 => "VRRP",
         132 => "SCTP",
+        115 => "L2TP",
         136 => "UDP-Lite",
+        137 => "MPLS-in-IP",
+        143 => "Ethernet",
         _ => return None,
     })
 }

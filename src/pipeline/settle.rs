@@ -5,6 +5,7 @@ mod nested;
 
 use std::collections::VecDeque;
 
+use super::elsewhere;
 use super::find::{Finder, Found, Limits, expected, explicit_iv};
 use super::hints::{self, Hint};
 use super::item::{Arena, EspPayload, Item, Source, Step, Stretch, Verified};
@@ -72,7 +73,7 @@ impl<'t> Settler<'t> {
             finder: Finder::new(table, limits),
             ledger: Ledger::new(table),
             receiver: Receiver::new(link),
-            inner_receiver: InnerReceiver::default(),
+            inner_receiver: InnerReceiver::new(link),
             inner_packet: vec![],
             outermost: link.outermost,
             kept: VecDeque::new(),
@@ -356,17 +357,16 @@ impl<'t> Settler<'t> {
             Content::Repeat { of } => self.repeat(of, item, arena),
             _ => self.take(packet, received, item, arena),
         }
-        arena.given_up.extend_from_slice(receiver.given_up());
         if item.may_nest {
             self.open_nested(packet, item, arena);
         }
         while let Some(received) = receiver.next(packet, wants) {
             let mut part = Item::new(packet.data);
             self.take(packet, received, &mut part, arena);
-            arena.given_up.extend_from_slice(receiver.given_up());
             item.add(part, false);
             self.open_nested(packet, item, arena);
         }
+        arena.given_up.extend_from_slice(receiver.given_up());
         self.receiver = receiver;
         if may_repeat {
             self.keep(packet.number, item, arena);
@@ -399,7 +399,10 @@ impl<'t> Settler<'t> {
                 match EspPayload::of(table, &datagram) {
                     _ if self.outermost => item.reason = Some(Reason::Protocol(datagram.protocol)),
                     Ok(payload) => self.open(packet, &Carried::by_datagram(&datagram, payload), item, arena),
-                    Err(reason) => item.reason = Some(reason),
+                    Err(reason) => {
+                        let reason = received.unread.map_or(reason, Reason::Text);
+                        item.reason = Some(elsewhere::reason(reason, table, datagram.payload));
+                    }
                 }
                 item.source = Source::whole(&datagram, link_header_len, received.fragments);
             }

@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 
+use crate::link;
 use crate::pipeline::hints::Hint;
 use crate::pipeline::item::Item;
 use crate::pipeline::outcome::{Bytes, Reason, Status};
@@ -150,7 +151,8 @@ impl Totals {
             }
         }
         if let (count, Some(link_type)) = self.other_link {
-            let _ = writeln!(text, "{count} of a link type that is not supported, such as {link_type}");
+            let name = link::link_type_name(link_type).map_or(String::new(), |name| format!(" ({name})"));
+            let _ = writeln!(text, "{count} of a link type that is not supported, such as {link_type}{name}");
         }
         if self.of(Status::NoSa) > 0 {
             text.push_str(

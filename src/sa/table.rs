@@ -12,7 +12,7 @@ use super::{Sa, Selector};
 use crate::codec::Codec;
 use crate::context::{Context, Dialect, IpVersion, Mode, Origin, address_value};
 use crate::error::Error;
-use crate::link::{self, LinkAddresses, Outer};
+use crate::link::{self, EspPorts, LinkAddresses, Outer};
 use crate::prefetch;
 use crate::suite::Cryptor;
 
@@ -242,6 +242,8 @@ pub struct SaTable {
     head_mask: u64,
     /// Protocol and SPI of the SAs that have the whole SPI on the wire, sorted; made when it is first asked for.
     whole_spis: OnceLock<Vec<(u8, u32)>>,
+    /// UDP ports of ESP.
+    esp_ports: EspPorts,
 }
 
 /// What [`SaTable::only`] found for the packet before: most packets are of the same flow as that.
@@ -452,7 +454,18 @@ impl SaTable {
         let head_bits = |key: GroupKey| u32::from(key.spi_bits) + if key.rule_id.is_some() { 8 } else { 0 };
         let most = groups.iter().map(|group| head_bits(group.key)).max().unwrap_or(0);
         let head_mask = !u64::MAX.checked_shr(most).unwrap_or(0);
-        SaTable { entries, groups, head_mask, whole_spis: OnceLock::new() }
+        let (whole_spis, esp_ports) = (OnceLock::new(), EspPorts::default());
+        SaTable { entries, groups, head_mask, whole_spis, esp_ports }
+    }
+
+    /// With ESP on other UDP ports, too.
+    pub fn with_esp_ports(self, esp_ports: EspPorts) -> SaTable {
+        SaTable { esp_ports, ..self }
+    }
+
+    /// UDP ports of ESP.
+    pub fn esp_ports(&self) -> &EspPorts {
+        &self.esp_ports
     }
 
     /// All SAs in file order.

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::show::sa_name;
 use super::trial::{self, Trial};
-use crate::cli::options::derive_children;
+use crate::cli::options::{EspPortArgs, derive_children};
 use crate::cli::outputs::Files;
 use crate::cli::{Ended, counted, print, tell};
 use crate::codec::Codec;
@@ -39,6 +39,8 @@ pub struct Args {
     /// Key file of the ESP packets in the capture (default: --keys); repeatable
     #[arg(long, value_name = "K2", requires = "capture")]
     esp_keys: Vec<PathBuf>,
+    #[command(flatten)]
+    esp_ports: EspPortArgs,
 }
 
 impl Args {
@@ -70,7 +72,7 @@ impl Args {
             let entries = entries(loaded)?;
             (with_sas(&entries), Trial::by_spi(entries, of_capture)?)
         };
-        let trial = trial.run(capture)?;
+        let trial = trial.run(capture, &self.esp_ports)?;
         text += &trial.text(!by_tunnel);
         print(text.as_bytes())?;
         if trial.decrypted() == 0 {

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use super::show::sa_name;
 use crate::capture::Reader;
+use crate::cli::options::EspPortArgs;
 use crate::cli::status::Outcome;
 use crate::cli::{counted, tell_damage};
 use crate::codec::{Mismatch, State};
@@ -114,12 +115,11 @@ impl Trial {
     }
 
     /// Reads a capture.
-    pub fn run(mut self, path: &Path) -> Result<Trial, Error> {
-        let capture = std::mem::take(&mut self.capture);
+    pub fn run(mut self, path: &Path, esp_ports: &EspPortArgs) -> Result<Trial, Error> {
+        let (capture, link) = esp_ports.apply((std::mem::take(&mut self.capture), link::Settings::default()));
         let mut clear = vec![];
         let mut reader = Reader::open(path)?;
-        let (limits, link) = (Limits::default(), link::Settings::default());
-        drive::visit(&mut reader, &capture, limits, &link, |packet, item, arena| {
+        drive::visit(&mut reader, &capture, Limits::default(), &link, |packet, item, arena| {
             self.packet(packet.number, item, arena, &mut clear);
             ControlFlow::Continue(())
         })?;

@@ -10,6 +10,7 @@
 pub(super) mod carrier;
 pub(super) mod fcs;
 pub(super) mod security;
+pub(super) mod zigbee;
 
 use crate::bytes::Reader;
 use crate::error::{Fault, Stage};

@@ -21,6 +21,9 @@ use crate::checksum;
 use crate::error::{Fault, Stage};
 use crate::sa::LinkAddress;
 
+/// What is said of a payload of IEEE 802.15.4 in another format.
+pub(super) const NOT_LOWPAN: &str = "not a 6LoWPAN frame";
+
 /// Turns 6LoWPAN frames into IPv6 packets.
 #[derive(Debug, Default)]
 pub(super) struct Lowpan {
@@ -91,7 +94,7 @@ impl Lowpan {
             };
             let unsupported = |what| Err(Fault::unsupported(Stage::Link, at, what));
             match dispatch {
-                0x00..=0x3f => return Ok(Taken::Other("not a 6LoWPAN frame")),
+                0x00..=0x3f => return Ok(Taken::Other(NOT_LOWPAN)),
                 0xf0..=0xff => {
                     reader.u8()?;
                     page = dispatch & 0xf;
@@ -140,6 +143,8 @@ impl Lowpan {
                 }
                 0x42 => return unsupported("6LoWPAN HC1, which RFC 6282 replaced"),
                 0xe8..=0xef => return unsupported("6LoWPAN recoverable fragments (RFC 8931)"),
+                // Unassigned; Zigbee frames start with 48 or 49.
+                _ if at == 0 => return Ok(Taken::Other(NOT_LOWPAN)),
                 _ => return unsupported("an unknown 6LoWPAN dispatch"),
             }
         }

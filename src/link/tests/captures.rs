@@ -44,7 +44,7 @@ fn esp(link_type: u16, frames: &[Vec<u8>]) -> Vec<(IpAddr, Vec<u8>)> {
     let mut found = Vec::new();
     let mut take = |datagram: Datagram<'_>| {
         assert_eq!(datagram.missing, 0);
-        let encapsulated = udp_encapsulation(&datagram).unwrap();
+        let encapsulated = udp_encapsulation(&datagram, &EspPorts::default()).unwrap();
         match (datagram.protocol, encapsulated) {
             (ESP, _) => found.push((datagram.outer.src, datagram.payload.to_vec())),
             (_, Some(udp)) if udp.payload.len() > 1 && udp.payload[..4] != [0; 4] => {

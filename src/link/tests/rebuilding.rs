@@ -9,7 +9,7 @@ const OTHER: &str = "404142434445464748494a4b4c4d4e4f505152535455565758595a";
 fn rebuilt(link_type: u16, before: &str, protocol: u8) -> String {
     let frame = bytes(before);
     let read = datagram(link_type, &frame);
-    let udp = udp_encapsulation(&read).unwrap();
+    let udp = udp_encapsulation(&read, &EspPorts::default()).unwrap();
     let payload = bytes(OTHER);
     let (first, rest) = payload.split_at(5);
     let mut out = b"left over".to_vec();
@@ -72,7 +72,7 @@ fn a_udp_checksum_of_0_is_stored_as_ffff() {
         "11941194001ab94b0000a1b20000000163697068657274657874"
     ));
     let read = datagram(101, &frame);
-    let udp = udp_encapsulation(&read).unwrap().unwrap();
+    let udp = udp_encapsulation(&read, &EspPorts::default()).unwrap().unwrap();
     let payload = bytes("404142434445464748494a4b4c4d4e4f5051525354555657f979");
     let mut out = Vec::new();
     rebuild(&[], &read, 17, Some(udp.udp_header), &[&payload], &mut out).unwrap();

@@ -1,0 +1,118 @@
+//! Headers between the link layer and the IP packet that may carry ESP, and inside tunnels: from one to the next.
+//!
+//! Each header has a file or a function of its own that reads it and says what follows. [`walk`] calls them one after the
+//! other; [`Nesting`] limits how many there may be.
+
+mod ethertype;
+mod frame_relay;
+mod geneve;
+mod gre;
+mod gtpu;
+mod l2tp;
+mod lisp;
+pub(super) mod llc;
+mod mpls;
+mod nsh;
+pub(super) mod ppp;
+mod teredo;
+pub(super) mod tunnel;
+mod vxlan;
+
+pub(super) use ethertype::{Addresses, ethernet_header};
+pub(super) use frame_relay::header as frame_relay;
+
+use super::frame::Network;
+use super::ieee802154::carrier::Radio;
+use super::ieee802154::fcs::Trailer;
+use crate::bytes::Reader;
+use crate::context::IpVersion;
+use crate::error::Fault;
+
+/// Reads one header, and says what follows it.
+type Header = for<'r, 'a> fn(&'r mut Reader<'a>) -> Result<Next, Fault>;
+
+/// What follows a header.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Next {
+    /// An IP packet, of this version if the header names one.
+    Ip(Option<IpVersion>),
+    /// What this EtherType names.
+    EtherType(u16),
+    /// Another header.
+    Header(Header),
+    /// A frame of IEEE 802.15.4.
+    Radio,
+    /// A 6LoWPAN frame.
+    Lowpan,
+    /// Something else, in a few words.
+    Other(&'static str),
+}
+
+const IPV4: Next = Next::Ip(Some(IpVersion::V4));
+const IPV6: Next = Next::Ip(Some(IpVersion::V6));
+const ETHERNET: Next = Next::Header(ethertype::ethernet);
+
+/// How many more encapsulations a frame may have, all kinds together.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Nesting(u8);
+
+impl Nesting {
+    /// More than any network stacks.
+    const MOST: u8 = 32;
+
+    /// What is said of a frame with more.
+    pub const TOO_DEEP: &str = "more than 32 encapsulations inside each other";
+
+    /// At the start of a frame.
+    pub fn new() -> Nesting {
+        Nesting(Nesting::MOST)
+    }
+
+    /// Counts an encapsulation; false if there were too many.
+    pub fn enter(&mut self) -> bool {
+        let left = self.0.checked_sub(1);
+        self.0 = left.unwrap_or(0);
+        left.is_some()
+    }
+}
+
+/// Reads headers, of which `next` is the first and `reader` is at, down to what has no header known here. `in_place`: what
+/// was before `next` can be written again in front of another IP packet. `addresses` are those of an Ethernet header.
+pub(super) fn walk<'a>(
+    mut next: Next,
+    mut reader: Reader<'a>,
+    mut in_place: bool,
+    mut addresses: Option<Addresses>,
+    nesting: &mut Nesting,
+) -> Result<Network<'a>, Fault> {
+    loop {
+        let is_ip = matches!(next, Next::EtherType(ether_type) if ethertype::is_ip(ether_type));
+        if !is_ip && matches!(next, Next::EtherType(_) | Next::Header(_)) && !nesting.enter() {
+            return Ok(Network::Other(Nesting::TOO_DEEP));
+        }
+        next = match next {
+            Next::Ip(version) => {
+                let offset = reader.position();
+                return Ok(if in_place {
+                    Network::Ip { offset, version }
+                } else {
+                    Network::Enclosed { offset, version }
+                });
+            }
+            Next::Radio => return Ok(Network::Radio(Radio::bare(reader.rest(), Trailer::Unknown))),
+            Next::Lowpan => {
+                let link = addresses.unwrap_or_default().link();
+                return Ok(Network::Lowpan { offset: reader.position(), link });
+            }
+            Next::Other(what) => return Ok(Network::Other(what)),
+            // What an EtherType names can be named by another one.
+            Next::EtherType(ether_type) => ethertype::header(ether_type, &mut reader)?,
+            // The header may have a length, or no place for the protocol.
+            Next::Header(header) => {
+                in_place = false;
+                addresses = None;
+                header(&mut reader)?
+            }
+        };
+    }
+}

@@ -1,0 +1,148 @@
+//! IP packets in IP packets: IP in IP (RFC 2003, RFC 2473), GRE, and tunnels over UDP.
+
+use super::{ETHERNET, IPV4, IPV6, Nesting, Next, geneve, gre, gtpu, l2tp, lisp, mpls, teredo, vxlan, walk};
+use crate::bytes::Reader;
+use crate::error::{Fault, Stage};
+use crate::link::frame::Network;
+use crate::link::{Datagram, Fragment, Frame, UDP, ip, udp};
+
+const IP_IN_IP: u8 = 4;
+const IPV6_IN_IP: u8 = 41;
+const GRE: u8 = 47;
+/// RFC 3378.
+const ETHER_IP: u8 = 97;
+/// RFC 4023.
+const MPLS_IN_IP: u8 = 137;
+/// RFC 8986.
+const ETHERNET_IN_IP: u8 = 143;
+
+/// Whether an IP protocol is that of a tunnel, apart from tunnels over UDP.
+pub(in crate::link) fn is_tunnel(protocol: u8) -> bool {
+    protocol != UDP && of_protocol(protocol).is_some()
+}
+
+/// What follows the IP header of a tunnel.
+fn of_protocol(protocol: u8) -> Option<Next> {
+    Some(match protocol {
+        IP_IN_IP => IPV4,
+        IPV6_IN_IP => IPV6,
+        GRE => Next::Header(gre::header),
+        ETHER_IP => Next::Header(ether_ip),
+        MPLS_IN_IP => Next::Header(mpls::header),
+        ETHERNET_IN_IP => ETHERNET,
+        _ => return None,
+    })
+}
+
+/// The tunnel of a UDP port (IANA "Service Name and Transport Protocol Port Number Registry").
+fn of_port(port: u16) -> Option<Next> {
+    Some(Next::Header(match port {
+        1701 => l2tp::header,
+        2152 => gtpu::header,
+        3544 => teredo::header,
+        4341 => lisp::header,
+        // GRE in UDP (RFC 8086).
+        4754 => gre::header,
+        4789 => vxlan::header,
+        4790 => vxlan::gpe,
+        6081 => geneve::header,
+        // MPLS in UDP (RFC 7510).
+        6635 => mpls::header,
+        _ => return None,
+    }))
+}
+
+/// The ports of [`of_port`].
+const PORTS: [u16; 9] = [1701, 2152, 3544, 4341, 4754, 4789, 4790, 6081, 6635];
+
+/// Whether a UDP datagram comes from or goes to the port of a tunnel.
+#[inline]
+pub fn may_be_tunnel(ports: [u16; 2]) -> bool {
+    // By the low 6 bits of a port: nearly all other traffic is told by these alone.
+    const FILTER: u64 = {
+        let (mut filter, mut ports) = (0, PORTS.as_slice());
+        while let [port, others @ ..] = ports {
+            filter |= 1 << (*port & 63);
+            ports = others;
+        }
+        filter
+    };
+    let [a, b] = ports;
+    (FILTER >> (a & 63) | FILTER >> (b & 63)) & 1 != 0 && ports.iter().any(|port| PORTS.contains(port))
+}
+
+/// Reads the version of EtherIP: 4 bits, and 12 reserved ones.
+fn ether_ip(reader: &mut Reader<'_>) -> Result<Next, Fault> {
+    reader.take(2)?;
+    Ok(ETHERNET)
+}
+
+/// What an IP packet carries.
+pub(in crate::link) enum Carried<'a> {
+    /// Another IP packet.
+    Packet(Datagram<'a>),
+    /// A fragment of one.
+    Fragment(Fragment<'a>),
+    /// No IP packet that can be read.
+    Nothing,
+    /// More than there may be.
+    TooDeep,
+}
+
+/// The IP packet right inside `outer`.
+pub(in crate::link) fn carried<'a>(outer: &Datagram<'a>, nesting: &mut Nesting) -> Carried<'a> {
+    let Some((next, at, payload)) = tunnel(outer) else { return Carried::Nothing };
+    if !nesting.enter() {
+        return Carried::TooDeep;
+    }
+    let reader = Reader::new(Stage::Link, "tunnel header", payload);
+    let (offset, version) = match walk(next, reader, false, None, nesting) {
+        Ok(Network::Ip { offset, version } | Network::Enclosed { offset, version }) => (offset, version),
+        Ok(Network::Other(Nesting::TOO_DEEP)) => return Carried::TooDeep,
+        _ => return Carried::Nothing,
+    };
+    // Where `payload` is in the frame.
+    let before = outer.frame_offset.saturating_add(outer.header.len()).saturating_add(at);
+    // The capture lacks what is at the end of all of them.
+    let missing = |inner: usize| inner.max(if inner > 0 { outer.missing } else { 0 });
+    match ip::parse(payload, offset, version) {
+        Frame::Datagram(inner) => Carried::Packet(Datagram {
+            missing: missing(inner.missing),
+            frame_offset: inner.frame_offset.saturating_add(before),
+            rebuilt: true,
+            link: outer.link,
+            ..inner
+        }),
+        Frame::Fragment(inner) => Carried::Fragment(Fragment {
+            missing: missing(inner.missing),
+            frame_offset: inner.frame_offset.saturating_add(before),
+            ..inner
+        }),
+        Frame::NotIp(_) | Frame::Malformed { .. } => Carried::Nothing,
+    }
+}
+
+/// The first header inside a tunnel, the bytes that it starts, and where they start in the payload of `outer`.
+fn tunnel<'a>(outer: &Datagram<'a>) -> Option<(Next, usize, &'a [u8])> {
+    if outer.protocol != UDP {
+        return Some((of_protocol(outer.protocol)?, 0, outer.payload));
+    }
+    let [src, dst] = udp::ports(outer.payload)?;
+    // Most tunnels have their port as destination only.
+    let next = of_port(dst).or_else(|| of_port(src))?;
+    let udp = udp::segment(outer).ok()?;
+    Some((next, udp.udp_header.len(), udp.payload))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_ports_of_tunnels_are_those_of_the_table() {
+        for port in 0..=u16::MAX {
+            let expected = of_port(port).is_some();
+            assert_eq!((may_be_tunnel([port, 4500]), may_be_tunnel([4500, port])), (expected, expected), "{port}");
+        }
+    }
+}

@@ -1,0 +1,36 @@
+//! ESP where it is not looked for: what is said of such a packet.
+
+use super::outcome::Reason;
+use crate::esp;
+use crate::link;
+use crate::sa::table::SaTable;
+
+const TCP: u8 = 6;
+/// The TCP port of IKE and ESP (RFC 9329 §2).
+const TCP_PORT: u16 = 4500;
+const ESP_IN_TCP: Reason = Reason::Text(
+    "TCP port 4500: IKE and ESP in TCP (RFC 9329) are not decoded; take the ESP packets out of the stream and give them with \
+     --from hex",
+);
+
+/// Why a packet without ESP is none, where `reason` is what its IP header says.
+#[inline]
+pub(super) fn reason(reason: Reason, table: &SaTable, segment: &[u8]) -> Reason {
+    match reason {
+        Reason::Protocol(esp::UDP) => of_udp(table, segment).unwrap_or(reason),
+        Reason::Protocol(TCP) if link::ports(segment).is_some_and(|ports| ports.contains(&TCP_PORT)) => ESP_IN_TCP,
+        _ => reason,
+    }
+}
+
+#[inline]
+fn of_udp(table: &SaTable, segment: &[u8]) -> Option<Reason> {
+    const UDP_HEADER_LEN: usize = 8;
+    let payload = segment.get(UDP_HEADER_LEN..)?;
+    let spi = u32::from_be_bytes(*payload.first_chunk()?);
+    if payload.len() <= esp::HEADER_LEN || !table.has_whole_spi(esp::PROTOCOL, spi) {
+        return None;
+    }
+    // Clients have high ports.
+    link::ports(segment)?.into_iter().min().filter(|port| *port > 0).map(Reason::EspPort)
+}
