@@ -4,7 +4,7 @@
     ./make.py ipv6.pcap radio.pcap        needs scapy and cryptography
 
 The frames are those of two sleepy nodes: each is repeated until the receiver wakes up. Now and then comes an
-acknowledgment, a frame that was damaged on the air, and one of another network.
+acknowledgment, a frame that was damaged on the air, and one of a ZigBee network nearby.
 """
 import random
 import struct
@@ -80,6 +80,14 @@ def compress(packet):
     return struct.pack(">H", word) + in_line + packet[16:24] + packet[32:40]
 
 
+def link_status(sequence, random_bytes):
+    """A ZigBee router's list of its neighbors (one here), broadcast in the clear."""
+    eui64, neighbor = random_bytes[:8], random_bytes[8:10]
+    mac = struct.pack("<HBHHH", 0x8841, sequence, 0x1234, 0xFFFF, 0)
+    network = struct.pack("<HHHBB", 0x1009, 0xFFFC, 0, 1, sequence) + eui64
+    return mac + network + bytes([8, 0x61]) + neighbor + b"\x11"
+
+
 def main(source, target):
     rng = random.Random(6282)
     nodes = {node: Sender(node) for node in NODES}
@@ -106,9 +114,9 @@ def main(source, target):
             ack = struct.pack("<HB", 0x0002, frame[2])
             air(ack + crc(ack))
         if rng.random() < 0.1:
-            other = struct.pack("<HBHHH", 0x8841, rng.randrange(256), 0x1234, 0xFFFF, 0) + rng.randbytes(20)
+            other = link_status(rng.randrange(256), rng.randbytes(20))
             now += 0.01
-            air(other[:9] + b"\x08" + other[10:] + crc(other[:9] + b"\x08" + other[10:]))
+            air(other + crc(other))
     with open(target, "wb") as file:
         file.write(b"".join(out))
 
