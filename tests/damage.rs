@@ -61,5 +61,5 @@ fn one_bit_of_a_packet_with_four_bits_of_sequence_number() {
 
 #[test]
 fn one_bit_of_a_packet_on_udp_4500() {
-    flip_every_bit("probe", 14 + 40 + 8, 8, 101);
+    flip_every_bit("probe", 14 + 40 + 8, 8, 61);
 }

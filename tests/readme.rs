@@ -77,7 +77,7 @@ fn the_shell_commands_of_the_readme_run() {
     let first = output_of("dietesp decode samples/probe/diet-esp.pcapng --rules").unwrap();
     assert_eq!(first.lines().filter(|line| line.ends_with("  ok")).count(), 240);
     let row: Vec<&str> = first.lines().nth(17).unwrap().split_whitespace().collect();
-    let expected = "17 00:55:05.555399146 probe-1-up 0xfd761b86 1 [fd0a::1]:5001 [fd0b::1]:5683 UDP 23 57 ok";
+    let expected = "17 11:23:52.723506651 probe-1-up 0x8754dd38 4 [fd0a::1]:5001 [fd0b::1]:5683 UDP 27 57 ok";
     assert_eq!(row.join(" "), expected);
     let shown = output_of("tshark").unwrap();
     assert_eq!(shown.lines().filter(|line| line.contains("CoAP")).count(), 240, "{shown}");
@@ -86,8 +86,8 @@ fn the_shell_commands_of_the_readme_run() {
     assert_eq!(selected.lines().count(), 30);
     let failed: Vec<&str> = output_of("--failed").unwrap().lines().map(str::trim_start).collect();
     assert!(failed.len() == 9 && failed.contains(&"57 not-esp\tIEEE 802.15.4 acknowledgment"), "{failed:?}");
-    assert!(output_of("--from hex").unwrap().contains("probe-1-up    0xfd761b86       1  [fd0a::1]:5001 "));
-    assert!(output_of("decode - ").unwrap().contains("\n17\t1\t5683\n"));
+    assert!(output_of("--from hex").unwrap().contains("probe-1-up    0x8754dd38       1  [fd0a::1]:5001 "));
+    assert!(output_of("decode - ").unwrap().contains("\n11\t1\t5683\n"));
 }
 
 /// crates.io accepts 10 MiB.

@@ -387,7 +387,7 @@ fn check_finds_the_sas_of_a_capture() {
         (output.status.code(), counts, stderr)
     };
     // As for compress, keys of the output and of the input: the SPI says which belong together.
-    let counts: Vec<String> = [51, 55, 14, 0]
+    let counts: Vec<String> = [20, 20, 50, 30]
         .iter()
         .zip(1..)
         .flat_map(|(count, pair)| {
