@@ -54,7 +54,11 @@ pub fn capture(data: &[u8]) {
             packet.time.write_rfc3339(&mut text);
             // A time may not fit.
             if writer.write(&packet, Some("comment")).is_ok() && kept.is_some() {
-                written.push(Kept::of(&packet));
+                let mut packet = Kept::of(&packet);
+                if kept == Some("pcap") {
+                    packet.drop_fcs();
+                }
+                written.push(packet);
             }
         }
     }
@@ -89,13 +93,21 @@ struct Kept {
     link_type: u16,
     nanos: i128,
     orig_len: u32,
+    fcs_len: u32,
     data: Vec<u8>,
 }
 
 impl Kept {
     fn of(packet: &Packet<'_>) -> Kept {
-        let (link_type, nanos) = (packet.link_type(), packet.time.nanos());
-        Kept { link_type, nanos, orig_len: packet.orig_len, data: packet.data.to_vec() }
+        let (link_type, nanos, fcs_len) = (packet.link_type(), packet.time.nanos(), packet.fcs_len());
+        Kept { link_type, nanos, orig_len: packet.orig_len, fcs_len, data: packet.data.to_vec() }
+    }
+
+    /// pcap is written without frame check sequences.
+    fn drop_fcs(&mut self) {
+        self.orig_len = self.orig_len.saturating_sub(self.fcs_len);
+        self.data.truncate(self.orig_len as usize);
+        self.fcs_len = 0;
     }
 }
 

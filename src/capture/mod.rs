@@ -75,7 +75,7 @@ impl Packet<'_> {
     }
 
     /// Bytes at the end of the frame on the wire that are a frame check sequence, as its flags or its interface declare.
-    fn fcs_len(&self) -> u32 {
+    pub fn fcs_len(&self) -> u32 {
         match options::fcs_len(self.options) {
             0 => self.interface.fcs_len(),
             len => len,
