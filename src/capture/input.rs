@@ -168,6 +168,34 @@ pub(super) fn open_live(path: &Path, source: &Source) -> Result<Option<Live>, Er
     Live::new(|| File::open(name), stop).map(Some).map_err(Error::io(path, "open"))
 }
 
+/// Reads a file that is no capture, decompressed if it is gzip or zstd; `-` is standard input.
+///
+/// # Errors
+/// It cannot be read, or is longer than a GiB.
+#[cfg(feature = "cli")]
+pub(crate) fn read_whole(path: &Path) -> Result<Vec<u8>, Error> {
+    const MAX_LEN: usize = 1 << 30;
+    let file: Box<dyn Read + Send> = match path == Path::new("-") {
+        true => Box::new(io::stdin()),
+        false => Box::new(File::open(path).map_err(Error::io(path, "open"))?),
+    };
+    let mut input = Input::new(path, file, None, &Source::default())?;
+    let (mut bytes, mut buffer) = (vec![], vec![0; COMPRESSED_BUFFER_LEN]);
+    loop {
+        match input.read(&mut buffer)? {
+            Got::Bytes(0) => return Ok(bytes),
+            Got::Bytes(len) => bytes.extend_from_slice(buffer.get(..len).unwrap_or_default()),
+            Got::Truncated(format) => {
+                return Err(Error::file(path, format!("is truncated: its {format} data ends early"), ""));
+            }
+            Got::Damage(problem) => return Err(Error::file(path, problem, "")),
+        }
+        if bytes.len() > MAX_LEN {
+            return Err(Error::file(path, "is longer than 1 GiB", ""));
+        }
+    }
+}
+
 #[derive(Default)]
 struct Counter {
     position: AtomicU64,

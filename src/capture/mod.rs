@@ -13,6 +13,7 @@
 //! A [`Reader`] hands out [`Window`]s of whole packets, so that workers can take turns at it; a worker turns its packets
 //! into a [`Batch`], and the [`Writer`] takes the batches in order.
 
+mod encoder;
 mod foreign;
 mod hex_lines;
 mod input;
@@ -34,6 +35,8 @@ mod tests;
 
 use std::sync::Arc;
 
+#[cfg(feature = "cli")]
+pub(crate) use input::read_whole;
 pub use live::Stop;
 pub use options::Options;
 pub use read::Reader;

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use tempfile::NamedTempFile;
 
+use super::encoder::Encoder;
 use crate::Error;
 
 /// Writes a file that is no capture: it appears, or replaces its predecessor, only when it is whole.
@@ -20,8 +21,14 @@ pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), Error> {
     sink.finish(path)
 }
 
+/// An output being written, compressed if its name asks for that.
+pub(super) struct Sink {
+    place: Place,
+    encoder: Encoder,
+}
+
 /// Where the bytes go.
-pub(super) enum Sink {
+enum Place {
     /// A file beside the target, removed when dropped.
     Temporary {
         file: NamedTempFile,
@@ -36,20 +43,39 @@ static STDOUT_CLAIMED: AtomicBool = AtomicBool::new(false);
 
 impl Sink {
     pub(super) fn create(path: &Path) -> Result<Sink, Error> {
+        Ok(Sink { place: Place::create(path)?, encoder: Encoder::for_path(path) })
+    }
+
+    pub(super) fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let Sink { place, encoder } = self;
+        // The reader of a pipe sees each packet at once.
+        let at_once = !matches!(place, Place::Temporary { .. });
+        encoder.write(bytes, at_once, &mut |bytes| place.write(bytes))
+    }
+
+    pub(super) fn finish(self, path: &Path) -> Result<(), Error> {
+        let Sink { mut place, encoder } = self;
+        encoder.finish(&mut |bytes| place.write(bytes)).map_err(Error::io(path, "write"))?;
+        place.finish(path)
+    }
+}
+
+impl Place {
+    fn create(path: &Path) -> Result<Place, Error> {
         if is_standard_output(path) {
-            return Sink::stdout();
+            return Place::stdout();
         }
         if is_descriptor(path) {
             // The file was opened by the shell, perhaps to append to it.
             let file = OpenOptions::new().append(true).open(path).map_err(Error::io(path, "write"))?;
-            return Ok(Sink::Direct(file));
+            return Ok(Place::Direct(file));
         }
         let target = resolve(path);
         let mut permissions = new_file_permissions();
         if let Ok(metadata) = fs::metadata(&target) {
             let file = OpenOptions::new().write(true).open(&target).map_err(Error::io(path, "write"))?;
             if !metadata.is_file() {
-                return Ok(Sink::Direct(file));
+                return Ok(Place::Direct(file));
             }
             permissions = Some(metadata.permissions());
         }
@@ -62,10 +88,10 @@ impl Sink {
             // Its message has the temporary name, which tells the user nothing.
             Error::io(path, "create")(error.raw_os_error().map_or(error, io::Error::from_raw_os_error))
         })?;
-        Ok(Sink::Temporary { file, target })
+        Ok(Place::Temporary { file, target })
     }
 
-    fn stdout() -> Result<Sink, Error> {
+    fn stdout() -> Result<Place, Error> {
         if io::stdout().is_terminal() {
             return Err(Error::usage(
                 "a capture is not written to a terminal",
@@ -75,14 +101,14 @@ impl Sink {
         if STDOUT_CLAIMED.swap(true, Ordering::Relaxed) {
             return Err(Error::usage("standard output can take one capture only", "Name a file for the other."));
         }
-        Ok(Sink::Stdout)
+        Ok(Place::Stdout)
     }
 
-    pub(super) fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
         match self {
-            Sink::Temporary { file, .. } => file.as_file_mut().write_all(bytes),
-            Sink::Direct(file) => file.write_all(bytes),
-            Sink::Stdout => {
+            Place::Temporary { file, .. } => file.as_file_mut().write_all(bytes),
+            Place::Direct(file) => file.write_all(bytes),
+            Place::Stdout => {
                 let mut stdout = io::stdout().lock();
                 stdout.write_all(bytes)?;
                 stdout.flush()
@@ -90,8 +116,8 @@ impl Sink {
         }
     }
 
-    pub(super) fn finish(self, path: &Path) -> Result<(), Error> {
-        let Sink::Temporary { file, target } = self else {
+    fn finish(self, path: &Path) -> Result<(), Error> {
+        let Place::Temporary { file, target } = self else {
             return Ok(());
         };
         if let Ok(metadata) = fs::metadata(&target) {

@@ -5,6 +5,7 @@ use std::convert::Infallible;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::encoder::names_pcap;
 use super::options::{self, Block};
 use super::sink::Sink;
 use super::{Interface, Options, Packet, pcap, pcapng};
@@ -51,13 +52,13 @@ struct PcapHeader {
 }
 
 impl Writer {
-    /// Starts a capture at `path`: pcap if it ends in `.pcap`, else pcapng; `-` is standard output.
+    /// Starts a capture at `path`: pcap if it ends in `.pcap`, else pcapng; `.gz` or `.zst` after that compresses. `-` is
+    /// standard output.
     ///
     /// # Errors
     /// The file cannot be made; standard output is a terminal, or is already used by another writer.
     pub fn create(path: &Path) -> Result<Writer, Error> {
-        let is_pcap = path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("pcap"));
-        let format = if is_pcap { Format::Pcap } else { Format::Pcapng };
+        let format = if names_pcap(path) { Format::Pcap } else { Format::Pcapng };
         Ok(Writer {
             path: path.to_owned(),
             format,

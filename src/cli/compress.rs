@@ -33,7 +33,7 @@ use crate::pipeline::compress::{self, Compressed, Input, OnMismatch, Settings};
 pub struct Args {
     /// pcap or pcapng, may be .gz or .zst; `-` is standard input
     capture: PathBuf,
-    /// Where to write: pcap if it ends in .pcap, else pcapng; `-` is standard output
+    /// Output: pcap if the name ends in .pcap, otherwise pcapng; .gz or .zst after it compresses; `-` is standard output
     #[arg(short, long, value_name = "OUT")]
     output: PathBuf,
     /// Rule file: the contexts of the SAs (native YAML)

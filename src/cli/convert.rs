@@ -27,7 +27,7 @@ and with `--to plain` if packets are still encrypted in the output.")]
 pub struct Args {
     /// pcap or pcapng file, also compressed (.gz, .zst); `-` is standard input
     capture: PathBuf,
-    /// Output: pcap if the name ends in .pcap, otherwise pcapng; `-` is standard output
+    /// Output: pcap if the name ends in .pcap, otherwise pcapng; .gz or .zst after it compresses; `-` is standard output
     #[arg(short, long, value_name = "OUT")]
     output: PathBuf,
     #[command(flatten)]

@@ -1,13 +1,13 @@
 //! `dietesp vectors`.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::Subcommand;
 
 use super::options::{EspPortArgs, load_table};
 use super::outputs::Files;
 use super::{Ended, print, tell};
-use crate::capture::{Reader, is_standard_output, write_whole};
+use crate::capture::{Reader, is_standard_output, read_whole, write_whole};
 use crate::error::Error;
 use crate::vectors::{self, Settings};
 
@@ -49,7 +49,7 @@ enum Command {
 struct Make {
     /// Capture of plain IP packets, or of ESP packets that --esp-keys decrypts
     packets: PathBuf,
-    /// Output file; `-` is standard output
+    /// Output file, compressed if the name ends in .gz or .zst; `-` is standard output
     #[arg(short, long, value_name = "KIT")]
     output: PathBuf,
     /// Rule file with the contexts of the SAs (YAML); repeatable
@@ -111,11 +111,9 @@ impl Make {
 
 fn check(path: &PathBuf, quiet: bool) -> Result<Ended, Error> {
     Files::default().read("kit", [path]).print().check()?;
-    let text = match path == Path::new("-") {
-        true => std::io::read_to_string(std::io::stdin().lock()),
-        false => std::fs::read_to_string(path),
-    };
-    let checked = vectors::check(path, &text.map_err(Error::io(path, "read"))?)?;
+    let text = String::from_utf8(read_whole(path)?)
+        .map_err(|_| Error::file(path, "is not text", "give a kit that `dietesp vectors make` wrote"))?;
+    let checked = vectors::check(path, &text)?;
     match checked.difference {
         None => {
             let (packets, failures) = (checked.packets, checked.failures);

@@ -253,7 +253,6 @@ fn captures_of_other_formats_are_named() {
         ("snoop", "snoop"),
         ("visual", "Visual Networks"),
         ("lanalyzer", "LANalyzer"),
-        ("nettl", "nettl"),
         ("k12text", "it is text"),
     ] {
         let capture = lab.path(format);

@@ -4,7 +4,7 @@ use std::fs::OpenOptions;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
-use crate::common::{dietesp, file};
+use crate::common::{dietesp, file, pcap};
 
 /// Copies of a capture of each kind, of keys and of rules, and other names for the files.
 struct Lab(tempfile::TempDir);
@@ -219,4 +219,64 @@ fn dev_stdout_is_standard_output() {
     assert!(std::fs::read(lab.path("log")).unwrap() == [&b"before"[..], &one, &one, &one].concat());
     // Its keys have no place beside it, either.
     refused(&dietesp(lab.args(&format!("{CONVERT} /dev/stdout"))), "with standard output the fresh keys would be lost");
+}
+
+/// What gzip or zstd make of a compressed output.
+fn decompressed(path: &Path) -> Vec<u8> {
+    let program = if path.extension().unwrap() == "gz" { "gzip" } else { "zstd" };
+    let output = Command::new(program).args(["-d", "-c"]).arg(path).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    output.stdout
+}
+
+#[test]
+fn a_name_that_ends_in_gz_or_zst_compresses() {
+    let lab = Lab::new();
+    for (command, plain) in [
+        (format!("{CONVERT} %out --seed 1"), "out.pcapng"),
+        (format!("{CONVERT} %out --to plain"), "out.pcap"),
+        (format!("{COMPRESS} %out --seed 1"), "out.pcap"),
+        (format!("{COMPRESS} %out --seed 1"), "out.pcapng"),
+        (format!("{MAKE} %out --seed 1"), "kit.json"),
+    ] {
+        let run = |name: &str| {
+            let run = dietesp(lab.args(&command.replace("%out", &format!("%{name}"))));
+            assert_eq!(run.status.code(), Some(0), "{run:?}");
+        };
+        run(plain);
+        let expected = std::fs::read(lab.path(plain)).unwrap();
+        for ending in ["gz", "zst"] {
+            let name = format!("{plain}.{ending}");
+            run(&name);
+            assert!(decompressed(&lab.path(&name)) == expected, "{command} {name}");
+            let check = match plain {
+                "kit.json" => format!("vectors check %{name}"),
+                _ => format!("decode %{name} -r %rules.yaml -k %keys.yaml"),
+            };
+            let output = dietesp(lab.args(&check));
+            assert_ne!(output.status.code(), Some(2), "{output:?}");
+            assert!(plain != "kit.json" || output.status.code() == Some(0), "{output:?}");
+        }
+    }
+}
+
+/// A long capture is compressed in pieces, and well enough.
+#[test]
+fn a_long_output_is_compressed() {
+    let lab = Lab::new();
+    let (link_type, frames) = pcap::read(&lab.path("esp.pcap"));
+    let many: Vec<pcap::Frame> = frames.iter().cycle().take(60_000).cloned().collect();
+    pcap::write(&lab.path("many.pcap"), link_type, &many);
+    let convert = |out: &str| {
+        let run = dietesp(lab.args(&format!("convert %many.pcap -o %{out} --to plain -k %esp_keys.yaml")));
+        assert_eq!(run.status.code(), Some(0), "{run:?}");
+        std::fs::read(lab.path(out)).unwrap()
+    };
+    let plain = convert("plain.pcap");
+    assert!(plain.len() > 3 << 20);
+    for out in ["plain.pcap.gz", "plain.pcap.zst"] {
+        let len = convert(out).len();
+        assert!(len < plain.len() / 3, "{out}: {len} of {}", plain.len());
+        assert!(decompressed(&lab.path(out)) == plain, "{out}");
+    }
 }

@@ -1,0 +1,154 @@
+//! Compression of outputs: what a name ending in `.gz` or `.zst` asks for.
+
+use std::io::{self, Write};
+use std::path::Path;
+
+use flate2::write::GzEncoder;
+use ruzstd::encoding::{CompressionLevel, compress_to_vec};
+
+/// Bytes that one zstd frame holds. The encoder takes a frame at once, and a stream is any number of frames.
+const ZSTD_FRAME_LEN: usize = 1 << 20;
+
+/// Turns bytes into what is written.
+pub(super) enum Encoder {
+    Plain,
+    Gzip(GzEncoder<Vec<u8>>),
+    /// What is not yet compressed.
+    Zstd(Vec<u8>),
+}
+
+impl Encoder {
+    /// The encoder that the name of a file asks for.
+    pub(super) fn for_path(path: &Path) -> Encoder {
+        match compression(path) {
+            Some(Compression::Gzip) => Encoder::Gzip(GzEncoder::new(Vec::new(), flate2::Compression::default())),
+            Some(Compression::Zstd) => Encoder::Zstd(Vec::new()),
+            None => Encoder::Plain,
+        }
+    }
+
+    /// Hands `bytes`, compressed, to `write`; with `at_once` all of them, else some may be kept for later.
+    pub(super) fn write(
+        &mut self,
+        bytes: &[u8],
+        at_once: bool,
+        write: &mut dyn FnMut(&[u8]) -> io::Result<()>,
+    ) -> io::Result<()> {
+        match self {
+            Encoder::Plain => write(bytes),
+            Encoder::Gzip(encoder) => {
+                encoder.write_all(bytes)?;
+                if at_once {
+                    encoder.flush()?;
+                }
+                let made = encoder.get_mut();
+                write(made)?;
+                made.clear();
+                Ok(())
+            }
+            Encoder::Zstd(pending) => {
+                pending.extend_from_slice(bytes);
+                let end = if at_once { pending.len() } else { pending.len() / ZSTD_FRAME_LEN * ZSTD_FRAME_LEN };
+                for frame in pending.get(..end).unwrap_or_default().chunks(ZSTD_FRAME_LEN) {
+                    write(&zstd_frame(frame))?;
+                }
+                pending.drain(..end);
+                Ok(())
+            }
+        }
+    }
+
+    /// Hands the end of the compressed stream to `write`.
+    pub(super) fn finish(self, write: &mut dyn FnMut(&[u8]) -> io::Result<()>) -> io::Result<()> {
+        match self {
+            Encoder::Plain => Ok(()),
+            Encoder::Gzip(encoder) => write(&encoder.finish()?),
+            Encoder::Zstd(pending) if pending.is_empty() => Ok(()),
+            Encoder::Zstd(pending) => write(&zstd_frame(&pending)),
+        }
+    }
+}
+
+fn zstd_frame(bytes: &[u8]) -> Vec<u8> {
+    compress_to_vec(bytes, CompressionLevel::Fastest)
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Compression {
+    Gzip,
+    Zstd,
+}
+
+fn compression(path: &Path) -> Option<Compression> {
+    let is = |name: &str| path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case(name));
+    if is("gz") {
+        Some(Compression::Gzip)
+    } else if is("zst") {
+        Some(Compression::Zstd)
+    } else {
+        None
+    }
+}
+
+/// Whether the name of an output asks for pcap: it ends in `.pcap`, or in that and a compression.
+pub(super) fn names_pcap(path: &Path) -> bool {
+    let stem = path.file_stem().map(Path::new);
+    let name = if compression(path).is_some() { stem.unwrap_or(path) } else { path };
+    name.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("pcap"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_choose_format_and_compression() {
+        let names = [
+            ("a.pcap", true, false),
+            ("a.PCAP", true, false),
+            ("a.pcap.gz", true, true),
+            ("a.pcap.ZST", true, true),
+            ("a.pcapng.zst", false, true),
+            ("a.gz", false, true),
+            ("pcap.gz", false, true),
+            ("a.pcap.gz.old", false, false),
+            ("-", false, false),
+        ];
+        for (name, pcap, compressed) in names {
+            let path = Path::new(name);
+            assert_eq!((names_pcap(path), compression(path).is_some()), (pcap, compressed), "{name}");
+        }
+    }
+
+    /// What a pipe has been given can be read up to its last byte, whatever comes later.
+    #[test]
+    fn with_at_once_nothing_is_kept() {
+        for name in ["out.gz", "out.zst"] {
+            let (mut encoder, mut written) = (Encoder::for_path(Path::new(name)), vec![]);
+            for piece in [&b"first"[..], b"second", &[7; 3_000_000]] {
+                let mut put = |bytes: &[u8]| {
+                    written.extend_from_slice(bytes);
+                    Ok(())
+                };
+                encoder.write(piece, true, &mut put).unwrap();
+                let mut read = vec![];
+                let compressed: Box<dyn io::Read> = match name {
+                    "out.gz" => Box::new(flate2::read::MultiGzDecoder::new(&written[..])),
+                    _ => Box::new(io::Cursor::new(all_zstd_frames(&written))),
+                };
+                // A gzip stream has no end yet.
+                let _ = io::Read::read_to_end(&mut { compressed }, &mut read);
+                assert!(read.ends_with(piece), "{name}");
+            }
+        }
+    }
+
+    fn all_zstd_frames(mut bytes: &[u8]) -> Vec<u8> {
+        let mut all = vec![];
+        while !bytes.is_empty() {
+            let mut frame = ruzstd::decoding::StreamingDecoder::new(&mut bytes).unwrap();
+            io::Read::read_to_end(&mut frame, &mut all).unwrap();
+        }
+        all
+    }
+}
