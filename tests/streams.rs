@@ -139,7 +139,7 @@ fn write_capture(path: &Path, frames: &[Vec<u8>]) {
     let interface = Interface::new(101);
     let mut writer = Writer::create(path).unwrap();
     for (number, data) in (1..).zip(frames) {
-        let time = Timestamp::new(1_700_000_000 + number / 1000, (number % 1000 * 1_000_000) as u32);
+        let time = Some(Timestamp::new(1_700_000_000 + number / 1000, (number % 1000 * 1_000_000) as u32));
         let orig_len = data.len() as u32;
         let packet =
             Packet { number: number as u64, interface: &interface, time, orig_len, data, options: Options::default() };

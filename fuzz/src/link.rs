@@ -51,14 +51,11 @@ pub fn capture(data: &[u8]) {
             last = packet.number;
             assert!(packet.options.comments().count() <= packet.options.iter().count());
             text.clear();
-            packet.time.write_rfc3339(&mut text);
+            packet.time.inspect(|time| time.write_rfc3339(&mut text));
             // A time may not fit.
             if writer.write(&packet, Some("comment")).is_ok() && kept.is_some() {
-                let mut packet = Kept::of(&packet);
-                if kept == Some("pcap") {
-                    packet.drop_fcs();
-                }
-                written.push(packet);
+                let fcs_len = if kept == Some("pcap") { packet.fcs_len() } else { 0 };
+                written.push(Kept::of(&packet).without_fcs(fcs_len));
             }
         }
     }
@@ -75,7 +72,9 @@ pub fn capture(data: &[u8]) {
             for packet in window.packets() {
                 let (mut wrote, read) = (written.next().expect("no more than was written"), Kept::of(&packet));
                 if kept == Some("pcapng") {
-                    assert_eq!(packet.options.comments().last(), Some(&b"comment"[..]));
+                    // A Simple Packet Block has no options.
+                    let comment = packet.time.map(|_| &b"comment"[..]);
+                    assert_eq!(packet.options.comments().last(), comment);
                 } else if read.nanos % 1000 == 0 {
                     wrote.nanos -= wrote.nanos % 1000;
                 }
@@ -93,21 +92,22 @@ struct Kept {
     link_type: u16,
     nanos: i128,
     orig_len: u32,
-    fcs_len: u32,
     data: Vec<u8>,
 }
 
 impl Kept {
-    fn of(packet: &Packet<'_>) -> Kept {
-        let (link_type, nanos, fcs_len) = (packet.link_type(), packet.time.nanos(), packet.fcs_len());
-        Kept { link_type, nanos, orig_len: packet.orig_len, fcs_len, data: packet.data.to_vec() }
+    /// pcap is written without frame check sequences.
+    fn without_fcs(mut self, len: u32) -> Kept {
+        if len > 0 {
+            self.orig_len = self.orig_len.saturating_sub(len);
+            self.data.truncate(self.orig_len as usize);
+        }
+        self
     }
 
-    /// pcap is written without frame check sequences.
-    fn drop_fcs(&mut self) {
-        self.orig_len = self.orig_len.saturating_sub(self.fcs_len);
-        self.data.truncate(self.orig_len as usize);
-        self.fcs_len = 0;
+    fn of(packet: &Packet<'_>) -> Kept {
+        let (link_type, nanos) = (packet.link_type(), packet.time.map_or(i128::MIN, |time| time.nanos()));
+        Kept { link_type, nanos, orig_len: packet.orig_len, data: packet.data.to_vec() }
     }
 }
 
@@ -151,7 +151,7 @@ fn packets_of_lines(lines: Vec<u8>, hex_is: HexIs) -> Option<Vec<(i128, Vec<u8>)
     while reader.fill(&mut window).expect("memory can be read") {
         for packet in window.packets() {
             assert_eq!((packet.link_type(), packet.orig_len as usize), (LINKTYPE_RAW, packet.data.len()));
-            packets.push((packet.time.nanos(), packet.data.to_vec()));
+            packets.push((packet.time.expect("a line has a time").nanos(), packet.data.to_vec()));
         }
     }
     reader.warnings();

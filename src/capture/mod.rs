@@ -43,7 +43,7 @@ pub use read::Reader;
 #[cfg(feature = "cli")]
 pub(crate) use sink::{is_standard_output, resolve, write_whole};
 pub use source::{Form, HexIs, Source};
-pub use time::Timestamp;
+pub use time::{NO_TIME, Timestamp, deadline};
 pub use twice::Twice;
 pub use window::Window;
 pub use write::{Batch, Writer};
@@ -61,8 +61,8 @@ pub struct Packet<'a> {
     pub number: u64,
     /// Where it was captured.
     pub interface: &'a Arc<Interface>,
-    /// When it was captured; 1970 for a Simple Packet Block, which has no time.
-    pub time: Timestamp,
+    /// When it was captured; `None` for a Simple Packet Block, which does not say.
+    pub time: Option<Timestamp>,
     /// Bytes that the frame had on the wire; `data` may have fewer.
     pub orig_len: u32,
     /// What was captured of the frame, from the link-layer header on.
@@ -85,6 +85,12 @@ impl Packet<'_> {
         }
     }
 
+    /// When it was captured, in nanoseconds since 1970, or [`NO_TIME`].
+    #[inline]
+    pub fn time_ns(&self) -> i64 {
+        self.time.map_or(NO_TIME, |time| time.nanos_i64())
+    }
+
     /// The link type (LINKTYPE_ value of the tcpdump.org registry) that says what `data` starts with.
     pub fn link_type(&self) -> u16 {
         self.interface.link_type
@@ -97,7 +103,7 @@ pub struct OwnedPacket {
     /// As in [`Packet`].
     pub number: u64,
     interface: Arc<Interface>,
-    time: Timestamp,
+    time: Option<Timestamp>,
     orig_len: u32,
     data: Vec<u8>,
     options: options::OwnedOptions,

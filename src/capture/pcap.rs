@@ -207,6 +207,7 @@ impl Flavour {
         let record = Record {
             number: 0,
             ticks: u64::from(seconds) * units + u64::from(fraction),
+            timed: true,
             orig_len: original.saturating_sub(padding),
             interface: 0,
             data: self.record_header_len as u32 + padding,

@@ -12,9 +12,11 @@
 use std::sync::Arc;
 
 use pcap_file::pcapng::blocks::{
-    CUSTOM_BLOCK_COPIABLE, CUSTOM_BLOCK_NON_COPIABLE, PACKET_BLOCK, SIMPLE_PACKET_BLOCK, SYSTEMD_JOURNAL_EXPORT_BLOCK,
+    CUSTOM_BLOCK_COPIABLE, CUSTOM_BLOCK_NON_COPIABLE, PACKET_BLOCK, SYSTEMD_JOURNAL_EXPORT_BLOCK,
 };
-pub(super) use pcap_file::pcapng::blocks::{ENHANCED_PACKET_BLOCK, INTERFACE_DESCRIPTION_BLOCK, SECTION_HEADER_BLOCK};
+pub(super) use pcap_file::pcapng::blocks::{
+    ENHANCED_PACKET_BLOCK, INTERFACE_DESCRIPTION_BLOCK, SECTION_HEADER_BLOCK, SIMPLE_PACKET_BLOCK,
+};
 
 use super::Interface;
 use super::options::{self, Options};
@@ -177,6 +179,7 @@ fn packet(section: &Section, order: Order, body: &[u8], interface: Option<u32>) 
     Ok(Found::Packet(Record {
         number: 0,
         ticks: u64::from(high) << 32 | u64::from(low),
+        timed: true,
         orig_len,
         interface,
         data: (BODY + DATA) as u32,
@@ -199,6 +202,7 @@ fn simple_packet(section: &Section, order: Order, body: &[u8]) -> Result<Found, 
     Ok(Found::Packet(Record {
         number: 0,
         ticks: 0,
+        timed: false,
         orig_len,
         interface: 0,
         data: (BODY + DATA) as u32,

@@ -4,6 +4,14 @@ use std::fmt;
 
 const NANOS_PER_SECOND: u64 = 1_000_000_000;
 
+/// In place of nanoseconds since 1970: a frame has no time stamp. Earlier than every time.
+pub const NO_TIME: i64 = i64::MIN;
+
+/// When something ends that began at `time_ns`; what began at an unknown time has no end.
+pub fn deadline(time_ns: i64, timeout_ns: i64) -> i64 {
+    if time_ns == NO_TIME { i64::MAX } else { time_ns.saturating_add(timeout_ns) }
+}
+
 /// The instant at which a frame was captured, as the capture counts it, so that it can be written again bit for bit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Timestamp {

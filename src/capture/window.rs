@@ -22,6 +22,8 @@ pub struct Window {
 pub(super) struct Record {
     pub number: u64,
     pub ticks: u64,
+    /// Whether `ticks` are a time stamp.
+    pub timed: bool,
     pub orig_len: u32,
     /// Index of its interface; in a window, among those of the window.
     pub interface: u32,
@@ -58,7 +60,11 @@ impl Window {
         Some(Packet {
             number: record.number,
             interface,
-            time: Timestamp { ticks: record.ticks, resolution: interface.ts_resolution, offset: interface.ts_offset },
+            time: record.timed.then_some(Timestamp {
+                ticks: record.ticks,
+                resolution: interface.ts_resolution,
+                offset: interface.ts_offset,
+            }),
             orig_len: record.orig_len,
             data: part(record.data, record.data_len)?,
             options: Options::new(part(record.options, record.options_len)?, record.big_endian),

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::convert::Infallible;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -19,6 +20,7 @@ const USER_APPLICATION: u16 = 4;
 /// In front of the data: of a record of pcap; of an Enhanced Packet Block, its type and length included.
 const PCAP_HEADER_LEN: usize = 16;
 const ENHANCED_PACKET_HEADER_LEN: usize = 28;
+const SIMPLE_PACKET_HEADER_LEN: usize = 12;
 
 /// Which format a capture is written in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,7 +30,8 @@ enum Format {
 }
 
 /// A capture being written. pcapng keeps of a packet that was read its data, lengths, time stamp and options byte for
-/// byte, and of its interface all attributes; pcap keeps data without frame check sequence, lengths and time.
+/// byte, and of its interface all attributes; pcap keeps data without frame check sequence, lengths and time. A packet
+/// without time has none in pcapng, and no options; pcap cannot hold it.
 ///
 /// A file appears under its name only with [`Writer::finish`]; without, nothing is left. What is no regular file (a FIFO,
 /// a device, standard output) is written to as it goes.
@@ -42,6 +45,9 @@ pub struct Writer {
     header: Option<PcapHeader>,
     /// pcapng: the interfaces described so far, by address. Holding them keeps an address from being used again.
     described: HashMap<usize, (u32, Arc<Interface>)>,
+    /// pcapng: address and snap length, as written, of the first interface of the section, to which frames without time
+    /// belong.
+    first: Option<(usize, u32)>,
     started: bool,
 }
 
@@ -66,6 +72,7 @@ impl Writer {
             pending: Batch::new(format),
             header: None,
             described: HashMap::new(),
+            first: None,
             started: false,
         })
     }
@@ -143,6 +150,10 @@ impl Writer {
         let mut head = Vec::new();
         match self.format {
             Format::Pcap => self.settle_pcap(batch, &mut head)?,
+            Format::Pcapng if batch.starts.iter().any(|start| start.undated.is_some()) => {
+                self.settle_undated(batch, &mut head);
+                batch.bytes.clear();
+            }
             Format::Pcapng => self.settle_pcapng(batch, &mut head),
         }
         self.started = true;
@@ -161,16 +172,53 @@ impl Writer {
         }
         let mut ids = Vec::with_capacity(batch.interfaces.len());
         for interface in &batch.interfaces {
-            let next = self.described.len() as u32;
-            let address = Arc::as_ptr(interface).addr();
-            let (id, _) = self.described.entry(address).or_insert_with(|| {
-                push_interface_description(head, interface);
-                (next, Arc::clone(interface))
-            });
-            ids.push(*id);
+            ids.push(self.describe(interface, interface.snap_len, head));
         }
         if ids.iter().zip(0..).any(|(id, index)| *id != index) {
             batch.map_interfaces(&ids);
+        }
+    }
+
+    /// The number of an interface in this section; describes it first if need be.
+    fn describe(&mut self, interface: &Arc<Interface>, snap_len: u32, head: &mut Vec<u8>) -> u32 {
+        let next = self.described.len() as u32;
+        let address = Arc::as_ptr(interface).addr();
+        let (id, _) = self.described.entry(address).or_insert_with(|| {
+            push_interface_description(head, interface, snap_len);
+            (next, Arc::clone(interface))
+        });
+        if next == 0 {
+            self.first = Some((address, snap_len));
+        }
+        *id
+    }
+
+    /// Appends a batch with frames without time to `out`, with what it needs. Their Simple Packet Blocks belong to the first
+    /// interface of a section, whose snap length says how many of their bytes were captured: where that does not hold, a
+    /// section begins.
+    fn settle_undated(&mut self, batch: &mut Batch, out: &mut Vec<u8>) {
+        for index in 0..batch.starts.len() {
+            let Some((start, range)) = batch.start_and_range(index) else { continue };
+            let Some(interface) = batch.interfaces.get(start.interface as usize) else { continue };
+            let is_first = |snap_len: u32| {
+                let address = Arc::as_ptr(interface).addr();
+                self.first.is_some_and(|first| first == (address, snap_len))
+            };
+            let snap_len = start.undated.and_then(|lens| match self.first {
+                Some((_, snap_len)) if lens.fit(snap_len) && is_first(snap_len) => None,
+                _ => Some(lens.snap_len(interface.snap_len)),
+            });
+            pad(out);
+            if snap_len.is_some() || !self.started {
+                push_section_header(out);
+                self.described.clear();
+                self.started = true;
+            }
+            let id = self.describe(interface, snap_len.unwrap_or(interface.snap_len), out);
+            if start.undated.is_none() {
+                put_interface(&mut batch.bytes, start, id);
+            }
+            out.extend_from_slice(batch.bytes.get(range).unwrap_or_default());
         }
     }
 
@@ -215,6 +263,31 @@ pub struct Batch {
 struct Start {
     offset: usize,
     interface: u32,
+    /// Of a frame without time.
+    undated: Option<Lens>,
+}
+
+/// Captured and original length of a frame.
+#[derive(Debug, Clone, Copy)]
+struct Lens {
+    data: u32,
+    orig: u32,
+}
+
+impl Lens {
+    /// Whether a Simple Packet Block on an interface with this snap length has these lengths.
+    fn fit(self, snap_len: u32) -> bool {
+        self.data == if snap_len == 0 { self.orig } else { self.orig.min(snap_len) }
+    }
+
+    /// A snap length for them: that of the interface if it fits.
+    fn snap_len(self, of_interface: u32) -> u32 {
+        match self {
+            _ if self.fit(of_interface) => of_interface,
+            Lens { data, orig } if data == orig => 0,
+            Lens { data, .. } => data,
+        }
+    }
 }
 
 impl Batch {
@@ -244,15 +317,21 @@ impl Batch {
 
     /// Adds the packet at `index` of another batch of the same writer that was not yet appended; nothing if there is none.
     pub fn push_from(&mut self, other: &Batch, index: usize) {
-        let Some(Start { offset, interface }) = other.starts.get(index).copied() else { return };
-        let end = other.starts.get(index + 1).map_or(other.bytes.len(), |next| next.offset);
-        let Some(interface) = other.interfaces.get(interface as usize) else { return };
-        let start = Start { offset: self.bytes.len(), interface: self.interface_index(interface) };
-        self.bytes.extend_from_slice(other.bytes.get(offset..end).unwrap_or_default());
-        if self.format == Format::Pcapng {
+        let Some((from, range)) = other.start_and_range(index) else { return };
+        let Some(interface) = other.interfaces.get(from.interface as usize) else { return };
+        let start = Start { offset: self.bytes.len(), interface: self.interface_index(interface), ..from };
+        self.bytes.extend_from_slice(other.bytes.get(range).unwrap_or_default());
+        if self.format == Format::Pcapng && start.undated.is_none() {
             put_interface(&mut self.bytes, start, start.interface);
         }
         self.starts.push(start);
+    }
+
+    /// Where the packet at `index` is.
+    fn start_and_range(&self, index: usize) -> Option<(Start, Range<usize>)> {
+        let start = *self.starts.get(index)?;
+        let end = self.starts.get(index + 1).map_or(self.bytes.len(), |next| next.offset);
+        Some((start, start.offset..end))
     }
 
     /// Forgets the packets and keeps the memory.
@@ -320,7 +399,9 @@ impl Batch {
             Format::Pcap => (out.len(), [0; PCAP_HEADER_LEN].as_slice()),
             Format::Pcapng => {
                 pad(out);
-                (out.len(), [0; ENHANCED_PACKET_HEADER_LEN].as_slice())
+                let header = [0; ENHANCED_PACKET_HEADER_LEN].as_slice();
+                let len = if packet.time.is_none() { SIMPLE_PACKET_HEADER_LEN } else { header.len() };
+                (out.len(), header.get(..len).unwrap_or_default())
             }
         };
         out.extend_from_slice(header);
@@ -330,21 +411,39 @@ impl Batch {
         };
         let mut data_len = u32::try_from(out.len() - offset - header.len()).map_err(|_| unfit("length"))?;
         let mut orig_len = orig_len.unwrap_or(data_len);
-        if self.format == Format::Pcap && !has_new_data {
-            orig_len = orig_len.saturating_sub(packet.fcs_len());
+        let fcs_len = if self.format == Format::Pcap && !has_new_data { packet.fcs_len() } else { 0 };
+        if fcs_len > 0 {
+            orig_len = orig_len.saturating_sub(fcs_len);
             data_len = data_len.min(orig_len);
             out.truncate(offset + header.len() + data_len as usize);
         }
         let interface = match self.format {
             Format::Pcap => {
-                let (seconds, nanos) = packet.time.seconds_and_nanos();
+                let Some(time) = packet.time else {
+                    return Err(Error::usage(
+                        format!("frame {} has no time stamp, and pcap cannot say so", packet.number),
+                        "Write pcapng: let the output end in .pcapng.",
+                    ));
+                };
+                let (seconds, nanos) = time.seconds_and_nanos();
                 let seconds = u32::try_from(seconds).map_err(|_| unfit("time"))?;
                 put_fields(out, offset, [seconds, nanos, data_len, orig_len]);
                 self.interface_index(source)
             }
             Format::Pcapng => {
+                let Some(time) = packet.time else {
+                    // It has no options, so comments are lost.
+                    pad(out);
+                    let len = (out.len() - offset + 4) as u32;
+                    push_fields(out, [len]);
+                    put_fields(out, offset, [pcapng::SIMPLE_PACKET_BLOCK, len, orig_len]);
+                    let interface = self.interface_index(source);
+                    let undated = Some(Lens { data: data_len, orig: orig_len });
+                    self.starts.push(Start { offset, interface, undated });
+                    return Ok(Ok(written));
+                };
                 let Interface { ts_resolution, ts_offset, .. } = **source;
-                let ticks = packet.time.ticks_in(ts_resolution, ts_offset).ok_or_else(|| unfit("time"))?;
+                let ticks = time.ticks_in(ts_resolution, ts_offset).ok_or_else(|| unfit("time"))?;
                 push_options(out, packet.options, has_new_data, comment);
                 let len = (out.len() - offset + 4) as u32;
                 push_fields(out, [len]);
@@ -355,7 +454,7 @@ impl Batch {
                 interface
             }
         };
-        self.starts.push(Start { offset, interface });
+        self.starts.push(Start { offset, interface, undated: None });
         Ok(Ok(written))
     }
 
@@ -436,9 +535,9 @@ fn push_options(out: &mut Vec<u8>, list: Options<'_>, has_new_data: bool, commen
     }
 }
 
-fn push_interface_description(out: &mut Vec<u8>, interface: &Interface) {
+fn push_interface_description(out: &mut Vec<u8>, interface: &Interface, snap_len: u32) {
     push_block(out, pcapng::INTERFACE_DESCRIPTION_BLOCK, |out| {
-        push_fields(out, [u32::from(interface.link_type), interface.snap_len]);
+        push_fields(out, [u32::from(interface.link_type), snap_len]);
         let before_options = out.len();
         options::copy(out, interface.options(), Block::InterfaceDescription);
         if out.len() > before_options {

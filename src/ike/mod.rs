@@ -131,7 +131,7 @@ pub fn derive(reader: &mut Reader, secrets: &Secrets) -> Result<Derived, Error> 
             match link::parse(packet.link_type(), packet.data) {
                 Frame::Datagram(datagram) => sessions.datagram(packet.number, &datagram),
                 Frame::Fragment(fragment) if fragment.protocol == link::UDP => {
-                    let time = i64::try_from(packet.time.nanos()).unwrap_or(i64::MAX);
+                    let time = packet.time_ns();
                     if let Ok(true) = reassembler.push(packet.number, time, &fragment, &mut reassembled)
                         && let Ok(datagram) = reassembled.datagram()
                     {

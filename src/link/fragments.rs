@@ -11,6 +11,7 @@ use std::net::IpAddr;
 use std::ops::Range;
 
 use super::{Datagram, Fragment, Frame, ip};
+use crate::capture::deadline;
 use crate::context::IpVersion;
 use crate::error::{Fault, Stage};
 
@@ -122,10 +123,13 @@ impl Reassembler {
             return Err(Fault::unsupported(Stage::Link, at, "overlapping IPv6 fragments (RFC 5722)"));
         }
         if slot.frames.is_empty() {
-            slot.deadline = time_ns.saturating_add(match fragment.outer.version {
-                IpVersion::V4 => TIMEOUT_V4_NS,
-                IpVersion::V6 => TIMEOUT_V6_NS,
-            });
+            slot.deadline = deadline(
+                time_ns,
+                match fragment.outer.version {
+                    IpVersion::V4 => TIMEOUT_V4_NS,
+                    IpVersion::V6 => TIMEOUT_V6_NS,
+                },
+            );
             self.next_deadline = Some(self.next_deadline.map_or(slot.deadline, |next| next.min(slot.deadline)));
         }
 

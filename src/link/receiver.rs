@@ -298,7 +298,7 @@ impl Receiver {
         if let Kind::Other(what) = mac.kind {
             return other(what);
         }
-        if let Some(of) = self.repeats.check(packet.number, time_ns(packet), frame) {
+        if let Some(of) = self.repeats.check(packet.number, packet.time_ns(), frame) {
             return Ok(Step::Repeat(of));
         }
         let payload = match mac.security {
@@ -327,7 +327,7 @@ impl Receiver {
         }
         let link = LinkAddresses { src: mac.src, dst: mac.dst };
         let network = mac.pan.map(u64::from);
-        let carried = Carried { frame: packet.number, time_ns: time_ns(packet), link, network, missing };
+        let carried = Carried { frame: packet.number, time_ns: packet.time_ns(), link, network, missing };
         let taken = match self.lowpan.take(payload, carried) {
             Err(_) if zigbee::starts_like(payload, &mac) => return other(lowpan::NOT_LOWPAN),
             taken => taken.map_err(|mut fault| {
@@ -352,7 +352,7 @@ impl Receiver {
         missing: usize,
     ) -> Result<Taken, Fault> {
         let network = None;
-        let carried = Carried { frame: packet.number, time_ns: time_ns(packet), link, network, missing };
+        let carried = Carried { frame: packet.number, time_ns: packet.time_ns(), link, network, missing };
         let taken = self.lowpan.take(payload, carried)?;
         if matches!(taken, Taken::Whole { .. }) {
             self.lowpan.learn(network);
@@ -361,14 +361,14 @@ impl Receiver {
     }
 
     fn bluetooth(&mut self, packet: &Packet<'_>) -> Result<Step, Fault> {
-        let (link, network, guessed) = match self.bluetooth.take(packet, time_ns(packet), &mut self.repeats)? {
+        let (link, network, guessed) = match self.bluetooth.take(packet, packet.time_ns(), &mut self.repeats)? {
             // No PAN has such a number.
             Heard::Whole { link, connection, guessed } => (link, Some(connection | 1 << 63), guessed),
             Heard::Waits => return Ok(Step::Taken(Taken::Waits)),
             Heard::Other(what) => return Ok(Step::Taken(Taken::Other(what))),
             Heard::Repeat(of) => return Ok(Step::Repeat(of)),
         };
-        let carried = Carried { frame: packet.number, time_ns: time_ns(packet), link, network, missing: 0 };
+        let carried = Carried { frame: packet.number, time_ns: packet.time_ns(), link, network, missing: 0 };
         let taken = match self.lowpan.take(self.bluetooth.sdu(), carried) {
             Err(_) if guessed => Taken::Other("an L2CAP channel whose set-up was not captured"),
             taken => taken?,
@@ -459,9 +459,4 @@ impl<'a> Received<'a> {
         let (unknown_context, radio, decrypted, may_repeat) = (false, false, false, false);
         Received { content, link_header, fragments, unknown_context, radio, decrypted, may_repeat, unread }
     }
-}
-
-/// Nanoseconds since 1970.
-pub(super) fn time_ns(packet: &Packet<'_>) -> i64 {
-    i64::try_from(packet.time.nanos()).unwrap_or(i64::MAX)
 }

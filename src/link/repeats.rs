@@ -5,6 +5,8 @@
 use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasher, Hash, RandomState};
 
+use crate::capture::NO_TIME;
+
 /// Frames that are remembered.
 pub const REPEATS_KEPT: usize = 1024;
 /// How long a frame is remembered.
@@ -28,7 +30,8 @@ impl Repeats {
     pub(super) fn check(&mut self, frame: u64, time_ns: i64, identity: impl Hash) -> Option<u64> {
         let digest = self.hasher.hash_one(identity);
         if let Some((first, time)) = self.seen.get_mut(&digest) {
-            if time_ns.abs_diff(*time) <= MAX_AGE_NS.unsigned_abs() {
+            let is_undated = time_ns == NO_TIME || *time == NO_TIME;
+            if is_undated || time_ns.abs_diff(*time) <= MAX_AGE_NS.unsigned_abs() {
                 return Some(*first);
             }
             (*first, *time) = (frame, time_ns);

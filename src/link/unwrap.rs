@@ -3,7 +3,7 @@
 
 use super::encap::Nesting;
 use super::encap::tunnel::{self, Carried};
-use super::receiver::{Content, Received, time_ns};
+use super::receiver::{Content, Received};
 use super::{Datagram, EspPorts, Fragment, Frame, Reassembled, Reassembler, UDP, UDP_LITE, udp_encapsulation};
 use crate::capture::Packet;
 
@@ -94,7 +94,7 @@ impl<'u, W: Fn(u8) -> bool> Unwrap<'u, W> {
 
     /// Adds a fragment that came in `frames`.
     fn reassemble<'a>(&mut self, frames: &[u64], fragment: &Fragment<'_>, buffer: &'a mut Reassembled) -> Joined<'a> {
-        let pushed = self.reassembler.push_inner(frames, time_ns(self.packet), fragment, buffer);
+        let pushed = self.reassembler.push_inner(frames, self.packet.time_ns(), fragment, buffer);
         let buffer = &*buffer;
         let (frames, fault) = match pushed {
             Ok(false) => return Joined::Not(Content::Fragment { outer: Some(fragment.outer), waits: true }),

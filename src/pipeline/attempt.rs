@@ -249,7 +249,7 @@ impl<'t, 'g> Attempter<'t, 'g> {
         if payload.missing > 0 {
             return;
         }
-        let time_ns = packet.time.nanos_i64();
+        let time_ns = packet.time_ns();
         let Plan { packets, before } = planned;
         let Some(sa) = table.only(payload.protocol, place.header(frame), payload.bytes, before) else {
             return self.attempt_payload(time_ns, (place, frame), &payload, item, arena);

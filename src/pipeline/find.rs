@@ -2,6 +2,7 @@
 //! decides only what is tried first.
 
 use super::outcome::Method;
+use crate::capture::NO_TIME;
 use crate::cores;
 use crate::sa::sequence::Candidates;
 use crate::sa::stream::Progress;
@@ -310,7 +311,7 @@ impl<'t> Finder<'t> {
         if recovers(entry) {
             return (Method::Icv, before);
         }
-        let timed = entry.sn_period().is_some() && progress.highest.is_some();
+        let timed = timed_period(entry, progress, time_ns).is_some() && progress.highest.is_some();
         match order.position(sn).saturating_add(before) {
             tries if tries > u64::from(self.limits.sn_tries) => (Method::Search, tries),
             tries if timed => (Method::Time, tries),
@@ -403,9 +404,14 @@ fn start(entry: &Entry) -> Option<u64> {
     entry.context.as_ref().and_then(|context| context.esp_sn)
 }
 
+/// The time from one number to the next, where both this packet and the last one have a time stamp.
+fn timed_period(entry: &Entry, progress: &Progress, time_ns: i64) -> Option<u64> {
+    entry.sn_period().filter(|_| time_ns != NO_TIME && progress.time_ns != NO_TIME)
+}
+
 /// The number that the next packet of a stream most likely has.
 pub fn expected(entry: &Entry, progress: &Progress, time_ns: i64) -> u64 {
-    match (progress.highest, entry.sn_period()) {
+    match (progress.highest, timed_period(entry, progress, time_ns)) {
         (None, _) => start(entry).or(entry.sa.sn_hint).unwrap_or(1),
         (Some(highest), None) => highest.saturating_add(1),
         (Some(highest), Some(period_ns)) => {

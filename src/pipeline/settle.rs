@@ -186,7 +186,7 @@ impl<'t> Settler<'t> {
     ) -> Option<bool> {
         let table = self.ledger.table();
         let entry = table.entry(sa)?;
-        let (bytes, time_ns, source) = (carried.payload.bytes, packet.time.nanos_i64(), carried.multicast);
+        let (bytes, time_ns, source) = (carried.payload.bytes, packet.time_ns(), carried.multicast);
         let progress = self.ledger.progress(sa, source);
         let (method, own_tries) = self.finder.method(entry, bytes, time_ns, sn, &progress);
         if matches!(item.step, Step::Verified(_)) && !self.finder.reaches(&progress, own_tries) {
@@ -283,7 +283,7 @@ impl<'t> Settler<'t> {
         let udp = payload.udp_header.is_some();
         let is_marker = udp && (esp::is_marker_or_keepalive(bytes) || bytes.is_empty());
         let found = match payload.missing {
-            0 => self.finder.find(&lookup, packet.time.nanos_i64(), true, progress),
+            0 => self.finder.find(&lookup, packet.time_ns(), true, progress),
             _ => self.finder.cut(&lookup, progress),
         };
         let only = match self.finder.candidates() {

@@ -42,8 +42,8 @@ impl<'a> Record<'a> {
         Some(self.item.inside).filter(|part| *part > 0)
     }
 
-    /// Capture time.
-    pub fn time(&self) -> Timestamp {
+    /// Capture time, if the capture has one.
+    pub fn time(&self) -> Option<Timestamp> {
         self.frame.time
     }
 
@@ -162,7 +162,7 @@ pub const FIELDS: &[Field] = &[
     field(&[], "frame", |r| Some(Value::Number(r.frame()))),
     field(&[], "part", |r| r.part().map(|part| Value::Number(part.into()))),
     field(&[], "inside", |r| r.inside().map(|part| Value::Number(part.into()))),
-    field(&[], "time", |r| Some(Value::Time(r.time()))),
+    field(&[], "time", |r| r.time().map(Value::Time)),
     field(&[], "status", |r| Some(Value::Name(r.status().name()))),
     field(&[], "reason", |r| r.reason().map(Value::Reason)),
     field(&[], "sa", |r| r.sa().map(Value::Text)),

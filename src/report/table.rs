@@ -102,8 +102,9 @@ fn str_width(cell: &[u8]) -> usize {
 fn fill_cell(index: usize, record: &Record<'_>, cell: &mut Vec<u8>) {
     if index == 1 {
         // The time of day: what stands between the `T` and the `Z` of RFC 3339.
+        let Some(time) = record.time() else { return };
         let start = cell.len();
-        write_plain(Value::Time(record.time()), cell);
+        write_plain(Value::Time(time), cell);
         let time = cell.get(start..).unwrap_or_default();
         let date = time.iter().position(|byte| *byte == b'T').map_or(0, |at| at + 1);
         cell.drain(start..start + date);

@@ -20,7 +20,7 @@ const REMEMBERED: usize = 4096;
 pub struct Progress {
     /// The highest Sequence Number that verified.
     pub highest: Option<u64>,
-    /// When it was captured, in nanoseconds since 1970.
+    /// When it was captured, in nanoseconds since 1970, or [`NO_TIME`](crate::capture::NO_TIME).
     pub time_ns: i64,
     /// Explicit IV xor Sequence Number of the last verified packet, for 8-byte IVs.
     pub iv_mask: Option<u64>,

@@ -282,3 +282,52 @@ fn captures_of_other_formats_are_named() {
         assert!(stderr.contains(said), "{stderr}");
     }
 }
+
+/// The time of each frame as tshark sees it; empty if it has none.
+fn times(capture: &str) -> Vec<String> {
+    let args = ["-n", "-r", capture, "-T", "fields", "-e", "frame.time_epoch", "-e", "udp.payload"];
+    tshark(None, args).lines().map(str::to_owned).collect()
+}
+
+/// Case 06: a frame of a Simple Packet Block has no time, in the records and in what is made of it.
+#[test]
+fn a_frame_without_time_gets_none() {
+    let lab = Lab::new();
+    let keys = case("06-timeless-frames/keys.yaml");
+    for (name, timed) in [("spb.pcapng", [false; 5].as_slice()), ("mixed-spb.pcapng", &[true, false, true])] {
+        let capture = case(&format!("06-timeless-frames/{name}"));
+        let (records, _) = decode([&capture, "-k", &keys]);
+        let has_time: Vec<bool> = records.iter().map(|record| record.get("time").is_some()).collect();
+        assert_eq!(has_time, timed);
+        assert_eq!(count(&records, "ok"), timed.len());
+        let (fields, _) = dietesp_ends(
+            0,
+            ["decode", &capture, "-k", &keys, "--format", "fields", "-e", "frame", "-e", "time", "-e", "status"],
+        );
+        for (line, timed) in fields.lines().zip(timed) {
+            let columns: Vec<&str> = line.split('\t').collect();
+            assert_eq!((columns.len(), columns[2], columns[1].is_empty()), (3, "ok", !timed), "{line}");
+        }
+        let (table, _) = dietesp_ends(0, ["decode", &capture, "-k", &keys]);
+        assert!(!table.contains("00:00:00"), "{table}");
+        dietesp_ends(0, ["sa", &capture, "-k", &keys]);
+
+        for (out, to) in [("plain.pcapng", "plain"), ("esp.pcapng", "esp"), ("plain.pcapng.zst", "plain")] {
+            let out = lab.path(out);
+            dietesp_ends(0, ["convert", &capture, "-o", &out, "-k", &keys, "--to", to]);
+            let (again, _) = decode([&out, "-k", &keys]);
+            let has_time: Vec<bool> = again.iter().map(|record| record.get("time").is_some()).collect();
+            assert_eq!(has_time, timed, "{out}");
+            if out.ends_with(".pcapng") {
+                let seen = times(&out);
+                assert_eq!(seen.iter().map(|line| !line.starts_with('\t')).collect::<Vec<_>>(), timed, "{seen:?}");
+                assert!(to == "esp" || seen.iter().all(|line| line.ends_with(HELLO)), "{seen:?}");
+            }
+        }
+        // Nothing in pcap says that there is no time.
+        let (_, stderr) =
+            dietesp_ends(2, ["convert", &capture, "-o", &lab.path("out.pcap"), "-k", &keys, "--to", "plain"]);
+        assert!(stderr.contains("has no time stamp, and pcap cannot say so"), "{stderr}");
+        assert!(!Path::new(&lab.path("out.pcap")).exists());
+    }
+}

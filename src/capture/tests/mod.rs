@@ -7,7 +7,7 @@ mod write;
 use std::io::{self, Cursor, Read};
 use std::path::Path;
 
-use super::{Packet, Reader, Window};
+use super::{NO_TIME, Packet, Reader, Window};
 use crate::Error;
 
 /// Integers in one byte order.
@@ -80,6 +80,7 @@ struct Seen {
     number: u64,
     interface: u32,
     link_type: u16,
+    /// `NO_TIME` if it has none.
     nanos: i128,
     orig_len: u32,
     data: Vec<u8>,
@@ -92,7 +93,7 @@ impl Seen {
             number: packet.number,
             interface: packet.interface.index,
             link_type: packet.link_type(),
-            nanos: packet.time.nanos(),
+            nanos: packet.time.map_or(NO_TIME.into(), |time| time.nanos()),
             orig_len: packet.orig_len,
             data: packet.data.to_vec(),
             comments: packet.options.comments().map(<[u8]>::to_vec).collect(),

@@ -234,8 +234,8 @@ fn simple_and_obsolete_packets_are_packets() {
             obsolete,
         ];
         let expected = [
-            Seen { orig_len: 6, ..Seen::plain(1, 101, 0, b"abcd") },
-            Seen::plain(2, 101, 0, b"abc"),
+            Seen { orig_len: 6, ..Seen::plain(1, 101, NO_TIME.into(), b"abcd") },
+            Seen::plain(2, 101, NO_TIME.into(), b"abc"),
             Seen { interface: 1, orig_len: 40, comments: vec![b"c".to_vec()], ..Seen::plain(3, 1, 8_000, b"xyz") },
         ];
         assert_eq!(read_clean(&capture.concat()), expected);

@@ -163,7 +163,7 @@ fn pcap_takes_its_unit_from_the_first_interface() {
 }
 
 fn small_packet(interface: &Arc<Interface>) -> Packet<'_> {
-    let time = Timestamp::new(1, 0);
+    let time = Some(Timestamp::new(1, 0));
     Packet { number: 7, interface, time, orig_len: 1, data: b"a", options: Options::default() }
 }
 
@@ -183,7 +183,7 @@ fn pcap_says_what_it_cannot_hold() {
     let mut writer = Writer::create(&path).unwrap();
     let ethernet = Interface::new(1);
     for seconds in [-1, 1 << 32] {
-        let late = Packet { time: Timestamp::new(seconds, 0), ..small_packet(&ethernet) };
+        let late = Packet { time: Some(Timestamp::new(seconds, 0)), ..small_packet(&ethernet) };
         let error = writer.write(&late, None).unwrap_err();
         assert_eq!(error.to_string(), "frame 7: its time does not fit into the output");
     }
@@ -214,6 +214,50 @@ fn a_packet_can_be_changed_and_commented() {
         Little.packet(1, 9_000, 5, b"inner", &comments(&["é".repeat(32_767).as_bytes()])),
     ];
     assert_eq!(behind_section_header(&written), expected.concat());
+}
+
+/// A Simple Packet Block belongs to the first interface of its section, whose snap length says what was captured.
+#[test]
+fn packets_without_time_have_none_in_pcapng() {
+    for order in [Big, Little] {
+        let simple = |orig_len: u32, data: &[u8]| order.block(3, &[&order.u32(orig_len), data]);
+        let capture = [
+            order.section(),
+            order.interface(1, 6, &[]),
+            order.interface(101, 0, &[]),
+            order.packet(0, 1, 3, b"abc", &[]),
+            simple(3, b"def"),
+            simple(9, b"ghijkl"),
+            order.packet(1, 2, 3, b"mno", &order.option(1, b"comment")),
+            simple(2, b"pq"),
+            order.section(),
+            order.interface(113, 0, &[]),
+            simple(3, b"rst"),
+            order.packet(0, 3, 3, b"uvw", &[]),
+        ]
+        .concat();
+        let plain =
+            |seen: Vec<Seen>| -> Vec<Seen> { seen.into_iter().map(|seen| Seen { interface: 0, ..seen }).collect() };
+        assert_eq!(plain(read_clean(&copy(&capture, "out"))), plain(read_clean(&capture)));
+        // Other data: longer than the snap length, and less than all of the frame.
+        for (data, orig_len) in [(&b"longer than it was"[..], 18), (b"part", 90)] {
+            let written = rewrite(&capture, "out", |writer, packet| {
+                writer.write(&Packet { data, orig_len, ..*packet }, Some("lost without time")).unwrap();
+            });
+            let (before, after) = (read_clean(&capture), read_clean(&written));
+            assert_eq!(before.len(), after.len());
+            for (before, after) in before.iter().zip(&after) {
+                assert_eq!((after.nanos, after.link_type), (before.nanos, before.link_type));
+                assert_eq!((&after.data[..], after.orig_len), (data, orig_len));
+                assert_eq!(after.comments.is_empty(), before.nanos == NO_TIME.into());
+            }
+        }
+        let interface = Interface::new(1);
+        let folder = tempfile::tempdir().unwrap();
+        let mut writer = Writer::create(&folder.path().join("out.pcap")).unwrap();
+        let error = writer.write(&Packet { time: None, ..small_packet(&interface) }, None).unwrap_err();
+        assert_eq!(error.to_string(), "frame 7 has no time stamp, and pcap cannot say so");
+    }
 }
 
 #[test]
@@ -273,7 +317,7 @@ fn a_file_appears_when_finished_and_only_then() {
     let packet = Packet {
         number: 1,
         interface: &interface,
-        time: Timestamp::new(0, 0),
+        time: Some(Timestamp::new(0, 0)),
         orig_len: 200_000,
         data: &data,
         options: Options::default(),

@@ -8,6 +8,7 @@
 
 use super::{Heard, Side, When, link, u16_le};
 use crate::bytes::Reader;
+use crate::capture::deadline;
 use crate::error::{Fault, Stage};
 
 /// Channels, and requests without an answer yet, of one connection.
@@ -99,7 +100,7 @@ impl Partial {
             return;
         }
         if self.frames.is_empty() {
-            self.deadline = time_ns.saturating_add(TIMEOUT_NS);
+            self.deadline = deadline(time_ns, TIMEOUT_NS);
         }
         self.data.extend_from_slice(data);
         self.frames.extend_from_slice(frames);

@@ -8,6 +8,7 @@ use std::collections::hash_map::Entry;
 use std::collections::{HashMap, VecDeque};
 
 use super::iphc::Blanks;
+use crate::capture::deadline;
 use crate::error::{Fault, Stage};
 use crate::link::LinkAddresses;
 
@@ -97,7 +98,7 @@ impl Fragments {
             slot.repeat = false;
         }
         if slot.frames.is_empty() {
-            slot.deadline = piece.time_ns.saturating_add(TIMEOUT_NS);
+            slot.deadline = deadline(piece.time_ns, TIMEOUT_NS);
         }
         slot.add(range, piece);
         if slot.held < size || !slot.has_first {

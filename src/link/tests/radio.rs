@@ -40,7 +40,7 @@ impl Taker {
         let packet = Packet {
             number: self.number,
             interface: &self.interface,
-            time: Timestamp { ticks, resolution: 9, offset: 0 },
+            time: Some(Timestamp { ticks, resolution: 9, offset: 0 }),
             orig_len: data.len() as u32,
             data,
             options: Options::default(),
@@ -352,7 +352,7 @@ fn a_packet_cut_by_the_snap_length_lacks_bytes() {
     let packet = Packet {
         number: 1,
         interface: &taker.interface.clone(),
-        time: Timestamp { ticks: 0, resolution: 9, offset: 0 },
+        time: Some(Timestamp { ticks: 0, resolution: 9, offset: 0 }),
         orig_len: frame.len() as u32 + 10,
         data: &frame,
         options: Options::default(),
@@ -377,7 +377,7 @@ fn the_fcs_is_decided_by_the_first_frames() {
         (1..).zip(&frames).map(|(number, data)| Packet {
             number,
             interface: &interface,
-            time: Timestamp { ticks: 0, resolution: 9, offset: 0 },
+            time: Some(Timestamp { ticks: 0, resolution: 9, offset: 0 }),
             orig_len: data.len() as u32,
             data,
             options: Options::default(),
