@@ -118,6 +118,18 @@ fn secrets_are_not_in_messages() {
             "src 10.0.0.1 dst 10.0.0.2\n\tproto esp spi 0x00000001 reqid 1 mode tunnel\n\treplay-window 32\n\tauth-trunc \
              hmac(sha256) 0x{INTEG_KEY} 128\n\tenc rfc3686(ctr(aes)) 0x{KEY}a0a1a2a3\n"
         ),
+        format!(
+            "ip xfrm state add src 10.0.0.1 dst 10.0.0.2 proto esp spi 1 auth-trunc hmac(sha256) 0x{INTEG_KEY} 128 enc \
+             rfc3686(ctr(aes)) 0x{KEY}a0a1a2a3\n"
+        ),
+        format!(
+            "10.0.0.1 10.0.0.2\n\tesp mode=tunnel spi=1(0x1) reqid=0\n\tE: aes-ctr  {KEY} a0a1a2a3\n\tA: hmac-sha2-256  \
+             {INTEG_KEY}\n"
+        ),
+        format!(
+            "esp from 10.0.0.1 to 10.0.0.2 spi 0x1 auth hmac-sha2-256 enc aesctr authkey 0x{INTEG_KEY} enckey \
+             0x{KEY}a0a1a2a3\n"
+        ),
     ];
     let parts = [KEY, INTEG_KEY, "a0a1a2a3"];
     let mut errors = 0;

@@ -41,7 +41,7 @@ pub(super) fn keys(prf: Hash, sk_d: &Secret, nonces: [&[u8]; 2], chosen: &Propos
         None => None,
     };
     let encr_len = key_len + suite.salt_len;
-    let integ_len = integ.map_or(0, |integ| integ.key_len);
+    let integ_len = integ.map_or(0, |(_, key_len)| key_len);
     let keymat = prf_plus(prf, sk_d, &nonces, 2 * (encr_len + integ_len)).ok_or("too many keys")?;
     let mut rest = keymat.expose();
     let mut take = |len: usize| {
@@ -51,7 +51,11 @@ pub(super) fn keys(prf: Hash, sk_d: &Secret, nonces: [&[u8]; 2], chosen: &Propos
     };
     let mut direction = || {
         let (key, salt) = (take(key_len), take(suite.salt_len));
-        let integ = integ.map_or(IntegKey::None, |integ| IntegKey::Algorithm(integ, take(integ_len)));
+        let integ = match integ.map(|(integ, key_len)| (integ, take(key_len))) {
+            Some((integ, key)) if integ.hash.is_some() => IntegKey::Algorithm(integ, key),
+            Some((unchecked, _)) => IntegKey::Algorithm(unchecked, Secret::default()),
+            None => IntegKey::None,
+        };
         Keys::new(suite, key, salt, integ).map_err(|error| error.to_string())
     };
     let (initiator, responder) = (direction()?, direction()?);
@@ -90,13 +94,23 @@ fn suite(id: u16) -> Option<&'static Suite> {
     })
 }
 
-/// IANA "IKEv2 Transform Type 3".
-fn integrity(id: u16) -> Option<&'static Integ> {
-    Integ::by_name(match id {
+/// IANA "IKEv2 Transform Type 3", and the length of the key in bytes. Of algorithms that are not supported the ICV is not
+/// checked.
+fn integrity(id: u16) -> Option<(&'static Integ, usize)> {
+    let unchecked = |icv_len, key_len| Integ::unchecked(icv_len).map(|integ| (integ, key_len));
+    match id {
+        // HMAC-MD5-96, AES-XCBC-96, AES-CMAC-96; HMAC-MD5-128; HMAC-SHA1-160.
+        1 | 5 | 8 => return unchecked(12, 16),
+        6 => return unchecked(16, 16),
+        7 => return unchecked(20, 20),
+        _ => {}
+    }
+    let integ = Integ::by_name(match id {
         2 => "AUTH_HMAC_SHA1_96",
         12 => "AUTH_HMAC_SHA2_256_128",
         13 => "AUTH_HMAC_SHA2_384_192",
         14 => "AUTH_HMAC_SHA2_512_256",
         _ => return None,
-    })
+    })?;
+    Some((integ, integ.key_len))
 }

@@ -402,7 +402,16 @@ impl<'s> Session<'s> {
                 ExchangeId::Create(..) => Ok([request.offer.nonce.as_slice(), response.offer.nonce.as_slice()]),
             };
             match children(secret, self.prf, nonces, request, response, known) {
-                Ok(sas) => derived.sas.extend(sas),
+                Ok(sas) => {
+                    let integ = sas.first().and_then(|sa| sa.keys.integ());
+                    if let Some((integ, _)) = integ.filter(|(integ, _)| integ.hash.is_none()) {
+                        let names: Vec<&str> = sas.iter().map(|sa| sa.name.as_str()).collect();
+                        let what = "the integrity algorithm is not supported: the ICV";
+                        let (names, len) = (names.join(", "), integ.icv_len);
+                        derived.warnings.push(format!("child SA {names}: {what} of {len} bytes is not checked"));
+                    }
+                    derived.sas.extend(sas);
+                }
                 Err(why) if why.is_empty() => {}
                 Err(why) => derived
                     .warnings

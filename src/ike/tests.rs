@@ -2,9 +2,10 @@ use std::path::Path;
 
 use proptest::prelude::*;
 
-use super::message::{Transform, without_padding};
+use super::message::{Proposal, Transform, without_padding};
 use super::*;
 use crate::files;
+use crate::suite::prf_plus;
 
 fn folder(name: &str) -> std::path::PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(name)
@@ -145,6 +146,24 @@ fn secrets_that_lack_their_other_half_are_refused() {
     assert!(problem.contains("made.ike:2: SK_d of the IKE SA") && help.contains("ikev2_decryption_table"), "{problem}");
     let (problem, help) = only(vec![], messages);
     assert!(problem.contains("made.ike:3: no SK_d of the IKE SA") && help.contains("SK_d="), "{problem}");
+}
+
+/// Its key is passed over: the keys behind it stay where they are.
+#[test]
+fn of_an_integrity_algorithm_that_is_not_supported_the_icv_is_not_checked() {
+    let sk_d = Secret::new(vec![7; 32]);
+    let nonces: [&[u8]; 2] = [&[1; 16], &[2; 16]];
+    let transform = |kind, id, key_bits| Transform { kind, id, key_bits };
+    for (id, icv_len, key_len) in [(1, 12, 16), (5, 12, 16), (6, 16, 16), (7, 20, 20), (8, 12, 16)] {
+        let transforms = vec![transform(1, 12, Some(128)), transform(3, id, None)];
+        let chosen = Proposal { number: 1, protocol: PROTOCOL_ESP, spi: vec![0; 4], transforms };
+        let keys = child::keys(Hash::Sha256, &sk_d, nonces, &chosen).ok().unwrap();
+        let keymat = prf_plus(Hash::Sha256, &sk_d, &nonces, 2 * (16 + key_len)).unwrap();
+        for (keys, start) in [(&keys.initiator, 0), (&keys.responder, 16 + key_len)] {
+            assert!(keys.key().expose() == &keymat.expose()[start..start + 16]);
+            assert_eq!((keys.icv_len(), keys.authenticates()), (icv_len, false), "{id}");
+        }
+    }
 }
 
 #[test]

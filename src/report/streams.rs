@@ -92,8 +92,9 @@ fn remark(ledger: &Ledger<'_>, sa: u32, source: Option<IpAddr>, stream: &Stream)
     if parts.is_empty() {
         return None;
     }
-    let name = &ledger.table().entry(sa)?.sa.name;
+    let entry = ledger.table().entry(sa)?;
+    let (name, verified) = (&entry.sa.name, if entry.authenticates() { "verified" } else { "unauthenticated" });
     let from = source.map(|source| format!(" from {source}")).unwrap_or_default();
     let tries = tries_per_packet(stream).map(|tries| format!(", {tries:.2} tries each")).unwrap_or_default();
-    Some(format!("{name}{from}: {} verified{tries}; {}\n", counts.verified, parts.join(", ")))
+    Some(format!("{name}{from}: {} {verified}{tries}; {}\n", counts.verified, parts.join(", ")))
 }
