@@ -28,30 +28,32 @@ use crate::pipeline::compress::{self, Compressed, Input, OnMismatch, Settings};
 #[derive(Debug, clap::Args)]
 #[command(override_usage = "dietesp compress [OPTIONS] -o <OUT> -r <R> -k <K> <CAPTURE>")]
 #[command(after_help = "Examples:
-  dietesp compress esp.pcapng -o diet.pcapng --rules rules.yaml --keys new.yaml --esp-keys esp_sa
-  dietesp compress plain.pcap -o diet.pcapng --rules rules.yaml --keys new.yaml --on-mismatch skip")]
+  dietesp compress esp.pcapng -o diet.pcapng -r rules.yaml -k new.yaml \\
+      --esp-keys esp_sa
+  dietesp compress plain.pcap -o diet.pcapng -r rules.yaml -k new.yaml \\
+      --on-mismatch skip")]
 pub struct Args {
-    /// pcap or pcapng, may be .gz or .zst; `-` is standard input
+    /// pcap or pcapng file, also compressed (.gz, .zst); `-` is standard input
     capture: PathBuf,
     /// Output: pcap if the name ends in .pcap, otherwise pcapng; .gz or .zst after it compresses; `-` is standard output
     #[arg(short, long, value_name = "OUT")]
     output: PathBuf,
-    /// Rule file: the contexts of the SAs (native YAML)
+    /// Rule file with the contexts of the SAs (YAML); repeatable
     #[arg(long = "rules", short = 'r', value_name = "R", required = true)]
     rules: Vec<PathBuf>,
-    /// Key file: the keys to seal with
+    /// Key file with the keys to encrypt with; repeatable
     #[arg(long = "keys", short = 'k', value_name = "K", required = true)]
     keys: Vec<PathBuf>,
-    /// Key file of the ESP packets in the input (default: --keys)
+    /// Key file of the ESP packets in CAPTURE (default: --keys); repeatable
     #[arg(long, value_name = "K2")]
     esp_keys: Vec<PathBuf>,
     /// What to do with a packet that no context matches
-    #[arg(long, value_enum, default_value_t = OnMismatchArg::Stop)]
+    #[arg(long, value_name = "ACTION", value_enum, default_value_t = OnMismatchArg::Stop)]
     on_mismatch: OnMismatchArg,
-    /// For laboratories: seal under nonces that the input used, where an implicit-IV cipher keeps its key
+    /// For laboratories only: encrypt with nonces that CAPTURE used, if a cipher with implicit IV keeps its key
     #[arg(long)]
     allow_nonce_reuse: bool,
-    /// Make IVs from this number, for output that can be made again: for tests. Outputs of two runs share IVs
+    /// For tests only: derive IVs from this number, for reproducible output. Two runs use the same IVs
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
     #[command(flatten)]
