@@ -22,6 +22,12 @@ impl EspPorts {
         EspPorts(others.to_vec())
     }
 
+    /// Whether there are others than 4500.
+    #[inline]
+    pub fn has_others(&self) -> bool {
+        !self.0.is_empty()
+    }
+
     /// Whether ESP may come from or go to this port.
     #[inline]
     pub fn contains(&self, port: u16) -> bool {

@@ -7,7 +7,7 @@ use crate::capture::{LINKTYPE_RAW, Packet};
 use crate::codec::{self, Carrier, Restored, State, Upper};
 use crate::error::FaultKind;
 use crate::esp;
-use crate::link::{self, Datagram, Frame, LinkAddresses, Outer, Place};
+use crate::link::{self, Datagram, EspPorts, Frame, LinkAddresses, Outer, Place};
 use crate::report::record::Record;
 use crate::sa::stream::digest;
 use crate::sa::table::{Entry, SaTable};
@@ -53,7 +53,7 @@ pub struct Item<'w> {
     pub part: u16,
     /// The part that this packet was inside of; 0 if there is none.
     pub inside: u16,
-    /// The restored packet may carry ESP.
+    /// The restored packet may carry ESP, whatever ports of ESP there are.
     pub(super) may_nest: bool,
     /// The other packets of the frame; only the first packet has them.
     others: Option<Box<Others<'w>>>,
@@ -274,6 +274,19 @@ impl<'w> Item<'w> {
             return outer;
         }
         self.inside_of(outer).take_while(|part| part.status == Status::Ok).last().unwrap_or(outer)
+    }
+
+    /// Whether the packet that it restored to may carry ESP.
+    #[inline]
+    pub(super) fn nests(&self, table: &SaTable) -> bool {
+        self.may_nest || table.esp_ports().has_others() && self.goes_to(table.esp_ports())
+    }
+
+    #[cold]
+    fn goes_to(&self, esp_ports: &EspPorts) -> bool {
+        let upper = self.restored.filter(|_| self.status == Status::Ok).and_then(|restored| restored.upper);
+        let ports = upper.filter(|upper| upper.protocol == esp::UDP).and_then(|upper| upper.ports);
+        ports.is_some_and(|(src, dst)| esp_ports.contains(src) || esp_ports.contains(dst))
     }
 
     /// The packet of the frame that was found last.

@@ -136,7 +136,7 @@ impl<'t> Settler<'t> {
                         },
                         _ => self.open(&packet, &carried, item, arena),
                     }
-                    if item.may_nest {
+                    if item.nests(table) {
                         self.open_nested(&packet, item, arena);
                     }
                 }
@@ -357,7 +357,7 @@ impl<'t> Settler<'t> {
             Content::Repeat { of } => self.repeat(of, item, arena),
             _ => self.take(packet, received, item, arena),
         }
-        if item.may_nest {
+        if item.nests(table) {
             self.open_nested(packet, item, arena);
         }
         while let Some(received) = receiver.next(packet, wants) {

@@ -125,6 +125,17 @@ fn esp_is_found_in_esp_however_it_is_carried() {
 }
 
 #[test]
+fn esp_in_esp_is_found_on_the_ports_that_were_named() {
+    let lab = Lab::new();
+    let in_udp = ip(["10.7.0.1", "10.7.0.2"], 17, &udp([4501, 7000], &lab.esp(0, 1, 4, &innermost())));
+    let (capture, keys) = (lab.capture("named.pcap", &[lab.tunnel(1, 1, &in_udp)]), lab.keys());
+    let args = [capture.as_os_str(), "-k".as_ref(), keys.as_os_str()];
+    assert_eq!(decode(args).0.len(), 1);
+    let (records, _) = decode(args.into_iter().chain(["--esp-port".as_ref(), "4501".as_ref()]));
+    assert_eq!((records.len(), count(&records, "ok")), (2, 2));
+}
+
+#[test]
 fn other_inner_packets_give_no_record_of_their_own() {
     let lab = Lab::new();
     let ike = ip(["10.7.0.1", "10.7.0.2"], 17, &udp([4500, 4500], &[&[0; 4][..], &[7; 28]].concat()));

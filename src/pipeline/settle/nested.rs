@@ -17,7 +17,7 @@ impl Settler<'_> {
     pub(super) fn open_nested<'w>(&mut self, frame: &Packet<'w>, item: &mut Item<'w>, arena: &mut Arena) {
         for depth in 1.. {
             let outer = item.last();
-            if !outer.may_nest {
+            if !outer.nests(self.ledger.table()) {
                 return;
             }
             let link = outer.link_addresses();
