@@ -1,6 +1,6 @@
-//! The commands of README.md and of tests/cmd, with their output: run from the root of the project.
+//! The commands of tests/cmd, with their output: run from the root of the project.
 
 #[test]
 fn commands_print_what_is_written_down() {
-    trycmd::TestCases::new().case("README.md").case("tests/cmd/*.toml").env("COLUMNS", "100");
+    trycmd::TestCases::new().case("tests/cmd/*.toml").env("COLUMNS", "100");
 }

@@ -9,19 +9,23 @@ use std::process::{Command, Output};
 
 use common::file;
 
-/// The lines of the `sh` blocks of a page.
-fn shell_lines(page: &str) -> Vec<String> {
+/// The commands of the blocks of a page in `language`, each as one line.
+fn commands(page: &str, language: &str) -> Vec<String> {
     let text = std::fs::read_to_string(file(page)).unwrap();
     let (mut lines, mut inside) = (vec![], false);
-    for line in text.lines() {
+    for line in text.replace("\\\n", "").lines() {
         match line {
-            "```sh" => inside = true,
+            start if start == format!("```{language}") => inside = true,
             "```" => inside = false,
-            command if inside => lines.push(command.to_owned()),
+            command if inside => lines.push(command.split_whitespace().collect::<Vec<_>>().join(" ")),
             _ => {}
         }
     }
     lines
+}
+
+fn shell_lines(page: &str) -> Vec<String> {
+    commands(page, "sh")
 }
 
 /// A folder that looks like the project's root, and whose files may be replaced.
@@ -88,6 +92,27 @@ fn the_shell_commands_of_the_readme_run() {
     assert!(failed.len() == 9 && failed.contains(&"57 not-esp\tIEEE 802.15.4 acknowledgment"), "{failed:?}");
     assert!(output_of("--from hex").unwrap().contains("probe-1-up    0x8754dd38       1  [fd0a::1]:5001 "));
     assert!(output_of("decode - ").unwrap().contains("\n11\t1\t5683\n"));
+}
+
+/// What the README shows of a run is what the command prints.
+#[test]
+fn the_readme_shows_real_output() {
+    let text = std::fs::read_to_string(file("README.md")).unwrap();
+    let words = |text: &str| -> Vec<String> {
+        text.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect()
+    };
+    let block = text.replace("\\\n", "");
+    let block = block.split_once("```console\n$ ").unwrap().1.split_once("```").unwrap().0;
+    let (command, shown) = block.split_once('\n').unwrap();
+    let output = bash(command.strip_suffix(" | column -t").unwrap(), copy_of_samples().path());
+    assert_eq!(words(shown), words(&String::from_utf8(output.stdout).unwrap()));
+}
+
+#[test]
+fn the_readme_fits_100_columns() {
+    let text = std::fs::read_to_string(file("README.md")).unwrap();
+    let wide: Vec<&str> = text.lines().filter(|line| line.chars().count() > 100).collect();
+    assert!(wide.is_empty(), "{wide:#?}");
 }
 
 /// crates.io accepts 10 MiB.
