@@ -2,9 +2,8 @@
 //! restores the headers, opens the payload, and shows or rewrites what was inside.
 //!
 //! Four ideas are enough to know the program: an [`sa::Sa`] (who talks, under which keys), a [`context::Context`] (what
-//! both ends agreed to leave out), a [`codec::Codec`] (how one dialect leaves it out), and the [`pipeline`] (the order of
-//! the steps). Three things flow: a [`capture::Packet`] (a captured frame) becomes a [`link::Datagram`] (its IP packet),
-//! and that a [`pipeline::item::Item`] (what became of it):
+//! both ends agreed to leave out), a [`codec::Codec`] (how one dialect leaves it out), XX//! the steps). Three things flow: a [`capture::Packet`] (a captured frame) becomes a [`link::Datagram`] (its IP packet),
+//! and that a [`decoder::outcome::Outcome`] (what became of it):
 //!
 //! ```text
 //! capture read -> link -> sa lookup -> codec header -> suite open -> codec trailer -> codec inner
@@ -13,6 +12,7 @@
 //!
 //! A packet that fails is data: it has a status and a reason, and the run goes on. An [`Error`] means that the run cannot.
 
+pub mod batch;
 pub mod bits;
 pub mod bytes;
 pub mod capture;
@@ -20,14 +20,15 @@ pub mod checksum;
 #[cfg(feature = "cli")]
 pub mod cli;
 pub mod codec;
+pub mod command;
 pub mod context;
 mod cores;
+pub mod decoder;
 pub mod error;
 pub mod esp;
 pub mod files;
 pub mod ike;
 pub mod link;
-pub mod pipeline;
 mod prefetch;
 pub mod report;
 pub mod sa;

@@ -11,9 +11,9 @@ use std::path::{Path, PathBuf};
 
 use zeroize::Zeroizing;
 
+use crate::command::seal::UsedKeys;
 use crate::context::IpVersion;
 use crate::error::Error;
-use crate::pipeline::seal::UsedKeys;
 use crate::suite::{Cipher, Keys};
 
 /// One line of `esp_sa`.

@@ -166,7 +166,7 @@ fn a_million_mutated_packets() {
             lines.fetch_add(text.iter().filter(|byte| **byte == b'\n').count() as u64, Ordering::Relaxed);
         };
         let totals = bodies::decode(bodies::pcap(*link_type, &mutated), 2, &mut count).unwrap();
-        ok += totals.of(dietesp::pipeline::outcome::Status::Ok);
+        ok += totals.of(dietesp::decoder::status::Status::Ok);
         done += AT_ONCE;
     }
     assert_eq!(lines.into_inner(), done as u64, "every frame has one record");

@@ -11,17 +11,17 @@ use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
 
+use dietesp::batch::workers::{self, Input};
 use dietesp::capture::{Reader, Window};
 use dietesp::codec::{Carrier, State};
+use dietesp::command::decode::{self, Render};
+use dietesp::decoder::candidates::Limits;
+use dietesp::decoder::status::Status;
 use dietesp::error::Error;
 use dietesp::link::{self, Frame, Outer};
-use dietesp::pipeline::decode::{self, Render};
-use dietesp::pipeline::drive::{self, Input};
-use dietesp::pipeline::find::Limits;
-use dietesp::pipeline::outcome::Status;
-use dietesp::pipeline::select::Selection;
 use dietesp::report::json;
 use dietesp::report::record::{Field, Record};
+use dietesp::report::select::Selection;
 use dietesp::report::table::Table;
 use dietesp::sa::table::{Lookup, SaTable};
 use dietesp::suite::SUITES;
@@ -222,8 +222,8 @@ fn write_record(bencher: Bencher<'_, '_>, form: &str) {
     let (form, mut text) = (Form::of(form, &table), vec![]);
     let mut bencher = Some(bencher.counter(ItemsCount::new(1usize)));
     let link = link::Settings::default();
-    let ended = drive::visit(&mut reader, &table, Limits::default(), &link, |packet, item, arena| {
-        let record = item.record(packet, &table, arena);
+    let ended = workers::visit(&mut reader, &table, Limits::default(), &link, |packet, outcome, arena| {
+        let record = Record::new(packet, outcome, &table, arena);
         assert_eq!(record.status(), Status::Ok);
         if let Some(bencher) = bencher.take() {
             bencher.bench_local(|| {

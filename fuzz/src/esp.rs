@@ -2,9 +2,9 @@
 
 use dietesp::codec::{Carrier, Codec, Compressed, Form, Restorable, Restored, State};
 use dietesp::context::{Mode, TrafficSelectors};
+use dietesp::decoder::candidates::{Candidates, Found, Limits};
 use dietesp::link::{ESP, Outer};
-use dietesp::pipeline::find::{Finder, Found, Limits};
-use dietesp::pipeline::inner::Inner;
+use dietesp::report::inner::Inner;
 use dietesp::sa::stream::Progress;
 use dietesp::sa::table::{Entry, Lookup, SaTable};
 
@@ -85,7 +85,7 @@ fn seal(entry: &Entry, sn: u64, clear: &[u8]) -> Vec<u8> {
 
 /// Looks for a payload when `sn` is the number to expect; also gives the clear text.
 fn find(table: &SaTable, outer: &Outer, payload: &[u8], sn: u64) -> (Found, Vec<u8>) {
-    let mut finder = Finder::new(table, LIMITS);
+    let mut finder = Candidates::new(table, LIMITS);
     let progress = Progress { highest: Some(sn - 1), ..Progress::default() };
     let protocol = table.entries().first().map_or(ESP, |entry| entry.protocol);
     let lookup = Lookup { protocol, outer, link: None, payload };

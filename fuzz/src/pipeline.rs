@@ -1,22 +1,22 @@
-//! Whole captures through the commands, with the keys and rules of the samples.
+//! OwnedDatagram captures through the commands, with the keys and rules of the samples.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
+use dietesp::batch::workers::Input;
 use dietesp::capture::{Reader, Writer};
+use dietesp::command::compress::{self, OnMismatch};
+use dietesp::command::convert::{self, Reseal, Target};
+use dietesp::command::decode::{self, Render};
+use dietesp::command::seal::UsedKeys;
 use dietesp::context::Origin;
+use dietesp::decoder::candidates::Limits;
 use dietesp::files;
 use dietesp::link;
-use dietesp::pipeline::compress::{self, OnMismatch};
-use dietesp::pipeline::convert::{self, Reseal, Target};
-use dietesp::pipeline::decode::{self, Render};
-use dietesp::pipeline::drive::Input;
-use dietesp::pipeline::find::Limits;
-use dietesp::pipeline::seal::UsedKeys;
-use dietesp::pipeline::select::Selection;
 use dietesp::report::json;
 use dietesp::report::record::Record;
+use dietesp::report::select::Selection;
 use dietesp::report::totals::Totals;
 use dietesp::sa::Sa;
 use dietesp::sa::table::{Entry, SaTable};

@@ -1,7 +1,7 @@
 //! Advice about options that would help, at the end of the summary.
 
 use super::options::Inputs;
-use crate::pipeline::outcome::Status;
+use crate::decoder::status::Status;
 use crate::report::totals::Totals;
 
 /// What to supply if packets were not decoded and no rule file was given; empty otherwise.

@@ -8,8 +8,8 @@ use super::outputs::Files;
 use super::progress::Progress;
 use super::{Ended, Outcome, counted, tell};
 use crate::capture::{Twice, Writer};
+use crate::command::compress::{self, Compressed, Input, OnMismatch, Settings};
 use crate::error::Error;
-use crate::pipeline::compress::{self, Compressed, Input, OnMismatch, Settings};
 
 /// Compress a capture of standard ESP, or of plain IP packets, to Diet-ESP
 ///

@@ -7,9 +7,9 @@ use super::outputs::Files;
 use super::progress::Progress;
 use super::{Ended, Outcome, advice, counted, tell};
 use crate::capture::{Writer, is_standard_output};
+use crate::command::convert::{self, Converted, Reseal, Settings, Target};
+use crate::command::seal::UsedKeys;
 use crate::error::Error;
-use crate::pipeline::convert::{self, Converted, Reseal, Settings, Target};
-use crate::pipeline::seal::UsedKeys;
 use crate::suite::{SUITES, Suite};
 use crate::wireshark;
 

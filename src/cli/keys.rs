@@ -8,9 +8,9 @@ use comfy_table::{CellAlignment, Table, presets};
 use super::options::derive_children;
 use super::outputs::Files;
 use super::{Ended, print, tell};
+use crate::command::seal::UsedKeys;
 use crate::error::Error;
 use crate::files;
-use crate::pipeline::seal::UsedKeys;
 use crate::sa::LinkAddress;
 use crate::wireshark;
 

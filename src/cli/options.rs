@@ -10,12 +10,12 @@ use super::outputs::Files;
 use crate::capture::{Form, HexIs, Reader, Source};
 use crate::context::Context;
 use crate::cores;
+use crate::decoder::candidates::{Limits, RESYNC_TRIES};
 use crate::error::Error;
 use crate::files;
 use crate::ike;
 use crate::link;
-use crate::pipeline::find::{Limits, RESYNC_TRIES};
-use crate::pipeline::select::Selection;
+use crate::report::select::Selection;
 use crate::sa::Selector;
 use crate::sa::table::{Preparation, SaTable};
 

@@ -10,12 +10,12 @@ use serde_json::{Value, json};
 use super::options::{Inputs, Opening};
 use super::progress::Progress;
 use super::{Ended, Outcome, advice, print, tell};
+use crate::batch::workers::Input;
+use crate::command::decode;
+use crate::decoder::streams::Streams;
 use crate::error::Error;
-use crate::pipeline::decode;
-use crate::pipeline::drive::Input;
-use crate::pipeline::ledger::Ledger;
-use crate::pipeline::select::Selection;
 use crate::report::record::Record;
+use crate::report::select::Selection;
 use crate::report::streams::{Numbers, tries_per_packet};
 use crate::sa::Selector;
 use crate::sa::stream::Stream;
@@ -95,7 +95,7 @@ impl Args {
 
 /// The streams of the SAs that a selection takes: SA, source where it counts for itself, stream.
 fn selected<'l>(
-    ledger: &'l Ledger<'_>,
+    ledger: &'l Streams<'_>,
     selection: &Selection,
 ) -> impl Iterator<Item = (&'l Entry, Option<IpAddr>, &'l Stream)> {
     let Selection { spi, src, dst, failed, .. } = *selection;
@@ -110,7 +110,7 @@ fn selected<'l>(
     })
 }
 
-fn rows(ledger: &Ledger<'_>, selection: &Selection) -> String {
+fn rows(ledger: &Streams<'_>, selection: &Selection) -> String {
     let mut table = Table::new();
     table.load_style(presets::NOTHING);
     table.set_header([
@@ -144,7 +144,7 @@ fn rows(ledger: &Ledger<'_>, selection: &Selection) -> String {
     format!("{}\n", table.trim_fmt())
 }
 
-fn lines(ledger: &Ledger<'_>, selection: &Selection) -> Result<Vec<u8>, Error> {
+fn lines(ledger: &Streams<'_>, selection: &Selection) -> Result<Vec<u8>, Error> {
     let mut text = vec![];
     for (entry, source, stream) in selected(ledger, selection) {
         let (counts, numbers) = (&stream.counts, Numbers::of(stream));

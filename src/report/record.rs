@@ -4,27 +4,29 @@ use std::net::IpAddr;
 
 use crate::capture::{Packet, Timestamp};
 use crate::codec::{Restorable, Sources, Upper};
+use crate::decoder::arena::Arena;
+use crate::decoder::outcome::Outcome;
+use crate::decoder::status::{Bytes, Esp, Reason, Status};
+use crate::decoder::warnings::Warnings;
 use crate::link::Outer;
-use crate::pipeline::inner::Inner;
-use crate::pipeline::item::Item;
-use crate::pipeline::outcome::{Bytes, Esp, Reason, Status};
-use crate::pipeline::warnings::Warnings;
-use crate::sa::table::Entry;
+use crate::report::inner::Inner;
+use crate::sa::table::{Entry, SaTable};
 
 /// What is reported of one packet of a frame, read from where it is when it is asked for.
 #[derive(Debug, Clone, Copy)]
 pub struct Record<'a> {
     frame: &'a Packet<'a>,
-    item: &'a Item<'a>,
+    outcome: &'a Outcome<'a>,
     entry: Option<&'a Entry>,
     packet: &'a [u8],
 }
 
 impl<'a> Record<'a> {
-    /// The record of `frame`, of which `item` says what became: a packet of the SA `entry`, restored to `packet`.
+    /// The record of a packet of `frame`. `table` and `arena` are those of the decoder that gave its outcome.
     #[inline]
-    pub fn new(frame: &'a Packet<'a>, item: &'a Item<'a>, entry: Option<&'a Entry>, packet: &'a [u8]) -> Record<'a> {
-        Record { frame, item, entry, packet }
+    pub fn new(frame: &'a Packet<'a>, outcome: &'a Outcome<'a>, table: &'a SaTable, arena: &'a Arena) -> Record<'a> {
+        let entry = outcome.sa.and_then(|sa| table.entry(sa));
+        Record { frame, outcome, entry, packet: outcome.packet(arena) }
     }
 
     /// Frame number, from 1.
@@ -34,12 +36,12 @@ impl<'a> Record<'a> {
 
     /// The number of the packet among those of its frame, from 1; `None` if there are no others.
     pub fn part(&self) -> Option<u16> {
-        Some(self.item.part).filter(|part| *part > 0)
+        Some(self.outcome.part).filter(|part| *part > 0)
     }
 
     /// The part of the frame that the packet was inside of.
     pub fn inside(&self) -> Option<u16> {
-        Some(self.item.inside).filter(|part| *part > 0)
+        Some(self.outcome.inside).filter(|part| *part > 0)
     }
 
     /// Capture time, if the capture has one.
@@ -49,12 +51,12 @@ impl<'a> Record<'a> {
 
     /// The verdict.
     pub fn status(&self) -> Status {
-        self.item.status
+        self.outcome.status
     }
 
     /// Why not `ok`.
     pub fn reason(&self) -> Option<Reason> {
-        self.item.reason
+        self.outcome.reason
     }
 
     /// Name of the SA: the one that verified, or the only candidate.
@@ -64,23 +66,23 @@ impl<'a> Record<'a> {
 
     /// All frames of a packet that was reassembled.
     pub fn fragments(&self) -> &'a [u64] {
-        self.item.fragments()
+        self.outcome.fragments()
     }
 
     /// The frame that this one repeats.
     pub fn repeat_of(&self) -> Option<u64> {
-        self.item.repeat_of
+        self.outcome.repeat_of
     }
 
     /// Outer IP header, if there was one.
     #[inline]
     pub fn outer(&self) -> Option<Outer> {
-        self.item.outer()
+        self.outcome.outer()
     }
 
     /// The restored ESP header; `ok`, or verified and then `malformed` or `unsupported`.
     pub fn esp(&self) -> Option<&'a Esp> {
-        self.item.esp.as_ref()
+        self.outcome.esp.as_ref()
     }
 
     /// The restored SPI; of a packet that did not verify that of the only SA it may belong to.
@@ -91,12 +93,12 @@ impl<'a> Record<'a> {
     /// Summary of [`Record::packet`]; `ok` only.
     #[inline]
     pub fn inner(&self) -> Option<Inner> {
-        Inner::of(self.packet()?, self.item.restored.as_ref()?)
+        Inner::of(self.packet()?, self.outcome.restored.as_ref()?)
     }
 
     /// The upper layer of [`Record::packet`]; `ok` only.
     pub fn upper(&self) -> Option<Upper> {
-        self.packet().and(self.item.restored.as_ref()?.upper)
+        self.packet().and(self.outcome.restored.as_ref()?.upper)
     }
 
     /// The restored packet; `ok` only.
@@ -106,17 +108,17 @@ impl<'a> Record<'a> {
 
     /// Fields of the packet that came from elsewhere than the wire; `ok` only.
     pub fn restored(&self) -> Option<Sources> {
-        self.item.restored.as_ref().filter(|_| self.status() == Status::Ok).map(|restored| restored.sources)
+        self.outcome.restored.as_ref().filter(|_| self.status() == Status::Ok).map(|restored| restored.sources)
     }
 
     /// Bytes on the wire against standard ESP; `ok` only.
     pub fn bytes(&self) -> Option<Bytes> {
-        self.item.bytes
+        self.outcome.bytes
     }
 
     /// Warnings.
     pub fn warnings(&self) -> Warnings {
-        self.item.warnings
+        self.outcome.warnings
     }
 }
 
@@ -229,7 +231,7 @@ const fn field(
 
 fn source<'a>(record: &Record<'a>, field: Restorable) -> Option<Value<'a>> {
     // Most fields have none: the status is asked last.
-    let source = record.item.restored.as_ref()?.sources.of(field)?;
+    let source = record.outcome.restored.as_ref()?.sources.of(field)?;
     (record.status() == Status::Ok).then_some(Value::Name(source.name()))
 }
 

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 use std::net::IpAddr;
 
-use crate::pipeline::ledger::Ledger;
+use crate::decoder::streams::Streams;
 use crate::sa::stream::Stream;
 
 /// What the numbers of a stream show.
@@ -49,7 +49,7 @@ pub fn tries_per_packet(stream: &Stream) -> Option<f64> {
 const MOST: usize = 8;
 
 /// A line for each SA with gaps, repeats, packets out of order or failures; of many the first few.
-pub fn remarks(ledger: &Ledger<'_>) -> String {
+pub fn remarks(ledger: &Streams<'_>) -> String {
     // Most have nothing odd, and there may be very many.
     let odd = ledger.streams(|stream| !stream.counts.are_regular()).into_iter();
     let mut lines = odd.filter_map(|(sa, source, stream)| remark(ledger, sa, source, stream));
@@ -62,7 +62,7 @@ pub fn remarks(ledger: &Ledger<'_>) -> String {
     text
 }
 
-fn remark(ledger: &Ledger<'_>, sa: u32, source: Option<IpAddr>, stream: &Stream) -> Option<String> {
+fn remark(ledger: &Streams<'_>, sa: u32, source: Option<IpAddr>, stream: &Stream) -> Option<String> {
     let (counts, numbers) = (&stream.counts, Numbers::of(stream));
     let mut parts = vec![];
     if let (Some(first), Some(last), true) = (numbers.first, numbers.last, numbers.missing > 0) {

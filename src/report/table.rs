@@ -5,7 +5,7 @@
 
 use super::json::write_plain;
 use super::record::{Record, Value};
-use crate::pipeline::outcome::{Status, protocol_name};
+use crate::decoder::status::{Status, protocol_name};
 use crate::sa::table::SaTable;
 
 /// Writes records as rows.

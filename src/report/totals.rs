@@ -2,11 +2,11 @@
 
 use std::fmt::Write;
 
+use crate::decoder::hints::Hint;
+use crate::decoder::outcome::Outcome;
+use crate::decoder::status::{Bytes, Reason, Status};
+use crate::decoder::warnings::Warnings;
 use crate::link;
-use crate::pipeline::hints::Hint;
-use crate::pipeline::item::Item;
-use crate::pipeline::outcome::{Bytes, Reason, Status};
-use crate::pipeline::warnings::Warnings;
 
 /// Counts over a run.
 #[derive(Debug, Default, Clone)]
@@ -37,25 +37,25 @@ pub struct Totals {
 impl Totals {
     /// Counts one packet of a frame.
     #[inline]
-    pub fn count(&mut self, item: &Item<'_>) {
-        self.frames += u64::from(item.part <= 1);
+    pub fn count(&mut self, outcome: &Outcome<'_>) {
+        self.frames += u64::from(outcome.part <= 1);
         self.packets += 1;
-        if let Some(count) = self.statuses.get_mut(item.status as usize) {
+        if let Some(count) = self.statuses.get_mut(outcome.status as usize) {
             *count += 1;
         }
-        if let Some(bytes) = item.bytes {
+        if let Some(bytes) = outcome.bytes {
             // The bytes of a packet inside another one are among those of that one, as what it saves is.
-            let counted = if item.inside == 0 { 0 } else { bytes.diet };
+            let counted = if outcome.inside == 0 { 0 } else { bytes.diet };
             self.bytes.diet += bytes.diet - counted;
             self.bytes.esp = (self.bytes.esp + bytes.esp).saturating_sub(counted);
         }
-        if item.warnings != Warnings::NONE {
-            self.duplicates += u64::from(item.warnings.has(Warnings::DUPLICATE));
-            self.replayed += u64::from(item.warnings.has(Warnings::REPLAYED));
-            self.unauthenticated += u64::from(item.warnings.has(Warnings::UNAUTHENTICATED));
+        if outcome.warnings != Warnings::NONE {
+            self.duplicates += u64::from(outcome.warnings.has(Warnings::DUPLICATE));
+            self.replayed += u64::from(outcome.warnings.has(Warnings::REPLAYED));
+            self.unauthenticated += u64::from(outcome.warnings.has(Warnings::UNAUTHENTICATED));
         }
-        self.failed += u64::from(item.status != Status::Ok && item.of_known_sa);
-        if let Some(reason) = item.reason {
+        self.failed += u64::from(outcome.status != Status::Ok && outcome.of_known_sa);
+        if let Some(reason) = outcome.reason {
             self.count_reason(reason);
         }
     }

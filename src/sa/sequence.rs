@@ -5,7 +5,7 @@
 
 /// The Sequence Numbers that agree with `bits` low bits on the wire, in the order in which they are tried.
 #[derive(Debug, Clone)]
-pub struct Candidates {
+pub struct SequenceNumbers {
     /// Tried before all others: IV xor mask.
     from_mask: Option<u64>,
     order: Order,
@@ -29,19 +29,19 @@ enum Order {
 /// Numbers tried upwards, then downwards, before the search goes both ways, where no bits are sent.
 const BLIND_RUN: u64 = 64;
 
-impl Candidates {
-    /// Candidates around `expected` (the highest verified number plus one) that end in the low `bits` bits of `wire`.
+impl SequenceNumbers {
+    /// SequenceNumbers around `expected` (the highest verified number plus one) that end in the low `bits` bits of `wire`.
     /// `from_mask` comes first if it agrees with them.
-    pub fn new(expected: u64, wire: u32, bits: u8, esn: bool, from_mask: Option<u64>) -> Candidates {
+    pub fn new(expected: u64, wire: u32, bits: u8, esn: bool, from_mask: Option<u64>) -> SequenceNumbers {
         let max = if esn { u64::MAX } else { u64::from(u32::MAX) };
         let step = 1u64 << bits.min(32);
         let from_mask = from_mask.filter(|sn| *sn <= max && (sn ^ u64::from(wire)) & (step - 1) == 0);
-        Candidates { from_mask, order: Order::new(expected, wire, bits, max), other: None, other_next: false, max }
+        SequenceNumbers { from_mask, order: Order::new(expected, wire, bits, max), other: None, other_next: false, max }
     }
 
     /// The same, and in turns with them those around `expected`, of a stream that may be near either.
-    pub fn or_around(self, expected: u64, wire: u32, bits: u8) -> Candidates {
-        Candidates { other: Some(Order::new(expected, wire, bits, self.max)), ..self }
+    pub fn or_around(self, expected: u64, wire: u32, bits: u8) -> SequenceNumbers {
+        SequenceNumbers { other: Some(Order::new(expected, wire, bits, self.max)), ..self }
     }
 
     /// The candidate from the IV mask, if it agrees with the wire; it is the first.
@@ -93,7 +93,7 @@ impl Order {
         match *self {
             Order::One(_) => 0,
             Order::Nearest { expected, step, .. } => {
-                // Candidates nearer than `sn`, on its own side and on the other one.
+                // SequenceNumbers nearer than `sn`, on its own side and on the other one.
                 let distance = sn.abs_diff(expected);
                 let above = sn >= expected;
                 let same = if above { distance / step } else { (distance - 1) / step };
@@ -131,7 +131,7 @@ impl Order {
     }
 }
 
-impl Iterator for Candidates {
+impl Iterator for SequenceNumbers {
     type Item = u64;
 
     fn next(&mut self) -> Option<u64> {
@@ -187,39 +187,39 @@ impl Order {
 mod tests {
     use super::*;
 
-    fn first(candidates: Candidates, count: usize) -> Vec<u64> {
+    fn first(candidates: SequenceNumbers, count: usize) -> Vec<u64> {
         candidates.take(count).collect()
     }
 
     #[test]
     fn nearest_first_and_the_larger_of_two_at_one_distance() {
         // Expected 108, wire bits 4 = 0b0100: 100 is 8 below, 116 is 8 above.
-        assert_eq!(first(Candidates::new(108, 4, 4, false, None), 4), [116, 100, 132, 84]);
+        assert_eq!(first(SequenceNumbers::new(108, 4, 4, false, None), 4), [116, 100, 132, 84]);
         // Nothing below zero, nothing above the 32 bits.
-        assert_eq!(first(Candidates::new(1, 0xff, 8, false, None), 3), [0xff, 0x1ff, 0x2ff]);
-        assert_eq!(first(Candidates::new(1, 1, 8, false, None), 2), [1, 257]);
+        assert_eq!(first(SequenceNumbers::new(1, 0xff, 8, false, None), 3), [0xff, 0x1ff, 0x2ff]);
+        assert_eq!(first(SequenceNumbers::new(1, 1, 8, false, None), 2), [1, 257]);
         let top = u64::from(u32::MAX);
-        assert_eq!(first(Candidates::new(top, 0, 8, false, None), 2), [top - 255, top - 511]);
-        assert_eq!(first(Candidates::new(top, 0, 8, true, None), 2), [top + 1, top - 255]);
-        assert_eq!(first(Candidates::new(u64::MAX, 0, 8, true, None), 2), [u64::MAX - 255, u64::MAX - 511]);
+        assert_eq!(first(SequenceNumbers::new(top, 0, 8, false, None), 2), [top - 255, top - 511]);
+        assert_eq!(first(SequenceNumbers::new(top, 0, 8, true, None), 2), [top + 1, top - 255]);
+        assert_eq!(first(SequenceNumbers::new(u64::MAX, 0, 8, true, None), 2), [u64::MAX - 255, u64::MAX - 511]);
     }
 
     #[test]
     fn all_bits_on_the_wire_leave_one_candidate_unless_the_high_half_is_missing() {
-        assert_eq!(first(Candidates::new(1, 7, 32, false, None), 9), [7]);
-        assert_eq!(first(Candidates::new(1 << 32, 7, 32, true, None), 3), [(1 << 32) + 7, 7, (2 << 32) + 7]);
+        assert_eq!(first(SequenceNumbers::new(1, 7, 32, false, None), 9), [7]);
+        assert_eq!(first(SequenceNumbers::new(1 << 32, 7, 32, true, None), 3), [(1 << 32) + 7, 7, (2 << 32) + 7]);
     }
 
     #[test]
     fn without_bits_sixty_four_up_then_down_then_outwards() {
-        let all = first(Candidates::new(1000, 0, 0, false, None), 133);
+        let all = first(SequenceNumbers::new(1000, 0, 0, false, None), 133);
         assert_eq!(all[..64], (1000..1064).collect::<Vec<u64>>());
         assert_eq!(all[64..129], (935..=999).rev().collect::<Vec<u64>>());
         assert_eq!(all[129..], [1064, 934, 1065, 933]);
         // At the edges nothing is lost, nothing comes twice, and the end is reached.
         let top = u64::from(u32::MAX);
-        assert_eq!(first(Candidates::new(top, 0, 0, false, None), 3), [top, top - 1, top - 2]);
-        let mut low: Vec<u64> = first(Candidates::new(3, 0, 0, false, None), 70);
+        assert_eq!(first(SequenceNumbers::new(top, 0, 0, false, None), 3), [top, top - 1, top - 2]);
+        let mut low: Vec<u64> = first(SequenceNumbers::new(3, 0, 0, false, None), 70);
         assert_eq!(low[64..], [2, 1, 0, 67, 68, 69]);
         low.dedup();
         assert_eq!(low.len(), 70);
@@ -231,26 +231,26 @@ mod tests {
         for (expected, wire, bits) in
             [(108, 4, 4), (108, 0, 4), (108, 12, 4), (1, 0xff, 8), (1, 1, 8), (300, 44, 8), (300, 45, 8), (300, 43, 8)]
         {
-            let all = Candidates::new(expected, wire, bits, false, None);
+            let all = SequenceNumbers::new(expected, wire, bits, false, None);
             for (index, sn) in all.clone().take(200).enumerate() {
                 assert_eq!(all.position(sn), index as u64, "{sn} of {expected} {wire} {bits}");
             }
         }
-        let blind = Candidates::new(1000, 0, 0, false, None);
+        let blind = SequenceNumbers::new(1000, 0, 0, false, None);
         for (index, sn) in blind.clone().take(500).enumerate() {
             assert_eq!(blind.position(sn), index as u64, "{sn}");
         }
         for expected in [0, 1, 3, 65, 66, 70, top, top - 3, top - 63, top - 70] {
-            let blind = Candidates::new(expected, 0, 0, false, None);
+            let blind = SequenceNumbers::new(expected, 0, 0, false, None);
             for (index, sn) in blind.clone().take(400).enumerate() {
                 assert_eq!(blind.position(sn), index as u64, "{sn} around {expected}");
             }
         }
-        let whole = Candidates::new(9, 7, 32, true, None);
+        let whole = SequenceNumbers::new(9, 7, 32, true, None);
         for (index, sn) in whole.clone().take(9).enumerate() {
             assert_eq!(whole.position(sn), index as u64, "{sn}");
         }
-        assert_eq!(Candidates::new(top, 0, 8, false, None).position(top - 511), 1);
+        assert_eq!(SequenceNumbers::new(top, 0, 8, false, None).position(top - 511), 1);
     }
 
     proptest::proptest! {
@@ -258,7 +258,7 @@ mod tests {
         fn positions_are_those_of_any_search(near in 0u64..600, edge in 0usize..5, wire: u32, bits in 0u8..=32, esn: bool, around in 0u64..600) {
             let edges = [300, 1 << 31, u64::from(u32::MAX) - 300, 1 << 32, u64::MAX - 600];
             let expected = edges[edge] - 300 + near;
-            let one = Candidates::new(expected, wire, bits, esn, None);
+            let one = SequenceNumbers::new(expected, wire, bits, esn, None);
             let two = one.clone().or_around(around, wire, bits);
             for all in [one, two] {
                 let mut seen = std::collections::HashSet::new();
@@ -276,15 +276,15 @@ mod tests {
 
     #[test]
     fn two_places_take_turns() {
-        let both = Candidates::new(100, 4, 8, false, None).or_around(3_000_000, 4, 8);
+        let both = SequenceNumbers::new(100, 4, 8, false, None).or_around(3_000_000, 4, 8);
         // 3,000,000 ends in 192: 68 to 3,000,068, and 188 back to 2,999,812.
         assert_eq!(first(both, 5), [4, 3_000_068, 260, 2_999_812, 516]);
     }
 
     #[test]
     fn the_mask_comes_first_if_it_agrees_with_the_wire() {
-        assert_eq!(first(Candidates::new(5, 5, 8, false, Some(0x4705)), 2), [0x4705, 5]);
-        assert_eq!(first(Candidates::new(5, 5, 8, false, Some(0x4706)), 2), [5, 261]);
-        assert_eq!(first(Candidates::new(5, 5, 8, false, Some(1 << 40 | 5)), 1), [5]);
+        assert_eq!(first(SequenceNumbers::new(5, 5, 8, false, Some(0x4705)), 2), [0x4705, 5]);
+        assert_eq!(first(SequenceNumbers::new(5, 5, 8, false, Some(0x4706)), 2), [5, 261]);
+        assert_eq!(first(SequenceNumbers::new(5, 5, 8, false, Some(1 << 40 | 5)), 1), [5]);
     }
 }

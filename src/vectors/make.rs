@@ -6,15 +6,15 @@ use std::ops::ControlFlow;
 use super::failure::{Case, damaged, flips};
 use super::kit;
 use super::packet::{Inputs, Problem, States, Vector, datagram};
+use crate::batch::workers;
 use crate::capture::{LINKTYPE_RAW, Reader, Window};
+use crate::command::seal::{IvIssuer, KeyIds, UsedNumbers};
 use crate::context::IpVersion;
+use crate::decoder::candidates::Limits;
+use crate::decoder::status::Status;
 use crate::error::Error;
 use crate::files::Json;
 use crate::link::{self, Datagram, Frame, Outer};
-use crate::pipeline::drive;
-use crate::pipeline::find::Limits;
-use crate::pipeline::outcome::Status;
-use crate::pipeline::seal::{IvIssuer, KeyIds, UsedNumbers};
 use crate::sa::table::{Entry, SaTable};
 use crate::suite::Random;
 
@@ -155,7 +155,7 @@ fn esp_sources(
 ) -> Result<(Vec<Vec<Source>>, usize), Error> {
     let mut sources: Vec<Vec<Source>> = table.entries().iter().map(|_| vec![]).collect();
     let mut frame = 0;
-    drive::visit(reader, esp, Limits::default(), link, |_, item, arena| {
+    workers::visit(reader, esp, Limits::default(), link, |_, item, arena| {
         let (Status::Ok, Some(found), Some(carrier)) = (item.status, item.esp, item.datagram()) else {
             return ControlFlow::Continue(());
         };

@@ -6,10 +6,10 @@ use std::net::IpAddr;
 use super::kit::hex_of;
 use crate::capture::LINKTYPE_RAW;
 use crate::codec::{Carrier, Mismatch, Restored, State};
+use crate::decoder::status::Status;
 use crate::error::{Fault, FaultKind, Stage};
 use crate::files::Json;
 use crate::link::{self, Datagram, Frame, Outer};
-use crate::pipeline::outcome::Status;
 use crate::sa::table::{Entry, Lookup, SaTable};
 use crate::suite::OpenError;
 

@@ -6,19 +6,20 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::show::sa_name;
+use crate::batch::workers;
 use crate::capture::Reader;
 use crate::cli::options::EspPortArgs;
 use crate::cli::status::Outcome;
 use crate::cli::{counted, tell_damage};
 use crate::codec::{Mismatch, State};
 use crate::context::{Context, SaReference};
+use crate::decoder::arena::Arena;
+use crate::decoder::candidates::Limits;
+use crate::decoder::outcome;
+use crate::decoder::status::Status;
 use crate::error::Error;
 use crate::files;
 use crate::link;
-use crate::pipeline::drive;
-use crate::pipeline::find::Limits;
-use crate::pipeline::item::{Arena, Item};
-use crate::pipeline::outcome::Status;
 use crate::sa::Sa;
 use crate::sa::table::{Entry, SaTable};
 
@@ -119,7 +120,7 @@ impl Trial {
         let (capture, link) = esp_ports.apply((std::mem::take(&mut self.capture), link::Settings::default()));
         let mut clear = vec![];
         let mut reader = Reader::open(path)?;
-        drive::visit(&mut reader, &capture, Limits::default(), &link, |packet, item, arena| {
+        workers::visit(&mut reader, &capture, Limits::default(), &link, |packet, item, arena| {
             self.packet(packet.number, item, arena, &mut clear);
             ControlFlow::Continue(())
         })?;
@@ -127,7 +128,7 @@ impl Trial {
         Ok(self)
     }
 
-    fn packet(&mut self, number: u64, item: &Item<'_>, arena: &Arena, clear: &mut Vec<u8>) {
+    fn packet(&mut self, number: u64, item: &outcome::Outcome<'_>, arena: &Arena, clear: &mut Vec<u8>) {
         let own = item.sa.and_then(|sa| self.by_sa.get(sa as usize)).map_or(&[][..], Vec::as_slice);
         let Some(outer) = item.outer().filter(|_| item.status == Status::Ok) else {
             if item.status != Status::NoSa && item.is_still_encrypted() {

@@ -1,9 +1,10 @@
 //! Frames that repeat an earlier one on the link layer.
 
-use super::Settler;
+use super::Decoder;
+use super::arena::Arena;
+use super::outcome::{Outcome, OwnedDatagram, Source};
+use super::warnings::Warnings;
 use crate::link::{self, Outer};
-use crate::pipeline::item::{Arena, Item, Source, Whole};
-use crate::pipeline::warnings::Warnings;
 
 /// What became of a frame that may be repeated.
 #[derive(Debug)]
@@ -15,20 +16,20 @@ pub(super) struct Kept {
 
 #[derive(Debug)]
 struct KeptPart {
-    item: Item<'static>,
+    outcome: Outcome<'static>,
     outer: Option<Outer>,
     fragments: Vec<u64>,
     packet: Vec<u8>,
 }
 
-impl Settler<'_> {
+impl Decoder<'_> {
     /// Keeps what became of a frame, for its repeats.
-    pub(super) fn keep(&mut self, frame: u64, item: &Item<'_>, arena: &Arena) {
+    pub(super) fn keep(&mut self, frame: u64, outcome: &Outcome<'_>, arena: &Arena) {
         if self.kept.len() >= link::REPEATS_KEPT {
             self.kept.pop_front();
         }
-        let parts = item.parts().map(|part| KeptPart {
-            item: part.without_frame(),
+        let parts = outcome.parts().map(|part| KeptPart {
+            outcome: part.without_frame(),
             outer: part.outer(),
             fragments: part.fragments().to_vec(),
             packet: part.packet(arena).to_vec(),
@@ -37,29 +38,29 @@ impl Settler<'_> {
     }
 
     /// A frame that repeats another one on the link layer has all that that one had.
-    pub(super) fn repeat<'w>(&self, of: u64, item: &mut Item<'w>, arena: &mut Arena) {
+    pub(super) fn repeat<'w>(&self, of: u64, outcome: &mut Outcome<'w>, arena: &mut Arena) {
         let kept = self.kept.binary_search_by_key(&of, |kept| kept.frame).ok().and_then(|at| self.kept.get(at));
         if let Some((first, others)) = kept.and_then(|kept| kept.parts.split_first()) {
-            first.fill(item, arena);
+            first.fill(outcome, arena);
             for other in others {
-                let mut part = Item::new(item.frame);
+                let mut part = Outcome::new(outcome.frame);
                 other.fill(&mut part, arena);
                 note_repeat(&mut part, of);
-                item.add(part, other.item.inside != 0);
+                outcome.add(part, other.outcome.inside != 0);
             }
         }
-        note_repeat(item, of);
+        note_repeat(outcome, of);
     }
 }
 
 impl KeptPart {
-    fn fill(&self, item: &mut Item<'_>, arena: &mut Arena) {
-        let KeptPart { item: first, outer, fragments, packet } = self;
-        (item.status, item.reason) = (first.status, first.reason);
-        (item.sa, item.of_known_sa, item.esp) = (first.sa, first.of_known_sa, first.esp);
-        (item.restored, item.bytes, item.warnings) = (first.restored, first.bytes, first.warnings);
-        item.packet = arena.put(packet);
-        item.source = Source::Whole(Box::new(Whole {
+    fn fill(&self, outcome: &mut Outcome<'_>, arena: &mut Arena) {
+        let KeptPart { outcome: first, outer, fragments, packet } = self;
+        (outcome.status, outcome.reason) = (first.status, first.reason);
+        (outcome.sa, outcome.of_known_sa, outcome.esp) = (first.sa, first.of_known_sa, first.esp);
+        (outcome.restored, outcome.bytes, outcome.warnings) = (first.restored, first.bytes, first.warnings);
+        outcome.packet = arena.put(packet);
+        outcome.source = Source::Owned(Box::new(OwnedDatagram {
             packet: vec![],
             outer: *outer,
             link_header_len: 0,
@@ -70,8 +71,8 @@ impl KeptPart {
     }
 }
 
-fn note_repeat(item: &mut Item<'_>, of: u64) {
-    item.warnings.add(Warnings::DUPLICATE);
-    item.repeat_of = Some(of);
-    (item.radio, item.repeat) = (true, true);
+fn note_repeat(outcome: &mut Outcome<'_>, of: u64) {
+    outcome.warnings.add(Warnings::DUPLICATE);
+    outcome.repeat_of = Some(of);
+    (outcome.radio, outcome.repeat) = (true, true);
 }

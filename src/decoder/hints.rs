@@ -2,8 +2,8 @@
 
 use std::fmt;
 
-use super::find::{body, spi};
-use super::outcome::Status;
+use super::candidates::{body, spi};
+use super::status::Status;
 use crate::sa::table::{Entry, SaTable};
 
 /// The likely cause; part of the reason, and counted for the remarks that end a run.

@@ -4,18 +4,20 @@ mod frame;
 
 use std::sync::OnceLock;
 
-use super::drive::{self, Input, Job};
-use super::find::{Limits, explicit_iv};
-use super::item::{Arena, Item};
-use super::outcome::Status;
-use super::outlet::{End, Frames, Outlet};
-use super::payloads::Payloads;
+use super::frame_writer::{End, Frames, Outlet};
 use super::seal::{IvIssuer, KeyId, KeyIds, UsedKeys};
-use super::select::Selection;
+use super::seal_queue::Payloads;
+use crate::batch::workers::{self, BatchCommand, Input};
 use crate::capture::{Packet, Reader, Window, Writer};
+use crate::decoder::arena::Arena;
+use crate::decoder::candidates::{Limits, explicit_iv};
+use crate::decoder::outcome::Outcome;
+use crate::decoder::status::Status;
 use crate::error::{Error, Fault};
 use crate::esp;
 use crate::link;
+use crate::report::record::Record;
+use crate::report::select::Selection;
 use crate::report::totals::Totals;
 use crate::sa::table::{Entry, SaTable};
 use crate::suite::{Cryptor, Keys, Random, Suite};
@@ -192,7 +194,7 @@ pub fn run(
     let mut out = Out { outlet, totals: Totals::default(), rewritten: [0; 3], unwritable: 0, still_encrypted: 0, tell };
     let plans = table.entries().iter().map(|_| OnceLock::new()).collect();
     let job = Convert { table, settings, plans, frames };
-    drive::run(input_of(reader, table, settings), &job, &mut state, &mut out)?;
+    workers::run(input_of(reader, table, settings), &job, &mut state, &mut out)?;
     out.outlet.release_all()?;
     keep(&used_keys(table, job.plans))?;
     let Out { outlet, totals, rewritten, unwritable, still_encrypted, .. } = out;
@@ -201,30 +203,36 @@ pub fn run(
 
 impl Convert<'_, '_> {
     /// Whether the selection takes a packet, or one inside it.
-    fn takes(&self, packet: &Packet<'_>, frame: &Item<'_>, outer: &Item<'_>, arena: &Arena) -> bool {
-        let takes = |part: &Item<'_>| self.settings.selection.takes(&part.record(packet, self.table, arena));
+    fn takes(&self, packet: &Packet<'_>, frame: &Outcome<'_>, outer: &Outcome<'_>, arena: &Arena) -> bool {
+        let takes = |part: &Outcome<'_>| self.settings.selection.takes(&Record::new(packet, part, self.table, arena));
         takes(outer) || frame.inside_of(outer).any(takes)
     }
 
-    /// `innermost` is `item`, or the packet farthest inside it that opened.
-    fn make(&self, state: &mut State, item: &Item<'_>, innermost: &Item<'_>, taken: bool) -> Result<Make, Error> {
-        if item.inside > 0 {
-            return self.make_nested(state, item, taken);
+    /// `innermost` is `outcome`, or the packet farthest inside it that opened.
+    fn make(
+        &self,
+        state: &mut State,
+        outcome: &Outcome<'_>,
+        innermost: &Outcome<'_>,
+        taken: bool,
+    ) -> Result<Make, Error> {
+        if outcome.inside > 0 {
+            return self.make_nested(state, outcome, taken);
         }
-        if item.repeat {
+        if outcome.repeat {
             return Ok(if taken && self.settings.keep_repeats { Make::Pass } else { Make::Leave });
         }
-        self.note_iv(state, item)?;
-        if item.waits {
+        self.note_iv(state, outcome)?;
+        if outcome.waits {
             return Ok(if taken { Make::Hold } else { Make::Leave });
         }
         if !taken {
             return Ok(Make::Leave);
         }
-        let Some((sa, entry)) = item.sa.and_then(|sa| Some((sa as usize, self.table.entry(sa)?))) else {
+        let Some((sa, entry)) = outcome.sa.and_then(|sa| Some((sa as usize, self.table.entry(sa)?))) else {
             return Ok(Make::Pass);
         };
-        if item.status != Status::Ok {
+        if outcome.status != Status::Ok {
             return Ok(Make::Pass);
         }
         if self.settings.target == Target::Plain {
@@ -235,16 +243,16 @@ impl Convert<'_, '_> {
     }
 
     /// A packet inside another one stays there, and if it was not standard ESP, that goes beside the frame.
-    fn make_nested(&self, state: &mut State, item: &Item<'_>, taken: bool) -> Result<Make, Error> {
-        if item.repeat {
+    fn make_nested(&self, state: &mut State, outcome: &Outcome<'_>, taken: bool) -> Result<Make, Error> {
+        if outcome.repeat {
             return Ok(Make::Leave);
         }
-        self.note_iv(state, item)?;
+        self.note_iv(state, outcome)?;
         if !taken {
             return Ok(Make::Leave);
         }
-        let is_esp = item.status == Status::Ok && self.settings.target == Target::Esp;
-        match item.sa.filter(|_| is_esp).and_then(|sa| Some((sa as usize, self.table.entry(sa)?))) {
+        let is_esp = outcome.status == Status::Ok && self.settings.target == Target::Esp;
+        match outcome.sa.filter(|_| is_esp).and_then(|sa| Some((sa as usize, self.table.entry(sa)?))) {
             Some((sa, entry)) => self.make_esp(state, sa, entry),
             None => Ok(Make::Pass),
         }
@@ -284,14 +292,14 @@ impl Convert<'_, '_> {
     }
 
     /// With `keep`, remembers the IVs that the capture shows.
-    fn note_iv(&self, state: &mut State, item: &Item<'_>) -> Result<(), Error> {
+    fn note_iv(&self, state: &mut State, outcome: &Outcome<'_>) -> Result<(), Error> {
         if self.settings.reseal != Reseal::Keep || self.settings.target != Target::Esp {
             return Ok(());
         }
-        let Some((sa, entry)) = item.sa.and_then(|sa| Some((sa as usize, self.table.entry(sa)?))) else {
+        let Some((sa, entry)) = outcome.sa.and_then(|sa| Some((sa as usize, self.table.entry(sa)?))) else {
             return Ok(());
         };
-        let Some(iv) = iv_of(item, entry, self.table) else { return Ok(()) };
+        let Some(iv) = iv_of(outcome, entry, self.table) else { return Ok(()) };
         let key = state.key(sa, entry);
         state.issuer.seen(key, iv)
     }
@@ -313,11 +321,11 @@ impl Convert<'_, '_> {
         Ok(Plan::Sealed(Box::new(Sealer { keys, cryptor, kept })))
     }
 
-    /// Appends the frame of `item` with standard ESP in it, still to be sealed where that is to be done, or the packet that
+    /// Appends the frame of `outcome` with standard ESP in it, still to be sealed where that is to be done, or the packet that
     /// `innermost` restored to.
     fn write(
         &self,
-        (item, innermost): (&Item<'_>, &Item<'_>),
+        (outcome, innermost): (&Outcome<'_>, &Outcome<'_>),
         arena: &Arena,
         make: &Make,
         payloads: &mut Payloads,
@@ -325,25 +333,27 @@ impl Convert<'_, '_> {
     ) -> Result<(), Unwritten> {
         let sealer = match make {
             Make::Pass | Make::Hold | Make::Leave => return Err(Unwritten::Passes),
-            Make::Plain => return Ok(link::append(item.link_type, item.link_header(), innermost.packet(arena), out)?),
+            Make::Plain => {
+                return Ok(link::append(outcome.link_type, outcome.link_header(), innermost.packet(arena), out)?);
+            }
             Make::HeaderOnly | Make::ExplicitIv => None,
-            Make::Sealed(_) => Some(item.sa.and_then(|sa| self.sealer(sa)).ok_or(Unwritten::Passes)?),
+            Make::Sealed(_) => Some(outcome.sa.and_then(|sa| self.sealer(sa)).ok_or(Unwritten::Passes)?),
         };
         let of_sa = || {
-            let sa = item.sa?;
-            Some((sa, self.table.entry(sa)?, item.esp?, item.payload(self.table)?, item.headers()?))
+            let sa = outcome.sa?;
+            Some((sa, self.table.entry(sa)?, outcome.esp?, outcome.payload(self.table)?, outcome.headers()?))
         };
         let Some((sa, entry, esp, payload, headers)) = of_sa() else { return Err(Unwritten::Passes) };
         let protocol = if payload.udp_header.is_some() { esp::UDP } else { esp::PROTOCOL };
         let start = out.len();
-        let begun = link::begin(item.link_header(), headers, protocol, payload.udp_header, out);
+        let begun = link::begin(outcome.link_header(), headers, protocol, payload.udp_header, out);
         esp::write_header(esp.spi, esp.sequence, out);
         match (make, sealer) {
             (Make::Sealed(iv), Some(Sealer { cryptor, .. })) => {
                 let iv = iv.get(..cryptor.iv_len()).unwrap_or_default();
                 payloads.body((sa, esp.spi, esp.sequence), iv, cryptor.icv_len(), out, |clear| {
                     let start = clear.len();
-                    let next_header = item.protected(arena, clear);
+                    let next_header = outcome.protected(arena, clear);
                     esp::write_trailer(start, next_header, cryptor.block(), clear);
                 });
             }
@@ -383,14 +393,14 @@ impl State {
 }
 
 /// Whether a frame cannot hold the packet that came out of it.
-pub fn is_beside(item: &Item<'_>) -> bool {
-    item.radio || item.is_rebuilt()
+pub fn is_beside(outcome: &Outcome<'_>) -> bool {
+    outcome.radio || outcome.is_rebuilt()
 }
 
 /// The IV of a packet, sent or implicit, if it is 8 bytes long.
-pub fn iv_of(item: &Item<'_>, entry: &Entry, table: &SaTable) -> Option<u64> {
-    let implicit = || item.esp.filter(|_| entry.cryptor().suite().implicit_iv).map(|esp| esp.sequence);
-    item.payload(table).and_then(|payload| explicit_iv(entry, payload.bytes)).or_else(implicit)
+pub fn iv_of(outcome: &Outcome<'_>, entry: &Entry, table: &SaTable) -> Option<u64> {
+    let implicit = || outcome.esp.filter(|_| entry.cryptor().suite().implicit_iv).map(|esp| esp.sequence);
+    outcome.payload(table).and_then(|payload| explicit_iv(entry, payload.bytes)).or_else(implicit)
 }
 
 fn input_of<'i, 't>(reader: &'i mut Reader, table: &'t SaTable, settings: &'i Settings) -> Input<'i, 't> {
@@ -398,7 +408,7 @@ fn input_of<'i, 't>(reader: &'i mut Reader, table: &'t SaTable, settings: &'i Se
     Input { reader, table, limits: *limits, link, threads: *threads }
 }
 
-impl Job<Out<'_>> for Convert<'_, '_> {
+impl BatchCommand<Out<'_>> for Convert<'_, '_> {
     type State = State;
     type Work = Work;
 
@@ -406,34 +416,34 @@ impl Job<Out<'_>> for Convert<'_, '_> {
         &self,
         state: &mut State,
         window: &Window,
-        items: &[Item<'_>],
+        outcomes: &[Outcome<'_>],
         arena: &Arena,
         work: &mut Work,
     ) -> Result<(), Error> {
         work.makes.clear();
-        for (packet, item) in window.packets().zip(items) {
+        for (packet, outcome) in window.packets().zip(outcomes) {
             let mut taken = false;
-            for part in item.parts() {
+            for part in outcome.parts() {
                 if part.inside == 0 {
-                    taken = self.takes(&packet, item, part, arena);
+                    taken = self.takes(&packet, outcome, part, arena);
                 }
-                work.makes.push(self.make(state, part, item.innermost_of(part), taken)?);
+                work.makes.push(self.make(state, part, outcome.innermost_of(part), taken)?);
             }
         }
         Ok(())
     }
 
-    fn render(&self, window: &Window, items: &[Item<'_>], arena: &Arena, work: &mut Work) -> Result<(), Error> {
+    fn render(&self, window: &Window, outcomes: &[Outcome<'_>], arena: &Arena, work: &mut Work) -> Result<(), Error> {
         let Work { makes, payloads, totals, rewritten, unwritable, still_encrypted, frames } = work;
         (*totals, *rewritten, *unwritable, *still_encrypted) = (Totals::default(), [0; 3], 0, 0);
         payloads.clear();
         let frames = frames.get_or_insert_with(|| self.frames.clone());
         frames.begin(arena.given_up());
         let mut makes = makes.iter();
-        for (packet, item) in window.packets().zip(items) {
-            let mut frame = Frame::new(&packet, item);
+        for (packet, outcome) in window.packets().zip(outcomes) {
+            let mut frame = Frame::new(&packet, outcome);
             let mut end = End::Leaves;
-            for (part, make) in item.parts().zip(makes.by_ref()) {
+            for (part, make) in outcome.parts().zip(makes.by_ref()) {
                 totals.count(part);
                 let tier = match make {
                     Make::Hold | Make::Leave | Make::Pass | Make::Plain => None,
@@ -442,7 +452,7 @@ impl Job<Out<'_>> for Convert<'_, '_> {
                     Make::Sealed(_) => Some(2),
                 };
                 *still_encrypted += u64::from(matches!(make, Make::Pass) && part.is_still_encrypted());
-                let innermost = item.innermost_of(part);
+                let innermost = outcome.innermost_of(part);
                 let write = |out: &mut Vec<u8>| self.write((part, innermost), arena, make, payloads, out);
                 let (ends, written) = frame.part(part, make, frames, write)?;
                 if part.inside == 0 {
@@ -466,7 +476,7 @@ impl Job<Out<'_>> for Convert<'_, '_> {
         &self,
         out: &mut Out<'_>,
         window: &Window,
-        items: &[Item<'_>],
+        outcomes: &[Outcome<'_>],
         work: &mut Work,
         bytes_read: u64,
     ) -> Result<(), Error> {
@@ -475,7 +485,7 @@ impl Job<Out<'_>> for Convert<'_, '_> {
         out.still_encrypted += work.still_encrypted;
         out.rewritten.iter_mut().zip(work.rewritten).for_each(|(total, own)| *total += own);
         if let Some(frames) = &mut work.frames {
-            out.outlet.apply(window, items, frames)?;
+            out.outlet.apply(window, outcomes, frames)?;
         }
         (out.tell)(bytes_read);
         Ok(())

@@ -2,9 +2,9 @@
 
 use super::{Make, Unwritten, is_beside};
 use crate::capture::Packet;
+use crate::command::frame_writer::{End, Frames};
+use crate::decoder::outcome::Outcome;
 use crate::error::Error;
-use crate::pipeline::item::Item;
-use crate::pipeline::outlet::{End, Frames};
 
 /// A frame whose packets are being written.
 pub(super) struct Frame<'f> {
@@ -16,16 +16,16 @@ pub(super) struct Frame<'f> {
 }
 
 impl<'f> Frame<'f> {
-    /// The frame `packet`, of whose packets `item` is the first.
-    pub(super) fn new(packet: &'f Packet<'f>, item: &Item<'_>) -> Frame<'f> {
-        Frame { packet, comment: comment(item), is_there: false }
+    /// The frame `packet`, of whose packets `outcome` is the first.
+    pub(super) fn new(packet: &'f Packet<'f>, outcome: &Outcome<'_>) -> Frame<'f> {
+        Frame { packet, comment: comment(outcome), is_there: false }
     }
 
     /// Writes what is made of one of its packets, as `write` appends it.
     #[inline]
     pub(super) fn part(
         &mut self,
-        part: &Item<'_>,
+        part: &Outcome<'_>,
         make: &Make,
         frames: &mut Frames,
         write: impl FnOnce(&mut Vec<u8>) -> Result<(), Unwritten>,
@@ -59,7 +59,7 @@ impl<'f> Frame<'f> {
     /// it: as `write` writes it, or unchanged. Tells whether it was written, or could not be.
     fn beside(
         &mut self,
-        part: &Item<'_>,
+        part: &Outcome<'_>,
         frames: &mut Frames,
         write: impl FnOnce(&mut Vec<u8>) -> Result<(), Unwritten>,
     ) -> Result<Result<(), Unwritten>, Error> {
@@ -89,9 +89,9 @@ impl<'f> Frame<'f> {
 }
 
 /// Why packets of a frame that belong to an SA could not be opened.
-fn comment(item: &Item<'_>) -> Option<String> {
+fn comment(outcome: &Outcome<'_>) -> Option<String> {
     let mut comment: Option<String> = None;
-    for part in item.parts() {
+    for part in outcome.parts() {
         let Some(reason) = part.reason.filter(|_| part.of_known_sa) else { continue };
         let line = match part.part {
             0 => format!("dietesp: {}: {reason}", part.status.name()),

@@ -11,33 +11,34 @@
 use std::ops::ControlFlow;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
-use super::attempt::Attempter;
-use super::find::Limits;
-use super::item::{Arena, Item, emptied};
-use super::ledger::{Glimpse, Ledger};
-use super::settle::Settler;
+use super::open_ahead::AheadOpener;
 use crate::capture::{Packet, Reader, Window};
 use crate::cores;
+use crate::decoder::Decoder;
+use crate::decoder::arena::Arena;
+use crate::decoder::candidates::Limits;
+use crate::decoder::outcome::{Outcome, recycle};
+use crate::decoder::streams::{ProgressSnapshot, Streams};
 use crate::error::Error;
 use crate::link;
 use crate::sa::table::SaTable;
 
 /// What a command does with the packets of a window; the result goes to an `Out`.
-pub trait Job<Out>: Sync {
+pub trait BatchCommand<Out>: Sync {
     /// What it keeps from window to window.
     type State: Send;
     /// What it makes of one window.
     type Work: Default + Send;
 
     /// Side by side with other windows: makes ready what does not depend on the packets before.
-    fn prepare(&self, _window: &Window, _items: &[Item<'_>], _arena: &Arena, _work: &mut Self::Work) {}
+    fn prepare(&self, _window: &Window, _items: &[Outcome<'_>], _arena: &Arena, _work: &mut Self::Work) {}
 
     /// In capture order: decides what depends on the packets before.
     fn decide(
         &self,
         _state: &mut Self::State,
         _window: &Window,
-        _items: &[Item<'_>],
+        _items: &[Outcome<'_>],
         _arena: &Arena,
         _work: &mut Self::Work,
     ) -> Result<(), Error> {
@@ -45,14 +46,20 @@ pub trait Job<Out>: Sync {
     }
 
     /// Side by side with other windows: makes the output.
-    fn render(&self, window: &Window, items: &[Item<'_>], arena: &Arena, work: &mut Self::Work) -> Result<(), Error>;
+    fn render(
+        &self,
+        window: &Window,
+        outcomes: &[Outcome<'_>],
+        arena: &Arena,
+        work: &mut Self::Work,
+    ) -> Result<(), Error>;
 
     /// In capture order: hands the output on. `bytes_read` is how far the input has been read.
     fn emit(
         &self,
         out: &mut Out,
         window: &Window,
-        items: &[Item<'_>],
+        outcomes: &[Outcome<'_>],
         work: &mut Self::Work,
         bytes_read: u64,
     ) -> Result<(), Error>;
@@ -73,18 +80,18 @@ pub struct Input<'i, 't> {
 }
 
 /// Reads a capture to its end. Gives back what is known of the streams.
-pub fn run<'t, Out: Send, J: Job<Out>>(
+pub fn run<'t, Out: Send, J: BatchCommand<Out>>(
     input: Input<'_, 't>,
     job: &J,
     state: &mut J::State,
     out: &mut Out,
-) -> Result<Ledger<'t>, Error> {
+) -> Result<Streams<'t>, Error> {
     let Input { reader, table, limits, link, threads } = input;
     // One window is work for one worker; to start others takes longer than a short capture.
     let threads = if reader.fits_window() { 1 } else { threads };
-    let glimpse = Glimpse::new(table);
+    let glimpse = ProgressSnapshot::new(table);
     let reader = Mutex::new((reader, 0u64));
-    let settling = Turn::new(Settler::new(table, limits, link));
+    let settling = Turn::new(Decoder::new(table, limits, link));
     let deciding = Turn::new(state);
     let emitting = Turn::new(out);
     let work = || {
@@ -93,11 +100,11 @@ pub fn run<'t, Out: Send, J: Job<Out>>(
             deciding.stop();
             emitting.stop();
         });
-        let mut attempter = Attempter::new(table, limits, link, &glimpse);
+        let mut attempter = AheadOpener::new(table, limits, link, &glimpse);
         let mut window = Window::default();
         let mut arena = Arena::default();
         let mut work = J::Work::default();
-        let mut memory: Vec<Item<'static>> = vec![];
+        let mut memory: Vec<Outcome<'static>> = vec![];
         loop {
             let (ticket, bytes_read) = {
                 let mut reader = lock(&reader);
@@ -118,26 +125,26 @@ pub fn run<'t, Out: Send, J: Job<Out>>(
                 (reader.1 - 1, reader.0.bytes_read())
             };
             arena.clear();
-            let mut items = emptied(std::mem::take(&mut memory));
-            attempter.attempt(&window, &mut items, &mut arena);
+            let mut outcomes = recycle(std::mem::take(&mut memory));
+            attempter.attempt(&window, &mut outcomes, &mut arena);
             let Some(mut turn) = settling.wait(ticket) else { return };
-            turn.settle(&window, &mut items, &mut arena, &glimpse);
+            turn.settle(&window, &mut outcomes, &mut arena, &glimpse);
             if !settling.done(turn, Ok(())) {
                 return;
             }
-            job.prepare(&window, &items, &arena, &mut work);
+            job.prepare(&window, &outcomes, &arena, &mut work);
             let Some(mut turn) = deciding.wait(ticket) else { return };
-            let result = job.decide(&mut turn, &window, &items, &arena, &mut work);
+            let result = job.decide(&mut turn, &window, &outcomes, &arena, &mut work);
             if !deciding.done(turn, result) {
                 return settling.stop();
             }
-            let result = job.render(&window, &items, &arena, &mut work);
+            let result = job.render(&window, &outcomes, &arena, &mut work);
             let Some(mut turn) = emitting.wait(ticket) else { return };
-            let result = result.and_then(|()| job.emit(&mut turn, &window, &items, &mut work, bytes_read));
+            let result = result.and_then(|()| job.emit(&mut turn, &window, &outcomes, &mut work, bytes_read));
             if !emitting.done(turn, result) {
                 return settling.stop();
             }
-            memory = emptied(items);
+            memory = recycle(outcomes);
         }
     };
     cores::side_by_side(threads, work);
@@ -159,26 +166,26 @@ pub fn visit(
     table: &SaTable,
     limits: Limits,
     link: &link::Settings,
-    mut see: impl FnMut(&Packet<'_>, &Item<'_>, &Arena) -> ControlFlow<()>,
+    mut see: impl FnMut(&Packet<'_>, &Outcome<'_>, &Arena) -> ControlFlow<()>,
 ) -> Result<bool, Error> {
-    let glimpse = Glimpse::new(table);
-    let mut attempter = Attempter::new(table, limits, link, &glimpse);
-    let mut settler = Settler::new(table, limits, link);
+    let glimpse = ProgressSnapshot::new(table);
+    let mut attempter = AheadOpener::new(table, limits, link, &glimpse);
+    let mut settler = Decoder::new(table, limits, link);
     let (mut window, mut arena) = (Window::default(), Arena::default());
-    let mut memory: Vec<Item<'static>> = vec![];
+    let mut memory: Vec<Outcome<'static>> = vec![];
     while reader.fill(&mut window)? {
         arena.clear();
-        let mut items = emptied(memory);
-        attempter.attempt(&window, &mut items, &mut arena);
-        settler.settle(&window, &mut items, &mut arena, &glimpse);
-        for (packet, item) in window.packets().zip(&items) {
-            for part in item.parts() {
+        let mut outcomes = recycle(memory);
+        attempter.attempt(&window, &mut outcomes, &mut arena);
+        settler.settle(&window, &mut outcomes, &mut arena, &glimpse);
+        for (packet, outcome) in window.packets().zip(&outcomes) {
+            for part in outcome.parts() {
                 if see(&packet, part, &arena).is_break() {
                     return Ok(true);
                 }
             }
         }
-        memory = emptied(items);
+        memory = recycle(outcomes);
     }
     Ok(false)
 }
@@ -289,16 +296,23 @@ mod tests {
     /// Panics in the window with this packet.
     struct Panics(u64);
 
-    impl Job<Vec<u64>> for Panics {
+    impl BatchCommand<Vec<u64>> for Panics {
         type State = ();
         type Work = ();
 
-        fn render(&self, window: &Window, _: &[Item<'_>], _: &Arena, (): &mut ()) -> Result<(), Error> {
+        fn render(&self, window: &Window, _: &[Outcome<'_>], _: &Arena, (): &mut ()) -> Result<(), Error> {
             assert!(window.packets().all(|packet| packet.number != self.0), "as the test wants it");
             Ok(())
         }
 
-        fn emit(&self, out: &mut Vec<u64>, window: &Window, _: &[Item<'_>], (): &mut (), _: u64) -> Result<(), Error> {
+        fn emit(
+            &self,
+            out: &mut Vec<u64>,
+            window: &Window,
+            _: &[Outcome<'_>],
+            (): &mut (),
+            _: u64,
+        ) -> Result<(), Error> {
             out.extend(window.packets().map(|packet| packet.number));
             Ok(())
         }

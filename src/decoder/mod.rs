@@ -1,17 +1,19 @@
 //! What depends on the packets before, in capture order: places in streams, frames that others complete or repeat.
 
-mod kept;
+pub mod arena;
+pub mod candidates;
+pub mod esp_payload;
+pub mod hints;
 mod nested;
+pub(crate) mod not_esp;
+pub mod outcome;
+mod repeats;
+pub mod status;
+pub mod streams;
+pub mod warnings;
 
 use std::collections::VecDeque;
 
-use super::elsewhere;
-use super::find::{Finder, Found, Limits, expected, explicit_iv};
-use super::hints::{self, Hint};
-use super::item::{Arena, EspPayload, Item, Source, Step, Stretch, Verified};
-use super::ledger::{Glimpse, Ledger};
-use super::outcome::{Method, Reason, Status};
-use super::warnings::Warnings;
 use crate::capture::{Packet, Window};
 use crate::codec::Form;
 use crate::error::{Fault, Stage};
@@ -21,7 +23,15 @@ use crate::link::{self, Content, Datagram, InnerReceiver, LinkAddresses, Outer, 
 use crate::prefetch::PACKETS_AHEAD;
 use crate::sa::stream::{Novelty, digest};
 use crate::sa::table::{Entry, Hints, Lookup, SaTable};
-use kept::Kept;
+use arena::{Arena, Span};
+use candidates::{Candidates, Found, Limits, expected, explicit_iv};
+use esp_payload::EspPayload;
+use hints::Hint;
+use outcome::{Outcome, Source, Step, Verified};
+use repeats::Kept;
+use status::{Method, Reason, Status};
+use streams::{ProgressSnapshot, Streams};
+use warnings::Warnings;
 
 /// An ESP payload and what carries it.
 #[derive(Debug, Clone, Copy)]
@@ -52,9 +62,9 @@ const MOST_HINTED: usize = 4;
 
 /// Settles in capture order what depends on the packets before.
 #[derive(Debug)]
-pub struct Settler<'t> {
-    finder: Finder<'t>,
-    ledger: Ledger<'t>,
+pub struct Decoder<'t> {
+    finder: Candidates<'t>,
+    ledger: Streams<'t>,
     receiver: Receiver,
     inner_receiver: InnerReceiver,
     /// Memory for the packet that is looked into.
@@ -66,12 +76,12 @@ pub struct Settler<'t> {
     hints: Hints,
 }
 
-impl<'t> Settler<'t> {
+impl<'t> Decoder<'t> {
     /// Nothing seen yet.
-    pub fn new(table: &'t SaTable, limits: Limits, link: &link::Settings) -> Settler<'t> {
-        Settler {
-            finder: Finder::new(table, limits),
-            ledger: Ledger::new(table),
+    pub fn new(table: &'t SaTable, limits: Limits, link: &link::Settings) -> Decoder<'t> {
+        Decoder {
+            finder: Candidates::new(table, limits),
+            ledger: Streams::new(table),
             receiver: Receiver::new(link),
             inner_receiver: InnerReceiver::new(link),
             inner_packet: vec![],
@@ -83,26 +93,32 @@ impl<'t> Settler<'t> {
     }
 
     /// What is known of the streams.
-    pub fn into_ledger(self) -> Ledger<'t> {
+    pub fn into_ledger(self) -> Streams<'t> {
         self.ledger
     }
 
     /// Settles the frames of the next window.
-    pub fn settle<'w>(&mut self, window: &'w Window, items: &mut [Item<'w>], arena: &mut Arena, glimpse: &Glimpse) {
+    pub fn settle<'w>(
+        &mut self,
+        window: &'w Window,
+        outcomes: &mut [Outcome<'w>],
+        arena: &mut Arena,
+        glimpse: &ProgressSnapshot,
+    ) {
         arena.given_up.clear();
-        if items.iter().any(|item| matches!(item.step, Step::InOrder)) {
+        if outcomes.iter().any(|outcome| matches!(outcome.step, Step::InOrder)) {
             self.receiver.survey(window.packets());
         }
         let mut shown = None;
         for (at, packet) in window.packets().enumerate() {
             if self.ledger.table().has_many() {
-                self.prefetch(items.get(at + PACKETS_AHEAD), items.get(at + PACKETS_AHEAD / 2), glimpse);
+                self.prefetch(outcomes.get(at + PACKETS_AHEAD), outcomes.get(at + PACKETS_AHEAD / 2), glimpse);
             }
-            let Some(item) = items.get_mut(at) else { break };
-            match item.step {
+            let Some(outcome) = outcomes.get_mut(at) else { break };
+            match outcome.step {
                 Step::Done => {}
                 step @ (Step::Verified(_) | Step::Failed) => {
-                    let Some((place, frame)) = item.in_frame() else { continue };
+                    let Some((place, frame)) = outcome.in_frame() else { continue };
                     let table = self.ledger.table();
                     let carried = Carried {
                         payload: match place.protocol {
@@ -121,33 +137,33 @@ impl<'t> Settler<'t> {
                         multicast: place.is_multicast(frame).then(|| place.header(frame)),
                     };
                     match step {
-                        Step::Verified(found) => match self.enter(&packet, &carried, item, found) {
+                        Step::Verified(found) => match self.enter(&packet, &carried, outcome, found) {
                             // Further away than the search would have gone from what is known now.
                             None => {
-                                item.forget();
-                                self.open(&packet, &carried, item, arena);
+                                outcome.forget();
+                                self.open(&packet, &carried, outcome, arena);
                             }
                             Some(after_gap) => {
                                 if table.entry(found.sa).is_some_and(|entry| entry.codec.is_stateful()) {
-                                    let clear = item.clear;
-                                    self.restore(&carried, item, (found.sa, after_gap), clear, arena);
+                                    let clear = outcome.clear;
+                                    self.restore(&carried, outcome, (found.sa, after_gap), clear, arena);
                                 }
                             }
                         },
-                        _ => self.open(&packet, &carried, item, arena),
+                        _ => self.open(&packet, &carried, outcome, arena),
                     }
-                    if item.nests(table) {
-                        self.open_nested(&packet, item, arena);
+                    if outcome.nests(table) {
+                        self.open_nested(&packet, outcome, arena);
                     }
                 }
-                Step::InOrder => self.receive(&packet, item, arena),
+                Step::InOrder => self.receive(&packet, outcome, arena),
             }
-            item.step = Step::Done;
-            for nested in item.parts().skip(1).filter_map(|part| part.sa) {
+            outcome.step = Step::Done;
+            for nested in outcome.parts().skip(1).filter_map(|part| part.sa) {
                 self.ledger.show(nested, glimpse);
             }
             // Once for every run of packets of one SA.
-            if let Some(sa) = item.sa.filter(|sa| item.esp.is_some() && shown != Some(*sa))
+            if let Some(sa) = outcome.sa.filter(|sa| outcome.esp.is_some() && shown != Some(*sa))
                 && let Some(before) = shown.replace(sa)
             {
                 self.ledger.show(before, glimpse);
@@ -160,8 +176,8 @@ impl<'t> Settler<'t> {
 
     /// Asks for what the frame `next` will need, and for more of what was asked for when `then` was next.
     #[inline(always)]
-    fn prefetch(&self, next: Option<&Item<'_>>, then: Option<&Item<'_>>, glimpse: &Glimpse) {
-        let sa_of = |item: Option<&Item<'_>>| match item?.step {
+    fn prefetch(&self, next: Option<&Outcome<'_>>, then: Option<&Outcome<'_>>, glimpse: &ProgressSnapshot) {
+        let sa_of = |outcome: Option<&Outcome<'_>>| match outcome?.step {
             Step::Verified(Verified { sa, .. }) => Some(sa),
             _ => None,
         };
@@ -181,7 +197,7 @@ impl<'t> Settler<'t> {
         &mut self,
         packet: &Packet<'_>,
         carried: &Carried<'_>,
-        item: &mut Item<'_>,
+        outcome: &mut Outcome<'_>,
         Verified { sa, sn, ambiguous, digest }: Verified,
     ) -> Option<bool> {
         let table = self.ledger.table();
@@ -189,7 +205,7 @@ impl<'t> Settler<'t> {
         let (bytes, time_ns, source) = (carried.payload.bytes, packet.time_ns(), carried.multicast);
         let progress = self.ledger.progress(sa, source);
         let (method, own_tries) = self.finder.method(entry, bytes, time_ns, sn, &progress);
-        if matches!(item.step, Step::Verified(_)) && !self.finder.reaches(&progress, own_tries) {
+        if matches!(outcome.step, Step::Verified(_)) && !self.finder.reaches(&progress, own_tries) {
             return None;
         }
         let tries = match ambiguous.then(|| Outer::of(carried.header)).flatten() {
@@ -201,7 +217,7 @@ impl<'t> Settler<'t> {
                 tries
             }
         };
-        item.identified(entry, bytes, (sa, sn), (method, tries));
+        outcome.identified(entry, bytes, (sa, sn), (method, tries));
         let after_gap = entry.codec.is_stateful() && sn > expected(entry, &progress, time_ns);
         let iv = explicit_iv(entry, bytes);
         let (stream, streams) = self.ledger.next_of(sa, source);
@@ -212,10 +228,10 @@ impl<'t> Settler<'t> {
         match stream.verified(sn, iv, time_ns, (digest, packet.number), streams) {
             Novelty::New => {}
             Novelty::Duplicate(first) => {
-                item.warnings.add(Warnings::DUPLICATE);
-                item.repeat_of = Some(first);
+                outcome.warnings.add(Warnings::DUPLICATE);
+                outcome.repeat_of = Some(first);
             }
-            Novelty::Replayed => item.warnings.add(Warnings::REPLAYED),
+            Novelty::Replayed => outcome.warnings.add(Warnings::REPLAYED),
         }
         Some(after_gap)
     }
@@ -224,17 +240,17 @@ impl<'t> Settler<'t> {
     fn restore(
         &mut self,
         carried: &Carried<'_>,
-        item: &mut Item<'_>,
+        outcome: &mut Outcome<'_>,
         (sa, after_gap): (u32, bool),
-        clear: Stretch,
+        clear: Span,
         arena: &mut Arena,
     ) {
         let Some(entry) = self.ledger.table().entry(sa) else { return };
         let state = &mut self.ledger.stream_mut(sa, carried.multicast).codec;
         let (header, wire_len) = (carried.header, carried.payload.bytes.len());
-        item.restore(entry, header, carried.protocol_offset, clear, wire_len, state, arena);
-        if after_gap && item.restored.is_some_and(|restored| restored.form != Form::Dummy) {
-            item.warnings.add(Warnings::TCP_NEAREST);
+        outcome.restore(entry, header, carried.protocol_offset, clear, wire_len, state, arena);
+        if after_gap && outcome.restored.is_some_and(|restored| restored.form != Form::Dummy) {
+            outcome.warnings.add(Warnings::TCP_NEAREST);
         }
     }
 
@@ -272,7 +288,7 @@ impl<'t> Settler<'t> {
     }
 
     /// Opens a packet with all that is known.
-    fn open(&mut self, packet: &Packet<'_>, carried: &Carried<'_>, item: &mut Item<'_>, arena: &mut Arena) {
+    fn open(&mut self, packet: &Packet<'_>, carried: &Carried<'_>, outcome: &mut Outcome<'_>, arena: &mut Arena) {
         const NOT_ESP: Reason = Reason::Text("IKE or NAT keepalive on UDP 4500");
         let (payload, source) = (&carried.payload, carried.multicast);
         let bytes = payload.bytes;
@@ -290,8 +306,8 @@ impl<'t> Settler<'t> {
             [one] => Some(*one),
             _ => None,
         };
-        item.restored = None;
-        item.of_known_sa = found != Found::NoSa;
+        outcome.restored = None;
+        outcome.of_known_sa = found != Found::NoSa;
         match found {
             // To an SA without integrity check every packet is right, also an IKE message.
             Found::Verified { sa, sn, ambiguous }
@@ -300,41 +316,41 @@ impl<'t> Settler<'t> {
                 let authenticates = self.authenticates(sa);
                 let verified = Verified { sa, sn, ambiguous, digest: digest(bytes, authenticates) };
                 let clear = arena.put(&self.finder.clear);
-                if let Some(after_gap) = self.enter(packet, carried, item, verified) {
-                    self.restore(carried, item, (sa, after_gap), clear, arena);
+                if let Some(after_gap) = self.enter(packet, carried, outcome, verified) {
+                    self.restore(carried, outcome, (sa, after_gap), clear, arena);
                 }
                 return;
             }
             Found::Verified { .. } => {
-                item.of_known_sa = false;
-                return item.set(Status::NotEsp, NOT_ESP);
+                outcome.of_known_sa = false;
+                return outcome.set(Status::NotEsp, NOT_ESP);
             }
             _ if is_marker => {
-                item.of_known_sa = false;
-                return item.set(Status::NotEsp, NOT_ESP);
+                outcome.of_known_sa = false;
+                return outcome.set(Status::NotEsp, NOT_ESP);
             }
             Found::NoSa => {
                 let mut head = [0; 4];
                 head.iter_mut().zip(bytes).for_each(|(to, from)| *to = *from);
                 let hint = hints::without_sa(self.ledger.table(), payload.protocol, bytes);
-                return item.set(Status::NoSa, Reason::NoSa { head: u32::from_be_bytes(head), hint });
+                return outcome.set(Status::NoSa, Reason::NoSa { head: u32::from_be_bytes(head), hint });
             }
             Found::Short(least) => {
                 let fault = Fault::short(Stage::EspHeader, 0, "ESP header, IV and ICV", least, bytes.len());
-                item.set(Status::Malformed, Reason::Fault(fault));
+                outcome.set(Status::Malformed, Reason::Fault(fault));
             }
-            Found::Cut => {
+            Found::Truncated => {
                 let (needs, has) = (bytes.len() + payload.missing, bytes.len());
                 let fault = Fault::short(Stage::EspHeader, 0, "ESP packet (cut by the snap length)", needs, has);
-                item.set(Status::Malformed, Reason::Fault(fault));
+                outcome.set(Status::Malformed, Reason::Fault(fault));
             }
             Found::NotAuthentic { tries } => {
                 let sas = self.finder.candidates().len() as u32;
                 let hint = self.hint(bytes, source);
-                item.set(Status::AuthFailed, Reason::NotAuthentic { sas, tries, hint });
+                outcome.set(Status::AuthFailed, Reason::NotAuthentic { sas, tries, hint });
             }
         }
-        item.sa = only;
+        outcome.sa = only;
         if let Some(sa) = only {
             let tries = if let Found::NotAuthentic { tries } = found { tries } else { 0 };
             self.ledger.failed(sa, source, tries);
@@ -347,68 +363,68 @@ impl<'t> Settler<'t> {
     }
 
     /// Takes a frame whose packets depend on frames before, and opens them.
-    fn receive<'w>(&mut self, packet: &Packet<'w>, item: &mut Item<'w>, arena: &mut Arena) {
+    fn receive<'w>(&mut self, packet: &Packet<'w>, outcome: &mut Outcome<'w>, arena: &mut Arena) {
         let table = self.ledger.table();
         let wants = |protocol| table.uses_protocol(protocol);
         let mut receiver = std::mem::take(&mut self.receiver);
         let received = receiver.receive(packet, wants);
         let may_repeat = received.may_repeat;
         match received.content {
-            Content::Repeat { of } => self.repeat(of, item, arena),
-            _ => self.take(packet, received, item, arena),
+            Content::Repeat { of } => self.repeat(of, outcome, arena),
+            _ => self.take(packet, received, outcome, arena),
         }
-        if item.nests(table) {
-            self.open_nested(packet, item, arena);
+        if outcome.nests(table) {
+            self.open_nested(packet, outcome, arena);
         }
         while let Some(received) = receiver.next(packet, wants) {
-            let mut part = Item::new(packet.data);
+            let mut part = Outcome::new(packet.data);
             self.take(packet, received, &mut part, arena);
-            item.add(part, false);
-            self.open_nested(packet, item, arena);
+            outcome.add(part, false);
+            self.open_nested(packet, outcome, arena);
         }
         arena.given_up.extend_from_slice(receiver.given_up());
         self.receiver = receiver;
         if may_repeat {
-            self.keep(packet.number, item, arena);
+            self.keep(packet.number, outcome, arena);
         }
     }
 
     /// Takes what a frame brought, or one of its packets, and opens the packet if there is one.
-    fn take<'w>(&mut self, packet: &Packet<'w>, received: Received<'_>, item: &mut Item<'w>, arena: &mut Arena) {
+    fn take<'w>(&mut self, packet: &Packet<'w>, received: Received<'_>, outcome: &mut Outcome<'w>, arena: &mut Arena) {
         let table = self.ledger.table();
-        (item.radio, item.decrypted) = (received.radio, received.decrypted);
+        (outcome.radio, outcome.decrypted) = (received.radio, received.decrypted);
         match received.content {
             // Only a whole frame is one.
             Content::Repeat { .. } => {}
-            Content::NotIp(what) => item.set(Status::NotEsp, Reason::not_ip(what, packet)),
+            Content::NotIp(what) => outcome.set(Status::NotEsp, Reason::not_ip(what, packet)),
             Content::Fragment { outer, waits } => {
-                item.source = Source::header(outer);
-                item.waits = waits;
-                item.set(Status::NotEsp, Reason::Text("fragment"));
+                outcome.source = Source::header(outer);
+                outcome.waits = waits;
+                outcome.set(Status::NotEsp, Reason::Text("fragment"));
             }
             Content::Malformed { outer, fault } => {
-                item.source = Source::header(outer);
-                item.set(Status::Malformed, Reason::Fault(fault));
+                outcome.source = Source::header(outer);
+                outcome.set(Status::Malformed, Reason::Fault(fault));
             }
             Content::Datagram(datagram) => {
                 let mut link_header_len = 0;
                 if !datagram.rebuilt {
-                    item.link_type = packet.link_type();
+                    outcome.link_type = packet.link_type();
                     link_header_len = received.link_header.len();
                 }
                 match EspPayload::of(table, &datagram) {
-                    _ if self.outermost => item.reason = Some(Reason::Protocol(datagram.protocol)),
-                    Ok(payload) => self.open(packet, &Carried::by_datagram(&datagram, payload), item, arena),
+                    _ if self.outermost => outcome.reason = Some(Reason::Protocol(datagram.protocol)),
+                    Ok(payload) => self.open(packet, &Carried::by_datagram(&datagram, payload), outcome, arena),
                     Err(reason) => {
                         let reason = received.unread.map_or(reason, Reason::Text);
-                        item.reason = Some(elsewhere::reason(reason, table, datagram.payload));
+                        outcome.reason = Some(not_esp::reason(reason, table, datagram.payload));
                     }
                 }
-                item.source = Source::whole(&datagram, link_header_len, received.fragments);
+                outcome.source = Source::whole(&datagram, link_header_len, received.fragments);
             }
         }
         if received.unknown_context {
-            item.warnings.add(Warnings::UNKNOWN_CONTEXT);
+            outcome.warnings.add(Warnings::UNKNOWN_CONTEXT);
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Which frames a command shows or writes. All frames are opened, whatever is selected: what follows depends on them.
 
-use super::outcome::Status;
+use crate::decoder::status::Status;
 use crate::report::record::Record;
 use crate::sa::Selector;
 

@@ -7,10 +7,11 @@ use std::hash::BuildHasherDefault;
 use super::decide::States;
 use super::{InFront, Make, Sending, new_outer};
 use crate::codec::{Mismatch, State};
+use crate::command::seal::Digester;
+use crate::decoder::arena::Arena;
+use crate::decoder::outcome::Outcome;
 use crate::esp;
 use crate::link::{Datagram, Outer};
-use crate::pipeline::item::{Arena, Item};
-use crate::pipeline::seal::Digester;
 use crate::sa::hash::MixHasher;
 use crate::sa::table::{Entry, SaTable};
 
@@ -163,19 +164,19 @@ impl<'t> Fitter<'t> {
     /// `None` if it takes one.
     pub(super) fn esp(
         &self,
-        item: &Item<'_>,
+        outcome: &Outcome<'_>,
         outer: &Outer,
         arena: &Arena,
         states: Option<&States>,
         texts: &mut Texts,
     ) -> Option<Fit> {
-        let (Some(of_input), Some(esp)) = (item.sa, &item.esp) else { return Some(Fit::NotOurs) };
+        let (Some(of_input), Some(esp)) = (outcome.sa, &outcome.esp) else { return Some(Fit::NotOurs) };
         let Some(from) = self.input.entry(of_input) else { return Some(Fit::NotOurs) };
         let place = match from.spi() {
             Some(_) => self.by_input.get(of_input as usize).copied().flatten(),
             None => self.by_spi.get(&esp.spi).copied(),
         };
-        let in_udp = item.udp_header(self.input).is_some();
+        let in_udp = outcome.udp_header(self.input).is_some();
         let Some((sa, to)) = place.and_then(|place| self.sa_of(place, outer, in_udp)) else {
             return Some(Fit::NotOurs);
         };
@@ -184,11 +185,11 @@ impl<'t> Fitter<'t> {
             None if to.codec.is_stateful() => return None,
             None => State::default(),
         };
-        let packet = item.packet(arena);
+        let packet = outcome.packet(arena);
         // The outer header stays, and in transport mode it is that of the packet.
         if !to.is_tunnel()
             && !packet.is_empty()
-            && item.restored.as_ref().is_some_and(|restored| restored.payload_offset == 0)
+            && outcome.restored.as_ref().is_some_and(|restored| restored.payload_offset == 0)
         {
             return Some(texts.put_mismatch(sa, Mismatch::says("ipsec_mode", "is Tunnel, not Transport")));
         }
@@ -202,7 +203,7 @@ impl<'t> Fitter<'t> {
                 let clear = texts.since(start);
                 // Only SPI and Sequence Number bits go.
                 let as_it_is =
-                    texts.get(clear) == item.clear(arena) && from.sa.keys == to.sa.keys && from.esn() == to.esn();
+                    texts.get(clear) == outcome.clear(arena) && from.sa.keys == to.sa.keys && from.esn() == to.esn();
                 // What stays is not sealed.
                 let digest = if as_it_is { 0 } else { self.digester.of(sa, texts.get(clear)) };
                 let protected_len = (packet.len() - compressed.payload_offset) as u32;

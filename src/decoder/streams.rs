@@ -15,7 +15,7 @@ pub const MULTICAST_SOURCES: usize = 1 << 14;
 /// The streams of all SAs. Packets to a multicast address have numbers by source: `multicast` is the IP header of such a
 /// packet, `None` for all others.
 #[derive(Debug)]
-pub struct Ledger<'t> {
+pub struct Streams<'t> {
     table: &'t SaTable,
     /// By SA, one more than the position of its stream in `streams`; 0 for an SA of which nothing was seen.
     places: Vec<u32>,
@@ -27,13 +27,13 @@ pub struct Ledger<'t> {
     active: usize,
 }
 
-impl<'t> Ledger<'t> {
+impl<'t> Streams<'t> {
     /// Nothing seen yet.
-    pub fn new(table: &'t SaTable) -> Ledger<'t> {
+    pub fn new(table: &'t SaTable) -> Streams<'t> {
         let sas = table.entries().len();
         // Memory that nothing is written to is not taken.
         let streams = Vec::with_capacity(sas);
-        Ledger { table, places: vec![0; sas], streams, multicast: HashMap::new(), active: 0 }
+        Streams { table, places: vec![0; sas], streams, multicast: HashMap::new(), active: 0 }
     }
 
     #[inline]
@@ -123,7 +123,7 @@ impl<'t> Ledger<'t> {
     }
 
     /// Shows what is known of an SA, packets to multicast addresses left out.
-    pub fn show(&self, sa: u32, glimpse: &Glimpse) {
+    pub fn show(&self, sa: u32, glimpse: &ProgressSnapshot) {
         if let Some(stream) = self.own(sa) {
             glimpse.set(sa, &stream.progress);
         }
@@ -161,7 +161,7 @@ impl<'t> Ledger<'t> {
     }
 }
 
-/// The stream of an SA, made if nothing was seen of it; see [`Ledger`] for `places`.
+/// The stream of an SA, made if nothing was seen of it; see [`Streams`] for `places`.
 #[inline]
 fn own_mut<'s>(places: &mut [u32], streams: &'s mut Vec<Stream>, sa: u32) -> &'s mut Stream {
     let place = places.get_mut(sa as usize).expect("SAs are those of the table");
@@ -180,7 +180,7 @@ fn source(header: &[u8]) -> IpAddr {
 /// What the ledger said a moment ago, for searchers that run ahead of it. What they find is checked against the ledger
 /// itself, so a value out of date costs time, never a wrong answer.
 #[derive(Debug)]
-pub struct Glimpse(Vec<Glimpsed>);
+pub struct ProgressSnapshot(Vec<Glimpsed>);
 
 #[derive(Debug, Default)]
 struct Glimpsed {
@@ -192,12 +192,12 @@ struct Glimpsed {
     time_ns: AtomicU64,
 }
 
-impl Glimpse {
+impl ProgressSnapshot {
     /// Nothing seen yet.
-    pub fn new(table: &SaTable) -> Glimpse {
+    pub fn new(table: &SaTable) -> ProgressSnapshot {
         // Numbers that are whole on the wire are not searched.
         let searched = !table.entries().iter().all(Entry::has_whole_sn);
-        Glimpse(table.entries().iter().filter(|_| searched).map(|_| Glimpsed::default()).collect())
+        ProgressSnapshot(table.entries().iter().filter(|_| searched).map(|_| Glimpsed::default()).collect())
     }
 
     /// Asks for what is known of an SA.

@@ -1,6 +1,6 @@
 //! ESP where it is not looked for: what is said of such a packet.
 
-use super::outcome::Reason;
+use super::status::Reason;
 use crate::esp;
 use crate::link;
 use crate::sa::table::SaTable;
@@ -15,7 +15,7 @@ const ESP_IN_TCP: Reason = Reason::Text(
 
 /// Why a packet without ESP is none, where `reason` is what its IP header says.
 #[inline]
-pub(super) fn reason(reason: Reason, table: &SaTable, segment: &[u8]) -> Reason {
+pub(crate) fn reason(reason: Reason, table: &SaTable, segment: &[u8]) -> Reason {
     match reason {
         Reason::Protocol(esp::UDP) => of_udp(table, segment).unwrap_or(reason),
         Reason::Protocol(TCP) if link::ports(segment).is_some_and(|ports| ports.contains(&TCP_PORT)) => ESP_IN_TCP,

@@ -7,19 +7,21 @@ use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
 use super::convert::is_beside;
-use super::drive::{self, Job};
-use super::find::Limits;
-use super::item::{Arena, Item};
-use super::outcome::{Bytes, Status};
-use super::outlet::{End, Frames, Outlet};
-use super::payloads::Payloads;
+use super::frame_writer::{End, Frames, Outlet};
 use super::seal::Digester;
-use super::select::Selection;
+use super::seal_queue::Payloads;
+use crate::batch::workers::{self, BatchCommand};
 use crate::capture::{Packet, Reader, Window, Writer};
 use crate::context::IpVersion;
+use crate::decoder::arena::Arena;
+use crate::decoder::candidates::Limits;
+use crate::decoder::outcome::Outcome;
+use crate::decoder::status::{Bytes, Status};
 use crate::error::{Error, Fault, Stage};
 use crate::esp;
 use crate::link::{self, Datagram, Outer, UdpChecksum};
+use crate::report::record::Record;
+use crate::report::select::Selection;
 use crate::report::totals::Totals;
 use crate::sa::table::{Entry, SaTable};
 use decide::Decider;
@@ -138,8 +140,8 @@ pub fn run(
     let mut out = Out { outlet, result: Compressed::default(), tell };
     let Settings { limits, ref link, threads, .. } = *settings;
     let link = &link::Settings { outermost: settings.input == Input::Plain, ..link.clone() };
-    let read = drive::Input { reader, table: input, limits, link, threads };
-    drive::run(read, &job, &mut decider, &mut out)?;
+    let read = workers::Input { reader, table: input, limits, link, threads };
+    workers::run(read, &job, &mut decider, &mut out)?;
     let mut result = out.result;
     result.add(decider.counts);
     result.written = out.outlet.finish()?;
@@ -183,7 +185,7 @@ fn note_first(first: &mut Option<(u64, String)>, other: Option<(u64, String)>) {
 
 /// Whether a capture has ESP that decrypts under these SAs: then it is [`Input::Esp`]. Reads up to the first such packet.
 pub fn holds_esp(reader: &mut Reader, input: &SaTable, limits: Limits, link: &link::Settings) -> Result<bool, Error> {
-    drive::visit(reader, input, limits, link, |_, item, _| match item.status {
+    workers::visit(reader, input, limits, link, |_, outcome, _| match outcome.status {
         Status::Ok => ControlFlow::Break(()),
         _ => ControlFlow::Continue(()),
     })
@@ -290,25 +292,25 @@ struct Work {
 }
 
 impl Compress<'_> {
-    fn route(&self, packet: &Packet<'_>, item: &Item<'_>, arena: &Arena, texts: &mut Texts) -> Route {
-        if !self.settings.selection.takes(&item.record(packet, self.input, arena)) {
+    fn route(&self, packet: &Packet<'_>, outcome: &Outcome<'_>, arena: &Arena, texts: &mut Texts) -> Route {
+        if !self.settings.selection.takes(&Record::new(packet, outcome, self.input, arena)) {
             return Route::Left;
         }
-        match (self.settings.input, item.status) {
+        match (self.settings.input, outcome.status) {
             // It may have held a packet.
             (Input::Plain, Status::Malformed) => Route::Unprotected,
             // The packets of radio frames go on without them, and once.
-            _ if is_without_packet(item) => Route::NoPacket,
-            (Input::Plain, _) => match item.datagram() {
+            _ if is_without_packet(outcome) => Route::NoPacket,
+            (Input::Plain, _) => match outcome.datagram() {
                 Some(datagram) => Route::Plain(self.fitter.plain(&datagram, None, texts)),
                 None => Route::Unprotected,
             },
-            _ if item.waits => Route::Waits,
-            (Input::Esp, Status::Ok) => match item.outer() {
-                Some(outer) => Route::Esp(self.fitter.esp(item, &outer, arena, None, texts)),
+            _ if outcome.waits => Route::Waits,
+            (Input::Esp, Status::Ok) => match outcome.outer() {
+                Some(outer) => Route::Esp(self.fitter.esp(outcome, &outer, arena, None, texts)),
                 None => Route::NotOurs,
             },
-            (Input::Esp, _) if item.decrypted && item.payload(self.input).is_none() => Route::Decrypted,
+            (Input::Esp, _) if outcome.decrypted && outcome.payload(self.input).is_none() => Route::Decrypted,
             (Input::Esp, _) => Route::NotOurs,
         }
     }
@@ -316,15 +318,15 @@ impl Compress<'_> {
     /// Appends a frame with ESP that is still to be sealed.
     fn write(
         &self,
-        item: &Item<'_>,
+        outcome: &Outcome<'_>,
         sending: &Sending,
         texts: &Texts,
         payloads: &mut Payloads,
         out: &mut Vec<u8>,
     ) -> Result<(), Fault> {
         let start = out.len();
-        let esp = |out: &mut Vec<u8>| self.lay_out(item, sending, texts, payloads, out);
-        match carry(item, (self.input, self.output), sending, esp, out) {
+        let esp = |out: &mut Vec<u8>| self.lay_out(outcome, sending, texts, payloads, out);
+        match carry(outcome, (self.input, self.output), sending, esp, out) {
             Ok(checksum) => payloads.checksum(checksum),
             Err(fault) => {
                 payloads.give_up(start);
@@ -336,7 +338,14 @@ impl Compress<'_> {
 
     /// Appends ESP, still to be sealed.
     #[inline]
-    fn lay_out(&self, item: &Item<'_>, sending: &Sending, texts: &Texts, payloads: &mut Payloads, out: &mut Vec<u8>) {
+    fn lay_out(
+        &self,
+        outcome: &Outcome<'_>,
+        sending: &Sending,
+        texts: &Texts,
+        payloads: &mut Payloads,
+        out: &mut Vec<u8>,
+    ) {
         let Some(to) = self.output.entry(sending.sa) else { return };
         let spi = to.spi().unwrap_or(0);
         match sending.content {
@@ -344,7 +353,7 @@ impl Compress<'_> {
             Content::Compressed | Content::AsItIs => to.codec.encode_header(spi, sending.sn, out),
         }
         if sending.content == Content::AsItIs {
-            return out.extend_from_slice(behind_header(item, self.input));
+            return out.extend_from_slice(behind_header(outcome, self.input));
         }
         let iv = sending.iv.to_be_bytes();
         let iv = iv.get(..to.iv_len()).unwrap_or_default();
@@ -354,7 +363,7 @@ impl Compress<'_> {
     }
 
     /// Notes in `counts` what the ESP of a packet was made of.
-    fn count(&self, item: &Item<'_>, sending: &Sending, counts: &mut Compressed) {
+    fn count(&self, outcome: &Outcome<'_>, sending: &Sending, counts: &mut Compressed) {
         if sending.content == Content::Standard {
             counts.standard += 1;
             return;
@@ -363,21 +372,21 @@ impl Compress<'_> {
         let (protected_len, around) = (sending.protected_len as usize, to.least_len() - to.header_len());
         let standard = esp::standard_len(protected_len, around, to.cryptor().block(), 0);
         counts.compressed += 1;
-        counts.bytes.diet += sending.esp_len(item, self.input, self.output) as u64;
+        counts.bytes.diet += sending.esp_len(outcome, self.input, self.output) as u64;
         counts.bytes.esp += standard as u64;
     }
 }
 
-impl<'t> Job<Out<'_>> for Compress<'t> {
+impl<'t> BatchCommand<Out<'_>> for Compress<'t> {
     type State = Decider<'t>;
     type Work = Work;
 
-    fn prepare(&self, window: &Window, items: &[Item<'_>], arena: &Arena, work: &mut Work) {
+    fn prepare(&self, window: &Window, outcomes: &[Outcome<'_>], arena: &Arena, work: &mut Work) {
         let Work { routes, texts, .. } = work;
         routes.clear();
         texts.clear();
-        for (packet, item) in window.packets().zip(items) {
-            for part in item.packets() {
+        for (packet, outcome) in window.packets().zip(outcomes) {
+            for part in outcome.packets() {
                 routes.push(self.route(&packet, part, arena, texts));
             }
         }
@@ -387,38 +396,38 @@ impl<'t> Job<Out<'_>> for Compress<'t> {
         &self,
         decider: &mut Decider<'t>,
         window: &Window,
-        items: &[Item<'_>],
+        outcomes: &[Outcome<'_>],
         arena: &Arena,
         work: &mut Work,
     ) -> Result<(), Error> {
         let Work { routes, texts, makes, .. } = work;
         makes.clear();
-        let frames = window.packets().zip(items);
-        let parts = frames.flat_map(|(packet, all)| all.packets().map(move |item| (packet.number, all, item)));
-        for ((frame, all, item), route) in parts.zip(routes) {
-            decider.note_iv(item)?;
-            for nested in all.inside_of(item) {
+        let frames = window.packets().zip(outcomes);
+        let parts = frames.flat_map(|(packet, all)| all.packets().map(move |outcome| (packet.number, all, outcome)));
+        for ((frame, all, outcome), route) in parts.zip(routes) {
+            decider.note_iv(outcome)?;
+            for nested in all.inside_of(outcome) {
                 decider.note_iv(nested)?;
             }
             makes.push(match *route {
                 Route::Left => Make::Left,
                 Route::Waits => Make::Waits,
-                Route::Esp(Some(fit)) => decider.esp_packet(frame, item, arena, fit, texts)?,
+                Route::Esp(Some(fit)) => decider.esp_packet(frame, outcome, arena, fit, texts)?,
                 Route::Esp(None) => {
-                    let fit = item
+                    let fit = outcome
                         .outer()
-                        .and_then(|outer| self.fitter.esp(item, &outer, arena, Some(&decider.states), texts));
-                    decider.esp_packet(frame, item, arena, fit.unwrap_or(Fit::NotOurs), texts)?
+                        .and_then(|outer| self.fitter.esp(outcome, &outer, arena, Some(&decider.states), texts));
+                    decider.esp_packet(frame, outcome, arena, fit.unwrap_or(Fit::NotOurs), texts)?
                 }
-                Route::Plain(fit) => match item.datagram() {
+                Route::Plain(fit) => match outcome.datagram() {
                     Some(datagram) => {
                         let states = Some(&decider.states);
                         let fit = fit.or_else(|| self.fitter.plain(&datagram, states, texts));
-                        decider.plain_packet(frame, item, &datagram, fit.unwrap_or(Fit::NotOurs), texts)?
+                        decider.plain_packet(frame, outcome, &datagram, fit.unwrap_or(Fit::NotOurs), texts)?
                     }
-                    None => decider.without_packet(frame, item)?,
+                    None => decider.without_packet(frame, outcome)?,
                 },
-                Route::Unprotected => decider.without_packet(frame, item)?,
+                Route::Unprotected => decider.without_packet(frame, outcome)?,
                 Route::NoPacket => Make::NoPacket,
                 Route::Decrypted if self.settings.on_mismatch == OnMismatch::Pass => Make::Unchanged,
                 Route::Decrypted => {
@@ -431,19 +440,19 @@ impl<'t> Job<Out<'_>> for Compress<'t> {
         Ok(())
     }
 
-    fn render(&self, window: &Window, items: &[Item<'_>], arena: &Arena, work: &mut Work) -> Result<(), Error> {
+    fn render(&self, window: &Window, outcomes: &[Outcome<'_>], arena: &Arena, work: &mut Work) -> Result<(), Error> {
         let Work { texts, makes, payloads, frames, counts, .. } = work;
         *counts = Compressed::default();
         payloads.clear();
         let frames = frames.get_or_insert_with(|| self.frames.clone());
         frames.begin(arena.given_up());
         let mut makes = makes.iter();
-        for (packet, item) in window.packets().zip(items) {
-            let own = item.packets().zip(makes.clone());
+        for (packet, outcome) in window.packets().zip(outcomes) {
+            let own = outcome.packets().zip(makes.clone());
             // Then packets of the same frame that are not ours go on without it.
-            let frame_goes = item.part > 0 && own.into_iter().any(|(_, make)| matches!(make, Make::Esp(_)));
+            let frame_goes = outcome.part > 0 && own.into_iter().any(|(_, make)| matches!(make, Make::Esp(_)));
             let (mut end, mut is_there) = (End::Leaves, false);
-            for (part, make) in item.packets().zip(makes.by_ref()) {
+            for (part, make) in outcome.packets().zip(makes.by_ref()) {
                 counts.totals.count(part);
                 end = end.max(match make {
                     Make::Unchanged if !frame_goes && std::mem::replace(&mut is_there, true) => End::Stays,
@@ -485,13 +494,13 @@ impl<'t> Job<Out<'_>> for Compress<'t> {
         &self,
         out: &mut Out<'_>,
         window: &Window,
-        items: &[Item<'_>],
+        outcomes: &[Outcome<'_>],
         work: &mut Work,
         bytes_read: u64,
     ) -> Result<(), Error> {
         out.result.add(std::mem::take(&mut work.counts));
         if let Some(frames) = &mut work.frames {
-            out.outlet.apply(window, items, frames)?;
+            out.outlet.apply(window, outcomes, frames)?;
         }
         (out.tell)(bytes_read);
         Ok(())
@@ -500,10 +509,10 @@ impl<'t> Job<Out<'_>> for Compress<'t> {
 
 impl Sending {
     /// Bytes from the ESP header to the ICV.
-    fn esp_len(&self, item: &Item<'_>, input: &SaTable, output: &SaTable) -> usize {
+    fn esp_len(&self, outcome: &Outcome<'_>, input: &SaTable, output: &SaTable) -> usize {
         let Some(to) = output.entry(self.sa) else { return 0 };
         match self.content {
-            Content::AsItIs => to.header_len() + behind_header(item, input).len(),
+            Content::AsItIs => to.header_len() + behind_header(outcome, input).len(),
             Content::Compressed => to.least_len() + self.clear.len(),
             Content::Standard => to.least_len() - to.header_len() + esp::HEADER_LEN + self.clear.len(),
         }
@@ -511,8 +520,8 @@ impl Sending {
 }
 
 /// A frame that is not ours passes as it is; of a radio frame, and `without_frame`, the packet goes on.
-fn pass(packet: &Packet<'_>, item: &Item<'_>, without_frame: bool, frames: &mut Frames) -> Result<End, Error> {
-    match item.datagram().filter(|_| item.radio || without_frame) {
+fn pass(packet: &Packet<'_>, outcome: &Outcome<'_>, without_frame: bool, frames: &mut Frames) -> Result<End, Error> {
+    match outcome.datagram().filter(|_| outcome.radio || without_frame) {
         Some(Datagram { header, payload, missing, .. }) => {
             frames.raw(packet, &[header, payload].concat(), missing, &origin(packet))?;
             Ok(End::Leaves)
@@ -530,22 +539,22 @@ fn origin(packet: &Packet<'_>) -> String {
 }
 
 /// A radio frame, or part of one, that gives no packet or one that was there before.
-fn is_without_packet(item: &Item<'_>) -> bool {
-    item.repeat || item.radio && item.datagram().is_none()
+fn is_without_packet(outcome: &Outcome<'_>) -> bool {
+    outcome.repeat || outcome.radio && outcome.datagram().is_none()
 }
 
 /// IV, cipher text and ICV of an ESP packet of the input.
-fn behind_header<'i>(item: &'i Item<'_>, input: &SaTable) -> &'i [u8] {
-    let from = item.sa.and_then(|sa| input.entry(sa));
-    let behind = from.zip(item.payload(input)).and_then(|(from, payload)| payload.bytes.get(from.header_len()..));
+fn behind_header<'i>(outcome: &'i Outcome<'_>, input: &SaTable) -> &'i [u8] {
+    let from = outcome.sa.and_then(|sa| input.entry(sa));
+    let behind = from.zip(outcome.payload(input)).and_then(|(from, payload)| payload.bytes.get(from.header_len()..));
     behind.unwrap_or_default()
 }
 
-/// Appends a frame in place of that of `item`, with the ESP that `esp` appends in it. Gives the UDP checksum that is to be
+/// Appends a frame in place of that of `outcome`, with the ESP that `esp` appends in it. Gives the UDP checksum that is to be
 /// written when the ESP is sealed.
 #[inline]
 fn carry(
-    item: &Item<'_>,
+    outcome: &Outcome<'_>,
     (input, output): (&SaTable, &SaTable),
     sending: &Sending,
     esp: impl FnOnce(&mut Vec<u8>),
@@ -557,19 +566,19 @@ fn carry(
     };
     let new_outer = || {
         let to = output.entry(sending.carrier?).filter(|to| to.is_tunnel())?;
-        new_outer(to, &item.datagram()?)
+        new_outer(to, &outcome.datagram()?)
     };
     let begun = match new_outer() {
-        Some(outer) => link::begin_encapsulated(item.link_type, item.link_header(), &outer, protocol, out)?,
+        Some(outer) => link::begin_encapsulated(outcome.link_type, outcome.link_header(), &outer, protocol, out)?,
         None => {
             let no_packet = || Fault::unsupported(Stage::Link, 0, "there is no IP packet");
-            let mut headers = item.headers().ok_or_else(no_packet)?;
+            let mut headers = outcome.headers().ok_or_else(no_packet)?;
             if let Some(InFront { len, protocol_offset }) = sending.in_front {
                 headers = (headers.0.get(..len as usize).unwrap_or(headers.0), protocol_offset as usize);
             }
-            let udp = if sending.carrier.is_none() { item.udp_header(input) } else { None };
+            let udp = if sending.carrier.is_none() { outcome.udp_header(input) } else { None };
             let protocol = if udp.is_some() { esp::UDP } else { protocol };
-            link::begin(item.link_header(), headers, protocol, udp, out)
+            link::begin(outcome.link_header(), headers, protocol, udp, out)
         }
     };
     esp(out);

@@ -6,15 +6,16 @@ use std::net::IpAddr;
 use super::fit::{Fit, Fitted, Texts};
 use super::{Compressed, Content, Input, Make, OnMismatch, Sending, Settings, carry, is_without_packet, new_outer};
 use crate::codec::{Mismatch, State};
+use crate::command::convert::iv_of;
+use crate::command::seal::{Digester, IvIssuer, KeyId, KeyIds, UsedNumbers};
 use crate::context::IpVersion;
+use crate::decoder::arena::Arena;
+use crate::decoder::outcome::Outcome;
+use crate::decoder::status::Reason;
+use crate::decoder::streams::MULTICAST_SOURCES;
 use crate::error::Error;
 use crate::esp;
 use crate::link::{Datagram, Outer};
-use crate::pipeline::convert::iv_of;
-use crate::pipeline::item::{Arena, Item};
-use crate::pipeline::ledger::MULTICAST_SOURCES;
-use crate::pipeline::outcome::Reason;
-use crate::pipeline::seal::{Digester, IvIssuer, KeyId, KeyIds, UsedNumbers};
 use crate::sa::table::{Entry, SaTable};
 use crate::suite::Random;
 
@@ -89,13 +90,13 @@ impl<'t> Decider<'t> {
     }
 
     /// Remembers the IV of a packet of the input whose key the output uses too.
-    pub(super) fn note_iv(&mut self, item: &Item<'_>) -> Result<(), Error> {
-        let Some(sa) = item.sa else { return Ok(()) };
+    pub(super) fn note_iv(&mut self, outcome: &Outcome<'_>) -> Result<(), Error> {
+        let Some(sa) = outcome.sa else { return Ok(()) };
         let Some(key) = self.input_keys.get(sa as usize).copied().flatten() else { return Ok(()) };
-        if is_without_packet(item) {
+        if is_without_packet(outcome) {
             return Ok(());
         }
-        match self.input.entry(sa).and_then(|entry| iv_of(item, entry, self.input)) {
+        match self.input.entry(sa).and_then(|entry| iv_of(outcome, entry, self.input)) {
             Some(iv) => self.issuer.seen(key, iv),
             None => Ok(()),
         }
@@ -105,12 +106,12 @@ impl<'t> Decider<'t> {
     pub(super) fn esp_packet(
         &mut self,
         frame: u64,
-        item: &Item<'_>,
+        outcome: &Outcome<'_>,
         arena: &Arena,
         fit: Fit,
         texts: &mut Texts,
     ) -> Result<Make, Error> {
-        let Some(sn) = item.esp.map(|esp| esp.sequence) else { return Ok(Make::Unchanged) };
+        let Some(sn) = outcome.esp.map(|esp| esp.sequence) else { return Ok(Make::Unchanged) };
         match fit {
             Fit::NotOurs | Fit::NoTunnelIp(_) => Ok(Make::Unchanged),
             Fit::Mismatch(index) => {
@@ -118,8 +119,8 @@ impl<'t> Decider<'t> {
                 if self.mismatch(frame, mismatch)? == OnMismatch::Skip {
                     return Ok(Make::Left);
                 }
-                let Some(outer) = item.outer() else { return Ok(Make::Unchanged) };
-                let made = self.standard(&outer, None, texts, |clear| item.protected(arena, clear))?;
+                let Some(outer) = outcome.outer() else { return Ok(Make::Unchanged) };
+                let made = self.standard(&outer, None, texts, |clear| outcome.protected(arena, clear))?;
                 Ok(made.unwrap_or_else(|| self.refused()))
             }
             Fit::Fits(index) => {
@@ -132,9 +133,9 @@ impl<'t> Decider<'t> {
                 let Some(iv) = iv else { return Ok(self.refused()) };
                 let sending = || Sending { sa, carrier: None, in_front: None, content, clear, protected_len, sn, iv };
                 if state != State::default()
-                    && let Some(outer) = item.outer()
+                    && let Some(outer) = outcome.outer()
                 {
-                    self.sent(item, &sending(), &outer, state);
+                    self.sent(outcome, &sending(), &outer, state);
                 }
                 Ok(texts.send(sending()))
             }
@@ -145,13 +146,13 @@ impl<'t> Decider<'t> {
     pub(super) fn plain_packet(
         &mut self,
         frame: u64,
-        item: &Item<'_>,
+        outcome: &Outcome<'_>,
         datagram: &Datagram<'_>,
         fit: Fit,
         texts: &mut Texts,
     ) -> Result<Make, Error> {
         match fit {
-            Fit::NotOurs => self.without_packet(frame, item),
+            Fit::NotOurs => self.without_packet(frame, outcome),
             Fit::NoTunnelIp(sa) => Err(self.no_tunnel_ip(frame, sa)),
             Fit::Mismatch(index) => {
                 let (sa, mismatch) = texts.mismatch(index);
@@ -188,7 +189,7 @@ impl<'t> Decider<'t> {
                 self.counts.nonces.numbers_of_plain |= has_nonce(to);
                 let content = Content::Compressed;
                 let sending = Sending { sa, carrier: Some(sa), in_front, content, clear, protected_len, sn, iv };
-                self.sent(item, &sending, &outer, state);
+                self.sent(outcome, &sending, &outer, state);
                 Ok(texts.send(sending))
             }
         }
@@ -209,14 +210,14 @@ impl<'t> Decider<'t> {
 
     /// Notes that a packet is sent, and the state it leaves; not if no frame can hold it.
     #[cold]
-    fn sent(&mut self, item: &Item<'_>, sending: &Sending, outer: &Outer, state: State) {
+    fn sent(&mut self, outcome: &Outcome<'_>, sending: &Sending, outer: &Outer, state: State) {
         if state == State::default() {
             return;
         }
         let (input, output) = (self.input, self.output);
         self.frame.clear();
-        let room = |out: &mut Vec<u8>| out.resize(out.len() + sending.esp_len(item, input, output), 0);
-        if carry(item, (input, output), sending, room, &mut self.frame).is_err() {
+        let room = |out: &mut Vec<u8>| out.resize(out.len() + sending.esp_len(outcome, input, output), 0);
+        if carry(outcome, (input, output), sending, room, &mut self.frame).is_err() {
             return;
         }
         // As the receivers' ledger does.
@@ -227,19 +228,19 @@ impl<'t> Decider<'t> {
     }
 
     /// A frame of plain input in which there is no whole IP packet: no context can encrypt it.
-    pub(super) fn without_packet(&mut self, frame: u64, item: &Item<'_>) -> Result<Make, Error> {
-        let reason = item.reason.map_or_else(String::new, |reason| reason.to_string());
+    pub(super) fn without_packet(&mut self, frame: u64, outcome: &Outcome<'_>) -> Result<Make, Error> {
+        let reason = outcome.reason.map_or_else(String::new, |reason| reason.to_string());
         if self.settings.on_mismatch == OnMismatch::Stop {
             let problem = format!("no IP packet that can be encrypted ({reason})");
             return Err(Error::Mismatch { frame, problem });
         }
-        match item.reason {
+        match outcome.reason {
             Some(Reason::Text(_)) => self.counts.not_ip += 1,
             _ => self.counts.unreadable += 1,
         }
         self.counts.first_without_packet.get_or_insert((frame, reason));
         // The packets of radio frames are written without them.
-        Ok(if self.settings.on_mismatch == OnMismatch::Pass && !item.radio { Make::Unchanged } else { Make::Left })
+        Ok(if self.settings.on_mismatch == OnMismatch::Pass && !outcome.radio { Make::Unchanged } else { Make::Left })
     }
 
     /// Notes a packet that does not match. Never tells `Stop`: that ends the run.

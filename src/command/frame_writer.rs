@@ -7,8 +7,8 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use super::item::Item;
 use crate::capture::{Batch, Interface, LINKTYPE_RAW, Options, OwnedPacket, Packet, Window, Writer};
+use crate::decoder::outcome::Outcome;
 use crate::error::Error;
 
 /// Bytes of memory for frames that wait; beyond, the oldest fragments pass as they are.
@@ -161,18 +161,18 @@ impl Outlet {
     }
 
     /// Writes the frames of a window.
-    pub fn apply(&mut self, window: &Window, items: &[Item<'_>], frames: &mut Frames) -> Result<(), Error> {
+    pub fn apply(&mut self, window: &Window, outcomes: &[Outcome<'_>], frames: &mut Frames) -> Result<(), Error> {
         let Frames { batch, changes, given_up, .. } = frames;
         if self.waiting.is_empty() && !changes.iter().any(|change| matches!(change, Change::Hold)) {
             self.written += batch.len() as u64;
             return self.writer.append(batch);
         }
         let mut next = 0;
-        for ((packet, item), change) in window.packets().zip(items).zip(&*changes) {
+        for ((packet, outcome), change) in window.packets().zip(outcomes).zip(&*changes) {
             match *change {
                 Change::Hold => self.hold(&packet)?,
                 Change::Write { end, fragments_go } => {
-                    self.decide(item.fragments(), fragments_go)?;
+                    self.decide(outcome.fragments(), fragments_go)?;
                     for index in next..end {
                         self.write(batch, index, packet.number)?;
                     }

@@ -1,24 +1,25 @@
 //! One frame of a window and what became of it; the memory of a window.
 
-use super::find::spi;
-use super::outcome::{Bytes, Esp, Method, Reason, Status};
+use super::arena::{Arena, Span};
+use super::candidates::spi;
+use super::esp_payload::EspPayload;
+use super::status::{Bytes, Esp, Method, Reason, Status};
 use super::warnings::Warnings;
-use crate::capture::{LINKTYPE_RAW, Packet};
+use crate::capture::LINKTYPE_RAW;
 use crate::codec::{self, Carrier, Restored, State, Upper};
 use crate::error::FaultKind;
 use crate::esp;
 use crate::link::{self, Datagram, EspPorts, Frame, LinkAddresses, Outer, Place};
-use crate::report::record::Record;
 use crate::sa::stream::digest;
 use crate::sa::table::{Entry, SaTable};
 
 /// One frame, and what became of it.
 #[derive(Debug)]
-pub struct Item<'w> {
+pub struct Outcome<'w> {
     /// The captured frame.
-    pub(super) frame: &'w [u8],
-    pub(super) source: Source,
-    pub(super) step: Step,
+    pub(crate) frame: &'w [u8],
+    pub(crate) source: Source,
+    pub(crate) step: Step,
     /// The verdict.
     pub status: Status,
     /// Some SA was a candidate: such a packet failed, it is not somebody else's.
@@ -33,12 +34,12 @@ pub struct Item<'w> {
     pub waits: bool,
     /// Warnings.
     pub warnings: Warnings,
-    /// The link type of a frame that starts with [`Item::link_header`]: that of the capture, or raw IP.
+    /// The link type of a frame that starts with [`Outcome::link_header`]: that of the capture, or raw IP.
     pub link_type: u16,
     /// The SA that verified, or the only candidate.
     pub sa: Option<u32>,
-    pub(super) packet: Stretch,
-    pub(super) clear: Stretch,
+    pub(crate) packet: Span,
+    pub(crate) clear: Span,
     /// The restored ESP header.
     pub esp: Option<Esp>,
     /// Where fields of the packet came from; `ok` only.
@@ -54,18 +55,18 @@ pub struct Item<'w> {
     /// The part that this packet was inside of; 0 if there is none.
     pub inside: u16,
     /// The restored packet may carry ESP, whatever ports of ESP there are.
-    pub(super) may_nest: bool,
+    pub(crate) may_nest: bool,
     /// The other packets of the frame; only the first packet has them.
     others: Option<Box<Others<'w>>>,
 }
 
 /// The packets of a frame after the first one, in the order of their numbers.
 #[derive(Debug, Default)]
-struct Others<'w>(Vec<Item<'w>>);
+struct Others<'w>(Vec<Outcome<'w>>);
 
 /// Where the IP packet of a frame is.
 #[derive(Debug)]
-pub(super) enum Source {
+pub(crate) enum Source {
     /// There is none.
     None,
     /// There is none that is whole, but its header.
@@ -73,7 +74,7 @@ pub(super) enum Source {
     /// In the frame.
     Frame(Place),
     /// Put together from several frames, or hidden in one.
-    Whole(Box<Whole>),
+    Owned(Box<OwnedDatagram>),
 }
 
 impl Source {
@@ -84,7 +85,7 @@ impl Source {
 
     /// A packet that a receiver handed out; all its frames if it was reassembled.
     pub fn whole(datagram: &Datagram<'_>, link_header_len: usize, fragments: &[u64]) -> Source {
-        Source::Whole(Box::new(Whole {
+        Source::Owned(Box::new(OwnedDatagram {
             packet: [datagram.header, datagram.payload].concat(),
             outer: Some(datagram.outer),
             link_header_len,
@@ -96,7 +97,7 @@ impl Source {
 }
 
 #[derive(Debug)]
-pub(super) struct Whole {
+pub(crate) struct OwnedDatagram {
     pub packet: Vec<u8>,
     pub outer: Option<Outer>,
     pub link_header_len: usize,
@@ -107,7 +108,7 @@ pub(super) struct Whole {
 
 /// How far a frame has come.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Step {
+pub(crate) enum Step {
     /// The verdict stands.
     Done,
     /// What it holds depends on frames before: it waits for its turn.
@@ -120,112 +121,24 @@ pub(super) enum Step {
 
 /// A packet that verified.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Verified {
+pub(crate) struct Verified {
     pub sa: u32,
-    /// See [`Found::Verified`](super::find::Found::Verified).
+    /// See [`Found::Verified`](crate::decoder::candidates::Found::Verified).
     pub ambiguous: bool,
     pub sn: u64,
     /// Of its ESP payload.
     pub digest: u64,
 }
 
-/// The ESP payload of a datagram, and how it is carried.
-#[derive(Debug, Clone, Copy)]
-pub struct EspPayload<'a> {
-    /// IP protocol number: 50, or one that a context names. 50 for UDP encapsulation too.
-    pub protocol: u8,
-    /// The UDP header, where ESP is carried in UDP.
-    pub udp_header: Option<&'a [u8; 8]>,
-    /// From the first byte of SPI or RuleID to the end of the ICV.
-    pub bytes: &'a [u8],
-    /// Bytes that the lengths promise and the capture does not have (snap length).
-    pub missing: usize,
-}
-
-impl<'a> EspPayload<'a> {
-    /// Finds the ESP payload of a datagram, or says why there is none.
-    pub fn of(table: &SaTable, datagram: &Datagram<'a>) -> Result<EspPayload<'a>, Reason> {
-        let Datagram { protocol, payload, missing, .. } = *datagram;
-        if matches!(protocol, esp::UDP | link::UDP_LITE) && !table.uses_protocol(protocol) {
-            return match link::udp_encapsulation(datagram, table.esp_ports()) {
-                Ok(Some(udp)) => Ok(EspPayload {
-                    protocol: esp::PROTOCOL,
-                    udp_header: Some(udp.udp_header),
-                    bytes: udp.payload,
-                    missing: udp.missing,
-                }),
-                Ok(None) => Err(Reason::Protocol(protocol)),
-                Err(fault) => Err(Reason::Fault(fault)),
-            };
-        }
-        EspPayload::plain(table, protocol, payload, missing)
-    }
-
-    /// The same for the packet at `place` in `frame`.
-    #[inline(always)]
-    pub(super) fn in_frame(table: &SaTable, frame: &'a [u8], place: Place) -> Result<EspPayload<'a>, Reason> {
-        if place.protocol == esp::UDP
-            && let Some(datagram) = place.datagram(frame)
-        {
-            return EspPayload::of(table, &datagram);
-        }
-        EspPayload::plain(table, place.protocol, place.payload(frame), place.missing())
-    }
-
-    fn plain(table: &SaTable, protocol: u8, bytes: &'a [u8], missing: usize) -> Result<EspPayload<'a>, Reason> {
-        match table.uses_protocol(protocol) {
-            true => Ok(EspPayload { protocol, udp_header: None, bytes, missing }),
-            false => Err(Reason::Protocol(protocol)),
-        }
-    }
-}
-
 /// Without an ICV, wrong padding is evidence against the key.
 const WRONG_PADDING: Reason =
     Reason::Text("esp trailer: the padding is not 1, 2, 3, ... and no ICV was checked: the key may be wrong");
 
-/// Bytes of an [`Arena`]. A window is a few hundred kilobytes, and no packet of it restores to more than 64 more.
-#[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Stretch {
-    pub start: u32,
-    pub len: u32,
-}
-
-/// The restored packets and clear texts of one window.
-#[derive(Debug, Default)]
-pub struct Arena {
-    pub(super) bytes: Vec<u8>,
-    pub(super) packet: Vec<u8>,
-    pub(super) given_up: Vec<u64>,
-}
-
-impl Arena {
-    /// Forgets the last window and keeps the memory.
-    pub fn clear(&mut self) {
-        self.bytes.clear();
-    }
-
-    /// Frames, of this window and before, whose packet will never be whole.
-    pub fn given_up(&self) -> &[u64] {
-        &self.given_up
-    }
-
-    pub(super) fn put(&mut self, bytes: &[u8]) -> Stretch {
-        let start = self.bytes.len() as u32;
-        self.bytes.extend_from_slice(bytes);
-        Stretch { start, len: bytes.len() as u32 }
-    }
-
-    pub(super) fn get(&self, Stretch { start, len }: Stretch) -> &[u8] {
-        self.bytes.get(start as usize..).and_then(|rest| rest.get(..len as usize)).unwrap_or_default()
-    }
-}
-
-impl<'w> Item<'w> {
+impl<'w> Outcome<'w> {
     /// A frame of which nothing is known.
     #[inline]
-    pub(super) fn new(frame: &'w [u8]) -> Item<'w> {
-        Item {
+    pub(crate) fn new(frame: &'w [u8]) -> Outcome<'w> {
+        Outcome {
             frame,
             source: Source::None,
             step: Step::Done,
@@ -238,8 +151,8 @@ impl<'w> Item<'w> {
             warnings: Warnings::NONE,
             link_type: LINKTYPE_RAW,
             sa: None,
-            packet: Stretch::default(),
-            clear: Stretch::default(),
+            packet: Span::default(),
+            clear: Span::default(),
             esp: None,
             restored: None,
             bytes: None,
@@ -253,23 +166,23 @@ impl<'w> Item<'w> {
     }
 
     /// All packets of the frame whose first packet this is: it, then the others.
-    pub fn parts(&self) -> impl Iterator<Item = &Item<'w>> {
+    pub fn parts(&self) -> impl Iterator<Item = &Outcome<'w>> {
         let others = self.others.as_ref().map_or(&[][..], |others| &others.0);
         std::iter::once(self).chain(others)
     }
 
     /// The packets of the frame that are not inside another one.
-    pub fn packets(&self) -> impl Iterator<Item = &Item<'w>> {
+    pub fn packets(&self) -> impl Iterator<Item = &Outcome<'w>> {
         self.parts().filter(|part| part.inside == 0)
     }
 
     /// The packets inside `outer`, which is a part of this frame: the next one is inside the one before.
-    pub fn inside_of(&self, outer: &Item<'w>) -> impl Iterator<Item = &Item<'w>> {
+    pub fn inside_of(&self, outer: &Outcome<'w>) -> impl Iterator<Item = &Outcome<'w>> {
         self.parts().skip(usize::from(outer.part)).take_while(|part| part.inside != 0)
     }
 
     /// The packet farthest inside `outer`, a part of this frame, that opened; `outer` itself if there is none.
-    pub fn innermost_of<'i>(&'i self, outer: &'i Item<'w>) -> &'i Item<'w> {
+    pub fn innermost_of<'i>(&'i self, outer: &'i Outcome<'w>) -> &'i Outcome<'w> {
         if outer.part == 0 {
             return outer;
         }
@@ -278,7 +191,7 @@ impl<'w> Item<'w> {
 
     /// Whether the packet that it restored to may carry ESP.
     #[inline]
-    pub(super) fn nests(&self, table: &SaTable) -> bool {
+    pub(crate) fn nests(&self, table: &SaTable) -> bool {
         self.may_nest || table.esp_ports().has_others() && self.goes_to(table.esp_ports())
     }
 
@@ -290,12 +203,12 @@ impl<'w> Item<'w> {
     }
 
     /// The packet of the frame that was found last.
-    pub(super) fn last(&self) -> &Item<'w> {
+    pub(crate) fn last(&self) -> &Outcome<'w> {
         self.others.as_ref().and_then(|others| others.0.last()).unwrap_or(self)
     }
 
     /// Adds a packet of the same frame. It was inside the one added before it if `is_inside`.
-    pub(super) fn add(&mut self, mut part: Item<'w>, is_inside: bool) {
+    pub(crate) fn add(&mut self, mut part: Outcome<'w>, is_inside: bool) {
         let others = &mut self.others.get_or_insert_default().0;
         // A frame is shorter than this many packets.
         let before = u16::try_from(others.len() + 1).unwrap_or(u16::MAX - 1);
@@ -305,15 +218,15 @@ impl<'w> Item<'w> {
         others.push(part);
     }
 
-    pub(super) fn set(&mut self, status: Status, reason: Reason) {
+    pub(crate) fn set(&mut self, status: Status, reason: Reason) {
         (self.status, self.reason) = (status, Some(reason));
     }
 
     /// Forgets what an attempt made of it.
-    pub(super) fn forget(&mut self) {
+    pub(crate) fn forget(&mut self) {
         (self.step, self.status) = (Step::Failed, Status::NotEsp);
         (self.reason, self.restored, self.bytes, self.warnings) = (None, None, None, Warnings::NONE);
-        (self.packet, self.clear, self.may_nest) = (Stretch::default(), Stretch::default(), false);
+        (self.packet, self.clear, self.may_nest) = (Span::default(), Span::default(), false);
     }
 
     /// Whether it looks like ESP and was not decoded.
@@ -327,7 +240,7 @@ impl<'w> Item<'w> {
             Source::None => None,
             Source::Header(outer) => Some(**outer),
             Source::Frame(place) => Outer::of(place.header(self.frame)),
-            Source::Whole(whole) => whole.outer,
+            Source::Owned(whole) => whole.outer,
         }
     }
 
@@ -336,7 +249,7 @@ impl<'w> Item<'w> {
         match &self.source {
             Source::None | Source::Header(_) => &[],
             Source::Frame(place) => place.link_header(self.frame),
-            Source::Whole(whole) => self.frame.get(..whole.link_header_len).unwrap_or_default(),
+            Source::Owned(whole) => self.frame.get(..whole.link_header_len).unwrap_or_default(),
         }
     }
 
@@ -345,7 +258,7 @@ impl<'w> Item<'w> {
         match &self.source {
             Source::None | Source::Header(_) => None,
             Source::Frame(place) => place.datagram(self.frame),
-            Source::Whole(whole) => match link::parse(LINKTYPE_RAW, &whole.packet).apart(&whole.packet) {
+            Source::Owned(whole) => match link::parse(LINKTYPE_RAW, &whole.packet).apart(&whole.packet) {
                 Frame::Datagram(datagram) => Some(Datagram { rebuilt: whole.rebuilt, link: whole.link, ..datagram }),
                 _ => None,
             },
@@ -371,21 +284,21 @@ impl<'w> Item<'w> {
     }
 
     /// [`Datagram::link`] of the IP packet.
-    pub(super) fn link_addresses(&self) -> Option<LinkAddresses> {
+    pub(crate) fn link_addresses(&self) -> Option<LinkAddresses> {
         match &self.source {
-            Source::Whole(whole) => whole.link,
+            Source::Owned(whole) => whole.link,
             _ => None,
         }
     }
 
     /// What is known of it but for where it is: what a repeat of its frame is told.
-    pub(super) fn without_frame(&self) -> Item<'static> {
-        let Item { status, reason, sa, of_known_sa, esp, restored, bytes, warnings, inside, .. } = *self;
-        Item { status, reason, sa, of_known_sa, esp, restored, bytes, warnings, inside, ..Item::new(&[]) }
+    pub(crate) fn without_frame(&self) -> Outcome<'static> {
+        let Outcome { status, reason, sa, of_known_sa, esp, restored, bytes, warnings, inside, .. } = *self;
+        Outcome { status, reason, sa, of_known_sa, esp, restored, bytes, warnings, inside, ..Outcome::new(&[]) }
     }
 
     /// The place of the IP packet that the frame itself holds, and the frame.
-    pub(super) fn in_frame(&self) -> Option<(Place, &'w [u8])> {
+    pub(crate) fn in_frame(&self) -> Option<(Place, &'w [u8])> {
         match &self.source {
             Source::Frame(place) => Some((*place, self.frame)),
             _ => None,
@@ -412,7 +325,7 @@ impl<'w> Item<'w> {
     /// All frames of a packet that was reassembled.
     pub fn fragments(&self) -> &[u64] {
         match &self.source {
-            Source::Whole(whole) => &whole.fragments,
+            Source::Owned(whole) => &whole.fragments,
             _ => &[],
         }
     }
@@ -437,19 +350,13 @@ impl<'w> Item<'w> {
         restored.next_header
     }
 
-    /// The record of this frame, which was captured as `packet`.
-    #[inline]
-    pub fn record<'r>(&'r self, packet: &'r Packet<'_>, table: &'r SaTable, arena: &'r Arena) -> Record<'r> {
-        Record::new(packet, self, self.sa.and_then(|sa| table.entry(sa)), self.packet(arena))
-    }
-
     /// Takes a clear text that verified as far as it goes without knowing what came before.
-    pub(super) fn verified(
+    pub(crate) fn verified(
         &mut self,
         entry: &Entry,
         (sa, sn, ambiguous): (u32, u64, bool),
         payload: &[u8],
-        clear: Stretch,
+        clear: Span,
         arena: &mut Arena,
     ) {
         self.step = Step::Verified(Verified { sa, sn, ambiguous, digest: digest(payload, entry.authenticates()) });
@@ -465,19 +372,19 @@ impl<'w> Item<'w> {
     /// [`Carrier`].
     #[allow(clippy::too_many_arguments)] // a tuple of them would go through memory
     #[inline]
-    pub(super) fn restore(
+    pub(crate) fn restore(
         &mut self,
         entry: &Entry,
         header: &[u8],
         protocol_offset: usize,
-        clear: Stretch,
+        clear: Span,
         wire_len: usize,
         state: &mut State,
         arena: &mut Arena,
     ) {
         // Standard ESP: the packet stands in the clear text.
         if let Some(range) = entry.codec.restore_in_place(arena.get(clear), &mut self.restored) {
-            self.packet = Stretch { start: clear.start + range.start as u32, len: range.len() as u32 };
+            self.packet = Span { start: clear.start + range.start as u32, len: range.len() as u32 };
         } else {
             let Some(outer) = Outer::of(header) else { return };
             let carrier = Carrier { outer: &outer, header, protocol_offset };
@@ -499,7 +406,7 @@ impl<'w> Item<'w> {
         let Some(restored) = &self.restored else { return };
         if !entry.authenticates() && restored.warnings.contains(codec::Warnings::PADDING) {
             self.warnings.add(Warnings::PADDING);
-            (self.packet, self.restored) = (Stretch::default(), None);
+            (self.packet, self.restored) = (Span::default(), None);
             return self.set(Status::Malformed, WRONG_PADDING);
         }
         self.may_nest = restored.upper.as_ref().is_some_and(may_carry_esp);
@@ -520,7 +427,7 @@ impl<'w> Item<'w> {
 
     /// Notes the ESP header of a packet that verified: its Sequence Number was found by `method` after `tries` openings, all
     /// candidates counted.
-    pub(super) fn identified(
+    pub(crate) fn identified(
         &mut self,
         entry: &Entry,
         bytes: &[u8],
@@ -565,7 +472,7 @@ fn may_carry_esp(upper: &Upper) -> bool {
 
 /// The memory of a list for another list, of elements that differ in their lifetimes only: big pieces of memory that come
 /// and go with every window would leave holes in the heap.
-pub fn emptied<A, B>(mut list: Vec<A>) -> Vec<B> {
+pub fn recycle<A, B>(mut list: Vec<A>) -> Vec<B> {
     list.clear();
     // Collected where it stands.
     list.into_iter().map(|_| unreachable!("it is empty")).collect()
@@ -577,9 +484,9 @@ mod tests {
 
     #[test]
     fn an_emptied_list_keeps_its_memory() {
-        let list: Vec<Item<'_>> = Vec::with_capacity(100);
+        let list: Vec<Outcome<'_>> = Vec::with_capacity(100);
         let at = list.as_ptr().addr();
-        let list: Vec<Item<'static>> = emptied(list);
+        let list: Vec<Outcome<'static>> = recycle(list);
         assert_eq!((list.as_ptr().addr(), list.capacity(), list.len()), (at, 100, 0));
     }
 }

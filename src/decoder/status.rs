@@ -83,7 +83,7 @@ impl Reason {
     }
 
     /// Why a frame has no IP packet.
-    pub(super) fn not_ip(what: &'static str, packet: &Packet<'_>) -> Reason {
+    pub(crate) fn not_ip(what: &'static str, packet: &Packet<'_>) -> Reason {
         if what == link::UNSUPPORTED { Reason::LinkType(packet.link_type()) } else { Reason::Text(what) }
     }
 }

@@ -1,10 +1,10 @@
 //! Which SA and which Sequence Number a packet has (wire format §1 and §6). The ICV decides; what is known of the streams
 //! decides only what is tried first.
 
-use super::outcome::Method;
+use super::status::Method;
 use crate::capture::NO_TIME;
 use crate::cores;
-use crate::sa::sequence::Candidates;
+use crate::sa::sequence::SequenceNumbers;
 use crate::sa::stream::Progress;
 use crate::sa::table::{Entry, Hints, Lookup, SaTable};
 use crate::suite::{OpenError, Sealed};
@@ -49,7 +49,7 @@ pub enum Found {
         tries: u64,
     },
     /// Cut by the snap length; it was not tried.
-    Cut,
+    Truncated,
     /// No SA takes the outer addresses and SPI bits.
     NoSa,
     /// Shorter than header, IV and ICV of every candidate; the least that one needs.
@@ -58,7 +58,7 @@ pub enum Found {
 
 /// Searches, with buffers that are used again.
 #[derive(Debug)]
-pub struct Finder<'t> {
+pub struct Candidates<'t> {
     table: &'t SaTable,
     limits: Limits,
     /// Flows of this searcher; another one may know others.
@@ -72,12 +72,12 @@ pub struct Finder<'t> {
     pub clear: Vec<u8>,
 }
 
-impl<'t> Finder<'t> {
+impl<'t> Candidates<'t> {
     /// A finder that knows no flow.
-    pub fn new(table: &'t SaTable, limits: Limits) -> Finder<'t> {
+    pub fn new(table: &'t SaTable, limits: Limits) -> Candidates<'t> {
         let (found, tried, scratch, clear) = (vec![], vec![], vec![], vec![]);
         let hints = Hints::default();
-        Finder { table, limits, hints, found, tried, scratch, tries_spent: 0, clear }
+        Candidates { table, limits, hints, found, tried, scratch, tries_spent: 0, clear }
     }
 
     /// The SAs.
@@ -95,7 +95,7 @@ impl<'t> Finder<'t> {
         &self.found
     }
 
-    /// [`Finder::candidates`], and memory for a clear text.
+    /// [`Candidates::candidates`], and memory for a clear text.
     pub fn candidates_and_clear(&mut self) -> (&[u32], &mut Vec<u8>) {
         (&self.found, &mut self.clear)
     }
@@ -153,7 +153,7 @@ impl<'t> Finder<'t> {
     pub fn cut(&mut self, packet: &Lookup<'_>, mut progress: impl FnMut(u32) -> Option<Progress>) -> Found {
         self.table.candidates(packet, &mut self.found);
         self.found.retain(|sa| progress(*sa).is_some());
-        if self.found.is_empty() { Found::NoSa } else { Found::Cut }
+        if self.found.is_empty() { Found::NoSa } else { Found::Truncated }
     }
 
     /// Tries the first number of every SA that checks integrity.
@@ -325,7 +325,7 @@ impl<'t> Finder<'t> {
     }
 }
 
-/// Steps of [`Finder::further_numbers`].
+/// Steps of [`Candidates::further_numbers`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Step {
     Usual,
@@ -340,7 +340,7 @@ const PARALLEL_FROM: u64 = 1 << 16;
 fn search_on_all_cores(
     entry: &Entry,
     spi: u32,
-    order: Candidates,
+    order: SequenceNumbers,
     tries: u64,
     body: &[u8],
     clear: &mut Vec<u8>,
@@ -384,12 +384,12 @@ fn search_on_all_cores(
 }
 
 /// The candidates of a packet under an SA, best first.
-fn candidates(entry: &Entry, payload: &[u8], progress: &Progress, time_ns: i64) -> Candidates {
+fn candidates(entry: &Entry, payload: &[u8], progress: &Progress, time_ns: i64) -> SequenceNumbers {
     // What no ICV verified shows no mask.
     let mask = progress.iv_mask.filter(|_| entry.authenticates());
     let mask = mask.zip(explicit_iv(entry, payload)).map(|(mask, iv)| mask ^ iv);
     let (wire, bits) = (entry.sn_on_wire(payload), entry.codec.sn_bits());
-    let order = Candidates::new(expected(entry, progress, time_ns), wire, bits, entry.esn(), mask);
+    let order = SequenceNumbers::new(expected(entry, progress, time_ns), wire, bits, entry.esn(), mask);
     match entry.sa.sn_hint {
         Some(hint) if progress.highest.is_none() && entry.authenticates() => {
             // A key file's hint is of another moment than the start of the capture.

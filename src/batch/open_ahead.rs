@@ -3,12 +3,14 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 
-use super::elsewhere;
-use super::find::{Finder, Found, Limits, explicit_iv, first_sealed};
-use super::item::{Arena, EspPayload, Item, Source, Step, Stretch, emptied};
-use super::ledger::Glimpse;
-use super::outcome::{Reason, Status};
 use crate::capture::{LINKTYPE_RAW, Packet, Window};
+use crate::decoder::arena::{Arena, Span};
+use crate::decoder::candidates::{Candidates, Found, Limits, explicit_iv, first_sealed};
+use crate::decoder::esp_payload::EspPayload;
+use crate::decoder::not_esp;
+use crate::decoder::outcome::{Outcome, Source, Step, recycle};
+use crate::decoder::status::{Reason, Status};
+use crate::decoder::streams::ProgressSnapshot;
 use crate::link::{self, Alone, Outer, Place};
 use crate::prefetch;
 use crate::sa::stream::Progress;
@@ -17,11 +19,11 @@ use crate::suite::{Apart, SIDE_BY_SIDE, Scratch, Sealed, open_apart};
 
 /// Takes frames as far as they go without knowing what came before.
 #[derive(Debug)]
-pub struct Attempter<'t, 'g> {
-    finder: Finder<'t>,
+pub struct AheadOpener<'t, 'g> {
+    finder: Candidates<'t>,
     /// See [`link::Settings::outermost`]: no packet is looked into for ESP.
     outermost: bool,
-    glimpse: &'g Glimpse,
+    glimpse: &'g ProgressSnapshot,
     /// The streams of this window.
     seen: Seen,
     scratch: Scratch,
@@ -52,7 +54,7 @@ struct SeenStream {
 /// A packet that can belong to one SA only and is opened next to others of its stream.
 #[derive(Debug, Clone, Copy)]
 struct Planned<'w> {
-    /// Its place among the items.
+    /// Its place among the outcomes.
     index: u32,
     /// The next packet of its stream, [`NONE`] for the last.
     next: u32,
@@ -88,7 +90,7 @@ impl Seen {
 
     /// A stream, of which `glimpse` knows what came before.
     #[inline]
-    fn stream(&mut self, stream: StreamOf, glimpse: &Glimpse) -> Option<&mut SeenStream> {
+    fn stream(&mut self, stream: StreamOf, glimpse: &ProgressSnapshot) -> Option<&mut SeenStream> {
         let next = self.streams.len() as u32;
         let sa = stream.sa;
         let place = match stream.multicast_source {
@@ -133,12 +135,17 @@ fn prefetch_cryptor(table: &SaTable, stream: Option<&SeenStream>) {
 /// Numbers tried before a packet waits for its turn, when more is known.
 const EARLY_TRIES: u32 = 64;
 
-impl<'t, 'g> Attempter<'t, 'g> {
+impl<'t, 'g> AheadOpener<'t, 'g> {
     /// One that knows of streams what `glimpse` shows.
-    pub fn new(table: &'t SaTable, limits: Limits, link: &link::Settings, glimpse: &'g Glimpse) -> Attempter<'t, 'g> {
+    pub fn new(
+        table: &'t SaTable,
+        limits: Limits,
+        link: &link::Settings,
+        glimpse: &'g ProgressSnapshot,
+    ) -> AheadOpener<'t, 'g> {
         let limits = Limits { sn_tries: limits.sn_tries.min(EARLY_TRIES), resync_tries: None, ..limits };
-        Attempter {
-            finder: Finder::new(table, limits),
+        AheadOpener {
+            finder: Candidates::new(table, limits),
             outermost: link.outermost,
             glimpse,
             seen: Seen::new(table.entries().len()),
@@ -147,21 +154,21 @@ impl<'t, 'g> Attempter<'t, 'g> {
         }
     }
 
-    /// Takes the frames of a window: `items` become theirs, what they restore to goes into `arena`.
-    pub fn attempt<'w>(&mut self, window: &'w Window, items: &mut Vec<Item<'w>>, arena: &mut Arena) {
+    /// Takes the frames of a window: `outcomes` become theirs, what they restore to goes into `arena`.
+    pub fn attempt<'w>(&mut self, window: &'w Window, outcomes: &mut Vec<Outcome<'w>>, arena: &mut Arena) {
         let (table, outermost) = (self.finder.table(), self.outermost);
         let wants = |protocol| outermost || table.uses_protocol(protocol);
         self.seen.clear();
-        items.clear();
-        items.reserve(window.len());
-        let mut planned = Plan { packets: emptied(std::mem::take(&mut self.planned)), before: None };
+        outcomes.clear();
+        outcomes.reserve(window.len());
+        let mut planned = Plan { packets: recycle(std::mem::take(&mut self.planned)), before: None };
         planned.packets.reserve(window.len());
         for packet in window.packets() {
-            let index = items.len() as u32;
-            items.push(Item::new(packet.data));
-            let Some(item) = items.last_mut() else { continue };
-            item.link_type = packet.link_type();
-            match link::parse_plain(item.link_type, packet.data, wants) {
+            let index = outcomes.len() as u32;
+            outcomes.push(Outcome::new(packet.data));
+            let Some(outcome) = outcomes.last_mut() else { continue };
+            outcome.link_type = packet.link_type();
+            match link::parse_plain(outcome.link_type, packet.data, wants) {
                 Some(place) => {
                     // Most packets have their headers at the same place as those before.
                     if table.has_many()
@@ -169,9 +176,9 @@ impl<'t, 'g> Attempter<'t, 'g> {
                     {
                         table.prefetch(place.protocol, place.header(next.data), place.payload(next.data));
                     }
-                    self.attempt_place(&packet, place, item, index, &mut planned, arena);
+                    self.attempt_place(&packet, place, outcome, index, &mut planned, arena);
                 }
-                None => self.attempt_other(&packet, item, index, &mut planned, arena),
+                None => self.attempt_other(&packet, outcome, index, &mut planned, arena),
             }
         }
         let planned = planned.packets;
@@ -186,40 +193,40 @@ impl<'t, 'g> Attempter<'t, 'g> {
                         count += 1;
                     }
                     if count == SIDE_BY_SIDE {
-                        self.open_alone(&alone, &planned, items, arena);
+                        self.open_alone(&alone, &planned, outcomes, arena);
                         count = 0;
                     }
                 }
                 Some(_) => {
                     prefetch_cryptor(table, self.seen.streams.get(place + STREAMS_AHEAD));
-                    self.open_stream(place, &planned, items, arena);
+                    self.open_stream(place, &planned, outcomes, arena);
                 }
             }
         }
-        self.open_alone(alone.get(..count).unwrap_or_default(), &planned, items, arena);
-        self.planned = emptied(planned);
+        self.open_alone(alone.get(..count).unwrap_or_default(), &planned, outcomes, arena);
+        self.planned = recycle(planned);
     }
 
     /// A frame with more, or less, than a plain packet.
     fn attempt_other<'w>(
         &mut self,
         packet: &Packet<'w>,
-        item: &mut Item<'w>,
+        outcome: &mut Outcome<'w>,
         index: u32,
         planned: &mut Plan<'w>,
         arena: &mut Arena,
     ) {
         let (table, outermost) = (self.finder.table(), self.outermost);
-        match link::parse_alone(item.link_type, packet.data, |protocol| outermost || table.uses_protocol(protocol)) {
-            Some(Alone::Packet(place)) => return self.attempt_place(packet, place, item, index, planned, arena),
-            Some(Alone::NotIp(what)) => item.set(Status::NotEsp, Reason::not_ip(what, packet)),
+        match link::parse_alone(outcome.link_type, packet.data, |protocol| outermost || table.uses_protocol(protocol)) {
+            Some(Alone::Packet(place)) => return self.attempt_place(packet, place, outcome, index, planned, arena),
+            Some(Alone::NotIp(what)) => outcome.set(Status::NotEsp, Reason::not_ip(what, packet)),
             Some(Alone::Malformed { outer, fault }) => {
-                item.source = Source::header(outer);
-                item.set(Status::Malformed, Reason::Fault(fault));
+                outcome.source = Source::header(outer);
+                outcome.set(Status::Malformed, Reason::Fault(fault));
             }
-            None => item.step = Step::InOrder,
+            None => outcome.step = Step::InOrder,
         }
-        item.link_type = LINKTYPE_RAW;
+        outcome.link_type = LINKTYPE_RAW;
     }
 
     #[inline(always)]
@@ -227,32 +234,32 @@ impl<'t, 'g> Attempter<'t, 'g> {
         &mut self,
         packet: &Packet<'w>,
         place: Place,
-        item: &mut Item<'w>,
+        outcome: &mut Outcome<'w>,
         index: u32,
         planned: &mut Plan<'w>,
         arena: &mut Arena,
     ) {
         let (table, frame) = (self.finder.table(), packet.data);
-        item.source = Source::Frame(place);
+        outcome.source = Source::Frame(place);
         if self.outermost {
-            item.reason = Some(Reason::Protocol(place.protocol));
+            outcome.reason = Some(Reason::Protocol(place.protocol));
             return;
         }
         let payload = match EspPayload::in_frame(table, frame, place) {
             Ok(payload) => payload,
             Err(reason) => {
-                item.reason = Some(elsewhere::reason(reason, table, place.payload(frame)));
+                outcome.reason = Some(not_esp::reason(reason, table, place.payload(frame)));
                 return;
             }
         };
-        item.step = Step::Failed;
+        outcome.step = Step::Failed;
         if payload.missing > 0 {
             return;
         }
         let time_ns = packet.time_ns();
         let Plan { packets, before } = planned;
         let Some(sa) = table.only(payload.protocol, place.header(frame), payload.bytes, before) else {
-            return self.attempt_payload(time_ns, (place, frame), &payload, item, arena);
+            return self.attempt_payload(time_ns, (place, frame), &payload, outcome, arena);
         };
         table.prefetch_entry(sa);
         let at = packets.len() as u32;
@@ -268,8 +275,14 @@ impl<'t, 'g> Attempter<'t, 'g> {
         }
     }
 
-    /// Opens packets that are alone in their streams, [`SIDE_BY_SIDE`] of them at most, as [`Attempter::open_stream`] does.
-    fn open_alone<'w>(&mut self, places: &[usize], planned: &[Planned<'w>], items: &mut [Item<'w>], arena: &mut Arena) {
+    /// Opens packets that are alone in their streams, [`SIDE_BY_SIDE`] of them at most, as [`AheadOpener::open_stream`] does.
+    fn open_alone<'w>(
+        &mut self,
+        places: &[usize],
+        planned: &[Planned<'w>],
+        outcomes: &mut [Outcome<'w>],
+        arena: &mut Arena,
+    ) {
         let table = self.finder.table();
         let streams = &self.seen.streams;
         let mut packets: [Option<(usize, &Planned<'w>, &Entry)>; SIDE_BY_SIDE] = [None; SIDE_BY_SIDE];
@@ -295,28 +308,34 @@ impl<'t, 'g> Attempter<'t, 'g> {
         let after_each = || prefetch_cryptor(table, next.next());
         let opened = open_apart(apart, &mut self.scratch, &mut arena.bytes, after_each);
         for (((place, packet, entry), apart), clear) in packets.iter().flatten().zip(apart).zip(opened) {
-            let Some(item) = items.get_mut(packet.index as usize) else { continue };
+            let Some(outcome) = outcomes.get_mut(packet.index as usize) else { continue };
             match (clear, self.seen.streams.get_mut(*place)) {
                 (Some(clear), Some(stream)) => {
-                    let clear = Stretch { start: clear.start as u32, len: clear.len() as u32 };
+                    let clear = Span { start: clear.start as u32, len: clear.len() as u32 };
                     stream.progress.verified(apart.sealed.sn, explicit_iv(entry, packet.bytes), packet.time_ns);
-                    item.verified(entry, (stream.sa, apart.sealed.sn, false), packet.bytes, clear, arena);
+                    outcome.verified(entry, (stream.sa, apart.sealed.sn, false), packet.bytes, clear, arena);
                 }
-                _ => self.search(packet, item, arena),
+                _ => self.search(packet, outcome, arena),
             }
         }
     }
 
     /// Searches a packet that was planned.
-    fn search<'w>(&mut self, packet: &Planned<'w>, item: &mut Item<'w>, arena: &mut Arena) {
-        let Some(in_frame @ (place, frame)) = item.in_frame() else { return };
+    fn search<'w>(&mut self, packet: &Planned<'w>, outcome: &mut Outcome<'w>, arena: &mut Arena) {
+        let Some(in_frame @ (place, frame)) = outcome.in_frame() else { return };
         let Ok(payload) = EspPayload::in_frame(self.finder.table(), frame, place) else { return };
-        self.attempt_payload(packet.time_ns, in_frame, &payload, item, arena);
+        self.attempt_payload(packet.time_ns, in_frame, &payload, outcome, arena);
     }
 
     /// Opens packets of one stream with the number that each has if those before it have theirs. The first that does not
     /// verify, and those opened with it, are searched for.
-    fn open_stream<'w>(&mut self, place: usize, planned: &[Planned<'w>], items: &mut [Item<'w>], arena: &mut Arena) {
+    fn open_stream<'w>(
+        &mut self,
+        place: usize,
+        planned: &[Planned<'w>],
+        outcomes: &mut [Outcome<'w>],
+        arena: &mut Arena,
+    ) {
         let table = self.finder.table();
         let Some(stream) = self.seen.streams.get_mut(place) else { return };
         let (sa, Some((first, _))) = (stream.sa, stream.planned) else { return };
@@ -343,16 +362,16 @@ impl<'t, 'g> Attempter<'t, 'g> {
             let mut start = arena.bytes.len() as u32;
             let opened = entry.cryptor().open_side_by_side(entry.esn(), sealed, &mut self.scratch, &mut arena.bytes);
             for (packet, sealed) in group.iter().flatten().zip(sealed).take(opened) {
-                let clear = Stretch { start, len: entry.clear_len(sealed.body.len()) as u32 };
+                let clear = Span { start, len: entry.clear_len(sealed.body.len()) as u32 };
                 start += clear.len;
                 known.verified(sealed.sn, explicit_iv(entry, packet.bytes), packet.time_ns);
-                if let Some(item) = items.get_mut(packet.index as usize) {
-                    item.verified(entry, (sa, sealed.sn, false), packet.bytes, clear, arena);
+                if let Some(outcome) = outcomes.get_mut(packet.index as usize) {
+                    outcome.verified(entry, (sa, sealed.sn, false), packet.bytes, clear, arena);
                 }
             }
             for packet in group.iter().flatten().skip(opened) {
-                if let Some(item) = items.get_mut(packet.index as usize) {
-                    self.search(packet, item, arena);
+                if let Some(outcome) = outcomes.get_mut(packet.index as usize) {
+                    self.search(packet, outcome, arena);
                 }
             }
         }
@@ -363,10 +382,10 @@ impl<'t, 'g> Attempter<'t, 'g> {
         time_ns: i64,
         (place, frame): (Place, &[u8]),
         payload: &EspPayload<'_>,
-        item: &mut Item<'_>,
+        outcome: &mut Outcome<'_>,
         arena: &mut Arena,
     ) {
-        let Attempter { finder, glimpse, seen, .. } = self;
+        let AheadOpener { finder, glimpse, seen, .. } = self;
         let table = finder.table();
         let Some(outer) = Outer::of(place.header(frame)) else { return };
         let lookup = Lookup { protocol: payload.protocol, outer: &outer, link: None, payload: payload.bytes };
@@ -382,7 +401,7 @@ impl<'t, 'g> Attempter<'t, 'g> {
             stream.progress.verified(sn, iv, time_ns);
         }
         let clear = arena.put(&finder.clear);
-        item.verified(entry, (sa, sn, ambiguous), payload.bytes, clear, arena);
+        outcome.verified(entry, (sa, sn, ambiguous), payload.bytes, clear, arena);
     }
 }
 

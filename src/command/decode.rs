@@ -1,12 +1,13 @@
 //! decode: a record of every packet of every captured frame.
 
-use super::drive::{self, Input, Job};
-use super::item::{Arena, Item};
-use super::ledger::Ledger;
-use super::select::Selection;
+use crate::batch::workers::{self, BatchCommand, Input};
 use crate::capture::Window;
+use crate::decoder::arena::Arena;
+use crate::decoder::outcome::Outcome;
+use crate::decoder::streams::Streams;
 use crate::error::Error;
 use crate::report::record::Record;
+use crate::report::select::Selection;
 use crate::report::totals::Totals;
 use crate::sa::table::SaTable;
 
@@ -44,24 +45,24 @@ pub fn run<'t, R: Render>(
     selection: Selection,
     render: &R,
     sink: &mut Sink<'_>,
-) -> Result<(Totals, Ledger<'t>), Error> {
+) -> Result<(Totals, Streams<'t>), Error> {
     let job = Decode { table: input.table, selection, render };
     let mut out = Out { totals: Totals::default(), sink };
-    let ledger = drive::run(input, &job, &mut (), &mut out)?;
+    let ledger = workers::run(input, &job, &mut (), &mut out)?;
     Ok((out.totals, ledger))
 }
 
-impl<R: Render> Job<Out<'_>> for Decode<'_, R> {
+impl<R: Render> BatchCommand<Out<'_>> for Decode<'_, R> {
     type State = ();
     type Work = Work;
 
-    fn render(&self, window: &Window, items: &[Item<'_>], arena: &Arena, work: &mut Work) -> Result<(), Error> {
+    fn render(&self, window: &Window, outcomes: &[Outcome<'_>], arena: &Arena, work: &mut Work) -> Result<(), Error> {
         work.text.clear();
         work.totals = Totals::default();
         work.totals.shown = self.selection.is_any().then_some(0);
-        for (packet, item) in window.packets().zip(items) {
-            for part in item.parts() {
-                let record = part.record(&packet, self.table, arena);
+        for (packet, outcome) in window.packets().zip(outcomes) {
+            for part in outcome.parts() {
+                let record = Record::new(&packet, part, self.table, arena);
                 work.totals.count(part);
                 if self.selection.takes(&record) {
                     self.render.record(&record, &mut work.text);
@@ -76,7 +77,7 @@ impl<R: Render> Job<Out<'_>> for Decode<'_, R> {
         &self,
         out: &mut Out<'_>,
         _window: &Window,
-        _items: &[Item<'_>],
+        _items: &[Outcome<'_>],
         work: &mut Work,
         bytes_read: u64,
     ) -> Result<(), Error> {

@@ -1,22 +1,24 @@
 //! ESP packets inside others (RFC 4301 §4.4.2.2 calls them nested SAs): each goes the way of all, with the packet around it,
 //! restored, in place of a frame.
 
-use super::Settler;
+use super::Decoder;
+use super::arena::Arena;
+use super::esp_payload::EspPayload;
+use super::outcome::{Outcome, Source};
+use super::status::{Reason, Status};
 use crate::capture::Packet;
 use crate::link::{Content, LinkAddresses, Received};
-use crate::pipeline::item::{Arena, EspPayload, Item, Source};
-use crate::pipeline::outcome::{Reason, Status};
 
 /// ESP packets opened one inside the other; no network nests so many.
 const MAX_DEPTH: usize = 8;
 const TOO_DEEP: Reason = Reason::Text("ESP inside eight other ESP packets: no more are opened");
 
-impl Settler<'_> {
-    /// Opens the ESP packet inside the last one of `item`, the one inside that, and so on.
+impl Decoder<'_> {
+    /// Opens the ESP packet inside the last one of `outcome`, the one inside that, and so on.
     #[cold]
-    pub(super) fn open_nested<'w>(&mut self, frame: &Packet<'w>, item: &mut Item<'w>, arena: &mut Arena) {
+    pub(super) fn open_nested<'w>(&mut self, frame: &Packet<'w>, outcome: &mut Outcome<'w>, arena: &mut Arena) {
         for depth in 1.. {
-            let outer = item.last();
+            let outer = outcome.last();
             if !outer.nests(self.ledger.table()) {
                 return;
             }
@@ -25,13 +27,13 @@ impl Settler<'_> {
             let mut bytes = std::mem::take(&mut self.inner_packet);
             bytes.clear();
             bytes.extend_from_slice(outer.packet(arena));
-            let mut nested = Item::new(frame.data);
+            let mut nested = Outcome::new(frame.data);
             let is_esp = self.take_nested(frame, (&bytes, protocol, link), &mut nested, depth > MAX_DEPTH, arena);
             self.inner_packet = bytes;
             if !is_esp {
                 return;
             }
-            item.add(nested, true);
+            outcome.add(nested, true);
         }
     }
 
@@ -41,7 +43,7 @@ impl Settler<'_> {
         &mut self,
         frame: &Packet<'w>,
         (bytes, protocol, link): (&[u8], Option<u8>, Option<LinkAddresses>),
-        item: &mut Item<'w>,
+        outcome: &mut Outcome<'w>,
         too_deep: bool,
         arena: &mut Arena,
     ) -> bool {
@@ -66,15 +68,15 @@ impl Settler<'_> {
         if is_esp {
             match &received.content {
                 Content::Datagram(datagram) if too_deep => {
-                    item.source = Source::whole(datagram, 0, received.fragments);
-                    item.of_known_sa = true;
-                    item.set(Status::Unsupported, TOO_DEEP);
+                    outcome.source = Source::whole(datagram, 0, received.fragments);
+                    outcome.of_known_sa = true;
+                    outcome.set(Status::Unsupported, TOO_DEEP);
                 }
-                _ => self.take(frame, Received { link_header: &[], ..received }, item, arena),
+                _ => self.take(frame, Received { link_header: &[], ..received }, outcome, arena),
             }
         }
         self.inner_receiver = receiver;
         // IKE and keepalives on UDP port 4500 are inner packets like any others.
-        is_esp && !(is_packet && item.status == Status::NotEsp)
+        is_esp && !(is_packet && outcome.status == Status::NotEsp)
     }
 }

@@ -1,0 +1,57 @@
+//! Where a packet carries ESP: in IP, or in UDP (RFC 3948).
+
+use super::status::Reason;
+use crate::esp;
+use crate::link::{self, Datagram, Place};
+use crate::sa::table::SaTable;
+
+/// The ESP payload of a datagram, and how it is carried.
+#[derive(Debug, Clone, Copy)]
+pub struct EspPayload<'a> {
+    /// IP protocol number: 50, or one that a context names. 50 for UDP encapsulation too.
+    pub protocol: u8,
+    /// The UDP header, where ESP is carried in UDP.
+    pub udp_header: Option<&'a [u8; 8]>,
+    /// From the first byte of SPI or RuleID to the end of the ICV.
+    pub bytes: &'a [u8],
+    /// Bytes that the lengths promise and the capture does not have (snap length).
+    pub missing: usize,
+}
+
+impl<'a> EspPayload<'a> {
+    /// Finds the ESP payload of a datagram, or says why there is none.
+    pub fn of(table: &SaTable, datagram: &Datagram<'a>) -> Result<EspPayload<'a>, Reason> {
+        let Datagram { protocol, payload, missing, .. } = *datagram;
+        if matches!(protocol, esp::UDP | link::UDP_LITE) && !table.uses_protocol(protocol) {
+            return match link::udp_encapsulation(datagram, table.esp_ports()) {
+                Ok(Some(udp)) => Ok(EspPayload {
+                    protocol: esp::PROTOCOL,
+                    udp_header: Some(udp.udp_header),
+                    bytes: udp.payload,
+                    missing: udp.missing,
+                }),
+                Ok(None) => Err(Reason::Protocol(protocol)),
+                Err(fault) => Err(Reason::Fault(fault)),
+            };
+        }
+        EspPayload::plain(table, protocol, payload, missing)
+    }
+
+    /// The same for the packet at `place` in `frame`.
+    #[inline(always)]
+    pub(crate) fn in_frame(table: &SaTable, frame: &'a [u8], place: Place) -> Result<EspPayload<'a>, Reason> {
+        if place.protocol == esp::UDP
+            && let Some(datagram) = place.datagram(frame)
+        {
+            return EspPayload::of(table, &datagram);
+        }
+        EspPayload::plain(table, place.protocol, place.payload(frame), place.missing())
+    }
+
+    fn plain(table: &SaTable, protocol: u8, bytes: &'a [u8], missing: usize) -> Result<EspPayload<'a>, Reason> {
+        match table.uses_protocol(protocol) {
+            true => Ok(EspPayload { protocol, udp_header: None, bytes, missing }),
+            false => Err(Reason::Protocol(protocol)),
+        }
+    }
+}
