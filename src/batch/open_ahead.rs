@@ -15,7 +15,7 @@ use crate::link::{self, Alone, Outer, Place};
 use crate::prefetch;
 use crate::sa::stream::Progress;
 use crate::sa::table::{Before, Entry, Lookup, SaTable};
-use crate::suite::{Apart, SIDE_BY_SIDE, Scratch, Sealed, open_apart};
+use crate::suite::{MultiKeyRequest, OpenRequest, SIDE_BY_SIDE, Scratch, open_multi_key};
 
 /// Takes frames as far as they go without knowing what came before.
 #[derive(Debug)]
@@ -293,7 +293,7 @@ impl<'t, 'g> AheadOpener<'t, 'g> {
         });
         packets.iter_mut().zip(with_packet).for_each(|(to, packet)| *to = Some(packet));
         let Some(any) = packets.iter().flatten().map(|(_, _, entry)| entry.cryptor()).next() else { return };
-        let mut apart = [Apart { cryptor: any, esn: false, sealed: Sealed::default() }; SIDE_BY_SIDE];
+        let mut apart = [MultiKeyRequest { cryptor: any, esn: false, sealed: OpenRequest::default() }; SIDE_BY_SIDE];
         let mut count = 0;
         for ((place, packet, entry), apart) in packets.iter().flatten().zip(&mut apart) {
             let Some(stream) = streams.get(*place) else { continue };
@@ -306,7 +306,7 @@ impl<'t, 'g> AheadOpener<'t, 'g> {
         // One after each packet: only so many can be on their way.
         let mut next = places.last().and_then(|last| streams.get(last + 1..)).unwrap_or_default().iter();
         let after_each = || prefetch_cryptor(table, next.next());
-        let opened = open_apart(apart, &mut self.scratch, &mut arena.bytes, after_each);
+        let opened = open_multi_key(apart, &mut self.scratch, &mut arena.bytes, after_each);
         for (((place, packet, entry), apart), clear) in packets.iter().flatten().zip(apart).zip(opened) {
             let Some(outcome) = outcomes.get_mut(packet.index as usize) else { continue };
             match (clear, self.seen.streams.get_mut(*place)) {
@@ -345,7 +345,7 @@ impl<'t, 'g> AheadOpener<'t, 'g> {
             let Some(known) = self.seen.streams.get_mut(place).map(|stream| &mut stream.progress) else { return };
             let mut progress = *known;
             let mut group: [Option<&Planned<'_>>; SIDE_BY_SIDE] = [None; SIDE_BY_SIDE];
-            let mut sealed = [Sealed::default(); SIDE_BY_SIDE];
+            let mut sealed = [OpenRequest::default(); SIDE_BY_SIDE];
             let mut count = None;
             for (index, (place, sealed)) in group.iter_mut().zip(&mut sealed).enumerate() {
                 let Some(packet) = next else { break };

@@ -2,7 +2,7 @@
 //! those of one SA side by side, and then UDP checksums can be written.
 
 use crate::link::UdpChecksum;
-use crate::suite::{Cryptor, Scratch, Unsealed};
+use crate::suite::{Cryptor, Scratch, SealRequest};
 
 /// ESP payloads that are not sealed yet. Offsets are those of the buffer that the frames are written to.
 #[derive(Debug, Default)]
@@ -80,7 +80,7 @@ impl Payloads {
                 let (_, behind) = std::mem::take(&mut rest).split_at_mut_checked(start - offset)?;
                 let (body, behind) = behind.split_at_mut_checked(end - start)?;
                 (rest, offset) = (behind, *end);
-                Some(Unsealed { spi: *spi, sn: *sn, body })
+                Some(SealRequest { spi: *spi, sn: *sn, body })
             });
             match bodies.first().and_then(|body| cryptor(body.sa)) {
                 Some((cryptor, esn)) => {

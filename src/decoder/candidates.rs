@@ -7,7 +7,7 @@ use crate::cores;
 use crate::sa::sequence::SequenceNumbers;
 use crate::sa::stream::Progress;
 use crate::sa::table::{Entry, Hints, Lookup, SaTable};
-use crate::suite::{OpenError, Sealed};
+use crate::suite::{OpenError, OpenRequest};
 
 /// How far the search for a Sequence Number goes.
 #[derive(Debug, Clone, Copy)]
@@ -430,7 +430,7 @@ pub fn first_sealed<'a>(
     payload: &'a [u8],
     progress: &Progress,
     time_ns: i64,
-    sealed: &mut Sealed<'a>,
+    sealed: &mut OpenRequest<'a>,
 ) -> bool {
     let Some(body) = body(entry, payload) else { return false };
     sealed.sn = if entry.has_whole_sn() {

@@ -371,7 +371,7 @@ mod tests {
         }
     }
 
-    /// Sealed by the crate `ccm`, opened here; all its lengths of ICV, with the nonce of ESP.
+    /// OpenRequest by the crate `ccm`, opened here; all its lengths of ICV, with the nonce of ESP.
     fn opens_what_the_crate_seals<Size>(key: &[u8], nonce: &[u8; 11], aad: &[u8], clear: &[u8])
     where
         Size: ::ccm::TagSize + aes::cipher::array::ArraySize,

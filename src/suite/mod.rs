@@ -8,6 +8,7 @@
 //! crates of RustCrypto are named here only.
 
 mod aes;
+mod batch_open;
 mod ccm;
 mod chacha;
 mod cryptor;
@@ -15,7 +16,6 @@ mod gcm;
 mod hmac;
 mod ike;
 mod keys;
-mod lanes;
 mod random;
 mod sealing;
 mod search;
@@ -23,13 +23,13 @@ mod table;
 #[cfg(test)]
 mod vectors;
 
+pub use batch_open::{MultiKeyRequest, OpenRequest, SIDE_BY_SIDE, Scratch, open_multi_key};
 pub use ccm::CcmStar;
 pub use cryptor::{Cryptor, OpenError, SealError};
 pub use ike::{MAX_PRF_PLUS_BLOCKS, prf_plus};
 pub use keys::{IntegKey, KeyError, Keys, Part};
-pub use lanes::{Apart, SIDE_BY_SIDE, Scratch, Sealed, open_apart};
 pub use random::Random;
-pub use sealing::Unsealed;
+pub use sealing::SealRequest;
 pub use table::{Cipher, Hash, INTEGS, Integ, SUITES, Suite, WiresharkNames};
 
 /// Whether `icv` is the beginning of `tag`, in constant time.

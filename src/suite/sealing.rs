@@ -1,14 +1,14 @@
 //! Sealing packets of one SA where they are, several side by side: the twin of [`super::lanes`].
 
 use super::aes::{Block, last_value, xor};
+use super::batch_open::{SIDE_BY_SIDE, Scratch, mac_of, push_counters, put, room};
 use super::ccm::{Ccm, aad_block_of, b0};
 use super::cryptor::{Cryptor, Header, Prepared, SealError};
 use super::gcm::Gcm;
-use super::lanes::{SIDE_BY_SIDE, Scratch, mac_of, push_counters, put, room};
 
 /// A packet for [`Cryptor::seal_side_by_side`].
 #[derive(Debug)]
-pub struct Unsealed<'a> {
+pub struct SealRequest<'a> {
     /// Security Parameters Index.
     pub spi: u32,
     /// Sequence Number.
@@ -53,7 +53,7 @@ impl Cryptor {
     pub fn seal_side_by_side<'a>(
         &self,
         esn: bool,
-        packets: impl Iterator<Item = Unsealed<'a>>,
+        packets: impl Iterator<Item = SealRequest<'a>>,
         scratch: &mut Scratch,
     ) -> Result<(), SealError> {
         let mut result = Ok(());
@@ -61,7 +61,7 @@ impl Cryptor {
         loop {
             let mut lanes: Lanes<'a> = [const { None }; SIDE_BY_SIDE];
             let mut count = 0;
-            for (place, Unsealed { spi, sn, body }) in lanes.iter_mut().zip(&mut packets) {
+            for (place, SealRequest { spi, sn, body }) in lanes.iter_mut().zip(&mut packets) {
                 match self.split_unsealed(body) {
                     Ok([iv, text, icv]) => *place = Some(Lane { spi, sn, iv, text, icv }),
                     Err(error) => result = result.and(Err(error)),
@@ -189,7 +189,7 @@ mod tests {
     use super::super::{IntegKey, Keys, SUITES, Suite};
     use super::*;
     use crate::secret::Secret;
-    use crate::suite::{Random, Sealed};
+    use crate::suite::{OpenRequest, Random};
 
     /// One packet: SPI, Sequence Number, IV, clear text.
     struct Packet {
@@ -213,8 +213,11 @@ mod tests {
     fn sealed(cryptor: &Cryptor, esn: bool, packets: &[Packet]) -> Vec<Vec<u8>> {
         let icv = vec![0xee; cryptor.icv_len()];
         let mut bodies: Vec<_> = packets.iter().map(|packet| [&packet.iv[..], &packet.clear, &icv].concat()).collect();
-        let unsealed =
-            packets.iter().zip(&mut bodies).map(|(Packet { spi, sn, .. }, body)| Unsealed { spi: *spi, sn: *sn, body });
+        let unsealed = packets.iter().zip(&mut bodies).map(|(Packet { spi, sn, .. }, body)| SealRequest {
+            spi: *spi,
+            sn: *sn,
+            body,
+        });
         cryptor.seal_side_by_side(esn, unsealed, &mut Scratch::default()).unwrap();
         bodies
     }
@@ -264,8 +267,10 @@ mod tests {
                     assert_eq!(*body, alone, "{} {lens:?}", suite.name);
                 }
                 let group: Vec<_> = packets.iter().zip(&bodies).take(SIDE_BY_SIDE).collect();
-                let sealed: Vec<_> =
-                    group.iter().map(|(Packet { spi, sn, .. }, body)| Sealed { spi: *spi, sn: *sn, body }).collect();
+                let sealed: Vec<_> = group
+                    .iter()
+                    .map(|(Packet { spi, sn, .. }, body)| OpenRequest { spi: *spi, sn: *sn, body })
+                    .collect();
                 let mut opened = vec![];
                 assert_eq!(
                     cryptor.open_side_by_side(esn, &sealed, &mut Scratch::default(), &mut opened),
@@ -285,7 +290,7 @@ mod tests {
         let suite = Suite::by_name("ENCR_AES_CBC").unwrap();
         let cryptor = Cryptor::new(&Keys::generate(suite, &mut Random::new(Some(1), "test")).unwrap());
         let mut bodies = [vec![1; 16 + 16 + 16], vec![1; 16 + 15 + 16], vec![1; 31], vec![1; 16 + 32 + 16]];
-        let unsealed = bodies.iter_mut().map(|body| Unsealed { spi: 1, sn: 2, body });
+        let unsealed = bodies.iter_mut().map(|body| SealRequest { spi: 1, sn: 2, body });
         let result = cryptor.seal_side_by_side(false, unsealed, &mut Scratch::default());
         assert_eq!(result, Err(SealError::Block));
         assert_eq!(bodies[1..3], [vec![0; 47], vec![0; 31]]);

@@ -500,7 +500,7 @@ proptest::proptest! {
             body.truncate(len);
         }
         let packets: Vec<_> =
-            bodies.iter().enumerate().map(|(sn, body)| Sealed { spi: 7, sn: sn as u64 + (1 << 32), body }).collect();
+            bodies.iter().enumerate().map(|(sn, body)| OpenRequest { spi: 7, sn: sn as u64 + (1 << 32), body }).collect();
         let expected: Vec<_> =
             packets.iter().map_while(|packet| opened(&cryptor, 7, packet.sn, esn, packet.body).ok()).collect();
         let mut clear = vec![0xee; 5];
@@ -538,14 +538,14 @@ proptest::proptest! {
         let apart: Vec<_> = cryptors
             .iter()
             .zip(bodies.iter().enumerate())
-            .map(|(cryptor, (sn, body))| Apart { cryptor, esn, sealed: Sealed { spi: 7, sn: sn as u64 + (1 << 32), body } })
+            .map(|(cryptor, (sn, body))| MultiKeyRequest { cryptor, esn, sealed: OpenRequest { spi: 7, sn: sn as u64 + (1 << 32), body } })
             .collect();
         let mut clear = vec![0xee; 5];
-        let places = open_apart(&apart, &mut Scratch::default(), &mut clear, || {});
+        let places = open_multi_key(&apart, &mut Scratch::default(), &mut clear, || {});
         proptest::prop_assert!(clear.starts_with(&[0xee; 5]));
         let mut wiped = clear.clone();
         wiped.drain(..5);
-        for (Apart { cryptor, sealed, .. }, place) in apart.iter().zip(&places) {
+        for (MultiKeyRequest { cryptor, sealed, .. }, place) in apart.iter().zip(&places) {
             let expected = opened(cryptor, 7, sealed.sn, esn, sealed.body).ok();
             proptest::prop_assert_eq!(place.clone().map(|range| clear[range].to_vec()), expected);
             if let Some(range) = place {

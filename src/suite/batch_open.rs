@@ -20,7 +20,7 @@ pub const SIDE_BY_SIDE: usize = 8;
 
 /// A packet for [`Cryptor::open_side_by_side`].
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Sealed<'a> {
+pub struct OpenRequest<'a> {
     /// Security Parameters Index.
     pub spi: u32,
     /// Sequence Number.
@@ -29,15 +29,15 @@ pub struct Sealed<'a> {
     pub body: &'a [u8],
 }
 
-/// A packet for [`open_apart`].
+/// A packet for [`open_multi_key`].
 #[derive(Debug, Clone, Copy)]
-pub struct Apart<'a> {
+pub struct MultiKeyRequest<'a> {
     /// The cipher of its SA.
     pub cryptor: &'a Cryptor,
     /// Extended Sequence Numbers.
     pub esn: bool,
     /// The packet.
-    pub sealed: Sealed<'a>,
+    pub sealed: OpenRequest<'a>,
 }
 
 /// Memory that opening and sealing side by side use again; wiped when dropped.
@@ -75,7 +75,7 @@ impl Cryptor {
     pub fn open_side_by_side(
         &self,
         esn: bool,
-        packets: &[Sealed<'_>],
+        packets: &[OpenRequest<'_>],
         scratch: &mut Scratch,
         clear: &mut Vec<u8>,
     ) -> usize {
@@ -87,7 +87,7 @@ impl Cryptor {
             (Prepared::Ccm(ccm), 2..=4) => self.open_ccm::<4>(ccm, esn, packets, scratch, clear),
             (Prepared::Ccm(ccm), _) => self.open_ccm::<SIDE_BY_SIDE>(ccm, esn, packets, scratch, clear),
             _ => {
-                for (opened, Sealed { spi, sn, body }) in packets.iter().enumerate() {
+                for (opened, OpenRequest { spi, sn, body }) in packets.iter().enumerate() {
                     let Ok(body) = self.split(body) else { return opened };
                     let start = clear.len();
                     clear.extend_from_slice(body.cipher_text);
@@ -107,7 +107,7 @@ impl Cryptor {
         &self,
         gcm: &Gcm,
         esn: bool,
-        packets: &[Sealed<'_>],
+        packets: &[OpenRequest<'_>],
         scratch: &mut Scratch,
         clear: &mut Vec<u8>,
     ) -> usize {
@@ -115,7 +115,7 @@ impl Cryptor {
         key_stream.clear();
         let mut lanes = [Lane::<(u128, usize)>::default(); N];
         let mut count = 0;
-        for (lane, Sealed { spi, sn, body }) in lanes.iter_mut().zip(packets) {
+        for (lane, OpenRequest { spi, sn, body }) in lanes.iter_mut().zip(packets) {
             let Ok(Body { iv, cipher_text, icv }) = self.split(body) else { break };
             *lane = Lane { aad: Header::aad_value(*spi, *sn, esn), cipher_text, icv };
             // J0, which masks the ICV, and the counters behind it.
@@ -149,7 +149,7 @@ impl Cryptor {
         &self,
         ccm: &Ccm,
         esn: bool,
-        packets: &[Sealed<'_>],
+        packets: &[OpenRequest<'_>],
         scratch: &mut Scratch,
         clear: &mut Vec<u8>,
     ) -> usize {
@@ -157,7 +157,7 @@ impl Cryptor {
         key_stream.clear();
         let mut lanes = [Lane::<Block>::default(); N];
         let (mut count, mut most) = (0, 0);
-        for (lane, Sealed { spi, sn, body }) in lanes.iter_mut().zip(packets) {
+        for (lane, OpenRequest { spi, sn, body }) in lanes.iter_mut().zip(packets) {
             let Ok(Body { iv, cipher_text, icv }) = self.split(body) else { break };
             *lane = Lane { aad: aad_block_of(Header::aad_value(*spi, *sn, esn)), cipher_text, icv };
             // B0, then A0, which masks the ICV, and the counters behind it.
@@ -224,8 +224,8 @@ pub(super) fn mac_of<const N: usize>(rows: &[[Block; N]], blocks: usize, index: 
 /// [`Cryptor::open`] of several packets, each of another SA, of which only the first [`SIDE_BY_SIDE`] count. Appends clear
 /// texts to `clear`, and tells where that of each packet that verified stands. `after_each` is called once for every packet,
 /// in time to ask for the keys of the next ones.
-pub fn open_apart(
-    packets: &[Apart<'_>],
+pub fn open_multi_key(
+    packets: &[MultiKeyRequest<'_>],
     scratch: &mut Scratch,
     clear: &mut Vec<u8>,
     mut after_each: impl FnMut(),
@@ -234,7 +234,7 @@ pub fn open_apart(
     key_stream.clear();
     rows.clear();
     let mut lanes = [Lane::<InKeyStream>::default(); SIDE_BY_SIDE];
-    for (lane, Apart { cryptor, esn, sealed }) in lanes.iter_mut().zip(packets) {
+    for (lane, MultiKeyRequest { cryptor, esn, sealed }) in lanes.iter_mut().zip(packets) {
         let Ok(Body { iv, cipher_text, icv }) = cryptor.split(sealed.body) else { continue };
         let aad = Header::aad_value(sealed.spi, sealed.sn, *esn);
         let start = key_stream.len();
@@ -251,7 +251,7 @@ pub fn open_apart(
         let aad = InKeyStream { aad, start, end: key_stream.len(), is_whole: true };
         *lane = Lane { aad, cipher_text, icv };
     }
-    for (lane, Apart { cryptor, .. }) in lanes.iter().zip(packets) {
+    for (lane, MultiKeyRequest { cryptor, .. }) in lanes.iter().zip(packets) {
         let own = key_stream.get_mut(lane.aad.start..lane.aad.end).unwrap_or_default();
         match &cryptor.cipher {
             Prepared::Ccm(ccm) => ccm.encrypt_all(own),
@@ -262,7 +262,7 @@ pub fn open_apart(
     let mut text = Text::of(&lanes, clear);
     let mut verified = [false; SIDE_BY_SIDE];
     let mut tags = [None; SIDE_BY_SIDE];
-    for (((lane, Apart { cryptor, esn, sealed }), verified), tag) in
+    for (((lane, MultiKeyRequest { cryptor, esn, sealed }), verified), tag) in
         lanes.iter().zip(packets).zip(&mut verified).zip(&mut tags)
     {
         let own = key_stream.get(lane.aad.start..lane.aad.end).unwrap_or_default();
@@ -287,7 +287,7 @@ pub fn open_apart(
         after_each();
     }
     let mut rest = rows.as_mut_slice();
-    for ((lane, Apart { cryptor, .. }), tag) in lanes.iter().zip(packets).zip(&mut tags) {
+    for ((lane, MultiKeyRequest { cryptor, .. }), tag) in lanes.iter().zip(packets).zip(&mut tags) {
         let own = key_stream.get(lane.aad.start..lane.aad.end).unwrap_or_default();
         if let (Prepared::Ccm(ccm), [b0, a0, ..]) = (&cryptor.cipher, own)
             && let Some((own, others)) = std::mem::take(&mut rest).split_at_mut_checked(1 + lane.blocks())
