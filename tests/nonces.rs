@@ -215,9 +215,9 @@ impl Pair {
     fn sealed(&self, at: usize, sn: u64, iv: u64, clear: &[u8]) -> Vec<u8> {
         let loaded = dietesp::files::load(&[self.path("in.yaml").into()], &[]).unwrap();
         let sa = &loaded.sas[at];
-        let cryptor = dietesp::suite::Cryptor::new(&sa.keys);
+        let cipher = dietesp::suite::EspCipher::new(&sa.keys);
         let mut esp = [sa.spi.unwrap().to_be_bytes(), (sn as u32).to_be_bytes()].concat();
-        cryptor.seal(sa.spi.unwrap(), sn, false, &iv.to_be_bytes(), clear, &mut esp).unwrap();
+        cipher.seal(sa.spi.unwrap(), sn, false, &iv.to_be_bytes(), clear, &mut esp).unwrap();
         ipv6(50, "2001:db8:0:1::2", "2001:db8:0:1::1", &esp)
     }
 

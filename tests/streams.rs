@@ -14,7 +14,7 @@ use dietesp::codec::Codec;
 use dietesp::context::Context;
 use dietesp::link::Outer;
 use dietesp::sa::Sa;
-use dietesp::suite::Cryptor;
+use dietesp::suite::EspCipher;
 use dietesp::{codec, context, files, link};
 use serde_json::Value;
 
@@ -43,18 +43,18 @@ impl Random {
 struct Sender {
     sa: Arc<Sa>,
     codec: Codec,
-    cryptor: Cryptor,
+    cipher: EspCipher,
     outer: Outer,
 }
 
 impl Sender {
     fn new(sa: Arc<Sa>, context: &Context) -> Sender {
-        let cryptor = Cryptor::new(&sa.keys);
-        let codec = Codec::new(Some(context), cryptor.block()).unwrap();
+        let cipher = EspCipher::new(&sa.keys);
+        let codec = Codec::new(Some(context), cipher.block()).unwrap();
         let (src, dst) = context.tunnel_ip.unwrap();
         let outer =
             Outer { version: context::IpVersion::of(src), src, dst, dscp: 0, ecn: 0, hop_limit: 64, flow_label: 0 };
-        Sender { sa, codec, cryptor, outer }
+        Sender { sa, codec, cipher, outer }
     }
 
     /// The frame (raw IP) of a packet with this number and 10 bytes of payload in UDP.
@@ -73,8 +73,8 @@ impl Sender {
         let mut payload = vec![];
         self.codec.encode_header(self.sa.spi.unwrap(), sn, &mut payload);
         let iv = iv.to_be_bytes();
-        let iv = &iv[..self.cryptor.iv_len()];
-        self.cryptor.seal(self.sa.spi.unwrap(), sn, self.sa.esn, iv, &clear, &mut payload).unwrap();
+        let iv = &iv[..self.cipher.iv_len()];
+        self.cipher.seal(self.sa.spi.unwrap(), sn, self.sa.esn, iv, &clear, &mut payload).unwrap();
         let mut frame = vec![];
         link::encapsulate(101, &[], &self.outer, 50, &[&payload], &mut frame).unwrap();
         frame

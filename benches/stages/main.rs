@@ -147,7 +147,7 @@ fn open(bencher: Bencher<'_, '_>, suite: &str) {
     let mut clear = vec![];
     bencher.counter(ItemsCount::new(LENGTHS)).bench_local(|| {
         for body in &bodies {
-            entry.cryptor().open(spi, 1, false, body, &mut clear).unwrap();
+            entry.cipher().open(spi, 1, false, body, &mut clear).unwrap();
         }
     });
 }

@@ -171,9 +171,9 @@ pub fn clear_text(entry: &Entry, index: usize) -> Vec<u8> {
 
 /// What stands behind SPI and Sequence Number `sn`.
 pub fn body(entry: &Entry, sn: u64, clear: &[u8]) -> Vec<u8> {
-    let iv: Vec<u8> = [0; 8].into_iter().chain(sn.to_be_bytes()).skip(16 - entry.cryptor().iv_len()).collect();
+    let iv: Vec<u8> = [0; 8].into_iter().chain(sn.to_be_bytes()).skip(16 - entry.cipher().iv_len()).collect();
     let mut body = vec![];
-    entry.cryptor().seal(entry.sa.spi.unwrap(), sn, false, &iv, clear, &mut body).unwrap();
+    entry.cipher().seal(entry.sa.spi.unwrap(), sn, false, &iv, clear, &mut body).unwrap();
     body
 }
 

@@ -31,12 +31,12 @@ pub fn esp(data: &[u8]) {
         if let Found::Verified { sa, sn, .. } = find(table, &outer, payload, sn).0 {
             // Only without an integrity check.
             let entry = table.entry(sa).expect("it was found");
-            assert!(!entry.authenticates(), "{} took noise for {sn}", entry.cryptor().suite().name);
+            assert!(!entry.authenticates(), "{} took noise for {sn}", entry.cipher().suite().name);
         }
         return;
     }
     let mut clear = input.rest().to_vec();
-    clear.resize(clear.len().next_multiple_of(entry.cryptor().block()), 7);
+    clear.resize(clear.len().next_multiple_of(entry.cipher().block()), 7);
     let payload = seal(entry, sn, &clear);
     let (found, opened) = find(table, &outer, &payload, sn);
     if !entry.authenticates() {
@@ -78,8 +78,8 @@ fn seal(entry: &Entry, sn: u64, clear: &[u8]) -> Vec<u8> {
     let mut payload = vec![];
     entry.codec.encode_header(spi, sn, &mut payload);
     assert_eq!(payload.len(), entry.header_len());
-    let iv = vec![0x44; entry.cryptor().iv_len()];
-    entry.cryptor().seal(spi, sn, entry.sa.esn, &iv, clear, &mut payload).expect("lengths are right");
+    let iv = vec![0x44; entry.cipher().iv_len()];
+    entry.cipher().seal(spi, sn, entry.sa.esn, &iv, clear, &mut payload).expect("lengths are right");
     payload
 }
 

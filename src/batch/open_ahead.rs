@@ -124,11 +124,11 @@ const STREAMS_AHEAD: usize = 4;
 
 /// Asks for the keys of a stream that is to be opened soon, if there are so many that they may be far away.
 #[inline]
-fn prefetch_cryptor(table: &SaTable, stream: Option<&SeenStream>) {
+fn prefetch_cipher(table: &SaTable, stream: Option<&SeenStream>) {
     if table.has_many()
         && let Some(entry) = stream.and_then(|stream| table.entry(stream.sa))
     {
-        entry.prefetch_cryptor();
+        entry.prefetch_cipher();
     }
 }
 
@@ -198,7 +198,7 @@ impl<'t, 'g> AheadOpener<'t, 'g> {
                     }
                 }
                 Some(_) => {
-                    prefetch_cryptor(table, self.seen.streams.get(place + STREAMS_AHEAD));
+                    prefetch_cipher(table, self.seen.streams.get(place + STREAMS_AHEAD));
                     self.open_stream(place, &planned, outcomes, arena);
                 }
             }
@@ -292,20 +292,20 @@ impl<'t, 'g> AheadOpener<'t, 'g> {
             Some((place, planned.get(first as usize)?, table.entry(stream.sa)?))
         });
         packets.iter_mut().zip(with_packet).for_each(|(to, packet)| *to = Some(packet));
-        let Some(any) = packets.iter().flatten().map(|(_, _, entry)| entry.cryptor()).next() else { return };
-        let mut apart = [MultiKeyRequest { cryptor: any, esn: false, sealed: OpenRequest::default() }; SIDE_BY_SIDE];
+        let Some(any) = packets.iter().flatten().map(|(_, _, entry)| entry.cipher()).next() else { return };
+        let mut apart = [MultiKeyRequest { cipher: any, esn: false, sealed: OpenRequest::default() }; SIDE_BY_SIDE];
         let mut count = 0;
         for ((place, packet, entry), apart) in packets.iter().flatten().zip(&mut apart) {
             let Some(stream) = streams.get(*place) else { continue };
             // One whose number is computed from the ICV fails here, as one that is too short.
-            (apart.cryptor, apart.esn) = (entry.cryptor(), entry.esn());
+            (apart.cipher, apart.esn) = (entry.cipher(), entry.esn());
             first_sealed(entry, packet.bytes, &stream.progress, packet.time_ns, &mut apart.sealed);
             count += 1;
         }
         let apart = apart.get(..count).unwrap_or_default();
         // One after each packet: only so many can be on their way.
         let mut next = places.last().and_then(|last| streams.get(last + 1..)).unwrap_or_default().iter();
-        let after_each = || prefetch_cryptor(table, next.next());
+        let after_each = || prefetch_cipher(table, next.next());
         let opened = open_multi_key(apart, &mut self.scratch, &mut arena.bytes, after_each);
         for (((place, packet, entry), apart), clear) in packets.iter().flatten().zip(apart).zip(opened) {
             let Some(outcome) = outcomes.get_mut(packet.index as usize) else { continue };
@@ -360,7 +360,7 @@ impl<'t, 'g> AheadOpener<'t, 'g> {
             let group_len = group.iter().flatten().count();
             let sealed = sealed.get(..count.unwrap_or(group_len)).unwrap_or_default();
             let mut start = arena.bytes.len() as u32;
-            let opened = entry.cryptor().open_side_by_side(entry.esn(), sealed, &mut self.scratch, &mut arena.bytes);
+            let opened = entry.cipher().open_side_by_side(entry.esn(), sealed, &mut self.scratch, &mut arena.bytes);
             for (packet, sealed) in group.iter().flatten().zip(sealed).take(opened) {
                 let clear = Span { start, len: entry.clear_len(sealed.body.len()) as u32 };
                 start += clear.len;

@@ -357,7 +357,7 @@ impl Compress<'_> {
         }
         let iv = sending.iv.to_be_bytes();
         let iv = iv.get(..to.iv_len()).unwrap_or_default();
-        payloads.body((sending.sa, spi, sending.sn), iv, to.cryptor().icv_len(), out, |out| {
+        payloads.body((sending.sa, spi, sending.sn), iv, to.cipher().icv_len(), out, |out| {
             out.extend_from_slice(texts.get(sending.clear));
         });
     }
@@ -370,7 +370,7 @@ impl Compress<'_> {
         }
         let Some(to) = self.output.entry(sending.sa) else { return };
         let (protected_len, around) = (sending.protected_len as usize, to.least_len() - to.header_len());
-        let standard = esp::standard_len(protected_len, around, to.cryptor().block(), 0);
+        let standard = esp::standard_len(protected_len, around, to.cipher().block(), 0);
         counts.compressed += 1;
         counts.bytes.diet += sending.esp_len(outcome, self.input, self.output) as u64;
         counts.bytes.esp += standard as u64;
@@ -486,7 +486,7 @@ impl<'t> BatchCommand<Out<'_>> for Compress<'t> {
             }
             frames.end(end);
         }
-        payloads.complete(frames.bytes_mut(), |sa| self.output.entry(sa).map(|entry| (entry.cryptor(), entry.esn())));
+        payloads.complete(frames.bytes_mut(), |sa| self.output.entry(sa).map(|entry| (entry.cipher(), entry.esn())));
         Ok(())
     }
 

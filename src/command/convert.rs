@@ -20,7 +20,7 @@ use crate::report::record::Record;
 use crate::report::select::Selection;
 use crate::report::totals::Totals;
 use crate::sa::table::{Entry, SaTable};
-use crate::suite::{Cryptor, Keys, Random, Suite};
+use crate::suite::{EspCipher, Keys, Random, Suite};
 use frame::Frame;
 
 /// What comes out.
@@ -94,7 +94,7 @@ enum Plan {
 #[derive(Debug)]
 struct Sealer {
     keys: Keys,
-    cryptor: Cryptor,
+    cipher: EspCipher,
     /// The key, if it is that of the capture.
     kept: Option<KeyId>,
 }
@@ -275,7 +275,7 @@ impl Convert<'_, '_> {
             Plan::ExplicitIv => Make::ExplicitIv,
             Plan::Sealed(sealer) => {
                 let mut iv = [0; 16];
-                match (sealer.cryptor.iv_len(), sealer.kept) {
+                match (sealer.cipher.iv_len(), sealer.kept) {
                     (0, _) => {}
                     (8, Some(key)) => iv[..8].copy_from_slice(&state.issuer.issue(key)?.to_be_bytes()),
                     (8, None) => {
@@ -305,7 +305,7 @@ impl Convert<'_, '_> {
     }
 
     fn plan(&self, state: &mut State, sa: usize, entry: &Entry) -> Result<Plan, Error> {
-        let suite = entry.cryptor().suite();
+        let suite = entry.cipher().suite();
         if entry.codec.clear_text_is_standard() {
             return Ok(match (suite.implicit_iv, entry.context.is_some()) {
                 (true, _) => Plan::ExplicitIv,
@@ -317,8 +317,8 @@ impl Convert<'_, '_> {
             Reseal::Fresh(suite) => (Keys::generate(suite, &mut state.random)?, None),
             Reseal::Keep => (entry.sa.keys.with_explicit_iv(), Some(state.key(sa, entry))),
         };
-        let cryptor = Cryptor::new(&keys);
-        Ok(Plan::Sealed(Box::new(Sealer { keys, cryptor, kept })))
+        let cipher = EspCipher::new(&keys);
+        Ok(Plan::Sealed(Box::new(Sealer { keys, cipher, kept })))
     }
 
     /// Appends the frame of `outcome` with standard ESP in it, still to be sealed where that is to be done, or the packet that
@@ -349,12 +349,12 @@ impl Convert<'_, '_> {
         let begun = link::begin(outcome.link_header(), headers, protocol, payload.udp_header, out);
         esp::write_header(esp.spi, esp.sequence, out);
         match (make, sealer) {
-            (Make::Sealed(iv), Some(Sealer { cryptor, .. })) => {
-                let iv = iv.get(..cryptor.iv_len()).unwrap_or_default();
-                payloads.body((sa, esp.spi, esp.sequence), iv, cryptor.icv_len(), out, |clear| {
+            (Make::Sealed(iv), Some(Sealer { cipher, .. })) => {
+                let iv = iv.get(..cipher.iv_len()).unwrap_or_default();
+                payloads.body((sa, esp.spi, esp.sequence), iv, cipher.icv_len(), out, |clear| {
                     let start = clear.len();
                     let next_header = outcome.protected(arena, clear);
-                    esp::write_trailer(start, next_header, cryptor.block(), clear);
+                    esp::write_trailer(start, next_header, cipher.block(), clear);
                 });
             }
             _ => {
@@ -399,7 +399,7 @@ pub fn is_beside(outcome: &Outcome<'_>) -> bool {
 
 /// The IV of a packet, sent or implicit, if it is 8 bytes long.
 pub fn iv_of(outcome: &Outcome<'_>, entry: &Entry, table: &SaTable) -> Option<u64> {
-    let implicit = || outcome.esp.filter(|_| entry.cryptor().suite().implicit_iv).map(|esp| esp.sequence);
+    let implicit = || outcome.esp.filter(|_| entry.cipher().suite().implicit_iv).map(|esp| esp.sequence);
     outcome.payload(table).and_then(|payload| explicit_iv(entry, payload.bytes)).or_else(implicit)
 }
 
@@ -468,7 +468,7 @@ impl BatchCommand<Out<'_>> for Convert<'_, '_> {
             frames.end(end);
         }
         // 32-bit numbers, whatever the SA has: Wireshark before 4.4 cannot be told of longer ones.
-        payloads.complete(frames.bytes_mut(), |sa| self.sealer(sa).map(|sealer| (&sealer.cryptor, false)));
+        payloads.complete(frames.bytes_mut(), |sa| self.sealer(sa).map(|sealer| (&sealer.cipher, false)));
         Ok(())
     }
 

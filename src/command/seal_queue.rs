@@ -2,7 +2,7 @@
 //! those of one SA side by side, and then UDP checksums can be written.
 
 use crate::link::UdpChecksum;
-use crate::suite::{Cryptor, Scratch, SealRequest};
+use crate::suite::{EspCipher, Scratch, SealRequest};
 
 /// ESP payloads that are not sealed yet. Offsets are those of the buffer that the frames are written to.
 #[derive(Debug, Default)]
@@ -66,9 +66,9 @@ impl Payloads {
         self.checksums.extend(checksum);
     }
 
-    /// Seals all bodies in `bytes`, and writes the checksums over them. `cryptor` gives that of an SA, and whether its
+    /// Seals all bodies in `bytes`, and writes the checksums over them. `cipher` gives that of an SA, and whether its
     /// Sequence Numbers are extended.
-    pub fn complete<'c>(&mut self, bytes: &mut [u8], cryptor: impl Fn(u32) -> Option<(&'c Cryptor, bool)>) {
+    pub fn complete<'c>(&mut self, bytes: &mut [u8], cipher: impl Fn(u32) -> Option<(&'c EspCipher, bool)>) {
         let Payloads { unsealed, checksums, scratch } = self;
         if !unsealed.is_sorted_by_key(|body| body.sa) {
             // Of each SA from the first to the last.
@@ -82,9 +82,9 @@ impl Payloads {
                 (rest, offset) = (behind, *end);
                 Some(SealRequest { spi: *spi, sn: *sn, body })
             });
-            match bodies.first().and_then(|body| cryptor(body.sa)) {
-                Some((cryptor, esn)) => {
-                    let sealed = cryptor.seal_side_by_side(esn, packets, scratch);
+            match bodies.first().and_then(|body| cipher(body.sa)) {
+                Some((cipher, esn)) => {
+                    let sealed = cipher.seal_side_by_side(esn, packets, scratch);
                     debug_assert!(sealed.is_ok(), "IV and clear text have the lengths of the suite");
                 }
                 None => {

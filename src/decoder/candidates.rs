@@ -175,12 +175,12 @@ impl<'t> Candidates<'t> {
             if progress.highest.is_none()
                 && recovers(entry)
                 && let Some(sn) = order.clone().next()
-                && entry.cryptor().open(spi, sn, entry.esn(), body, &mut self.clear).is_ok()
+                && entry.cipher().open(spi, sn, entry.esn(), body, &mut self.clear).is_ok()
             {
                 return Some((*sa, sn));
             }
             let sn = match order.from_mask() {
-                None if recovers(entry) => match entry.cryptor().recover_aad(body, entry.esn(), &mut self.scratch) {
+                None if recovers(entry) => match entry.cipher().recover_aad(body, entry.esn(), &mut self.scratch) {
                     Some((found, sn)) if found == spi && agrees(entry, packet.payload, sn) => sn,
                     _ => continue,
                 },
@@ -190,7 +190,7 @@ impl<'t> Candidates<'t> {
                     None => continue,
                 },
             };
-            if entry.cryptor().open(spi, sn, entry.esn(), body, &mut self.clear).is_ok() {
+            if entry.cipher().open(spi, sn, entry.esn(), body, &mut self.clear).is_ok() {
                 return Some((*sa, sn));
             }
         }
@@ -251,17 +251,17 @@ impl<'t> Candidates<'t> {
         let spi = spi(entry, packet.payload);
         let esn = entry.esn();
         if !authenticates {
-            return entry.cryptor().open_search(spi, order.next(), esn, body, &mut self.clear).ok();
+            return entry.cipher().open_search(spi, order.next(), esn, body, &mut self.clear).ok();
         }
         if recovers(entry) {
             // The mask may have been wrong; the ICV itself never is.
             let recovered = (step == Step::Usual)
-                .then(|| entry.cryptor().recover_aad(body, esn, &mut self.scratch))
+                .then(|| entry.cipher().recover_aad(body, esn, &mut self.scratch))
                 .flatten()
                 .filter(|(found, sn)| *found == spi && agrees(entry, packet.payload, *sn));
             return recovered
                 .map(|(_, sn)| sn)
-                .filter(|sn| entry.cryptor().open(spi, *sn, esn, body, &mut self.clear).is_ok());
+                .filter(|sn| entry.cipher().open(spi, *sn, esn, body, &mut self.clear).is_ok());
         }
         let usual = u64::from(self.limits.sn_tries);
         let (skipped, tries) = match step {
@@ -274,7 +274,7 @@ impl<'t> Candidates<'t> {
         }
         if tries <= PARALLEL_FROM {
             let numbers = order.skip(skipped as usize).take(tries as usize).inspect(|_| self.tries_spent += 1);
-            return entry.cryptor().open_search(spi, numbers, esn, body, &mut self.clear).ok();
+            return entry.cipher().open_search(spi, numbers, esn, body, &mut self.clear).ok();
         }
         order.nth(skipped as usize - 1);
         self.tries_spent = self.tries_spent.saturating_add(tries);
@@ -369,7 +369,7 @@ fn search_on_all_cores(
             if block.is_empty() {
                 return;
             }
-            let result = entry.cryptor().open_search(spi, block.iter().copied(), entry.esn(), body, &mut clear);
+            let result = entry.cipher().open_search(spi, block.iter().copied(), entry.esn(), body, &mut clear);
             if let (Ok(sn), Ok(mut found)) = (result, found.lock()) {
                 found.get_or_insert(sn);
             }
@@ -380,7 +380,7 @@ fn search_on_all_cores(
         notify(tries, tries);
     }
     let sn = found.into_inner().ok().flatten().ok_or(OpenError::NotAuthentic)?;
-    entry.cryptor().open(spi, sn, entry.esn(), body, clear).map(|()| sn)
+    entry.cipher().open(spi, sn, entry.esn(), body, clear).map(|()| sn)
 }
 
 /// The candidates of a packet under an SA, best first.
@@ -450,7 +450,7 @@ pub fn first_sealed<'a>(
 
 /// Whether SPI and Sequence Number can be computed from the ICV, and are not on the wire.
 fn recovers(entry: &Entry) -> bool {
-    !entry.has_whole_sn() && entry.cryptor().recovers()
+    !entry.has_whole_sn() && entry.cipher().recovers()
 }
 
 fn agrees(entry: &Entry, payload: &[u8], sn: u64) -> bool {

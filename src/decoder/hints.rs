@@ -72,7 +72,7 @@ pub fn not_authentic(entry: &Entry, payload: &[u8], clear: &mut Vec<u8>) -> Opti
         && let Some(body) = body(entry, payload)
     {
         let sn = u64::from(entry.sn_on_wire(payload));
-        if entry.cryptor().open(spi(entry, payload), sn, !entry.esn(), body, clear).is_ok() {
+        if entry.cipher().open(spi(entry, payload), sn, !entry.esn(), body, clear).is_ok() {
             return Some(if entry.esn() { Hint::NotExtended } else { Hint::Extended });
         }
     }

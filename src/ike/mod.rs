@@ -31,7 +31,7 @@ use crate::error::Error;
 use crate::link::{self, Datagram, Frame, Outer, Reassembled, Reassembler};
 use crate::sa::{Sa, Selector};
 use crate::secret::Secret;
-use crate::suite::{Cryptor, Hash, Keys};
+use crate::suite::{EspCipher, Hash, Keys};
 
 /// Protocol ID of ESP, and of IKE itself, in a proposal (RFC 7296 §3.3.1).
 const PROTOCOL_ESP: u8 = 3;
@@ -222,8 +222,8 @@ impl<'s> Sessions<'s> {
 struct Session<'s> {
     secret: &'s ChildSecret,
     keys: &'s MessageKeys,
-    from_initiator: Cryptor,
-    from_responder: Cryptor,
+    from_initiator: EspCipher,
+    from_responder: EspCipher,
     prf: Option<Hash>,
     /// The nonces of IKE_SA_INIT: those of the first child too.
     initial_nonces: [Option<Vec<u8>>; 2],
@@ -274,8 +274,8 @@ impl<'s> Session<'s> {
         Session {
             secret,
             keys,
-            from_initiator: Cryptor::new(&keys.initiator),
-            from_responder: Cryptor::new(&keys.responder),
+            from_initiator: EspCipher::new(&keys.initiator),
+            from_responder: EspCipher::new(&keys.responder),
             prf: secret.prf,
             initial_nonces: [None, None],
             exchanges: BTreeMap::new(),
@@ -327,8 +327,8 @@ impl<'s> Session<'s> {
 
     /// The payloads inside, once all fragments are there.
     fn open(&mut self, frame: u64, message: &Message<'_>, encrypted: &Encrypted<'_>) -> Option<Offer> {
-        let cryptor = if message.from_initiator { &self.from_initiator } else { &self.from_responder };
-        let Some(clear) = cryptor.open_ike(encrypted.head, encrypted.body) else {
+        let cipher = if message.from_initiator { &self.from_initiator } else { &self.from_responder };
+        let Some(clear) = cipher.open_ike(encrypted.head, encrypted.body) else {
             self.failed += 1;
             if self.failed == 1 {
                 self.first_failed = frame;

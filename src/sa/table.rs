@@ -14,7 +14,7 @@ use crate::context::{Context, Dialect, IpVersion, Mode, Origin, address_value};
 use crate::error::Error;
 use crate::link::{self, EspPorts, LinkAddresses, Outer};
 use crate::prefetch;
-use crate::suite::Cryptor;
+use crate::suite::EspCipher;
 
 /// An SA ready for use: rules compiled, keys scheduled when they are first needed.
 ///
@@ -22,7 +22,7 @@ use crate::suite::Cryptor;
 #[derive(Debug)]
 #[repr(align(64))]
 pub struct Entry {
-    cryptor: OnceLock<Box<Cryptor>>,
+    cipher: OnceLock<Box<EspCipher>>,
     /// How it leaves out what it leaves out.
     pub codec: Arc<Codec>,
     /// What it leaves out; `None` is standard ESP.
@@ -98,7 +98,7 @@ impl Entry {
         let takes_every = [IpVersion::V4, IpVersion::V6]
             .map(|version| no_link && sa.src.takes_every(version) && sa.dst.takes_every(version));
         Ok(Entry {
-            cryptor: OnceLock::new(),
+            cipher: OnceLock::new(),
             codec,
             context,
             spi: sa.spi,
@@ -139,15 +139,15 @@ impl Entry {
     }
 
     /// Its cipher.
-    pub fn cryptor(&self) -> &Cryptor {
-        self.cryptor.get_or_init(|| Box::new(Cryptor::new(&self.sa.keys)))
+    pub fn cipher(&self) -> &EspCipher {
+        self.cipher.get_or_init(|| Box::new(EspCipher::new(&self.sa.keys)))
     }
 
     /// Asks for its cipher, if it was used before.
     #[inline]
-    pub fn prefetch_cryptor(&self) {
-        match self.cryptor.get() {
-            Some(cryptor) => cryptor.prefetch(),
+    pub fn prefetch_cipher(&self) {
+        match self.cipher.get() {
+            Some(cipher) => cipher.prefetch(),
             None => prefetch::element(std::slice::from_ref(&self.sa.keys), 0),
         }
     }

@@ -11,14 +11,14 @@ use zeroize::Zeroize;
 
 use super::aes::{Block, last_value, xor};
 use super::ccm::{Ccm, aad_block_of, b0};
-use super::cryptor::{Body, Cryptor, Header, Prepared};
+use super::esp_cipher::{Body, EspCipher, Header, Prepared};
 use super::gcm::Gcm;
 use super::same;
 
 /// Packets that are opened at a time, at most: as many as fill the AES units of a CPU.
 pub const SIDE_BY_SIDE: usize = 8;
 
-/// A packet for [`Cryptor::open_side_by_side`].
+/// A packet for [`EspCipher::open_side_by_side`].
 #[derive(Debug, Clone, Copy, Default)]
 pub struct OpenRequest<'a> {
     /// Security Parameters Index.
@@ -33,7 +33,7 @@ pub struct OpenRequest<'a> {
 #[derive(Debug, Clone, Copy)]
 pub struct MultiKeyRequest<'a> {
     /// The cipher of its SA.
-    pub cryptor: &'a Cryptor,
+    pub cipher: &'a EspCipher,
     /// Extended Sequence Numbers.
     pub esn: bool,
     /// The packet.
@@ -63,14 +63,14 @@ impl Drop for Scratch {
     }
 }
 
-impl Cryptor {
+impl EspCipher {
     /// Length of the clear text of a packet with a body of `body_len` bytes.
     pub fn clear_len(&self, body_len: usize) -> usize {
         body_len.saturating_sub(self.iv_len() + self.icv_len())
     }
 
-    /// [`Cryptor::open`] of several packets, of which only the first [`SIDE_BY_SIDE`] count. Appends to `clear` the clear
-    /// texts ([`Cryptor::clear_len`] tells their lengths) of those in front of the first that does not verify or is cut
+    /// [`EspCipher::open`] of several packets, of which only the first [`SIDE_BY_SIDE`] count. Appends to `clear` the clear
+    /// texts ([`EspCipher::clear_len`] tells their lengths) of those in front of the first that does not verify or is cut
     /// short, and tells how many these are.
     pub fn open_side_by_side(
         &self,
@@ -80,7 +80,7 @@ impl Cryptor {
         clear: &mut Vec<u8>,
     ) -> usize {
         let packets = packets.get(..SIDE_BY_SIDE).unwrap_or(packets);
-        match (&self.cipher, packets.len()) {
+        match (&self.algorithm, packets.len()) {
             (Prepared::Gcm(gcm), 0..=1) => self.open_gcm::<1>(gcm, esn, packets, scratch, clear),
             (Prepared::Gcm(gcm), _) => self.open_gcm::<SIDE_BY_SIDE>(gcm, esn, packets, scratch, clear),
             (Prepared::Ccm(ccm), 0..=1) => self.open_ccm::<1>(ccm, esn, packets, scratch, clear),
@@ -221,7 +221,7 @@ pub(super) fn mac_of<const N: usize>(rows: &[[Block; N]], blocks: usize, index: 
     rows.get(blocks).and_then(|row| row.get(index)).copied().unwrap_or_default()
 }
 
-/// [`Cryptor::open`] of several packets, each of another SA, of which only the first [`SIDE_BY_SIDE`] count. Appends clear
+/// [`EspCipher::open`] of several packets, each of another SA, of which only the first [`SIDE_BY_SIDE`] count. Appends clear
 /// texts to `clear`, and tells where that of each packet that verified stands. `after_each` is called once for every packet,
 /// in time to ask for the keys of the next ones.
 pub fn open_multi_key(
@@ -234,15 +234,15 @@ pub fn open_multi_key(
     key_stream.clear();
     rows.clear();
     let mut lanes = [Lane::<InKeyStream>::default(); SIDE_BY_SIDE];
-    for (lane, MultiKeyRequest { cryptor, esn, sealed }) in lanes.iter_mut().zip(packets) {
-        let Ok(Body { iv, cipher_text, icv }) = cryptor.split(sealed.body) else { continue };
+    for (lane, MultiKeyRequest { cipher, esn, sealed }) in lanes.iter_mut().zip(packets) {
+        let Ok(Body { iv, cipher_text, icv }) = cipher.split(sealed.body) else { continue };
         let aad = Header::aad_value(sealed.spi, sealed.sn, *esn);
         let start = key_stream.len();
-        let first = cryptor.counter(iv, number(sealed.sn, *esn));
+        let first = cipher.counter(iv, number(sealed.sn, *esn));
         let counters = 1 + cipher_text.len().div_ceil(16);
-        match &cryptor.cipher {
+        match &cipher.algorithm {
             Prepared::Ccm(_) => {
-                key_stream.push(b0(first, cryptor.icv_len(), true, cipher_text.len()).to_be_bytes().into());
+                key_stream.push(b0(first, cipher.icv_len(), true, cipher_text.len()).to_be_bytes().into());
                 push_counters(first, counters, key_stream);
             }
             Prepared::Gcm(_) => push_counters(first, counters, key_stream),
@@ -251,9 +251,9 @@ pub fn open_multi_key(
         let aad = InKeyStream { aad, start, end: key_stream.len(), is_whole: true };
         *lane = Lane { aad, cipher_text, icv };
     }
-    for (lane, MultiKeyRequest { cryptor, .. }) in lanes.iter().zip(packets) {
+    for (lane, MultiKeyRequest { cipher, .. }) in lanes.iter().zip(packets) {
         let own = key_stream.get_mut(lane.aad.start..lane.aad.end).unwrap_or_default();
-        match &cryptor.cipher {
+        match &cipher.algorithm {
             Prepared::Ccm(ccm) => ccm.encrypt_all(own),
             Prepared::Gcm(gcm) => gcm.encrypt_all(own),
             _ => {}
@@ -262,11 +262,11 @@ pub fn open_multi_key(
     let mut text = Text::of(&lanes, clear);
     let mut verified = [false; SIDE_BY_SIDE];
     let mut tags = [None; SIDE_BY_SIDE];
-    for (((lane, MultiKeyRequest { cryptor, esn, sealed }), verified), tag) in
+    for (((lane, MultiKeyRequest { cipher, esn, sealed }), verified), tag) in
         lanes.iter().zip(packets).zip(&mut verified).zip(&mut tags)
     {
         let own = key_stream.get(lane.aad.start..lane.aad.end).unwrap_or_default();
-        match (&cryptor.cipher, own) {
+        match (&cipher.algorithm, own) {
             _ if !lane.aad.is_whole => {}
             (Prepared::Ccm(_), [_, _, own @ ..]) => {
                 rows.push(aad_block_of(lane.aad.aad));
@@ -280,16 +280,16 @@ pub fn open_multi_key(
             }
             _ => {
                 let header = Header::new(sealed.spi, sealed.sn, *esn);
-                let iv = sealed.body.get(..cryptor.iv_len()).unwrap_or_default();
-                *verified = cryptor.open_in_place(&header, iv, text.copy(lane.cipher_text), lane.icv);
+                let iv = sealed.body.get(..cipher.iv_len()).unwrap_or_default();
+                *verified = cipher.open_in_place(&header, iv, text.copy(lane.cipher_text), lane.icv);
             }
         }
         after_each();
     }
     let mut rest = rows.as_mut_slice();
-    for ((lane, MultiKeyRequest { cryptor, .. }), tag) in lanes.iter().zip(packets).zip(&mut tags) {
+    for ((lane, MultiKeyRequest { cipher, .. }), tag) in lanes.iter().zip(packets).zip(&mut tags) {
         let own = key_stream.get(lane.aad.start..lane.aad.end).unwrap_or_default();
-        if let (Prepared::Ccm(ccm), [b0, a0, ..]) = (&cryptor.cipher, own)
+        if let (Prepared::Ccm(ccm), [b0, a0, ..]) = (&cipher.algorithm, own)
             && let Some((own, others)) = std::mem::take(&mut rest).split_at_mut_checked(1 + lane.blocks())
         {
             rest = others;

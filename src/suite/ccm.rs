@@ -98,7 +98,7 @@ pub(super) fn b0(a0: u128, icv_len: usize, with_aad: bool, clear_len: usize) -> 
     a0 | u128::from(flags) << 120 | u128::from(clear_len as u32)
 }
 
-/// [`aad_block`] of [`Header::aad_value`](super::cryptor::Header::aad_value).
+/// [`aad_block`] of [`Header::aad_value`](super::esp_cipher::Header::aad_value).
 #[inline]
 pub(super) fn aad_block_of((aad, len): (u128, usize)) -> Block {
     ((len as u128) << 112 | aad >> 16).to_be_bytes().into()
@@ -255,7 +255,7 @@ mod tests {
         if aad.is_empty() { vec![] } else { std::iter::once([first]).chain(rest).collect() }
     }
 
-    /// Opens `sealed` (cipher text, ICV) as [`super::super::Cryptor`] does, for a nonce of any length.
+    /// Opens `sealed` (cipher text, ICV) as [`super::super::EspCipher`] does, for a nonce of any length.
     fn open(key: &[u8], nonce: &[u8], aad: &[u8], sealed: &[u8], icv_len: usize) -> Option<Vec<u8>> {
         let mut a0 = padded(&[&[14 - nonce.len() as u8], nonce].concat());
         let ccm = Ccm::new(Aes::new(key)?);

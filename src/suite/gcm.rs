@@ -172,7 +172,7 @@ impl GHash {
         GHash(Polyval::new(&Zeroizing::new(polyval_key(h))))
     }
 
-    /// [`Gcm::hash`] with the AAD of an ESP packet: [`Header::aad_value`](super::cryptor::Header::aad_value).
+    /// [`Gcm::hash`] with the AAD of an ESP packet: [`Header::aad_value`](super::esp_cipher::Header::aad_value).
     #[inline]
     pub(super) fn hash_esp(self, (aad, aad_len): (u128, usize), cipher_text: &[u8]) -> Block {
         self.hash((1, aad_len), cipher_text, |blocks| blocks.push(aad))

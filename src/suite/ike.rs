@@ -3,9 +3,9 @@
 use zeroize::{Zeroize, Zeroizing};
 
 use super::aes::{Block, padded};
-use super::cryptor::{Body, Header, Prepared, wipe};
+use super::esp_cipher::{Body, Header, Prepared, wipe};
 use super::hmac::KeyedHmac;
-use super::{Cryptor, Hash, same};
+use super::{EspCipher, Hash, same};
 use crate::secret::Secret;
 
 /// prf+ counts its blocks in one byte (RFC 7296 §2.13).
@@ -52,7 +52,7 @@ pub fn prf_plus(hash: Hash, key: &Secret, seed: &[&[u8]], len: usize) -> Option<
     stream.get(..len).map(|bytes| Secret::new(bytes.to_vec()))
 }
 
-impl Cryptor {
+impl EspCipher {
     /// Opens the body of an IKEv2 payload "Encrypted and Authenticated", or of a fragment of one: IV, cipher text, ICV.
     /// `head` is the message from its first byte to that body. `None` if it does not verify. What comes out still has
     /// its padding (RFC 7296 §3.14).
@@ -60,7 +60,7 @@ impl Cryptor {
         let Body { iv, cipher_text, icv } = self.split(body).ok()?;
         let mut clear = Zeroizing::new(cipher_text.to_vec());
         let counter_block = self.counter_block(iv, &Header::new(0, 0, false));
-        let authentic = match &self.cipher {
+        let authentic = match &self.algorithm {
             Prepared::Ccm(ccm) => {
                 ccm.apply_key_stream(&counter_block, &mut clear);
                 ccm.verify(&counter_block, &ccm_aad(head)?, &clear, icv)
@@ -74,7 +74,7 @@ impl Cryptor {
             Prepared::Gmac(_) => false,
             Prepared::Cbc(_) | Prepared::Ctr(_) | Prepared::Null => {
                 let authentic = self.hmac.as_ref().is_none_or(|hmac| same(&hmac.tag(&[head, iv, cipher_text]), icv));
-                match &self.cipher {
+                match &self.algorithm {
                     Prepared::Cbc(aes) => aes.cbc_decrypt(&padded(iv), &mut clear),
                     Prepared::Ctr(aes) => aes.ctr(&counter_block, &mut clear),
                     _ => {}
@@ -225,16 +225,16 @@ mod tests {
                 IntegKey::Algorithm(integ, Secret::new(counting(1, integ.key_len as u8)))
             });
             let key = Secret::new(counting(1, key_len));
-            let cryptor = Cryptor::new(&Keys::from_parts(Suite::by_name(suite).unwrap(), key, None, integ).unwrap());
+            let cipher = EspCipher::new(&Keys::from_parts(Suite::by_name(suite).unwrap(), key, None, integ).unwrap());
             let body = hex::decode(body).unwrap();
-            assert_eq!(cryptor.open_ike(&head, &body).as_deref(), Some(&clear), "{suite}");
+            assert_eq!(cipher.open_ike(&head, &body).as_deref(), Some(&clear), "{suite}");
             for byte in 0..body.len() {
                 let mut wrong = body.clone();
                 wrong[byte] ^= 1;
-                assert_eq!(cryptor.open_ike(&head, &wrong), None, "{suite} byte {byte}");
-                assert_eq!(cryptor.open_ike(&head, &body[..byte]), None, "{suite} {byte} bytes");
+                assert_eq!(cipher.open_ike(&head, &wrong), None, "{suite} byte {byte}");
+                assert_eq!(cipher.open_ike(&head, &body[..byte]), None, "{suite} {byte} bytes");
             }
-            assert_eq!(cryptor.open_ike(&head[1..], &body), None, "{suite}");
+            assert_eq!(cipher.open_ike(&head[1..], &body), None, "{suite}");
         }
     }
 }

@@ -4,14 +4,14 @@
 //! body = IV | cipher text | ICV          what stands behind SPI and Sequence Number (RFC 4303 §2)
 //! ```
 //!
-//! [`Suite`] and [`Integ`] are the rows, [`Keys`] one of each with secrets, [`Cryptor`] the same made ready to work. The
+//! [`Suite`] and [`Integ`] are the rows, [`Keys`] one of each with secrets, [`EspCipher`] the same made ready to work. The
 //! crates of RustCrypto are named here only.
 
 mod aes;
 mod batch_open;
 mod ccm;
 mod chacha;
-mod cryptor;
+mod esp_cipher;
 mod gcm;
 mod hmac;
 mod ike;
@@ -25,7 +25,7 @@ mod vectors;
 
 pub use batch_open::{MultiKeyRequest, OpenRequest, SIDE_BY_SIDE, Scratch, open_multi_key};
 pub use ccm::CcmStar;
-pub use cryptor::{Cryptor, OpenError, SealError};
+pub use esp_cipher::{EspCipher, OpenError, SealError};
 pub use ike::{MAX_PRF_PLUS_BLOCKS, prf_plus};
 pub use keys::{IntegKey, KeyError, Keys, Part};
 pub use random::Random;

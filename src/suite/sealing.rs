@@ -3,17 +3,17 @@
 use super::aes::{Block, last_value, xor};
 use super::batch_open::{SIDE_BY_SIDE, Scratch, mac_of, push_counters, put, room};
 use super::ccm::{Ccm, aad_block_of, b0};
-use super::cryptor::{Cryptor, Header, Prepared, SealError};
+use super::esp_cipher::{EspCipher, Header, Prepared, SealError};
 use super::gcm::Gcm;
 
-/// A packet for [`Cryptor::seal_side_by_side`].
+/// A packet for [`EspCipher::seal_side_by_side`].
 #[derive(Debug)]
 pub struct SealRequest<'a> {
     /// Security Parameters Index.
     pub spi: u32,
     /// Sequence Number.
     pub sn: u64,
-    /// IV, clear text, room for the ICV; afterwards IV, cipher text, ICV. All is as for [`Cryptor::seal`].
+    /// IV, clear text, room for the ICV; afterwards IV, cipher text, ICV. All is as for [`EspCipher::seal`].
     pub body: &'a mut [u8],
 }
 
@@ -47,8 +47,8 @@ impl Lane<'_> {
 /// As many as are sealed at a time; what is there comes first.
 type Lanes<'a> = [Option<Lane<'a>>; SIDE_BY_SIDE];
 
-impl Cryptor {
-    /// [`Cryptor::seal`] of packets where they are. One that cannot be sealed is overwritten with zeros, and the others are
+impl EspCipher {
+    /// [`EspCipher::seal`] of packets where they are. One that cannot be sealed is overwritten with zeros, and the others are
     /// sealed; the first error is told.
     pub fn seal_side_by_side<'a>(
         &self,
@@ -68,7 +68,7 @@ impl Cryptor {
                 }
                 count += 1;
             }
-            match &self.cipher {
+            match &self.algorithm {
                 _ if count == 0 => return result,
                 Prepared::Gcm(gcm) => self.seal_gcm(gcm, esn, &mut lanes, scratch),
                 Prepared::Ccm(ccm) => match count {
@@ -199,26 +199,26 @@ mod tests {
         clear: Vec<u8>,
     }
 
-    /// Packets with texts of `lens` whole blocks of `cryptor`; all differ in all.
-    fn packets(cryptor: &Cryptor, lens: &[usize]) -> Vec<Packet> {
+    /// Packets with texts of `lens` whole blocks of `cipher`; all differ in all.
+    fn packets(cipher: &EspCipher, lens: &[usize]) -> Vec<Packet> {
         let of = |(n, len): (usize, &usize)| Packet {
             spi: 0xc0ff_ee00 + n as u32,
             sn: (n as u64) << 32 | 7,
-            iv: (0..cryptor.iv_len()).map(|at| (at * 5 + n) as u8).collect(),
-            clear: (0..len.next_multiple_of(cryptor.block())).map(|at| (at * 7 + n * 31) as u8).collect(),
+            iv: (0..cipher.iv_len()).map(|at| (at * 5 + n) as u8).collect(),
+            clear: (0..len.next_multiple_of(cipher.block())).map(|at| (at * 7 + n * 31) as u8).collect(),
         };
         lens.iter().enumerate().map(of).collect()
     }
 
-    fn sealed(cryptor: &Cryptor, esn: bool, packets: &[Packet]) -> Vec<Vec<u8>> {
-        let icv = vec![0xee; cryptor.icv_len()];
+    fn sealed(cipher: &EspCipher, esn: bool, packets: &[Packet]) -> Vec<Vec<u8>> {
+        let icv = vec![0xee; cipher.icv_len()];
         let mut bodies: Vec<_> = packets.iter().map(|packet| [&packet.iv[..], &packet.clear, &icv].concat()).collect();
         let unsealed = packets.iter().zip(&mut bodies).map(|(Packet { spi, sn, .. }, body)| SealRequest {
             spi: *spi,
             sn: *sn,
             body,
         });
-        cryptor.seal_side_by_side(esn, unsealed, &mut Scratch::default()).unwrap();
+        cipher.seal_side_by_side(esn, unsealed, &mut Scratch::default()).unwrap();
         bodies
     }
 
@@ -238,10 +238,10 @@ mod tests {
         let reference = ::ccm::Ccm::<aes::Aes128, U8, U11>::new_from_slice(&key).unwrap();
         let suite = Suite::by_name("ENCR_AES_CCM_8").unwrap();
         let keys = Keys::new(suite, Secret::new(key.into()), Secret::new(salt.into()), IntegKey::Missing).unwrap();
-        let cryptor = Cryptor::new(&keys);
+        let cipher = EspCipher::new(&keys);
         for (lens, esn) in lens().flat_map(|lens| [(lens.clone(), false), (lens, true)]) {
-            let packets = packets(&cryptor, &lens);
-            for (Packet { spi, sn, iv, clear }, ours) in packets.iter().zip(sealed(&cryptor, esn, &packets)) {
+            let packets = packets(&cipher, &lens);
+            for (Packet { spi, sn, iv, clear }, ours) in packets.iter().zip(sealed(&cipher, esn, &packets)) {
                 let nonce: [u8; 11] = [&salt[..], iv].concat().try_into().unwrap();
                 let sn = sn.to_be_bytes();
                 let aad = [&spi.to_be_bytes()[..], if esn { &sn } else { &sn[4..] }].concat();
@@ -257,13 +257,13 @@ mod tests {
     fn side_by_side_is_one_by_one_and_opens_again() {
         for suite in SUITES {
             let keys = Keys::generate(suite, &mut Random::new(Some(1), "test")).unwrap();
-            let cryptor = Cryptor::new(&keys);
+            let cipher = EspCipher::new(&keys);
             for (lens, esn) in lens().zip([false, true].into_iter().cycle()) {
-                let packets = packets(&cryptor, &lens);
-                let bodies = sealed(&cryptor, esn, &packets);
+                let packets = packets(&cipher, &lens);
+                let bodies = sealed(&cipher, esn, &packets);
                 for (Packet { spi, sn, iv, clear }, body) in packets.iter().zip(&bodies) {
                     let mut alone = vec![];
-                    cryptor.seal(*spi, *sn, esn, iv, clear, &mut alone).unwrap();
+                    cipher.seal(*spi, *sn, esn, iv, clear, &mut alone).unwrap();
                     assert_eq!(*body, alone, "{} {lens:?}", suite.name);
                 }
                 let group: Vec<_> = packets.iter().zip(&bodies).take(SIDE_BY_SIDE).collect();
@@ -273,7 +273,7 @@ mod tests {
                     .collect();
                 let mut opened = vec![];
                 assert_eq!(
-                    cryptor.open_side_by_side(esn, &sealed, &mut Scratch::default(), &mut opened),
+                    cipher.open_side_by_side(esn, &sealed, &mut Scratch::default(), &mut opened),
                     group.len(),
                     "{}",
                     suite.name
@@ -288,15 +288,15 @@ mod tests {
     #[test]
     fn what_cannot_be_sealed_is_overwritten() {
         let suite = Suite::by_name("ENCR_AES_CBC").unwrap();
-        let cryptor = Cryptor::new(&Keys::generate(suite, &mut Random::new(Some(1), "test")).unwrap());
+        let cipher = EspCipher::new(&Keys::generate(suite, &mut Random::new(Some(1), "test")).unwrap());
         let mut bodies = [vec![1; 16 + 16 + 16], vec![1; 16 + 15 + 16], vec![1; 31], vec![1; 16 + 32 + 16]];
         let unsealed = bodies.iter_mut().map(|body| SealRequest { spi: 1, sn: 2, body });
-        let result = cryptor.seal_side_by_side(false, unsealed, &mut Scratch::default());
+        let result = cipher.seal_side_by_side(false, unsealed, &mut Scratch::default());
         assert_eq!(result, Err(SealError::Block));
         assert_eq!(bodies[1..3], [vec![0; 47], vec![0; 31]]);
         for body in [&bodies[0], &bodies[3]] {
             let mut alone = vec![];
-            cryptor.seal(1, 2, false, &[1; 16], &vec![1; body.len() - 32], &mut alone).unwrap();
+            cipher.seal(1, 2, false, &[1; 16], &vec![1; body.len() - 32], &mut alone).unwrap();
             assert_eq!(*body, alone);
         }
     }

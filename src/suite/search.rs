@@ -2,18 +2,18 @@
 
 use super::aes::{Block, padded};
 use super::ccm::{Ccm, aad_block};
-use super::cryptor::{Body, Cryptor, Header, OpenError, Prepared, wipe};
+use super::esp_cipher::{Body, EspCipher, Header, OpenError, Prepared, wipe};
 use super::gcm::{Gcm, lengths};
 use super::same;
 
 /// MACs of AES-CCM computed side by side: as many as hide the latency of AES.
 const LANES: usize = 8;
 
-impl Cryptor {
-    /// [`Cryptor::open`] with the first of the numbers `candidates` that verifies, which is returned. What does not
+impl EspCipher {
+    /// [`EspCipher::open`] with the first of the numbers `candidates` that verifies, which is returned. What does not
     /// depend on the number is computed once: with explicit IVs the decryption, of AES-GCM and AES-GMAC also the hash.
     ///
-    /// Without integrity check ([`Cryptor::authenticates`]) the first candidate is the answer.
+    /// Without integrity check ([`EspCipher::authenticates`]) the first candidate is the answer.
     pub fn open_search(
         &self,
         spi: u32,
@@ -25,7 +25,7 @@ impl Cryptor {
         clear.clear();
         let parts = self.split(body)?;
         let mut candidates = candidates.into_iter();
-        let found = match &self.cipher {
+        let found = match &self.algorithm {
             Prepared::Ccm(ccm) if !self.suite.implicit_iv => {
                 return self.search_ccm(ccm, spi, candidates, esn, &parts, clear);
             }
@@ -80,7 +80,7 @@ impl Cryptor {
     ) -> Option<u64> {
         let zero = Header::new(spi, 0, esn);
         let j0 = self.counter_block(body.iv, &zero);
-        let (tag, hashed) = match &self.cipher {
+        let (tag, hashed) = match &self.algorithm {
             Prepared::Gmac(_) => {
                 let aad = [zero.aad(), body.iv, body.cipher_text];
                 (gcm.tag(&j0, &aad, &[]), aad.iter().map(|part| part.len()).sum::<usize>().div_ceil(16))
@@ -94,9 +94,9 @@ impl Cryptor {
         })
     }
 
-    /// Whether [`Cryptor::recover_aad`] works for this suite.
+    /// Whether [`EspCipher::recover_aad`] works for this suite.
     pub fn recovers(&self) -> bool {
-        let kind = matches!(self.cipher, Prepared::Ccm(_) | Prepared::Gcm(_) | Prepared::Gmac(_));
+        let kind = matches!(self.algorithm, Prepared::Ccm(_) | Prepared::Gcm(_) | Prepared::Gmac(_));
         kind && self.iv_len() == 8 && self.icv_len() == 16
     }
 
@@ -114,7 +114,7 @@ impl Cryptor {
         let aad_len = header.aad().len();
         scratch.clear();
         // What `block` must hold behind SPI and Sequence Number.
-        let (block, known): (Block, &[u8]) = match &self.cipher {
+        let (block, known): (Block, &[u8]) = match &self.algorithm {
             Prepared::Ccm(ccm) => {
                 scratch.extend_from_slice(cipher_text);
                 ccm.apply_key_stream(&counter_block, scratch);

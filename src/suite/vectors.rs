@@ -1,4 +1,4 @@
-//! Whole ESP packets of others, opened and sealed by [`Cryptor`].
+//! Whole ESP packets of others, opened and sealed by [`EspCipher`].
 
 use super::*;
 use crate::secret::Secret;
@@ -8,9 +8,9 @@ fn unhex(text: &str) -> Vec<u8> {
 }
 
 /// `key` has the salt behind it.
-fn cryptor(encr: &str, key: &[u8], integ: IntegKey) -> Cryptor {
+fn cipher(encr: &str, key: &[u8], integ: IntegKey) -> EspCipher {
     let suite = Suite::by_name(encr).unwrap();
-    Cryptor::new(&Keys::from_parts(suite, Secret::new(key.to_vec()), None, integ).unwrap())
+    EspCipher::new(&Keys::from_parts(suite, Secret::new(key.to_vec()), None, integ).unwrap())
 }
 
 fn integ(name: &str, key: &[u8]) -> IntegKey {
@@ -21,18 +21,18 @@ fn integ(name: &str, key: &[u8]) -> IntegKey {
     }
 }
 
-fn opened(cryptor: &Cryptor, spi: u32, sn: u64, esn: bool, body: &[u8]) -> Result<Vec<u8>, OpenError> {
+fn opened(cipher: &EspCipher, spi: u32, sn: u64, esn: bool, body: &[u8]) -> Result<Vec<u8>, OpenError> {
     let mut clear = vec![0xee; 3];
-    let result = cryptor.open(spi, sn, esn, body, &mut clear);
+    let result = cipher.open(spi, sn, esn, body, &mut clear);
     assert!(result.is_ok() || clear.is_empty());
     result.map(|()| clear)
 }
 
 /// `body` opens to `clear`, and `clear` sealed with the same IV is `body`.
-fn both_ways(cryptor: &Cryptor, spi: u32, sn: u64, esn: bool, clear: &[u8], body: &[u8]) {
-    assert_eq!(opened(cryptor, spi, sn, esn, body).map(hex::encode), Ok(hex::encode(clear)));
+fn both_ways(cipher: &EspCipher, spi: u32, sn: u64, esn: bool, clear: &[u8], body: &[u8]) {
+    assert_eq!(opened(cipher, spi, sn, esn, body).map(hex::encode), Ok(hex::encode(clear)));
     let mut out = b"in front".to_vec();
-    cryptor.seal(spi, sn, esn, &body[..cryptor.iv_len()], clear, &mut out).unwrap();
+    cipher.seal(spi, sn, esn, &body[..cipher.iv_len()], clear, &mut out).unwrap();
     assert_eq!(hex::encode(out.strip_prefix(b"in front").unwrap()), hex::encode(body));
 }
 
@@ -96,8 +96,8 @@ fn aes_gcm_of_draft_mcgrew_gcm_test() {
              b57dbe821dcc63b9 d0937ba2945f669368661a329fb4c053",
         ),
     ] {
-        let cryptor = cryptor("ENCR_AES_GCM_16", &unhex(key), IntegKey::Missing);
-        both_ways(&cryptor, spi, sn, esn, &unhex(clear), &unhex(body));
+        let cipher = cipher("ENCR_AES_GCM_16", &unhex(key), IntegKey::Missing);
+        both_ways(&cipher, spi, sn, esn, &unhex(clear), &unhex(body));
     }
 }
 
@@ -110,14 +110,14 @@ fn chacha20_poly1305_of_rfc_7634() {
     let body = "1011121314151617 24039428b97f417e3c13753a4f05087b67c352e6a7fab1b982d466ef407ae5c614ee8099d52844eb
         61aa95dfab4c02f72aa71e7c4c4f64c9befe2facc638e8f3cbec163fac469b502773f6fb94e664da9165b82829f641e0
         76aaa8266b7fb0f7b11b369907e1ad43";
-    let explicit = cryptor("ENCR_CHACHA20_POLY1305", &key, IntegKey::Missing);
+    let explicit = cipher("ENCR_CHACHA20_POLY1305", &key, IntegKey::Missing);
     both_ways(&explicit, 0x01020304, 5, false, &unhex(clear), &unhex(body));
 }
 
 /// RFC 3602 §4, cases 5 and 7.
 #[test]
 fn aes_cbc_of_rfc_3602() {
-    let transport = cryptor("ENCR_AES_CBC", &unhex("90d382b410eeba7ad938c46cec1a82bf"), IntegKey::None);
+    let transport = cipher("ENCR_AES_CBC", &unhex("90d382b410eeba7ad938c46cec1a82bf"), IntegKey::None);
     assert!(!transport.authenticates());
     let clear = "08000ebd a70a0000 8e9c083d b95b0700 08090a0b 0c0d0e0f 10111213 14151617 18191a1b 1c1d1e1f 20212223
         24252627 28292a2b 2c2d2e2f 30313233 34353637 01020304 05060708 090a0b0c 0d0e0e01";
@@ -126,7 +126,7 @@ fn aes_cbc_of_rfc_3602() {
         cfbad4a6";
     both_ways(&transport, 0x4321, 1, false, &unhex(clear), &unhex(body));
 
-    let tunnel = cryptor("ENCR_AES_CBC", &unhex("0123456789abcdef0123456789abcdef"), IntegKey::None);
+    let tunnel = cipher("ENCR_AES_CBC", &unhex("0123456789abcdef0123456789abcdef"), IntegKey::None);
     let clear = "45000054 09040000 4001f988 c0a87b03 c0a87bc8 08009f76 a90a0100 b49c083d 02a20400 08090a0b 0c0d0e0f
         10111213 14151617 18191a1b 1c1d1e1f 20212223 24252627 28292a2b 2c2d2e2f 30313233 34353637
         01020304 05060708 090a0a04";
@@ -166,8 +166,8 @@ fn aes_ctr_of_rfc_3686() {
             "145ad01dbf824ec7560863dc71e3e0c0",
         ),
     ] {
-        let cryptor = cryptor("ENCR_AES_CTR", &unhex(key), IntegKey::None);
-        both_ways(&cryptor, 1, 1, false, &clear, &unhex(&format!("{iv}{cipher_text}")));
+        let cipher = cipher("ENCR_AES_CTR", &unhex(key), IntegKey::None);
+        both_ways(&cipher, 1, 1, false, &clear, &unhex(&format!("{iv}{cipher_text}")));
     }
 }
 
@@ -199,11 +199,11 @@ fn packets_of_dpdk() {
             _ => continue,
         };
         let key = unhex(&format!("{}{}", field("key"), field("salt")));
-        let cryptor = cryptor(&encr, &key, integ(name, &unhex(field("auth_key"))));
+        let cipher = cipher(&encr, &key, integ(name, &unhex(field("auth_key"))));
         let packet = unhex(field("packet"));
         let (header, body) = payload(&packet).split_at(8);
         let [spi, sn] = [&header[..4], &header[4..]].map(|word| u32::from_be_bytes(word.try_into().unwrap()));
-        let clear = opened(&cryptor, spi, u64::from(sn), false, body)
+        let clear = opened(&cipher, spi, u64::from(sn), false, body)
             .unwrap_or_else(|error| panic!("{}: {error:?}", field("id")));
         let [.., pad_len, next_header] = clear[..] else { panic!() };
         assert!([4, 41].contains(&next_header), "{}", field("id"));
@@ -299,22 +299,22 @@ fn fill(len: usize, start: usize) -> Vec<u8> {
     (0..len).map(|i| (start + 7 * i) as u8).collect()
 }
 
-/// The cryptor of a row.
-fn computed(encr: &str, integ_name: &str, key_len: usize) -> Cryptor {
+/// The cipher of a row.
+fn computed(encr: &str, integ_name: &str, key_len: usize) -> EspCipher {
     let key = [fill(key_len, 1), fill(Suite::by_name(encr).unwrap().salt_len, 0xa0)].concat();
     let integ = Integ::by_name(integ_name).map(|row| integ(integ_name, &fill(row.key_len, 3)));
-    cryptor(encr, &key, integ.unwrap_or_default())
+    cipher(encr, &key, integ.unwrap_or_default())
 }
 
 #[test]
 fn every_suite_as_computed_elsewhere() {
     for &(encr, integ_name, key_len, esn, sn, clear_len, body) in COMPUTED {
-        let cryptor = computed(encr, integ_name, key_len);
-        assert!(cryptor.authenticates());
-        both_ways(&cryptor, 0xc0ffee01, sn, esn, &fill(clear_len, 0x80), &unhex(body));
+        let cipher = computed(encr, integ_name, key_len);
+        assert!(cipher.authenticates());
+        both_ways(&cipher, 0xc0ffee01, sn, esn, &fill(clear_len, 0x80), &unhex(body));
         if !esn {
             // The high half counts for nothing.
-            assert!(opened(&cryptor, 0xc0ffee01, sn | 7 << 32, esn, &unhex(body)).is_ok());
+            assert!(opened(&cipher, 0xc0ffee01, sn | 7 << 32, esn, &unhex(body)).is_ok());
         }
     }
     for suite in SUITES {
@@ -325,42 +325,42 @@ fn every_suite_as_computed_elsewhere() {
 #[test]
 fn every_bit_counts() {
     for &(encr, integ_name, key_len, esn, sn, _, body) in COMPUTED {
-        let cryptor = computed(encr, integ_name, key_len);
+        let cipher = computed(encr, integ_name, key_len);
         let (spi, body) = (0xc0ffee01, unhex(body));
         let wrong = Err(OpenError::NotAuthentic);
         for bit in 0..body.len() * 8 {
             let mut body = body.clone();
             body[bit / 8] ^= 0x80 >> (bit % 8);
-            assert_eq!(opened(&cryptor, spi, sn, esn, &body), wrong, "{encr}, bit {bit}");
+            assert_eq!(opened(&cipher, spi, sn, esn, &body), wrong, "{encr}, bit {bit}");
         }
         for bit in 0..32 {
-            assert_eq!(opened(&cryptor, spi ^ 1 << bit, sn, esn, &body), wrong, "{encr}, SPI, bit {bit}");
+            assert_eq!(opened(&cipher, spi ^ 1 << bit, sn, esn, &body), wrong, "{encr}, SPI, bit {bit}");
         }
         for bit in 0..if esn { 64 } else { 32 } {
-            assert_eq!(opened(&cryptor, spi, sn ^ 1 << bit, esn, &body), wrong, "{encr}, SN, bit {bit}");
+            assert_eq!(opened(&cipher, spi, sn ^ 1 << bit, esn, &body), wrong, "{encr}, SN, bit {bit}");
         }
-        assert_eq!(opened(&cryptor, spi, sn, !esn, &body), wrong, "{encr}, ESN or not");
+        assert_eq!(opened(&cipher, spi, sn, !esn, &body), wrong, "{encr}, ESN or not");
     }
 }
 
 #[test]
 fn what_is_too_short_or_no_multiple_is_refused() {
     for &(encr, integ_name, key_len, esn, sn, _, body) in COMPUTED {
-        let cryptor = computed(encr, integ_name, key_len);
+        let cipher = computed(encr, integ_name, key_len);
         let body = unhex(body);
         for len in 0..body.len() {
-            let expected = match len.checked_sub(cryptor.iv_len() + cryptor.icv_len()) {
+            let expected = match len.checked_sub(cipher.iv_len() + cipher.icv_len()) {
                 None => OpenError::Short,
-                Some(len) if len % cryptor.block() != 0 => OpenError::Block,
+                Some(len) if len % cipher.block() != 0 => OpenError::Block,
                 Some(_) => OpenError::NotAuthentic,
             };
-            assert_eq!(opened(&cryptor, 0xc0ffee01, sn, esn, &body[..len]), Err(expected), "{encr}, {len} bytes");
+            assert_eq!(opened(&cipher, 0xc0ffee01, sn, esn, &body[..len]), Err(expected), "{encr}, {len} bytes");
         }
         let mut out = vec![];
-        let iv = vec![0; cryptor.iv_len() + 1];
-        assert_eq!(cryptor.seal(1, 1, esn, &iv, &[0; 48], &mut out), Err(SealError::Iv));
-        if cryptor.block() > 1 {
-            assert_eq!(cryptor.seal(1, 1, esn, &iv[1..], &[0; 47], &mut out), Err(SealError::Block));
+        let iv = vec![0; cipher.iv_len() + 1];
+        assert_eq!(cipher.seal(1, 1, esn, &iv, &[0; 48], &mut out), Err(SealError::Iv));
+        if cipher.block() > 1 {
+            assert_eq!(cipher.seal(1, 1, esn, &iv[1..], &[0; 47], &mut out), Err(SealError::Block));
         }
         assert!(out.is_empty());
     }
@@ -369,8 +369,8 @@ fn what_is_too_short_or_no_multiple_is_refused() {
 #[test]
 fn without_a_check_every_icv_will_do() {
     let any = "ANY 96 bit authentication [no checking]";
-    let unchecked = cryptor("ENCR_AES_CTR", &fill(20, 1), integ(any, &[]));
-    let none = cryptor("ENCR_AES_CTR", &fill(20, 1), IntegKey::None);
+    let unchecked = cipher("ENCR_AES_CTR", &fill(20, 1), integ(any, &[]));
+    let none = cipher("ENCR_AES_CTR", &fill(20, 1), IntegKey::None);
     assert!(!unchecked.authenticates() && !none.authenticates());
     assert_eq!((unchecked.icv_len(), none.icv_len()), (12, 0));
     let body = fill(8 + 30, 9);
@@ -378,7 +378,7 @@ fn without_a_check_every_icv_will_do() {
     assert_eq!(clear.len(), 30);
     assert_eq!(opened(&unchecked, 2, 2, false, &[body, vec![0x55; 12]].concat()), Ok(clear));
     assert_eq!(opened(&unchecked, 1, 1, false, &[0; 19]), Err(OpenError::Short));
-    let null = cryptor("ENCR_NULL", &[], IntegKey::None);
+    let null = cipher("ENCR_NULL", &[], IntegKey::None);
     both_ways(&null, 1, 1, false, b"as it is", b"as it is");
 }
 
@@ -400,45 +400,45 @@ fn key_schedules_are_wiped_when_dropped() {
 #[test]
 fn the_key_stream_of_ccm_is_that_of_ctr() {
     let key = fill(16, 1);
-    let ccm = cryptor("ENCR_AES_CCM_8", &[&key[..], &[0xa0, 0xa7, 0xae]].concat(), IntegKey::Missing);
+    let ccm = cipher("ENCR_AES_CCM_8", &[&key[..], &[0xa0, 0xa7, 0xae]].concat(), IntegKey::Missing);
     let names = ccm.suite().wireshark.unwrap();
     assert_eq!(names.encryption, "AES-CTR [RFC3686]");
     let integ = integ(names.authentication.unwrap(), &[]);
-    let ctr = cryptor("ENCR_AES_CTR", &[&key[..], &[3, 0xa0, 0xa7, 0xae]].concat(), integ);
+    let ctr = cipher("ENCR_AES_CTR", &[&key[..], &[3, 0xa0, 0xa7, 0xae]].concat(), integ);
     let body = unhex(COMPUTED[0].6);
     assert_eq!(opened(&ctr, 0, 0, false, &body), opened(&ccm, 0xc0ffee01, 0x89abcdef, false, &body));
 }
 
 #[test]
-fn a_cryptor_shows_no_secret_and_goes_between_threads() {
+fn an_esp_cipher_shows_no_secret_and_goes_between_threads() {
     fn check<T: Send + Sync>(_: &T) {}
-    let cryptor = cryptor("ENCR_AES_GCM_16", &[0xab; 20], IntegKey::Missing);
-    check(&cryptor);
-    assert_eq!(format!("{cryptor:?}"), "Cryptor { suite: \"ENCR_AES_GCM_16\", .. }");
+    let cipher = cipher("ENCR_AES_GCM_16", &[0xab; 20], IntegKey::Missing);
+    check(&cipher);
+    assert_eq!(format!("{cipher:?}"), "EspCipher { suite: \"ENCR_AES_GCM_16\", .. }");
 }
 
 #[test]
 fn a_search_finds_the_number_wherever_it_stands() {
     for &(encr, integ_name, key_len, esn, sn, clear_len, body) in COMPUTED {
-        let cryptor = computed(encr, integ_name, key_len);
+        let cipher = computed(encr, integ_name, key_len);
         let (spi, body, mut clear) = (0xc0ffee01, unhex(body), vec![1]);
         let others =
             |count: u64| (1..=count).map(move |n| sn.wrapping_add(n * 0x10001) & if esn { !0 } else { 0xffffffff });
         for before in [0, 1, 6, 7, 8, 9, 100] {
             for behind in [0, 1, 20] {
                 let candidates = others(before).chain([sn]).chain(others(behind));
-                assert_eq!(cryptor.open_search(spi, candidates, esn, &body, &mut clear), Ok(sn), "{encr}, {before}");
+                assert_eq!(cipher.open_search(spi, candidates, esn, &body, &mut clear), Ok(sn), "{encr}, {before}");
                 assert_eq!(clear, fill(clear_len, 0x80));
             }
             let wrong = Err(OpenError::NotAuthentic);
-            assert_eq!(cryptor.open_search(spi, others(before), esn, &body, &mut clear), wrong, "{encr}");
+            assert_eq!(cipher.open_search(spi, others(before), esn, &body, &mut clear), wrong, "{encr}");
             assert!(clear.is_empty());
-            assert_eq!(cryptor.open_search(spi ^ 1, others(before).chain([sn]), esn, &body, &mut clear), wrong);
+            assert_eq!(cipher.open_search(spi ^ 1, others(before).chain([sn]), esn, &body, &mut clear), wrong);
         }
-        let short = &body[..cryptor.iv_len() + cryptor.icv_len() - 1];
-        assert_eq!(cryptor.open_search(spi, [sn], esn, short, &mut clear), Err(OpenError::Short));
+        let short = &body[..cipher.iv_len() + cipher.icv_len() - 1];
+        assert_eq!(cipher.open_search(spi, [sn], esn, short, &mut clear), Err(OpenError::Short));
     }
-    let unchecked = cryptor("ENCR_AES_CTR", &fill(20, 1), IntegKey::None);
+    let unchecked = cipher("ENCR_AES_CTR", &fill(20, 1), IntegKey::None);
     assert_eq!(unchecked.open_search(1, [5, 6], false, &[0; 20], &mut vec![]), Ok(5));
 }
 
@@ -446,20 +446,20 @@ fn a_search_finds_the_number_wherever_it_stands() {
 fn a_whole_icv_gives_spi_and_number() {
     let mut recovered = 0;
     for &(encr, integ_name, key_len, esn, sn, _, body) in COMPUTED {
-        let cryptor = computed(encr, integ_name, key_len);
+        let cipher = computed(encr, integ_name, key_len);
         let (body, mut scratch) = (unhex(body), vec![]);
         let possible = ["ENCR_AES_CCM_16", "ENCR_AES_GCM_16", "ENCR_NULL_AUTH_AES_GMAC"].contains(&encr);
         let expected = possible.then_some((0xc0ffee01, sn));
-        assert_eq!(cryptor.recover_aad(&body, esn, &mut scratch), expected, "{encr}");
+        assert_eq!(cipher.recover_aad(&body, esn, &mut scratch), expected, "{encr}");
         assert!(scratch.is_empty());
         recovered += usize::from(possible);
         for bit in 0..body.len() * 8 {
             let mut body = body.clone();
             body[bit / 8] ^= 0x80 >> (bit % 8);
-            assert_eq!(cryptor.recover_aad(&body, esn, &mut scratch), None, "{encr}, bit {bit}");
+            assert_eq!(cipher.recover_aad(&body, esn, &mut scratch), None, "{encr}, bit {bit}");
         }
         for len in 0..body.len() {
-            assert_eq!(cryptor.recover_aad(&body[..len], esn, &mut scratch), None, "{encr}, {len} bytes");
+            assert_eq!(cipher.recover_aad(&body[..len], esn, &mut scratch), None, "{encr}, {len} bytes");
         }
     }
     assert_eq!(recovered, 11);
@@ -480,13 +480,13 @@ proptest::proptest! {
     ) {
         let suite = Suite::by_name(encr).unwrap();
         let key: Vec<u8> = (1..).take(16 + suite.salt_len).collect();
-        let cryptor = cryptor(encr, &key, IntegKey::Missing);
+        let cipher = cipher(encr, &key, IntegKey::Missing);
         let mut bodies = vec![];
         for (sn, len) in lens.iter().enumerate() {
             let mut body = vec![];
             let clear: Vec<u8> = (0..*len).map(|at| (at * 3 + sn) as u8).collect();
-            let iv = vec![sn as u8; cryptor.iv_len()];
-            cryptor.seal(7, sn as u64 + (1 << 32), esn, &iv, &clear, &mut body).unwrap();
+            let iv = vec![sn as u8; cipher.iv_len()];
+            cipher.seal(7, sn as u64 + (1 << 32), esn, &iv, &clear, &mut body).unwrap();
             bodies.push(body);
         }
         if let Some((body, at, change)) = damage
@@ -502,12 +502,12 @@ proptest::proptest! {
         let packets: Vec<_> =
             bodies.iter().enumerate().map(|(sn, body)| OpenRequest { spi: 7, sn: sn as u64 + (1 << 32), body }).collect();
         let expected: Vec<_> =
-            packets.iter().map_while(|packet| opened(&cryptor, 7, packet.sn, esn, packet.body).ok()).collect();
+            packets.iter().map_while(|packet| opened(&cipher, 7, packet.sn, esn, packet.body).ok()).collect();
         let mut clear = vec![0xee; 5];
-        let count = cryptor.open_side_by_side(esn, &packets, &mut Scratch::default(), &mut clear);
+        let count = cipher.open_side_by_side(esn, &packets, &mut Scratch::default(), &mut clear);
         proptest::prop_assert_eq!(count, expected.len());
         for (packet, expected) in packets.iter().zip(&expected) {
-            proptest::prop_assert_eq!(cryptor.clear_len(packet.body.len()), expected.len());
+            proptest::prop_assert_eq!(cipher.clear_len(packet.body.len()), expected.len());
         }
         proptest::prop_assert_eq!(clear, [vec![0xee; 5], expected.concat()].concat());
     }
@@ -522,31 +522,31 @@ proptest::proptest! {
         esn: bool,
     ) {
         let keys = |n| Keys::generate(&SUITES[n], &mut Random::new(Some(n as u64), "test")).unwrap();
-        let cryptors: Vec<_> = packets.iter().map(|(suite, ..)| Cryptor::new(&keys(*suite))).collect();
+        let ciphers: Vec<_> = packets.iter().map(|(suite, ..)| EspCipher::new(&keys(*suite))).collect();
         let mut bodies = vec![];
-        for (sn, ((_, len, damage, cut), cryptor)) in packets.iter().zip(&cryptors).enumerate() {
+        for (sn, ((_, len, damage, cut), cipher)) in packets.iter().zip(&ciphers).enumerate() {
             let mut body = vec![];
-            let clear: Vec<u8> = (0..len.next_multiple_of(cryptor.block())).map(|at| (at * 3 + sn) as u8).collect();
-            let iv = vec![sn as u8; cryptor.iv_len()];
-            cryptor.seal(7, sn as u64 + (1 << 32), esn, &iv, &clear, &mut body).unwrap();
+            let clear: Vec<u8> = (0..len.next_multiple_of(cipher.block())).map(|at| (at * 3 + sn) as u8).collect();
+            let iv = vec![sn as u8; cipher.iv_len()];
+            cipher.seal(7, sn as u64 + (1 << 32), esn, &iv, &clear, &mut body).unwrap();
             if let Some((byte, change)) = damage.and_then(|(at, change)| Some((body.get_mut(at)?, change))) {
                 *byte ^= change;
             }
             body.truncate(cut.unwrap_or(usize::MAX));
             bodies.push(body);
         }
-        let apart: Vec<_> = cryptors
+        let apart: Vec<_> = ciphers
             .iter()
             .zip(bodies.iter().enumerate())
-            .map(|(cryptor, (sn, body))| MultiKeyRequest { cryptor, esn, sealed: OpenRequest { spi: 7, sn: sn as u64 + (1 << 32), body } })
+            .map(|(cipher, (sn, body))| MultiKeyRequest { cipher, esn, sealed: OpenRequest { spi: 7, sn: sn as u64 + (1 << 32), body } })
             .collect();
         let mut clear = vec![0xee; 5];
         let places = open_multi_key(&apart, &mut Scratch::default(), &mut clear, || {});
         proptest::prop_assert!(clear.starts_with(&[0xee; 5]));
         let mut wiped = clear.clone();
         wiped.drain(..5);
-        for (MultiKeyRequest { cryptor, sealed, .. }, place) in apart.iter().zip(&places) {
-            let expected = opened(cryptor, 7, sealed.sn, esn, sealed.body).ok();
+        for (MultiKeyRequest { cipher, sealed, .. }, place) in apart.iter().zip(&places) {
+            let expected = opened(cipher, 7, sealed.sn, esn, sealed.body).ok();
             proptest::prop_assert_eq!(place.clone().map(|range| clear[range].to_vec()), expected);
             if let Some(range) = place {
                 wiped[range.start - 5..range.end - 5].fill(0);

@@ -79,7 +79,7 @@ pub(super) fn damaged(entry: &Entry, vector: &Vector) -> Vec<Vec<u8>> {
         }
         found.push(clear);
     }
-    found.retain(|clear| clear.len().is_multiple_of(entry.cryptor().block()));
+    found.retain(|clear| clear.len().is_multiple_of(entry.cipher().block()));
     let mut distinct: Vec<Vec<u8>> = vec![];
     for clear in found {
         if !distinct.contains(&clear) {

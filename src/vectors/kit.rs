@@ -41,7 +41,7 @@ pub(super) fn lines_of(entry: &Entry) -> Result<[Json; 3], Error> {
 }
 
 fn tables(entry: &Entry) -> Json {
-    let tables = entry.context.as_ref().map(|context| Codec::tables(context, entry.cryptor().block()));
+    let tables = entry.context.as_ref().map(|context| Codec::tables(context, entry.cipher().block()));
     let rule = |table: &crate::codec::Table| {
         let sent = table.rule.fields.iter().map(|row| sent_bits(row).map_or(Value::Null, Value::from).into());
         Json::Object(vec![

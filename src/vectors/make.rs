@@ -286,7 +286,7 @@ impl Maker<'_> {
 
     /// Notes the nonce of an SA whose IV is the Sequence Number.
     fn take(&mut self, entry: &Entry, sn: u64) -> Result<(), Error> {
-        if entry.cryptor().suite().implicit_iv && !self.used.take(self.ids.of(&entry.sa.keys), sn, None) {
+        if entry.cipher().suite().implicit_iv && !self.used.take(self.ids.of(&entry.sa.keys), sn, None) {
             return Err(Error::usage(
                 format!("SA {}: another SA has the same key and would use the same nonces", entry.sa.name),
                 "give every SA a key of its own",
@@ -297,7 +297,7 @@ impl Maker<'_> {
 
     /// An IV that was never used with this key; none where it is not sent.
     fn iv(&mut self, entry: &Entry) -> Result<Vec<u8>, Error> {
-        match entry.cryptor().iv_len() {
+        match entry.cipher().iv_len() {
             0 => Ok(vec![]),
             8 => Ok(self.issuer.issue(self.ids.of(&entry.sa.keys))?.to_be_bytes().to_vec()),
             len => {

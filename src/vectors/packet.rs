@@ -100,7 +100,7 @@ impl Vector {
         let wrong = |name, what: &str| Problem::Wrong(name, what.to_owned());
         let entry = table.entries().get(sa).ok_or_else(|| wrong("sa", "there is no such SA"))?;
         let Inputs { outer_header, inner_packet, sn, iv } = *inputs;
-        let (cryptor, codec, esn) = (entry.cryptor(), &entry.codec, entry.sa.esn);
+        let (cipher, codec, esn) = (entry.cipher(), &entry.codec, entry.sa.esn);
         let spi = entry.sa.spi.ok_or_else(|| wrong("spi", "the SA has none"))?;
         if !esn && u32::try_from(sn).is_err() {
             return Err(wrong("sn", "beyond 32 bits, without `esn`"));
@@ -121,7 +121,7 @@ impl Vector {
         let part = |bytes: &[u8], range: std::ops::Range<usize>| bytes.get(range).unwrap_or_default().to_vec();
 
         let body = seal(entry, sn, iv, &clear_text)?;
-        let (icv_at, cipher_at) = (body.len().saturating_sub(cryptor.icv_len()), cryptor.iv_len());
+        let (icv_at, cipher_at) = (body.len().saturating_sub(cipher.icv_len()), cipher.iv_len());
         let cipher_text = part(&body, cipher_at..icv_at);
         let header_rule_id: Vec<u8> = codec.header_rule_id().into_iter().collect();
         let mut wire = vec![];
@@ -144,8 +144,8 @@ impl Vector {
             payload_data: part(&clear_text, payload.clone()),
             clear_rule_id: part(&clear_text, 0..payload.start),
             trailer: part(&clear_text, payload.end..clear_text.len()),
-            nonce: cryptor.nonce(sn, esn, iv),
-            aad: cryptor.aad(spi, sn, esn, iv, &cipher_text),
+            nonce: cipher.nonce(sn, esn, iv),
+            aad: cipher.aad(spi, sn, esn, iv, &cipher_text),
             iv: iv.to_vec(),
             icv: part(&body, icv_at..body.len()),
             header_rule_id,
@@ -207,7 +207,7 @@ pub(super) fn sn_values(sn: u64, esn: bool) -> [Json; 2] {
 /// IV, cipher text and ICV.
 pub(super) fn seal(entry: &Entry, sn: u64, iv: &[u8], clear: &[u8]) -> Result<Vec<u8>, Problem> {
     let mut body = vec![];
-    match entry.cryptor().seal(entry.sa.spi.unwrap_or(0), sn, entry.sa.esn, iv, clear, &mut body) {
+    match entry.cipher().seal(entry.sa.spi.unwrap_or(0), sn, entry.sa.esn, iv, clear, &mut body) {
         Ok(()) => Ok(body),
         Err(error) => Err(Problem::Wrong("clear_text", format!("cannot be sealed: {error:?}"))),
     }
@@ -251,7 +251,7 @@ pub(super) fn open(
         return Err(failed(Stage::EspHeader, Status::AuthFailed, "ESP.SEQ", reason));
     }
     let mut clear = vec![];
-    entry.cryptor().open(entry.sa.spi.unwrap_or(0), sn, entry.sa.esn, body, &mut clear).map_err(|error| {
+    entry.cipher().open(entry.sa.spi.unwrap_or(0), sn, entry.sa.esn, body, &mut clear).map_err(|error| {
         let reason = match error {
             OpenError::Block => "the cipher text is no multiple of the cipher block",
             _ => "the ICV does not verify",

@@ -520,7 +520,7 @@ impl Case {
             SaReference::Name(name) => (name.clone(), context),
             SaReference::Spi { .. } => unreachable!(),
         });
-        let block = |sa: &dietesp::sa::Sa| dietesp::suite::Cryptor::new(&sa.keys).block();
+        let block = |sa: &dietesp::sa::Sa| dietesp::suite::EspCipher::new(&sa.keys).block();
         let expected = std::fs::read_to_string(folder.join("expected.jsonl")).unwrap();
         let pcap = folder.join("capture.pcap");
         let capture = if pcap.exists() { pcap } else { folder.join("capture.pcapng") };
@@ -592,7 +592,7 @@ fn custom_rules_that_are_those_of_another_dialect() {
         let keys = folder.join("keys.yaml");
         let loaded = dietesp::files::load(&[keys], &[folder.join("rules.yaml")]).unwrap();
         let blocks: HashMap<_, _> =
-            loaded.sas.iter().map(|sa| (sa.name.as_str(), dietesp::suite::Cryptor::new(&sa.keys).block())).collect();
+            loaded.sas.iter().map(|sa| (sa.name.as_str(), dietesp::suite::EspCipher::new(&sa.keys).block())).collect();
         let original = packets(&folder.join("original.pcap"));
         for context in &loaded.contexts {
             let SaReference::Name(sa) = &context.sa else { unreachable!() };

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use dietesp::context::IpVersion;
 use dietesp::link::{self, Outer};
 use dietesp::sa::Sa;
-use dietesp::suite::Cryptor;
+use dietesp::suite::EspCipher;
 use dietesp::{esp, files};
 use serde_json::Value;
 
@@ -59,7 +59,7 @@ impl Lab {
     pub fn sealed(&self, sa: usize, sn: u64, iv: &[u8], header: &[u8], clear: &[u8]) -> Vec<u8> {
         let sa = &self.sas[sa];
         let mut out = header.to_vec();
-        Cryptor::new(&sa.keys).seal(sa.spi.unwrap(), sn, sa.esn, iv, clear, &mut out).unwrap();
+        EspCipher::new(&sa.keys).seal(sa.spi.unwrap(), sn, sa.esn, iv, clear, &mut out).unwrap();
         out
     }
 

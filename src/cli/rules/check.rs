@@ -107,11 +107,11 @@ fn with_sas(entries: &[Entry]) -> String {
     let mut text = String::new();
     for entry in entries {
         let Some(context) = &entry.context else { continue };
-        let own = explained(context, entry.cryptor().block());
+        let own = explained(context, entry.cipher().block());
         text += &format!("{}: {}: good\n{own}", context.origin, entry.sa.name);
-        if entry.cryptor().iv_len() > 0 {
-            let cipher = entry.cryptor().suite().name;
-            text += &format!("  {cipher} sends an IV of {} bytes, uncompressed\n", entry.cryptor().iv_len());
+        if entry.cipher().iv_len() > 0 {
+            let cipher = entry.cipher().suite().name;
+            text += &format!("  {cipher} sends an IV of {} bytes, uncompressed\n", entry.cipher().iv_len());
         }
     }
     text

@@ -14,7 +14,7 @@ use crate::codec::{Codec, Mismatch, Table};
 use crate::context::{Context, Mode, SaReference};
 use crate::error::Error;
 use crate::files::{self, length_name, target_text};
-use crate::suite::{Cryptor, SUITES, Suite};
+use crate::suite::{EspCipher, SUITES, Suite};
 
 /// Show the rules of each context as tables, and how many bytes they save
 ///
@@ -116,8 +116,8 @@ impl Args {
         for (position, context) in loaded.contexts.iter().enumerate() {
             let sa = loaded.sas.iter().zip(&bound).find(|(_, bound)| **bound == Some(position)).map(|(sa, _)| sa);
             let cipher = sa.map(|sa| {
-                let cryptor = Cryptor::new(&sa.keys);
-                (sa.keys.suite(), CipherLens { block: cryptor.block(), iv: cryptor.iv_len(), icv: cryptor.icv_len() })
+                let cipher = EspCipher::new(&sa.keys);
+                (sa.keys.suite(), CipherLens { block: cipher.block(), iv: cipher.iv_len(), icv: cipher.icv_len() })
             });
             shown.push(show(context, cipher, |warning| tell(quiet, &format!("dietesp: warning: {warning}\n")))?);
         }

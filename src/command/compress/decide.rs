@@ -282,7 +282,7 @@ impl<'t> Decider<'t> {
         digest: u64,
     ) -> Result<Option<u128>, Error> {
         let key_of_input = self.settings.input == Input::Esp && self.has_key_of_input.get(sa as usize) == Some(&true);
-        if !has_nonce(to) || key_of_input || issued && !to.cryptor().suite().implicit_iv {
+        if !has_nonce(to) || key_of_input || issued && !to.cipher().suite().implicit_iv {
             return self.iv_of_its_own(to, key, key_of_input).map(Some);
         }
         if !self.used.take(key, sn, Some(digest)) {
@@ -297,7 +297,7 @@ impl<'t> Decider<'t> {
 
     /// Where it is not made of a Sequence Number.
     fn iv_of_its_own(&mut self, to: &Entry, key: KeyId, key_of_input: bool) -> Result<u128, Error> {
-        let (iv_len, implicit_iv) = (to.cryptor().iv_len(), to.cryptor().suite().implicit_iv);
+        let (iv_len, implicit_iv) = (to.cipher().iv_len(), to.cipher().suite().implicit_iv);
         if !has_nonce(to) {
             self.counts.nonces.random |= iv_len > 0;
             let mut iv = [0; 16];
@@ -343,7 +343,7 @@ impl<'t> Decider<'t> {
         let clear = texts.write(|bytes| {
             let start = bytes.len();
             let next_header = write(bytes);
-            esp::write_trailer(start, next_header, to.cryptor().block(), bytes);
+            esp::write_trailer(start, next_header, to.cipher().block(), bytes);
         });
         let digest = self.digester.of(sa, texts.get(clear));
         let iv = self.iv((sa, to, key), sn, true, digest)?;
@@ -361,7 +361,7 @@ fn is_ipv4_fragment(datagram: &Datagram<'_>) -> bool {
 
 /// Whether an SA seals under nonces, which must not meet another packet: counter modes, but neither AES-CBC nor NULL.
 fn has_nonce(entry: &Entry) -> bool {
-    entry.cryptor().iv_len() == 8 || entry.cryptor().suite().implicit_iv
+    entry.cipher().iv_len() == 8 || entry.cipher().suite().implicit_iv
 }
 
 /// Eight bytes as an IV.

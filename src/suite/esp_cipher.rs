@@ -16,9 +16,9 @@ use crate::prefetch;
 ///
 /// What opens packets with AES-128 is all in here and small, because with many SAs it is fetched from far away.
 #[repr(align(64))]
-pub struct Cryptor {
+pub struct EspCipher {
     pub(super) suite: &'static Suite,
-    pub(super) cipher: Prepared,
+    pub(super) algorithm: Prepared,
     /// What a counter block starts with. AES-CCM (RFC 4309 §4): 03 and the salt. AES-GCM (RFC 4106 §4), AES-CTR (RFC 3686
     /// §4), ChaCha20-Poly1305 (RFC 7634 §2): the salt.
     salt: Zeroizing<[u8; 4]>,
@@ -53,7 +53,7 @@ pub enum OpenError {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum SealError {
-    /// The IV given is not [`Cryptor::iv_len`] bytes.
+    /// The IV given is not [`EspCipher::iv_len`] bytes.
     Iv,
     /// The clear text is no multiple of the cipher block.
     Block,
@@ -64,13 +64,13 @@ pub enum SealError {
 /// Longest text in bytes, from the length field of AES-CCM with L = 4.
 const MAX_LEN: usize = u32::MAX as usize;
 
-impl Cryptor {
+impl EspCipher {
     /// Computes key schedules and hash states.
-    pub fn new(keys: &Keys) -> Cryptor {
+    pub fn new(keys: &Keys) -> EspCipher {
         let suite = keys.suite();
         let key = keys.key().expose();
         let aes = || Aes::new(key).expect("Keys::new has checked the length");
-        let cipher = match suite.cipher {
+        let algorithm = match suite.cipher {
             Cipher::AesCcm => Prepared::Ccm(Ccm::new(aes())),
             Cipher::AesGcm => Prepared::Gcm(Gcm::new(aes())),
             Cipher::AesGmac => Prepared::Gmac(Box::new(Gcm::new(aes()))),
@@ -85,7 +85,7 @@ impl Cryptor {
             _ => [0; 4],
         };
         let hmac = keys.integ().and_then(|(integ, key)| Some(Box::new(KeyedHmac::new(integ.hash?, key.expose()))));
-        Cryptor { suite, cipher, salt: Zeroizing::new(salt), hmac, icv_len: keys.icv_len() as u8 }
+        EspCipher { suite, algorithm, salt: Zeroizing::new(salt), hmac, icv_len: keys.icv_len() as u8 }
     }
 
     /// The cipher.
@@ -115,7 +115,7 @@ impl Cryptor {
 
     /// What the cipher takes beside key and text. AES-CCM 11, AES-GCM, AES-GMAC and ChaCha20-Poly1305 12 bytes: salt and
     /// IV, or the Sequence Number instead of an IV that is not sent; AES-CTR the first counter block of 16 bytes; AES-CBC
-    /// the IV; NULL nothing. `iv` as in [`Cryptor::seal`]. Holds the salt.
+    /// the IV; NULL nothing. `iv` as in [`EspCipher::seal`]. Holds the salt.
     pub fn nonce(&self, sn: u64, esn: bool, iv: &[u8]) -> Vec<u8> {
         let block = self.counter_block(iv, &Header::new(0, sn, esn));
         let part = match self.suite.cipher {
@@ -133,7 +133,7 @@ impl Cryptor {
     /// the Sequence Number, IV, cipher text, and with ESN its high half. Nothing where no ICV is checked.
     pub fn aad(&self, spi: u32, sn: u64, esn: bool, iv: &[u8], cipher_text: &[u8]) -> Vec<u8> {
         let header = Header::new(spi, sn, esn);
-        match &self.cipher {
+        match &self.algorithm {
             Prepared::Ccm(_) | Prepared::Gcm(_) | Prepared::ChaCha(_) => header.aad().to_vec(),
             Prepared::Gmac(_) => [header.aad(), iv, cipher_text].concat(),
             Prepared::Cbc(_) | Prepared::Ctr(_) | Prepared::Null if self.hmac.is_some() => {
@@ -159,8 +159,8 @@ impl Cryptor {
         Err(OpenError::NotAuthentic)
     }
 
-    /// Appends IV, cipher text and ICV to `out`. `iv` has [`Cryptor::iv_len`] bytes and, but for AES-CBC and NULL, must
-    /// never have been used with this key; `clear` is a multiple of [`Cryptor::block`]. An ICV that is not checked is 0.
+    /// Appends IV, cipher text and ICV to `out`. `iv` has [`EspCipher::iv_len`] bytes and, but for AES-CBC and NULL, must
+    /// never have been used with this key; `clear` is a multiple of [`EspCipher::block`]. An ICV that is not checked is 0.
     pub fn seal(
         &self,
         spi: u32,
@@ -198,7 +198,7 @@ impl Cryptor {
 
     pub(super) fn open_in_place(&self, header: &Header, iv: &[u8], data: &mut [u8], icv: &[u8]) -> bool {
         let counter_block = self.counter_block(iv, header);
-        match &self.cipher {
+        match &self.algorithm {
             Prepared::Ccm(ccm) => {
                 ccm.apply_key_stream(&counter_block, data);
                 ccm.verify(&counter_block, &[[aad_block(header.aad())]], data, icv)
@@ -215,7 +215,7 @@ impl Cryptor {
             Prepared::Cbc(_) | Prepared::Ctr(_) | Prepared::Null => {
                 let authentic = self.hmac.as_ref().is_none_or(|hmac| same(&header.hmac(hmac, iv, data), icv));
                 if authentic {
-                    match &self.cipher {
+                    match &self.algorithm {
                         Prepared::Cbc(aes) => aes.cbc_decrypt(&padded(iv), data),
                         Prepared::Ctr(aes) => aes.ctr(&counter_block, data),
                         _ => {}
@@ -229,7 +229,7 @@ impl Cryptor {
     /// Returns the ICV, in front of bytes that do not matter.
     pub(super) fn seal_in_place(&self, header: &Header, iv: &[u8], data: &mut [u8]) -> [u8; 64] {
         let counter_block = self.counter_block(iv, header);
-        let tag: Block = match &self.cipher {
+        let tag: Block = match &self.algorithm {
             Prepared::Ccm(ccm) => {
                 let [tag] = ccm.tags(self.icv_len(), &counter_block, &[[aad_block(header.aad())]], data);
                 ccm.apply_key_stream(&counter_block, data);
@@ -242,7 +242,7 @@ impl Cryptor {
             Prepared::Gmac(gcm) => gcm.tag(&counter_block, &[header.aad(), iv, data], &[]),
             Prepared::ChaCha(chacha) => chacha.seal(&counter_block, header.aad(), data),
             Prepared::Cbc(_) | Prepared::Ctr(_) | Prepared::Null => {
-                match &self.cipher {
+                match &self.algorithm {
                     Prepared::Cbc(aes) => aes.cbc_encrypt(&padded(iv), data),
                     Prepared::Ctr(aes) => aes.ctr(&counter_block, data),
                     _ => {}
@@ -289,9 +289,9 @@ impl Cryptor {
     }
 }
 
-impl fmt::Debug for Cryptor {
+impl fmt::Debug for EspCipher {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Cryptor").field("suite", &self.suite.name).finish_non_exhaustive()
+        f.debug_struct("EspCipher").field("suite", &self.suite.name).finish_non_exhaustive()
     }
 }
 
@@ -365,6 +365,6 @@ mod tests {
     #[test]
     #[cfg(target_arch = "x86_64")]
     fn keys_of_aes_128_take_four_cache_lines() {
-        assert_eq!(size_of::<Cryptor>(), 4 * 64);
+        assert_eq!(size_of::<EspCipher>(), 4 * 64);
     }
 }
