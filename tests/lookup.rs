@@ -8,7 +8,7 @@ use dietesp::context::IpVersion;
 use dietesp::files;
 use dietesp::link::Outer;
 use dietesp::sa::Selector;
-use dietesp::sa::table::{Entry, Lookup, SaTable};
+use dietesp::sa::table::{Lookup, PreparedSa, SaTable};
 
 /// Numbers that look random and are the same in every run.
 fn numbers() -> impl Iterator<Item = u32> {
@@ -85,7 +85,7 @@ fn candidates_are_those_that_each_sa_takes_by_itself() {
     let loaded = files::load(&[key_file], &[rule_file]).unwrap();
     let contexts = files::bind(&loaded.sas, &loaded.contexts).unwrap();
     let entry = |(sa, context): (_, Option<usize>)| {
-        Entry::new(sa, context.and_then(|index| loaded.contexts.get(index)).cloned()).unwrap()
+        PreparedSa::new(sa, context.and_then(|index| loaded.contexts.get(index)).cloned()).unwrap()
     };
     let table = SaTable::new(loaded.sas.into_iter().zip(contexts).map(entry).collect());
 
@@ -170,7 +170,7 @@ fn candidates_of_a_short_packet_are_in_file_order() {
     };
     let text = format!("sas:\n{}", (0..100).map(sa).collect::<String>());
     let loaded = files::parse(std::path::Path::new("keys.yaml"), text.as_bytes()).unwrap();
-    let table = SaTable::new(loaded.sas.into_iter().map(|sa| Entry::new(sa, None).unwrap()).collect());
+    let table = SaTable::new(loaded.sas.into_iter().map(|sa| PreparedSa::new(sa, None).unwrap()).collect());
     let [src, dst] = ["10.0.0.1", "10.0.0.2"].map(|address| address.parse::<IpAddr>().unwrap());
     let outer = Outer { version: IpVersion::V4, src, dst, dscp: 0, ecn: 0, hop_limit: 64, flow_label: 0 };
     let mut found = vec![];

@@ -10,7 +10,7 @@ use dietesp::codec::State;
 use dietesp::context::{Context, Origin};
 use dietesp::files;
 use dietesp::link::{Frame, Outer, parse};
-use dietesp::sa::table::{Entry, SaTable};
+use dietesp::sa::table::{PreparedSa, SaTable};
 use dietesp::sa::{Sa, Selector};
 use dietesp::secret::Secret;
 use dietesp::suite::{Integ, IntegKey, Keys, SUITES, Suite};
@@ -116,7 +116,7 @@ pub fn suite(name: &str) -> &'static Suite {
 /// SAs of one cipher that all leave out the same.
 pub fn table(cipher: &str, dialect: &str, sas: usize) -> SaTable {
     let context = context(dialect);
-    let entries = (0..sas).map(|index| Entry::new(sa(suite(cipher), index), context.clone()).unwrap());
+    let entries = (0..sas).map(|index| PreparedSa::new(sa(suite(cipher), index), context.clone()).unwrap());
     SaTable::new(entries.collect())
 }
 
@@ -124,7 +124,7 @@ pub fn table(cipher: &str, dialect: &str, sas: usize) -> SaTable {
 pub fn sensors(cipher: &str, sas: usize) -> SaTable {
     let context = context("ietf");
     let own = |index| Sa { src: Selector::address(sensor(index)), ..sa(suite(cipher), index) };
-    SaTable::new((0..sas).map(|index| Entry::new(own(index), context.clone()).unwrap()).collect())
+    SaTable::new((0..sas).map(|index| PreparedSa::new(own(index), context.clone()).unwrap()).collect())
 }
 
 /// The source address of number `index`.
@@ -163,14 +163,14 @@ pub fn outer() -> Outer {
 }
 
 /// The clear text of the inner packet of number `index`.
-pub fn clear_text(entry: &Entry, index: usize) -> Vec<u8> {
+pub fn clear_text(entry: &PreparedSa, index: usize) -> Vec<u8> {
     let mut clear = vec![];
     entry.codec.compress(&inner(index), &outer(), &mut State::default(), &mut clear).unwrap();
     clear
 }
 
 /// What stands behind SPI and Sequence Number `sn`.
-pub fn body(entry: &Entry, sn: u64, clear: &[u8]) -> Vec<u8> {
+pub fn body(entry: &PreparedSa, sn: u64, clear: &[u8]) -> Vec<u8> {
     let iv: Vec<u8> = [0; 8].into_iter().chain(sn.to_be_bytes()).skip(16 - entry.cipher().iv_len()).collect();
     let mut body = vec![];
     entry.cipher().seal(entry.sa.spi.unwrap(), sn, false, &iv, clear, &mut body).unwrap();

@@ -6,7 +6,7 @@ use dietesp::decoder::candidates::{Candidates, Found, Limits};
 use dietesp::link::{ESP, Outer};
 use dietesp::report::inner::Inner;
 use dietesp::sa::stream::Progress;
-use dietesp::sa::table::{Entry, Lookup, SaTable};
+use dietesp::sa::table::{Lookup, PreparedSa, SaTable};
 
 use super::input::Input;
 use super::packets::{self, SCTP, TCP, UDP, UDP_LITE};
@@ -48,7 +48,7 @@ pub fn esp(data: &[u8]) {
     restore(&entry.codec, &opened, &carrier, &mut State::default(), &mut packet);
 }
 
-fn sequence_number(entry: &Entry, input: &mut Input<'_>) -> u64 {
+fn sequence_number(entry: &PreparedSa, input: &mut Input<'_>) -> u64 {
     let low = input.u32();
     let high = if entry.sa.esn { u64::from(input.u32()) << 32 } else { 0 };
     // 0 is never sent.
@@ -73,7 +73,7 @@ fn carrier(input: &mut Input<'_>, v4: bool) -> Vec<u8> {
     header
 }
 
-fn seal(entry: &Entry, sn: u64, clear: &[u8]) -> Vec<u8> {
+fn seal(entry: &PreparedSa, sn: u64, clear: &[u8]) -> Vec<u8> {
     let spi = entry.sa.spi.expect("all have one");
     let mut payload = vec![];
     entry.codec.encode_header(spi, sn, &mut payload);

@@ -11,7 +11,7 @@ use dietesp::context::{Context, Origin};
 use dietesp::files::{self, Json, Loaded, RuleForm, context_entry, sa_entry};
 use dietesp::ike::{self, ChildSecret, MessageKeys, Secrets, Spis};
 use dietesp::sa::Sa;
-use dietesp::sa::table::{Entry, SaTable};
+use dietesp::sa::table::{PreparedSa, SaTable};
 use dietesp::secret::Secret;
 use dietesp::suite::{Hash, IntegKey, Keys, Suite};
 use dietesp::{vectors, wireshark};
@@ -59,7 +59,7 @@ pub fn key_files(data: &[u8]) {
     let Ok(bound) = files::bind(&loaded.sas, &loaded.contexts) else { return };
     assert_eq!(bound.len(), loaded.sas.len());
     for (sa, context) in loaded.sas.into_iter().zip(bound).take(4) {
-        let _ = Entry::new(sa, context.and_then(|at| loaded.contexts.get(at)).cloned());
+        let _ = PreparedSa::new(sa, context.and_then(|at| loaded.contexts.get(at)).cloned());
     }
 }
 
@@ -267,7 +267,7 @@ pub fn ike(data: &[u8]) {
     let mut reader = reader(pcap(LINKTYPE_RAW, &frames)).expect("a capture");
     let derived = ike::derive(&mut reader, secrets()).expect("secrets of IKE SAs");
     for sa in derived.sas {
-        assert!(Entry::new(sa, None).is_ok());
+        assert!(PreparedSa::new(sa, None).is_ok());
     }
 }
 

@@ -19,7 +19,7 @@ use dietesp::report::record::Record;
 use dietesp::report::select::Selection;
 use dietesp::report::totals::Totals;
 use dietesp::sa::Sa;
-use dietesp::sa::table::{Entry, SaTable};
+use dietesp::sa::table::{PreparedSa, SaTable};
 use dietesp::suite::Suite;
 use dietesp::wireshark;
 
@@ -54,7 +54,7 @@ pub fn samples() -> &'static (SaTable, link::Settings) {
             let bound = files::bind(&keys.sas, &rules.contexts).unwrap_or_else(|error| panic!("{error}"));
             for (sa, context) in keys.sas.into_iter().zip(bound) {
                 let context = context.and_then(|at| rules.contexts.get(at)).cloned();
-                entries.push(Entry::new(sa, context).unwrap_or_else(|error| panic!("{error}")));
+                entries.push(PreparedSa::new(sa, context).unwrap_or_else(|error| panic!("{error}")));
             }
             link.link_keys.extend(keys.link_keys);
             link.contexts.extend(rules.lowpan_contexts);
@@ -187,7 +187,7 @@ pub fn pipeline(data: &[u8]) {
 }
 
 /// An SA of a converted capture.
-fn entry(used: &UsedKeys) -> Entry {
+fn entry(used: &UsedKeys) -> PreparedSa {
     let sa = Sa {
         name: used.name.clone(),
         spi: used.spi,
@@ -201,5 +201,5 @@ fn entry(used: &UsedKeys) -> Entry {
         read_as_ccm: false,
         origin: Origin { path: std::path::Path::new("used").into(), line: 1 },
     };
-    Entry::new(sa, None).unwrap_or_else(|error| panic!("{error}"))
+    PreparedSa::new(sa, None).unwrap_or_else(|error| panic!("{error}"))
 }

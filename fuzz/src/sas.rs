@@ -7,7 +7,7 @@ use std::sync::{Arc, OnceLock};
 use dietesp::codec::Codec;
 use dietesp::context::{Context, Origin};
 use dietesp::files::{self, Loaded};
-use dietesp::sa::table::{Entry, SaTable};
+use dietesp::sa::table::{PreparedSa, SaTable};
 use dietesp::sa::{Sa, Selector};
 use dietesp::secret::Secret;
 use dietesp::suite::{INTEGS, IntegKey, Keys, SUITES};
@@ -21,7 +21,7 @@ fn contexts() -> Vec<Context> {
 }
 
 /// The SAs of the test vectors, every value of every attribute, for all outer addresses.
-pub fn of_vectors() -> Vec<Entry> {
+pub fn of_vectors() -> Vec<PreparedSa> {
     let keys = read("keys.yaml", include_bytes!("../../samples/vectors/keys.yaml")).sas;
     let contexts = read("rules.yaml", include_bytes!("../../samples/vectors/rules.yaml")).contexts;
     let bound = files::bind(&keys, &contexts).unwrap_or_else(|error| panic!("{error}"));
@@ -29,7 +29,7 @@ pub fn of_vectors() -> Vec<Entry> {
         let sa = Arc::into_inner(sa).expect("nothing else holds it");
         let sa = Sa { src: Selector::Any, dst: Selector::Any, ..sa };
         let context = context.and_then(|at| contexts.get(at)).cloned();
-        Entry::new(sa, context).unwrap_or_else(|error| panic!("{error}"))
+        PreparedSa::new(sa, context).unwrap_or_else(|error| panic!("{error}"))
     });
     entries.collect()
 }
@@ -85,7 +85,7 @@ fn table(context: Option<&Context>) -> SaTable {
                     origin: Origin { path: Path::new("keys.yaml").into(), line: 1 },
                 };
                 let blocks = sa.keys.suite().block > 1;
-                let entry = Entry::new(sa, context.cloned());
+                let entry = PreparedSa::new(sa, context.cloned());
                 // Without padding no cipher with blocks.
                 assert!(entry.is_ok() || blocks, "{entry:?}");
                 entry.ok()

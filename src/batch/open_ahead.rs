@@ -14,7 +14,7 @@ use crate::decoder::streams::ProgressSnapshot;
 use crate::link::{self, Alone, Outer, Place};
 use crate::prefetch;
 use crate::sa::stream::Progress;
-use crate::sa::table::{Before, Entry, Lookup, SaTable};
+use crate::sa::table::{Before, Lookup, PreparedSa, SaTable};
 use crate::suite::{MultiKeyRequest, OpenRequest, SIDE_BY_SIDE, Scratch, open_multi_key};
 
 /// Takes frames as far as they go without knowing what came before.
@@ -285,7 +285,7 @@ impl<'t, 'g> AheadOpener<'t, 'g> {
     ) {
         let table = self.finder.table();
         let streams = &self.seen.streams;
-        let mut packets: [Option<(usize, &Planned<'w>, &Entry)>; SIDE_BY_SIDE] = [None; SIDE_BY_SIDE];
+        let mut packets: [Option<(usize, &Planned<'w>, &PreparedSa)>; SIDE_BY_SIDE] = [None; SIDE_BY_SIDE];
         let with_first = places.iter().filter_map(|place| Some((*place, streams.get(*place)?)));
         let with_packet = with_first.filter_map(|(place, stream)| {
             let (first, _) = stream.planned?;

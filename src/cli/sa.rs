@@ -19,7 +19,7 @@ use crate::report::select::Selection;
 use crate::report::streams::{Numbers, tries_per_packet};
 use crate::sa::Selector;
 use crate::sa::stream::Stream;
-use crate::sa::table::Entry;
+use crate::sa::table::PreparedSa;
 
 /// List the Security Associations (SAs) seen in a capture, with counts and gaps
 #[derive(Debug, clap::Args)]
@@ -97,7 +97,7 @@ impl Args {
 fn selected<'l>(
     ledger: &'l Streams<'_>,
     selection: &Selection,
-) -> impl Iterator<Item = (&'l Entry, Option<IpAddr>, &'l Stream)> {
+) -> impl Iterator<Item = (&'l PreparedSa, Option<IpAddr>, &'l Stream)> {
     let Selection { spi, src, dst, failed, .. } = *selection;
     let all = ledger.streams(|_| true).into_iter();
     let all = all.filter_map(|(sa, source, stream)| Some((ledger.table().entry(sa)?, source, stream)));

@@ -23,7 +23,7 @@ use crate::link::{self, Datagram, Outer, UdpChecksum};
 use crate::report::record::Record;
 use crate::report::select::Selection;
 use crate::report::totals::Totals;
-use crate::sa::table::{Entry, SaTable};
+use crate::sa::table::{PreparedSa, SaTable};
 use decide::Decider;
 use fit::{Fit, Fitter, Text, Texts};
 
@@ -586,7 +586,7 @@ fn carry(
 }
 
 /// The outer header of a plain packet on this SA; `None` if the SA cannot take plain packets.
-fn new_outer(to: &Entry, datagram: &Datagram<'_>) -> Option<Outer> {
+fn new_outer(to: &PreparedSa, datagram: &Datagram<'_>) -> Option<Outer> {
     let context = to.context.as_ref()?;
     if !to.is_tunnel() {
         return Some(datagram.outer);

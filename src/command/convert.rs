@@ -19,7 +19,7 @@ use crate::link;
 use crate::report::record::Record;
 use crate::report::select::Selection;
 use crate::report::totals::Totals;
-use crate::sa::table::{Entry, SaTable};
+use crate::sa::table::{PreparedSa, SaTable};
 use crate::suite::{EspCipher, Keys, Random, Suite};
 use frame::Frame;
 
@@ -259,7 +259,7 @@ impl Convert<'_, '_> {
     }
 
     /// How a packet of this SA that opened becomes standard ESP.
-    fn make_esp(&self, state: &mut State, sa: usize, entry: &Entry) -> Result<Make, Error> {
+    fn make_esp(&self, state: &mut State, sa: usize, entry: &PreparedSa) -> Result<Make, Error> {
         let Some(place) = self.plans.get(sa) else { return Ok(Make::Pass) };
         let plan = match place.get() {
             Some(plan) => plan,
@@ -304,7 +304,7 @@ impl Convert<'_, '_> {
         state.issuer.seen(key, iv)
     }
 
-    fn plan(&self, state: &mut State, sa: usize, entry: &Entry) -> Result<Plan, Error> {
+    fn plan(&self, state: &mut State, sa: usize, entry: &PreparedSa) -> Result<Plan, Error> {
         let suite = entry.cipher().suite();
         if entry.codec.clear_text_is_standard() {
             return Ok(match (suite.implicit_iv, entry.context.is_some()) {
@@ -383,7 +383,7 @@ impl Convert<'_, '_> {
 }
 
 impl State {
-    fn key(&mut self, sa: usize, entry: &Entry) -> KeyId {
+    fn key(&mut self, sa: usize, entry: &PreparedSa) -> KeyId {
         let State { keys, ids, .. } = self;
         match keys.get_mut(sa) {
             Some(key) => *key.get_or_insert_with(|| ids.of(&entry.sa.keys)),
@@ -398,7 +398,7 @@ pub fn is_beside(outcome: &Outcome<'_>) -> bool {
 }
 
 /// The IV of a packet, sent or implicit, if it is 8 bytes long.
-pub fn iv_of(outcome: &Outcome<'_>, entry: &Entry, table: &SaTable) -> Option<u64> {
+pub fn iv_of(outcome: &Outcome<'_>, entry: &PreparedSa, table: &SaTable) -> Option<u64> {
     let implicit = || outcome.esp.filter(|_| entry.cipher().suite().implicit_iv).map(|esp| esp.sequence);
     outcome.payload(table).and_then(|payload| explicit_iv(entry, payload.bytes)).or_else(implicit)
 }
@@ -493,7 +493,7 @@ impl BatchCommand<Out<'_>> for Convert<'_, '_> {
 }
 
 fn used_keys(table: &SaTable, plans: Box<[OnceLock<Plan>]>) -> Vec<UsedKeys> {
-    let used = |(entry, plan): (&Entry, OnceLock<Plan>)| {
+    let used = |(entry, plan): (&PreparedSa, OnceLock<Plan>)| {
         let (keys, esn) = match plan.into_inner()? {
             Plan::Standard | Plan::HeaderOnly => (entry.sa.keys.clone(), entry.esn()),
             Plan::ExplicitIv => (entry.sa.keys.with_explicit_iv(), entry.esn()),

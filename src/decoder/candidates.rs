@@ -6,7 +6,7 @@ use crate::capture::NO_TIME;
 use crate::cores;
 use crate::sa::sequence::SequenceNumbers;
 use crate::sa::stream::Progress;
-use crate::sa::table::{Entry, Hints, Lookup, SaTable};
+use crate::sa::table::{Hints, Lookup, PreparedSa, SaTable};
 use crate::suite::{OpenError, OpenRequest};
 
 /// How far the search for a Sequence Number goes.
@@ -113,7 +113,7 @@ impl<'t> Candidates<'t> {
         self.tries_spent = 0;
         let complete = table.likely(packet, &self.hints, &mut self.found);
         self.found.retain(|sa| progress(*sa).is_some());
-        let authenticates = |sa: &&u32| table.entry(**sa).is_some_and(Entry::authenticates);
+        let authenticates = |sa: &&u32| table.entry(**sa).is_some_and(PreparedSa::authenticates);
         let ambiguous = !complete || self.found.iter().filter(authenticates).count() > 1;
         if let Some((sa, sn)) = self.first_numbers(packet, time_ns, &mut progress) {
             if ambiguous {
@@ -298,7 +298,14 @@ impl<'t> Candidates<'t> {
     }
 
     /// How a number that verified was found, and after how many tries under its SA.
-    pub fn method(&self, entry: &Entry, payload: &[u8], time_ns: i64, sn: u64, progress: &Progress) -> (Method, u64) {
+    pub fn method(
+        &self,
+        entry: &PreparedSa,
+        payload: &[u8],
+        time_ns: i64,
+        sn: u64,
+        progress: &Progress,
+    ) -> (Method, u64) {
         if entry.has_whole_sn() {
             return (Method::Wire, 1);
         }
@@ -338,7 +345,7 @@ const PARALLEL_FROM: u64 = 1 << 16;
 
 /// The wide search: blocks of candidates in order, taken by all cores in turn.
 fn search_on_all_cores(
-    entry: &Entry,
+    entry: &PreparedSa,
     spi: u32,
     order: SequenceNumbers,
     tries: u64,
@@ -384,7 +391,7 @@ fn search_on_all_cores(
 }
 
 /// The candidates of a packet under an SA, best first.
-fn candidates(entry: &Entry, payload: &[u8], progress: &Progress, time_ns: i64) -> SequenceNumbers {
+fn candidates(entry: &PreparedSa, payload: &[u8], progress: &Progress, time_ns: i64) -> SequenceNumbers {
     // What no ICV verified shows no mask.
     let mask = progress.iv_mask.filter(|_| entry.authenticates());
     let mask = mask.zip(explicit_iv(entry, payload)).map(|(mask, iv)| mask ^ iv);
@@ -400,17 +407,17 @@ fn candidates(entry: &Entry, payload: &[u8], progress: &Progress, time_ns: i64) 
 }
 
 /// The first number to expect, as the rule file gives it.
-fn start(entry: &Entry) -> Option<u64> {
+fn start(entry: &PreparedSa) -> Option<u64> {
     entry.context.as_ref().and_then(|context| context.esp_sn)
 }
 
 /// The time from one number to the next, where both this packet and the last one have a time stamp.
-fn timed_period(entry: &Entry, progress: &Progress, time_ns: i64) -> Option<u64> {
+fn timed_period(entry: &PreparedSa, progress: &Progress, time_ns: i64) -> Option<u64> {
     entry.sn_period().filter(|_| time_ns != NO_TIME && progress.time_ns != NO_TIME)
 }
 
 /// The number that the next packet of a stream most likely has.
-pub fn expected(entry: &Entry, progress: &Progress, time_ns: i64) -> u64 {
+pub fn expected(entry: &PreparedSa, progress: &Progress, time_ns: i64) -> u64 {
     match (progress.highest, timed_period(entry, progress, time_ns)) {
         (None, _) => start(entry).or(entry.sa.sn_hint).unwrap_or(1),
         (Some(highest), None) => highest.saturating_add(1),
@@ -426,7 +433,7 @@ pub fn expected(entry: &Entry, progress: &Progress, time_ns: i64) -> u64 {
 // Not an `Option`: to copy out of it what was just written in parts stalls the CPU.
 #[inline]
 pub fn first_sealed<'a>(
-    entry: &Entry,
+    entry: &PreparedSa,
     payload: &'a [u8],
     progress: &Progress,
     time_ns: i64,
@@ -449,28 +456,28 @@ pub fn first_sealed<'a>(
 }
 
 /// Whether SPI and Sequence Number can be computed from the ICV, and are not on the wire.
-fn recovers(entry: &Entry) -> bool {
+fn recovers(entry: &PreparedSa) -> bool {
     !entry.has_whole_sn() && entry.cipher().recovers()
 }
 
-fn agrees(entry: &Entry, payload: &[u8], sn: u64) -> bool {
+fn agrees(entry: &PreparedSa, payload: &[u8], sn: u64) -> bool {
     let bits = entry.codec.sn_bits().min(32);
     (sn ^ u64::from(entry.sn_on_wire(payload))) & ((1u64 << bits) - 1) == 0
 }
 
 /// What stands behind the header of a packet; `None` if it is too short.
-pub fn body<'a>(entry: &Entry, payload: &'a [u8]) -> Option<&'a [u8]> {
+pub fn body<'a>(entry: &PreparedSa, payload: &'a [u8]) -> Option<&'a [u8]> {
     if payload.len() < entry.least_len() { None } else { payload.get(entry.header_len()..) }
 }
 
 /// The SPI of a packet under an SA: the SA's own, or for an SA that takes every SPI the one on the wire.
-pub fn spi(entry: &Entry, payload: &[u8]) -> u32 {
+pub fn spi(entry: &PreparedSa, payload: &[u8]) -> u32 {
     let wire = || payload.first_chunk().map_or(0, |word| u32::from_be_bytes(*word));
     entry.spi().unwrap_or_else(wire)
 }
 
 /// The explicit IV of a packet, if it is 8 bytes long.
-pub fn explicit_iv(entry: &Entry, payload: &[u8]) -> Option<u64> {
+pub fn explicit_iv(entry: &PreparedSa, payload: &[u8]) -> Option<u64> {
     if entry.iv_len() != 8 {
         return None;
     }

@@ -4,7 +4,7 @@ use std::fmt;
 
 use super::candidates::{body, spi};
 use super::status::Status;
-use crate::sa::table::{Entry, SaTable};
+use crate::sa::table::{PreparedSa, SaTable};
 
 /// The likely cause; part of the reason, and counted for the remarks that end a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,7 +66,7 @@ pub fn without_sa(table: &SaTable, protocol: u8, payload: &[u8]) -> Option<Hint>
 }
 
 /// Why a packet does not verify under an SA of which no packet has verified. The ICV proves all but the last.
-pub fn not_authentic(entry: &Entry, payload: &[u8], clear: &mut Vec<u8>) -> Option<Hint> {
+pub fn not_authentic(entry: &PreparedSa, payload: &[u8], clear: &mut Vec<u8>) -> Option<Hint> {
     if entry.authenticates()
         && entry.codec.sn_bits() >= 32
         && let Some(body) = body(entry, payload)

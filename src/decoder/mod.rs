@@ -22,7 +22,7 @@ use crate::ike;
 use crate::link::{self, Content, Datagram, InnerReceiver, LinkAddresses, Outer, Received, Receiver};
 use crate::prefetch::PACKETS_AHEAD;
 use crate::sa::stream::{Novelty, digest};
-use crate::sa::table::{Entry, Hints, Lookup, SaTable};
+use crate::sa::table::{Hints, Lookup, PreparedSa, SaTable};
 use arena::{Arena, Span};
 use candidates::{Candidates, Found, Limits, expected, explicit_iv};
 use esp_payload::EspPayload;
@@ -284,7 +284,7 @@ impl<'t> Decoder<'t> {
     }
 
     fn authenticates(&self, sa: u32) -> bool {
-        self.ledger.table().entry(sa).is_some_and(Entry::authenticates)
+        self.ledger.table().entry(sa).is_some_and(PreparedSa::authenticates)
     }
 
     /// Opens a packet with all that is known.

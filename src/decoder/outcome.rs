@@ -11,7 +11,7 @@ use crate::error::FaultKind;
 use crate::esp;
 use crate::link::{self, Datagram, EspPorts, Frame, LinkAddresses, Outer, Place};
 use crate::sa::stream::digest;
-use crate::sa::table::{Entry, SaTable};
+use crate::sa::table::{PreparedSa, SaTable};
 
 /// One frame, and what became of it.
 #[derive(Debug)]
@@ -353,7 +353,7 @@ impl<'w> Outcome<'w> {
     /// Takes a clear text that verified as far as it goes without knowing what came before.
     pub(crate) fn verified(
         &mut self,
-        entry: &Entry,
+        entry: &PreparedSa,
         (sa, sn, ambiguous): (u32, u64, bool),
         payload: &[u8],
         clear: Span,
@@ -374,7 +374,7 @@ impl<'w> Outcome<'w> {
     #[inline]
     pub(crate) fn restore(
         &mut self,
-        entry: &Entry,
+        entry: &PreparedSa,
         header: &[u8],
         protocol_offset: usize,
         clear: Span,
@@ -429,7 +429,7 @@ impl<'w> Outcome<'w> {
     /// candidates counted.
     pub(crate) fn identified(
         &mut self,
-        entry: &Entry,
+        entry: &PreparedSa,
         bytes: &[u8],
         (sa, sn): (u32, u64),
         (method, tries): (Method, u64),

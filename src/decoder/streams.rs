@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use crate::link::Outer;
 use crate::prefetch;
 use crate::sa::stream::{Progress, Stream};
-use crate::sa::table::{Entry, SaTable};
+use crate::sa::table::{PreparedSa, SaTable};
 
 /// Sources of multicast packets whose numbers are kept apart.
 pub const MULTICAST_SOURCES: usize = 1 << 14;
@@ -196,7 +196,7 @@ impl ProgressSnapshot {
     /// Nothing seen yet.
     pub fn new(table: &SaTable) -> ProgressSnapshot {
         // Numbers that are whole on the wire are not searched.
-        let searched = !table.entries().iter().all(Entry::has_whole_sn);
+        let searched = !table.entries().iter().all(PreparedSa::has_whole_sn);
         ProgressSnapshot(table.entries().iter().filter(|_| searched).map(|_| Glimpsed::default()).collect())
     }
 

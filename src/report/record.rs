@@ -10,14 +10,14 @@ use crate::decoder::status::{Bytes, Esp, Reason, Status};
 use crate::decoder::warnings::Warnings;
 use crate::link::Outer;
 use crate::report::inner::Inner;
-use crate::sa::table::{Entry, SaTable};
+use crate::sa::table::{PreparedSa, SaTable};
 
 /// What is reported of one packet of a frame, read from where it is when it is asked for.
 #[derive(Debug, Clone, Copy)]
 pub struct Record<'a> {
     frame: &'a Packet<'a>,
     outcome: &'a Outcome<'a>,
-    entry: Option<&'a Entry>,
+    entry: Option<&'a PreparedSa>,
     packet: &'a [u8],
 }
 

@@ -21,7 +21,7 @@ use crate::suite::EspCipher;
 /// What every packet needs is in one cache line, because with many SAs each is fetched from far away.
 #[derive(Debug)]
 #[repr(align(64))]
-pub struct Entry {
+pub struct PreparedSa {
     cipher: OnceLock<Box<EspCipher>>,
     /// How it leaves out what it leaves out.
     pub codec: Arc<Codec>,
@@ -53,10 +53,10 @@ pub struct Preparation {
 
 impl Preparation {
     /// Prepares one SA. The error names what its cipher or context cannot do.
-    pub fn entry(&mut self, sa: impl Into<Arc<Sa>>, context: Option<Arc<Context>>) -> Result<Entry, Error> {
+    pub fn entry(&mut self, sa: impl Into<Arc<Sa>>, context: Option<Arc<Context>>) -> Result<PreparedSa, Error> {
         let sa = sa.into();
         let codec = self.codec(context.as_ref(), sa.keys.suite().block)?;
-        Entry::of(sa, context, codec)
+        PreparedSa::of(sa, context, codec)
     }
 
     fn codec(&mut self, context: Option<&Arc<Context>>, block: usize) -> Result<Arc<Codec>, Error> {
@@ -79,13 +79,13 @@ impl Preparation {
     }
 }
 
-impl Entry {
+impl PreparedSa {
     /// Prepares one SA. The error names what its cipher or context cannot do.
-    pub fn new(sa: impl Into<Arc<Sa>>, context: Option<Context>) -> Result<Entry, Error> {
+    pub fn new(sa: impl Into<Arc<Sa>>, context: Option<Context>) -> Result<PreparedSa, Error> {
         Preparation::default().entry(sa, context.map(Arc::new))
     }
 
-    fn of(sa: Arc<Sa>, context: Option<Arc<Context>>, codec: Arc<Codec>) -> Result<Entry, Error> {
+    fn of(sa: Arc<Sa>, context: Option<Arc<Context>>, codec: Arc<Codec>) -> Result<PreparedSa, Error> {
         if let (Some(spi), Some(context)) = (sa.spi, &context)
             && let Err(mismatch) = codec.spi_residue(spi)
         {
@@ -97,7 +97,7 @@ impl Entry {
         let no_link = sa.link_src.is_none() && sa.link_dst.is_none();
         let takes_every = [IpVersion::V4, IpVersion::V6]
             .map(|version| no_link && sa.src.takes_every(version) && sa.dst.takes_every(version));
-        Ok(Entry {
+        Ok(PreparedSa {
             cipher: OnceLock::new(),
             codec,
             context,
@@ -212,7 +212,7 @@ impl Entry {
         self.codec.sn_bits() >= 32 && !self.esn
     }
 
-    /// The Sequence Number bits of a packet that is at least [`Entry::header_len`] long.
+    /// The Sequence Number bits of a packet that is at least [`PreparedSa::header_len`] long.
     pub fn sn_on_wire(&self, payload: &[u8]) -> u32 {
         let skip = u32::from(self.codec.spi_bits()) + 8 * u32::from(self.codec.header_rule_id().is_some());
         let bits = u32::from(self.codec.sn_bits());
@@ -235,7 +235,7 @@ impl Entry {
 /// The table of SAs.
 #[derive(Debug, Default)]
 pub struct SaTable {
-    entries: Vec<Entry>,
+    entries: Vec<PreparedSa>,
     /// Longest `esp_spi_lsb` first.
     groups: Vec<Group>,
     /// The bits of the first 8 bytes of an ESP payload that tell SAs apart.
@@ -287,7 +287,7 @@ fn of_version([v4, v6]: [bool; 2], version: IpVersion) -> bool {
 #[repr(align(16))]
 struct Bucket {
     key: BucketKey,
-    /// [`Entry::takes_every`] of the one SA, which then need not be looked at.
+    /// [`PreparedSa::takes_every`] of the one SA, which then need not be looked at.
     takes_every: [bool; 2],
     /// The position in `entries` of the one SA; or [`Bucket::SHARED`] and where in `shared` the number of SAs stands, in
     /// front of their positions; or [`Bucket::FREE`].
@@ -305,7 +305,7 @@ impl Bucket {
 
 impl Group {
     /// `sas` are key and position in `entries` of each SA.
-    fn new(key: GroupKey, mut sas: Vec<(BucketKey, u32)>, entries: &[Entry]) -> Group {
+    fn new(key: GroupKey, mut sas: Vec<(BucketKey, u32)>, entries: &[PreparedSa]) -> Group {
         sas.sort_unstable();
         let by_address = (key.src_mask | key.dst_mask) != 0
             && sas.windows(2).any(|pair| matches!(pair, [a, b] if a.0.low == b.0.low));
@@ -429,7 +429,7 @@ fn hash(addresses: [u128; 2]) -> u64 {
 
 impl SaTable {
     /// Builds the table; `entries` are in file order.
-    pub fn new(entries: Vec<Entry>) -> SaTable {
+    pub fn new(entries: Vec<PreparedSa>) -> SaTable {
         let mut by_spi: Vec<(GroupKey, Vec<(u32, u32)>)> = vec![];
         for (index, entry) in entries.iter().enumerate() {
             let key = GroupKey { src_mask: 0, dst_mask: 0, ..group_key(entry) };
@@ -469,12 +469,12 @@ impl SaTable {
     }
 
     /// All SAs in file order.
-    pub fn entries(&self) -> &[Entry] {
+    pub fn entries(&self) -> &[PreparedSa] {
         &self.entries
     }
 
     /// The SA at a position that [`SaTable::candidates`] gave.
-    pub fn entry(&self, index: u32) -> Option<&Entry> {
+    pub fn entry(&self, index: u32) -> Option<&PreparedSa> {
         self.entries.get(index as usize)
     }
 
@@ -486,7 +486,7 @@ impl SaTable {
     /// Whether some SA has this SPI, whole on the wire, whatever its addresses.
     pub fn has_whole_spi(&self, protocol: u8, spi: u32) -> bool {
         let spis = self.whole_spis.get_or_init(|| {
-            let whole = |entry: &&Entry| entry.codec.spi_bits() == 32 && entry.codec.header_rule_id().is_none();
+            let whole = |entry: &&PreparedSa| entry.codec.spi_bits() == 32 && entry.codec.header_rule_id().is_none();
             let mut spis: Vec<(u8, u32)> =
                 self.entries.iter().filter(whole).filter_map(|entry| Some((entry.protocol, entry.spi()?))).collect();
             spis.sort_unstable();
@@ -706,11 +706,11 @@ fn list_of<T>(groups: &mut Vec<(GroupKey, Vec<T>)>, key: GroupKey) -> &mut Vec<T
 }
 
 /// What of its SPI an SA has on the wire; 0 for an SA that takes every SPI.
-fn low_of(entry: &Entry) -> u32 {
+fn low_of(entry: &PreparedSa) -> u32 {
     entry.spi().and_then(|spi| entry.codec.spi_residue(spi).ok()).unwrap_or(0)
 }
 
-fn group_key(entry: &Entry) -> GroupKey {
+fn group_key(entry: &PreparedSa) -> GroupKey {
     GroupKey {
         protocol: entry.protocol,
         rule_id: entry.codec.header_rule_id(),
@@ -721,7 +721,7 @@ fn group_key(entry: &Entry) -> GroupKey {
     }
 }
 
-fn bucket_key(entry: &Entry, group: GroupKey) -> BucketKey {
+fn bucket_key(entry: &PreparedSa, group: GroupKey) -> BucketKey {
     let of = |selector: Selector| match selector {
         Selector::Any => 0,
         Selector::Prefix { address, .. } => address_value(address),
@@ -806,7 +806,7 @@ mod tests {
             let sa = |(spi, dst)| format!("- {{ spi: {spi}, dst: \"{dst}\", encr: ENCR_NULL, integ: NONE }}\n");
             let text: String = spis.into_iter().zip(addresses).map(sa).collect();
             let loaded = files::parse(std::path::Path::new("f"), format!("sas:\n{text}").as_bytes()).unwrap();
-            SaTable::new(loaded.sas.into_iter().map(|sa| Entry::new(sa, None).unwrap()).collect()).groups.len()
+            SaTable::new(loaded.sas.into_iter().map(|sa| PreparedSa::new(sa, None).unwrap()).collect()).groups.len()
         };
         assert_eq!(groups([1, 2, 3, 4, 5]), 1);
         // The fourth and the fifth.
@@ -815,6 +815,6 @@ mod tests {
 
     #[test]
     fn what_every_packet_needs_is_in_one_cache_line() {
-        assert_eq!(std::mem::size_of::<Entry>(), 64);
+        assert_eq!(std::mem::size_of::<PreparedSa>(), 64);
     }
 }

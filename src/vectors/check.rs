@@ -10,7 +10,7 @@ use super::kit::{self, Kit};
 use super::packet::{Inputs, Problem, States, Vector};
 use crate::error::Error;
 use crate::files::{self, Json};
-use crate::sa::table::{Entry, SaTable};
+use crate::sa::table::{PreparedSa, SaTable};
 
 /// What [`check`] found.
 #[derive(Debug, PartialEq, Eq)]
@@ -65,7 +65,7 @@ fn table(path: &Path, kit: &Kit) -> Result<SaTable, Error> {
     let bound = files::bind(&loaded.sas, &loaded.contexts)?;
     let entries = loaded.sas.into_iter().zip(bound).map(|(sa, context)| {
         let context = context.and_then(|index| loaded.contexts.get(index)).cloned();
-        Entry::new(sa, context)
+        PreparedSa::new(sa, context)
     });
     Ok(SaTable::new(entries.collect::<Result<_, _>>()?))
 }

@@ -5,7 +5,7 @@ use super::packet::{Failed, Problem, Vector, datagram, open, seal, sn_values};
 use crate::codec::State;
 use crate::error::Stage;
 use crate::files::Json;
-use crate::sa::table::{Entry, SaTable};
+use crate::sa::table::{PreparedSa, SaTable};
 
 /// What a failure vector starts from.
 #[derive(Debug, Clone)]
@@ -28,7 +28,7 @@ pub(super) const CLEAR_TEXT: &str = "clear-text";
 pub(super) const NO_MATCH: &str = "no-match";
 
 /// Bits of `wire` that are worth inverting, the kind of each.
-pub(super) fn flips(entry: &Entry, vector: &Vector) -> Vec<(&'static str, usize)> {
+pub(super) fn flips(entry: &PreparedSa, vector: &Vector) -> Vec<(&'static str, usize)> {
     let mut flips = vec![];
     if entry.authenticates() {
         flips.push((ICV, vector.wire.len() * 8 - 1));
@@ -45,7 +45,7 @@ pub(super) fn flips(entry: &Entry, vector: &Vector) -> Vec<(&'static str, usize)
 }
 
 /// Clear texts near that of `vector` that may be malformed, each a multiple of the cipher block.
-pub(super) fn damaged(entry: &Entry, vector: &Vector) -> Vec<Vec<u8>> {
+pub(super) fn damaged(entry: &PreparedSa, vector: &Vector) -> Vec<Vec<u8>> {
     let Vector { clear_rule_id, payload_data, trailer, residue_bits, .. } = vector;
     let payload_at = clear_rule_id.len();
     let residue_len = residue_bits.div_ceil(8);

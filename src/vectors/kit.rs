@@ -9,7 +9,7 @@ use crate::codec::Codec;
 use crate::codec::figures::sent_bits;
 use crate::error::Error;
 use crate::files::{Json, context_entry, rule_rows, sa_entry};
-use crate::sa::table::Entry;
+use crate::sa::table::PreparedSa;
 
 /// The value of `format`.
 const FORMAT: &str = "dietesp vectors 1";
@@ -34,13 +34,13 @@ pub(super) fn write(lists: [&[Json]; 5]) -> Result<String, Error> {
 }
 
 /// The lines of one SA: key-file entry, context, rule tables.
-pub(super) fn lines_of(entry: &Entry) -> Result<[Json; 3], Error> {
+pub(super) fn lines_of(entry: &PreparedSa) -> Result<[Json; 3], Error> {
     let name = &entry.sa.name;
     let context = entry.context.as_ref().map_or(Value::Null.into(), |context| context_entry(context, name));
     Ok([sa_entry(&entry.sa)?, context, tables(entry)])
 }
 
-fn tables(entry: &Entry) -> Json {
+fn tables(entry: &PreparedSa) -> Json {
     let tables = entry.context.as_ref().map(|context| Codec::tables(context, entry.cipher().block()));
     let rule = |table: &crate::codec::Table| {
         let sent = table.rule.fields.iter().map(|row| sent_bits(row).map_or(Value::Null, Value::from).into());

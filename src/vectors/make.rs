@@ -15,7 +15,7 @@ use crate::decoder::status::Status;
 use crate::error::Error;
 use crate::files::Json;
 use crate::link::{self, Datagram, Frame, Outer};
-use crate::sa::table::{Entry, SaTable};
+use crate::sa::table::{PreparedSa, SaTable};
 use crate::suite::Random;
 
 /// Settings of [`make`].
@@ -130,7 +130,7 @@ fn ip_packet(link_type: u16, data: &[u8]) -> Option<(Outer, &[u8])> {
 }
 
 /// The outer header, its length not filled, in which `entry` would send a plain packet; `None` if it would not.
-fn outer_header(entry: &Entry, inner: &Outer, packet: &[u8]) -> Option<Vec<u8>> {
+fn outer_header(entry: &PreparedSa, inner: &Outer, packet: &[u8]) -> Option<Vec<u8>> {
     let context = entry.context.as_ref()?;
     let mut header = vec![];
     let outer = if entry.is_tunnel() {
@@ -161,7 +161,7 @@ fn esp_sources(
         };
         frame += 1;
         let Datagram { outer, .. } = carrier;
-        let is_its = |entry: &Entry| {
+        let is_its = |entry: &PreparedSa| {
             let sa = &entry.sa;
             let takes = sa.src.accepts(outer.src) && sa.dst.accepts(outer.dst);
             entry.context.is_some() && sa.spi == Some(found.spi) && takes
@@ -236,7 +236,7 @@ impl Maker<'_> {
     fn failures(
         &mut self,
         sa: usize,
-        entry: &Entry,
+        entry: &PreparedSa,
         (of, vector): (usize, &Vector),
         unmatched: &[&Source],
         mut next_sn: u64,
@@ -285,7 +285,7 @@ impl Maker<'_> {
     }
 
     /// Notes the nonce of an SA whose IV is the Sequence Number.
-    fn take(&mut self, entry: &Entry, sn: u64) -> Result<(), Error> {
+    fn take(&mut self, entry: &PreparedSa, sn: u64) -> Result<(), Error> {
         if entry.cipher().suite().implicit_iv && !self.used.take(self.ids.of(&entry.sa.keys), sn, None) {
             return Err(Error::usage(
                 format!("SA {}: another SA has the same key and would use the same nonces", entry.sa.name),
@@ -296,7 +296,7 @@ impl Maker<'_> {
     }
 
     /// An IV that was never used with this key; none where it is not sent.
-    fn iv(&mut self, entry: &Entry) -> Result<Vec<u8>, Error> {
+    fn iv(&mut self, entry: &PreparedSa) -> Result<Vec<u8>, Error> {
         match entry.cipher().iv_len() {
             0 => Ok(vec![]),
             8 => Ok(self.issuer.issue(self.ids.of(&entry.sa.keys))?.to_be_bytes().to_vec()),

@@ -10,7 +10,7 @@ use crate::decoder::status::Status;
 use crate::error::{Fault, FaultKind, Stage};
 use crate::files::Json;
 use crate::link::{self, Datagram, Frame, Outer};
-use crate::sa::table::{Entry, Lookup, SaTable};
+use crate::sa::table::{Lookup, PreparedSa, SaTable};
 use crate::suite::OpenError;
 
 /// What a packet vector starts from; the rest is worked out.
@@ -205,7 +205,7 @@ pub(super) fn sn_values(sn: u64, esn: bool) -> [Json; 2] {
 }
 
 /// IV, cipher text and ICV.
-pub(super) fn seal(entry: &Entry, sn: u64, iv: &[u8], clear: &[u8]) -> Result<Vec<u8>, Problem> {
+pub(super) fn seal(entry: &PreparedSa, sn: u64, iv: &[u8], clear: &[u8]) -> Result<Vec<u8>, Problem> {
     let mut body = vec![];
     match entry.cipher().seal(entry.sa.spi.unwrap_or(0), sn, entry.sa.esn, iv, clear, &mut body) {
         Ok(()) => Ok(body),

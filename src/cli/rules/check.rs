@@ -12,7 +12,7 @@ use crate::codec::schc::{Action, Compute, Direction, FieldDescriptor};
 use crate::context::{Context, Dialect};
 use crate::error::Error;
 use crate::files;
-use crate::sa::table::Entry;
+use crate::sa::table::PreparedSa;
 
 /// Check rule files, and print what each context omits and cannot restore
 ///
@@ -103,7 +103,7 @@ fn without_sas(contexts: &[Context]) -> Result<String, Error> {
 }
 
 /// The contexts with their SAs.
-fn with_sas(entries: &[Entry]) -> String {
+fn with_sas(entries: &[PreparedSa]) -> String {
     let mut text = String::new();
     for entry in entries {
         let Some(context) = &entry.context else { continue };
@@ -117,11 +117,11 @@ fn with_sas(entries: &[Entry]) -> String {
     text
 }
 
-fn entries(loaded: files::Loaded) -> Result<Vec<Entry>, Error> {
+fn entries(loaded: files::Loaded) -> Result<Vec<PreparedSa>, Error> {
     let bound = files::bind(&loaded.sas, &loaded.contexts)?;
     let entries = loaded.sas.into_iter().zip(bound).map(|(sa, context)| {
         let context = context.and_then(|index| loaded.contexts.get(index));
-        Entry::new(sa, context.cloned())
+        PreparedSa::new(sa, context.cloned())
     });
     entries.collect()
 }

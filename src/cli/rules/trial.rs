@@ -21,12 +21,12 @@ use crate::error::Error;
 use crate::files;
 use crate::link;
 use crate::sa::Sa;
-use crate::sa::table::{Entry, SaTable};
+use crate::sa::table::{PreparedSa, SaTable};
 
 /// The SAs of the contexts, and those of the capture.
 pub struct Trial {
     /// SAs with a context, prepared.
-    entries: Vec<Entry>,
+    entries: Vec<PreparedSa>,
     /// What the packets tried with each of `entries` did.
     tried: Vec<Tried>,
     /// The SAs of the capture, as standard ESP.
@@ -61,8 +61,8 @@ pub fn names_are_unknown(sas: &[Arc<Sa>], contexts: &[Context]) -> bool {
 
 impl Trial {
     /// Packets of an SA of `capture` are tried with the context of the SA of `entries` that has the same SPI.
-    pub fn by_spi(entries: Vec<Entry>, capture: files::Loaded) -> Result<Trial, Error> {
-        let entries: Vec<Entry> = entries.into_iter().filter(|entry| entry.context.is_some()).collect();
+    pub fn by_spi(entries: Vec<PreparedSa>, capture: files::Loaded) -> Result<Trial, Error> {
+        let entries: Vec<PreparedSa> = entries.into_iter().filter(|entry| entry.context.is_some()).collect();
         let mut by_spi: HashMap<u32, Vec<usize>> = HashMap::new();
         for (at, entry) in entries.iter().enumerate() {
             by_spi.entry(entry.spi().unwrap_or_default()).or_default().push(at);
@@ -80,7 +80,7 @@ impl Trial {
 
     /// Packets of an SA of `capture` are tried with all contexts whose tunnel has its addresses.
     pub fn by_tunnel(contexts: &[Context], capture: files::Loaded) -> Result<Trial, Error> {
-        let mut entries: Vec<Entry> = vec![];
+        let mut entries: Vec<PreparedSa> = vec![];
         let mut places: Vec<Option<usize>> = vec![None; contexts.len()];
         let mut by_sa = vec![];
         for sa in &capture.sas {
@@ -96,7 +96,7 @@ impl Trial {
                 }
                 // A context whose rule excludes this SPI is for another SA.
                 if place.is_none()
-                    && let Ok(entry) = Entry::new(Arc::clone(sa), Some(context.clone()))
+                    && let Ok(entry) = PreparedSa::new(Arc::clone(sa), Some(context.clone()))
                 {
                     entries.push(entry);
                     *place = Some(entries.len() - 1);
@@ -108,9 +108,9 @@ impl Trial {
         Trial::new(entries, by_sa, capture)
     }
 
-    fn new(entries: Vec<Entry>, by_sa: Vec<Vec<usize>>, capture: files::Loaded) -> Result<Trial, Error> {
+    fn new(entries: Vec<PreparedSa>, by_sa: Vec<Vec<usize>>, capture: files::Loaded) -> Result<Trial, Error> {
         let tried = entries.iter().map(|_| Tried::default()).collect();
-        let sas = capture.sas.into_iter().map(|sa| Entry::new(sa, None));
+        let sas = capture.sas.into_iter().map(|sa| PreparedSa::new(sa, None));
         let capture = SaTable::new(sas.collect::<Result<_, _>>()?);
         Ok(Trial { entries, tried, capture, by_sa, without_context: 0, failed: 0, truncated: false })
     }

@@ -16,7 +16,7 @@ use crate::decoder::streams::MULTICAST_SOURCES;
 use crate::error::Error;
 use crate::esp;
 use crate::link::{Datagram, Outer};
-use crate::sa::table::{Entry, SaTable};
+use crate::sa::table::{PreparedSa, SaTable};
 use crate::suite::Random;
 
 /// What the packets sent before left for the next one, by SA of the output and, as receivers keep it, by source where the
@@ -66,7 +66,7 @@ impl<'t> Decider<'t> {
         settings: &'t Settings,
         digester: Digester,
     ) -> Decider<'t> {
-        let first = |entry: &Entry| entry.context.as_ref().and_then(|context| context.esp_sn).unwrap_or(1);
+        let first = |entry: &PreparedSa| entry.context.as_ref().and_then(|context| context.esp_sn).unwrap_or(1);
         let mut ids = KeyIds::default();
         let keys: Vec<KeyId> = output.entries().iter().map(|entry| ids.of(&entry.sa.keys)).collect();
         let input_keys: Vec<_> = input.entries().iter().map(|entry| ids.known(&entry.sa.keys)).collect();
@@ -195,7 +195,7 @@ impl<'t> Decider<'t> {
         }
     }
 
-    fn sa(&self, sa: u32) -> Option<(&'t Entry, KeyId)> {
+    fn sa(&self, sa: u32) -> Option<(&'t PreparedSa, KeyId)> {
         self.output.entry(sa).zip(self.keys.get(sa as usize).copied())
     }
 
@@ -254,7 +254,7 @@ impl<'t> Decider<'t> {
     }
 
     /// The next Sequence Number of an SA; a packet that is not compressed takes none.
-    fn next_number(&mut self, sa: u32, to: &Entry) -> Result<u64, Error> {
+    fn next_number(&mut self, sa: u32, to: &PreparedSa) -> Result<u64, Error> {
         let used_up = || Error::usage(format!("SA {}: its Sequence Numbers are used up", to.sa.name), "use a new SA");
         let next = self.next_sn.get_mut(sa as usize).ok_or_else(used_up)?;
         let sn = *next;
@@ -276,7 +276,7 @@ impl<'t> Decider<'t> {
     #[inline]
     fn iv(
         &mut self,
-        (sa, to, key): (u32, &Entry, KeyId),
+        (sa, to, key): (u32, &PreparedSa, KeyId),
         sn: u64,
         issued: bool,
         digest: u64,
@@ -296,7 +296,7 @@ impl<'t> Decider<'t> {
     }
 
     /// Where it is not made of a Sequence Number.
-    fn iv_of_its_own(&mut self, to: &Entry, key: KeyId, key_of_input: bool) -> Result<u128, Error> {
+    fn iv_of_its_own(&mut self, to: &PreparedSa, key: KeyId, key_of_input: bool) -> Result<u128, Error> {
         let (iv_len, implicit_iv) = (to.cipher().iv_len(), to.cipher().suite().implicit_iv);
         if !has_nonce(to) {
             self.counts.nonces.random |= iv_len > 0;
@@ -360,7 +360,7 @@ fn is_ipv4_fragment(datagram: &Datagram<'_>) -> bool {
 }
 
 /// Whether an SA seals under nonces, which must not meet another packet: counter modes, but neither AES-CBC nor NULL.
-fn has_nonce(entry: &Entry) -> bool {
+fn has_nonce(entry: &PreparedSa) -> bool {
     entry.cipher().iv_len() == 8 || entry.cipher().suite().implicit_iv
 }
 
@@ -369,7 +369,7 @@ fn padded(number: u64) -> u128 {
     u128::from(number) << 64
 }
 
-fn same_key(to: &Entry) -> Error {
+fn same_key(to: &PreparedSa) -> Error {
     Error::usage(
         format!("SA {}: another SA has the same key and would use the same nonces", to.sa.name),
         "give every SA a key of its own",

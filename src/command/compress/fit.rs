@@ -13,7 +13,7 @@ use crate::decoder::outcome::Outcome;
 use crate::esp;
 use crate::link::{Datagram, Outer};
 use crate::sa::hash::MixHasher;
-use crate::sa::table::{Entry, SaTable};
+use crate::sa::table::{PreparedSa, SaTable};
 
 /// What the contexts of the output say of a packet.
 #[derive(Debug, Clone, Copy)]
@@ -287,7 +287,7 @@ impl<'t> Fitter<'t> {
 
     /// The SA of the output with a context that an ESP packet of the input belongs to, among those of its SPI. ESP in UDP
     /// is for those of protocol 50.
-    fn sa_of(&self, place: usize, outer: &Outer, in_udp: bool) -> Option<(u32, &'t Entry)> {
+    fn sa_of(&self, place: usize, outer: &Outer, in_udp: bool) -> Option<(u32, &'t PreparedSa)> {
         self.of_spi.get(place)?.iter().find_map(|sa| {
             let entry = self.output.entry(*sa)?;
             let ours = entry.accepts(outer) && (!in_udp || entry.protocol == esp::PROTOCOL);
