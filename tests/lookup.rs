@@ -157,9 +157,9 @@ fn candidates_are_those_that_each_sa_takes_by_itself() {
     // The first of a flow, and one behind it; whatever came before.
     let mut before = None;
     for (protocol, header, payload, only) in &packets {
-        assert_eq!(table.only(*protocol, header, payload, &mut None), *only);
-        assert_eq!(table.only(*protocol, header, payload, &mut before), *only);
-        assert_eq!(table.only(*protocol, header, payload, &mut before), *only);
+        assert_eq!(table.unique_candidate(*protocol, header, payload, &mut None), *only);
+        assert_eq!(table.unique_candidate(*protocol, header, payload, &mut before), *only);
+        assert_eq!(table.unique_candidate(*protocol, header, payload, &mut before), *only);
     }
 }
 

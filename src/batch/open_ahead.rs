@@ -14,7 +14,7 @@ use crate::decoder::streams::ProgressSnapshot;
 use crate::link::{self, Alone, Outer, Place};
 use crate::prefetch;
 use crate::sa::stream::Progress;
-use crate::sa::table::{Before, Lookup, PreparedSa, SaTable};
+use crate::sa::table::{FlowCache, Lookup, PreparedSa, SaTable};
 use crate::suite::{MultiKeyRequest, OpenRequest, SIDE_BY_SIDE, Scratch, open_multi_key};
 
 /// Takes frames as far as they go without knowing what came before.
@@ -69,7 +69,7 @@ const NONE: u32 = u32::MAX;
 #[derive(Debug)]
 struct Plan<'w> {
     packets: Vec<Planned<'w>>,
-    before: Option<Before>,
+    before: Option<FlowCache>,
 }
 
 impl Seen {
@@ -258,7 +258,7 @@ impl<'t, 'g> AheadOpener<'t, 'g> {
         }
         let time_ns = packet.time_ns();
         let Plan { packets, before } = planned;
-        let Some(sa) = table.only(payload.protocol, place.header(frame), payload.bytes, before) else {
+        let Some(sa) = table.unique_candidate(payload.protocol, place.header(frame), payload.bytes, before) else {
             return self.attempt_payload(time_ns, (place, frame), &payload, outcome, arena);
         };
         table.prefetch_entry(sa);

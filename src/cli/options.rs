@@ -17,7 +17,7 @@ use crate::ike;
 use crate::link;
 use crate::report::select::Selection;
 use crate::sa::Selector;
-use crate::sa::table::{Preparation, SaTable};
+use crate::sa::table::{SaBuilder, SaTable};
 
 /// Key and rule files.
 #[derive(Debug, Args)]
@@ -154,7 +154,7 @@ pub fn load_table(
     let bound = files::bind(&loaded.sas, &loaded.contexts)?;
     let contexts: Vec<Arc<Context>> = loaded.contexts.into_iter().map(Arc::new).collect();
     let mut entries = Vec::with_capacity(loaded.sas.len());
-    let mut preparation = Preparation::default();
+    let mut preparation = SaBuilder::default();
     for (sa, context) in loaded.sas.into_iter().zip(bound) {
         let context = context.and_then(|index| contexts.get(index)).cloned();
         entries.push(preparation.entry(sa, context)?);

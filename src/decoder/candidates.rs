@@ -111,7 +111,7 @@ impl<'t> Candidates<'t> {
     ) -> Found {
         let table = self.table;
         self.tries_spent = 0;
-        let complete = table.likely(packet, &self.hints, &mut self.found);
+        let complete = table.hinted_candidates(packet, &self.hints, &mut self.found);
         self.found.retain(|sa| progress(*sa).is_some());
         let authenticates = |sa: &&u32| table.entry(**sa).is_some_and(PreparedSa::authenticates);
         let ambiguous = !complete || self.found.iter().filter(authenticates).count() > 1;

@@ -258,7 +258,7 @@ impl<'t> Decoder<'t> {
     /// second of each, and so on, the SA that the flow had last before all others.
     fn tries_of(&mut self, lookup: &Lookup<'_>, sa: u32, own_tries: u64) -> u64 {
         let table = self.ledger.table();
-        let complete = table.likely(lookup, &self.hints, &mut self.found);
+        let complete = table.hinted_candidates(lookup, &self.hints, &mut self.found);
         let place = self.found.iter().position(|other| *other == sa);
         match place {
             Some(place) if own_tries == 1 => place as u64 + 1,

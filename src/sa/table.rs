@@ -44,14 +44,14 @@ pub struct PreparedSa {
 
 /// Prepares SAs one after the other. Those that leave out the same share what is made of it.
 #[derive(Debug, Default)]
-pub struct Preparation {
+pub struct SaBuilder {
     /// By the block of the cipher.
     standard: Vec<(usize, Arc<Codec>)>,
     /// That of the last context, and the block of its cipher.
     last: Option<(Arc<Context>, usize, Arc<Codec>)>,
 }
 
-impl Preparation {
+impl SaBuilder {
     /// Prepares one SA. The error names what its cipher or context cannot do.
     pub fn entry(&mut self, sa: impl Into<Arc<Sa>>, context: Option<Arc<Context>>) -> Result<PreparedSa, Error> {
         let sa = sa.into();
@@ -82,7 +82,7 @@ impl Preparation {
 impl PreparedSa {
     /// Prepares one SA. The error names what its cipher or context cannot do.
     pub fn new(sa: impl Into<Arc<Sa>>, context: Option<Context>) -> Result<PreparedSa, Error> {
-        Preparation::default().entry(sa, context.map(Arc::new))
+        SaBuilder::default().entry(sa, context.map(Arc::new))
     }
 
     fn of(sa: Arc<Sa>, context: Option<Arc<Context>>, codec: Arc<Codec>) -> Result<PreparedSa, Error> {
@@ -248,7 +248,7 @@ pub struct SaTable {
 
 /// What [`SaTable::only`] found for the packet before: most packets are of the same flow as that.
 #[derive(Debug, Clone, Copy)]
-pub struct Before {
+pub struct FlowCache {
     protocol: u8,
     version: IpVersion,
     addresses: [u128; 2],
@@ -504,14 +504,20 @@ impl SaTable {
 
     /// Like [`SaTable::candidates`], but of many SAs that share the same bits only the one in `hints`, if there is one.
     /// False if others were left out.
-    pub fn likely(&self, packet: &Lookup<'_>, hints: &Hints, found: &mut Vec<u32>) -> bool {
+    pub fn hinted_candidates(&self, packet: &Lookup<'_>, hints: &Hints, found: &mut Vec<u32>) -> bool {
         self.look_up(packet, Some(hints), found)
     }
 
     /// The SA of a packet that can belong to one SA with integrity check only, those without left out. `header` is its IP
     /// header; it came in no radio frame. `None`, too, for a packet too short to tell. `before` is the caller's.
     #[inline]
-    pub fn only(&self, protocol: u8, header: &[u8], payload: &[u8], before: &mut Option<Before>) -> Option<u32> {
+    pub fn unique_candidate(
+        &self,
+        protocol: u8,
+        header: &[u8],
+        payload: &[u8],
+        before: &mut Option<FlowCache>,
+    ) -> Option<u32> {
         let whole_head = u64::from_be_bytes(*payload.first_chunk()?);
         let head = whole_head & self.head_mask;
         let (version, addresses) = link::address_values(header)?;
@@ -524,7 +530,7 @@ impl SaTable {
             return Some(before.sa);
         }
         let sa = self.search_only(protocol, (version, addresses), whole_head)?;
-        *before = Some(Before { protocol, version, addresses, head, sa });
+        *before = Some(FlowCache { protocol, version, addresses, head, sa });
         Some(sa)
     }
 
@@ -785,7 +791,7 @@ mod tests {
         let text = format!("sas:\n{keys}contexts:\n{}", contexts.concat());
         let loaded = files::parse(std::path::Path::new("f"), text.as_bytes()).unwrap();
         let bound = files::bind(&loaded.sas, &loaded.contexts).unwrap();
-        let mut preparation = Preparation::default();
+        let mut preparation = SaBuilder::default();
         let mut codec = |(sa, context): (Arc<Sa>, Option<usize>)| {
             let context = context.map(|at| Arc::new(loaded.contexts[at].clone()));
             // Shared or not, it is what the context alone makes.
