@@ -34,7 +34,7 @@ pub struct Context {
 
 impl Context {
     /// Whether packets of both are compressed in the same way.
-    pub fn leaves_out_the_same(&self, other: &Context) -> bool {
+    pub fn same_compression(&self, other: &Context) -> bool {
         let Context { sa: _, mode, tunnel_ip, selectors, esp_sn: _, protocol: _, dialect, origin: _ } = self;
         (mode, tunnel_ip, selectors, dialect) == (&other.mode, &other.tunnel_ip, &other.selectors, &other.dialect)
     }

@@ -69,7 +69,7 @@ impl SaBuilder {
             return Ok(codec);
         };
         match &self.last {
-            Some((last, of, codec)) if *of == block && last.leaves_out_the_same(context) => Ok(codec.clone()),
+            Some((last, of, codec)) if *of == block && last.same_compression(context) => Ok(codec.clone()),
             _ => {
                 let codec = Arc::new(Codec::new(Some(context), block)?);
                 self.last = Some((context.clone(), block, codec.clone()));

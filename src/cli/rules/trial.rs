@@ -89,7 +89,7 @@ impl Trial {
                 let has_tunnel = context.tunnel_ip.is_none_or(|(src, dst)| sa.src.accepts(src) && sa.dst.accepts(dst));
                 let is_known = |at: &usize| {
                     let known = entries.get(*at).and_then(|entry| entry.context.as_deref());
-                    known.is_some_and(|known| known.leaves_out_the_same(context))
+                    known.is_some_and(|known| known.same_compression(context))
                 };
                 if !has_tunnel || own.iter().any(is_known) {
                     continue;
