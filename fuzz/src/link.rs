@@ -379,7 +379,7 @@ pub fn receiver(data: &[u8]) {
         receiver.survey(window.packets());
         for packet in window.packets() {
             let wants = |protocol| protocol == link::ESP;
-            let alone = link::parse_alone(packet.link_type(), packet.data, wants);
+            let alone = link::parse_standalone(packet.link_type(), packet.data, wants);
             if let Some(plain) = link::parse_plain(packet.link_type(), packet.data, wants) {
                 assert!(matches!(alone, Some(Alone::Packet(place)) if place == plain), "{plain:?} {alone:?}");
             }

@@ -11,7 +11,7 @@ use crate::decoder::not_esp;
 use crate::decoder::outcome::{Outcome, Source, Step, recycle};
 use crate::decoder::status::{Reason, Status};
 use crate::decoder::streams::ProgressSnapshot;
-use crate::link::{self, Alone, Outer, Place};
+use crate::link::{self, Alone, IpLocation, Outer};
 use crate::prefetch;
 use crate::sa::stream::Progress;
 use crate::sa::table::{FlowCache, Lookup, PreparedSa, SaTable};
@@ -217,7 +217,9 @@ impl<'t, 'g> AheadOpener<'t, 'g> {
         arena: &mut Arena,
     ) {
         let (table, outermost) = (self.finder.table(), self.outermost);
-        match link::parse_alone(outcome.link_type, packet.data, |protocol| outermost || table.uses_protocol(protocol)) {
+        match link::parse_standalone(outcome.link_type, packet.data, |protocol| {
+            outermost || table.uses_protocol(protocol)
+        }) {
             Some(Alone::Packet(place)) => return self.attempt_place(packet, place, outcome, index, planned, arena),
             Some(Alone::NotIp(what)) => outcome.set(Status::NotEsp, Reason::not_ip(what, packet)),
             Some(Alone::Malformed { outer, fault }) => {
@@ -233,7 +235,7 @@ impl<'t, 'g> AheadOpener<'t, 'g> {
     fn attempt_place<'w>(
         &mut self,
         packet: &Packet<'w>,
-        place: Place,
+        place: IpLocation,
         outcome: &mut Outcome<'w>,
         index: u32,
         planned: &mut Plan<'w>,
@@ -380,7 +382,7 @@ impl<'t, 'g> AheadOpener<'t, 'g> {
     fn attempt_payload(
         &mut self,
         time_ns: i64,
-        (place, frame): (Place, &[u8]),
+        (place, frame): (IpLocation, &[u8]),
         payload: &EspPayload<'_>,
         outcome: &mut Outcome<'_>,
         arena: &mut Arena,
@@ -414,7 +416,7 @@ struct StreamOf {
 
 impl StreamOf {
     #[inline]
-    fn new(sa: u32, place: Place, frame: &[u8]) -> StreamOf {
+    fn new(sa: u32, place: IpLocation, frame: &[u8]) -> StreamOf {
         let source = || link::addresses(place.header(frame)).map(|(source, _)| source);
         StreamOf { sa, multicast_source: if place.is_multicast(frame) { source() } else { None } }
     }

@@ -2,7 +2,7 @@
 
 use super::status::Reason;
 use crate::esp;
-use crate::link::{self, Datagram, Place};
+use crate::link::{self, Datagram, IpLocation};
 use crate::sa::table::SaTable;
 
 /// The ESP payload of a datagram, and how it is carried.
@@ -39,7 +39,7 @@ impl<'a> EspPayload<'a> {
 
     /// The same for the packet at `place` in `frame`.
     #[inline(always)]
-    pub(crate) fn in_frame(table: &SaTable, frame: &'a [u8], place: Place) -> Result<EspPayload<'a>, Reason> {
+    pub(crate) fn in_frame(table: &SaTable, frame: &'a [u8], place: IpLocation) -> Result<EspPayload<'a>, Reason> {
         if place.protocol == esp::UDP
             && let Some(datagram) = place.datagram(frame)
         {

@@ -9,7 +9,7 @@ use crate::capture::LINKTYPE_RAW;
 use crate::codec::{self, Carrier, Restored, State, Upper};
 use crate::error::FaultKind;
 use crate::esp;
-use crate::link::{self, Datagram, EspPorts, Frame, LinkAddresses, Outer, Place};
+use crate::link::{self, Datagram, EspPorts, Frame, IpLocation, LinkAddresses, Outer};
 use crate::sa::stream::digest;
 use crate::sa::table::{PreparedSa, SaTable};
 
@@ -72,7 +72,7 @@ pub(crate) enum Source {
     /// There is none that is whole, but its header.
     Header(Box<Outer>),
     /// In the frame.
-    Frame(Place),
+    Frame(IpLocation),
     /// Put together from several frames, or hidden in one.
     Owned(Box<OwnedDatagram>),
 }
@@ -298,7 +298,7 @@ impl<'w> Outcome<'w> {
     }
 
     /// The place of the IP packet that the frame itself holds, and the frame.
-    pub(crate) fn in_frame(&self) -> Option<(Place, &'w [u8])> {
+    pub(crate) fn in_frame(&self) -> Option<(IpLocation, &'w [u8])> {
         match &self.source {
             Source::Frame(place) => Some((*place, self.frame)),
             _ => None,

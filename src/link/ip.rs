@@ -31,7 +31,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use etherparse::err::{ipv4, ipv6};
 use etherparse::{IpNumber, Ipv4HeaderSlice, Ipv6HeaderSlice, ip_number};
 
-use super::{Fragment, Frame, Outer, Place};
+use super::{Fragment, Frame, IpLocation, Outer};
 use crate::checksum;
 use crate::context::IpVersion;
 use crate::error::{Fault, Stage};
@@ -59,7 +59,7 @@ pub(super) fn outer(frame: &[u8], offset: usize, version: Option<IpVersion>) -> 
 /// What [`locate`] finds.
 pub(super) enum Located<'a> {
     /// A whole packet.
-    Packet(Place),
+    Packet(IpLocation),
     /// A piece of one.
     Fragment(Fragment<'a>),
 }
@@ -86,7 +86,7 @@ pub(super) fn locate(frame: &[u8], offset: usize, version: Option<IpVersion>) ->
 /// [`locate`] for a whole packet with a header of the usual length, without options or extension headers; `None` for any
 /// other.
 #[inline(always)]
-pub(super) fn locate_plain(frame: &[u8], offset: usize, version: Option<IpVersion>) -> Option<Place> {
+pub(super) fn locate_plain(frame: &[u8], offset: usize, version: Option<IpVersion>) -> Option<IpLocation> {
     let packet = frame.get(offset..)?;
     let (found, header_len, packet_len, protocol_offset, protocol) = match packet.first()? >> 4 {
         4 => {
@@ -108,7 +108,7 @@ pub(super) fn locate_plain(frame: &[u8], offset: usize, version: Option<IpVersio
     if !is_whole || is_extension(found, protocol) || version.is_some_and(|version| version != found) {
         return None;
     }
-    Some(Place {
+    Some(IpLocation {
         offset: u32::try_from(offset).ok()?,
         header_len: header_len as u32,
         payload_len: (packet_len - header_len) as u32,
@@ -283,7 +283,7 @@ fn extension_headers(
     let [offset, header_len, protocol_offset, payload_len, missing] =
         [frame_offset, header_len, protocol_offset, packet.len().saturating_sub(header_len), missing]
             .map(|number| u32::try_from(number).unwrap_or(u32::MAX));
-    Ok(Located::Packet(Place { offset, header_len, payload_len, missing, protocol_offset, protocol }))
+    Ok(Located::Packet(IpLocation { offset, header_len, payload_len, missing, protocol_offset, protocol }))
 }
 
 /// Whether `protocol` names a header that still belongs to IP (IANA "IPv6 Extension Header Types", ESP left out).

@@ -71,7 +71,7 @@ pub fn parse(link_type: u16, frame: &[u8]) -> Frame<'_> {
 /// Like [`parse`], for frames that need no memory of others and hold their packet in the open; `None` for those that a
 /// [`Receiver`] must take in their turn: fragments, radio frames, tunnels. `wants` as in [`Receiver::receive`].
 #[inline]
-pub fn parse_alone(link_type: u16, frame: &[u8], wants: impl Fn(u8) -> bool) -> Option<Alone> {
+pub fn parse_standalone(link_type: u16, frame: &[u8], wants: impl Fn(u8) -> bool) -> Option<Alone> {
     if frame::is_radio(link_type) {
         return None;
     }
@@ -93,7 +93,7 @@ pub fn parse_alone(link_type: u16, frame: &[u8], wants: impl Fn(u8) -> bool) -> 
 /// The same for a plain packet, with the usual headers and nothing odd; `None` for every other. Faster.
 // Inlined, so that the place stays in registers: to copy it as a whole right after it was written in parts stalls the CPU.
 #[inline(always)]
-pub fn parse_plain(link_type: u16, frame: &[u8], wants: impl Fn(u8) -> bool) -> Option<Place> {
+pub fn parse_plain(link_type: u16, frame: &[u8], wants: impl Fn(u8) -> bool) -> Option<IpLocation> {
     let (offset, version) = frame::plain_ip(link_type, frame)?;
     let place = ip::locate_plain(frame, offset, version)?;
     if stands_alone(frame, place, wants) { Some(place) } else { None }
@@ -101,18 +101,18 @@ pub fn parse_plain(link_type: u16, frame: &[u8], wants: impl Fn(u8) -> bool) -> 
 
 /// Whether a packet is all that counts of its frame: it carries no other packet, or is one that is wanted as it is.
 #[inline(always)]
-fn stands_alone(frame: &[u8], place: Place, wants: impl Fn(u8) -> bool) -> bool {
+fn stands_alone(frame: &[u8], place: IpLocation, wants: impl Fn(u8) -> bool) -> bool {
     match place.protocol {
         UDP => !receiver::may_carry_packets(place.payload(frame)),
         protocol => wants(protocol) || protocol != UDP_LITE && !tunnel::is_tunnel(protocol),
     }
 }
 
-/// What [`parse_alone`] finds.
+/// What [`parse_standalone`] finds.
 #[derive(Debug, Clone, Copy)]
 pub enum Alone {
     /// A whole IP packet.
-    Packet(Place),
+    Packet(IpLocation),
     /// As [`Frame::NotIp`].
     NotIp(&'static str),
     /// As [`Frame::Malformed`].
@@ -126,7 +126,7 @@ pub enum Alone {
 
 /// Where in a frame its IP packet is. Offsets and lengths are in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Place {
+pub struct IpLocation {
     /// Where the IP header starts.
     offset: u32,
     /// Length of the IP header with options and extension headers.
@@ -143,7 +143,7 @@ pub struct Place {
 
 // By value: behind a reference a place would have to stand in memory, and to copy it from there right after it was written in
 // parts stalls the CPU.
-impl Place {
+impl IpLocation {
     /// What stands before the IP header.
     #[inline]
     pub fn link_header(self, frame: &[u8]) -> &[u8] {

@@ -50,7 +50,7 @@ fn each_kind() {
             assert_eq!(&frame[datagram.frame_offset..][..datagram.header.len()], datagram.header, "{name}");
         });
         // No short way leads past a tunnel.
-        let alone = parse_alone(link_type, frame, |protocol| protocol == ESP);
+        let alone = parse_standalone(link_type, frame, |protocol| protocol == ESP);
         if let Some(Alone::Packet(place)) = alone {
             assert_eq!(place.protocol, ESP, "{name}");
         } else {

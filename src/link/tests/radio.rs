@@ -108,7 +108,7 @@ const ZEP_PORTS: &str = "45000000 00000000 4011 0000 c0000201 c0000202 455a 455a
 fn other_datagrams_on_the_port_of_zep_are_udp() {
     for data in ["", "45", "4559", "00000000000000000000000000000000"] {
         let frame = hexes(&[ZEP_PORTS, data]);
-        let Some(Alone::Packet(place)) = parse_alone(101, &frame, |_| false) else { panic!("{data}") };
+        let Some(Alone::Packet(place)) = parse_standalone(101, &frame, |_| false) else { panic!("{data}") };
         assert_eq!(place.payload(&frame), &frame[20..]);
         let is_whole = |received: Received<'_>| matches!(received.content, Content::Datagram(datagram) if datagram.protocol == UDP && !datagram.rebuilt);
         assert!(Taker::new(101, &Settings::default()).take(&frame, is_whole), "{data}");
@@ -138,7 +138,7 @@ fn the_outermost_packet_is_a_fragment_or_carries_another_one() {
 fn frames_of_radios_are_such_whatever_they_hold() {
     for link_type in [187, 195, 201, 215, 230, 251, 254, 256, 270, 272, 283] {
         for frame in ["", "09", "0900040000", "0000000f33bca1000107404040401245"] {
-            assert!(parse_alone(link_type, &hexes(&[frame]), |_| true).is_none(), "{link_type} {frame}");
+            assert!(parse_standalone(link_type, &hexes(&[frame]), |_| true).is_none(), "{link_type} {frame}");
             let radio = |received: Received<'_>| received.radio;
             assert!(Taker::new(link_type, &Settings::default()).take(&hexes(&[frame]), radio), "{link_type} {frame}");
         }
