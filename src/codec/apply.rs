@@ -3,7 +3,7 @@
 
 use std::net::IpAddr;
 
-use super::compute::Fill;
+use super::compute::ComputedField;
 use super::fields::{FieldId, IPV4_IHL, IPV4_OPTIONS, IPV4_VER, IPV6_VER};
 use super::headers::{IPV4_LEN, IPV6_LEN};
 use super::schc::{
@@ -163,7 +163,7 @@ impl Rule {
                 segment_bits.get_or_insert(header_bits);
             }
             if let Action::Compute(compute) = row.action {
-                match Fill::of(field, compute).filter(|_| compute != Compute::Lower) {
+                match ComputedField::of(field, compute).filter(|_| compute != Compute::Lower) {
                     Some(fill) => fills.push((fill, field)),
                     None => unknown.push(row.fid),
                 }
@@ -184,7 +184,7 @@ impl Rule {
             Outer { version: IpVersion::V6, src: nobody, dst: nobody, dscp: 0, ecn: 0, hop_limit: 0, flow_label: 0 };
         for (fill, field) in fills {
             // A checksum of the transport header covers addresses; a length does not.
-            let alone = matches!(fill, Fill::UdpLength | Fill::UdpLiteCoverage) && segment == 0;
+            let alone = matches!(fill, ComputedField::UdpLength | ComputedField::UdpLiteCoverage) && segment == 0;
             if segment.is_multiple_of(8) && packet.len() <= MAX_PACKET_LEN && (has_ip || alone) {
                 fill.apply(&mut packet, segment / 8, &outer);
             } else {

@@ -5,14 +5,14 @@ use sha2::{Digest, Sha256};
 
 use super::fields::{self, FieldId};
 use super::headers::{self, fill_u16};
-use super::restored::{Mismatch, Restorable, Source, Sources};
+use super::restored::{Mismatch, Provenance, Restorable, Source};
 use super::schc::Compute;
 use crate::checksum;
 use crate::link::{self, Outer};
 
 /// One action on a rebuilt packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Fill {
+pub(crate) enum ComputedField {
     Ipv6TrafficClass,
     Ipv6Dscp,
     Ipv6Ecn,
@@ -39,68 +39,70 @@ pub(crate) enum Fill {
     SctpChecksum,
 }
 
-impl Fill {
+impl ComputedField {
     /// The action of a `compute` row, `None` if the field cannot be computed in this way.
-    pub fn of(field: FieldId, compute: Compute) -> Option<Fill> {
+    pub fn of(field: FieldId, compute: Compute) -> Option<ComputedField> {
         use Compute::{Checksum, Generated, GeneratedZero, Length, Lower};
         if let (fields::UDPLITE_COVERAGE, Compute::LengthAtMost(agreed)) = (field, compute) {
-            return Some(Fill::UdpLiteCoverageAtMost(agreed));
+            return Some(ComputedField::UdpLiteCoverageAtMost(agreed));
         }
         let known = [
-            (fields::IPV6_TC, Lower, Fill::Ipv6TrafficClass),
-            (fields::IPV6_DSCP, Lower, Fill::Ipv6Dscp),
-            (fields::IPV6_ECN, Lower, Fill::Ipv6Ecn),
-            (fields::IPV6_FL, Lower, Fill::FlowLabel),
-            (fields::IPV6_FL, Generated, Fill::GeneratedFlowLabel),
-            (fields::IPV6_FL, GeneratedZero, Fill::ZeroFlowLabel),
-            (fields::IPV6_LEN, Length, Fill::PayloadLength),
-            (fields::IPV6_HOP_LMT, Lower, Fill::HopLimit),
-            (fields::IPV4_DSCP, Lower, Fill::Ipv4Dscp),
-            (fields::IPV4_ECN, Lower, Fill::Ipv4Ecn),
-            (fields::IPV4_LEN, Length, Fill::TotalLength),
-            (fields::IPV4_ID, Lower, Fill::Identification),
-            (fields::IPV4_ID, Generated, Fill::GeneratedIdentification),
-            (fields::IPV4_ID, GeneratedZero, Fill::ZeroIdentification),
-            (fields::IPV4_TTL, Lower, Fill::Ttl),
-            (fields::IPV4_CKSUM, Checksum, Fill::HeaderChecksum),
-            (fields::UDP_LEN, Length, Fill::UdpLength),
-            (fields::UDP_CKSUM, Checksum, Fill::UdpChecksum),
-            (fields::UDPLITE_COVERAGE, Length, Fill::UdpLiteCoverage),
-            (fields::UDPLITE_CKSUM, Checksum, Fill::UdpLiteChecksum),
-            (fields::TCP_CKSUM, Checksum, Fill::TcpChecksum),
-            (fields::SCTP_CKSUM, Checksum, Fill::SctpChecksum),
+            (fields::IPV6_TC, Lower, ComputedField::Ipv6TrafficClass),
+            (fields::IPV6_DSCP, Lower, ComputedField::Ipv6Dscp),
+            (fields::IPV6_ECN, Lower, ComputedField::Ipv6Ecn),
+            (fields::IPV6_FL, Lower, ComputedField::FlowLabel),
+            (fields::IPV6_FL, Generated, ComputedField::GeneratedFlowLabel),
+            (fields::IPV6_FL, GeneratedZero, ComputedField::ZeroFlowLabel),
+            (fields::IPV6_LEN, Length, ComputedField::PayloadLength),
+            (fields::IPV6_HOP_LMT, Lower, ComputedField::HopLimit),
+            (fields::IPV4_DSCP, Lower, ComputedField::Ipv4Dscp),
+            (fields::IPV4_ECN, Lower, ComputedField::Ipv4Ecn),
+            (fields::IPV4_LEN, Length, ComputedField::TotalLength),
+            (fields::IPV4_ID, Lower, ComputedField::Identification),
+            (fields::IPV4_ID, Generated, ComputedField::GeneratedIdentification),
+            (fields::IPV4_ID, GeneratedZero, ComputedField::ZeroIdentification),
+            (fields::IPV4_TTL, Lower, ComputedField::Ttl),
+            (fields::IPV4_CKSUM, Checksum, ComputedField::HeaderChecksum),
+            (fields::UDP_LEN, Length, ComputedField::UdpLength),
+            (fields::UDP_CKSUM, Checksum, ComputedField::UdpChecksum),
+            (fields::UDPLITE_COVERAGE, Length, ComputedField::UdpLiteCoverage),
+            (fields::UDPLITE_CKSUM, Checksum, ComputedField::UdpLiteChecksum),
+            (fields::TCP_CKSUM, Checksum, ComputedField::TcpChecksum),
+            (fields::SCTP_CKSUM, Checksum, ComputedField::SctpChecksum),
         ];
         known.into_iter().find(|row| (row.0, row.1) == (field, compute)).map(|row| row.2)
     }
 
     /// What the record says about the field; nothing about those that always come back as they were.
-    pub fn source(self) -> Sources {
-        let mut sources = Sources::default();
+    pub fn source(self) -> Provenance {
+        let mut sources = Provenance::default();
         match self {
-            Fill::Ipv6TrafficClass => {
+            ComputedField::Ipv6TrafficClass => {
                 sources.set(Restorable::Dscp, Source::Outer);
                 sources.set(Restorable::Ecn, Source::Outer);
             }
-            Fill::Ipv6Dscp | Fill::Ipv4Dscp => sources.set(Restorable::Dscp, Source::Outer),
-            Fill::Ipv6Ecn | Fill::Ipv4Ecn => sources.set(Restorable::Ecn, Source::Outer),
-            Fill::FlowLabel => sources.set(Restorable::FlowLabel, Source::Outer),
-            Fill::GeneratedFlowLabel | Fill::ZeroFlowLabel => sources.set(Restorable::FlowLabel, Source::Generated),
-            Fill::Identification => sources.set(Restorable::Identification, Source::Outer),
-            Fill::GeneratedIdentification | Fill::ZeroIdentification => {
+            ComputedField::Ipv6Dscp | ComputedField::Ipv4Dscp => sources.set(Restorable::Dscp, Source::Outer),
+            ComputedField::Ipv6Ecn | ComputedField::Ipv4Ecn => sources.set(Restorable::Ecn, Source::Outer),
+            ComputedField::FlowLabel => sources.set(Restorable::FlowLabel, Source::Outer),
+            ComputedField::GeneratedFlowLabel | ComputedField::ZeroFlowLabel => {
+                sources.set(Restorable::FlowLabel, Source::Generated)
+            }
+            ComputedField::Identification => sources.set(Restorable::Identification, Source::Outer),
+            ComputedField::GeneratedIdentification | ComputedField::ZeroIdentification => {
                 sources.set(Restorable::Identification, Source::Generated);
             }
-            Fill::HopLimit => sources.set(Restorable::HopLimit, Source::Outer),
-            Fill::Ttl => sources.set(Restorable::Ttl, Source::Outer),
-            Fill::UdpChecksum => sources.set(Restorable::UdpChecksum, Source::Computed),
-            Fill::UdpLiteCoverage => sources.set(Restorable::UdpLiteCoverage, Source::Length),
-            Fill::PayloadLength
-            | Fill::TotalLength
-            | Fill::HeaderChecksum
-            | Fill::UdpLength
-            | Fill::UdpLiteCoverageAtMost(_)
-            | Fill::UdpLiteChecksum
-            | Fill::TcpChecksum
-            | Fill::SctpChecksum => {}
+            ComputedField::HopLimit => sources.set(Restorable::HopLimit, Source::Outer),
+            ComputedField::Ttl => sources.set(Restorable::Ttl, Source::Outer),
+            ComputedField::UdpChecksum => sources.set(Restorable::UdpChecksum, Source::Computed),
+            ComputedField::UdpLiteCoverage => sources.set(Restorable::UdpLiteCoverage, Source::Length),
+            ComputedField::PayloadLength
+            | ComputedField::TotalLength
+            | ComputedField::HeaderChecksum
+            | ComputedField::UdpLength
+            | ComputedField::UdpLiteCoverageAtMost(_)
+            | ComputedField::UdpLiteChecksum
+            | ComputedField::TcpChecksum
+            | ComputedField::SctpChecksum => {}
         }
         sources
     }
@@ -108,11 +110,11 @@ impl Fill {
     /// The field, if it is a checksum.
     pub fn checksum(self) -> Option<Restorable> {
         Some(match self {
-            Fill::HeaderChecksum => Restorable::HeaderChecksum,
-            Fill::UdpChecksum => Restorable::UdpChecksum,
-            Fill::UdpLiteChecksum => Restorable::UdpLiteChecksum,
-            Fill::TcpChecksum => Restorable::TcpChecksum,
-            Fill::SctpChecksum => Restorable::SctpChecksum,
+            ComputedField::HeaderChecksum => Restorable::HeaderChecksum,
+            ComputedField::UdpChecksum => Restorable::UdpChecksum,
+            ComputedField::UdpLiteChecksum => Restorable::UdpLiteChecksum,
+            ComputedField::TcpChecksum => Restorable::TcpChecksum,
+            ComputedField::SctpChecksum => Restorable::SctpChecksum,
             _ => return None,
         })
     }
@@ -124,45 +126,45 @@ impl Fill {
     pub fn apply(self, packet: &mut [u8], segment: usize, outer: &Outer) {
         let segment_len = packet.len().saturating_sub(segment) as u16;
         match self {
-            Fill::Ipv6TrafficClass => {
+            ComputedField::Ipv6TrafficClass => {
                 fill_first_word(packet, u32::from(outer.dscp & 0x3f) << 22 | u32::from(outer.ecn & 3) << 20);
             }
-            Fill::Ipv6Dscp => fill_first_word(packet, u32::from(outer.dscp & 0x3f) << 22),
-            Fill::Ipv6Ecn => fill_first_word(packet, u32::from(outer.ecn & 3) << 20),
+            ComputedField::Ipv6Dscp => fill_first_word(packet, u32::from(outer.dscp & 0x3f) << 22),
+            ComputedField::Ipv6Ecn => fill_first_word(packet, u32::from(outer.ecn & 3) << 20),
             // An IPv4 outer header has 16 bits of Identification there: 4 zero bits in front.
-            Fill::FlowLabel => fill_first_word(packet, outer.flow_label & 0xf_ffff),
-            Fill::GeneratedFlowLabel => fill_first_word(packet, generated(packet, segment, 20)),
-            Fill::ZeroFlowLabel | Fill::ZeroIdentification => {}
-            Fill::PayloadLength => {
+            ComputedField::FlowLabel => fill_first_word(packet, outer.flow_label & 0xf_ffff),
+            ComputedField::GeneratedFlowLabel => fill_first_word(packet, generated(packet, segment, 20)),
+            ComputedField::ZeroFlowLabel | ComputedField::ZeroIdentification => {}
+            ComputedField::PayloadLength => {
                 let len = packet.len().saturating_sub(headers::IPV6_LEN) as u16;
                 fill_u16(packet, 4, len);
             }
-            Fill::HopLimit => fill_u8(packet, 7, outer.hop_limit),
-            Fill::Ipv4Dscp => fill_first_word(packet, u32::from(outer.dscp & 0x3f) << 18),
-            Fill::Ipv4Ecn => fill_first_word(packet, u32::from(outer.ecn & 3) << 16),
-            Fill::TotalLength => fill_u16(packet, 2, packet.len() as u16),
+            ComputedField::HopLimit => fill_u8(packet, 7, outer.hop_limit),
+            ComputedField::Ipv4Dscp => fill_first_word(packet, u32::from(outer.dscp & 0x3f) << 18),
+            ComputedField::Ipv4Ecn => fill_first_word(packet, u32::from(outer.ecn & 3) << 16),
+            ComputedField::TotalLength => fill_u16(packet, 2, packet.len() as u16),
             // Of a Flow Label the low 16 bits.
-            Fill::Identification => fill_u16(packet, 4, outer.flow_label as u16),
-            Fill::GeneratedIdentification => fill_u16(packet, 4, generated(packet, segment, 16) as u16),
-            Fill::Ttl => fill_u8(packet, 8, outer.hop_limit),
-            Fill::HeaderChecksum => {
+            ComputedField::Identification => fill_u16(packet, 4, outer.flow_label as u16),
+            ComputedField::GeneratedIdentification => fill_u16(packet, 4, generated(packet, segment, 16) as u16),
+            ComputedField::Ttl => fill_u8(packet, 8, outer.hop_limit),
+            ComputedField::HeaderChecksum => {
                 let header_len = packet.first().map_or(0, |byte| usize::from(byte & 0x0f) * 4);
                 let checksum = checksum::internet(packet.get(..header_len).unwrap_or_default());
                 fill_u16(packet, 10, checksum);
             }
-            Fill::UdpLength | Fill::UdpLiteCoverage => fill_u16(packet, segment + 4, segment_len),
-            Fill::UdpLiteCoverageAtMost(agreed) => fill_u16(packet, segment + 4, agreed.min(segment_len)),
-            Fill::UdpChecksum => {
+            ComputedField::UdpLength | ComputedField::UdpLiteCoverage => fill_u16(packet, segment + 4, segment_len),
+            ComputedField::UdpLiteCoverageAtMost(agreed) => fill_u16(packet, segment + 4, agreed.min(segment_len)),
+            ComputedField::UdpChecksum => {
                 let checksum = upper_layer(packet, segment, headers::UDP);
                 // 0 means that there is no checksum (RFC 768).
                 fill_u16(packet, segment + 6, if checksum == 0 { 0xffff } else { checksum });
             }
-            Fill::UdpLiteChecksum => {
+            ComputedField::UdpLiteChecksum => {
                 let checksum = udplite(packet, segment).unwrap_or(0);
                 fill_u16(packet, segment + 6, if checksum == 0 { 0xffff } else { checksum });
             }
-            Fill::TcpChecksum => fill_u16(packet, segment + 16, upper_layer(packet, segment, headers::TCP)),
-            Fill::SctpChecksum => {
+            ComputedField::TcpChecksum => fill_u16(packet, segment + 16, upper_layer(packet, segment, headers::TCP)),
+            ComputedField::SctpChecksum => {
                 let crc = crc32c(&[packet.get(segment..).unwrap_or_default()]);
                 let place = packet.get_mut(segment + 8..).and_then(|rest| rest.first_chunk_mut());
                 if let Some(place) = place {
@@ -172,52 +174,54 @@ impl Fill {
         }
     }
 
-    /// Checks that [`Fill::apply`] would write what `packet` has, for the fields where this is a condition of matching.
+    /// Checks that [`ComputedField::apply`] would write what `packet` has, for the fields where this is a condition of matching.
     pub fn check(self, packet: &[u8], segment: usize) -> Result<(), Mismatch> {
         let wrong = |field| Err(Mismatch::says(field, "is not right"));
         let u16_at = |offset: usize| packet.get(offset..).and_then(|rest| rest.first_chunk()).map_or(0, be);
         let segment_len = packet.len().saturating_sub(segment);
         match self {
-            Fill::HeaderChecksum => {
+            ComputedField::HeaderChecksum => {
                 let header_len = packet.first().map_or(0, |byte| usize::from(byte & 0x0f) * 4);
                 let sum = checksum::internet(packet.get(..header_len).unwrap_or_default());
                 if !is_right(sum, u16_at(10)) {
                     return wrong("header_checksum");
                 }
             }
-            Fill::UdpLength => {
+            ComputedField::UdpLength => {
                 let len = u16_at(segment + 4);
                 if usize::from(len) != segment_len {
                     return Err(Mismatch::differs("udp.length", len, segment_len as u128));
                 }
             }
-            Fill::UdpChecksum => {
+            ComputedField::UdpChecksum => {
                 let got = u16_at(segment + 6);
                 if got != 0 && upper_layer(packet, segment, headers::UDP) != 0 {
                     return wrong("udp.checksum");
                 }
             }
-            Fill::UdpLiteCoverage => {
+            ComputedField::UdpLiteCoverage => {
                 let coverage = u16_at(segment + 4);
                 if coverage != 0 && usize::from(coverage) != segment_len {
                     return Err(Mismatch::differs("udplite.coverage", coverage, segment_len as u128));
                 }
             }
-            Fill::UdpLiteCoverageAtMost(agreed) => {
+            ComputedField::UdpLiteCoverageAtMost(agreed) => {
                 let (coverage, expected) = (u16_at(segment + 4), usize::from(agreed).min(segment_len));
                 if usize::from(coverage) != expected {
                     return Err(Mismatch::differs("udplite.coverage", coverage, expected as u128));
                 }
             }
-            Fill::UdpLiteChecksum => match udplite(packet, segment) {
+            ComputedField::UdpLiteChecksum => match udplite(packet, segment) {
                 None => return Err(Mismatch::says("udplite.coverage", "is neither 0 nor 8 to the length")),
                 Some(sum) if sum != 0 || u16_at(segment + 6) == 0 => return wrong("udplite.checksum"),
                 Some(_) => {}
             },
-            Fill::TcpChecksum if !is_right(upper_layer(packet, segment, headers::TCP), u16_at(segment + 16)) => {
+            ComputedField::TcpChecksum
+                if !is_right(upper_layer(packet, segment, headers::TCP), u16_at(segment + 16)) =>
+            {
                 return wrong("tcp.checksum");
             }
-            Fill::SctpChecksum => {
+            ComputedField::SctpChecksum => {
                 let bytes = packet.get(segment..).unwrap_or_default();
                 let (front, rest) = bytes.split_at_checked(8).unwrap_or_default();
                 let (got, rest) =

@@ -5,7 +5,7 @@ use super::fields::*;
 use super::headers::{TCP, UDP, UDPLITE};
 use super::inner::{Header, Inner, IpRule, Selected, TCP_LEN, Transport, addresses, limits, ports};
 use super::schc::{Action, Compute, FieldDescriptor, Matching, Rule, RuleError, Target};
-use super::state::Near;
+use super::state::TcpLsb;
 use super::trailer::{NextHeader, Trailer};
 use super::{Codec, EspHeader, Table};
 use crate::context::{Context, Ehc, IpVersion, Mode, Range, UdpLiteCoverage};
@@ -72,7 +72,7 @@ impl Rules<'_> {
                 protocol,
                 min_len: if protocol == TCP { TCP_LEN } else { 8 },
                 ports_only: false,
-                near: (protocol == TCP && self.ehc.tcp_lsb < 4).then(|| Near {
+                near: (protocol == TCP && self.ehc.tcp_lsb < 4).then(|| TcpLsb {
                     bits: u32::from(self.ehc.tcp_lsb) * 8,
                     first: [self.ehc.tcp_sn, self.ehc.tcp_ack],
                 }),

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use super::compute::Fill;
+use super::compute::ComputedField;
 use super::headers::{IPV4_LEN, IPV6_LEN, SCTP, TCP, UDP, UDPLITE};
 use super::schc::{Action, Compute, Direction, FieldDescriptor, FieldLength, Matching, Rule, header_order, index_bits};
 use super::{Codec, Mismatch, State, Table, fields};
@@ -271,7 +271,7 @@ fn sample(
         SCTP => vec![(fields::SCTP_CKSUM, Compute::Checksum)],
         _ => vec![],
     };
-    for fill in lengths.into_iter().chain(transport).filter_map(|(field, compute)| Fill::of(field, compute)) {
+    for fill in lengths.into_iter().chain(transport).filter_map(|(field, compute)| ComputedField::of(field, compute)) {
         fill.apply(&mut packet, segment, &outer);
     }
     (packet, header_len)

@@ -1,6 +1,6 @@
 //! Dialect `ietf`: the attributes of draft-ietf-ipsecme-diet-esp-07 §4 become rules (§5), and rules become a [`Codec`].
 
-use super::compute::Fill;
+use super::compute::ComputedField;
 use super::fields::*;
 use super::headers::{SCTP, TCP, UDP, UDPLITE};
 use super::inner::{Header, Inner, IpRule, TCP_LEN, Transport, addresses, limits, ports};
@@ -72,7 +72,7 @@ impl Rules<'_> {
         let mut transports = vec![];
         for protocol in self.protocols() {
             let ports_only = self.is_ports_only(protocol);
-            let extra: &[Fill] = if ports_only { &[Fill::TcpChecksum] } else { &[] };
+            let extra: &[ComputedField] = if ports_only { &[ComputedField::TcpChecksum] } else { &[] };
             transports.push(Transport {
                 protocol,
                 min_len: match protocol {

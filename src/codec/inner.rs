@@ -7,11 +7,11 @@
 //!
 //! Dialects differ in the rules that they bring along; the steps are the same.
 
-use super::compute::{Fill, udplite};
+use super::compute::{ComputedField, udplite};
 use super::headers::{self, Carried, IPV4_LEN, IPV6_LEN, Ip, NotIp, TCP, Upper};
-use super::restored::{Form, Mismatch, Reason, Restorable, Restored, Source, Sources, Warnings};
+use super::restored::{Form, Mismatch, Provenance, Reason, Restorable, Restored, Source, Warnings};
 use super::schc::{Action, Compiled, Direction, FieldDescriptor, Rule, RuleError, Unmatched, Unreadable, header_order};
-use super::state::{Near, State};
+use super::state::{State, TcpLsb};
 use super::trailer::Opened;
 use super::{Carrier, Compressed};
 use crate::bits;
@@ -60,7 +60,7 @@ pub(crate) struct Transport {
     /// Only the ports are in the rule; the rest of a TCP header follows in the payload, without its checksum.
     pub ports_only: bool,
     /// TCP numbers of which only low bits are sent.
-    pub near: Option<Near>,
+    pub near: Option<TcpLsb>,
     pub header: Header,
 }
 
@@ -68,8 +68,8 @@ pub(crate) struct Transport {
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Header {
     rule: Compiled,
-    fills: Box<[Fill]>,
-    sources: Sources,
+    fills: Box<[ComputedField]>,
+    sources: Provenance,
     selected: Box<[Selected]>,
 }
 
@@ -137,7 +137,7 @@ impl Selected {
 
 impl Header {
     /// Compiles `rule`; `extra` actions follow those of its rows. `selected` are fields of this header.
-    pub fn new(rule: &Rule, extra: &[Fill], selected: Vec<Selected>) -> Result<Header, RuleError> {
+    pub fn new(rule: &Rule, extra: &[ComputedField], selected: Vec<Selected>) -> Result<Header, RuleError> {
         Header::of_direction(rule, Direction::Both, extra, selected)
     }
 
@@ -145,20 +145,20 @@ impl Header {
     pub fn of_direction(
         rule: &Rule,
         direction: Direction,
-        extra: &[Fill],
+        extra: &[ComputedField],
         selected: Vec<Selected>,
     ) -> Result<Header, RuleError> {
         let mut fills = vec![];
         for row in &rule.fields {
             if let Action::Compute(compute) = row.action {
                 let problem = "this field cannot be computed so";
-                fills.push(Fill::of(row.fid, compute).ok_or(RuleError { field: row.fid, problem })?);
+                fills.push(ComputedField::of(row.fid, compute).ok_or(RuleError { field: row.fid, problem })?);
             }
         }
         fills.extend(extra);
         let mut header = Header {
             rule: rule.compile(direction)?,
-            sources: fills.iter().fold(Sources::default(), |all, fill| all.and(fill.source())),
+            sources: fills.iter().fold(Provenance::default(), |all, fill| all.and(fill.source())),
             fills: fills.into(),
             selected: selected.into(),
         };
@@ -341,7 +341,7 @@ impl Inner {
             form,
             next_header: ip.version.next_header(),
             payload_offset: 0,
-            sources: Sources::default(),
+            sources: Provenance::default(),
             warnings: opened.warnings,
             length_hiding: opened.excess_padding + (opened.payload.len() - packet.len()) as u32,
             upper: None,
@@ -367,7 +367,7 @@ impl Inner {
             form,
             next_header: headers::NO_NEXT_HEADER,
             payload_offset: 0,
-            sources: Sources::default(),
+            sources: Provenance::default(),
             warnings: opened.warnings,
             length_hiding: opened.excess_padding,
             upper: None,
@@ -601,7 +601,7 @@ impl Inner {
             return Err(Mismatch::says(ip.length_field(), "is not the length of the packet"));
         }
         if ip.version == IpVersion::V4 {
-            Fill::HeaderChecksum.check(packet, 0)?;
+            ComputedField::HeaderChecksum.check(packet, 0)?;
         }
         clear.extend(self.rule_id);
         match self.mode {

@@ -23,7 +23,7 @@ mod trailer;
 
 pub use custom::{RowError, check as check_custom};
 pub use headers::Upper;
-pub use restored::{Form, Mismatch, Reason, Restorable, Restored, Source, Sources, Warnings};
+pub use restored::{Form, Mismatch, Provenance, Reason, Restorable, Restored, Source, Warnings};
 pub use state::State;
 
 use crate::context::{Context, Dialect, Mode};

@@ -18,7 +18,7 @@ pub struct Restored {
     /// transport mode.
     pub payload_offset: usize,
     /// Which fields came from where; only those that may differ from the original.
-    pub sources: Sources,
+    pub sources: Provenance,
     /// What was odd.
     pub warnings: Warnings,
     /// Bytes that hide the length of the packet, which standard ESP would carry as well: TFC padding (RFC 4303 §2.7), the
@@ -67,7 +67,7 @@ impl Source {
     }
 }
 
-/// A field that [`Sources`] can tell about.
+/// A field that [`Provenance`] can tell about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Restorable {
     /// `dscp`.
@@ -157,9 +157,9 @@ const RESTORABLE: [(&str, Restorable); 23] = [
 
 /// Which fields came from where: a bit of each word for each [`Restorable`], together 0 or the number of a [`Source`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Sources([u32; 3]);
+pub struct Provenance([u32; 3]);
 
-impl Sources {
+impl Provenance {
     const ALL: [Source; 5] = [Source::Outer, Source::Generated, Source::Computed, Source::Length, Source::TargetValue];
 
     /// Notes that `field` came from `source`, whatever was noted before.
@@ -179,13 +179,13 @@ impl Sources {
         }
         let [low, middle, high] = self.0.map(|word| word >> field as u32 & 1);
         let number = high << 2 | middle << 1 | low;
-        Sources::ALL.get((number as usize).checked_sub(1)?).copied()
+        Provenance::ALL.get((number as usize).checked_sub(1)?).copied()
     }
 
     /// The fields of both, none of which is in both.
-    pub fn and(self, other: Sources) -> Sources {
+    pub fn and(self, other: Provenance) -> Provenance {
         let ([a, b, c], [d, e, f]) = (self.0, other.0);
-        Sources([a | d, b | e, c | f])
+        Provenance([a | d, b | e, c | f])
     }
 
     /// The names of the records (`dscp`, ...) and the sources, in the order of the records.
@@ -329,8 +329,8 @@ mod tests {
     fn names_stand_at_the_index_of_their_field() {
         for (index, (name, field)) in RESTORABLE.iter().enumerate() {
             assert_eq!(*field as usize, index);
-            for source in Sources::ALL {
-                let mut sources = Sources::default();
+            for source in Provenance::ALL {
+                let mut sources = Provenance::default();
                 sources.set(*field, source);
                 assert_eq!(sources.iter().collect::<Vec<_>>(), [(*name, source)]);
             }

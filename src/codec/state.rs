@@ -12,7 +12,7 @@ pub struct State {
 
 /// TCP Sequence Number and Acknowledgment Number of which only low bits are sent (wire format §3, `tcp_lsb`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Near {
+pub(crate) struct TcpLsb {
     /// Bits sent of each, less than 32.
     pub bits: u32,
     /// The numbers before the first packet: `tcp_sn`, `tcp_ack`.
@@ -31,7 +31,7 @@ impl State {
     }
 }
 
-impl Near {
+impl TcpLsb {
     /// Checks that a receiver finds the numbers of `segment` again: both jump by less than half of what the bits can
     /// tell.
     pub fn check(&self, segment: &[u8], state: &State) -> Result<(), Mismatch> {
@@ -89,7 +89,7 @@ mod tests {
     /// Low 16 bits around 0x0001_2345: what lies less than 0x8000 away comes back, on both sides and round 2^32.
     #[test]
     fn the_nearest_number_is_taken() {
-        let near = Near { bits: 16, first: [0x0001_2345, 5] };
+        let near = TcpLsb { bits: 16, first: [0x0001_2345, 5] };
         for (sent, sequence) in [
             (0x2345, 0x0001_2345),
             (0x2346, 0x0001_2346),
@@ -113,7 +113,7 @@ mod tests {
     fn a_sender_refuses_what_a_receiver_would_take_for_another() {
         let state = State { tcp: Some([0x0001_2345, 0xffff_ff00]) };
         let says = |bits: u32, numbers| {
-            let near = Near { bits, first: [0; 2] };
+            let near = TcpLsb { bits, first: [0; 2] };
             near.check(&segment(numbers), &state).err().map(|mismatch| mismatch.field)
         };
         assert_eq!(says(16, [0x0001_a344, 0x0000_7eff]), None);

@@ -9,7 +9,7 @@ use crate::prefetch;
 use crate::sa::stream::{Progress, Stream};
 use crate::sa::table::{PreparedSa, SaTable};
 
-/// Sources of multicast packets whose numbers are kept apart.
+/// Provenance of multicast packets whose numbers are kept apart.
 pub const MULTICAST_SOURCES: usize = 1 << 14;
 
 /// The streams of all SAs. Packets to a multicast address have numbers by source: `multicast` is the IP header of such a

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use crate::capture::{Packet, Timestamp};
-use crate::codec::{Restorable, Sources, Upper};
+use crate::codec::{Provenance, Restorable, Upper};
 use crate::decoder::arena::Arena;
 use crate::decoder::outcome::Outcome;
 use crate::decoder::status::{Bytes, Esp, Reason, Status};
@@ -107,7 +107,7 @@ impl<'a> Record<'a> {
     }
 
     /// Fields of the packet that came from elsewhere than the wire; `ok` only.
-    pub fn restored(&self) -> Option<Sources> {
+    pub fn restored(&self) -> Option<Provenance> {
         self.outcome.restored.as_ref().filter(|_| self.status() == Status::Ok).map(|restored| restored.sources)
     }
 
