@@ -1,4 +1,4 @@
-//! The other dialects through the command: the figures of their documents, TCP numbers after loss, SPIs that are not
+//! The other dialects through the command: the overhead of their documents, TCP numbers after loss, SPIs that are not
 //! low bits.
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a panic is how a test fails")]
@@ -154,7 +154,7 @@ impl Bench {
     }
 }
 
-/// The figures of draft-mglt-ipsecme-diet-esp-07, against ESP with CCM_8 padded to 4 bytes, where 3 bytes of Padding
+/// The overhead of draft-mglt-ipsecme-diet-esp-07, against ESP with CCM_8 padded to 4 bytes, where 3 bytes of Padding
 /// were needed: data of 3 mod 4 bytes (wire format §3).
 #[test]
 fn figures_of_the_document() {

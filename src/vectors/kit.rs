@@ -6,7 +6,7 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use crate::codec::Codec;
-use crate::codec::figures::sent_bits;
+use crate::codec::overhead::sent_bits;
 use crate::error::Error;
 use crate::files::{Json, context_entry, rule_rows, sa_entry};
 use crate::sa::table::PreparedSa;

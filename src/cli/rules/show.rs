@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::Format;
 use crate::cli::outputs::Files;
 use crate::cli::{Ended, print, tell};
-use crate::codec::figures::{CipherLens, Figures, NoFigures, Span, figures, rule_bits, sent_bits};
+use crate::codec::overhead::{CipherLens, NoFigures, Overhead, Span, overhead, rule_bits, sent_bits};
 use crate::codec::schc::{FieldDescriptor, Matching, Rule, Target};
 use crate::codec::{Codec, Mismatch, Table};
 use crate::context::{Context, Mode, SaReference};
@@ -35,7 +35,7 @@ pub struct Args {
     format: Format,
 }
 
-/// The cipher that figures are for where no key file tells.
+/// The cipher that overhead are for where no key file tells.
 const ASSUMED: &str = "ENCR_AES_CCM_8";
 
 /// One context, ready to be shown.
@@ -161,9 +161,9 @@ fn show(
         return Err(Error::usage("no cipher known", ""));
     };
     let mut packets = vec![];
-    for kind in figures(context, lens)? {
+    for kind in overhead(context, lens)? {
         match kind {
-            Ok(figures) => packets.push(packet(&figures, lens)),
+            Ok(overhead) => packets.push(packet(&overhead, lens)),
             Err(NoFigures { headers, mismatch }) => warn(no_sample(context, &headers, &mismatch)),
         }
     }
@@ -187,7 +187,7 @@ fn show(
 }
 
 fn no_sample(context: &Context, headers: &str, mismatch: &Mismatch) -> String {
-    format!("{}: no figures for {headers}: of the sample packet {mismatch}", context.origin)
+    format!("{}: no overhead for {headers}: of the sample packet {mismatch}", context.origin)
 }
 
 /// How messages call the SA of a context.
@@ -198,16 +198,16 @@ pub(super) fn sa_name(context: &Context) -> String {
     }
 }
 
-fn packet(figures: &Figures, lens: CipherLens) -> ShownPacket {
+fn packet(overhead: &Overhead, lens: CipherLens) -> ShownPacket {
     let pair = |span: Span| [span.least, span.most];
     ShownPacket {
-        headers: figures.headers.clone(),
-        residue_bits: figures.residue_bits,
-        diet_bytes: pair(figures.diet),
+        headers: overhead.headers.clone(),
+        residue_bits: overhead.residue_bits,
+        diet_bytes: pair(overhead.diet),
         iv_bytes: lens.iv,
-        esp_bytes: pair(figures.esp),
-        overhead_bytes: pair(figures.overhead),
-        saved_bytes: pair(figures.saved),
+        esp_bytes: pair(overhead.esp),
+        overhead_bytes: pair(overhead.overhead),
+        saved_bytes: pair(overhead.saved),
     }
 }
 

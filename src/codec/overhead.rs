@@ -36,7 +36,7 @@ pub struct Span {
 
 /// Bytes per packet of one header kind. None of them counts the IV, which is the same in both.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Figures {
+pub struct Overhead {
     /// The headers: `IPv6 UDP`.
     pub headers: String,
     /// Bits of the residue of the inner headers.
@@ -85,7 +85,7 @@ pub struct NoFigures {
 ///
 /// # Errors
 /// A context that makes no rule.
-pub fn figures(context: &Context, cipher: CipherLens) -> Result<Vec<Result<Figures, NoFigures>>, Error> {
+pub fn overhead(context: &Context, cipher: CipherLens) -> Result<Vec<Result<Overhead, NoFigures>>, Error> {
     let codec = Codec::new(Some(context), cipher.block)?;
     let tables = Codec::tables(context, cipher.block);
     let versions = match context.selectors.version.or(known_version(&tables)) {
@@ -101,7 +101,7 @@ pub fn figures(context: &Context, cipher: CipherLens) -> Result<Vec<Result<Figur
         for protocol in protocols {
             let headers = format!("IPv{} {}", version.number(), protocol_name(protocol));
             found.push(match of_kind(context, &codec, &tables, version, protocol, cipher) {
-                Ok(figures) => Ok(Figures { headers, ..figures }),
+                Ok(overhead) => Ok(Overhead { headers, ..overhead }),
                 Err(mismatch) => Err(NoFigures { headers, mismatch }),
             });
         }
@@ -143,7 +143,7 @@ fn of_kind(
     version: IpVersion,
     protocol: u8,
     cipher: CipherLens,
-) -> Result<Figures, Mismatch> {
+) -> Result<Overhead, Mismatch> {
     let outer = outer(context, version);
     let mut clear = vec![];
     let mut spans: Option<[Span; 4]> = None;
@@ -172,7 +172,7 @@ fn of_kind(
     let kind = tables.iter().filter(|table| is_of(table, version, protocol));
     let residue_bits =
         kind.filter(|table| is_for_outer(table, tables, outer.version)).map(|table| rule_bits(&table.rule).0).sum();
-    Ok(Figures { headers: String::new(), residue_bits, diet, esp, overhead, saved })
+    Ok(Overhead { headers: String::new(), residue_bits, diet, esp, overhead, saved })
 }
 
 /// Whether a rule is for the inner headers of such packets.
