@@ -3,8 +3,8 @@
 use super::fields::{Entry, Fields};
 use super::ietf::alignment;
 use super::keys::items;
+use super::rule_table::{self, DIRECTIONS};
 use super::rules::Attributes;
-use super::table_rows::{self, DIRECTIONS};
 use super::values::choice;
 use crate::codec::check_custom;
 use crate::codec::fields::ESP_PAD;
@@ -36,7 +36,7 @@ pub(super) fn attributes(fields: &mut Fields, _: Mode) -> Result<Attributes, Err
 fn table(tables: &mut Fields, name: &'static str) -> Result<Rule, Error> {
     match tables.entry(name) {
         Some(entry) if !items(tables.path(), name, entry.node)?.is_empty() => {
-            table_rows::rule(tables.path(), name, entry.node)
+            rule_table::rule(tables.path(), name, entry.node)
         }
         _ => Ok(Rule { fields: vec![] }),
     }

@@ -11,7 +11,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use super::yaml::{self, Before, MAX_NODES, Node, Parsed, Place, Value};
-use super::{keys, one_line, rules};
+use super::{keys, rules, yaml_flow};
 use crate::context::Context;
 use crate::cores;
 use crate::error::Error;
@@ -185,9 +185,9 @@ fn in_parts<'t, T: Send>(
 }
 
 impl<'t> Part<'t> {
-    /// Its document and the number of nodes in it, if it holds what [`one_line`] reads.
+    /// Its document and the number of nodes in it, if it holds what [`yaml_flow`] reads.
     fn one_line_each(&self) -> Option<(Node<'t>, usize)> {
-        self.items_of.and_then(|_| one_line::list(self.text, self.lines_before))
+        self.items_of.and_then(|_| yaml_flow::list(self.text, self.lines_before))
     }
 
     /// Its document and the number of nodes in it, if the whole says the same.

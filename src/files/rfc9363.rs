@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::fields::{Entry, Fields};
 use super::keys::items;
 use super::rule_set::{NumberedRule, RuleId};
-use super::table_rows::MAX_ROWS;
+use super::rule_table::MAX_ROWS;
 use super::values::{Trouble, byte, number, shown, trouble};
 use super::yaml::Node;
 use crate::codec::fields::*;

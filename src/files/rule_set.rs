@@ -7,7 +7,7 @@ use super::fields::Fields;
 use super::keys::items;
 use super::values::{byte, number, trouble};
 use super::yaml::{Node, Value};
-use super::{rfc9363, table_rows, yaml};
+use super::{rfc9363, rule_table, yaml};
 use crate::codec::schc::Rule;
 use crate::error::Error;
 
@@ -85,7 +85,7 @@ pub fn parse_rules(path: &Path, text: &str) -> Result<RuleSet, Error> {
     }
     match &root.value {
         Value::List(nodes) if nodes.first().is_some_and(|first| has(first, "FID")) || nodes.is_empty() => {
-            of_rules(vec![NumberedRule { id: None, rule: table_rows::rule(path, "a rule", &root)? }])
+            of_rules(vec![NumberedRule { id: None, rule: rule_table::rule(path, "a rule", &root)? }])
         }
         Value::List(_) => of_rules(rules(path, &root)?),
         _ => of_rules(vec![numbered(path, &root)?]),
@@ -130,7 +130,7 @@ fn numbered(path: &Path, node: &Node) -> Result<NumberedRule, Error> {
     let Some(entry) = fields.entry("fields").or(fields.entry("Compression")) else {
         return Err(fields.missing("fields", "add `fields:` and the rows of the rule"));
     };
-    let rule = table_rows::rule(path, entry.name, entry.node)?;
+    let rule = rule_table::rule(path, entry.name, entry.node)?;
     fields.finish()?;
     Ok(NumberedRule { id, rule })
 }
@@ -145,7 +145,7 @@ fn contexts(path: &Path, root: &Node) -> Result<Vec<NumberedRule>, Error> {
             let iipc = child(context, "rules").and_then(|rules| child(rules, "iipc"));
             if let Some(node) = iipc {
                 let id = RuleId { value: found.len() as u32 & 0xff, bits: 8 };
-                found.push(NumberedRule { id: Some(id), rule: table_rows::rule(path, "iipc", node)? });
+                found.push(NumberedRule { id: Some(id), rule: rule_table::rule(path, "iipc", node)? });
             }
         }
     }

@@ -110,8 +110,8 @@ fn yaml_row(row: &FieldDescriptor) -> String {
 pub fn length_name(length: FieldLength) -> String {
     match length {
         FieldLength::Fixed(bits) => bits.to_string(),
-        FieldLength::Variable => super::table_rows::VARIABLE.to_owned(),
-        FieldLength::Function => super::table_rows::FUNCTION.to_owned(),
+        FieldLength::Variable => super::rule_table::VARIABLE.to_owned(),
+        FieldLength::Function => super::rule_table::FUNCTION.to_owned(),
     }
 }
 

@@ -5,7 +5,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::table_rows::{ACTIONS, DIRECTIONS, FUNCTION, OPERATORS, ROW_KEYS, VARIABLE};
+use super::rule_table::{ACTIONS, DIRECTIONS, FUNCTION, OPERATORS, ROW_KEYS, VARIABLE};
 use crate::codec::fields::FIELDS;
 use crate::suite::{INTEGS, SUITES};
 
