@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::fields::Fields;
 use super::ietf::one_of;
 use super::rules::Attributes;
-use super::values::{Trouble, boolean, byte, number, trouble};
+use super::values::{ValueError, boolean, byte, number, value_error};
 use crate::context::{Dialect, Ehc, Mode, UdpLiteCoverage};
 use crate::error::Error;
 
@@ -32,7 +32,7 @@ pub(super) fn attributes(fields: &mut Fields, mode: Mode) -> Result<Attributes, 
 /// A number of bytes, 0 to 4.
 pub(super) fn bytes(fields: &mut Fields, name: &'static str, standard: u8) -> Result<u8, Error> {
     let read = |word: &str| {
-        byte(word, 0..=4).map_err(|found| trouble(found.problem, "this dialect counts bytes, not bits: 0 to 4"))
+        byte(word, 0..=4).map_err(|found| value_error(found.problem, "this dialect counts bytes, not bits: 0 to 4"))
     };
     Ok(fields.optional(name, read)?.unwrap_or(standard))
 }
@@ -52,39 +52,39 @@ fn sn_period(fields: &mut Fields) -> Result<Option<Duration>, Error> {
             Err(fields.missing("esp_sn_period", "`esp_sn_gen: time` needs it: the seconds from one number to the next"))
         }
         (false, Some(entry)) => {
-            Err(fields.wrong(entry, trouble("stands without `esp_sn_gen: time`", "add that, or take this away")))
+            Err(fields.wrong(entry, value_error("stands without `esp_sn_gen: time`", "add that, or take this away")))
         }
         (false, None) => Ok(None),
     }
 }
 
 /// Seconds, with decimals where needed.
-fn seconds(word: &str) -> Result<Duration, Trouble> {
-    let wrong = || trouble("not a number of seconds", "write it in decimal, above 0, such as 60 or 0.5");
+fn seconds(word: &str) -> Result<Duration, ValueError> {
+    let wrong = || value_error("not a number of seconds", "write it in decimal, above 0, such as 60 or 0.5");
     let plain = !word.is_empty() && word.bytes().all(|letter| letter.is_ascii_digit() || letter == b'.');
     let seconds: f64 = word.parse().ok().filter(|_| plain).ok_or_else(wrong)?;
     Duration::try_from_secs_f64(seconds).ok().filter(|period| !period.is_zero()).ok_or_else(wrong)
 }
 
 /// `esp_align`, in bytes.
-fn align(word: &str) -> Result<u8, Trouble> {
+fn align(word: &str) -> Result<u8, ValueError> {
     let bits = word.to_ascii_lowercase().replace(' ', "");
     match bits.strip_suffix("bits").or(bits.strip_suffix("bit")).unwrap_or(&bits) {
         "8" => Ok(1),
         "16" => Ok(2),
         "24" => Ok(3),
         "32" => Ok(4),
-        _ => Err(trouble("no alignment", "one of: 8, 16, 24, 32 (bits)")),
+        _ => Err(value_error("no alignment", "one of: 8, 16, 24, 32 (bits)")),
     }
 }
 
-fn udplite_coverage(word: &str) -> Result<UdpLiteCoverage, Trouble> {
+fn udplite_coverage(word: &str) -> Result<UdpLiteCoverage, ValueError> {
     match word.to_ascii_lowercase().as_str() {
         "uncompressed" => Ok(UdpLiteCoverage::Sent),
         "length" => Ok(UdpLiteCoverage::Length),
         _ => match number(word, 8..=0xffff) {
             Ok(agreed) => Ok(UdpLiteCoverage::AtMost(agreed as u16)),
-            Err(_) => Err(trouble("no coverage", "`uncompressed`, `Length`, or 8 to 65535 bytes")),
+            Err(_) => Err(value_error("no coverage", "`uncompressed`, `Length`, or 8 to 65535 bytes")),
         },
     }
 }

@@ -185,7 +185,7 @@ fn sa(fields: &[Field<'_>], origin: Origin, left_out: &mut LeftOut) -> Result<Sa
             Err(_) if spi_field.contains('*') => {
                 return wrong("an SPI with a `*` in it", "write the whole SPI, or `*` alone for every SPI");
             }
-            Err(trouble) => return wrong(format!("SPI: {}", trouble.problem), "write `0x` and 8 hex digits"),
+            Err(value_error) => return wrong(format!("SPI: {}", value_error.problem), "write `0x` and 8 hex digits"),
         },
     };
     let (esn, sn_hint) = match numbers {
@@ -243,7 +243,7 @@ fn selector(word: &str, version: IpVersion, which: &str) -> Result<Selector, Unu
     match parsed {
         Ok((address, len)) if IpVersion::of(address) == version => Ok(Selector::Prefix { address, len }),
         Ok(_) => wrong(format!("the {which} address is not of the IP version of the first field"), help),
-        Err(trouble) => wrong(format!("{which} address: {}", trouble.problem), help),
+        Err(value_error) => wrong(format!("{which} address: {}", value_error.problem), help),
     }
 }
 

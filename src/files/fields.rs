@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::values::{Trouble, near, shown, text, trouble};
+use super::values::{ValueError, near, shown, text, value_error};
 use super::yaml::{Key, Node, Place, Value};
 use crate::error::Error;
 
@@ -67,7 +67,7 @@ impl<'n, 'a> Fields<'n, 'a> {
     pub(super) fn optional<T>(
         &mut self,
         name: &'static str,
-        parse: impl FnOnce(&str) -> Result<T, Trouble>,
+        parse: impl FnOnce(&str) -> Result<T, ValueError>,
     ) -> Result<Option<T>, Error> {
         match self.entry(name) {
             None => Ok(None),
@@ -80,7 +80,7 @@ impl<'n, 'a> Fields<'n, 'a> {
         &mut self,
         name: &'static str,
         help: &str,
-        parse: impl FnOnce(&str) -> Result<T, Trouble>,
+        parse: impl FnOnce(&str) -> Result<T, ValueError>,
     ) -> Result<T, Error> {
         self.optional(name, parse)?.ok_or_else(|| self.missing(name, help))
     }
@@ -89,14 +89,14 @@ impl<'n, 'a> Fields<'n, 'a> {
     pub(super) fn read<T>(
         &self,
         entry: Entry<'n, 'a>,
-        parse: impl FnOnce(&str) -> Result<T, Trouble>,
+        parse: impl FnOnce(&str) -> Result<T, ValueError>,
     ) -> Result<T, Error> {
-        text(entry.node).and_then(parse).map_err(|trouble| self.wrong(entry, trouble))
+        text(entry.node).and_then(parse).map_err(|value_error| self.wrong(entry, value_error))
     }
 
     /// An error about the value of `entry`.
-    pub(super) fn wrong(&self, entry: Entry<'n, 'a>, trouble: Trouble) -> Error {
-        entry.node.place.error(self.path, format!("{}: {}", entry.name, trouble.problem), trouble.help)
+    pub(super) fn wrong(&self, entry: Entry<'n, 'a>, value_error: ValueError) -> Error {
+        entry.node.place.error(self.path, format!("{}: {}", entry.name, value_error.problem), value_error.help)
     }
 
     /// An error about `name` not being there; or about a key that was meant to be it.
@@ -111,7 +111,7 @@ impl<'n, 'a> Fields<'n, 'a> {
     pub(super) fn not_both(&mut self, name: &'static str, other: &'static str) -> Result<(), Error> {
         match (self.entry(name), self.entry(other)) {
             (Some(entry), Some(_)) => {
-                Err(self.wrong(entry, trouble(format!("stands beside `{other}`"), "give one of the two")))
+                Err(self.wrong(entry, value_error(format!("stands beside `{other}`"), "give one of the two")))
             }
             _ => Ok(()),
         }

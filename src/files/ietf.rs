@@ -2,7 +2,7 @@
 
 use super::fields::Fields;
 use super::rules::distinct;
-use super::values::{Trouble, byte, choice, trouble};
+use super::values::{ValueError, byte, choice, value_error};
 use crate::context::{DscpCda, FlowLabelCda, HeaderCda, Ietf, TcpHeader};
 use crate::error::Error;
 
@@ -130,7 +130,7 @@ fn header_bits(fields: &mut Fields, standard: &Ietf) -> Result<(u8, u8), Error> 
     match sn_entry.or(spi_entry) {
         Some(entry) if !(spi + sn).is_multiple_of(8) => Err(fields.wrong(
             entry,
-            trouble(
+            value_error(
                 format!("`esp_spi_lsb` {spi} and `esp_sn_lsb` {sn} make {} bits, which are no whole bytes", spi + sn),
                 "their sum must be a multiple of 8",
             ),
@@ -154,7 +154,7 @@ fn dscp(fields: &mut Fields) -> Result<DscpCda, Error> {
         (Action::Sent, ..) => Ok(DscpCda::Sent),
         (Action::Lower, ..) => Ok(DscpCda::Lower),
         (Action::List, Some(entry), Some(list)) if list.is_empty() => {
-            Err(fields.wrong(entry, trouble("an empty list", "`dscp_cda: sa` needs at least one DSCP value")))
+            Err(fields.wrong(entry, value_error("an empty list", "`dscp_cda: sa` needs at least one DSCP value")))
         }
         (Action::List, _, Some(list)) => Ok(DscpCda::List(list)),
         (Action::List, ..) => {
@@ -164,14 +164,14 @@ fn dscp(fields: &mut Fields) -> Result<DscpCda, Error> {
 }
 
 /// `8 bit` to `64 bit`, in bytes.
-pub(super) fn alignment(word: &str) -> Result<u8, Trouble> {
+pub(super) fn alignment(word: &str) -> Result<u8, ValueError> {
     let bits = word.to_ascii_lowercase().replace(' ', "");
     match bits.strip_suffix("bits").or(bits.strip_suffix("bit")).unwrap_or(&bits) {
         "8" => Ok(1),
         "16" => Ok(2),
         "32" => Ok(4),
         "64" => Ok(8),
-        _ => Err(trouble("no alignment", "one of: 8 bit, 16 bit, 32 bit, 64 bit")),
+        _ => Err(value_error("no alignment", "one of: 8 bit, 16 bit, 32 bit, 64 bit")),
     }
 }
 
@@ -181,7 +181,7 @@ fn rule_id(fields: &mut Fields) -> Result<Option<u8>, Error> {
     let value = entry.map(|entry| fields.read(entry, |word| byte(word, 0..=255))).transpose()?;
     match entry {
         Some(entry) if !one_byte => {
-            Err(fields.wrong(entry, trouble("stands without `rule_id: one_byte`", "add that, or take this away")))
+            Err(fields.wrong(entry, value_error("stands without `rule_id: one_byte`", "add that, or take this away")))
         }
         _ => Ok(one_byte.then_some(value.unwrap_or(0))),
     }

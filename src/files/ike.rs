@@ -150,7 +150,7 @@ fn spi(word: &str) -> Result<u64, Unusable> {
 }
 
 fn secret(name: &str, word: &str) -> Result<Secret, Unusable> {
-    hex(word).map_err(|trouble| Wrong(format!("{name}: {}", trouble.problem), "write it in hexadecimal"))
+    hex(word).map_err(|value_error| Wrong(format!("{name}: {}", value_error.problem), "write it in hexadecimal"))
 }
 
 /// IANA names of "Transform Type 2", with or without `PRF_`, `-` for `_`; strongSwan writes the same.

@@ -96,14 +96,16 @@ impl<'t> Entry<'_, 't> {
         match self.value_of(name, reverse) {
             None => Ok(Secret::default()),
             Some("file") => Err(Wrong(format!("`{name}` is in another file: write its hex digits here"))),
-            Some(digits) => hex(digits).map_err(|trouble| Wrong(format!("{name}: {}", trouble.problem))),
+            Some(digits) => hex(digits).map_err(|value_error| Wrong(format!("{name}: {}", value_error.problem))),
         }
     }
 
     fn sa(&self, reverse: bool, file: &Arc<Path>, left_out: &mut LeftOut) -> Result<Sa, Unusable> {
         let address = |name: &str| {
             let word = self.value(name).ok_or_else(|| Wrong(format!("no `{name}`")))?;
-            address(word).map(Selector::address).map_err(|trouble| Wrong(format!("`{name}`: {}", trouble.problem)))
+            address(word)
+                .map(Selector::address)
+                .map_err(|value_error| Wrong(format!("`{name}`: {}", value_error.problem)))
         };
         let (from, to) = (address("from")?, address("to")?);
         if !from.fits_beside(to) {
@@ -111,7 +113,7 @@ impl<'t> Entry<'_, 't> {
         }
         let (src, dst) = if reverse { (to, from) } else { (from, to) };
         let spi = spi(self.value_of("spi", reverse).unwrap_or_default())
-            .map_err(|trouble| Wrong(format!("SPI: {}", trouble.problem)))?;
+            .map_err(|value_error| Wrong(format!("SPI: {}", value_error.problem)))?;
         Ok(Sa {
             name: spi_name(spi),
             spi: Some(spi),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::LinkKey;
 use super::fields::{Entry, Fields};
-use super::values::{Trouble, boolean, byte, hex, link_address, near, selector, shown, spi, spi_name, trouble};
+use super::values::{ValueError, boolean, byte, hex, link_address, near, selector, shown, spi, spi_name, value_error};
 use super::yaml::{Node, Value};
 use crate::context::Origin;
 use crate::error::Error;
@@ -41,7 +41,9 @@ fn sa(path: &Arc<Path>, node: &Node) -> Result<(Arc<Sa>, bool), Error> {
     let dst_entry = fields.entry("dst");
     let dst = dst_entry.map(|entry| fields.read(entry, selector)).transpose()?.unwrap_or(Selector::Any);
     if let Some(entry) = dst_entry.filter(|_| !src.fits_beside(dst)) {
-        return Err(fields.wrong(entry, trouble("another IP version than `src`", "both belong to one outer header")));
+        return Err(
+            fields.wrong(entry, value_error("another IP version than `src`", "both belong to one outer header"))
+        );
     }
     let keys = keys(&mut fields)?;
     let esn = fields.optional("esn", boolean)?.unwrap_or(false);
@@ -96,19 +98,19 @@ fn keys(fields: &mut Fields) -> Result<Keys, Error> {
 }
 
 /// Names go to terminals and tables.
-fn name(word: &str) -> Result<String, Trouble> {
+fn name(word: &str) -> Result<String, ValueError> {
     match word.chars().any(char::is_control) {
-        true => Err(trouble("a control character in a name", "write letters, digits, spaces and signs")),
+        true => Err(value_error("a control character in a name", "write letters, digits, spaces and signs")),
         false => Ok(word.to_owned()),
     }
 }
 
-fn cipher(word: &str) -> Result<&'static Suite, Trouble> {
+fn cipher(word: &str) -> Result<&'static Suite, ValueError> {
     Suite::by_name(word).ok_or_else(|| unknown(word, "cipher", SUITES.iter().map(|suite| suite.name).collect()))
 }
 
 /// `None` for `NONE`.
-fn integrity(word: &str) -> Result<Option<&'static Integ>, Trouble> {
+fn integrity(word: &str) -> Result<Option<&'static Integ>, ValueError> {
     if word.eq_ignore_ascii_case("NONE") {
         return Ok(None);
     }
@@ -122,12 +124,12 @@ fn integrity(word: &str) -> Result<Option<&'static Integ>, Trouble> {
     }
 }
 
-fn unknown(word: &str, kind: &str, names: Vec<&'static str>) -> Trouble {
+fn unknown(word: &str, kind: &str, names: Vec<&'static str>) -> ValueError {
     let help = match near(word, names.iter().copied()).first() {
         Some(name) => format!("did you mean {name}?"),
         None => format!("one of: {}", names.join(", ")),
     };
-    trouble(format!("{} is no {kind}", shown(word)), help)
+    value_error(format!("{} is no {kind}", shown(word)), help)
 }
 
 /// Reads the items of `link_keys` (IEEE 802.15.4 §9.3).
@@ -139,11 +141,11 @@ fn link_key(path: &Path, node: &Node) -> Result<LinkKey, Error> {
     let mut fields = Fields::new(path, "a link key", node)?;
     let origin = Origin { path: path.into(), line: u64::from(fields.place().line) };
     let eui64 = fields.required("eui64", "add `eui64:`, the sender's extended address of 8 bytes", |word| {
-        <[u8; 8]>::try_from(hex(word)?.expose()).map_err(|_| trouble("not 8 bytes", "write 16 hex digits"))
+        <[u8; 8]>::try_from(hex(word)?.expose()).map_err(|_| value_error("not 8 bytes", "write 16 hex digits"))
     })?;
     let short = fields.optional("short", |word| match link_address(word)? {
         LinkAddress::Short(short) => Ok(short),
-        _ => Err(trouble("not 2 bytes", "write `0x` and 4 hex digits")),
+        _ => Err(value_error("not 2 bytes", "write `0x` and 4 hex digits")),
     })?;
     let mode = fields.required("mode", "add `mode:`, the Key Identifier Mode 0 to 3", |word| byte(word, 0..=3))?;
     let index = fields.optional("index", |word| byte(word, 0..=255))?;
@@ -154,7 +156,7 @@ fn link_key(path: &Path, node: &Node) -> Result<LinkKey, Error> {
         let key = hex(word)?;
         if key.len() != 16 {
             let problem = format!("AES-CCM* of 802.15.4 takes 16 bytes, not {}", key.len());
-            return Err(trouble(problem, "write 32 hex digits"));
+            return Err(value_error(problem, "write 32 hex digits"));
         }
         Ok(key)
     })?;

@@ -8,7 +8,7 @@ use super::fields::{Entry, Fields};
 use super::keys::items;
 use super::rule_set::{NumberedRule, RuleId};
 use super::rule_table::MAX_ROWS;
-use super::values::{Trouble, byte, number, shown, trouble};
+use super::values::{ValueError, byte, number, shown, value_error};
 use super::yaml::Node;
 use crate::codec::fields::*;
 use crate::codec::schc::{Action, Compute, Direction, FieldDescriptor, FieldLength, Matching, Rule, Target};
@@ -77,7 +77,7 @@ fn rule(path: &Path, node: &Node) -> Result<NumberedRule, Error> {
     let bits = fields.required("rule-id-length", help, |word| byte(word, 0..=32))?;
     fields.required("rule-nature", help, |word| match bare(word) {
         COMPRESSION => Ok(()),
-        other => Err(trouble(format!("{} cannot be taken over", shown(other)), "only nature-compression can")),
+        other => Err(value_error(format!("{} cannot be taken over", shown(other)), "only nature-compression can")),
     })?;
     let Some(list) = fields.entry("entry") else { return Err(fields.missing("entry", "add the fields of the rule")) };
     fields.finish()?;
@@ -109,7 +109,7 @@ fn entry(path: &Path, node: &Node) -> Result<FieldDescriptor, Error> {
     let matching = fields.required("matching-operator", help, |word| identity(word, &OPERATORS))?;
     let action = fields.required("comp-decomp-action", help, |word| {
         let action = identity(word, &ACTIONS)?.or(Compute::of(fid).map(Action::Compute));
-        action.ok_or_else(|| trouble(format!("{} cannot be worked out", fid.name), "send it, or give its value"))
+        action.ok_or_else(|| value_error(format!("{} cannot be worked out", fid.name), "send it, or give its value"))
     })?;
     let mut values = |name| match fields.entry(name) {
         Some(entry) => binaries(path, entry),
@@ -148,11 +148,11 @@ fn bare(word: &str) -> &str {
     word.strip_prefix("ietf-schc:").unwrap_or(word)
 }
 
-fn identity<T: Copy>(word: &str, known: &[(&'static str, T)]) -> Result<T, Trouble> {
+fn identity<T: Copy>(word: &str, known: &[(&'static str, T)]) -> Result<T, ValueError> {
     let found = known.iter().find(|(name, _)| *name == bare(word));
     found.map(|(_, value)| *value).ok_or_else(|| {
         let names: Vec<&str> = known.iter().map(|(name, _)| *name).collect();
-        trouble(format!("{} cannot be taken over", shown(word)), format!("known: {}", names.join(", ")))
+        value_error(format!("{} cannot be taken over", shown(word)), format!("known: {}", names.join(", ")))
     })
 }
 
@@ -164,10 +164,10 @@ fn binaries(path: &Path, list: Entry) -> Result<Vec<u128>, Error> {
         let index = fields.required("index", "RFC 9363 §5 requires it", |word| number(word, 0..=65_535))?;
         let value = fields.required("value", "RFC 9363 §5 requires it", |word| {
             let bytes =
-                base64_bytes(word).ok_or_else(|| trouble("not base64", "write bytes in base64 (RFC 4648 §4)"))?;
+                base64_bytes(word).ok_or_else(|| value_error("not base64", "write bytes in base64 (RFC 4648 §4)"))?;
             let digits = bytes.iter().skip_while(|byte| **byte == 0);
             if digits.clone().count() > 16 {
-                return Err(trouble("longer than 128 bits", "fields of up to 128 bits can be taken over"));
+                return Err(value_error("longer than 128 bits", "fields of up to 128 bits can be taken over"));
             }
             Ok(digits.fold(0u128, |value, byte| value << 8 | u128::from(*byte)))
         })?;
@@ -225,17 +225,17 @@ struct ValueOut {
 }
 
 /// The document of `rules`; says what the data model has no word for.
-pub(super) fn write(rules: &[NumberedRule]) -> Result<Document, Trouble> {
+pub(super) fn write(rules: &[NumberedRule]) -> Result<Document, ValueError> {
     let mut written = Vec::with_capacity(rules.len());
     for NumberedRule { id, rule } in rules {
         let id =
-            id.ok_or_else(|| trouble("a rule without RuleID", "RFC 9363 needs one: add `RuleID`, `RuleIDLength`"))?;
+            id.ok_or_else(|| value_error("a rule without RuleID", "RFC 9363 needs one: add `RuleID`, `RuleIDLength`"))?;
         // The key of the list of entries, RFC 9363 §5.
         for (index, row) in rule.fields.iter().enumerate() {
             let key = |row: &FieldDescriptor| (row.fid, row.position, row.direction);
             if rule.fields.iter().take(index).any(|other| key(other) == key(row)) {
                 let problem = format!("{} stands twice with the same position and direction", row.fid.name);
-                return Err(trouble(problem, "RFC 9363 tells rows apart by these: give the second one another FP"));
+                return Err(value_error(problem, "RFC 9363 tells rows apart by these: give the second one another FP"));
             }
         }
         written.push(RuleOut {
@@ -248,9 +248,9 @@ pub(super) fn write(rules: &[NumberedRule]) -> Result<Document, Trouble> {
     Ok(Document { schc: Container { rule: written } })
 }
 
-fn entry_out(row: &FieldDescriptor) -> Result<EntryOut, Trouble> {
+fn entry_out(row: &FieldDescriptor) -> Result<EntryOut, ValueError> {
     let no_word = |what: &str| {
-        trouble(format!("{}: RFC 9363 has no word for {what}", row.fid.name), "this rule cannot be exported so")
+        value_error(format!("{}: RFC 9363 has no word for {what}", row.fid.name), "this rule cannot be exported so")
     };
     let field = name_of(&FIELD_IDENTITIES, &row.fid).ok_or_else(|| no_word("this field"))?;
     let field_length = match row.length {

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use super::fields::Fields;
 use super::keys::items;
-use super::values::{byte, number, trouble};
+use super::values::{byte, number, value_error};
 use super::yaml::{Node, Value};
 use super::{rfc9363, rule_table, yaml};
 use crate::codec::schc::Rule;
@@ -114,7 +114,9 @@ fn numbered(path: &Path, node: &Node) -> Result<NumberedRule, Error> {
             let bits =
                 fields.required("RuleIDLength", "add the length of the RuleID in bits", |word| byte(word, 0..=32))?;
             if value >> bits != 0 {
-                return Err(fields.wrong(entry, trouble(format!("longer than {bits} bits"), "correct `RuleIDLength`")));
+                return Err(
+                    fields.wrong(entry, value_error(format!("longer than {bits} bits"), "correct `RuleIDLength`"))
+                );
             }
             Some(RuleId { value: value as u32, bits })
         }
@@ -123,7 +125,7 @@ fn numbered(path: &Path, node: &Node) -> Result<NumberedRule, Error> {
     for (name, what) in [("Fragmentation", "a fragmentation rule"), ("NoCompression", "a rule without compression")] {
         if let Some(entry) = fields.entry(name) {
             let help = "Diet-ESP has rules for compression only: take this one away";
-            return Err(fields.wrong(entry, trouble(format!("{what} cannot be taken over"), help)));
+            return Err(fields.wrong(entry, value_error(format!("{what} cannot be taken over"), help)));
         }
     }
     fields.not_both("fields", "Compression")?;

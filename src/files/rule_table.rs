@@ -7,7 +7,7 @@ use std::path::Path;
 
 use super::fields::{Entry, Fields};
 use super::keys::items;
-use super::values::{Trouble, address, choice, near, number, prefix, shown, trouble};
+use super::values::{ValueError, address, choice, near, number, prefix, shown, value_error};
 use super::yaml::{Node, Value};
 use crate::codec::fields::{ESP_PAD, ESP_PAD_LEN, ESP_SEQ, ESP_SPI, FIELDS, FieldId};
 use crate::codec::schc::{Action, Compute, Direction, FieldDescriptor, FieldLength, Matching, Rule, Target};
@@ -112,7 +112,7 @@ fn checkable(row: &FieldDescriptor) -> FieldDescriptor {
     row
 }
 
-fn field(word: &str) -> Result<FieldId, Trouble> {
+fn field(word: &str) -> Result<FieldId, ValueError> {
     FieldId::named(word).ok_or_else(|| {
         let names = || FIELDS.iter().map(|field| field.name);
         let help = match near(word, names()).first() {
@@ -129,7 +129,7 @@ fn field(word: &str) -> Result<FieldId, Trouble> {
                 }
             }
         };
-        trouble(format!("{} is no field", shown(word)), help)
+        value_error(format!("{} is no field", shown(word)), help)
     })
 }
 
@@ -139,7 +139,7 @@ pub(super) fn own_length(fid: FieldId) -> FieldLength {
     fid.bits.map_or(FieldLength::Function, FieldLength::Fixed)
 }
 
-fn field_length(word: &str) -> Result<FieldLength, Trouble> {
+fn field_length(word: &str) -> Result<FieldLength, ValueError> {
     if word.eq_ignore_ascii_case(VARIABLE) || word.eq_ignore_ascii_case("variable") {
         return Ok(FieldLength::Variable);
     }
@@ -148,7 +148,7 @@ fn field_length(word: &str) -> Result<FieldLength, Trouble> {
     }
     number(word, 1..=128)
         .map(|bits| FieldLength::Fixed(bits as u16))
-        .map_err(|found| trouble(found.problem, "give the length in bits, or `var`; or leave FL out"))
+        .map_err(|found| value_error(found.problem, "give the length in bits, or `var`; or leave FL out"))
 }
 
 fn matching(fields: &mut Fields) -> Result<Matching, Error> {
@@ -156,7 +156,8 @@ fn matching(fields: &mut Fields) -> Result<Matching, Error> {
     let (matching, bits) = fields.required("MO", help, |word| {
         let (name, bits) = match word.split_once('(') {
             Some((name, rest)) => {
-                let inside = rest.strip_suffix(')').ok_or_else(|| trouble("no closing bracket", "write `MSB(12)`"))?;
+                let inside =
+                    rest.strip_suffix(')').ok_or_else(|| value_error("no closing bracket", "write `MSB(12)`"))?;
                 (name.trim(), Some(msb_bits(inside.trim())?))
             }
             None => (word, None),
@@ -164,7 +165,7 @@ fn matching(fields: &mut Fields) -> Result<Matching, Error> {
         let matching = choice(name, &OPERATORS)?;
         match (matching, bits) {
             (Matching::Msb(_), _) | (_, None) => Ok((matching, bits)),
-            _ => Err(trouble("only MSB has an argument", "take the brackets away")),
+            _ => Err(value_error("only MSB has an argument", "take the brackets away")),
         }
     })?;
     let entry = fields.entry("MO.VAL").filter(|entry| !entry.node.is_null());
@@ -172,16 +173,16 @@ fn matching(fields: &mut Fields) -> Result<Matching, Error> {
         (Matching::Msb(_), Some(bits), None) => Ok(Matching::Msb(bits)),
         (Matching::Msb(_), None, Some(entry)) => Ok(Matching::Msb(fields.read(entry, msb_bits)?)),
         (Matching::Msb(_), None, None) => Err(fields.missing("MO.VAL", "MSB needs the number of bits to compare")),
-        (_, _, Some(entry)) => Err(fields.wrong(entry, trouble("stands without MSB", "only MSB has an argument"))),
+        (_, _, Some(entry)) => Err(fields.wrong(entry, value_error("stands without MSB", "only MSB has an argument"))),
         (matching, ..) => Ok(matching),
     }
 }
 
-fn msb_bits(word: &str) -> Result<u16, Trouble> {
+fn msb_bits(word: &str) -> Result<u16, ValueError> {
     number(word, 0..=128).map(|bits| bits as u16)
 }
 
-fn action(word: &str, fid: FieldId) -> Result<Action, Trouble> {
+fn action(word: &str, fid: FieldId) -> Result<Action, ValueError> {
     let action = choice(word, &ACTIONS)?;
     match action.or(Compute::of(fid).map(Action::Compute)) {
         Some(Action::Compute(compute)) if !compute.fits(fid) => {
@@ -189,10 +190,10 @@ fn action(word: &str, fid: FieldId) -> Result<Action, Trouble> {
                 Some(own) => format!("{} has `{}`", fid.name, Action::Compute(own).name()),
                 None => "send it, or give its value".to_owned(),
             };
-            Err(trouble(format!("{} cannot be worked out so", fid.name), help))
+            Err(value_error(format!("{} cannot be worked out so", fid.name), help))
         }
         Some(action) => Ok(action),
-        None => Err(trouble(format!("{} cannot be worked out", fid.name), "send it, or give its value")),
+        None => Err(value_error(format!("{} cannot be worked out", fid.name), "send it, or give its value")),
     }
 }
 
@@ -203,7 +204,7 @@ fn target(fields: &Fields, entry: Entry, fid: FieldId, length: FieldLength) -> R
     };
     let Value::List(nodes) = &entry.node.value else { return value(entry).map(Target::Value) };
     if nodes.len() > MAX_VALUES {
-        return Err(fields.wrong(entry, trouble(format!("more than {MAX_VALUES} values"), "write a shorter list")));
+        return Err(fields.wrong(entry, value_error(format!("more than {MAX_VALUES} values"), "write a shorter list")));
     }
     let mut seen = HashSet::with_capacity(nodes.len());
     let mut values: Vec<u128> = Vec::with_capacity(nodes.len());
@@ -211,7 +212,9 @@ fn target(fields: &Fields, entry: Entry, fid: FieldId, length: FieldLength) -> R
         let item = Entry { node, ..entry };
         let next = value(item)?;
         if !seen.insert(next) {
-            return Err(fields.wrong(item, trouble("a value that stands in the list before", "take one of them away")));
+            return Err(
+                fields.wrong(item, value_error("a value that stands in the list before", "take one of them away"))
+            );
         }
         values.push(next);
     }
@@ -219,20 +222,20 @@ fn target(fields: &Fields, entry: Entry, fid: FieldId, length: FieldLength) -> R
 }
 
 /// A number, hexadecimal digits of as many bits as the field has, an address or, for half of one, a prefix of 64 bits.
-fn target_value(word: &str, quoted: bool, fid: FieldId, length: FieldLength) -> Result<u128, Trouble> {
+fn target_value(word: &str, quoted: bool, fid: FieldId, length: FieldLength) -> Result<u128, ValueError> {
     let FieldLength::Fixed(bits) = length else { return varying_value(word) };
     let value =
         if word.contains([':', '.']) { address_value(word, fid, bits)? } else { numeric_value(word, quoted, bits)? };
     if value > u128::MAX >> (128 - bits) {
-        return Err(trouble(format!("longer than the {bits} bits of the field"), "give a value that fits"));
+        return Err(value_error(format!("longer than the {bits} bits of the field"), "give a value that fits"));
     }
     Ok(value)
 }
 
-fn numeric_value(word: &str, quoted: bool, bits: u16) -> Result<u128, Trouble> {
+fn numeric_value(word: &str, quoted: bool, bits: u16) -> Result<u128, ValueError> {
     let wrong = || {
         let help = "write a number, `0x` and hex digits, an address, or a list of them";
-        trouble("no target value", help)
+        value_error("no target value", help)
     };
     if let Some(digits) = word.strip_prefix("0x").or_else(|| word.strip_prefix("0X")) {
         let plain = !digits.starts_with('+');
@@ -242,7 +245,7 @@ fn numeric_value(word: &str, quoted: bool, bits: u16) -> Result<u128, Trouble> {
         // In quotes it may be meant as hexadecimal digits: not to be guessed at.
         if quoted && word.len() > 1 && word.len() == usize::from(bits.div_ceil(4)) {
             let help = "put `0x` in front of hexadecimal digits, or take the quotes off a decimal number";
-            return Err(trouble("decimal or hexadecimal?", help));
+            return Err(value_error("decimal or hexadecimal?", help));
         }
         return word.parse().map_err(|_| wrong());
     }
@@ -250,7 +253,7 @@ fn numeric_value(word: &str, quoted: bool, bits: u16) -> Result<u128, Trouble> {
     if is_whole { u128::from_str_radix(word, 16).map_err(|_| wrong()) } else { Err(wrong()) }
 }
 
-fn address_value(word: &str, fid: FieldId, bits: u16) -> Result<u128, Trouble> {
+fn address_value(word: &str, fid: FieldId, bits: u16) -> Result<u128, ValueError> {
     let (address, len) = if word.contains('/') {
         let (address, len) = prefix(word)?;
         (address, Some(len))
@@ -263,26 +266,26 @@ fn address_value(word: &str, fid: FieldId, bits: u16) -> Result<u128, Trouble> {
     match bits {
         64 if is_v6 && fid.name.ends_with("PREFIX") => {
             if len.is_some_and(|len| len != 64) || value as u64 != 0 {
-                return Err(trouble("not a prefix of 64 bits", "give its first 64 bits: 2001:db8::/64"));
+                return Err(value_error("not a prefix of 64 bits", "give its first 64 bits: 2001:db8::/64"));
             }
             Ok(value >> 64)
         }
         64 if is_v6 && len.is_none() => {
             if value >> 64 != 0 {
-                return Err(trouble("bits in front of the last 64 are set", "give the last 64 bits: ::1"));
+                return Err(value_error("bits in front of the last 64 are set", "give the last 64 bits: ::1"));
             }
             Ok(value)
         }
         _ if len.is_some_and(|len| u32::from(len) != own_bits) => {
-            Err(trouble("a prefix, expected one value", "give its first address, and MSB with its length"))
+            Err(value_error("a prefix, expected one value", "give its first address, and MSB with its length"))
         }
         _ if u32::from(bits) == own_bits => Ok(value),
-        _ => Err(trouble(format!("an address in a field of {bits} bits"), "give a number")),
+        _ => Err(value_error(format!("an address in a field of {bits} bits"), "give a number")),
     }
 }
 
 /// Whole bytes in hexadecimal, of which the first is not 0; nothing at all is the empty value.
-fn varying_value(word: &str) -> Result<u128, Trouble> {
+fn varying_value(word: &str) -> Result<u128, ValueError> {
     let digits = word.strip_prefix("0x").or_else(|| word.strip_prefix("0X")).unwrap_or(word);
     let well_formed = digits.len() <= 32
         && digits.len().is_multiple_of(2)
@@ -290,12 +293,13 @@ fn varying_value(word: &str) -> Result<u128, Trouble> {
         && digits.bytes().all(|digit| digit.is_ascii_hexdigit());
     if !well_formed {
         let help = "write up to 16 bytes in hexadecimal, of which the first is not 00";
-        return Err(trouble("no value of a field whose length varies", help));
+        return Err(value_error("no value of a field whose length varies", help));
     }
     if digits.is_empty() {
         return Ok(0);
     }
-    u128::from_str_radix(digits, 16).map_err(|_| trouble("no hexadecimal number", "write bytes as pairs of hex digits"))
+    u128::from_str_radix(digits, 16)
+        .map_err(|_| value_error("no hexadecimal number", "write bytes as pairs of hex digits"))
 }
 
 #[cfg(test)]

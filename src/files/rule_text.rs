@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::rfc9363;
 use super::rule_set::{NumberedRule, RuleSet};
-use super::values::{Trouble, trouble};
+use super::values::{ValueError, value_error};
 use crate::codec::schc::{Action, Compute, Direction, FieldDescriptor, FieldLength, Matching, Target};
 use crate::error::Error;
 
@@ -43,14 +43,14 @@ impl RuleSet {
         let written = match form {
             RuleForm::OpenSchc => self.open_schc(),
             RuleForm::Rfc9363 if self.device.is_some() => {
-                Err(trouble("RFC 9363 has no word for DeviceID", "take it away, or export as OpenSCHC"))
+                Err(value_error("RFC 9363 has no word for DeviceID", "take it away, or export as OpenSCHC"))
             }
             RuleForm::Rfc9363 => rfc9363::write(&self.rules).and_then(pretty),
         };
-        written.map_err(|Trouble { problem, help }| Error::usage(problem, help))
+        written.map_err(|ValueError { problem, help }| Error::usage(problem, help))
     }
 
-    fn open_schc(&self) -> Result<String, Trouble> {
+    fn open_schc(&self) -> Result<String, ValueError> {
         let rules = self.rules.iter().map(open_schc_rule).collect::<Result<Vec<_>, _>>()?;
         match &self.device {
             Some(device) => pretty(OpenSchcSet { device_id: device, rules }),
@@ -59,8 +59,8 @@ impl RuleSet {
     }
 }
 
-fn pretty(value: impl Serialize) -> Result<String, Trouble> {
-    let text = serde_json::to_string_pretty(&value).map_err(|error| trouble(error.to_string(), ""))?;
+fn pretty(value: impl Serialize) -> Result<String, ValueError> {
+    let text = serde_json::to_string_pretty(&value).map_err(|error| value_error(error.to_string(), ""))?;
     Ok(text + "\n")
 }
 
@@ -190,9 +190,9 @@ struct OpenSchcRow {
     action: &'static str,
 }
 
-fn open_schc_rule(rule: &NumberedRule) -> Result<OpenSchcRule, Trouble> {
+fn open_schc_rule(rule: &NumberedRule) -> Result<OpenSchcRule, ValueError> {
     let help = "OpenSCHC needs one: add `RuleID` and `RuleIDLength`";
-    let id = rule.id.ok_or_else(|| trouble("a rule without RuleID", help))?;
+    let id = rule.id.ok_or_else(|| value_error("a rule without RuleID", help))?;
     let rows = rule.rule.fields.iter().map(open_schc_row).collect::<Result<_, _>>()?;
     Ok(OpenSchcRule { id: id.value, id_bits: id.bits, rows })
 }
@@ -215,9 +215,9 @@ const OPEN_SCHC_FIELDS: [&str; 14] = [
     "UDP.CKSUM",
 ];
 
-fn open_schc_row(row: &FieldDescriptor) -> Result<OpenSchcRow, Trouble> {
+fn open_schc_row(row: &FieldDescriptor) -> Result<OpenSchcRow, ValueError> {
     let no_word = |what: &str| {
-        trouble(format!("{}: OpenSCHC has no word for {what}", row.fid.name), "this rule cannot be exported so")
+        value_error(format!("{}: OpenSCHC has no word for {what}", row.fid.name), "this rule cannot be exported so")
     };
     if !OPEN_SCHC_FIELDS.contains(&row.fid.name) {
         return Err(no_word("this field"));

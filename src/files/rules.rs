@@ -8,7 +8,8 @@ use std::sync::Arc;
 use super::fields::{Entry, Fields};
 use super::keys::items;
 use super::values::{
-    Trouble, address, byte, choice, near, number, prefix, protocol, refuse_opaque, selector, shown, spi, text, trouble,
+    ValueError, address, byte, choice, near, number, prefix, protocol, refuse_opaque, selector, shown, spi, text,
+    value_error,
 };
 use super::yaml::{Node, Value};
 use super::{custom, ehc, ietf, sixlo};
@@ -61,14 +62,14 @@ pub(super) struct Attributes {
 
 type Reader = fn(&mut Fields, Mode) -> Result<Attributes, Error>;
 
-fn dialect(word: &str) -> Result<Reader, Trouble> {
+fn dialect(word: &str) -> Result<Reader, ValueError> {
     const NAMES: [&str; 4] = ["ietf", "ehc", "6lo", "custom"];
     match word.to_ascii_lowercase().as_str() {
         "ietf" => Ok(ietf_attributes),
         "ehc" => Ok(ehc::attributes),
         "6lo" => Ok(sixlo::attributes),
         "custom" => Ok(custom::attributes),
-        other => Err(trouble(
+        other => Err(value_error(
             format!("{} is no dialect", shown(word)),
             match near(other, NAMES.into_iter()).first() {
                 Some(name) => format!("did you mean `{name}`?"),
@@ -91,7 +92,7 @@ fn sa_reference(fields: &mut Fields) -> Result<SaReference, Error> {
         for key in ["src", "dst"] {
             if let Some(entry) = fields.entry(key) {
                 let help = format!("name the SA by `spi:` and `{key}:`, or by `sa:` alone");
-                return Err(fields.wrong(entry, trouble("stands beside `sa`", help)));
+                return Err(fields.wrong(entry, value_error("stands beside `sa`", help)));
             }
         }
         return Ok(SaReference::Name(name));
@@ -114,7 +115,7 @@ fn tunnel_ip(fields: &mut Fields) -> Result<Option<(IpAddr, IpAddr)>, Error> {
     let dst = inner.required("dst", help, |word| {
         let dst = address(word)?;
         if dst.is_ipv4() != src.is_ipv4() {
-            return Err(trouble("another IP version than `src`", "both belong to one outer header"));
+            return Err(value_error("another IP version than `src`", "both belong to one outer header"));
         }
         Ok(dst)
     })?;
@@ -154,7 +155,7 @@ fn addresses(
     fields.not_both(short, start)?;
     fields.not_both(short, end)?;
     let of_version = |address: IpAddr, version: Option<IpVersion>| match version {
-        Some(version) if version != IpVersion::of(address) => Err(trouble(
+        Some(version) if version != IpVersion::of(address) => Err(value_error(
             format!("not an IPv{} address", version.number()),
             "`ts_ip_version` and all addresses of a context's `ts_ip_*` go together",
         )),
@@ -208,7 +209,7 @@ fn ports(fields: &mut Fields, [short, start, end]: [&'static str; 3]) -> Result<
             let (first, last) = word.split_once('-').unwrap_or((word, word));
             let range = Range { start: port(first.trim())?, end: port(last.trim())? };
             if range.start > range.end {
-                return Err(trouble("the first port is above the last", "write the smaller one first"));
+                return Err(value_error("the first port is above the last", "write the smaller one first"));
             }
             Ok(range)
         });
@@ -224,7 +225,7 @@ fn ports(fields: &mut Fields, [short, start, end]: [&'static str; 3]) -> Result<
     Ok(range)
 }
 
-fn port(word: &str) -> Result<u128, Trouble> {
+fn port(word: &str) -> Result<u128, ValueError> {
     number(word, 0..=0xffff).map(u128::from)
 }
 
@@ -233,7 +234,7 @@ fn ordered(fields: &mut Fields, range: Range, [start, end]: [&'static str; 2]) -
         return Ok(());
     }
     match fields.entry(end).or(fields.entry(start)) {
-        Some(entry) => Err(fields.wrong(entry, trouble(format!("`{start}` is above `{end}`"), "swap the two"))),
+        Some(entry) => Err(fields.wrong(entry, value_error(format!("`{start}` is above `{end}`"), "swap the two"))),
         None => Ok(()),
     }
 }
@@ -253,23 +254,23 @@ pub(super) fn lowpan_contexts(
         }
     };
     for (key, node) in entries {
-        let wrong = |place: super::yaml::Place, trouble: Trouble| {
-            place.error(path, format!("lowpan_contexts: {}", trouble.problem), trouble.help)
+        let wrong = |place: super::yaml::Place, value_error: ValueError| {
+            place.error(path, format!("lowpan_contexts: {}", value_error.problem), value_error.help)
         };
-        let id = byte(&key.text, 0..=15).map_err(|trouble| wrong(key.place, trouble))?;
-        let prefix = text(node).and_then(lowpan_prefix).map_err(|trouble| wrong(node.place, trouble))?;
+        let id = byte(&key.text, 0..=15).map_err(|value_error| wrong(key.place, value_error))?;
+        let prefix = text(node).and_then(lowpan_prefix).map_err(|value_error| wrong(node.place, value_error))?;
         if contexts.insert(id, prefix).is_some_and(|before| before != prefix) {
-            let other = trouble(format!("context {id} has another prefix elsewhere"), "take one of them away");
+            let other = value_error(format!("context {id} has another prefix elsewhere"), "take one of them away");
             return Err(wrong(key.place, other));
         }
     }
     Ok(())
 }
 
-fn lowpan_prefix(word: &str) -> Result<(Ipv6Addr, u8), Trouble> {
+fn lowpan_prefix(word: &str) -> Result<(Ipv6Addr, u8), ValueError> {
     match prefix(word)? {
         (IpAddr::V6(address), len) => Ok((address, len)),
-        _ => Err(trouble("not an IPv6 prefix", "6LoWPAN carries IPv6 only")),
+        _ => Err(value_error("not an IPv6 prefix", "6LoWPAN carries IPv6 only")),
     }
 }
 
@@ -277,14 +278,16 @@ fn lowpan_prefix(word: &str) -> Result<(Ipv6Addr, u8), Trouble> {
 pub(super) fn distinct<T: PartialEq>(
     fields: &Fields,
     entry: Entry,
-    parse: impl Fn(&str) -> Result<T, Trouble>,
+    parse: impl Fn(&str) -> Result<T, ValueError>,
 ) -> Result<Vec<T>, Error> {
     let mut values: Vec<T> = vec![];
     for node in items(fields.path(), entry.name, entry.node)? {
         let item = Entry { node, ..entry };
         let value = fields.read(item, &parse)?;
         if values.contains(&value) {
-            return Err(fields.wrong(item, trouble("a value that stands in the list before", "take one of them away")));
+            return Err(
+                fields.wrong(item, value_error("a value that stands in the list before", "take one of them away"))
+            );
         }
         values.push(value);
     }

@@ -173,13 +173,14 @@ fn sa(path: &Path, statement: &[Token<'_>], left_out: &mut LeftOut) -> Result<Op
         let host = token.text.split('[').next().unwrap_or_default();
         address(host)
             .map(Selector::address)
-            .map_err(|trouble| Wrong(token.line, format!("address: {}", trouble.problem)))
+            .map_err(|value_error| Wrong(token.line, format!("address: {}", value_error.problem)))
     };
     let (src, dst) = (selector(src)?, selector(dst)?);
     if !src.fits_beside(dst) {
         return Err(Wrong(verb.line, "source and destination are of two IP versions".into()));
     }
-    let spi = spi(spi_token.text).map_err(|trouble| Wrong(spi_token.line, format!("SPI: {}", trouble.problem)))?;
+    let spi =
+        spi(spi_token.text).map_err(|value_error| Wrong(spi_token.line, format!("SPI: {}", value_error.problem)))?;
     let (mut encryption, mut integrity, mut esn) = (None, None, false);
     while let Some((option, behind)) = options.split_first() {
         options = behind;
@@ -226,7 +227,7 @@ fn algorithm<'t>(option: &Token<'t>, rest: &mut &[Token<'t>]) -> Result<(Token<'
             let secret = if token.quoted {
                 Secret::new(token.text.as_bytes().to_vec())
             } else {
-                hex(token.text).map_err(|trouble| Wrong(token.line, format!("key: {}", trouble.problem)))?
+                hex(token.text).map_err(|value_error| Wrong(token.line, format!("key: {}", value_error.problem)))?
             };
             Ok((*name, secret))
         }

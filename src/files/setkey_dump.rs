@@ -118,7 +118,7 @@ impl<'t> Dump<'t> {
             let (name, digits) = text.split_once([' ', '\t']).unwrap_or((text, ""));
             // `null` has no digits.
             let key = if digits.trim().is_empty() { Ok(Secret::default()) } else { hex(digits.trim()) };
-            key.map(|key| (name, key)).map_err(|trouble| wrong(format!("key: {}", trouble.problem)))
+            key.map(|key| (name, key)).map_err(|value_error| wrong(format!("key: {}", value_error.problem)))
         };
         let encryption = named_key(encryption)?;
         let authentication = self.authentication.map(named_key).transpose()?;

@@ -4,7 +4,7 @@ use super::ehc::bytes;
 use super::fields::Fields;
 use super::ietf::{alignment, one_of};
 use super::rules::Attributes;
-use super::values::trouble;
+use super::values::value_error;
 use crate::context::{Context, Dialect, Mode, SixLo};
 use crate::error::Error;
 
@@ -20,7 +20,7 @@ pub(super) fn attributes(fields: &mut Fields, _: Mode) -> Result<Attributes, Err
         align: fields.optional("ALIGN", alignment)?.unwrap_or(standard.align),
     };
     if !sixlo.pad && sixlo.align > 1 {
-        let wrong = trouble("without padding nothing can be aligned", "add `ALIGN: 8`, or leave the padding in");
+        let wrong = value_error("without padding nothing can be aligned", "add `ALIGN: 8`, or leave the padding in");
         return match fields.entry("PAD") {
             Some(entry) => Err(fields.wrong(entry, wrong)),
             None => Err(fields.missing("PAD", "")),

@@ -116,8 +116,8 @@ fn sa(line: &str, origin: Origin) -> Result<Sa, Unusable> {
         None => (None, Selector::Any),
         Some(None) => return Err(Wrong("no `SPI@ADDRESS` in front of the algorithm".into())),
         Some(Some((number, host))) => {
-            let spi = spi(number).map_err(|trouble| Wrong(format!("SPI: {}", trouble.problem)))?;
-            let dst = address(host).map_err(|trouble| Wrong(format!("address: {}", trouble.problem)))?;
+            let spi = spi(number).map_err(|value_error| Wrong(format!("SPI: {}", value_error.problem)))?;
+            let dst = address(host).map_err(|value_error| Wrong(format!("address: {}", value_error.problem)))?;
             (Some(spi), Selector::address(dst))
         }
     };
@@ -171,7 +171,7 @@ fn sa_of(
 /// another length is a mistake.
 fn key(secret: &str, len: usize) -> Result<Secret, Unusable> {
     if secret.starts_with("0x") {
-        let key = hex(secret).map_err(|trouble| Wrong(format!("key: {}", trouble.problem)))?;
+        let key = hex(secret).map_err(|value_error| Wrong(format!("key: {}", value_error.problem)))?;
         return match key.len() == len {
             true => Ok(key),
             false => Err(Wrong(format!("the key is {len} bytes, not {}", key.len()))),

@@ -10,25 +10,25 @@ use crate::secret::Secret;
 
 /// What is wrong with a value, and what to do.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Trouble {
+pub(super) struct ValueError {
     pub(super) problem: String,
     pub(super) help: String,
 }
 
-pub(super) fn trouble(problem: impl Into<String>, help: impl Into<String>) -> Trouble {
-    Trouble { problem: problem.into(), help: help.into() }
+pub(super) fn value_error(problem: impl Into<String>, help: impl Into<String>) -> ValueError {
+    ValueError { problem: problem.into(), help: help.into() }
 }
 
 /// The characters of a scalar.
-pub(super) fn text<'n>(node: &'n Node) -> Result<&'n str, Trouble> {
+pub(super) fn text<'n>(node: &'n Node) -> Result<&'n str, ValueError> {
     match &node.value {
-        _ if node.is_null() => Err(trouble("no value", "write one, or take the key away")),
+        _ if node.is_null() => Err(value_error("no value", "write one, or take the key away")),
         Value::Scalar { text, .. } => Ok(text.trim()),
-        Value::List(_) => Err(trouble("a list, expected one value", "take the brackets or the `-` away")),
+        Value::List(_) => Err(value_error("a list, expected one value", "take the brackets or the `-` away")),
         Value::Map(entries) if entries.len() == 1 && entries.iter().all(|(_, node)| node.is_null()) => {
-            Err(trouble("a mapping, expected one value", "quote what ends in a colon: \"2001:db8::\""))
+            Err(value_error("a mapping, expected one value", "quote what ends in a colon: \"2001:db8::\""))
         }
-        Value::Map(_) => Err(trouble("a mapping, expected one value", "write the value behind the colon")),
+        Value::Map(_) => Err(value_error("a mapping, expected one value", "write the value behind the colon")),
     }
 }
 
@@ -87,7 +87,7 @@ fn distance(word: &[char], candidate: &str) -> usize {
 }
 
 /// One of `choices`, compared without case.
-pub(super) fn choice<T: Copy>(word: &str, choices: &[(&'static str, T)]) -> Result<T, Trouble> {
+pub(super) fn choice<T: Copy>(word: &str, choices: &[(&'static str, T)]) -> Result<T, ValueError> {
     if let Some((_, value)) = choices.iter().find(|(name, _)| name.eq_ignore_ascii_case(word)) {
         return Ok(*value);
     }
@@ -96,17 +96,17 @@ pub(super) fn choice<T: Copy>(word: &str, choices: &[(&'static str, T)]) -> Resu
         Some(name) => format!("did you mean `{name}`?"),
         None => format!("one of: {}", names().collect::<Vec<_>>().join(", ")),
     };
-    Err(trouble(format!("{} is no value of it", shown(word)), help))
+    Err(value_error(format!("{} is no value of it", shown(word)), help))
 }
 
 /// `true` or `false`, in the spellings of YAML 1.1.
-pub(super) fn boolean(word: &str) -> Result<bool, Trouble> {
+pub(super) fn boolean(word: &str) -> Result<bool, ValueError> {
     let choices = [("true", true), ("false", false), ("yes", true), ("no", false), ("on", true), ("off", false)];
-    choice(word, &choices).map_err(|_| trouble("neither true nor false", "write `true` or `false`"))
+    choice(word, &choices).map_err(|_| value_error("neither true nor false", "write `true` or `false`"))
 }
 
 /// A number in `range`, decimal or `0x` hexadecimal. Leading zeros mean nothing (`010` is ten).
-pub(super) fn number(word: &str, range: RangeInclusive<u64>) -> Result<u64, Trouble> {
+pub(super) fn number(word: &str, range: RangeInclusive<u64>) -> Result<u64, ValueError> {
     let parsed = match word.strip_prefix("0x").or_else(|| word.strip_prefix("0X")) {
         Some(digits) if digits.starts_with(|c: char| c.is_ascii_hexdigit()) => u64::from_str_radix(digits, 16).ok(),
         Some(_) => None,
@@ -114,7 +114,7 @@ pub(super) fn number(word: &str, range: RangeInclusive<u64>) -> Result<u64, Trou
         None => None,
     };
     parsed.filter(|value| range.contains(value)).ok_or_else(|| {
-        trouble(
+        value_error(
             format!("not a number from {} to {}", range.start(), range.end()),
             "write it in decimal, or in hexadecimal with `0x`",
         )
@@ -122,16 +122,16 @@ pub(super) fn number(word: &str, range: RangeInclusive<u64>) -> Result<u64, Trou
 }
 
 /// [`number`] that fits a byte.
-pub(super) fn byte(word: &str, range: RangeInclusive<u8>) -> Result<u8, Trouble> {
+pub(super) fn byte(word: &str, range: RangeInclusive<u8>) -> Result<u8, ValueError> {
     let value = number(word, u64::from(*range.start())..=u64::from(*range.end()))?;
     Ok(u8::try_from(value).unwrap_or(u8::MAX))
 }
 
 /// A Security Parameters Index: `0x` hexadecimal, or decimal.
-pub(super) fn spi(word: &str) -> Result<u32, Trouble> {
+pub(super) fn spi(word: &str) -> Result<u32, ValueError> {
     number(word, 0..=u64::from(u32::MAX))
         .map(|value| u32::try_from(value).unwrap_or(u32::MAX))
-        .map_err(|_| trouble("not an SPI of 32 bits", "write it as `0x` and up to 8 hex digits, or in decimal"))
+        .map_err(|_| value_error("not an SPI of 32 bits", "write it as `0x` and up to 8 hex digits, or in decimal"))
 }
 
 /// The name of an SA that was given none.
@@ -154,7 +154,7 @@ pub(super) fn hex_digit(letter: u8) -> u8 {
 }
 
 /// Bytes in hexadecimal, at least one; `0x` in front and spaces, `:` and `_` inside are passed over.
-pub(super) fn hex(word: &str) -> Result<Secret, Trouble> {
+pub(super) fn hex(word: &str) -> Result<Secret, ValueError> {
     let digits = word.strip_prefix("0x").or_else(|| word.strip_prefix("0X")).unwrap_or(word);
     if let Some(secret) = hex_pairs(digits) {
         return Ok(secret);
@@ -169,7 +169,7 @@ pub(super) fn hex(word: &str) -> Result<Secret, Trouble> {
                 continue;
             }
             let position = index + 1 + (word.len() - digits.len());
-            return Err(trouble(
+            return Err(value_error(
                 format!("character {position} is no hex digit"),
                 "write bytes as pairs of 0-9 and a-f; `0x`, spaces, `:` and `_` are allowed",
             ));
@@ -182,13 +182,13 @@ pub(super) fn hex(word: &str) -> Result<Secret, Trouble> {
     let secret = Secret::new(bytes);
     if high.is_some() {
         let count = secret.len() * 2 + 1;
-        return Err(trouble(
+        return Err(value_error(
             format!("{count} hex digits are no whole bytes"),
             "two digits make a byte: one is missing",
         ));
     }
     if secret.is_empty() {
-        return Err(trouble("no hex digits", "write the bytes in hexadecimal"));
+        return Err(value_error("no hex digits", "write the bytes in hexadecimal"));
     }
     Ok(secret)
 }
@@ -208,7 +208,7 @@ fn hex_pairs(digits: &str) -> Option<Secret> {
 
 /// An address of IEEE 802.15.4: 8 bytes in hexadecimal (EUI-64), or `0x` and 4 digits (short address); of Bluetooth: 6
 /// bytes.
-pub(super) fn link_address(word: &str) -> Result<LinkAddress, Trouble> {
+pub(super) fn link_address(word: &str) -> Result<LinkAddress, ValueError> {
     let bytes = hex(word).map(|bytes| bytes.expose().to_vec()).unwrap_or_default();
     if let Ok(eui64) = <[u8; 8]>::try_from(bytes.as_slice()) {
         return Ok(LinkAddress::Extended(eui64));
@@ -220,19 +220,19 @@ pub(super) fn link_address(word: &str) -> Result<LinkAddress, Trouble> {
         return Ok(LinkAddress::Bluetooth(device));
     }
     let help = "write 8 bytes in hexadecimal (EUI-64), 2 (short address), or 6 (Bluetooth device address)";
-    Err(trouble("not a link address", help))
+    Err(value_error("not a link address", help))
 }
 
 /// An IP address.
-pub(super) fn address(word: &str) -> Result<IpAddr, Trouble> {
+pub(super) fn address(word: &str) -> Result<IpAddr, ValueError> {
     word.parse().map_err(|_| {
         let help = if word.contains('/') { "a prefix is not allowed here" } else { "write one IPv4 or IPv6 address" };
-        trouble("no IP address", help)
+        value_error("no IP address", help)
     })
 }
 
 /// An address or a prefix without host bits: the first address and the prefix length in bits.
-pub(super) fn prefix(word: &str) -> Result<(IpAddr, u8), Trouble> {
+pub(super) fn prefix(word: &str) -> Result<(IpAddr, u8), ValueError> {
     let Some((address_part, len_part)) = word.split_once('/') else {
         let address = address(word)?;
         return Ok((address, if address.is_ipv4() { 32 } else { 128 }));
@@ -240,10 +240,10 @@ pub(super) fn prefix(word: &str) -> Result<(IpAddr, u8), Trouble> {
     let address = address(address_part.trim())?;
     let bits = IpVersion::of(address).address_bits();
     let len = number(len_part.trim(), 0..=u64::from(bits))
-        .map_err(|_| trouble(format!("the prefix length is not 0 to {bits}"), "write address/length"))?;
+        .map_err(|_| value_error(format!("the prefix length is not 0 to {bits}"), "write address/length"))?;
     let host_bits = bits - u32::try_from(len).unwrap_or(bits);
     if host_bits > address_value(address).trailing_zeros().min(bits) {
-        return Err(trouble(
+        return Err(value_error(
             format!("bits behind the first {len} are set"),
             "they must be 0: give the prefix's first address, or one address without `/`",
         ));
@@ -252,7 +252,7 @@ pub(super) fn prefix(word: &str) -> Result<(IpAddr, u8), Trouble> {
 }
 
 /// Outer addresses of an SA: an address, a prefix, or `any`.
-pub(super) fn selector(word: &str) -> Result<Selector, Trouble> {
+pub(super) fn selector(word: &str) -> Result<Selector, ValueError> {
     if word.eq_ignore_ascii_case("any") || word == "*" {
         return Ok(Selector::Any);
     }
@@ -261,7 +261,7 @@ pub(super) fn selector(word: &str) -> Result<Selector, Trouble> {
 }
 
 /// An IP protocol number or name; `None` is `ANY` (0).
-pub(super) fn protocol(word: &str) -> Result<Option<u8>, Trouble> {
+pub(super) fn protocol(word: &str) -> Result<Option<u8>, ValueError> {
     // Names of the IANA registry "Protocol Numbers", and everyday spellings of them.
     const NAMES: [(&str, Option<u8>); 24] = [
         ("ANY", None),
@@ -293,13 +293,13 @@ pub(super) fn protocol(word: &str) -> Result<Option<u8>, Trouble> {
     if word.starts_with(|c: char| c.is_ascii_digit()) {
         return byte(word, 0..=255).map(|number| Some(number).filter(|number| *number != 0));
     }
-    choice(word, &NAMES).map_err(|found| trouble(found.problem, format!("{}; or its number, 0 to 255", found.help)))
+    choice(word, &NAMES).map_err(|found| value_error(found.problem, format!("{}; or its number, 0 to 255", found.help)))
 }
 
 /// RFC 4301's OPAQUE selects by a field that cannot be seen; nothing can be compressed by it.
-pub(super) fn refuse_opaque(word: &str) -> Result<(), Trouble> {
+pub(super) fn refuse_opaque(word: &str) -> Result<(), ValueError> {
     if word.eq_ignore_ascii_case("OPAQUE") {
-        return Err(trouble("OPAQUE cannot be used in a Diet-ESP context", "give the values, or `ANY`"));
+        return Err(value_error("OPAQUE cannot be used in a Diet-ESP context", "give the values, or `ANY`"));
     }
     Ok(())
 }

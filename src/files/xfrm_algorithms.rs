@@ -46,7 +46,7 @@ impl<'t> Algorithm<'t> {
         match self.key {
             "" | "0x" => Ok(Secret::default()),
             key if key.starts_with("0x") => {
-                hex(key).map_err(|trouble| Unusable::Wrong(line, format!("key: {}", trouble.problem), HELP))
+                hex(key).map_err(|value_error| Unusable::Wrong(line, format!("key: {}", value_error.problem), HELP))
             }
             // A command may give the characters themselves.
             key => Ok(Secret::new(key.as_bytes().to_vec())),
