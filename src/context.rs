@@ -8,8 +8,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::codec::schc::{Direction, Rule};
 use crate::sa::Selector;
+use crate::schc::{Direction, Rule};
 
 /// What one Security Association leaves out.
 #[derive(Debug, Clone, PartialEq)]

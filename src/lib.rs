@@ -32,6 +32,7 @@ pub mod link;
 mod prefetch;
 pub mod report;
 pub mod sa;
+pub mod schc;
 pub mod secret;
 pub mod suite;
 pub mod vectors;

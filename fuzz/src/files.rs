@@ -4,7 +4,6 @@ use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
 use dietesp::capture::LINKTYPE_RAW;
-use dietesp::codec::schc::Direction;
 use dietesp::codec::{Codec, apply};
 use dietesp::command::seal::UsedKeys;
 use dietesp::context::{Context, Origin};
@@ -12,6 +11,7 @@ use dietesp::files::{self, Json, Loaded, RuleForm, context_entry, sa_entry};
 use dietesp::ike::{self, ChildSecret, MessageKeys, Secrets, Spis};
 use dietesp::sa::Sa;
 use dietesp::sa::table::{PreparedSa, SaTable};
+use dietesp::schc::Direction;
 use dietesp::secret::Secret;
 use dietesp::suite::{Hash, IntegKey, Keys, Suite};
 use dietesp::{vectors, wireshark};

@@ -1,18 +1,18 @@
 //! One rule on one packet, field by field, RFC 8724 §7.2: for people to look at, and for rules with fields whose length
-//! varies (§7.4.2), which [`super::schc::Compiled`] does not take.
+//! varies (§7.4.2), which [`crate::schc::Compiled`] does not take.
 
 use std::net::IpAddr;
 
 use super::compute::ComputedField;
-use super::fields::{FieldId, IPV4_IHL, IPV4_OPTIONS, IPV4_VER, IPV6_VER};
 use super::headers::{IPV4_LEN, IPV6_LEN};
-use super::schc::{
-    Action, Compute, Direction, FieldDescriptor, FieldLength, Matching, Rule, RuleError, Target, header_order,
-    index_bits,
-};
 use crate::bits::{self, BitWriter};
 use crate::context::IpVersion;
 use crate::link::Outer;
+use crate::schc::fields::{FieldId, IPV4_IHL, IPV4_OPTIONS, IPV4_VER, IPV6_VER};
+use crate::schc::{
+    Action, Compute, Direction, FieldDescriptor, FieldLength, Matching, Rule, RuleError, Target, header_order,
+    index_bits,
+};
 
 /// Bytes of the longest IPv6 packet without jumbo payload option.
 const MAX_PACKET_LEN: usize = IPV6_LEN + 65_535;
@@ -420,7 +420,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::codec::fields::FIELDS;
+    use crate::schc::fields::FIELDS;
 
     fn row() -> impl Strategy<Value = FieldDescriptor> {
         let length = prop_oneof![

@@ -3,12 +3,12 @@
 
 use sha2::{Digest, Sha256};
 
-use super::fields::{self, FieldId};
 use super::headers::{self, fill_u16};
 use super::restored::{Mismatch, Provenance, Restorable, Source};
-use super::schc::Compute;
 use crate::checksum;
 use crate::link::{self, Outer};
+use crate::schc::Compute;
+use crate::schc::fields::{self, FieldId};
 
 /// One action on a rebuilt packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

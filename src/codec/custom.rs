@@ -5,13 +5,13 @@
 
 use std::fmt;
 
-use super::fields::*;
 use super::headers::{SCTP, TCP, UDP, UDPLITE};
 use super::inner::{Header, Inner, IpRule, Selected, TCP_LEN, Transport, addresses, limits, ports};
-use super::schc::{Action, Direction, FieldDescriptor, FieldLength, Matching, Rule, Target, header_order};
 use super::trailer::{NextHeader, Trailer};
 use super::{Codec, EspHeader, Table};
 use crate::context::{Context, Custom, Dialect, IpVersion, Mode};
+use crate::schc::fields::*;
+use crate::schc::{Action, Direction, FieldDescriptor, FieldLength, Matching, Rule, Target, header_order};
 
 /// A rule of dialect `custom` that cannot work.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -407,7 +407,7 @@ fn in_order(rows: &Rows, fields: &[FieldId]) -> Result<(), RowError> {
 }
 
 /// The rule of one field of 8 or 32 bits.
-fn single_field(rows: &Rows, position: usize, row: &FieldDescriptor) -> Result<super::schc::Compiled, RowError> {
+fn single_field(rows: &Rows, position: usize, row: &FieldDescriptor) -> Result<crate::schc::Compiled, RowError> {
     let own_bits = row.fid.bits.unwrap_or(0);
     if row.length != FieldLength::Fixed(own_bits) {
         let problem = format!("{}: its length is {own_bits} bits in every packet", row.fid.name);

@@ -1,14 +1,14 @@
 //! Dialect `ehc`: the rules of draft-mglt-ipsecme-diet-esp-07, ESP Header Compression of 2019 (wire format §3). Only
 //! single values of the traffic selectors compress.
 
-use super::fields::*;
 use super::headers::{TCP, UDP, UDPLITE};
 use super::inner::{Header, Inner, IpRule, Selected, TCP_LEN, Transport, addresses, limits, ports};
-use super::schc::{Action, Compute, FieldDescriptor, Matching, Rule, RuleError, Target};
 use super::state::TcpLsb;
 use super::trailer::{NextHeader, Trailer};
 use super::{Codec, EspHeader, Table};
 use crate::context::{Context, Ehc, IpVersion, Mode, Range, UdpLiteCoverage};
+use crate::schc::fields::*;
+use crate::schc::{Action, Compute, FieldDescriptor, Matching, Rule, RuleError, Target};
 
 /// Compiles a context for a cipher of `cipher_block` bytes.
 pub(super) fn compile(context: &Context, ehc: &Ehc, cipher_block: usize) -> Result<Codec, RuleError> {

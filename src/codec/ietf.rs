@@ -1,13 +1,13 @@
 //! Dialect `ietf`: the attributes of draft-ietf-ipsecme-diet-esp-07 §4 become rules (§5), and rules become a [`Codec`].
 
 use super::compute::ComputedField;
-use super::fields::*;
 use super::headers::{SCTP, TCP, UDP, UDPLITE};
 use super::inner::{Header, Inner, IpRule, TCP_LEN, Transport, addresses, limits, ports};
-use super::schc::{Action, Compute, FieldDescriptor, Matching, Rule, RuleError, Target};
 use super::trailer::{NextHeader, Trailer};
 use super::{Codec, EspHeader, Table};
 use crate::context::{Context, DscpCda, FlowLabelCda, HeaderCda, Ietf, IpVersion, Mode, Range, TcpHeader};
+use crate::schc::fields::*;
+use crate::schc::{Action, Compute, FieldDescriptor, Matching, Rule, RuleError, Target};
 
 /// Compiles a context for a cipher of `cipher_block` bytes.
 pub(super) fn compile(context: &Context, ietf: &Ietf, cipher_block: usize) -> Result<Codec, RuleError> {

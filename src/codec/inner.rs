@@ -10,7 +10,6 @@
 use super::compute::{ComputedField, udplite};
 use super::headers::{self, Carried, IPV4_LEN, IPV6_LEN, Ip, NotIp, TCP, Upper};
 use super::restored::{Form, Mismatch, Provenance, Reason, Restorable, Restored, Source, Warnings};
-use super::schc::{Action, Compiled, Direction, FieldDescriptor, Rule, RuleError, Unmatched, Unreadable, header_order};
 use super::state::{State, TcpLsb};
 use super::trailer::Opened;
 use super::{Carrier, Compressed};
@@ -18,6 +17,7 @@ use crate::bits;
 use crate::context::{IpVersion, Mode, Range, TrafficSelectors};
 use crate::error::{Fault, Stage};
 use crate::link::Outer;
+use crate::schc::{Action, Compiled, Direction, FieldDescriptor, Rule, RuleError, Unmatched, Unreadable, header_order};
 
 /// How payload data and packets become each other.
 #[derive(Debug, Clone, PartialEq)]

@@ -4,12 +4,12 @@ use std::net::IpAddr;
 
 use super::compute::ComputedField;
 use super::headers::{IPV4_LEN, IPV6_LEN, SCTP, TCP, UDP, UDPLITE};
-use super::schc::{Action, Compute, Direction, FieldDescriptor, FieldLength, Matching, Rule, header_order, index_bits};
 use super::{Codec, Mismatch, State, Table, fields};
 use crate::bits;
 use crate::context::{Context, Dialect, IpVersion};
 use crate::error::Error;
 use crate::link::Outer;
+use crate::schc::{Action, Compute, Direction, FieldDescriptor, FieldLength, Matching, Rule, header_order, index_bits};
 
 /// Payload lengths that are tried: every remainder of every alignment.
 const PAYLOAD_LENS: std::ops::Range<usize> = 1..65;

@@ -3,9 +3,9 @@
 use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-use super::fields::FieldId;
 use super::headers::Upper;
-use super::schc::Unmatched;
+use crate::schc::Unmatched;
+use crate::schc::fields::FieldId;
 
 /// What [`super::Codec::restore`] made of a clear text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

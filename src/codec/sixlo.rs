@@ -1,11 +1,11 @@
 //! Dialect `6lo`: draft-mglt-6lo-diet-esp and the slides of 2016 (wire format §4). ESP header and trailer only.
 
-use super::fields::{ESP_NXT, ESP_PAD};
 use super::inner::{Inner, addresses, limits, ports};
-use super::schc::RuleError;
 use super::trailer::{NextHeader, Trailer};
 use super::{Codec, EspHeader, Table};
 use crate::context::{Context, Mode, SixLo};
+use crate::schc::RuleError;
+use crate::schc::fields::{ESP_NXT, ESP_PAD};
 
 /// Compiles a context for a cipher of `cipher_block` bytes.
 pub(super) fn compile(context: &Context, sixlo: &SixLo, cipher_block: usize) -> Result<Codec, RuleError> {

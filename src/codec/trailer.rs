@@ -6,12 +6,12 @@
 //!
 //! What stays keeps its place, and the whole is a multiple of the alignment.
 
-use super::fields::{ESP_NXT, ESP_PAD, ESP_PAD_LEN};
 use super::restored::{Mismatch, Warnings};
-use super::schc::{Compiled, Compute, FieldDescriptor, FieldLength, Rule, Unreadable};
 use crate::bits;
 use crate::context::{Context, Mode};
 use crate::error::{Fault, Stage};
+use crate::schc::fields::{ESP_NXT, ESP_PAD, ESP_PAD_LEN};
+use crate::schc::{Compiled, Compute, FieldDescriptor, FieldLength, Rule, Unreadable};
 
 /// Which fields of the trailer a Security Association sends.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -7,10 +7,10 @@ use super::rule_table::{self, DIRECTIONS};
 use super::rules::Attributes;
 use super::values::choice;
 use crate::codec::check_custom;
-use crate::codec::fields::ESP_PAD;
-use crate::codec::schc::{Action, Direction, Rule};
 use crate::context::{Context, Custom, Dialect, Mode};
 use crate::error::Error;
+use crate::schc::fields::ESP_PAD;
+use crate::schc::{Action, Direction, Rule};
 
 /// Reads what only this dialect has.
 pub(super) fn attributes(fields: &mut Fields, _: Mode) -> Result<Attributes, Error> {

@@ -8,13 +8,13 @@ use serde::{Serialize, Serializer};
 use serde_json::Value;
 
 use super::rule_text::{length_name, target_json};
-use crate::codec::schc::{Direction, FieldDescriptor, FieldLength, Matching, Rule, Target};
 use crate::context::{
     Context, Custom, Dialect, DscpCda, Ehc, FlowLabelCda, HeaderCda, Ietf, IpVersion, Mode, Range, SixLo, TcpHeader,
     UdpLiteCoverage,
 };
 use crate::error::Error;
 use crate::sa::{LinkAddress, Sa};
+use crate::schc::{Direction, FieldDescriptor, FieldLength, Matching, Rule, Target};
 
 /// JSON whose objects keep their order.
 #[derive(Debug, Clone, PartialEq)]

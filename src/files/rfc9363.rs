@@ -10,9 +10,9 @@ use super::rule_set::{NumberedRule, RuleId};
 use super::rule_table::MAX_ROWS;
 use super::values::{ValueError, byte, number, shown, value_error};
 use super::yaml::Node;
-use crate::codec::fields::*;
-use crate::codec::schc::{Action, Compute, Direction, FieldDescriptor, FieldLength, Matching, Rule, Target};
 use crate::error::Error;
+use crate::schc::fields::*;
+use crate::schc::{Action, Compute, Direction, FieldDescriptor, FieldLength, Matching, Rule, Target};
 
 /// The top-level container.
 pub(super) const ROOT: &str = "ietf-schc:schc";

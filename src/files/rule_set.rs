@@ -8,8 +8,8 @@ use super::keys::items;
 use super::values::{byte, number, value_error};
 use super::yaml::{Node, Value};
 use super::{rfc9363, rule_table, yaml};
-use crate::codec::schc::Rule;
 use crate::error::Error;
+use crate::schc::Rule;
 
 /// Rules of a file, in its order.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -9,10 +9,10 @@ use super::fields::{Entry, Fields};
 use super::keys::items;
 use super::values::{ValueError, address, choice, near, number, prefix, shown, value_error};
 use super::yaml::{Node, Value};
-use crate::codec::fields::{ESP_PAD, ESP_PAD_LEN, ESP_SEQ, ESP_SPI, FIELDS, FieldId};
-use crate::codec::schc::{Action, Compute, Direction, FieldDescriptor, FieldLength, Matching, Rule, Target};
 use crate::context::IpVersion;
 use crate::error::Error;
+use crate::schc::fields::{ESP_PAD, ESP_PAD_LEN, ESP_SEQ, ESP_SPI, FIELDS, FieldId};
+use crate::schc::{Action, Compute, Direction, FieldDescriptor, FieldLength, Matching, Rule, Target};
 
 /// The keys of a row.
 pub(super) const ROW_KEYS: [&str; 8] = ["FID", "FL", "FP", "DI", "TV", "MO", "MO.VAL", "CDA"];
@@ -306,7 +306,7 @@ fn varying_value(word: &str) -> Result<u128, ValueError> {
 mod tests {
     use super::super::yaml;
     use super::*;
-    use crate::codec::fields;
+    use crate::schc::fields;
 
     fn read(text: &str) -> Result<Rule, String> {
         let path = Path::new("f");

@@ -8,8 +8,8 @@ use serde_json::Value;
 use super::rfc9363;
 use super::rule_set::{NumberedRule, RuleSet};
 use super::values::{ValueError, value_error};
-use crate::codec::schc::{Action, Compute, Direction, FieldDescriptor, FieldLength, Matching, Target};
 use crate::error::Error;
+use crate::schc::{Action, Compute, Direction, FieldDescriptor, FieldLength, Matching, Target};
 
 /// A form of rules that other programs read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -6,7 +6,7 @@
 use serde_json::{Map, Value, json};
 
 use super::rule_table::{ACTIONS, DIRECTIONS, FUNCTION, OPERATORS, ROW_KEYS, VARIABLE};
-use crate::codec::fields::FIELDS;
+use crate::schc::fields::FIELDS;
 use crate::suite::{INTEGS, SUITES};
 
 /// A kind of file.

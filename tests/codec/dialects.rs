@@ -4,9 +4,10 @@
 use std::collections::HashMap;
 use std::path::Path;
 
-use dietesp::codec::schc::{Action, Direction, FieldDescriptor, Matching, Rule, Target};
-use dietesp::codec::{Carrier, Codec, Mismatch, State, fields};
+use dietesp::codec::{Carrier, Codec, Mismatch, State};
 use dietesp::context::*;
+use dietesp::schc::fields;
+use dietesp::schc::{Action, Direction, FieldDescriptor, Matching, Rule, Target};
 use serde_json::Value;
 
 use crate::by_hand::{COAP, OUTER_V4, OUTER_V6, V4_OPTIONS, V4_UDP, V6_TCP, V6_UDP};

@@ -1,9 +1,10 @@
 //! Any context of the dialects `ehc`, `6lo` and `custom`, and any packet that it takes: what is compressed comes back.
 
 use dietesp::bits;
-use dietesp::codec::schc::{Action, Compute, Direction, FieldDescriptor, Matching, Rule, Target};
-use dietesp::codec::{Codec, State, fields};
+use dietesp::codec::{Codec, State};
 use dietesp::context::*;
+use dietesp::schc::fields;
+use dietesp::schc::{Action, Compute, Direction, FieldDescriptor, Matching, Rule, Target};
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
 

@@ -11,9 +11,9 @@ use crate::bits;
 use crate::cli::outputs::Files;
 use crate::cli::{Ended, counted};
 use crate::codec::apply::{Applied, NotApplied, digits};
-use crate::codec::schc::{Direction, FieldDescriptor, Matching, Target};
 use crate::error::Error;
 use crate::files::{self, NumberedRule, target_text};
+use crate::schc::{Direction, FieldDescriptor, Matching, Target};
 
 /// Apply one rule to packets: print the residue, or the field that does not match
 ///

@@ -8,11 +8,11 @@ use crate::cli::options::{EspPortArgs, derive_children};
 use crate::cli::outputs::Files;
 use crate::cli::{Ended, counted, print, tell};
 use crate::codec::Codec;
-use crate::codec::schc::{Action, Compute, Direction, FieldDescriptor};
 use crate::context::{Context, Dialect};
 use crate::error::Error;
 use crate::files;
 use crate::sa::table::PreparedSa;
+use crate::schc::{Action, Compute, Direction, FieldDescriptor};
 
 /// Check rule files, and print what each context omits and cannot restore
 ///

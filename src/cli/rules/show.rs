@@ -9,11 +9,11 @@ use super::Format;
 use crate::cli::outputs::Files;
 use crate::cli::{Ended, print, tell};
 use crate::codec::overhead::{CipherLens, NoFigures, Overhead, Span, overhead, rule_bits, sent_bits};
-use crate::codec::schc::{FieldDescriptor, Matching, Rule, Target};
 use crate::codec::{Codec, Mismatch, Table};
 use crate::context::{Context, Mode, SaReference};
 use crate::error::Error;
 use crate::files::{self, length_name, target_text};
+use crate::schc::{FieldDescriptor, Matching, Rule, Target};
 use crate::suite::{EspCipher, SUITES, Suite};
 
 /// Show the rules of each context as tables, and how many bytes they save

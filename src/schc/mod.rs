@@ -5,9 +5,11 @@
 //! knows nothing of ESP or IP: it cuts a bit string in the order of the rule's fields. What `compute` actions put into
 //! a rebuilt header is done by the `compute` module beside it.
 
+pub mod fields;
+
 use std::fmt;
 
-use super::fields::FieldId;
+use self::fields::FieldId;
 use crate::bits;
 
 /// A rule: its field descriptors in the order of the header (RFC 8724 §7.1).
