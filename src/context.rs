@@ -8,7 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::sa::Selector;
+use crate::net::{IpVersion, Selector};
 use crate::schc::{Direction, Rule};
 
 /// What one Security Association leaves out.
@@ -86,57 +86,6 @@ pub enum Mode {
     Tunnel,
     /// The upper-layer segment is protected.
     Transport,
-}
-
-/// The version of an IP header.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum IpVersion {
-    /// IPv4.
-    V4,
-    /// IPv6.
-    V6,
-}
-
-impl IpVersion {
-    /// 4 or 6.
-    pub fn number(self) -> u8 {
-        match self {
-            IpVersion::V4 => 4,
-            IpVersion::V6 => 6,
-        }
-    }
-
-    /// Bits of an address: 32 or 128.
-    pub fn address_bits(self) -> u32 {
-        match self {
-            IpVersion::V4 => 32,
-            IpVersion::V6 => 128,
-        }
-    }
-
-    /// The Next Header value that announces a packet of this version (RFC 4303 §2.6): 4 or 41.
-    pub fn next_header(self) -> u8 {
-        match self {
-            IpVersion::V4 => 4,
-            IpVersion::V6 => 41,
-        }
-    }
-
-    /// The version of an address.
-    pub fn of(address: IpAddr) -> IpVersion {
-        match address {
-            IpAddr::V4(_) => IpVersion::V4,
-            IpAddr::V6(_) => IpVersion::V6,
-        }
-    }
-}
-
-/// An address as an integer of [`IpVersion::address_bits`] bits.
-pub fn address_value(address: IpAddr) -> u128 {
-    match address {
-        IpAddr::V4(v4) => u128::from(u32::from(v4)),
-        IpAddr::V6(v6) => u128::from(v6),
-    }
 }
 
 /// An inclusive range of values, `start <= end`.

@@ -1,22 +1,25 @@
-//! `dietesp` reads captures of Diet-ESP (header-compressed IPsec/ESP), finds the Security Association of each packet,
-//! restores the headers, opens the payload, and shows or rewrites what was inside.
+//! `dietesp` decodes captures of Diet-ESP (header-compressed IPsec ESP). It finds the Security Association of each packet,
+//! restores the headers, decrypts the payload, and shows or rewrites the inner packet.
 //!
-//! Four ideas are enough to know the program: an [`sa::Sa`] (who talks, under which keys), a [`context::Context`] (what
-//! both ends agreed to leave out), a [`codec::Codec`] (how one dialect leaves it out), XX//! the steps). Three things flow: a [`capture::Packet`] (a captured frame) becomes a [`link::Datagram`] (its IP packet),
-//! and that a [`decoder::outcome::Outcome`] (what became of it):
+//! Four types are enough to understand the program:
+//!
+//! * [`sa::Sa`], a Security Association: addresses, cipher and keys of one direction;
+//! * [`context::Context`]: what both ends agreed to omit;
+//! * [`codec::Codec`]: how one dialect omits it;
+//! * [`decoder::outcome::Outcome`]: the result for one packet.
+//!
+//! A captured frame ([`capture::Packet`]) becomes an IP packet ([`net::Datagram`]), and that becomes an outcome:
 //!
 //! ```text
-//! capture read -> link -> sa lookup -> codec header -> suite open -> codec trailer -> codec inner
-//!              -> esp build -> suite seal -> link rebuild -> capture write       (compress: the same upwards)
+//! capture -> link -> SA lookup -> ESP header -> decrypt -> ESP trailer -> inner packet     (compress: the other way)
 //! ```
 //!
-//! A packet that fails is data: it has a status and a reason, and the run goes on. An [`Error`] means that the run cannot.
+//! A packet that fails has a status and a reason, and the run continues. An [`Error`] ends the run.
 
 pub mod batch;
 pub mod bits;
 pub mod bytes;
 pub mod capture;
-pub mod checksum;
 #[cfg(feature = "cli")]
 pub mod cli;
 pub mod codec;
@@ -25,10 +28,10 @@ pub mod context;
 mod cores;
 pub mod decoder;
 pub mod error;
-pub mod esp;
 pub mod files;
 pub mod ike;
 pub mod link;
+pub mod net;
 mod prefetch;
 pub mod report;
 pub mod sa;

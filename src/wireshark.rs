@@ -12,8 +12,8 @@ use std::path::{Path, PathBuf};
 use zeroize::Zeroizing;
 
 use crate::command::seal::UsedKeys;
-use crate::context::IpVersion;
 use crate::error::Error;
+use crate::net::IpVersion;
 use crate::suite::{Cipher, Keys};
 
 /// One line of `esp_sa`.

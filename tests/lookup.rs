@@ -4,10 +4,8 @@
 
 use std::net::IpAddr;
 
-use dietesp::context::IpVersion;
 use dietesp::files;
-use dietesp::link::Outer;
-use dietesp::sa::Selector;
+use dietesp::net::{IpVersion, Outer, Selector};
 use dietesp::sa::table::{Lookup, PreparedSa, SaTable};
 
 /// Numbers that look random and are the same in every run.

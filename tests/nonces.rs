@@ -254,7 +254,7 @@ fn plain(data: &str) -> Vec<u8> {
         &[&[0x16, 0x33, 0x16, 0x33, 0, len, 0, 0], data.as_bytes()].concat(),
     );
     let [src, dst] = ["2001:db8:a::10", "2001:db8:b::1"].map(|address| address.parse().unwrap());
-    let checksum = dietesp::checksum::upper_layer(src, dst, 17, &packet[40..]);
+    let checksum = dietesp::net::checksum::upper_layer(src, dst, 17, &packet[40..]);
     packet[46..48].copy_from_slice(&checksum.to_be_bytes());
     packet
 }
@@ -346,7 +346,7 @@ fn ciphers_without_counters_share_a_key_as_they_like() {
             let [src, dst] =
                 [8, 24].map(|at| std::net::IpAddr::from(<[u8; 16]>::try_from(&packet[at..at + 16]).unwrap()));
             packet[46..48].fill(0);
-            let checksum = dietesp::checksum::upper_layer(src, dst, 17, &packet[40..]);
+            let checksum = dietesp::net::checksum::upper_layer(src, dst, 17, &packet[40..]);
             packet[46..48].copy_from_slice(&checksum.to_be_bytes());
             packet
         };

@@ -12,10 +12,10 @@ use std::sync::Arc;
 use dietesp::capture::{Interface, Options, Packet, Timestamp, Writer};
 use dietesp::codec::Codec;
 use dietesp::context::Context;
-use dietesp::link::Outer;
+use dietesp::net::Outer;
 use dietesp::sa::Sa;
 use dietesp::suite::EspCipher;
-use dietesp::{codec, context, files, link};
+use dietesp::{codec, files, link};
 use serde_json::Value;
 
 /// A small generator of pseudo-random numbers (SplitMix64), so that every run makes the same captures.
@@ -52,8 +52,15 @@ impl Sender {
         let cipher = EspCipher::new(&sa.keys);
         let codec = Codec::new(Some(context), cipher.block()).unwrap();
         let (src, dst) = context.tunnel_ip.unwrap();
-        let outer =
-            Outer { version: context::IpVersion::of(src), src, dst, dscp: 0, ecn: 0, hop_limit: 64, flow_label: 0 };
+        let outer = Outer {
+            version: dietesp::net::IpVersion::of(src),
+            src,
+            dst,
+            dscp: 0,
+            ecn: 0,
+            hop_limit: 64,
+            flow_label: 0,
+        };
         Sender { sa, codec, cipher, outer }
     }
 
@@ -66,7 +73,7 @@ impl Sender {
         inner.extend(sn.to_be_bytes());
         inner.extend([0xca, 0xfe]);
         let [src, dst] = [8, 24].map(|at| IpAddr::from(<[u8; 16]>::try_from(&inner[at..at + 16]).unwrap()));
-        let checksum = dietesp::checksum::upper_layer(src, dst, 17, &inner[40..]);
+        let checksum = dietesp::net::checksum::upper_layer(src, dst, 17, &inner[40..]);
         inner[46..48].copy_from_slice(&checksum.to_be_bytes());
         let mut clear = vec![];
         self.codec.compress(&inner, &self.outer, &mut codec::State::default(), &mut clear).unwrap();

@@ -7,8 +7,8 @@ use std::path::Path;
 use std::process::Command;
 
 use common::{dietesp_ends, file};
-use dietesp::context::IpVersion;
 use dietesp::files;
+use dietesp::net::IpVersion;
 use dietesp::sa::Sa;
 use dietesp::wireshark::{Line, write_folder};
 use zeroize::Zeroizing;

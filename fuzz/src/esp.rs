@@ -3,7 +3,8 @@
 use dietesp::codec::{Carrier, Codec, Compressed, Form, Restorable, Restored, State};
 use dietesp::context::{Mode, TrafficSelectors};
 use dietesp::decoder::candidates::{Candidates, Found, Limits};
-use dietesp::link::{ESP, Outer};
+use dietesp::link::ESP;
+use dietesp::net::Outer;
 use dietesp::report::inner::Inner;
 use dietesp::sa::stream::Progress;
 use dietesp::sa::table::{Lookup, PreparedSa, SaTable};

@@ -7,11 +7,10 @@ use std::net::IpAddr;
 use std::path::Path;
 
 use dietesp::capture::{Form, HexIs, LINKTYPE_RAW, Packet, Reader, Source, Window, Writer};
-use dietesp::context::{IpVersion, Origin};
-use dietesp::files::LinkKey;
-use dietesp::link::{
-    self, Alone, Content, Datagram, EspPorts, Fcs, Frame, Outer, Reassembled, Reassembler, Receiver, Settings,
-};
+use dietesp::context::Origin;
+use dietesp::link::LinkKey;
+use dietesp::link::{self, Alone, Content, EspPorts, Fcs, Frame, Reassembled, Reassembler, Receiver, Settings};
+use dietesp::net::{Datagram, IpVersion, Outer};
 use dietesp::secret::Secret;
 
 use super::input::Input;

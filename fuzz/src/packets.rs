@@ -2,9 +2,8 @@
 
 use std::net::IpAddr;
 
-use dietesp::checksum;
-use dietesp::context::{IpVersion, TrafficSelectors};
-use dietesp::link::Outer;
+use dietesp::context::TrafficSelectors;
+use dietesp::net::{IpVersion, Outer, checksum};
 
 use super::input::Input;
 

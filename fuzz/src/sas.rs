@@ -7,8 +7,9 @@ use std::sync::{Arc, OnceLock};
 use dietesp::codec::Codec;
 use dietesp::context::{Context, Origin};
 use dietesp::files::{self, Loaded};
+use dietesp::net::Selector;
+use dietesp::sa::Sa;
 use dietesp::sa::table::{PreparedSa, SaTable};
-use dietesp::sa::{Sa, Selector};
 use dietesp::secret::Secret;
 use dietesp::suite::{INTEGS, IntegKey, Keys, SUITES};
 

@@ -11,7 +11,8 @@ use crate::decoder::not_esp;
 use crate::decoder::outcome::{Outcome, Source, Step, recycle};
 use crate::decoder::status::{Reason, Status};
 use crate::decoder::streams::ProgressSnapshot;
-use crate::link::{self, Alone, IpLocation, Outer};
+use crate::link::{self, Alone};
+use crate::net::{IpLocation, Outer};
 use crate::prefetch;
 use crate::sa::stream::Progress;
 use crate::sa::table::{FlowCache, Lookup, PreparedSa, SaTable};
@@ -417,7 +418,7 @@ struct StreamOf {
 impl StreamOf {
     #[inline]
     fn new(sa: u32, place: IpLocation, frame: &[u8]) -> StreamOf {
-        let source = || link::addresses(place.header(frame)).map(|(source, _)| source);
+        let source = || crate::net::addresses(place.header(frame)).map(|(source, _)| source);
         StreamOf { sa, multicast_source: if place.is_multicast(frame) { source() } else { None } }
     }
 }

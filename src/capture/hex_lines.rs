@@ -16,7 +16,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::source::HexIs;
 use super::time::parse_rfc3339_or_seconds;
 use super::{Interface, LINKTYPE_RAW, Timestamp, pcap};
-use crate::checksum;
+use crate::net::checksum;
 
 /// Bytes read at once.
 const CHUNK_LEN: usize = 64 * 1024;

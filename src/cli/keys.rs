@@ -11,7 +11,7 @@ use super::{Ended, print, tell};
 use crate::command::seal::UsedKeys;
 use crate::error::Error;
 use crate::files;
-use crate::sa::LinkAddress;
+use crate::net::LinkAddress;
 use crate::wireshark;
 
 /// List the SAs of key files, or export them for Wireshark
@@ -105,7 +105,7 @@ fn show(paths: &[PathBuf], capture: Option<&PathBuf>, quiet: bool) -> Result<End
 }
 
 /// The keys of IEEE 802.15.4 frames.
-fn link_keys(keys: &[files::LinkKey]) -> Table {
+fn link_keys(keys: &[crate::link::LinkKey]) -> Table {
     let mut table = Table::new();
     table.load_style(presets::NOTHING);
     table.set_header(["Link key of", "Short address", "Key Identifier Mode", "Key Index"]);

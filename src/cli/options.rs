@@ -15,8 +15,8 @@ use crate::error::Error;
 use crate::files;
 use crate::ike;
 use crate::link;
+use crate::net::Selector;
 use crate::report::select::Selection;
-use crate::sa::Selector;
 use crate::sa::table::{SaBuilder, SaTable};
 
 /// Key and rule files.

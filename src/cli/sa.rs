@@ -14,10 +14,10 @@ use crate::batch::workers::Input;
 use crate::command::decode;
 use crate::decoder::streams::Streams;
 use crate::error::Error;
+use crate::net::Selector;
 use crate::report::record::Record;
 use crate::report::select::Selection;
 use crate::report::streams::{Numbers, tries_per_packet};
-use crate::sa::Selector;
 use crate::sa::stream::Stream;
 use crate::sa::table::PreparedSa;
 

@@ -6,8 +6,7 @@ use std::net::IpAddr;
 use super::compute::ComputedField;
 use super::headers::{IPV4_LEN, IPV6_LEN};
 use crate::bits::{self, BitWriter};
-use crate::context::IpVersion;
-use crate::link::Outer;
+use crate::net::{IpVersion, Outer};
 use crate::schc::fields::{FieldId, IPV4_IHL, IPV4_OPTIONS, IPV4_VER, IPV6_VER};
 use crate::schc::{
     Action, Compute, Direction, FieldDescriptor, FieldLength, Matching, Rule, RuleError, Target, header_order,

@@ -5,8 +5,7 @@ use sha2::{Digest, Sha256};
 
 use super::headers::{self, fill_u16};
 use super::restored::{Mismatch, Provenance, Restorable, Source};
-use crate::checksum;
-use crate::link::{self, Outer};
+use crate::net::{Outer, checksum};
 use crate::schc::Compute;
 use crate::schc::fields::{self, FieldId};
 
@@ -276,7 +275,7 @@ pub(crate) fn udplite(packet: &[u8], segment: usize) -> Option<u16> {
     let covered = checksum::internet(bytes.get(..coverage)?);
     // The pseudo-header holds the length of the whole segment, whatever is covered: it is the pseudo-header of an empty
     // segment, and the length.
-    let (src, dst) = link::addresses(packet)?;
+    let (src, dst) = crate::net::addresses(packet)?;
     let pseudo = checksum::upper_layer(src, dst, headers::UDPLITE, &[]);
     let len = u16::try_from(bytes.len()).ok()?;
     let sum = u32::from(!covered) + u32::from(!pseudo) + u32::from(len);

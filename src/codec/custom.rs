@@ -9,7 +9,8 @@ use super::headers::{SCTP, TCP, UDP, UDPLITE};
 use super::inner::{Header, Inner, IpRule, Selected, TCP_LEN, Transport, addresses, limits, ports};
 use super::trailer::{NextHeader, Trailer};
 use super::{Codec, EspHeader, Table};
-use crate::context::{Context, Custom, Dialect, IpVersion, Mode};
+use crate::context::{Context, Custom, Dialect, Mode};
+use crate::net::IpVersion;
 use crate::schc::fields::*;
 use crate::schc::{Action, Direction, FieldDescriptor, FieldLength, Matching, Rule, Target, header_order};
 

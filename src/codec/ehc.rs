@@ -6,7 +6,8 @@ use super::inner::{Header, Inner, IpRule, Selected, TCP_LEN, Transport, addresse
 use super::state::TcpLsb;
 use super::trailer::{NextHeader, Trailer};
 use super::{Codec, EspHeader, Table};
-use crate::context::{Context, Ehc, IpVersion, Mode, Range, UdpLiteCoverage};
+use crate::context::{Context, Ehc, Mode, Range, UdpLiteCoverage};
+use crate::net::IpVersion;
 use crate::schc::fields::*;
 use crate::schc::{Action, Compute, FieldDescriptor, Matching, Rule, RuleError, Target};
 

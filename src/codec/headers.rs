@@ -1,7 +1,7 @@
 //! Views of the IP header of a packet that is compressed or was rebuilt, and the way to its upper layer.
 
-use crate::context::IpVersion;
 use crate::error::{Fault, Stage};
+use crate::net::IpVersion;
 
 /// Length of an IPv6 header, RFC 8200 §3.
 pub(crate) const IPV6_LEN: usize = 40;
@@ -249,7 +249,7 @@ pub(crate) fn repair_carrier(
             let ihl = usize::from(first & 0x0f) * 4;
             fill_u16(packet, 2, len);
             fill_u16(packet, 10, 0);
-            let checksum = crate::checksum::internet(packet.get(..ihl).unwrap_or_default());
+            let checksum = crate::net::checksum::internet(packet.get(..ihl).unwrap_or_default());
             fill_u16(packet, 10, checksum);
         }
         _ => {

@@ -5,7 +5,8 @@ use super::headers::{SCTP, TCP, UDP, UDPLITE};
 use super::inner::{Header, Inner, IpRule, TCP_LEN, Transport, addresses, limits, ports};
 use super::trailer::{NextHeader, Trailer};
 use super::{Codec, EspHeader, Table};
-use crate::context::{Context, DscpCda, FlowLabelCda, HeaderCda, Ietf, IpVersion, Mode, Range, TcpHeader};
+use crate::context::{Context, DscpCda, FlowLabelCda, HeaderCda, Ietf, Mode, Range, TcpHeader};
+use crate::net::IpVersion;
 use crate::schc::fields::*;
 use crate::schc::{Action, Compute, FieldDescriptor, Matching, Rule, RuleError, Target};
 

@@ -14,9 +14,9 @@ use super::state::{State, TcpLsb};
 use super::trailer::Opened;
 use super::{Carrier, Compressed};
 use crate::bits;
-use crate::context::{IpVersion, Mode, Range, TrafficSelectors};
+use crate::context::{Mode, Range, TrafficSelectors};
 use crate::error::{Fault, Stage};
-use crate::link::Outer;
+use crate::net::{IpVersion, Outer};
 use crate::schc::{Action, Compiled, Direction, FieldDescriptor, Rule, RuleError, Unmatched, Unreadable, header_order};
 
 /// How payload data and packets become each other.

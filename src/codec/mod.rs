@@ -26,7 +26,7 @@ pub use state::State;
 
 use crate::context::{Context, Dialect, Mode};
 use crate::error::{Error, Fault};
-use crate::link::Outer;
+use crate::net::Outer;
 use crate::schc::{self, fields};
 use inner::Inner;
 use trailer::Trailer;

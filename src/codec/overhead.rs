@@ -6,9 +6,9 @@ use super::compute::ComputedField;
 use super::headers::{IPV4_LEN, IPV6_LEN, SCTP, TCP, UDP, UDPLITE};
 use super::{Codec, Mismatch, State, Table, fields};
 use crate::bits;
-use crate::context::{Context, Dialect, IpVersion};
+use crate::context::{Context, Dialect};
 use crate::error::Error;
-use crate::link::Outer;
+use crate::net::{IpVersion, Outer};
 use crate::schc::{Action, Compute, Direction, FieldDescriptor, FieldLength, Matching, Rule, header_order, index_bits};
 
 /// Payload lengths that are tried: every remainder of every alignment.

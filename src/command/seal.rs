@@ -122,9 +122,9 @@ pub struct UsedKeys {
     /// Its SPI.
     pub spi: Option<u32>,
     /// Outer source addresses.
-    pub src: crate::sa::Selector,
+    pub src: crate::net::Selector,
     /// Outer destination addresses.
-    pub dst: crate::sa::Selector,
+    pub dst: crate::net::Selector,
     /// The keys.
     pub keys: Keys,
     /// Extended Sequence Numbers.

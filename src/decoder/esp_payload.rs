@@ -1,8 +1,8 @@
 //! Where a packet carries ESP: in IP, or in UDP (RFC 3948).
 
 use super::status::Reason;
-use crate::esp;
-use crate::link::{self, Datagram, IpLocation};
+use crate::link;
+use crate::net::{Datagram, IpLocation, esp};
 use crate::sa::table::SaTable;
 
 /// The ESP payload of a datagram, and how it is carried.

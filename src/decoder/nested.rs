@@ -7,7 +7,8 @@ use super::esp_payload::EspPayload;
 use super::outcome::{Outcome, Source};
 use super::status::{Reason, Status};
 use crate::capture::Packet;
-use crate::link::{Content, LinkAddresses, Received};
+use crate::link::{Content, Received};
+use crate::net::LinkAddresses;
 
 /// ESP packets opened one inside the other; no network nests so many.
 const MAX_DEPTH: usize = 8;

@@ -1,8 +1,8 @@
 //! ESP where it is not looked for: what is said of such a packet.
 
 use super::status::Reason;
-use crate::esp;
 use crate::link;
+use crate::net::esp;
 use crate::sa::table::SaTable;
 
 const TCP: u8 = 6;

@@ -8,8 +8,8 @@ use super::warnings::Warnings;
 use crate::capture::LINKTYPE_RAW;
 use crate::codec::{self, Carrier, Restored, State, Upper};
 use crate::error::FaultKind;
-use crate::esp;
-use crate::link::{self, Datagram, EspPorts, Frame, IpLocation, LinkAddresses, Outer};
+use crate::link::{self, EspPorts, Frame};
+use crate::net::{Datagram, IpLocation, LinkAddresses, Outer, esp};
 use crate::sa::stream::digest;
 use crate::sa::table::{PreparedSa, SaTable};
 

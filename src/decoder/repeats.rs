@@ -4,7 +4,8 @@ use super::Decoder;
 use super::arena::Arena;
 use super::outcome::{Outcome, OwnedDatagram, Source};
 use super::warnings::Warnings;
-use crate::link::{self, Outer};
+use crate::link;
+use crate::net::Outer;
 
 /// What became of a frame that may be repeated.
 #[derive(Debug)]

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::link::Outer;
+use crate::net::Outer;
 use crate::prefetch;
 use crate::sa::stream::{Progress, Stream};
 use crate::sa::table::{PreparedSa, SaTable};

@@ -25,7 +25,8 @@ use zeroize::Zeroizing;
 use super::left_out::LeftOut;
 use super::values::{shown, spi, spi_name};
 use crate::context::Origin;
-use crate::sa::{Sa, Selector};
+use crate::net::Selector;
+use crate::sa::Sa;
 use crate::secret::{Secret, SecretSlice};
 use crate::suite::{Integ, IntegKey, Keys, Suite};
 

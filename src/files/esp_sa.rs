@@ -13,8 +13,9 @@ use zeroize::Zeroizing;
 use super::integrity::Integrity;
 use super::left_out::LeftOut;
 use super::values::{NO_HEX_DIGIT, address, hex_digit, prefix, shown, spi, spi_name};
-use crate::context::{IpVersion, Origin};
-use crate::sa::{Sa, Selector};
+use crate::context::Origin;
+use crate::net::{IpVersion, Selector};
+use crate::sa::Sa;
 use crate::secret::Secret;
 use crate::suite::{Cipher, INTEGS, Integ, IntegKey, Keys, SUITES, Suite};
 

@@ -9,11 +9,12 @@ use serde_json::Value;
 
 use super::rule_text::{length_name, target_json};
 use crate::context::{
-    Context, Custom, Dialect, DscpCda, Ehc, FlowLabelCda, HeaderCda, Ietf, IpVersion, Mode, Range, SixLo, TcpHeader,
+    Context, Custom, Dialect, DscpCda, Ehc, FlowLabelCda, HeaderCda, Ietf, Mode, Range, SixLo, TcpHeader,
     UdpLiteCoverage,
 };
 use crate::error::Error;
-use crate::sa::{LinkAddress, Sa};
+use crate::net::{IpVersion, LinkAddress};
+use crate::sa::Sa;
 use crate::schc::{Direction, FieldDescriptor, FieldLength, Matching, Rule, Target};
 
 /// JSON whose objects keep their order.

@@ -3,13 +3,14 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use super::LinkKey;
 use super::fields::{Entry, Fields};
 use super::values::{ValueError, boolean, byte, hex, link_address, near, selector, shown, spi, spi_name, value_error};
 use super::yaml::{Node, Value};
 use crate::context::Origin;
 use crate::error::Error;
-use crate::sa::{LinkAddress, Sa, Selector};
+use crate::link::LinkKey;
+use crate::net::{LinkAddress, Selector};
+use crate::sa::Sa;
 use crate::suite::{INTEGS, Integ, IntegKey, KeyError, Keys, Part, SUITES, Suite};
 
 /// Reads the items of `sas`: every SA and whether its name was given.

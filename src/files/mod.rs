@@ -52,12 +52,13 @@ pub use self::rule_set::{NumberedRule, RuleId, RuleSet, load_custom_rules, load_
 pub use self::rule_text::{RuleForm, length_name, target_text};
 pub use self::schema::{SchemaOf, schema};
 use self::values::{near, shown_name};
-use crate::context::{Context, IpVersion, Origin, SaReference};
+use crate::context::{Context, SaReference};
 use crate::cores;
 use crate::error::Error;
 use crate::ike::Secrets;
-use crate::sa::{Sa, Selector};
-use crate::secret::Secret;
+use crate::link::LinkKey;
+use crate::net::{IpVersion, Selector};
+use crate::sa::Sa;
 
 /// Bytes of the largest file that is read.
 const MAX_FILE_LEN: u64 = 256 * 1024 * 1024;
@@ -79,23 +80,6 @@ pub struct Loaded {
     pub ike: Secrets,
     /// What was left out, for people: one sentence each, with file and line.
     pub warnings: Vec<String>,
-}
-
-/// A key of IEEE 802.15.4 link-layer security (§9.3).
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LinkKey {
-    /// The sender's extended address, part of the nonce.
-    pub eui64: [u8; 8],
-    /// The sender's short address, if it is given; a capture may show it, too.
-    pub short: Option<u16>,
-    /// Key Identifier Mode, 0 to 3.
-    pub mode: u8,
-    /// Key Index; absent only in mode 0.
-    pub index: Option<u8>,
-    /// The AES-128 key, 16 bytes.
-    pub key: Secret,
-    /// Where it was read.
-    pub origin: Origin,
 }
 
 /// Reads key and rule files; `-` is standard input. A file may hold both kinds, so it may be named under either or

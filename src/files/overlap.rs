@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::IpAddr;
 
-use crate::sa::{Sa, Selector};
+use crate::net::Selector;
+use crate::sa::Sa;
 
 /// Two SAs with the same SPI and some packet that fits both, in the order of `sas`.
 pub(super) fn find<'s>(sas: &[&'s Sa]) -> Option<(&'s Sa, &'s Sa)> {

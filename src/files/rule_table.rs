@@ -9,8 +9,8 @@ use super::fields::{Entry, Fields};
 use super::keys::items;
 use super::values::{ValueError, address, choice, near, number, prefix, shown, value_error};
 use super::yaml::{Node, Value};
-use crate::context::IpVersion;
 use crate::error::Error;
+use crate::net::IpVersion;
 use crate::schc::fields::{ESP_PAD, ESP_PAD_LEN, ESP_SEQ, ESP_SPI, FIELDS, FieldId};
 use crate::schc::{Action, Compute, Direction, FieldDescriptor, FieldLength, Matching, Rule, Target};
 
@@ -260,7 +260,7 @@ fn address_value(word: &str, fid: FieldId, bits: u16) -> Result<u128, ValueError
     } else {
         (address(word)?, None)
     };
-    let value = crate::context::address_value(address);
+    let value = crate::net::address_value(address);
     let is_v6 = matches!(address, IpAddr::V6(_));
     let own_bits = IpVersion::of(address).address_bits();
     match bits {

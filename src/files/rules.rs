@@ -13,8 +13,9 @@ use super::values::{
 };
 use super::yaml::{Node, Value};
 use super::{custom, ehc, ietf, sixlo};
-use crate::context::{Context, Dialect, IpVersion, Mode, Origin, Range, SaReference, TrafficSelectors, address_value};
+use crate::context::{Context, Dialect, Mode, Origin, Range, SaReference, TrafficSelectors};
 use crate::error::Error;
+use crate::net::{IpVersion, address_value};
 
 /// Reads the items of `contexts`.
 pub(super) fn contexts(path: &Path, list: &Node) -> Result<Vec<Context>, Error> {

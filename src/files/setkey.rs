@@ -15,7 +15,8 @@ use super::integrity::Integrity;
 use super::left_out::LeftOut;
 use super::values::{address, hex, shown, spi, spi_name};
 use crate::context::Origin;
-use crate::sa::{Sa, Selector};
+use crate::net::Selector;
+use crate::sa::Sa;
 use crate::secret::Secret;
 use crate::suite::{IntegKey, Keys, Suite};
 

@@ -15,7 +15,8 @@ use super::left_out::LeftOut;
 use super::setkey::{self, SHA256_ICV};
 use super::values::{address, hex, spi, spi_name};
 use crate::context::Origin;
-use crate::sa::{Sa, Selector};
+use crate::net::Selector;
+use crate::sa::Sa;
 use crate::secret::Secret;
 
 const HELP: &str = "give the text that `setkey -D` prints, whole";

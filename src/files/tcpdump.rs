@@ -17,7 +17,8 @@ use std::sync::Arc;
 use super::left_out::LeftOut;
 use super::values::{address, hex, shown, spi, spi_name};
 use crate::context::Origin;
-use crate::sa::{Sa, Selector};
+use crate::net::Selector;
+use crate::sa::Sa;
 use crate::secret::Secret;
 use crate::suite::{Integ, IntegKey, Keys, Suite};
 

@@ -6,8 +6,8 @@ use std::net::IpAddr;
 use proptest::prelude::*;
 
 use super::*;
-use crate::context::{Dialect, DscpCda, FlowLabelCda, HeaderCda, Ietf, IpVersion, Mode, Range, TcpHeader};
-use crate::sa::LinkAddress;
+use crate::context::{Dialect, DscpCda, FlowLabelCda, HeaderCda, Ietf, Mode, Origin, Range, TcpHeader};
+use crate::net::{IpVersion, LinkAddress};
 
 fn load_bytes(text: &[u8]) -> Result<Loaded, Error> {
     parse(Path::new("f"), text)

@@ -4,8 +4,7 @@ use std::net::IpAddr;
 use std::ops::RangeInclusive;
 
 use super::yaml::{Node, Value};
-use crate::context::{IpVersion, address_value};
-use crate::sa::{LinkAddress, Selector};
+use crate::net::{IpVersion, LinkAddress, Selector, address_value};
 use crate::secret::Secret;
 
 /// What is wrong with a value, and what to do.

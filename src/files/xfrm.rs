@@ -21,7 +21,8 @@ use super::left_out::LeftOut;
 use super::values::{spi, spi_name};
 use super::xfrm_algorithms::Algorithm;
 use crate::context::Origin;
-use crate::sa::{Sa, Selector};
+use crate::net::Selector;
+use crate::sa::Sa;
 use crate::suite::{IntegKey, Keys, Suite};
 
 pub(super) const HELP: &str = "give the text that `ip xfrm state` prints, whole";

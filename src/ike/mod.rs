@@ -28,8 +28,9 @@ use self::message::{CREATE_CHILD_SA, Encrypted, IKE_AUTH, IKE_SA_INIT, Message, 
 use crate::capture::{Reader, Window};
 use crate::context::Origin;
 use crate::error::Error;
-use crate::link::{self, Datagram, Frame, Outer, Reassembled, Reassembler};
-use crate::sa::{Sa, Selector};
+use crate::link::{self, Frame, Reassembled, Reassembler};
+use crate::net::{Datagram, Outer, Selector};
+use crate::sa::Sa;
 use crate::secret::Secret;
 use crate::suite::{EspCipher, Hash, Keys};
 

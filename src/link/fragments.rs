@@ -10,10 +10,10 @@ use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
 use std::ops::Range;
 
-use super::{Datagram, Fragment, Frame, ip};
+use super::{Frame, parse_ip};
 use crate::capture::deadline;
-use crate::context::IpVersion;
 use crate::error::{Fault, Stage};
+use crate::net::{Datagram, Fragment, IpVersion, ip};
 
 /// Packets put together at the same time.
 const MAX_SLOTS: usize = 1024;
@@ -51,7 +51,7 @@ impl Reassembled {
     /// The packet as if it had never been fragmented: headers of the first fragment, without Fragment header (IPv6) or
     /// offset and More Fragments (IPv4), lengths and checksum right. Faults are offsets in the packet.
     pub fn datagram(&self) -> Result<Datagram<'_>, Fault> {
-        match ip::parse(&self.packet, 0, None) {
+        match parse_ip(&self.packet, 0, None) {
             Frame::Datagram(datagram) => Ok(datagram),
             Frame::Malformed { fault, .. } => Err(fault),
             Frame::Fragment(_) | Frame::NotIp(_) => Err(Fault::unsupported(Stage::Link, 0, "a fragment of fragments")),

@@ -25,10 +25,10 @@ use etherparse::ether_type;
 use super::encap::{self, Nesting, Next, llc, ppp, walk};
 use super::ieee802154::carrier::{self, Radio};
 use super::ieee802154::fcs::Trailer;
-use super::{LinkAddresses, bluetooth, logged, lora, wireless};
+use super::{bluetooth, logged, lora, wireless};
 use crate::bytes::Reader;
-use crate::context::IpVersion;
 use crate::error::{Fault, Stage};
+use crate::net::{IpVersion, LinkAddresses};
 
 pub(super) const NULL: u16 = 0;
 pub(super) const ETHERNET: u16 = 1;

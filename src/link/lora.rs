@@ -10,8 +10,8 @@
 use super::LinkAddresses;
 use super::frame::Network;
 use crate::bytes::Reader;
-use crate::context::IpVersion;
 use crate::error::{Fault, Stage};
+use crate::net::IpVersion;
 
 const HEADER_LEN: [usize; 2] = [15, 35];
 

@@ -9,7 +9,7 @@ mod encap;
 mod fragments;
 mod frame;
 mod ieee802154;
-mod ip;
+mod link_key;
 mod logged;
 mod lora;
 mod lowpan;
@@ -21,18 +21,15 @@ mod udp;
 mod unwrap;
 mod wireless;
 
-use std::net::IpAddr;
-
 use self::encap::tunnel;
 pub use self::encap::tunnel::may_be_tunnel;
-use crate::context::IpVersion;
 use crate::error::Fault;
-use crate::sa::LinkAddress;
+use crate::net::{Datagram, Fragment, IpLocation, IpVersion, LinkAddresses, Outer, ip};
 
 pub use fragments::{Reassembled, Reassembler};
 pub use frame::UNSUPPORTED;
 pub use ieee802154::fcs::Fcs;
-pub use ip::{address_values, addresses};
+pub use link_key::LinkKey;
 pub use names::link_type_name;
 pub use rebuild::{Begun, UdpChecksum, append, begin, begin_encapsulated, encapsulate, rebuild, replace};
 pub use receiver::{Content, InnerReceiver, Received, Receiver, Settings};
@@ -55,8 +52,8 @@ pub const UDP_LITE: u8 = 136;
 /// and frames with several packets (A-MSDU of IEEE 802.11).
 pub fn parse(link_type: u16, frame: &[u8]) -> Frame<'_> {
     match frame::network(link_type, frame) {
-        Ok(frame::Network::Ip { offset, version }) => ip::parse(frame, offset, version),
-        Ok(frame::Network::Enclosed { offset, version }) => match ip::parse(frame, offset, version) {
+        Ok(frame::Network::Ip { offset, version }) => parse_ip(frame, offset, version),
+        Ok(frame::Network::Enclosed { offset, version }) => match parse_ip(frame, offset, version) {
             Frame::Datagram(datagram) => Frame::Datagram(Datagram { rebuilt: true, ..datagram }),
             other => other,
         },
@@ -65,6 +62,18 @@ pub fn parse(link_type: u16, frame: &[u8]) -> Frame<'_> {
         Ok(frame::Network::Bluetooth) => Frame::NotIp("Bluetooth"),
         Ok(frame::Network::Other(reason)) => Frame::NotIp(reason),
         Err(fault) => Frame::Malformed { outer: None, fault },
+    }
+}
+
+/// Reads the IP packet at `offset` of `frame`; `version` is what the link header announced.
+fn parse_ip(frame: &[u8], offset: usize, version: Option<IpVersion>) -> Frame<'_> {
+    match ip::locate(frame, offset, version) {
+        Ok(ip::Located::Packet(place)) => match place.datagram(frame) {
+            Some(datagram) => Frame::Datagram(datagram),
+            None => Frame::NotIp("the frame is longer than 4 GiB"),
+        },
+        Ok(ip::Located::Fragment(fragment)) => Frame::Fragment(fragment),
+        Err(fault) => Frame::Malformed { outer: ip::outer(frame, offset, version), fault },
     }
 }
 
@@ -124,89 +133,6 @@ pub enum Alone {
     },
 }
 
-/// Where in a frame its IP packet is. Offsets and lengths are in bytes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct IpLocation {
-    /// Where the IP header starts.
-    offset: u32,
-    /// Length of the IP header with options and extension headers.
-    header_len: u32,
-    /// Length of what follows it, cut at the IP length.
-    payload_len: u32,
-    /// See [`Datagram::missing`].
-    missing: u32,
-    /// See [`Datagram::protocol_offset`].
-    protocol_offset: u32,
-    /// See [`Datagram::protocol`].
-    pub protocol: u8,
-}
-
-// By value: behind a reference a place would have to stand in memory, and to copy it from there right after it was written in
-// parts stalls the CPU.
-impl IpLocation {
-    /// What stands before the IP header.
-    #[inline]
-    pub fn link_header(self, frame: &[u8]) -> &[u8] {
-        frame.get(..self.offset as usize).unwrap_or_default()
-    }
-
-    /// See [`Datagram::header`].
-    #[inline]
-    pub fn header(self, frame: &[u8]) -> &[u8] {
-        self.packet(frame).get(..self.header_len as usize).unwrap_or_default()
-    }
-
-    /// See [`Datagram::payload`].
-    #[inline]
-    pub fn payload(self, frame: &[u8]) -> &[u8] {
-        let rest = self.packet(frame).get(self.header_len as usize..).unwrap_or_default();
-        rest.get(..self.payload_len as usize).unwrap_or(rest)
-    }
-
-    /// See [`Datagram::missing`].
-    #[inline]
-    pub fn missing(self) -> usize {
-        self.missing as usize
-    }
-
-    /// See [`Datagram::protocol_offset`].
-    #[inline]
-    pub fn protocol_offset(self) -> usize {
-        self.protocol_offset as usize
-    }
-
-    /// Whether the packet goes to a multicast address.
-    #[inline]
-    pub fn is_multicast(self, frame: &[u8]) -> bool {
-        let header = self.header(frame);
-        match header.first().map_or(0, |byte| byte >> 4) {
-            4 => header.get(16).is_some_and(|byte| byte >> 4 == 0xe),
-            _ => header.get(24) == Some(&0xff),
-        }
-    }
-
-    /// The packet that is there in `frame`, out of which the place was read.
-    #[inline]
-    pub fn datagram(self, frame: &[u8]) -> Option<Datagram<'_>> {
-        Some(Datagram {
-            outer: Outer::of(self.packet(frame))?,
-            header: self.header(frame),
-            protocol_offset: self.protocol_offset as usize,
-            protocol: self.protocol,
-            payload: self.payload(frame),
-            missing: self.missing(),
-            frame_offset: self.offset as usize,
-            rebuilt: false,
-            link: None,
-        })
-    }
-
-    #[inline]
-    fn packet(self, frame: &[u8]) -> &[u8] {
-        frame.get(self.offset as usize..).unwrap_or_default()
-    }
-}
-
 /// What a captured frame holds.
 #[derive(Debug, Clone, Copy)]
 pub enum Frame<'a> {
@@ -246,84 +172,6 @@ impl<'a> Frame<'a> {
             Datagram { outer, header, protocol_offset, protocol, payload, missing, frame_offset, rebuilt, link };
         Frame::Datagram(datagram)
     }
-}
-
-/// One IP packet, whole: taken from one frame, or put together from fragments.
-#[derive(Debug, Clone, Copy)]
-pub struct Datagram<'a> {
-    /// What the outer IP header says.
-    pub outer: Outer,
-    /// The IP header with its options and extension headers, up to the header that `protocol` names. An Authentication
-    /// Header counts as one of them, and so does the Fragment header of an atomic fragment (RFC 6946).
-    pub header: &'a [u8],
-    /// Offset inside `header` of the byte that names `protocol`.
-    pub protocol_offset: usize,
-    /// The protocol of what follows `header`: 50 for ESP, 17 for UDP, ...
-    pub protocol: u8,
-    /// What follows `header`, cut at the IP length.
-    pub payload: &'a [u8],
-    /// Bytes that the IP length promises and the capture does not have (snap length).
-    pub missing: usize,
-    /// Where in the frame the IP header starts; 0 for a reassembled packet.
-    pub frame_offset: usize,
-    /// The packet is no stretch of the frame that another could take the place of: it came out of 6LoWPAN or a tunnel, or
-    /// what is around it has a length or a trailer. Written back, it goes without link header.
-    pub rebuilt: bool,
-    /// Addresses of the radio frame, or of its mesh header.
-    pub link: Option<LinkAddresses>,
-}
-
-/// Link-layer source and destination.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
-pub struct LinkAddresses {
-    /// The sender.
-    pub src: Option<LinkAddress>,
-    /// The receiver.
-    pub dst: Option<LinkAddress>,
-}
-
-/// One fragment of an IP packet (RFC 791 §3.2, RFC 8200 §4.5).
-#[derive(Debug, Clone, Copy)]
-pub struct Fragment<'a> {
-    /// What the outer IP header says.
-    pub outer: Outer,
-    /// IPv4: the header with its options. IPv6: the headers in front of the Fragment header.
-    pub header: &'a [u8],
-    /// Offset inside `header` of the byte that names `protocol` (IPv4) or the Fragment header (IPv6).
-    pub protocol_offset: usize,
-    /// The protocol of the first header that was fragmented, as this fragment gives it.
-    pub protocol: u8,
-    /// The Identification, 16 or 32 bits.
-    pub identification: u32,
-    /// Where `payload` belongs, in bytes from the start of what was fragmented.
-    pub offset: usize,
-    /// More Fragments.
-    pub more: bool,
-    /// The piece, cut at the IP length.
-    pub payload: &'a [u8],
-    /// Bytes that the IP length promises and the capture does not have (snap length).
-    pub missing: usize,
-    /// Where in the frame the IP header starts.
-    pub frame_offset: usize,
-}
-
-/// The fields of an outer IP header that the inner one may be restored from, and its addresses.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Outer {
-    /// IP version.
-    pub version: IpVersion,
-    /// Source address.
-    pub src: IpAddr,
-    /// Destination address.
-    pub dst: IpAddr,
-    /// Differentiated Services Code Point, 6 bits.
-    pub dscp: u8,
-    /// Explicit Congestion Notification, 2 bits.
-    pub ecn: u8,
-    /// Hop Limit or TTL.
-    pub hop_limit: u8,
-    /// IPv6 Flow Label, 20 bits; the IPv4 Identification, 16 bits.
-    pub flow_label: u32,
 }
 
 #[cfg(test)]

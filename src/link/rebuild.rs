@@ -5,10 +5,9 @@ use std::ops::Range;
 
 use etherparse::{IpFragOffset, Ipv4Header, Ipv6FlowLabel, Ipv6Header};
 
-use super::{Datagram, Outer, UDP, frame, ip};
-use crate::checksum;
-use crate::context::IpVersion;
+use super::{UDP, frame};
 use crate::error::{Fault, Stage};
+use crate::net::{Datagram, IpVersion, Outer, checksum, ip};
 
 /// The headers of a frame that is being written: its payload follows, then [`Begun::finish`]. Offsets are those of the
 /// buffer that the frame is written to.

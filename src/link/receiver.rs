@@ -12,12 +12,11 @@ use super::ieee802154::{self, Kind, zigbee};
 use super::lowpan::{self, Carried, Lowpan, Taken};
 use super::repeats::Repeats;
 use super::unwrap::Unwrap;
-use super::{Datagram, EspPorts, Fcs, Frame, LinkAddresses, Outer, Reassembled, Reassembler, UDP, frame, ip, udp};
+use super::{EspPorts, Fcs, Frame, Reassembled, Reassembler, UDP, frame, parse_ip, udp};
 use crate::capture::Packet;
-use crate::context::IpVersion;
 use crate::error::{Fault, Stage};
-use crate::files::LinkKey;
-use crate::sa::LinkAddress;
+use crate::link::LinkKey;
+use crate::net::{Datagram, IpVersion, LinkAddress, LinkAddresses, Outer};
 
 /// What a [`Receiver`] has to be told.
 #[derive(Debug, Clone, Default)]
@@ -75,7 +74,7 @@ impl InnerReceiver {
     pub fn receive<'s>(&'s mut self, frame: &Packet<'_>, bytes: &'s [u8], wants: impl Fn(u8) -> bool) -> Received<'s> {
         let InnerReceiver { esp_ports, reassembler, reassembled } = self;
         reassembler.begin();
-        Unwrap::new(frame, reassembler, esp_ports, wants).ip_packet(ip::parse(bytes, 0, None), reassembled, bytes)
+        Unwrap::new(frame, reassembler, esp_ports, wants).ip_packet(parse_ip(bytes, 0, None), reassembled, bytes)
     }
 }
 
@@ -159,7 +158,7 @@ impl Receiver {
         for packet in packets {
             let radio = match frame::network(packet.link_type(), packet.data) {
                 Ok(frame::Network::Radio(radio)) => Some(radio),
-                Ok(frame::Network::Ip { offset, version }) => match ip::parse(packet.data, offset, version) {
+                Ok(frame::Network::Ip { offset, version }) => match parse_ip(packet.data, offset, version) {
                     Frame::Datagram(datagram) => zep(&datagram).ok().flatten(),
                     _ => None,
                 },
@@ -222,10 +221,10 @@ impl Receiver {
         let wants = |protocol| outermost || wants(protocol);
         let mut enclosed = false;
         let parsed = match network {
-            Ok(frame::Network::Ip { offset, version }) => ip::parse(data, offset, version),
+            Ok(frame::Network::Ip { offset, version }) => parse_ip(data, offset, version),
             Ok(frame::Network::Enclosed { offset, version }) => {
                 enclosed = true;
-                ip::parse(data, offset, version)
+                parse_ip(data, offset, version)
             }
             Ok(frame::Network::Radio(radio)) => return self.radio(packet, radio, 0, wants),
             Ok(frame::Network::Lowpan { offset, link }) => {
@@ -402,7 +401,7 @@ impl Receiver {
             Ok(Step::Taken(Taken::Whole { link, unknown_context })) => (link, unknown_context),
         };
         let Receiver { outermost, reassembler, reassembled, lowpan, esp_ports, .. } = self;
-        let parsed = ip::parse(lowpan.packet(), 0, Some(IpVersion::V6));
+        let parsed = parse_ip(lowpan.packet(), 0, Some(IpVersion::V6));
         let parsed = if *outermost { parsed.apart(lowpan.packet()) } else { parsed };
         let unwrap = &mut Unwrap::new(packet, reassembler, esp_ports, wants);
         let mut received = unwrap.ip_packet(parsed, reassembled, lowpan.packet());

@@ -6,8 +6,9 @@
 //!
 //! In UDP-Lite the length is that of what the checksum covers, and 0 stands for all.
 
-use super::{Datagram, UDP, UDP_LITE};
+use super::{UDP, UDP_LITE};
 use crate::error::{Fault, Stage};
+use crate::net::Datagram;
 
 /// The port of UDP-encapsulated ESP (RFC 3948 §2.1).
 const PORT: u16 = 4500;

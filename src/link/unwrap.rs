@@ -4,8 +4,9 @@
 use super::encap::Nesting;
 use super::encap::tunnel::{self, Carried};
 use super::receiver::{Content, Received};
-use super::{Datagram, EspPorts, Fragment, Frame, Reassembled, Reassembler, UDP, UDP_LITE, udp_encapsulation};
+use super::{EspPorts, Frame, Reassembled, Reassembler, UDP, UDP_LITE, udp_encapsulation};
 use crate::capture::Packet;
+use crate::net::{Datagram, Fragment};
 
 /// What is said of a packet with more fragments in fragments than there are buffers.
 const TOO_MANY_FRAGMENTED: &str = "fragments of fragments, in too many tunnels inside each other";

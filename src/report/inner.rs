@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use crate::codec::Restored;
-use crate::context::IpVersion;
+use crate::net::IpVersion;
 
 /// Addresses, protocol and ports of a restored packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

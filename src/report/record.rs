@@ -8,7 +8,7 @@ use crate::decoder::arena::Arena;
 use crate::decoder::outcome::Outcome;
 use crate::decoder::status::{Bytes, Esp, Reason, Status};
 use crate::decoder::warnings::Warnings;
-use crate::link::Outer;
+use crate::net::Outer;
 use crate::report::inner::Inner;
 use crate::sa::table::{PreparedSa, SaTable};
 

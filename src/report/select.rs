@@ -1,8 +1,8 @@
 //! Which frames a command shows or writes. All frames are opened, whatever is selected: what follows depends on them.
 
 use crate::decoder::status::Status;
+use crate::net::Selector;
 use crate::report::record::Record;
-use crate::sa::Selector;
 
 /// The selection of `--spi`, `--src`, `--dst`, `--frames`, `--failed`; all that are given must hold.
 #[derive(Debug, Clone, Copy, Default)]

@@ -7,12 +7,13 @@
 use std::net::IpAddr;
 use std::sync::{Arc, OnceLock};
 
+use super::Sa;
 use super::hash::mix;
-use super::{Sa, Selector};
 use crate::codec::Codec;
-use crate::context::{Context, Dialect, IpVersion, Mode, Origin, address_value};
+use crate::context::{Context, Dialect, Mode, Origin};
 use crate::error::Error;
-use crate::link::{self, EspPorts, LinkAddresses, Outer};
+use crate::link::EspPorts;
+use crate::net::{IpVersion, LinkAddresses, Outer, Selector, address_value};
 use crate::prefetch;
 use crate::suite::EspCipher;
 
@@ -93,7 +94,7 @@ impl PreparedSa {
             let problem = format!("the SPI of SA {} does not match the rule: {mismatch}", sa.name);
             return Err(Error::line(path, *line, problem, "give ESP.SPI a target value that matches it"));
         }
-        let protocol = context.as_ref().map_or(crate::esp::PROTOCOL, |context| context.protocol);
+        let protocol = context.as_ref().map_or(crate::net::esp::PROTOCOL, |context| context.protocol);
         let no_link = sa.link_src.is_none() && sa.link_dst.is_none();
         let takes_every = [IpVersion::V4, IpVersion::V6]
             .map(|version| no_link && sa.src.takes_every(version) && sa.dst.takes_every(version));
@@ -480,7 +481,7 @@ impl SaTable {
 
     /// Whether some SA uses this IP protocol number; 50 always counts.
     pub fn uses_protocol(&self, protocol: u8) -> bool {
-        protocol == crate::esp::PROTOCOL || self.groups.iter().any(|group| group.key.protocol == protocol)
+        protocol == crate::net::esp::PROTOCOL || self.groups.iter().any(|group| group.key.protocol == protocol)
     }
 
     /// Whether some SA has this SPI, whole on the wire, whatever its addresses.
@@ -520,7 +521,7 @@ impl SaTable {
     ) -> Option<u32> {
         let whole_head = u64::from_be_bytes(*payload.first_chunk()?);
         let head = whole_head & self.head_mask;
-        let (version, addresses) = link::address_values(header)?;
+        let (version, addresses) = crate::net::address_values(header)?;
         // SPI bits come first, because flows in turn mostly differ in them.
         if let Some(before) = before
             && before.head == head
@@ -546,7 +547,7 @@ impl SaTable {
         let Some(head) = payload.first_chunk() else { return };
         for group in &self.groups {
             let Some(low) = group.key.low_of_head(protocol, u64::from_be_bytes(*head)) else { continue };
-            let addresses = if group.by_address { link::address_values(header) } else { None };
+            let addresses = if group.by_address { crate::net::address_values(header) } else { None };
             let addresses = addresses.map_or(0, |(_, addresses)| group.key.addresses(addresses));
             prefetch::element(&group.buckets, group.first_place(BucketKey { low, addresses }));
         }

@@ -9,12 +9,12 @@ use super::packet::{Inputs, Problem, States, Vector, datagram};
 use crate::batch::workers;
 use crate::capture::{LINKTYPE_RAW, Reader, Window};
 use crate::command::seal::{IvIssuer, KeyIds, UsedNumbers};
-use crate::context::IpVersion;
 use crate::decoder::candidates::Limits;
 use crate::decoder::status::Status;
 use crate::error::Error;
 use crate::files::Json;
-use crate::link::{self, Datagram, Frame, Outer};
+use crate::link::{self, Frame};
+use crate::net::{Datagram, IpVersion, Outer};
 use crate::sa::table::{PreparedSa, SaTable};
 use crate::suite::Random;
 

@@ -9,7 +9,8 @@ use crate::codec::{Carrier, Mismatch, Restored, State};
 use crate::decoder::status::Status;
 use crate::error::{Fault, FaultKind, Stage};
 use crate::files::Json;
-use crate::link::{self, Datagram, Frame, Outer};
+use crate::link::{self, Frame};
+use crate::net::{Datagram, Outer};
 use crate::sa::table::{Lookup, PreparedSa, SaTable};
 use crate::suite::OpenError;
 

@@ -3,6 +3,7 @@
 use dietesp::codec::{Codec, Form, Mismatch, State, close_standard};
 use dietesp::context::*;
 use dietesp::error::{Fault, FaultKind};
+use dietesp::net::{IpVersion, address_value};
 
 use crate::support::{context, outer, restore};
 

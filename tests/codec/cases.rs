@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use dietesp::codec::{Carrier, Codec, State};
 use dietesp::context::*;
+use dietesp::net::{IpVersion, address_value};
 use serde_json::Value;
 
 use crate::support::{data, hex, outer};

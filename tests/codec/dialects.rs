@@ -183,7 +183,7 @@ fn ehc_tcp_numbers_follow_the_packets() {
         bytes[48..52].fill(0);
         bytes[56..58].fill(0);
         let (src, dst) = (outer(&bytes).0.src, outer(&bytes).0.dst);
-        let sum = dietesp::checksum::upper_layer(src, dst, 6, &bytes[40..]);
+        let sum = dietesp::net::checksum::upper_layer(src, dst, 6, &bytes[40..]);
         bytes[56..58].copy_from_slice(&sum.to_be_bytes());
         bytes
     };

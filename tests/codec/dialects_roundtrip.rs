@@ -3,6 +3,7 @@
 use dietesp::bits;
 use dietesp::codec::{Codec, State};
 use dietesp::context::*;
+use dietesp::net::IpVersion;
 use dietesp::schc::fields;
 use dietesp::schc::{Action, Compute, Direction, FieldDescriptor, Matching, Rule, Target};
 use proptest::prelude::*;

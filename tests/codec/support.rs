@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use dietesp::codec::{Carrier, Codec, Restored, State};
 use dietesp::context::*;
 use dietesp::error::Fault;
-use dietesp::link::Outer;
+use dietesp::net::{IpVersion, Outer};
 use serde_json::Value;
 
 /// A context of dialect `ietf` for any traffic, everything sent as the defaults have it, then `change`d.

@@ -5,11 +5,12 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use dietesp::context::IpVersion;
-use dietesp::link::{self, Outer};
+use dietesp::files;
+use dietesp::link;
+use dietesp::net::esp;
+use dietesp::net::{IpVersion, Outer};
 use dietesp::sa::Sa;
 use dietesp::suite::EspCipher;
-use dietesp::{esp, files};
 use serde_json::Value;
 
 use super::common::pcap::{self, RAW};

@@ -13,7 +13,7 @@ use std::path::Path;
 
 use dietesp::capture::{Reader, Window};
 use dietesp::context::Origin;
-use dietesp::files::LinkKey;
+use dietesp::link::LinkKey;
 use dietesp::link::{Content, Receiver, Settings};
 use dietesp::secret::Secret;
 use generator::{CONTEXTS, Generator, KEYS, MODES, Made, NODES, PAN, eui64, short};

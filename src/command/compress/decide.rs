@@ -8,14 +8,12 @@ use super::{Compressed, Content, Input, Make, OnMismatch, Sending, Settings, car
 use crate::codec::{Mismatch, State};
 use crate::command::convert::iv_of;
 use crate::command::seal::{Digester, IvIssuer, KeyId, KeyIds, UsedNumbers};
-use crate::context::IpVersion;
 use crate::decoder::arena::Arena;
 use crate::decoder::outcome::Outcome;
 use crate::decoder::status::Reason;
 use crate::decoder::streams::MULTICAST_SOURCES;
 use crate::error::Error;
-use crate::esp;
-use crate::link::{Datagram, Outer};
+use crate::net::{Datagram, IpVersion, Outer, esp};
 use crate::sa::table::{PreparedSa, SaTable};
 use crate::suite::Random;
 

@@ -10,8 +10,7 @@ use crate::codec::{Mismatch, State};
 use crate::command::seal::Digester;
 use crate::decoder::arena::Arena;
 use crate::decoder::outcome::Outcome;
-use crate::esp;
-use crate::link::{Datagram, Outer};
+use crate::net::{Datagram, Outer, esp};
 use crate::sa::hash::MixHasher;
 use crate::sa::table::{PreparedSa, SaTable};
 

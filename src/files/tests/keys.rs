@@ -1,6 +1,7 @@
 //! Native key files.
 
 use super::*;
+use crate::context::Origin;
 
 #[test]
 fn a_native_key_file() {

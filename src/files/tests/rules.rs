@@ -47,7 +47,7 @@ lowpan_contexts: { 0: \"fd01::/64\", 15: 2001:db8::1 }
 ",
     );
     let [context] = loaded.contexts.as_slice() else { panic!() };
-    let address = |text: &str| crate::context::address_value(ip(text));
+    let address = |text: &str| crate::net::address_value(ip(text));
     assert_eq!(
         context.sa,
         SaReference::Spi {

@@ -21,7 +21,7 @@ use super::repeats::Repeats;
 use crate::bytes::Reader;
 use crate::capture::Packet;
 use crate::error::{Fault, Stage};
-use crate::sa::LinkAddress;
+use crate::net::LinkAddress;
 
 /// The link types of Bluetooth that are read.
 pub(super) const LINK_TYPES: [u16; 6] =

@@ -15,8 +15,7 @@ use etherparse::{EtherType, ether_type};
 use super::{ETHERNET, IPV4, IPV6, Next, llc, mpls, nsh, ppp};
 use crate::bytes::Reader;
 use crate::error::Fault;
-use crate::link::LinkAddresses;
-use crate::sa::LinkAddress;
+use crate::net::{LinkAddress, LinkAddresses};
 
 const VLAN_9100: u16 = 0x9100;
 /// Tag of IEEE 802.1BR, and Cisco's VN-Tag.

@@ -25,8 +25,8 @@ use super::frame::Network;
 use super::ieee802154::carrier::Radio;
 use super::ieee802154::fcs::Trailer;
 use crate::bytes::Reader;
-use crate::context::IpVersion;
 use crate::error::Fault;
+use crate::net::IpVersion;
 
 /// Reads one header, and says what follows it.
 type Header = for<'r, 'a> fn(&'r mut Reader<'a>) -> Result<Next, Fault>;

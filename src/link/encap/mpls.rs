@@ -9,8 +9,8 @@
 
 use super::{ETHERNET, IPV4, IPV6, Next};
 use crate::bytes::Reader;
-use crate::checksum;
 use crate::error::Fault;
+use crate::net::checksum;
 
 /// Control word of a pseudowire (RFC 4385 §3).
 const CONTROL_WORD_LEN: usize = 4;

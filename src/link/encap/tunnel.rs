@@ -4,7 +4,8 @@ use super::{ETHERNET, IPV4, IPV6, Nesting, Next, geneve, gre, gtpu, l2tp, lisp, 
 use crate::bytes::Reader;
 use crate::error::{Fault, Stage};
 use crate::link::frame::Network;
-use crate::link::{Datagram, Fragment, Frame, UDP, ip, udp};
+use crate::link::{Frame, UDP, parse_ip, udp};
+use crate::net::{Datagram, Fragment};
 
 const IP_IN_IP: u8 = 4;
 const IPV6_IN_IP: u8 = 41;
@@ -105,7 +106,7 @@ pub(in crate::link) fn carried<'a>(outer: &Datagram<'a>, nesting: &mut Nesting) 
     let before = outer.frame_offset.saturating_add(outer.header.len()).saturating_add(at);
     // The capture lacks what is at the end of all of them.
     let missing = |inner: usize| inner.max(if inner > 0 { outer.missing } else { 0 });
-    match ip::parse(payload, offset, version) {
+    match parse_ip(payload, offset, version) {
         Frame::Datagram(inner) => Carried::Packet(Datagram {
             missing: missing(inner.missing),
             frame_offset: inner.frame_offset.saturating_add(before),

@@ -14,7 +14,7 @@ pub(super) mod zigbee;
 
 use crate::bytes::Reader;
 use crate::error::{Fault, Stage};
-use crate::sa::LinkAddress;
+use crate::net::LinkAddress;
 
 /// The headers of one MAC frame.
 #[derive(Debug, Clone, Copy)]

@@ -9,8 +9,8 @@
 use std::collections::HashMap;
 
 use super::{Auxiliary, Mac};
-use crate::files::LinkKey;
-use crate::sa::LinkAddress;
+use crate::link::LinkKey;
+use crate::net::LinkAddress;
 use crate::suite::CcmStar;
 
 /// Keys tried on one frame.

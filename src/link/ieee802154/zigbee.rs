@@ -5,7 +5,7 @@
 //! ```
 
 use super::Mac;
-use crate::sa::LinkAddress;
+use crate::net::LinkAddress;
 
 /// Whether the payload of a frame that cannot be read as 6LoWPAN is one of Zigbee, as far as can be told.
 pub(in crate::link) fn starts_like(payload: &[u8], mac: &Mac<'_>) -> bool {

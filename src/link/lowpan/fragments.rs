@@ -10,7 +10,7 @@ use std::collections::{HashMap, VecDeque};
 use super::iphc::Blanks;
 use crate::capture::deadline;
 use crate::error::{Fault, Stage};
-use crate::link::LinkAddresses;
+use crate::net::LinkAddresses;
 
 /// Packets put together at the same time.
 const MAX_SLOTS: usize = 1024;

@@ -11,11 +11,10 @@
 
 use super::contexts::Context;
 use crate::bytes::Reader;
-use crate::checksum;
 use crate::error::{Fault, Stage};
 use crate::link::UDP;
 use crate::link::ip::{V6_HEADER_LEN, put};
-use crate::sa::LinkAddress;
+use crate::net::{LinkAddress, checksum};
 
 /// IPv6 headers in one packet; tunnels are not nested deeper.
 const MAX_IPV6_HEADERS: usize = 4;

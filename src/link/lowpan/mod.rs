@@ -17,9 +17,8 @@ use self::iphc::Blanks;
 use super::LinkAddresses;
 use super::ip::V6_HEADER_LEN;
 use crate::bytes::Reader;
-use crate::checksum;
 use crate::error::{Fault, Stage};
-use crate::sa::LinkAddress;
+use crate::net::{LinkAddress, checksum};
 
 /// What is said of a payload of IEEE 802.15.4 in another format.
 pub(super) const NOT_LOWPAN: &str = "not a 6LoWPAN frame";

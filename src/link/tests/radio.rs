@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::*;
 use crate::capture::{Interface, Options, Packet, Timestamp};
 use crate::context::Origin;
-use crate::files::LinkKey;
+use crate::net::LinkAddress;
 use crate::secret::Secret;
 
 /// A data frame of 2003 from short address 0001 to 0002 in PAN abcd.

@@ -31,33 +31,171 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use etherparse::err::{ipv4, ipv6};
 use etherparse::{IpNumber, Ipv4HeaderSlice, Ipv6HeaderSlice, ip_number};
 
-use super::{Fragment, Frame, IpLocation, Outer};
-use crate::checksum;
-use crate::context::IpVersion;
+use super::{IpVersion, LinkAddresses, checksum};
 use crate::error::{Fault, Stage};
 
 /// Length of an IPv6 header without extension headers.
-pub(super) const V6_HEADER_LEN: usize = 40;
+pub(crate) const V6_HEADER_LEN: usize = 40;
 
-/// Reads the IP packet at `offset` of `frame`; `version` is what the link header announced.
-pub(super) fn parse(frame: &[u8], offset: usize, version: Option<IpVersion>) -> Frame<'_> {
-    match locate(frame, offset, version) {
-        Ok(Located::Packet(place)) => match place.datagram(frame) {
-            Some(datagram) => Frame::Datagram(datagram),
-            None => Frame::NotIp("the frame is longer than 4 GiB"),
-        },
-        Ok(Located::Fragment(fragment)) => Frame::Fragment(fragment),
-        Err(fault) => Frame::Malformed { outer: outer(frame, offset, version), fault },
+/// The fields of an outer IP header that the inner one may be restored from, and its addresses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Outer {
+    /// IP version.
+    pub version: IpVersion,
+    /// Source address.
+    pub src: IpAddr,
+    /// Destination address.
+    pub dst: IpAddr,
+    /// Differentiated Services Code Point, 6 bits.
+    pub dscp: u8,
+    /// Explicit Congestion Notification, 2 bits.
+    pub ecn: u8,
+    /// Hop Limit or TTL.
+    pub hop_limit: u8,
+    /// IPv6 Flow Label, 20 bits; the IPv4 Identification, 16 bits.
+    pub flow_label: u32,
+}
+
+/// One IP packet, whole: taken from one frame, or put together from fragments.
+#[derive(Debug, Clone, Copy)]
+pub struct Datagram<'a> {
+    /// What the outer IP header says.
+    pub outer: Outer,
+    /// The IP header with its options and extension headers, up to the header that `protocol` names. An Authentication
+    /// Header counts as one of them, and so does the Fragment header of an atomic fragment (RFC 6946).
+    pub header: &'a [u8],
+    /// Offset inside `header` of the byte that names `protocol`.
+    pub protocol_offset: usize,
+    /// The protocol of what follows `header`: 50 for ESP, 17 for UDP, ...
+    pub protocol: u8,
+    /// What follows `header`, cut at the IP length.
+    pub payload: &'a [u8],
+    /// Bytes that the IP length promises and the capture does not have (snap length).
+    pub missing: usize,
+    /// Where in the frame the IP header starts; 0 for a reassembled packet.
+    pub frame_offset: usize,
+    /// The packet is no stretch of the frame that another could take the place of: it came out of 6LoWPAN or a tunnel, or
+    /// what is around it has a length or a trailer. Written back, it goes without link header.
+    pub rebuilt: bool,
+    /// Addresses of the radio frame, or of its mesh header.
+    pub link: Option<LinkAddresses>,
+}
+
+/// One fragment of an IP packet (RFC 791 §3.2, RFC 8200 §4.5).
+#[derive(Debug, Clone, Copy)]
+pub struct Fragment<'a> {
+    /// What the outer IP header says.
+    pub outer: Outer,
+    /// IPv4: the header with its options. IPv6: the headers in front of the Fragment header.
+    pub header: &'a [u8],
+    /// Offset inside `header` of the byte that names `protocol` (IPv4) or the Fragment header (IPv6).
+    pub protocol_offset: usize,
+    /// The protocol of the first header that was fragmented, as this fragment gives it.
+    pub protocol: u8,
+    /// The Identification, 16 or 32 bits.
+    pub identification: u32,
+    /// Where `payload` belongs, in bytes from the start of what was fragmented.
+    pub offset: usize,
+    /// More Fragments.
+    pub more: bool,
+    /// The piece, cut at the IP length.
+    pub payload: &'a [u8],
+    /// Bytes that the IP length promises and the capture does not have (snap length).
+    pub missing: usize,
+    /// Where in the frame the IP header starts.
+    pub frame_offset: usize,
+}
+
+/// Where in a frame its IP packet is. Offsets and lengths are in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct IpLocation {
+    /// Where the IP header starts.
+    offset: u32,
+    /// Length of the IP header with options and extension headers.
+    header_len: u32,
+    /// Length of what follows it, cut at the IP length.
+    payload_len: u32,
+    /// See [`Datagram::missing`].
+    missing: u32,
+    /// See [`Datagram::protocol_offset`].
+    protocol_offset: u32,
+    /// See [`Datagram::protocol`].
+    pub protocol: u8,
+}
+
+// By value: behind a reference a place would have to stand in memory, and to copy it from there right after it was written in
+// parts stalls the CPU.
+impl IpLocation {
+    /// What stands before the IP header.
+    #[inline]
+    pub fn link_header(self, frame: &[u8]) -> &[u8] {
+        frame.get(..self.offset as usize).unwrap_or_default()
+    }
+
+    /// See [`Datagram::header`].
+    #[inline]
+    pub fn header(self, frame: &[u8]) -> &[u8] {
+        self.packet(frame).get(..self.header_len as usize).unwrap_or_default()
+    }
+
+    /// See [`Datagram::payload`].
+    #[inline]
+    pub fn payload(self, frame: &[u8]) -> &[u8] {
+        let rest = self.packet(frame).get(self.header_len as usize..).unwrap_or_default();
+        rest.get(..self.payload_len as usize).unwrap_or(rest)
+    }
+
+    /// See [`Datagram::missing`].
+    #[inline]
+    pub fn missing(self) -> usize {
+        self.missing as usize
+    }
+
+    /// See [`Datagram::protocol_offset`].
+    #[inline]
+    pub fn protocol_offset(self) -> usize {
+        self.protocol_offset as usize
+    }
+
+    /// Whether the packet goes to a multicast address.
+    #[inline]
+    pub fn is_multicast(self, frame: &[u8]) -> bool {
+        let header = self.header(frame);
+        match header.first().map_or(0, |byte| byte >> 4) {
+            4 => header.get(16).is_some_and(|byte| byte >> 4 == 0xe),
+            _ => header.get(24) == Some(&0xff),
+        }
+    }
+
+    /// The packet that is there in `frame`, out of which the place was read.
+    #[inline]
+    pub fn datagram(self, frame: &[u8]) -> Option<Datagram<'_>> {
+        Some(Datagram {
+            outer: Outer::of(self.packet(frame))?,
+            header: self.header(frame),
+            protocol_offset: self.protocol_offset as usize,
+            protocol: self.protocol,
+            payload: self.payload(frame),
+            missing: self.missing(),
+            frame_offset: self.offset as usize,
+            rebuilt: false,
+            link: None,
+        })
+    }
+
+    #[inline]
+    fn packet(self, frame: &[u8]) -> &[u8] {
+        frame.get(self.offset as usize..).unwrap_or_default()
     }
 }
 
 /// What the IP header at `offset` of `frame` says, if that much can be read.
-pub(super) fn outer(frame: &[u8], offset: usize, version: Option<IpVersion>) -> Option<Outer> {
+pub(crate) fn outer(frame: &[u8], offset: usize, version: Option<IpVersion>) -> Option<Outer> {
     Outer::of(frame.get(offset..)?).filter(|outer| version.is_none_or(|announced| announced == outer.version))
 }
 
 /// What [`locate`] finds.
-pub(super) enum Located<'a> {
+pub(crate) enum Located<'a> {
     /// A whole packet.
     Packet(IpLocation),
     /// A piece of one.
@@ -66,7 +204,7 @@ pub(super) enum Located<'a> {
 
 /// Finds the IP packet at `offset` of `frame`; `version` is what the link header announced.
 #[inline]
-pub(super) fn locate(frame: &[u8], offset: usize, version: Option<IpVersion>) -> Result<Located<'_>, Fault> {
+pub(crate) fn locate(frame: &[u8], offset: usize, version: Option<IpVersion>) -> Result<Located<'_>, Fault> {
     let packet = frame.get(offset..).unwrap_or_default();
     let version = version.or(match packet.first().map(|byte| byte >> 4) {
         Some(4) => Some(IpVersion::V4),
@@ -86,7 +224,7 @@ pub(super) fn locate(frame: &[u8], offset: usize, version: Option<IpVersion>) ->
 /// [`locate`] for a whole packet with a header of the usual length, without options or extension headers; `None` for any
 /// other.
 #[inline(always)]
-pub(super) fn locate_plain(frame: &[u8], offset: usize, version: Option<IpVersion>) -> Option<IpLocation> {
+pub(crate) fn locate_plain(frame: &[u8], offset: usize, version: Option<IpVersion>) -> Option<IpLocation> {
     let packet = frame.get(offset..)?;
     let (found, header_len, packet_len, protocol_offset, protocol) = match packet.first()? >> 4 {
         4 => {
@@ -128,7 +266,7 @@ pub fn addresses(packet: &[u8]) -> Option<(IpAddr, IpAddr)> {
     Some((address(src), address(dst)))
 }
 
-/// The same as its version and [values](crate::context::address_value).
+/// The same as its version and [values](super::address_value).
 #[inline]
 pub fn address_values(packet: &[u8]) -> Option<(IpVersion, [u128; 2])> {
     match packet.first()? >> 4 {
@@ -335,7 +473,7 @@ fn jumbo_len(packet: &[u8]) -> Option<usize> {
 
 /// Makes the length field of `packet`, an IP packet with its headers, say its length, and the IPv4 Header Checksum
 /// right. A packet of 65536 bytes or more (IPv6: 65576), or with a Jumbo Payload option, is a fault.
-pub(super) fn finish(packet: &mut [u8]) -> Result<(), Fault> {
+pub(crate) fn finish(packet: &mut [u8]) -> Result<(), Fault> {
     let too_long = |what, len| Fault::value(Stage::Link, 0, what, len as u64, "65535 or less");
     let len = packet.len();
     if packet.first().is_some_and(|byte| byte >> 4 == 4) {
@@ -361,7 +499,7 @@ pub(super) fn finish(packet: &mut [u8]) -> Result<(), Fault> {
 }
 
 /// Writes a 16-bit field.
-pub(super) fn put(bytes: &mut [u8], offset: usize, value: u16) {
+pub(crate) fn put(bytes: &mut [u8], offset: usize, value: u16) {
     if let Some(field) = bytes.get_mut(offset..).and_then(|rest| rest.first_chunk_mut()) {
         *field = value.to_be_bytes();
     }
