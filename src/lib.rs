@@ -29,6 +29,7 @@ mod cores;
 pub mod decoder;
 pub mod error;
 pub mod files;
+mod hash;
 pub mod ike;
 pub mod link;
 pub mod net;

@@ -11,9 +11,9 @@ use std::path::{Path, PathBuf};
 
 use zeroize::Zeroizing;
 
-use crate::command::seal::UsedKeys;
 use crate::error::Error;
 use crate::net::IpVersion;
+use crate::sa::UsedKeys;
 use crate::suite::{Cipher, Keys};
 
 /// One line of `esp_sa`.

@@ -5,11 +5,11 @@ use std::sync::{Arc, OnceLock};
 
 use dietesp::capture::LINKTYPE_RAW;
 use dietesp::codec::{Codec, apply};
-use dietesp::command::seal::UsedKeys;
 use dietesp::context::{Context, Origin};
 use dietesp::files::{self, Json, Loaded, RuleForm, context_entry, sa_entry};
 use dietesp::ike::{self, ChildSecret, MessageKeys, Secrets, Spis};
 use dietesp::sa::Sa;
+use dietesp::sa::UsedKeys;
 use dietesp::sa::table::{PreparedSa, SaTable};
 use dietesp::schc::Direction;
 use dietesp::secret::Secret;

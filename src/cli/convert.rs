@@ -8,8 +8,8 @@ use super::progress::Progress;
 use super::{Ended, Outcome, advice, counted, tell};
 use crate::capture::{Writer, is_standard_output};
 use crate::command::convert::{self, Converted, Reseal, Settings, Target};
-use crate::command::seal::UsedKeys;
 use crate::error::Error;
+use crate::sa::UsedKeys;
 use crate::suite::{SUITES, Suite};
 use crate::wireshark;
 

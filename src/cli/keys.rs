@@ -8,10 +8,10 @@ use comfy_table::{CellAlignment, Table, presets};
 use super::options::derive_children;
 use super::outputs::Files;
 use super::{Ended, print, tell};
-use crate::command::seal::UsedKeys;
 use crate::error::Error;
 use crate::files;
 use crate::net::LinkAddress;
+use crate::sa::UsedKeys;
 use crate::wireshark;
 
 /// List the SAs of key files, or export them for Wireshark

@@ -8,7 +8,6 @@ use std::ops::ControlFlow;
 
 use super::convert::is_beside;
 use super::frame_writer::{End, Frames, Outlet};
-use super::seal::Digester;
 use super::seal_queue::Payloads;
 use crate::batch::workers::{self, BatchCommand};
 use crate::capture::{Packet, Reader, Window, Writer};
@@ -23,6 +22,7 @@ use crate::report::record::Record;
 use crate::report::select::Selection;
 use crate::report::totals::Totals;
 use crate::sa::table::{PreparedSa, SaTable};
+use crate::suite::nonces::Digester;
 use decide::Decider;
 use fit::{Fit, Fitter, Text, Texts};
 

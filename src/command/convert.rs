@@ -5,7 +5,6 @@ mod frame;
 use std::sync::OnceLock;
 
 use super::frame_writer::{End, Frames, Outlet};
-use super::seal::{IvIssuer, KeyId, KeyIds, UsedKeys};
 use super::seal_queue::Payloads;
 use crate::batch::workers::{self, BatchCommand, Input};
 use crate::capture::{Packet, Reader, Window, Writer};
@@ -19,7 +18,9 @@ use crate::net::esp;
 use crate::report::record::Record;
 use crate::report::select::Selection;
 use crate::report::totals::Totals;
+use crate::sa::UsedKeys;
 use crate::sa::table::{PreparedSa, SaTable};
+use crate::suite::nonces::{IvIssuer, KeyId, KeyIds};
 use crate::suite::{EspCipher, Keys, Random, Suite};
 use frame::Frame;
 

@@ -4,5 +4,4 @@ pub mod compress;
 pub mod convert;
 pub mod decode;
 pub mod frame_writer;
-pub mod seal;
 pub mod seal_queue;

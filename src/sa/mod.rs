@@ -1,9 +1,11 @@
 //! Security Associations: who talks, under which keys; the table of them and its lookup.
 
-pub mod hash;
 pub mod sequence;
 pub mod stream;
 pub mod table;
+mod used_keys;
+
+pub use used_keys::UsedKeys;
 
 use crate::context::Origin;
 use crate::net::{LinkAddress, Selector};

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::hash::mix;
+use crate::hash::mix;
 use crate::prefetch;
 
 /// Runs of numbers that each of so many streams may keep: 4096, or less if the memory would grow and grow; of a stream

@@ -8,10 +8,10 @@ use std::net::IpAddr;
 use std::sync::{Arc, OnceLock};
 
 use super::Sa;
-use super::hash::mix;
 use crate::codec::Codec;
 use crate::context::{Context, Dialect, Mode, Origin};
 use crate::error::Error;
+use crate::hash::mix;
 use crate::link::EspPorts;
 use crate::net::{IpVersion, LinkAddresses, Outer, Selector, address_value};
 use crate::prefetch;

@@ -16,6 +16,7 @@ mod gcm;
 mod hmac;
 mod ike;
 mod keys;
+pub mod nonces;
 mod random;
 mod sealing;
 mod search;

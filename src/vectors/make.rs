@@ -8,7 +8,6 @@ use super::kit;
 use super::packet::{Inputs, Problem, States, Vector, datagram};
 use crate::batch::workers;
 use crate::capture::{LINKTYPE_RAW, Reader, Window};
-use crate::command::seal::{IvIssuer, KeyIds, UsedNumbers};
 use crate::decoder::candidates::Limits;
 use crate::decoder::status::Status;
 use crate::error::Error;
@@ -17,6 +16,7 @@ use crate::link::{self, Frame};
 use crate::net::{Datagram, IpVersion, Outer};
 use crate::sa::table::{PreparedSa, SaTable};
 use crate::suite::Random;
+use crate::suite::nonces::{IvIssuer, KeyIds, UsedNumbers};
 
 /// Settings of [`make`].
 #[derive(Debug, Clone, Default)]

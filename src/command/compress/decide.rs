@@ -7,7 +7,6 @@ use super::fit::{Fit, Fitted, Texts};
 use super::{Compressed, Content, Input, Make, OnMismatch, Sending, Settings, carry, is_without_packet, new_outer};
 use crate::codec::{Mismatch, State};
 use crate::command::convert::iv_of;
-use crate::command::seal::{Digester, IvIssuer, KeyId, KeyIds, UsedNumbers};
 use crate::decoder::arena::Arena;
 use crate::decoder::outcome::Outcome;
 use crate::decoder::status::Reason;
@@ -16,6 +15,7 @@ use crate::error::Error;
 use crate::net::{Datagram, IpVersion, Outer, esp};
 use crate::sa::table::{PreparedSa, SaTable};
 use crate::suite::Random;
+use crate::suite::nonces::{Digester, IvIssuer, KeyId, KeyIds, UsedNumbers};
 
 /// What the packets sent before left for the next one, by SA of the output and, as receivers keep it, by source where the
 /// destination is a multicast address.

@@ -7,12 +7,12 @@ use std::hash::BuildHasherDefault;
 use super::decide::States;
 use super::{InFront, Make, Sending, new_outer};
 use crate::codec::{Mismatch, State};
-use crate::command::seal::Digester;
 use crate::decoder::arena::Arena;
 use crate::decoder::outcome::Outcome;
+use crate::hash::MixHasher;
 use crate::net::{Datagram, Outer, esp};
-use crate::sa::hash::MixHasher;
 use crate::sa::table::{PreparedSa, SaTable};
+use crate::suite::nonces::Digester;
 
 /// What the contexts of the output say of a packet.
 #[derive(Debug, Clone, Copy)]

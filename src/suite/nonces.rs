@@ -1,17 +1,17 @@
-//! Sealing without ever using a nonce twice (wire format §7).
+//! Nonces that are never used twice with one key (wire format §7).
 //!
-//! A nonce that meets two plaintexts under one key gives both away, and with counter modes the integrity key too. So
-//! every explicit IV issued here is unique per key, and differs from all that the capture shows under that key.
+//! Two plaintexts encrypted with one key and one nonce reveal each other, and in counter modes also the integrity key.
+//! Therefore every explicit IV issued here is unique for its key and differs from all IVs of that key in the capture.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 
+use super::{Keys, Random};
 use crate::bytes::last_word;
 use crate::error::Error;
-use crate::sa::hash::mix;
-use crate::suite::{Keys, Random};
+use crate::hash::mix;
 
 /// IVs issued under one key, at most.
 const MAX_ISSUED: u64 = 1 << 48;
@@ -112,23 +112,6 @@ impl IvIssuer {
             place => Ok(place.insert(Ivs { first: random.u64()?, ..Ivs::default() })),
         }
     }
-}
-
-/// An SA of the output with the keys that open it.
-#[derive(Debug)]
-pub struct UsedKeys {
-    /// Name of the SA.
-    pub name: String,
-    /// Its SPI.
-    pub spi: Option<u32>,
-    /// Outer source addresses.
-    pub src: crate::net::Selector,
-    /// Outer destination addresses.
-    pub dst: crate::net::Selector,
-    /// The keys.
-    pub keys: Keys,
-    /// Extended Sequence Numbers.
-    pub esn: bool,
 }
 
 /// Nonces used, by key, where they are made of Sequence Numbers.

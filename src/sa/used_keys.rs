@@ -1,0 +1,21 @@
+//! The keys of an output, for tools that decrypt it.
+
+use crate::net::Selector;
+use crate::suite::Keys;
+
+/// A Security Association of an output, with the keys that decrypt its packets.
+#[derive(Debug)]
+pub struct UsedKeys {
+    /// Name of the SA.
+    pub name: String,
+    /// Its SPI.
+    pub spi: Option<u32>,
+    /// Outer source addresses.
+    pub src: Selector,
+    /// Outer destination addresses.
+    pub dst: Selector,
+    /// The keys.
+    pub keys: Keys,
+    /// Extended sequence numbers (64 bits).
+    pub esn: bool,
+}
