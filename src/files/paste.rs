@@ -15,7 +15,8 @@ use super::formats;
 
 /// The parts of `text` that are to be blanked.
 pub(super) fn blanks(text: &[u8]) -> Vec<Range<usize>> {
-    let Ok(text) = std::str::from_utf8(text) else { return vec![] };
+    let Ok(whole) = std::str::from_utf8(text) else { return vec![] };
+    let text = whole.strip_prefix('\u{feff}').unwrap_or(whole);
     let text_lines = || text.lines().map(str::trim).filter(|line| !line.is_empty());
     let Some(first) = text_lines().next() else { return vec![] };
     let is_known = formats::is_native(first) || formats::of_line(first).is_some();
@@ -24,10 +25,11 @@ pub(super) fn blanks(text: &[u8]) -> Vec<Range<usize>> {
     if !has_marks(first) && !has_marks(last) && (is_known || !text.contains("```")) {
         return vec![];
     }
-    let fenced = text.lines().any(is_fence);
+    // A single fence is left of a paste that was cut: the keys may be before or after it.
+    let fenced = text.lines().filter(|line| is_fence(line)).count() > 1;
     let mut inside = false;
     let mut blanks = vec![];
-    let mut start = 0;
+    let mut start = whole.len() - text.len();
     for line in text.split_inclusive('\n') {
         let end = start + line.trim_end().len();
         if is_fence(line) {
@@ -122,5 +124,9 @@ mod tests {
             blanked("a@b:~$ ip xfrm state\nsrc ::1 dst ::2\r\na@b:~$ ip xfrm state add src ::1\n"),
             "                    \nsrc ::1 dst ::2\r\n       ip xfrm state add src ::1\n"
         );
+        assert_eq!(blanked("\u{feff}```\r\nsas: []\r\n```\r\n"), "\u{feff}   \r\nsas: []\r\n   \r\n");
+        // Of a paste that was cut, one fence is left.
+        assert_eq!(blanked("sas: []\n```\n"), "sas: []\n   \n");
+        assert_eq!(blanked("```\nsas: []\n"), "   \nsas: []\n");
     }
 }
