@@ -1,6 +1,7 @@
 //! Two kinds of trouble: an [`Error`] ends the run, a [`Fault`] ends one packet.
 
 use std::fmt;
+use std::io;
 use std::path::{Path, PathBuf};
 
 /// The run cannot start or cannot go on. `main` prints what happened, then what to do, and exits with status 2.
@@ -15,7 +16,7 @@ pub enum Error {
         /// What was tried: `open`, `read`, `write`, ...
         action: &'static str,
         /// The operating system's answer.
-        source: std::io::Error,
+        source: io::Error,
     },
     /// A capture, key or rule file says something that cannot be used.
     #[error("{}{}: {problem}", path.display(), Place(*line, *column))]
@@ -63,7 +64,7 @@ impl fmt::Display for Place {
 
 impl Error {
     /// An [`Error::Io`] for `path`, to be used with `map_err`.
-    pub fn io(path: &Path, action: &'static str) -> impl FnOnce(std::io::Error) -> Error {
+    pub fn io(path: &Path, action: &'static str) -> impl FnOnce(io::Error) -> Error {
         let path = path.to_owned();
         move |source| Error::Io { path, action, source }
     }
@@ -92,7 +93,7 @@ impl Error {
     /// What the user can do about it; may be empty.
     pub fn help(&self) -> &str {
         match self {
-            Error::Io { .. } => "",
+            Error::Io { action, source, .. } => io_help(action, source.kind()),
             Error::Mismatch { .. } => {
                 "nothing was written; --on-mismatch skip omits such packets, pass writes them as standard ESP, and as they \
                  are where there is no whole IP packet"
@@ -103,7 +104,21 @@ impl Error {
 
     /// Whether the reader of our output has gone away, which is no failure.
     pub fn is_broken_pipe(&self) -> bool {
-        matches!(self, Error::Io { source, .. } if source.kind() == std::io::ErrorKind::BrokenPipe)
+        matches!(self, Error::Io { source, .. } if source.kind() == io::ErrorKind::BrokenPipe)
+    }
+}
+
+fn io_help(action: &str, kind: io::ErrorKind) -> &'static str {
+    use io::ErrorKind::{IsADirectory, NotFound, PermissionDenied, StorageFull};
+    match (action, kind) {
+        ("open" | "read", NotFound) => "check the name and the folder",
+        ("open" | "read", IsADirectory) => "name a file in it",
+        ("open" | "read", PermissionDenied) => "run as a user who may read it, or copy it",
+        (_, NotFound) => "create its folder first, or choose another one",
+        (_, IsADirectory) => "name a file in it",
+        (_, PermissionDenied) => "choose a folder and a file that you may write to",
+        (_, StorageFull) => "free some space, or write to another disk",
+        _ => "",
     }
 }
 

@@ -207,7 +207,7 @@ fn refused(args: &[&str]) -> String {
 #[test]
 fn standard_input_is_read_once() {
     let said = refused(&["apply", "-", "--packet", "-"]);
-    assert!(said.contains("the rule and the packets cannot both come from standard input"), "{said}");
+    assert!(said.contains("`-` is given for the rule file and the file of packets"), "{said}");
 }
 
 #[test]

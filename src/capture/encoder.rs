@@ -6,6 +6,8 @@ use std::path::Path;
 use flate2::write::GzEncoder;
 use ruzstd::encoding::{CompressionLevel, compress_to_vec};
 
+use crate::Error;
+
 /// Bytes that one zstd frame holds. The encoder takes a frame at once, and a stream is any number of frames.
 const ZSTD_FRAME_LEN: usize = 1 << 20;
 
@@ -19,11 +21,19 @@ pub(super) enum Encoder {
 
 impl Encoder {
     /// The encoder that the name of a file asks for.
-    pub(super) fn for_path(path: &Path) -> Encoder {
+    ///
+    /// # Errors
+    /// The name asks for a format that is not written.
+    pub(super) fn for_path(path: &Path) -> Result<Encoder, Error> {
         match compression(path) {
-            Some(Compression::Gzip) => Encoder::Gzip(GzEncoder::new(Vec::new(), flate2::Compression::default())),
-            Some(Compression::Zstd) => Encoder::Zstd(Vec::new()),
-            None => Encoder::Plain,
+            Some(Compression::Gzip) => Ok(Encoder::Gzip(GzEncoder::new(Vec::new(), flate2::Compression::default()))),
+            Some(Compression::Zstd) => Ok(Encoder::Zstd(Vec::new())),
+            None if has_extension(path, &NOT_WRITTEN) => Err(Error::file(
+                path,
+                "outputs are not compressed in this format",
+                "name the output .gz or .zst, or without such an ending",
+            )),
+            None => Ok(Encoder::Plain),
         }
     }
 
@@ -79,22 +89,28 @@ enum Compression {
     Zstd,
 }
 
+/// Endings of other compressed formats. Uncompressed data under such a name would mislead every reader.
+const NOT_WRITTEN: [&str; 7] = ["bz2", "xz", "lz4", "lzma", "br", "zip", "7z"];
+
 fn compression(path: &Path) -> Option<Compression> {
-    let is = |name: &str| path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case(name));
-    if is("gz") {
+    if has_extension(path, &["gz"]) {
         Some(Compression::Gzip)
-    } else if is("zst") {
+    } else if has_extension(path, &["zst"]) {
         Some(Compression::Zstd)
     } else {
         None
     }
 }
 
+fn has_extension(path: &Path, names: &[&str]) -> bool {
+    path.extension().is_some_and(|extension| names.iter().any(|name| extension.eq_ignore_ascii_case(name)))
+}
+
 /// Whether the name of an output asks for pcap: it ends in `.pcap`, or in that and a compression.
 pub(super) fn names_pcap(path: &Path) -> bool {
     let stem = path.file_stem().map(Path::new);
     let name = if compression(path).is_some() { stem.unwrap_or(path) } else { path };
-    name.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("pcap"))
+    has_extension(name, &["pcap"])
 }
 
 #[cfg(test)]
@@ -124,7 +140,7 @@ mod tests {
     #[test]
     fn with_at_once_nothing_is_kept() {
         for name in ["out.gz", "out.zst"] {
-            let (mut encoder, mut written) = (Encoder::for_path(Path::new(name)), vec![]);
+            let (mut encoder, mut written) = (Encoder::for_path(Path::new(name)).unwrap(), vec![]);
             for piece in [&b"first"[..], b"second", &[7; 3_000_000]] {
                 let mut put = |bytes: &[u8]| {
                     written.extend_from_slice(bytes);

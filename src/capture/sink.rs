@@ -43,7 +43,8 @@ static STDOUT_CLAIMED: AtomicBool = AtomicBool::new(false);
 
 impl Sink {
     pub(super) fn create(path: &Path) -> Result<Sink, Error> {
-        Ok(Sink { place: Place::create(path)?, encoder: Encoder::for_path(path) })
+        let encoder = Encoder::for_path(path)?;
+        Ok(Sink { place: Place::create(path)?, encoder })
     }
 
     pub(super) fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
@@ -84,10 +85,10 @@ impl Place {
         if let Some(permissions) = permissions {
             builder.permissions(permissions);
         }
-        let file = builder.tempfile_in(folder_of(&target)).map_err(|error| {
-            // Its message has the temporary name, which tells the user nothing.
-            Error::io(path, "create")(error.raw_os_error().map_or(error, io::Error::from_raw_os_error))
-        })?;
+        let folder = folder_of(&target);
+        fs::metadata(folder).map_err(Error::io(path, "create"))?;
+        // The message of the error contains the temporary name, which means nothing to the user.
+        let file = builder.tempfile_in(folder).map_err(|error| Error::io(path, "create")(error.kind().into()))?;
         Ok(Place::Temporary { file, target })
     }
 

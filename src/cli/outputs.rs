@@ -34,15 +34,26 @@ impl<'p> Files<'p> {
     /// Checks that every output is a file of its own. Nothing is opened or changed.
     ///
     /// # Errors
-    /// An output is an input, or another output.
+    /// An output is an input, or another output; or two inputs are standard input.
     pub fn check(self) -> Result<(), Error> {
+        let mut from_standard = self.inputs.iter().filter(|(_, path)| *path == Path::new("-")).map(|(what, _)| what);
+        if let (Some(first), Some(second)) = (from_standard.next(), from_standard.next()) {
+            return Err(Error::usage(
+                format!("`-` is given for the {first} and the {second}, but standard input can be read only once"),
+                "name a file for one of them",
+            ));
+        }
         let inputs: Vec<Option<Identity>> = self.inputs.iter().map(|(_, path)| Identity::of_input(path)).collect();
         let mut earlier: Vec<(&Path, Identity)> = vec![];
         for path in &self.outputs {
             let Some(identity) = Identity::of_output(path) else { continue };
             let input = self.inputs.iter().zip(&inputs).find(|(_, input)| input.as_ref() == Some(&identity));
             if let Some(((what, input), _)) = input {
-                return Err(same_file(path, &format!("the {what} {}", input.display())));
+                let name = match *input == Path::new("-") {
+                    true => "on standard input".to_owned(),
+                    false => input.display().to_string(),
+                };
+                return Err(same_file(path, &format!("the {what} {name}")));
             }
             if let Some((other, _)) = earlier.iter().find(|(_, other)| *other == identity) {
                 return Err(same_file(path, &format!("the output {}", other.display())));

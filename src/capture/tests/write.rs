@@ -329,7 +329,15 @@ fn a_file_appears_when_finished_and_only_then() {
     assert_eq!(fs::read(&path).unwrap(), b"before");
     assert_eq!(fs::read_dir(&folder).unwrap().count(), 1);
     let error = Writer::create(&folder.path().join("no/out.pcap")).map(|_| ()).unwrap_err();
-    assert!(error.to_string().contains("no/out.pcap: cannot create: No such file"), "{error}");
+    assert!(
+        error.to_string().ends_with("no/out.pcap: cannot create: No such file or directory (os error 2)"),
+        "{error}"
+    );
+    assert_eq!(error.help(), "create its folder first, or choose another one");
+    for name in ["out.pcap.bz2", "out.pcapng.XZ", "out.lz4"] {
+        let error = Writer::create(&folder.path().join(name)).map(|_| ()).unwrap_err();
+        assert!(error.to_string().ends_with(&format!("{name}: outputs are not compressed in this format")), "{error}");
+    }
     assert!(Writer::create(folder.path()).is_err());
 }
 

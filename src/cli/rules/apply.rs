@@ -1,7 +1,7 @@
 //! `dietesp rules apply`.
 
 use std::io::{BufRead, Write};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use comfy_table::{CellAlignment, Table, presets};
 use serde::Serialize;
@@ -100,10 +100,6 @@ struct FieldAnswer {
 
 impl Args {
     pub(super) fn run(self) -> Result<Ended, Error> {
-        if self.packet == "-" && self.rule == Path::new("-") {
-            let problem = "the rule and the packets cannot both come from standard input";
-            return Err(Error::usage(problem, "save the rule to a file, and name that"));
-        }
         let stdin = PathBuf::from("-");
         let packets = (self.packet == "-").then_some(&stdin);
         Files::default().read("rule file", [&self.rule]).read("file of packets", packets).print().check()?;
