@@ -308,7 +308,10 @@ fn a_link_type_that_is_not_supported_is_named() {
         2,
         "{stdout}"
     );
-    assert!(stderr.contains("2 of a link type that is not supported, such as 147 (user-defined)\n"), "{stderr}");
+    assert!(
+        stderr.contains("2 frames have a link type that is not supported, such as 147 (user-defined)\n"),
+        "{stderr}"
+    );
 }
 
 #[test]

@@ -81,6 +81,7 @@ fn remark(ledger: &Streams<'_>, sa: u32, source: Option<IpAddr>, stream: &Stream
     if irregular.failed > 0 {
         let tries = match irregular.failed_tries {
             0 => String::new(),
+            tries if tries == irregular.failed => " after 1 try each".to_owned(),
             tries if tries % irregular.failed == 0 => format!(" after {} tries each", tries / irregular.failed),
             tries => format!(" after {:.2} tries each", tries as f64 / irregular.failed as f64),
         };

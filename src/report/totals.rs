@@ -141,18 +141,21 @@ impl Totals {
     /// What was odd, and for what failed what to try; empty if all was well.
     pub fn remarks(&self) -> String {
         let mut text = String::new();
-        for (count, what) in [
-            (self.duplicates, "repeat an earlier packet (duplicate)"),
-            (self.replayed, "carry an earlier Sequence Number with another payload (replayed)"),
-            (self.unauthenticated, "are of an SA without integrity check (unauthenticated)"),
+        for (count, one, many, what) in [
+            (self.duplicates, "repeats", "repeat", "an earlier packet (duplicate)"),
+            (self.replayed, "carries", "carry", "an earlier Sequence Number with another payload (replayed)"),
+            (self.unauthenticated, "belongs", "belong", "to an SA without integrity check (unauthenticated)"),
         ] {
-            if count > 0 {
-                let _ = writeln!(text, "{count} {what}");
+            match count {
+                0 => {}
+                1 => text += &format!("1 packet {one} {what}\n"),
+                _ => text += &format!("{count} packets {many} {what}\n"),
             }
         }
         if let (count, Some(link_type)) = self.other_link {
             let name = link::link_type_name(link_type).map_or(String::new(), |name| format!(" ({name})"));
-            let _ = writeln!(text, "{count} of a link type that is not supported, such as {link_type}{name}");
+            let frames = if count == 1 { "frame has" } else { "frames have" };
+            let _ = writeln!(text, "{count} {frames} a link type that is not supported, such as {link_type}{name}");
         }
         if self.of(Status::NoSa) > 0 {
             text.push_str(

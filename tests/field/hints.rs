@@ -41,6 +41,7 @@ fn extended_sequence_numbers_are_suggested_where_the_icv_proves_them() {
     let (capture, keys) = (case("18-hints/esn-but-key-says-no.pcap"), case("18-hints/esn-but-key-says-no.keys"));
     let (reason, told) = reason_and_summary(&capture, &keys, 1);
     assert_eq!(reason, "open at byte 0: the ICV does not verify (1 try); the SA may use extended sequence numbers");
+    assert!(told.contains("\na: 0 verified; 2 failed after 1 try each\n"), "{told}");
     assert!(told.contains("auth-failed: 2 packets: the ICV verifies with extended sequence numbers"), "{told}");
     // What the hint says is right; the other way round there is one, too; and none for a wrong key.
     let text = std::fs::read_to_string(&keys).unwrap();
@@ -72,7 +73,7 @@ fn without_an_icv_wrong_padding_is_evidence_against_the_key() {
     assert!(wrong_padding.iter().all(|record| record["status"] == "malformed" && record.get("packet").is_none()));
     let (_, told) = dietesp_ends(1, ["decode", &capture, "-k", &keys]);
     assert!(told.contains("1000 frames: 5 ok, 995 malformed"), "{told}");
-    assert!(told.contains("1000 are of an SA without integrity check (unauthenticated)"), "{told}");
+    assert!(told.contains("1000 packets belong to an SA without integrity check (unauthenticated)"), "{told}");
 }
 
 /// tcpdump's secrets may give two keys for one SA, and the last line comes first.

@@ -172,7 +172,7 @@ fn hmac_sha2_256_96_is_verified() {
     assert_eq!(records[0]["warnings"], json!(["unauthenticated"]));
     let (_, told) = dietesp_ends(0, ["decode", &capture, "-k", &paths[0]]);
     assert!(told.contains("`hmac(rmd160)` is not supported: its ICV of 12 bytes is not checked"), "{told}");
-    assert!(told.contains("1 are of an SA without integrity check (unauthenticated)"), "{told}");
+    assert!(told.contains("1 packet belongs to an SA without integrity check (unauthenticated)"), "{told}");
 }
 
 /// What `keys show` prints of one SA, without the spaces between the columns.
