@@ -50,10 +50,12 @@ struct Golden {
 }
 
 impl Golden {
-    /// The file that a path of a [`Case`] means.
+    /// The file that a path of a [`Case`] means. Commands run in the root of the project: some print the paths of their
+    /// files, and the place of the checkout must not change the results.
     fn resolve(&self, path: &str) -> Option<PathBuf> {
         let places = [Path::new(ROOT), self.generated.path()];
-        places.iter().map(|place| place.join(path)).find(|path| path.exists())
+        let place = places.iter().find(|place| place.join(path).exists())?;
+        Some(if *place == Path::new(ROOT) { PathBuf::from(path) } else { place.join(path) })
     }
 
     /// Runs a command once; the exit status and the hashes of what it writes. `OUT.ext` among `args` is the output file.
@@ -62,6 +64,7 @@ impl Golden {
         let output_name = args.iter().find(|arg| arg.starts_with(OUTPUT));
         let output = output_name.map(|name| folder.path().join(name));
         let mut command = Command::new(env!("CARGO_BIN_EXE_dietesp"));
+        command.current_dir(ROOT);
         for arg in args {
             match (&output, self.resolve(arg)) {
                 (Some(output), _) if arg.starts_with(OUTPUT) => command.arg(output),
