@@ -59,7 +59,7 @@ fn a_run_that_fails_keeps_the_output_of_before() {
     assert_eq!(std::fs::read(&out).unwrap(), b"before");
 
     let (_, stderr) = dietesp_ends(1, args.into_iter().chain(["--on-mismatch", "skip"]));
-    assert!(stderr.contains("17 did not match: dst_port"), "{stderr}");
+    assert!(stderr.contains("17 did not match because of dst_port"), "{stderr}");
     assert_ne!(std::fs::read(&out).unwrap(), b"before");
 }
 
@@ -141,11 +141,11 @@ fn options_without_effect_are_told() {
     let cipher = ["--cipher", "ENCR_AES_CCM_8"];
     assert_eq!(
         warnings(&[&cipher[..], &["--to", "plain", "--reseal", "fresh", "--seed", "1"]].concat()),
-        ["--reseal", "--cipher", "--seed"].map(|option| format!("{option} does nothing with --to plain"))
+        ["--reseal", "--cipher", "--seed"].map(|option| format!("{option} has no effect with --to plain"))
     );
     assert_eq!(
         warnings(&[&cipher[..], &["--reseal", "keep", "--seed", "1"]].concat()),
-        ["--cipher does nothing with --reseal keep"]
+        ["--cipher has no effect with --reseal keep"]
     );
     assert_eq!(warnings(&[&cipher[..], &["--seed", "1"]].concat()), [""; 0]);
     assert_eq!(warnings(&["--to", "plain", "-q", "--seed", "1"]), [""; 0]);
@@ -240,18 +240,18 @@ fn options_that_do_nothing_are_rejected() {
         (&["decode", &capture, "--keep-repeats"][..], "unexpected argument '--keep-repeats'"),
         (&["sa", &capture, "--keep-repeats"], "unexpected argument '--keep-repeats'"),
         (&["compress", &capture, "--keep-repeats"], "unexpected argument '--keep-repeats'"),
-        (&["decode", &capture, "--header"], "--header goes with --format fields"),
-        (&["decode", &capture, "--header", "--format", "jsonl"], "--header goes with --format fields"),
-        (&["decode", &capture, "-e", "sa"], "-e FIELD goes with --format fields"),
-        (&["decode", &capture, "--hex-is", "esp"], "--hex-is goes with --from hex"),
-        (&["decode", &capture, "--hex-is", "ip"], "--hex-is goes with --from hex"),
-        (&["decode", &lines, "--from", "hex", "--fcs", "crc"], "--fcs does nothing with --from hex"),
+        (&["decode", &capture, "--header"], "--header has an effect only with --format fields"),
+        (&["decode", &capture, "--header", "--format", "jsonl"], "--header has an effect only with --format fields"),
+        (&["decode", &capture, "-e", "sa"], "-e FIELD has an effect only with --format fields"),
+        (&["decode", &capture, "--hex-is", "esp"], "--hex-is has an effect only with --from hex"),
+        (&["decode", &capture, "--hex-is", "ip"], "--hex-is has an effect only with --from hex"),
+        (&["decode", &lines, "--from", "hex", "--fcs", "crc"], "--fcs has no effect with --from hex"),
     ] {
         let (stdout, stderr) = dietesp_ends(2, args.iter().chain(&["-k", &keys]));
         assert!(stdout.is_empty() && stderr.contains(problem), "{args:?}: {stderr}");
     }
     let (_, stderr) = dietesp_ends(0, ["keys", "show", &keys, "--capture", &capture]);
-    assert!(stderr.contains("warning: --capture does nothing: "), "{stderr}");
+    assert!(stderr.contains("warning: --capture has no effect: "), "{stderr}");
 }
 
 /// Failed packets were tried, too, and there is no average of none.
@@ -424,5 +424,5 @@ fn link_addresses_are_shown_and_wireshark_has_none() {
     let (shown, _) = dietesp_ends(0, ["keys", "show", keys]);
     assert!(shown.lines().nth(1).unwrap().ends_with(" 0x0012       02:12:4b:00:06:aa:00:01"), "{shown}");
     let (_, said) = dietesp_ends(0, ["keys", "export", keys]);
-    assert!(said.contains("SA 0x00000001: Wireshark selects by IP addresses only"), "{said}");
+    assert!(said.contains("SA 0x00000001: Wireshark selects SAs by IP address only"), "{said}");
 }

@@ -101,13 +101,16 @@ fn secrets_of_ike_sas_need_a_capture_that_can_be_read_twice() {
     let output = common::dietesp(["decode".as_ref(), "-".as_ref(), "--keys".as_ref(), file.as_os_str()]);
     let told = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(2), "{told}");
-    assert!(told.contains("made.ike:2: secrets of IKE SAs need the capture twice"), "{told}");
+    assert!(told.contains("made.ike:2: secrets of IKE SAs require reading the capture twice"), "{told}");
     assert!(told.contains("save the capture to a file"), "{told}");
 
     let output = common::dietesp(["keys".as_ref(), "show".as_ref(), file.as_os_str()]);
     let told = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(0), "{told}");
-    assert!(told.contains("made.ike:2: secrets of IKE SAs give SAs only with a capture: add --capture"), "{told}");
+    assert!(
+        told.contains("made.ike:2: secrets of IKE SAs need the IKE exchanges to derive SAs: add --capture CAPTURE"),
+        "{told}"
+    );
     assert!(!secrets(&[file]).iter().any(|secret| told.contains(secret)));
 }
 

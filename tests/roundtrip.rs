@@ -205,7 +205,7 @@ fn ccm_8_there_and_back() {
 
         let esp = original.path("esp.pcapng");
         let summary = convert(&diet, &rules, keys, &esp, &[]);
-        assert!(summary.contains("240 are sealed again"), "{summary}");
+        assert!(summary.contains("240 re-encrypted"), "{summary}");
         assert_eq!(tshark_verified(&wireshark_folder(&esp), &esp), 240);
         assert_tshark_decrypts_the_packets(&esp, &records);
 
@@ -242,7 +242,7 @@ fn header_only_conversions_keep_every_bit() {
         original.assert_same_packets(&diet, &rules, &original.keys);
         let esp = original.path("esp.pcap");
         let summary = convert(&diet, &rules, &original.keys, &esp, &[]);
-        assert!(summary.contains("240 have SPI and SN put back, 0 their IV made explicit, 0 are sealed"), "{summary}");
+        assert!(summary.contains("0 re-encrypted, 240 with header restored only, 0 with IV added"), "{summary}");
 
         let before = original.path("before.pcap");
         let args = ["-F".as_ref(), "nsecpcap".as_ref(), original.capture.as_os_str(), before.as_ref()];
@@ -279,7 +279,7 @@ fn implicit_iv_conversions_keep_ciphertext_and_icv() {
         let records = original.assert_same_packets(&diet, &rules, &keys);
         let esp = original.path("esp.pcap");
         let summary = convert(&diet, &rules, &keys, &esp, &[]);
-        assert!(summary.contains("0 have SPI and SN put back, 240 their IV made explicit, 0 are sealed"), "{summary}");
+        assert!(summary.contains("0 re-encrypted, 0 with header restored only, 240 with IV added"), "{summary}");
         let ((_, diet), (_, after)) = (pcap::read(&diet), pcap::read(&esp));
         for record in records.iter().filter(|record| record["status"] == "ok") {
             let frame = record["frame"].as_u64().unwrap() as usize - 1;

@@ -89,9 +89,9 @@ fn the_field_that_does_not_match_is_named() {
     );
     let answer = apply(&rule, "16331642", "up");
     assert_eq!(answer["field"], "UDP.DST_PORT");
-    assert_eq!(answer["reason"], "is 5698, whose first 12 bits are not those of 5680");
-    assert_eq!(apply(&rule, "00001633", "up")["reason"], "is 0, none of 5683, 5684");
-    assert_eq!(apply(&rule, "163316", "up")["reason"], "ends at bit 32, the packet at bit 24");
+    assert_eq!(answer["reason"], "is 5698, but its first 12 bits must be those of 5680");
+    assert_eq!(apply(&rule, "00001633", "up")["reason"], "is 0, but must be one of 5683, 5684");
+    assert_eq!(apply(&rule, "163316", "up")["reason"], "ends at bit 32, but the packet ends at bit 24");
     assert_eq!(apply(&rule, "0x16 34:16_33", "up")["residue_bits"], "10011");
 }
 
@@ -222,15 +222,15 @@ fn one_rule_is_to_be_chosen() {
     };
     let numbered = rule("RuleID: 1, RuleIDLength: 3, ") + &rule("RuleID: 2, RuleIDLength: 3, ");
     let several = said(&numbered, &[]);
-    assert_eq!(several, "2 rules fit: choose one with --rule-id: 1, 2");
-    assert_eq!(said(&numbered, &["--rule-id", "3"]), "no rule has RuleID 3: choose one with --rule-id: 1, 2");
+    assert_eq!(several, "the file has 2 rules: select one with --rule-id: 1, 2");
+    assert_eq!(said(&numbered, &["--rule-id", "3"]), "no rule has RuleID 3: select one with --rule-id: 1, 2");
     let twice = rule("RuleID: 1, RuleIDLength: 3, ").repeat(2);
-    assert_eq!(said(&twice, &["--rule-id", "1"]), "2 rules have RuleID 1: give each another one");
-    let without = "give each rule a RuleID, and choose one with --rule-id";
-    assert_eq!(said(&rule("").repeat(2), &[]), format!("2 rules fit: {without}"));
+    assert_eq!(said(&twice, &["--rule-id", "1"]), "2 rules have RuleID 1: give each rule its own RuleID");
+    let without = "give each rule a RuleID and select one with --rule-id";
+    assert_eq!(said(&rule("").repeat(2), &[]), format!("the file has 2 rules: {without}"));
     assert_eq!(
         said(&rule(""), &["--rule-id", "5"]),
-        "no rule has RuleID 5: leave --rule-id out: the file has no RuleIDs"
+        "no rule has RuleID 5: omit --rule-id: the rules in the file have no RuleID"
     );
 }
 
@@ -302,12 +302,15 @@ fn what_a_context_loses_is_said() {
     )
     .replace("IPV6.TC, MO: ignore, CDA: value-sent", "IPV6.TC, TV: 0, MO: ignore, CDA: not-sent");
     let lines = checked(&folder, &custom);
-    let lost = "the target values, whatever they were: IPV6.TC, UDP.SRC_PORT, UDP.DST_PORT";
+    let lost = "restored as the target value, so the original values are lost: IPV6.TC, UDP.SRC_PORT, UDP.DST_PORT";
     assert!(lines.contains(&lost.to_owned()), "{lines:?}");
-    assert!(lines.contains(&"computed over what comes back: UDP.CKSUM".to_owned()), "{lines:?}");
+    assert!(lines.contains(&"computed over the restored packet: UDP.CKSUM".to_owned()), "{lines:?}");
     // The other direction loses no port, and nothing is said where nothing is lost.
     let lines = checked(&folder, &custom.replace("direction: Up", "direction: Dw"));
-    assert!(lines.contains(&"the target values, whatever they were: IPV6.TC".to_owned()), "{lines:?}");
+    assert!(
+        lines.contains(&"restored as the target value, so the original values are lost: IPV6.TC".to_owned()),
+        "{lines:?}"
+    );
     let exact = custom
         .replace("direction: Up", "direction: Dw")
         .replace("IPV6.TC, TV: 0, MO: ignore", "IPV6.TC, TV: 0, MO: equal");
@@ -319,10 +322,13 @@ fn what_a_context_loses_is_said() {
     let byte = checked(&folder, "dialect: 6lo\n    ipsec_mode: Tunnel\n    SPI_SIZE: 0\n    SN_SIZE: 1");
     assert_eq!(
         byte.first().map(String::as_str),
-        Some("the ESP header takes 1 byte: 0 bits of the SPI, 8 of the Sequence Number")
+        Some("the ESP header has 1 byte: 0 bits of the SPI, 8 of the sequence number")
     );
-    let lower: Vec<&String> = ehc.iter().filter(|line| line.starts_with("from the outer header")).collect();
-    assert_eq!(lower, ["from the outer header, whatever they were: IPV6.DSCP, IPV6.ECN, IPV6.FL, IPV6.HOP_LMT"]);
+    let lower: Vec<&String> = ehc.iter().filter(|line| line.starts_with("restored from the outer header")).collect();
+    assert_eq!(
+        lower,
+        ["restored from the outer header, so the original values are lost: IPV6.DSCP, IPV6.ECN, IPV6.FL, IPV6.HOP_LMT"]
+    );
 }
 
 /// The form of a rule is told by its content, whoever wrote it.

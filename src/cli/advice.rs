@@ -4,7 +4,7 @@ use super::options::Inputs;
 use crate::decoder::status::Status;
 use crate::report::totals::Totals;
 
-/// What to supply if packets were not decoded and no rule file was given; empty otherwise.
+/// Advice to add a rule file, if packets were not decoded and none was given; empty otherwise.
 pub fn without_rules(inputs: &Inputs, totals: &Totals) -> &'static str {
     if !inputs.rules.is_empty() || totals.failed + totals.of(Status::NoSa) == 0 {
         return "";

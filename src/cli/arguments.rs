@@ -5,8 +5,8 @@ use std::ffi::OsString;
 /// The words that `--resync` accepts after a space.
 const RESYNC_VALUES: [&str; 2] = ["wide", "full"];
 
-/// Joins `--resync full` to `--resync=full`. With an optional value after a space, the parser would take whatever follows
-/// `--resync` for the value, also the name of the capture.
+/// Joins `--resync full` to `--resync=full`. If the parser accepted an optional value after a space, it would use any
+/// next argument as the value, even the name of the capture.
 pub fn join_resync(args: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
     let mut joined: Vec<OsString> = vec![];
     let mut only_files = false;
@@ -34,7 +34,7 @@ mod tests {
     }
 
     #[test]
-    fn only_its_own_words_are_values_of_resync() {
+    fn only_wide_and_full_are_joined_to_resync() {
         assert_eq!(joined(&["--resync", "full", "full"]), ["--resync=full", "full"]);
         assert_eq!(joined(&["--resync", "wide"]), ["--resync=wide"]);
         for unchanged in [

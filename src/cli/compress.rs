@@ -6,7 +6,7 @@ use super::interrupt;
 use super::options::{Opening, load_table};
 use super::outputs::Files;
 use super::progress::Progress;
-use super::{Ended, Outcome, counted, tell};
+use super::{Ended, Outcome, counted, report};
 use crate::capture::{Twice, Writer};
 use crate::command::compress::{self, Compressed, Input, OnMismatch, Settings};
 use crate::error::Error;
@@ -83,7 +83,8 @@ impl Args {
         let limits = self.opening.limits(quiet);
         let source = self.opening.source()?;
         let mut capture = Twice::open(&self.capture, &source)?;
-        // A signal ends a pipe: what came before is the capture. While a file is looked through, a signal kills.
+        // For a pipe, a signal ends the capture: the packets read so far are compressed. During the first pass over a
+        // file, a signal ends the program, because nothing has been written yet.
         if capture.is_pipe() {
             interrupt::stops(&source.stop)?;
         }
@@ -112,8 +113,8 @@ impl Args {
             compress::run(&mut reader, writer, &input, &output, &settings, &mut |position| progress.at(position));
         progress.finish();
         let done = done?;
-        let truncated = super::tell_damage(&mut reader);
-        tell(quiet, &summary(&done, &settings, &self.output));
+        let truncated = super::print_damage(&mut reader);
+        report(quiet, &summary(&done, &settings, &self.output));
         let failures = done.totals.failed
             + done.refused
             + done.unwritable
@@ -126,13 +127,16 @@ impl Args {
 fn summary(done: &Compressed, settings: &Settings, output: &Path) -> String {
     let mut text = match settings.input {
         Input::Esp => done.totals.counts() + &done.totals.remarks(),
-        Input::Plain => format!("{} of plain packets: no ESP in them decrypts\n", counted(done.totals.frames, "frame")),
+        Input::Plain => format!(
+            "{} read as plain IP packets, because no ESP packet in the capture decrypts\n",
+            counted(done.totals.frames, "frame")
+        ),
     };
     text += &compressed(done);
     text += &not_compressed(done, settings);
     if done.nonces.numbers_of_plain {
-        text +=
-            "the nonces are the new Sequence Numbers: seal nothing else under these keys, or set esp_sn above them\n";
+        text += "the nonces are the new sequence numbers: encrypt nothing else under these keys, or set esp_sn above \
+                 these numbers\n";
     }
     if done.nonces.random && settings.seed.is_some() {
         text += super::SEED_AND_KEYS;
@@ -150,34 +154,34 @@ fn compressed(done: &Compressed) -> String {
     text + &format!(": {} bytes, {} as standard ESP, {saved} saved ({share:.1} %)\n", done.bytes.diet, done.bytes.esp)
 }
 
-/// What was wrong with the packets and frames that were not compressed, and what became of them.
+/// Counts of the packets and frames that were not compressed: why, and whether they were omitted or written.
 fn not_compressed(done: &Compressed, settings: &Settings) -> String {
     let mut text = String::new();
     for (field, count) in &done.mismatches {
-        text += &format!("{count} did not match: {field}\n");
+        text += &format!("{count} did not match because of {field}\n");
     }
     if let Some((frame, problem)) = &done.first_mismatch {
-        text += &format!("the first of them, frame {frame}: {problem}\n");
+        text += &format!("first mismatch, frame {frame}: {problem}\n");
     }
     for (count, what) in [
         (done.not_ip, "without an IP packet"),
-        (done.unreadable, "malformed, cut short or of a link type that is not supported"),
+        (done.unreadable, "malformed, truncated or of an unsupported link type"),
     ] {
         if count > 0 {
             text += &format!("{} {what}\n", counted(count, "frame"));
         }
     }
     if let Some((frame, problem)) = &done.first_without_packet {
-        text += &format!("the first of these, frame {frame}: {problem}\n");
+        text += &format!("first such frame, frame {frame}: {problem}\n");
     }
     if let Some((frame, problem)) = &done.first_unwritable {
-        text += &format!("{} omitted, because no frame can hold it encrypted\n", counted(done.unwritable, "packet"));
-        text += &format!("the first of these, frame {frame}: {problem}\n");
+        text += &format!("{} omitted: no frame can hold the encrypted packet\n", counted(done.unwritable, "packet"));
+        text += &format!("first such packet, frame {frame}: {problem}\n");
     }
     if done.refused > 0 {
         text += &format!(
-            "{} left out: their Sequence Number was used before with another payload, under the same key\n",
-            done.refused
+            "{} omitted: their sequence numbers were already used with other payloads under the same key\n",
+            counted(done.refused, "packet")
         );
     }
     if done.decrypted > 0 {
@@ -185,7 +189,7 @@ fn not_compressed(done: &Compressed, settings: &Settings) -> String {
         text += &format!("{count} of encrypted radio frames omitted, because nothing else protected them\n");
     }
     if done.radio > 0 {
-        text += &format!("{} without a packet of its own omitted\n", counted(done.radio, "radio frame"));
+        text += &format!("{} without a complete new packet omitted\n", counted(done.radio, "radio frame"));
     }
     if done.standard > 0 {
         text += &format!("{} written as standard ESP\n", counted(done.standard, "packet"));

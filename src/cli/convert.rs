@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use super::options::{Inputs, Opening};
 use super::outputs::Files;
 use super::progress::Progress;
-use super::{Ended, Outcome, advice, counted, tell};
+use super::{Ended, Outcome, advice, counted, report};
 use crate::capture::{Writer, is_standard_output};
 use crate::command::convert::{self, Converted, Reseal, Settings, Target};
 use crate::error::Error;
@@ -74,7 +74,7 @@ enum ResealArg {
 impl Args {
     pub(super) fn run(self, quiet: bool) -> Result<Ended, Error> {
         for (option, with) in self.without_effect() {
-            tell(quiet, &format!("dietesp: warning: {option} does nothing with {with}\n"));
+            report(quiet, &format!("dietesp: warning: {option} has no effect with {with}\n"));
         }
         let reseal = match self.reseal {
             Some(ResealArg::Keep) => Reseal::Keep,
@@ -93,7 +93,7 @@ impl Args {
         };
         if folder.is_none() && self.to == To::Esp && reseal != Reseal::Keep {
             return Err(Error::usage(
-                "with standard output the fresh keys would be lost",
+                "the fresh keys would be lost, because the output is standard output",
                 "add --wireshark DIR to keep them, or use --reseal keep",
             ));
         }
@@ -109,7 +109,7 @@ impl Args {
         let mut reader = self.opening.reader(&self.capture)?;
         let writer = Writer::create(&self.output)?;
         if self.keep_repeats && !writer.batch().mixes_link_types() {
-            tell(quiet, "dietesp: warning: --keep-repeats does nothing: radio frames are written to pcapng only\n");
+            report(quiet, "dietesp: warning: --keep-repeats has no effect: radio frames are written to pcapng only\n");
         }
         let settings = Settings {
             target: if self.to == To::Esp { Target::Esp } else { Target::Plain },
@@ -133,17 +133,17 @@ impl Args {
         progress.finish();
         let converted = converted?;
         for warning in warnings {
-            tell(quiet, &format!("dietesp: warning: {warning}\n"));
+            report(quiet, &format!("dietesp: warning: {warning}\n"));
         }
-        let truncated = super::tell_damage(&mut reader);
+        let truncated = super::print_damage(&mut reader);
         let summary = summary(&converted, &settings, &self.output, folder.as_deref());
-        tell(quiet, &(summary + advice::without_rules(&self.inputs, &converted.totals)));
+        report(quiet, &(summary + advice::without_rules(&self.inputs, &converted.totals)));
         let left = if self.to == To::Plain { converted.still_encrypted } else { 0 };
         let decoded = Outcome::of(&converted.totals);
         Ok(Outcome { failed: decoded.failed + converted.unwritable + left, truncated, ..decoded }.into())
     }
 
-    /// Options that were given and do nothing, and that with which they do nothing.
+    /// The given options that have no effect, each with the option that disables it.
     fn without_effect(&self) -> Vec<(&'static str, &'static str)> {
         let for_esp = [
             ("--reseal", self.reseal.is_some()),
@@ -167,24 +167,27 @@ fn summary(converted: &Converted, settings: &Settings, output: &Path, folder: Op
     text += &format!("{} written to {}", counted(*written, "frame"), output.display());
     if settings.target == Target::Esp {
         text += &format!(
-            "; of the ESP packets {header_only} have SPI and SN put back, {explicit_iv} their IV made explicit, {sealed} are sealed again"
+            "; ESP packets: {sealed} re-encrypted, {header_only} with header restored only, {explicit_iv} with IV added"
         );
     }
     text.push('\n');
     text += &match converted.unwritable {
         0 => String::new(),
-        1 => "1 packet could not be converted and stays as it was captured: no frame can hold it\n".to_owned(),
+        1 => "1 packet written as captured: no frame can hold the converted packet\n".to_owned(),
         count => {
-            format!("{count} packets could not be converted and stay as they were captured: no frame can hold them\n")
+            format!("{count} packets written as captured: no frame can hold the converted packets\n")
         }
     };
     if settings.target == Target::Plain && *still_encrypted > 0 {
         let are = if *still_encrypted == 1 { "is" } else { "are" };
-        text +=
-            &format!("{} could not be decoded and {are} still encrypted there\n", counted(*still_encrypted, "packet"));
+        text += &format!(
+            "{} could not be decoded and {are} still encrypted in the output\n",
+            counted(*still_encrypted, "packet")
+        );
     }
     if settings.reseal == Reseal::Keep && *sealed > 0 {
-        text += "--reseal keep: the IVs are unlike all in this capture, but packets outside of it may have used one of them\n";
+        text += "--reseal keep: the new IVs differ from all IVs in this capture, but packets outside it may have used \
+            them\n";
         if settings.seed.is_some() {
             text += super::SEED_AND_KEYS;
         }
@@ -204,6 +207,6 @@ fn parse_cipher(name: &str) -> Result<&'static Suite, String> {
     let usable = |suite: &&&'static Suite| !suite.implicit_iv;
     Suite::by_name(name).filter(|suite| usable(&suite)).ok_or_else(|| {
         let names: Vec<&str> = SUITES.iter().filter(|suite| !suite.implicit_iv).map(|suite| suite.name).collect();
-        format!("ciphers: {}", names.join(" "))
+        format!("not a cipher for fresh keys; choose one of: {}", names.join(" "))
     })
 }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::options::{Inputs, Opening};
 use super::progress::Progress;
-use super::{Ended, Outcome, advice, tell};
+use super::{Ended, Outcome, advice, report};
 use crate::batch::workers::Input;
 use crate::command::decode;
 use crate::error::Error;
@@ -68,10 +68,14 @@ impl Args {
             return Err(Error::usage("--format fields needs at least one -e FIELD", field_help()));
         }
         if self.format != Format::Fields && !self.fields.is_empty() {
-            return Err(Error::usage("-e FIELD goes with --format fields", "add --format fields"));
+            return Err(Error::usage("-e FIELD has an effect only with --format fields", "add --format fields"));
         }
         if self.format != Format::Fields && self.header {
-            return Err(Error::usage("--header goes with --format fields", "add --format fields -e FIELD"));
+            return Err(Error::usage(
+                "--header has an effect only with --format fields",
+                "add --format fields -e \
+                FIELD",
+            ));
         }
         self.inputs.files(&self.capture).print().check()?;
         let (table, link) = self.opening.apply(self.inputs.table(&self.capture, quiet)?);
@@ -79,7 +83,7 @@ impl Args {
         let stdout = std::io::stdout();
         let progress = Progress::new(quiet, reader.total_len(), stdout.is_terminal());
         let color = stdout.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-        // Workers take turns at it, so the lock is taken for each window.
+        // Several worker threads write to it in turn, so each window locks it anew.
         let mut stdout = stdout;
         if self.header {
             let names: Vec<String> = self.fields.iter().map(Field::full_name).collect();
@@ -101,9 +105,9 @@ impl Args {
         let ended = decode::run(input, selection, &writer, &mut sink);
         progress.finish();
         let (totals, ledger) = ended?;
-        let truncated = super::tell_damage(&mut reader);
+        let truncated = super::print_damage(&mut reader);
         let summary = totals.counts_and_sizes() + &streams::remarks(&ledger) + &totals.remarks();
-        tell(quiet, &(summary + advice::without_rules(&self.inputs, &totals)));
+        report(quiet, &(summary + advice::without_rules(&self.inputs, &totals)));
         Ok(Outcome { truncated, ..Outcome::of(&totals) }.into())
     }
 }
@@ -129,10 +133,10 @@ fn write(stdout: &mut impl Write, text: &[u8]) -> Result<(), Error> {
 }
 
 fn parse_field(name: &str) -> Result<Field, String> {
-    Field::by_name(name).ok_or_else(|| format!("no field has that name; {}", field_help()))
+    Field::by_name(name).ok_or_else(|| format!("unknown field; {}", field_help()))
 }
 
 fn field_help() -> String {
     let names: Vec<String> = FIELDS.iter().map(Field::full_name).collect();
-    format!("the fields are: {}", names.join(" "))
+    format!("fields: {}", names.join(" "))
 }

@@ -1,12 +1,14 @@
-//! Ctrl-C and SIGTERM: the first ends the reading, so that the run ends as at the end of the capture; the second kills.
+//! Ctrl-C and SIGTERM. The first signal stops reading, and the run ends as at the end of the capture. The second signal
+//! ends the program at once.
 
 use crate::capture::Stop;
 use crate::error::Error;
 
-/// What a shell shows of a program killed by SIGINT.
+/// The exit status that shells give a program killed by SIGINT.
 const KILLED: i32 = 130;
 
-/// From now on a signal stops `stop`. Where the system gives no thread to wait for it, a signal kills, as usual.
+/// From now on, the first signal triggers `stop`. If the system cannot create a thread to wait for signals, a signal
+/// ends the program, as is the default.
 pub fn stops(stop: &Stop) -> Result<(), Error> {
     let stop = stop.clone();
     let handler = move || {

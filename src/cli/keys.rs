@@ -7,7 +7,7 @@ use comfy_table::{CellAlignment, Table, presets};
 
 use super::options::derive_children;
 use super::outputs::Files;
-use super::{Ended, print, tell};
+use super::{Ended, print, report};
 use crate::error::Error;
 use crate::files;
 use crate::net::LinkAddress;
@@ -56,11 +56,11 @@ fn load(paths: &[PathBuf], capture: Option<&PathBuf>, quiet: bool) -> Result<fil
     Files::default().read("key file", paths).read("capture", capture).print().check()?;
     let mut loaded = files::load(paths, &[])?;
     if capture.is_some() && loaded.ike.origin().is_none() {
-        tell(quiet, "dietesp: warning: --capture does nothing: no key file has secrets of IKE SAs\n");
+        report(quiet, "dietesp: warning: --capture has no effect: no key file has secrets of IKE SAs\n");
     }
     derive_children(&mut loaded, capture.map(PathBuf::as_path))?;
     for warning in &loaded.warnings {
-        tell(quiet, &format!("dietesp: warning: {warning}\n"));
+        report(quiet, &format!("dietesp: warning: {warning}\n"));
     }
     Ok(loaded)
 }
@@ -123,8 +123,8 @@ fn link_keys(keys: &[crate::link::LinkKey]) -> Table {
 fn export(paths: &[PathBuf], capture: Option<&PathBuf>, quiet: bool) -> Result<Ended, Error> {
     let loaded = load(paths, capture, quiet)?;
     for sa in loaded.sas.iter().filter(|sa| sa.link_src.is_some() || sa.link_dst.is_some()) {
-        let problem = "Wireshark selects by IP addresses only, not by those of the link";
-        tell(quiet, &format!("dietesp: warning: SA {}: {problem}\n", sa.name));
+        let problem = "Wireshark selects SAs by IP address only and ignores link_src and link_dst";
+        report(quiet, &format!("dietesp: warning: SA {}: {problem}\n", sa.name));
     }
     let keys: Vec<UsedKeys> = loaded
         .sas
@@ -140,7 +140,7 @@ fn export(paths: &[PathBuf], capture: Option<&PathBuf>, quiet: bool) -> Result<E
         .collect();
     let (lines, warnings) = wireshark::lines(&keys);
     for warning in warnings {
-        tell(quiet, &format!("dietesp: warning: {warning}\n"));
+        report(quiet, &format!("dietesp: warning: {warning}\n"));
     }
     print(lines.as_bytes())
 }

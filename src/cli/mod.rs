@@ -69,9 +69,9 @@ enum Command {
     },
 }
 
-/// Ends the summary of a run that sealed under keys of the user's with IVs from a seed.
-const SEED_AND_KEYS: &str = "--seed: another run with this seed has the same IVs; if it seals other packets under the same keys, \
-    both outputs give their plaintexts away and packets can be forged: for tests only\n";
+/// Last line of the summary if IVs from a seed were used with the user's own keys.
+const SEED_AND_KEYS: &str = "--seed: another run with this seed uses the same IVs. If it encrypts other packets under \
+    the same keys, both plaintexts can be recovered and packets can be forged: for tests only\n";
 
 /// Runs the program with the arguments of the process.
 pub fn main() -> ExitCode {
@@ -95,7 +95,7 @@ pub fn main() -> ExitCode {
         Ok(ended) => ended.into(),
         Err(error) if error.is_broken_pipe() => ExitCode::SUCCESS,
         Err(error) => {
-            // When even standard error is gone, the exit status has to do.
+            // If standard error is closed too, only the exit status reports the error.
             let _ = writeln!(std::io::stderr(), "dietesp: {error}");
             if !error.help().is_empty() {
                 let _ = writeln!(std::io::stderr(), "  {}", error.help());
@@ -105,7 +105,7 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// Writes the manual page of a command, or of all.
+/// Prints the manual page of a command, or of the whole program.
 fn man(name: Option<&str>) -> Result<Ended, Error> {
     let mut all = Args::command();
     all.build();
@@ -115,7 +115,7 @@ fn man(name: Option<&str>) -> Result<Ended, Error> {
             Some(command) => command.clone(),
             None => {
                 let names: Vec<&str> = all.get_subcommands().map(clap::Command::get_name).collect();
-                let help = format!("the commands are: {}", names.join(" "));
+                let help = format!("commands: {}", names.join(" "));
                 return Err(Error::usage(format!("there is no command {name}"), help));
             }
         },
@@ -125,7 +125,7 @@ fn man(name: Option<&str>) -> Result<Ended, Error> {
     print(&page)
 }
 
-/// A number and what is counted: `1 byte`, `2 bytes`.
+/// A count and its noun: `1 byte`, `2 bytes`.
 fn counted(count: u64, noun: &str) -> String {
     format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
 }
@@ -137,17 +137,17 @@ fn print(bytes: &[u8]) -> Result<Ended, Error> {
     Ok(Ended::Well)
 }
 
-/// Prints what of a capture was damaged and left out, even if told to be quiet: no result shows it. True if the capture
-/// is truncated or damaged, so that packets may be missing.
-fn tell_damage(reader: &mut Reader) -> bool {
+/// Prints a warning for each damaged part of the capture, also with `--quiet`, because no other output mentions it.
+/// Returns true if the capture is truncated or damaged, so that packets may be missing.
+fn print_damage(reader: &mut Reader) -> bool {
     for warning in reader.warnings() {
-        tell(false, &format!("dietesp: warning: {warning}\n"));
+        report(false, &format!("dietesp: warning: {warning}\n"));
     }
     reader.is_incomplete()
 }
 
-/// Says something to the user on standard error, unless told to be quiet.
-fn tell(quiet: bool, text: &str) {
+/// Prints a text to standard error, unless `quiet`.
+fn report(quiet: bool, text: &str) {
     if !quiet {
         let _ = write!(std::io::stderr(), "{text}");
     }

@@ -31,7 +31,7 @@ pub struct Inputs {
     pub keys: Vec<PathBuf>,
 }
 
-/// How far to search, and which packets to take.
+/// How far to search for sequence numbers, how to read the capture, and which packets to select.
 #[derive(Debug, Args)]
 pub struct Opening {
     /// Sequence numbers to try per SA and packet
@@ -68,7 +68,7 @@ pub struct EspPortArgs {
 }
 
 impl EspPortArgs {
-    /// The same for the SAs and the link layer.
+    /// Sets these ports in the SA table and in the link layer.
     pub fn apply(&self, (table, link): (SaTable, link::Settings)) -> (SaTable, link::Settings) {
         let esp_ports = link::EspPorts::with(&self.esp_ports);
         (table.with_esp_ports(esp_ports.clone()), link::Settings { esp_ports, ..link })
@@ -106,7 +106,7 @@ pub enum FcsArg {
     Auto,
 }
 
-/// Which packets to take.
+/// Which packets to select.
 #[derive(Debug, Args)]
 pub struct SelectionArgs {
     /// Only packets with this SPI (decimal, or hex with 0x)
@@ -127,19 +127,20 @@ pub struct SelectionArgs {
 }
 
 impl Inputs {
-    /// The files that are read: these, and the capture.
+    /// All input files: keys, rules and the capture.
     pub fn files<'p>(&'p self, capture: &'p PathBuf) -> Files<'p> {
         Files::default().read("capture", [capture]).read("key file", &self.keys).read("rule file", &self.rules)
     }
 
-    /// Loads the files and prepares every SA; warnings go to standard error. Where there are secrets of IKE SAs, the
-    /// capture is read for their exchanges first.
+    /// Loads the files, prepares every SA, and prints warnings. If the files have secrets of IKE SAs, this first reads
+    /// the capture for the IKE exchanges.
     pub fn table(&self, capture: &Path, quiet: bool) -> Result<(SaTable, link::Settings), Error> {
         load_table(&self.keys, &self.rules, capture, quiet)
     }
 }
 
-/// Loads key and rule files and prepares every SA, as [`Inputs::table`]; also what they say of the link layer.
+/// Loads key and rule files and prepares every SA, as [`Inputs::table`]. Also returns the settings of the link layer in
+/// these files.
 pub fn load_table(
     keys: &[PathBuf],
     rules: &[PathBuf],
@@ -149,7 +150,7 @@ pub fn load_table(
     let mut loaded = files::load(keys, rules)?;
     derive_children(&mut loaded, Some(capture))?;
     for warning in &loaded.warnings {
-        super::tell(quiet, &format!("dietesp: warning: {warning}\n"));
+        super::report(quiet, &format!("dietesp: warning: {warning}\n"));
     }
     let bound = files::bind(&loaded.sas, &loaded.contexts)?;
     let contexts: Vec<Arc<Context>> = loaded.contexts.into_iter().map(Arc::new).collect();
@@ -164,19 +165,22 @@ pub fn load_table(
     Ok((SaTable::new(entries), link))
 }
 
-/// Adds the SAs that secrets of IKE SAs give together with the exchanges in a capture.
+/// Adds the SAs derived from secrets of IKE SAs and the IKE exchanges in a capture.
 pub fn derive_children(loaded: &mut files::Loaded, capture: Option<&Path>) -> Result<(), Error> {
     let Some(origin) = loaded.ike.origin() else { return Ok(()) };
     let Some(capture) = capture else {
-        loaded.warnings.push(format!("{origin}: secrets of IKE SAs give SAs only with a capture: add --capture"));
+        loaded.warnings.push(format!(
+            "{origin}: secrets of IKE SAs need the IKE exchanges to derive SAs: add --capture \
+            CAPTURE"
+        ));
         return Ok(());
     };
     if capture == Path::new("-") {
         return Err(Error::line(
             &origin.path,
             origin.line,
-            "secrets of IKE SAs need the capture twice: for its IKE exchanges, then for its packets",
-            "standard input can be read once only: save the capture to a file, and name that",
+            "secrets of IKE SAs require reading the capture twice: first its IKE exchanges, then its packets",
+            "standard input can be read only once: save the capture to a file and give its name",
         ));
     }
     let derived = ike::derive(&mut Reader::open(capture)?, &loaded.ike)?;
@@ -186,20 +190,20 @@ pub fn derive_children(loaded: &mut files::Loaded, capture: Option<&Path>) -> Re
 }
 
 impl Opening {
-    /// Opens the input to be read until a signal comes.
+    /// Opens the input. The reader stops at the first signal.
     pub fn reader(&self, path: &Path) -> Result<Reader, Error> {
         let source = self.source()?;
         super::interrupt::stops(&source.stop)?;
         Reader::open_as(path, &source)
     }
 
-    /// What the input is read as.
+    /// The form of the input.
     pub fn source(&self) -> Result<Source, Error> {
         let form = match self.from {
             FromArg::Hex if self.fcs.is_some() => {
                 return Err(Error::usage(
-                    "--fcs does nothing with --from hex",
-                    "lines have no radio frames: omit --fcs",
+                    "--fcs has no effect with --from hex",
+                    "the lines hold no radio frames: omit --fcs",
                 ));
             }
             FromArg::Hex => Form::Hex(match self.hex_is {
@@ -207,14 +211,14 @@ impl Opening {
                 Some(HexIsArg::Ip) => HexIs::Ip,
             }),
             FromArg::Capture if self.hex_is.is_some() => {
-                return Err(Error::usage("--hex-is goes with --from hex", "add --from hex"));
+                return Err(Error::usage("--hex-is has an effect only with --from hex", "add --from hex"));
             }
             FromArg::Capture => Form::Capture,
         };
         Ok(Source { form, ..Source::default() })
     }
 
-    /// SAs and link layer as these options want them.
+    /// Applies these options to the SA table and the link settings.
     pub fn apply(&self, loaded: (SaTable, link::Settings)) -> (SaTable, link::Settings) {
         let (table, link) = self.esp_ports.apply(loaded);
         (table, link::Settings { fcs: self.fcs(), ..link })
@@ -233,24 +237,24 @@ impl Opening {
     /// The limits of the search.
     pub fn limits(&self, quiet: bool) -> Limits {
         if self.resync.as_deref() == Some("full") {
-            super::tell(
+            super::report(
                 quiet,
-                "dietesp: warning: --resync=full: among 2^32 Sequence Numbers one fits a forged packet with odds of 2^-32, \
-                 where the ICV has 8 bytes\n",
+                "dietesp: warning: --resync=full: with an ICV of 8 bytes, a forged packet verifies with odds of 2^-32, \
+                    because 2^32 sequence numbers are tried\n",
             );
         }
         let resync_tries = self.resync.as_ref().map(|how| if how == "full" { u64::MAX } else { RESYNC_TRIES });
         Limits { sn_tries: self.sn_tries, resync_tries, notify: (!quiet).then_some(super::progress::search) }
     }
 
-    /// Worker threads: as many as there are cores, unless told otherwise.
+    /// Worker threads: the number given, otherwise one per core.
     pub fn threads(&self) -> usize {
         self.threads.map_or_else(cores::count, usize::from)
     }
 }
 
 impl SelectionArgs {
-    /// As the pipeline takes it.
+    /// The selection for the decoder.
     pub fn selection(&self) -> Selection {
         Selection { spi: self.spi, src: self.src, dst: self.dst, frames: self.frames, failed: self.failed }
     }

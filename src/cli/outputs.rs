@@ -1,4 +1,4 @@
-//! No output may be one of the inputs, or another output: the same path, a symbolic link or a hard link.
+//! Checks that no output is also an input or another output, not even through a symbolic link or a hard link.
 
 use std::fs::{self, Metadata};
 use std::path::{Path, PathBuf};
@@ -14,7 +14,7 @@ pub struct Files<'p> {
 }
 
 impl<'p> Files<'p> {
-    /// Adds files that are read; `what` is what messages call one of them.
+    /// Adds files that are read. `what` describes them in messages.
     pub fn read(mut self, what: &'static str, paths: impl IntoIterator<Item = &'p PathBuf>) -> Self {
         self.inputs.extend(paths.into_iter().map(|path| (what, path.as_path())));
         self
@@ -31,7 +31,7 @@ impl<'p> Files<'p> {
         self.write("-")
     }
 
-    /// Checks that every output is a file of its own. Nothing is opened or changed.
+    /// Checks that every output is a separate file. Opens and changes nothing.
     ///
     /// # Errors
     /// An output is an input, or another output; or two inputs are standard input.
@@ -72,13 +72,13 @@ fn same_file(output: &Path, other: &str) -> Error {
     Error::usage(format!("{output} is the same file as {other}"), "give the output another name")
 }
 
-/// What two names of one file have in common.
+/// Identifies a file, whatever its name.
 #[derive(Debug, PartialEq, Eq)]
 enum Identity {
     /// Device and inode number.
     #[cfg(unix)]
     Inode(u64, u64),
-    /// Where a file is, or will be.
+    /// The path of the file, even if it does not exist yet.
     Place(PathBuf),
 }
 
@@ -100,12 +100,12 @@ impl Identity {
     fn of_path(path: &Path) -> Option<Identity> {
         match fs::metadata(path) {
             Ok(metadata) => Identity::of_file(&metadata, path),
-            // A file that does not exist is no input, but two outputs may get the same name.
+            // The file does not exist, so it is no input. Two outputs may still have the same path.
             Err(_) => Some(Identity::Place(resolve(path))),
         }
     }
 
-    /// Devices and sockets have no identity: a terminal or `/dev/null` may be input and output, and nothing is lost.
+    /// Devices and sockets have no identity: writing to a terminal or to `/dev/null` destroys no input.
     #[cfg(unix)]
     fn of_file(metadata: &Metadata, _path: &Path) -> Option<Identity> {
         use std::os::unix::fs::{FileTypeExt, MetadataExt};
@@ -119,14 +119,14 @@ impl Identity {
         Some(Identity::Place(resolve(path)))
     }
 
-    /// The file that a standard stream was redirected to.
+    /// The file that a standard stream is redirected to.
     #[cfg(unix)]
     fn of_standard(stream: &impl std::os::fd::AsFd) -> Option<Identity> {
         let file = fs::File::from(stream.as_fd().try_clone_to_owned().ok()?);
         Identity::of_file(&file.metadata().ok()?, Path::new("-"))
     }
 
-    /// Unknown: only Unix names files by numbers that can be asked for.
+    /// Unknown: only Unix provides device and inode numbers.
     #[cfg(not(unix))]
     fn of_standard<S>(_stream: &S) -> Option<Identity> {
         None

@@ -10,8 +10,8 @@ use indicatif::{HumanDuration, ProgressBar, ProgressStyle};
 pub struct Progress(Option<ProgressBar>);
 
 impl Progress {
-    /// A bar over `total` bytes, or a counter where the total is not known; nothing if quiet, or if standard error is
-    /// no terminal, or if `results_on_terminal` (rows would run into the bar).
+    /// A bar over `total` bytes, or a counter if the total is unknown. Shows nothing if `quiet`, if standard error is
+    /// not a terminal, or if `results_on_terminal`, because rows would overwrite the bar.
     pub fn new(quiet: bool, total: Option<u64>, results_on_terminal: bool) -> Progress {
         if quiet || results_on_terminal || !std::io::stderr().is_terminal() {
             return Progress(None);
@@ -32,7 +32,7 @@ impl Progress {
         }
     }
 
-    /// Takes the bar away.
+    /// Removes the bar.
     pub fn finish(self) {
         if let Some(bar) = &self.0 {
             bar.finish_and_clear();
@@ -44,21 +44,22 @@ fn style(template: &str) -> ProgressStyle {
     ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar())
 }
 
-/// Says on a terminal how far a wider search is, a few times a second at most; takes the line away when it ends.
+/// Shows the progress of a resync search on a terminal, at most about three times a second. Removes the line at the end
+/// of the search.
 pub fn search(tried: u64, all: u64) {
-    /// When the search began, when it was last told of, and how far it was.
+    /// When the search began, when its progress was last shown, and the numbers tried so far.
     static SEARCH: Mutex<Option<(Instant, Option<Instant>, u64)>> = Mutex::new(None);
     if !std::io::stderr().is_terminal() {
         return;
     }
     let Ok(mut search) = SEARCH.lock() else { return };
     let now = Instant::now();
-    // One that starts again from the beginning is another one.
+    // A smaller count means that another search has begun.
     let (start, told, _) = search.filter(|(_, _, before)| tried >= *before).unwrap_or((now, None, 0));
     if tried >= all {
         *search = None;
         if told.is_some() {
-            super::tell(false, "\r\x1b[K");
+            super::report(false, "\r\x1b[K");
         }
         return;
     }
@@ -67,8 +68,8 @@ pub fn search(tried: u64, all: u64) {
         *search = Some((start, Some(now), tried));
         let per_second = tried as f64 / now.duration_since(start).as_secs_f64().max(0.001);
         let left = (all - tried) as f64 / per_second;
-        let left =
-            Duration::try_from_secs_f64(left).map_or("for ever".to_owned(), |left| HumanDuration(left).to_string());
-        super::tell(false, &format!("\rsearching: {tried} of {all} Sequence Numbers, {left} left\x1b[K"));
+        let left = Duration::try_from_secs_f64(left)
+            .map_or("an unknown time".to_owned(), |left| HumanDuration(left).to_string());
+        super::report(false, &format!("\rsearching: {tried} of {all} sequence numbers, {left} left\x1b[K"));
     }
 }

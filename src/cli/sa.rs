@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::options::{Inputs, Opening};
 use super::progress::Progress;
-use super::{Ended, Outcome, advice, print, tell};
+use super::{Ended, Outcome, advice, print, report};
 use crate::batch::workers::Input;
 use crate::command::decode;
 use crate::decoder::streams::Streams;
@@ -57,7 +57,7 @@ enum Format {
     Jsonl,
 }
 
-/// No text for records.
+/// Writes no records.
 struct Nothing;
 
 impl decode::Render for Nothing {
@@ -83,17 +83,17 @@ impl Args {
         let ended = decode::run(input, Selection::default(), &Nothing, &mut sink);
         progress.finish();
         let (totals, ledger) = ended?;
-        let truncated = super::tell_damage(&mut reader);
+        let truncated = super::print_damage(&mut reader);
         match self.format {
             Format::Table => print(rows(&ledger, &selection).as_bytes())?,
             Format::Jsonl => print(&lines(&ledger, &selection)?)?,
         };
-        tell(quiet, &(totals.summary() + advice::without_rules(&self.inputs, &totals)));
+        report(quiet, &(totals.summary() + advice::without_rules(&self.inputs, &totals)));
         Ok(Outcome { truncated, ..Outcome::of(&totals) }.into())
     }
 }
 
-/// The streams of the SAs that a selection takes: SA, source where it counts for itself, stream.
+/// The selected streams: the SA, the source if the SA counts each source separately, and the stream.
 fn selected<'l>(
     ledger: &'l Streams<'_>,
     selection: &Selection,

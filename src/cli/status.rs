@@ -16,10 +16,10 @@ pub enum Ended {
 /// What decides the exit status of a run over a capture. Packets count whether or not they are shown.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct Outcome {
-    /// Packets that were decoded, or for `compress` compressed.
+    /// Packets that were decoded, or compressed by `compress`.
     pub decoded: u64,
-    /// Packets that look like ESP of a known protocol and were not decoded. Those without a known SA do not count: without
-    /// any decoded packet the status is 1 anyway.
+    /// Packets that look like ESP and were not decoded. Packets without a known SA are not counted: if nothing was
+    /// decoded, the status is 1 anyway.
     pub failed: u64,
     /// The capture is truncated, inside a packet or inside its compressed data, or damaged.
     pub truncated: bool,

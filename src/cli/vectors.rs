@@ -6,7 +6,7 @@ use clap::Subcommand;
 
 use super::options::{EspPortArgs, load_table};
 use super::outputs::Files;
-use super::{Ended, print, tell};
+use super::{Ended, print, report};
 use crate::capture::{Reader, is_standard_output, read_whole, write_whole};
 use crate::error::Error;
 use crate::vectors::{self, Settings};
@@ -93,18 +93,18 @@ impl Make {
             &table,
             Settings { esp: esp.as_ref().map(|(table, _)| table), link, seed: self.seed },
         )?;
-        let truncated = super::tell_damage(&mut reader);
+        let truncated = super::print_damage(&mut reader);
         match is_standard_output(&self.output) {
             true => print(made.text.as_bytes()).map(|_| ())?,
             false => write_whole(&self.output, made.text.as_bytes())?,
         }
         let vectors::Made { sas, packets, failures, left_out, .. } = made;
-        let left_out = match left_out {
+        let skipped = match left_out {
             0 => String::new(),
-            some => format!("; {some} packets that no context matches left out"),
+            some => format!("; {some} packets skipped, because no context matches them"),
         };
-        let secret = "the kit has the keys of its SAs in the clear: they must be test keys";
-        tell(quiet, &format!("{packets} packets and {failures} failures of {sas} SAs{left_out}\n{secret}\n"));
+        let secret = "the kit contains the keys of its SAs in clear text: use test keys only";
+        report(quiet, &format!("{packets} packets and {failures} failing packets of {sas} SAs{skipped}\n{secret}\n"));
         Ok(if truncated { Ended::WithFailures } else { Ended::Well })
     }
 }
@@ -112,12 +112,15 @@ impl Make {
 fn check(path: &PathBuf, quiet: bool) -> Result<Ended, Error> {
     Files::default().read("kit", [path]).print().check()?;
     let text = String::from_utf8(read_whole(path)?)
-        .map_err(|_| Error::file(path, "is not text", "give a kit that `dietesp vectors make` wrote"))?;
+        .map_err(|_| Error::file(path, "not UTF-8 text", "give a kit written by `dietesp vectors make`"))?;
     let checked = vectors::check(path, &text)?;
     match checked.difference {
         None => {
             let (packets, failures) = (checked.packets, checked.failures);
-            tell(quiet, &format!("{packets} packets and {failures} failures are as they should be\n"));
+            report(
+                quiet,
+                &format!("{packets} packets and {failures} failing packets checked: all values are correct\n"),
+            );
             Ok(Ended::Well)
         }
         Some(difference) => {

@@ -74,7 +74,7 @@ pub fn rule_bits(rule: &Rule) -> (usize, bool) {
 
 /// A header kind of which no sample packet matches.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct NoFigures {
+pub struct SampleMismatch {
     /// The headers: `IPv6 UDP`.
     pub headers: String,
     /// What does not match.
@@ -85,7 +85,7 @@ pub struct NoFigures {
 ///
 /// # Errors
 /// A context that makes no rule.
-pub fn overhead(context: &Context, cipher: CipherLens) -> Result<Vec<Result<Overhead, NoFigures>>, Error> {
+pub fn overhead(context: &Context, cipher: CipherLens) -> Result<Vec<Result<Overhead, SampleMismatch>>, Error> {
     let codec = Codec::new(Some(context), cipher.block)?;
     let tables = Codec::tables(context, cipher.block);
     let versions = match context.selectors.version.or(known_version(&tables)) {
@@ -102,7 +102,7 @@ pub fn overhead(context: &Context, cipher: CipherLens) -> Result<Vec<Result<Over
             let headers = format!("IPv{} {}", version.number(), protocol_name(protocol));
             found.push(match of_kind(context, &codec, &tables, version, protocol, cipher) {
                 Ok(overhead) => Ok(Overhead { headers, ..overhead }),
-                Err(mismatch) => Err(NoFigures { headers, mismatch }),
+                Err(mismatch) => Err(SampleMismatch { headers, mismatch }),
             });
         }
     }

@@ -218,7 +218,10 @@ fn dev_stdout_is_standard_output() {
     let one = std::fs::read(lab.path("file.pcapng")).unwrap();
     assert!(std::fs::read(lab.path("log")).unwrap() == [&b"before"[..], &one, &one, &one].concat());
     // Its keys have no place beside it, either.
-    refused(&dietesp(lab.args(&format!("{CONVERT} /dev/stdout"))), "with standard output the fresh keys would be lost");
+    refused(
+        &dietesp(lab.args(&format!("{CONVERT} /dev/stdout"))),
+        "the fresh keys would be lost, because the output is standard output",
+    );
 }
 
 /// What gzip or zstd make of a compressed output.

@@ -1512,7 +1512,7 @@ class Reader:
                 fields[reason.args[0]] += 1
         said = collections.Counter()
         for line in ran.stderr.splitlines():
-            count, sep, field = line.partition(" did not match: ")
+            count, sep, field = line.partition(" did not match because of ")
             if sep:
                 said[field] += int(count)
         if said != fields:

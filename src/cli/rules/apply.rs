@@ -51,7 +51,7 @@ enum DirectionArg {
     Dw,
 }
 
-/// The answer about one packet.
+/// The result for one packet.
 #[derive(Debug, Serialize)]
 struct Answer {
     #[serde(rename = "match")]
@@ -63,14 +63,14 @@ struct Answer {
     /// The field that does not match.
     #[serde(skip_serializing_if = "Option::is_none")]
     field: Option<&'static str>,
-    /// Why not.
+    /// Why it does not match.
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<String>,
     #[serde(flatten)]
     taken: Option<Taken>,
 }
 
-/// What the rule makes of a packet that matches.
+/// The compressed form of a packet that matches.
 #[derive(Debug, Serialize)]
 struct Taken {
     residue_bits: String,
@@ -79,9 +79,9 @@ struct Taken {
     /// What follows the header, from its first bit.
     payload: String,
     payload_bits: usize,
-    /// The packet as a receiver restores it; `null` if the rule alone is not enough for that.
+    /// The packet as a receiver restores it; `null` if that needs more than the rule.
     restored: Option<String>,
-    /// Fields that the receiver takes from elsewhere, such as the outer header.
+    /// Fields that the receiver restores from other sources, such as the outer header.
     unknown: Vec<&'static str>,
     lossless: bool,
 }
@@ -129,19 +129,19 @@ impl Args {
         Ok(Ended::Well)
     }
 
-    /// Says that `fitting` of `rules`, which is not one, are meant.
+    /// The error for an ambiguous or unknown rule: `fitting` of `rules` were selected, not exactly one.
     fn not_one(&self, rules: &[NumberedRule], fitting: usize) -> Error {
         let ids: Vec<String> = rules.iter().filter_map(|rule| rule.id).map(|id| id.value.to_string()).collect();
         let problem = match self.rule_id {
-            None => format!("{fitting} rules fit"),
+            None => format!("the file has {fitting} rules"),
             Some(wanted) if fitting == 0 => format!("no rule has RuleID {wanted}"),
             Some(wanted) => format!("{fitting} rules have RuleID {wanted}"),
         };
         let help = match (self.rule_id, ids.is_empty()) {
-            (Some(_), true) => "leave --rule-id out: the file has no RuleIDs".to_owned(),
-            (None, true) => "give each rule a RuleID, and choose one with --rule-id".to_owned(),
-            (Some(_), false) if fitting > 0 => "give each another one".to_owned(),
-            (_, false) => format!("choose one with --rule-id: {}", ids.join(", ")),
+            (Some(_), true) => "omit --rule-id: the rules in the file have no RuleID".to_owned(),
+            (None, true) => "give each rule a RuleID and select one with --rule-id".to_owned(),
+            (Some(_), false) if fitting > 0 => "give each rule its own RuleID".to_owned(),
+            (_, false) => format!("select one with --rule-id: {}", ids.join(", ")),
         };
         Error::file(&self.rule, problem, help)
     }
@@ -161,7 +161,7 @@ impl Args {
     }
 }
 
-/// Hexadecimal as people write it: spaces, `:` and `_` are passed over, and `0x` in front.
+/// Parses hexadecimal. Ignores a leading `0x`, spaces, `:` and `_`.
 fn packet_bytes(text: &str) -> Result<Vec<u8>, Error> {
     let text = text.trim();
     let text = text.strip_prefix("0x").or_else(|| text.strip_prefix("0X")).unwrap_or(text);
@@ -189,7 +189,7 @@ fn answer(rule: &NumberedRule, direction: Direction, packet: &[u8], applied: Res
         Err(NotApplied::Rule(error)) => answer.reason = Some(error.to_string()),
         Err(NotApplied::Short { field, needs_bits }) => {
             answer.field = Some(field.name);
-            answer.reason = Some(format!("ends at bit {needs_bits}, the packet at bit {}", packet.len() * 8));
+            answer.reason = Some(format!("ends at bit {needs_bits}, but the packet ends at bit {}", packet.len() * 8));
         }
         Err(NotApplied::Unmatched { row, at, bits }) => {
             answer.field = Some(row.fid.name);
@@ -236,10 +236,10 @@ fn value_text(row: &FieldDescriptor, packet: &[u8], at: usize, count: usize) -> 
     }
 }
 
-/// What would match, as the end of a sentence.
+/// The value that would match, as the end of a message.
 fn expected(row: &FieldDescriptor) -> String {
     let target = match &row.target {
-        Target::Empty => "nothing".to_owned(),
+        Target::Empty => "empty".to_owned(),
         Target::Value(value) => target_text(row, *value),
         Target::List(values) => {
             let shown: Vec<String> = values.iter().take(8).map(|value| target_text(row, *value)).collect();
@@ -247,9 +247,9 @@ fn expected(row: &FieldDescriptor) -> String {
         }
     };
     match row.matching {
-        Matching::Msb(bits) => format!("whose first {bits} bits are not those of {target}"),
-        Matching::MatchMapping => format!("none of {target}"),
-        Matching::Equal | Matching::Ignore => format!("not {target}"),
+        Matching::Msb(bits) => format!("but its first {bits} bits must be those of {target}"),
+        Matching::MatchMapping => format!("but must be one of {target}"),
+        Matching::Equal | Matching::Ignore => format!("but must be {target}"),
     }
 }
 
@@ -273,10 +273,10 @@ fn table(answer: &Answer) -> String {
         column.set_cell_alignment(CellAlignment::Right);
     }
     let restored = match (&taken.restored, taken.lossless) {
-        (Some(_), true) => "comes back as it is".to_owned(),
-        (Some(restored), false) => format!("comes back as {restored}"),
-        (None, _) if taken.unknown.is_empty() => "cannot be put together again from this rule alone".to_owned(),
-        (None, _) => format!("needs other headers to come back: {}", taken.unknown.join(", ")),
+        (Some(_), true) => "is restored unchanged".to_owned(),
+        (Some(restored), false) => format!("is restored as {restored}"),
+        (None, _) if taken.unknown.is_empty() => "cannot be restored with this rule alone".to_owned(),
+        (None, _) => format!("can be restored only with other headers: {}", taken.unknown.join(", ")),
     };
     format!(
         "match\n{}\nresidue: {} ({})\npayload: {}\nthe packet {restored}\n",

@@ -6,7 +6,7 @@ use super::show::sa_name;
 use super::trial::{self, Trial};
 use crate::cli::options::{EspPortArgs, derive_children};
 use crate::cli::outputs::Files;
-use crate::cli::{Ended, counted, print, tell};
+use crate::cli::{Ended, counted, print, report};
 use crate::codec::Codec;
 use crate::context::{Context, Dialect};
 use crate::error::Error;
@@ -51,11 +51,11 @@ impl Args {
         let mut loaded = files::load(&self.keys, &self.files)?;
         derive_children(&mut loaded, self.capture.as_deref())?;
         for warning in &loaded.warnings {
-            tell(quiet, &format!("dietesp: warning: {warning}\n"));
+            report(quiet, &format!("dietesp: warning: {warning}\n"));
         }
         let Some(capture) = &self.capture else {
             let text = match loaded.sas.is_empty() {
-                true => without_sas(&loaded.contexts)? + "without --keys: that the SAs exist is not checked\n",
+                true => without_sas(&loaded.contexts)? + "not checked: whether the SAs exist (add --keys)\n",
                 false => with_sas(&entries(loaded)?),
             };
             return print(text.as_bytes());
@@ -63,10 +63,10 @@ impl Args {
         let of_capture = self.keys_of(capture)?;
         let by_tunnel = trial::names_are_unknown(&loaded.sas, &loaded.contexts);
         let (mut text, trial) = if by_tunnel {
-            let warning = "no key file has the SAs of the contexts, so packets are tried with all contexts whose \
-                           tunnel_ip has their addresses; give the keys of these SAs with --keys and those of the \
-                           capture with --esp-keys";
-            tell(quiet, &format!("dietesp: warning: {warning}\n"));
+            let warning = "no key file has the SAs of the contexts, so each packet is checked against all contexts \
+                whose tunnel_ip matches its addresses; give the keys of these SAs with --keys and the keys of the \
+                capture with --esp-keys";
+            report(quiet, &format!("dietesp: warning: {warning}\n"));
             (without_sas(&loaded.contexts)?, Trial::by_tunnel(&loaded.contexts, of_capture)?)
         } else {
             let entries = entries(loaded)?;
@@ -76,8 +76,8 @@ impl Args {
         text += &trial.text(!by_tunnel);
         print(text.as_bytes())?;
         if trial.decrypted() == 0 {
-            let problem = "no packet was decrypted: --capture needs standard ESP, and --esp-keys its keys";
-            tell(quiet, &format!("{problem} if they are not those of --keys\n"));
+            let problem = "no packet was decrypted: --capture needs standard ESP; add its keys with --esp-keys";
+            report(quiet, &format!("{problem} if they differ from --keys\n"));
         }
         Ok(trial.outcome().into())
     }
@@ -91,24 +91,24 @@ impl Args {
     }
 }
 
-/// The contexts without the SAs that they name.
+/// The result for contexts without their SAs.
 fn without_sas(contexts: &[Context]) -> Result<String, Error> {
     let mut text = String::new();
     for context in contexts {
-        // Any cipher will do to find a rule that makes no sense.
+        // The check for invalid rules does not depend on the cipher, so any block length works.
         let _ = Codec::new(Some(context), 1)?;
-        text += &format!("{}: {}: good\n{}", context.origin, sa_name(context), explained(context, 1));
+        text += &format!("{}: {}: valid\n{}", context.origin, sa_name(context), explained(context, 1));
     }
     Ok(text)
 }
 
-/// The contexts with their SAs.
+/// The result for contexts with their SAs.
 fn with_sas(entries: &[PreparedSa]) -> String {
     let mut text = String::new();
     for entry in entries {
         let Some(context) = &entry.context else { continue };
         let own = explained(context, entry.cipher().block());
-        text += &format!("{}: {}: good\n{own}", context.origin, entry.sa.name);
+        text += &format!("{}: {}: valid\n{own}", context.origin, entry.sa.name);
         if entry.cipher().iv_len() > 0 {
             let cipher = entry.cipher().suite().name;
             text += &format!("  {cipher} sends an IV of {} bytes, uncompressed\n", entry.cipher().iv_len());
@@ -126,21 +126,25 @@ fn entries(loaded: files::Loaded) -> Result<Vec<PreparedSa>, Error> {
     entries.collect()
 }
 
-/// What a context leaves to find out, and what does not come back as it was: one line each.
+/// What the receiver must search for, and which fields are not restored exactly: one line each.
 fn explained(context: &Context, cipher_block: usize) -> String {
     let mut lines = vec![];
     if let Ok(codec) = Codec::new(Some(context), cipher_block) {
         lines.push(format!(
-            "the ESP header takes {}: {} of the SPI, {} of the Sequence Number",
+            "the ESP header has {}: {} of the SPI, {} of the sequence number",
             counted(codec.header_len() as u64, "byte"),
             counted(codec.spi_bits().into(), "bit"),
             codec.sn_bits()
         ));
         if codec.spi_bits() == 0 {
-            lines.push("no SPI on the wire: only the outer addresses and the ICV tell this SA from others".to_owned());
+            lines.push(
+                "no SPI is sent: the receiver identifies this SA by the outer addresses and the ICV \
+                only"
+                    .to_owned(),
+            );
         }
         if codec.sn_bits() == 0 {
-            lines.push("no Sequence Number on the wire: a receiver tries the numbers near the last one".to_owned());
+            lines.push("no sequence number is sent: the receiver tries the numbers near the last one".to_owned());
         }
     }
     let direction = match &context.dialect {
@@ -148,13 +152,13 @@ fn explained(context: &Context, cipher_block: usize) -> String {
         _ => Direction::Both,
     };
     let tables = Codec::tables(context, cipher_block);
-    // The SA and the packet itself tell what the ESP header and trailer leave out.
+    // The receiver restores the ESP header and trailer from the SA and the packet.
     let inner = tables.iter().filter(|table| table.name.starts_with("iipc")).flat_map(|table| &table.rule.fields);
     let rows: Vec<&FieldDescriptor> = inner.filter(|row| row.direction.applies_to(direction)).collect();
     let mut add = |what: &str, is_meant: &dyn Fn(&FieldDescriptor) -> bool| {
         let mut names: Vec<&str> = vec![];
         for row in rows.iter().filter(|row| is_meant(row)) {
-            // Where two rules for one header are alternatives they both name it.
+            // Alternative rules for one header have the same fields.
             if !names.contains(&row.fid.name) {
                 names.push(row.fid.name);
             }
@@ -163,13 +167,15 @@ fn explained(context: &Context, cipher_block: usize) -> String {
             lines.push(format!("{what}: {}", names.join(", ")));
         }
     };
-    add("from the outer header, whatever they were", &|row| row.action == Action::Compute(Compute::Lower));
-    add("made by the receiver, whatever they were", &|row| {
+    add("restored from the outer header, so the original values are lost", &|row| {
+        row.action == Action::Compute(Compute::Lower)
+    });
+    add("generated by the receiver, so the original values are lost", &|row| {
         matches!(row.action, Action::Compute(Compute::Generated | Compute::GeneratedZero))
     });
-    add("the target values, whatever they were", &FieldDescriptor::is_lossy);
+    add("restored as the target value, so the original values are lost", &FieldDescriptor::is_lossy);
     if rows.iter().any(|row| row.is_lossy()) {
-        add("computed over what comes back", &|row| row.action == Action::Compute(Compute::Checksum));
+        add("computed over the restored packet", &|row| row.action == Action::Compute(Compute::Checksum));
     }
     lines.iter().map(|line| format!("  {line}\n")).collect()
 }

@@ -7,8 +7,8 @@ use serde::Serialize;
 
 use super::Format;
 use crate::cli::outputs::Files;
-use crate::cli::{Ended, print, tell};
-use crate::codec::overhead::{CipherLens, NoFigures, Overhead, Span, overhead, rule_bits, sent_bits};
+use crate::cli::{Ended, print, report};
+use crate::codec::overhead::{CipherLens, Overhead, SampleMismatch, Span, overhead, rule_bits, sent_bits};
 use crate::codec::{Codec, Mismatch, Table};
 use crate::context::{Context, Mode, SaReference};
 use crate::error::Error;
@@ -35,7 +35,7 @@ pub struct Args {
     format: Format,
 }
 
-/// The cipher that overhead are for where no key file tells.
+/// The cipher that sizes are computed for if no key file names one.
 const ASSUMED: &str = "ENCR_AES_CCM_8";
 
 /// One context, ready to be shown.
@@ -45,7 +45,7 @@ struct Shown {
     dialect: &'static str,
     ipsec_mode: &'static str,
     cipher: &'static str,
-    /// No key file tells the cipher.
+    /// No key file names the cipher.
     cipher_assumed: bool,
     iv_bytes: usize,
     icv_bytes: usize,
@@ -57,7 +57,7 @@ struct Shown {
 struct ShownRule {
     name: String,
     residue_bits: usize,
-    /// Beside these there are fields whose length varies.
+    /// There are also fields of variable length.
     varies: bool,
     fields: Vec<ShownRow>,
 }
@@ -78,7 +78,7 @@ struct ShownRow {
     matching: String,
     #[serde(rename = "CDA")]
     action: &'static str,
-    /// `null` if it varies.
+    /// `null` if the length is variable.
     sent_bits: Option<usize>,
 }
 
@@ -98,18 +98,18 @@ impl Args {
         Files::default().read("rule file", &self.files).read("key file", &self.keys).print().check()?;
         let loaded = match files::load(&self.keys, &self.files) {
             Ok(loaded) => loaded,
-            // Rules outside contexts have no key files beside them.
+            // Rules outside contexts do not need key files.
             Err(error) => match self.files.iter().map(|path| files::load_rules(path)).collect::<Result<Vec<_>, _>>() {
                 Ok(sets) if self.keys.is_empty() => return self.rule_sets(&sets),
                 _ => return Err(error),
             },
         };
         for warning in &loaded.warnings {
-            tell(quiet, &format!("dietesp: warning: {warning}\n"));
+            report(quiet, &format!("dietesp: warning: {warning}\n"));
         }
         if loaded.contexts.is_empty() {
             let path = self.files.first().map_or(Path::new("-"), PathBuf::as_path);
-            return Err(Error::file(path, "no contexts in it", "name a rule file with `contexts:`"));
+            return Err(Error::file(path, "the file has no contexts", "give a rule file with `contexts:`"));
         }
         let bound = if loaded.sas.is_empty() { vec![] } else { files::bind(&loaded.sas, &loaded.contexts)? };
         let mut shown = vec![];
@@ -119,7 +119,7 @@ impl Args {
                 let cipher = EspCipher::new(&sa.keys);
                 (sa.keys.suite(), CipherLens { block: cipher.block(), iv: cipher.iv_len(), icv: cipher.icv_len() })
             });
-            shown.push(show(context, cipher, |warning| tell(quiet, &format!("dietesp: warning: {warning}\n")))?);
+            shown.push(show(context, cipher, |warning| report(quiet, &format!("dietesp: warning: {warning}\n")))?);
         }
         match self.format {
             Format::Json => print(json(&shown)?.as_bytes()),
@@ -158,13 +158,13 @@ fn show(
         suite.map(|suite| (suite, CipherLens { block: suite.block, iv: suite.iv_len, icv: suite.icv_len }))
     };
     let Some((suite, lens)) = cipher.or_else(assumed) else {
-        return Err(Error::usage("no cipher known", ""));
+        return Err(Error::usage("no cipher is known", ""));
     };
     let mut packets = vec![];
     for kind in overhead(context, lens)? {
         match kind {
             Ok(overhead) => packets.push(packet(&overhead, lens)),
-            Err(NoFigures { headers, mismatch }) => warn(no_sample(context, &headers, &mismatch)),
+            Err(SampleMismatch { headers, mismatch }) => warn(no_sample(context, &headers, &mismatch)),
         }
     }
     Ok(Shown {
@@ -187,10 +187,10 @@ fn show(
 }
 
 fn no_sample(context: &Context, headers: &str, mismatch: &Mismatch) -> String {
-    format!("{}: no overhead for {headers}: of the sample packet {mismatch}", context.origin)
+    format!("{}: no sizes for {headers}: the sample packet does not match: {mismatch}", context.origin)
 }
 
-/// How messages call the SA of a context.
+/// The name of a context's SA in messages.
 pub(super) fn sa_name(context: &Context) -> String {
     match &context.sa {
         SaReference::Name(name) => name.clone(),
@@ -247,7 +247,7 @@ fn text(shown: &Shown) -> String {
     );
     shown.rules.iter().for_each(|rule| text += &rule_text(rule));
     if !shown.packets.is_empty() {
-        text += "bytes per packet beyond the payload of the innermost header, none of them with the IV\n";
+        text += "bytes per packet in addition to the payload of the innermost header, without the IV\n";
         text += &packets_text(&shown.packets);
     }
     text
@@ -267,7 +267,7 @@ fn rule_text(rule: &ShownRule) -> String {
             row.sent_bits.map_or("varies".to_owned(), |bits| bits.to_string()),
         ]);
     }
-    let varies = if rule.varies { ", and fields whose length varies" } else { "" };
+    let varies = if rule.varies { ", and fields of variable length" } else { "" };
     format!("{}: {} bits sent{varies}\n{}\n\n", rule.name, rule.residue_bits, grid.trim_fmt())
 }
 

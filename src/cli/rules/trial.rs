@@ -10,7 +10,7 @@ use crate::batch::workers;
 use crate::capture::Reader;
 use crate::cli::options::EspPortArgs;
 use crate::cli::status::Outcome;
-use crate::cli::{counted, tell_damage};
+use crate::cli::{counted, print_damage};
 use crate::codec::{Mismatch, State};
 use crate::context::{Context, SaReference};
 use crate::decoder::arena::Arena;
@@ -27,13 +27,13 @@ use crate::sa::table::{PreparedSa, SaTable};
 pub struct Trial {
     /// SAs with a context, prepared.
     entries: Vec<PreparedSa>,
-    /// What the packets tried with each of `entries` did.
+    /// The results for each of `entries`.
     tried: Vec<Tried>,
     /// The SAs of the capture, as standard ESP.
     capture: SaTable,
-    /// By SA of the capture: the positions in `entries` to try, in this order.
+    /// For each SA of the capture, the positions in `entries` to try, in this order.
     by_sa: Vec<Vec<usize>>,
-    /// Decrypted packets of SAs that no context is for.
+    /// Decrypted packets of SAs without a context.
     without_context: u64,
     /// Packets that could not be decrypted although their SA is known.
     failed: u64,
@@ -41,17 +41,17 @@ pub struct Trial {
     truncated: bool,
 }
 
-/// What the packets tried with one context did.
+/// The results of one context.
 #[derive(Debug, Default)]
 struct Tried {
     state: State,
     matched: u64,
     failed: u64,
-    /// Packets that did not match by field, with the first sentence.
+    /// For each field, the number of packets it stopped, and the message about the first.
     stopped: BTreeMap<&'static str, (u64, String)>,
 }
 
-/// Whether no key file has an SA that a context names.
+/// Whether the key files have none of the SAs that the contexts name.
 pub fn names_are_unknown(sas: &[Arc<Sa>], contexts: &[Context]) -> bool {
     contexts.iter().all(|context| match &context.sa {
         SaReference::Name(name) => !sas.iter().any(|sa| sa.name == *name),
@@ -60,7 +60,7 @@ pub fn names_are_unknown(sas: &[Arc<Sa>], contexts: &[Context]) -> bool {
 }
 
 impl Trial {
-    /// Packets of an SA of `capture` are tried with the context of the SA of `entries` that has the same SPI.
+    /// Checks the packets of each SA of `capture` against the context of the SA in `entries` with the same SPI.
     pub fn by_spi(entries: Vec<PreparedSa>, capture: files::Loaded) -> Result<Trial, Error> {
         let entries: Vec<PreparedSa> = entries.into_iter().filter(|entry| entry.context.is_some()).collect();
         let mut by_spi: HashMap<u32, Vec<usize>> = HashMap::new();
@@ -78,7 +78,7 @@ impl Trial {
         Trial::new(entries, by_sa, capture)
     }
 
-    /// Packets of an SA of `capture` are tried with all contexts whose tunnel has its addresses.
+    /// Checks the packets of each SA of `capture` against all contexts whose tunnel has its addresses.
     pub fn by_tunnel(contexts: &[Context], capture: files::Loaded) -> Result<Trial, Error> {
         let mut entries: Vec<PreparedSa> = vec![];
         let mut places: Vec<Option<usize>> = vec![None; contexts.len()];
@@ -94,7 +94,7 @@ impl Trial {
                 if !has_tunnel || own.iter().any(is_known) {
                     continue;
                 }
-                // A context whose rule excludes this SPI is for another SA.
+                // A context whose rule excludes this SPI belongs to another SA.
                 if place.is_none()
                     && let Ok(entry) = PreparedSa::new(Arc::clone(sa), Some(context.clone()))
                 {
@@ -124,7 +124,7 @@ impl Trial {
             self.packet(packet.number, item, arena, &mut clear);
             ControlFlow::Continue(())
         })?;
-        self.truncated = tell_damage(&mut reader);
+        self.truncated = print_damage(&mut reader);
         Ok(self)
     }
 
@@ -173,8 +173,8 @@ impl Trial {
         self.without_context + self.tried.iter().map(|tried| tried.matched + tried.stopped()).sum::<u64>()
     }
 
-    /// The result: a line for each context, and for each field that stops packets. Contexts of unknown SAs have their own
-    /// names.
+    /// The result: a line for each context and for each field that stops packets. A context of an unknown SA is shown
+    /// under its own name.
     pub fn text(&self, has_sas: bool) -> String {
         let mut text = String::new();
         for (entry, tried) in self.entries.iter().zip(&self.tried) {
@@ -185,7 +185,7 @@ impl Trial {
             text += &tried.text(&name);
         }
         if self.without_context > 0 {
-            text += &format!("{} of SAs that no context is for\n", counted(self.without_context, "packet"));
+            text += &format!("{} of SAs without a context\n", counted(self.without_context, "packet"));
         }
         let unknown = self.failed - self.tried.iter().map(|tried| tried.failed).sum::<u64>();
         if unknown > 0 {
