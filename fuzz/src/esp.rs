@@ -2,7 +2,7 @@
 
 use dietesp::codec::{Carrier, Codec, Compressed, Form, Restorable, Restored, State};
 use dietesp::context::{Mode, TrafficSelectors};
-use dietesp::decoder::candidates::{Candidates, Found, Limits};
+use dietesp::decoder::candidates::{Candidates, Failure, Limits, Opened};
 use dietesp::link::ESP;
 use dietesp::net::Outer;
 use dietesp::report::inner::Inner;
@@ -29,7 +29,7 @@ pub fn esp(data: &[u8]) {
     let outer = packets::outer(&carrier);
     if flags & 2 == 0 {
         let payload = input.rest();
-        if let Found::Verified { sa, sn, .. } = find(table, &outer, payload, sn).0 {
+        if let Ok(Opened { sa, sn, .. }) = find(table, &outer, payload, sn).0 {
             // Only without an integrity check.
             let entry = table.entry(sa).expect("it was found");
             assert!(!entry.authenticates(), "{} took noise for {sn}", entry.cipher().suite().name);
@@ -43,7 +43,7 @@ pub fn esp(data: &[u8]) {
     if !entry.authenticates() {
         return;
     }
-    assert!(matches!(found, Found::Verified { sa: of, sn: number, .. } if (of, number) == (sa, sn)), "{found:?}");
+    assert!(matches!(found, Ok(Opened { sa: of, sn: number, .. }) if (of, number) == (sa, sn)), "{found:?}");
     assert_eq!(opened, clear);
     let mut packet = vec![];
     restore(&entry.codec, &opened, &carrier, &mut State::default(), &mut packet);
@@ -85,13 +85,13 @@ fn seal(entry: &PreparedSa, sn: u64, clear: &[u8]) -> Vec<u8> {
 }
 
 /// Looks for a payload when `sn` is the number to expect; also gives the clear text.
-fn find(table: &SaTable, outer: &Outer, payload: &[u8], sn: u64) -> (Found, Vec<u8>) {
-    let mut finder = Candidates::new(table, LIMITS);
+fn find(table: &SaTable, outer: &Outer, payload: &[u8], sn: u64) -> (Result<Opened, Failure>, Vec<u8>) {
+    let mut candidates = Candidates::new(table, LIMITS);
     let progress = Progress { highest: Some(sn - 1), ..Progress::default() };
     let protocol = table.entries().first().map_or(ESP, |entry| entry.protocol);
     let lookup = Lookup { protocol, outer, link: None, payload };
-    let found = finder.find(&lookup, 0, false, |_| Some(progress));
-    (found, finder.clear)
+    let found = candidates.open(&lookup, 0, false, |_| Some(progress));
+    (found, candidates.clear)
 }
 
 /// Restores a clear text, and checks what must hold of any result.
@@ -200,10 +200,7 @@ pub fn round_trip(data: &[u8]) {
         let payload = seal(entry, sn, &clear);
         let (found, opened) = find(table, &outer, &payload, sn);
         if entry.authenticates() {
-            assert!(
-                matches!(found, Found::Verified { sa: of, sn: number, .. } if (of, number) == (sa, sn)),
-                "{found:?}"
-            );
+            assert!(matches!(found, Ok(Opened { sa: of, sn: number, .. }) if (of, number) == (sa, sn)), "{found:?}");
             assert_eq!(opened, clear);
         }
         comes_back(&entry.codec, &packet, outer_of, &compressed, &clear, &mut receiver);

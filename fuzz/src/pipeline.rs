@@ -1,4 +1,4 @@
-//! OwnedDatagram captures through the commands, with the keys and rules of the samples.
+//! Whole captures through the commands, with the keys and rules of the samples.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};

@@ -1,30 +1,50 @@
-//! The packets of a window as far as they go without knowing what came before: side by side with other windows.
+//! Opens the packets of a window before the windows in front of it are done. Workers do this at the same time.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
 
+use super::recycle::recycle;
 use crate::capture::{LINKTYPE_RAW, Packet, Window};
+use crate::codec::State;
 use crate::decoder::arena::{Arena, Span};
-use crate::decoder::candidates::{Candidates, Found, Limits, explicit_iv, first_sealed};
-use crate::decoder::esp_payload::EspPayload;
+use crate::decoder::candidates::{Candidates, Limits, Opened, explicit_iv, first_sealed};
+use crate::decoder::esp_packet::EspPayload;
 use crate::decoder::not_esp;
-use crate::decoder::outcome::{Outcome, Source, Step, recycle};
+use crate::decoder::outcome::{Outcome, Source};
 use crate::decoder::status::{Reason, Status};
 use crate::decoder::streams::ProgressSnapshot;
 use crate::link::{self, Alone};
 use crate::net::{IpLocation, Outer};
 use crate::prefetch;
-use crate::sa::stream::Progress;
+use crate::sa::stream::{Progress, digest};
 use crate::sa::table::{FlowCache, Lookup, PreparedSa, SaTable};
 use crate::suite::{MultiKeyRequest, OpenRequest, SIDE_BY_SIDE, Scratch, open_multi_key};
 
-/// Takes frames as far as they go without knowing what came before.
+/// What was done with the first packet of a frame ahead of its turn.
+#[derive(Debug, Clone, Copy)]
+pub enum PacketState {
+    /// The outcome is final: there is no ESP.
+    Done,
+    /// The frame depends on frames before it. Nothing was done.
+    InOrder,
+    /// The packet was opened; it does not count in its stream yet.
+    Opened {
+        /// SA and sequence number.
+        opened: Opened,
+        /// [`digest`] of the ESP payload.
+        digest: u64,
+    },
+    /// The packet was not opened with what was known then.
+    NotOpened,
+}
+
+/// Opens packets ahead of their turn.
 #[derive(Debug)]
 pub struct AheadOpener<'t, 'g> {
-    finder: Candidates<'t>,
+    candidates: Candidates<'t>,
     /// See [`link::Settings::outermost`]: no packet is looked into for ESP.
     outermost: bool,
-    glimpse: &'g ProgressSnapshot,
+    snapshot: &'g ProgressSnapshot,
     /// The streams of this window.
     seen: Seen,
     scratch: Scratch,
@@ -89,9 +109,9 @@ impl Seen {
         }
     }
 
-    /// A stream, of which `glimpse` knows what came before.
+    /// A stream, of which `snapshot` knows what came before.
     #[inline]
-    fn stream(&mut self, stream: StreamOf, glimpse: &ProgressSnapshot) -> Option<&mut SeenStream> {
+    fn stream(&mut self, stream: StreamOf, snapshot: &ProgressSnapshot) -> Option<&mut SeenStream> {
         let next = self.streams.len() as u32;
         let sa = stream.sa;
         let place = match stream.multicast_source {
@@ -105,7 +125,7 @@ impl Seen {
             Some(source) => *self.multicast.entry((sa, source)).or_insert(next),
         };
         if place == next {
-            self.streams.push(SeenStream { sa, progress: glimpse.of(sa), planned: None });
+            self.streams.push(SeenStream { sa, progress: snapshot.of(sa), planned: None });
         }
         self.streams.get_mut(place as usize)
     }
@@ -137,37 +157,45 @@ fn prefetch_cipher(table: &SaTable, stream: Option<&SeenStream>) {
 const EARLY_TRIES: u32 = 64;
 
 impl<'t, 'g> AheadOpener<'t, 'g> {
-    /// One that knows of streams what `glimpse` shows.
+    /// One that knows of streams what `snapshot` shows.
     pub fn new(
         table: &'t SaTable,
         limits: Limits,
         link: &link::Settings,
-        glimpse: &'g ProgressSnapshot,
+        snapshot: &'g ProgressSnapshot,
     ) -> AheadOpener<'t, 'g> {
         let limits = Limits { sn_tries: limits.sn_tries.min(EARLY_TRIES), resync_tries: None, ..limits };
         AheadOpener {
-            finder: Candidates::new(table, limits),
+            candidates: Candidates::new(table, limits),
             outermost: link.outermost,
-            glimpse,
+            snapshot,
             seen: Seen::new(table.entries().len()),
             scratch: Scratch::default(),
             planned: vec![],
         }
     }
 
-    /// Takes the frames of a window: `outcomes` become theirs, what they restore to goes into `arena`.
-    pub fn attempt<'w>(&mut self, window: &'w Window, outcomes: &mut Vec<Outcome<'w>>, arena: &mut Arena) {
-        let (table, outermost) = (self.finder.table(), self.outermost);
+    /// Fills `outcomes` and `states` with those of the frames of `window`. What packets are restored to is added to `arena`.
+    pub fn open_ahead<'w>(
+        &mut self,
+        window: &'w Window,
+        outcomes: &mut Vec<Outcome<'w>>,
+        states: &mut Vec<PacketState>,
+        arena: &mut Arena,
+    ) {
+        let (table, outermost) = (self.candidates.table(), self.outermost);
         let wants = |protocol| outermost || table.uses_protocol(protocol);
         self.seen.clear();
         outcomes.clear();
         outcomes.reserve(window.len());
+        states.clear();
+        states.resize(window.len(), PacketState::Done);
         let mut planned = Plan { packets: recycle(std::mem::take(&mut self.planned)), before: None };
         planned.packets.reserve(window.len());
         for packet in window.packets() {
             let index = outcomes.len() as u32;
             outcomes.push(Outcome::new(packet.data));
-            let Some(outcome) = outcomes.last_mut() else { continue };
+            let (Some(outcome), Some(state)) = (outcomes.last_mut(), states.get_mut(index as usize)) else { continue };
             outcome.link_type = packet.link_type();
             match link::parse_plain(outcome.link_type, packet.data, wants) {
                 Some(place) => {
@@ -177,12 +205,13 @@ impl<'t, 'g> AheadOpener<'t, 'g> {
                     {
                         table.prefetch(place.protocol, place.header(next.data), place.payload(next.data));
                     }
-                    self.attempt_place(&packet, place, outcome, index, &mut planned, arena);
+                    self.plan_in_frame(&packet, place, (outcome, state), index, &mut planned, arena);
                 }
-                None => self.attempt_other(&packet, outcome, index, &mut planned, arena),
+                None => self.plan_other(&packet, (outcome, state), index, &mut planned, arena),
             }
         }
         let planned = planned.packets;
+        let packets = &mut Packets { outcomes, states };
         let mut alone = [0; SIDE_BY_SIDE];
         let mut count = 0;
         for place in 0..self.seen.streams.len() {
@@ -194,55 +223,57 @@ impl<'t, 'g> AheadOpener<'t, 'g> {
                         count += 1;
                     }
                     if count == SIDE_BY_SIDE {
-                        self.open_alone(&alone, &planned, outcomes, arena);
+                        self.open_alone(&alone, &planned, packets, arena);
                         count = 0;
                     }
                 }
                 Some(_) => {
                     prefetch_cipher(table, self.seen.streams.get(place + STREAMS_AHEAD));
-                    self.open_stream(place, &planned, outcomes, arena);
+                    self.open_stream(place, &planned, packets, arena);
                 }
             }
         }
-        self.open_alone(alone.get(..count).unwrap_or_default(), &planned, outcomes, arena);
+        self.open_alone(alone.get(..count).unwrap_or_default(), &planned, packets, arena);
         self.planned = recycle(planned);
     }
 
     /// A frame with more, or less, than a plain packet.
-    fn attempt_other<'w>(
+    fn plan_other<'w>(
         &mut self,
         packet: &Packet<'w>,
-        outcome: &mut Outcome<'w>,
+        (outcome, state): (&mut Outcome<'w>, &mut PacketState),
         index: u32,
         planned: &mut Plan<'w>,
         arena: &mut Arena,
     ) {
-        let (table, outermost) = (self.finder.table(), self.outermost);
+        let (table, outermost) = (self.candidates.table(), self.outermost);
         match link::parse_standalone(outcome.link_type, packet.data, |protocol| {
             outermost || table.uses_protocol(protocol)
         }) {
-            Some(Alone::Packet(place)) => return self.attempt_place(packet, place, outcome, index, planned, arena),
+            Some(Alone::Packet(place)) => {
+                return self.plan_in_frame(packet, place, (outcome, state), index, planned, arena);
+            }
             Some(Alone::NotIp(what)) => outcome.set(Status::NotEsp, Reason::not_ip(what, packet)),
             Some(Alone::Malformed { outer, fault }) => {
                 outcome.source = Source::header(outer);
                 outcome.set(Status::Malformed, Reason::Fault(fault));
             }
-            None => outcome.step = Step::InOrder,
+            None => *state = PacketState::InOrder,
         }
         outcome.link_type = LINKTYPE_RAW;
     }
 
     #[inline(always)]
-    fn attempt_place<'w>(
+    fn plan_in_frame<'w>(
         &mut self,
         packet: &Packet<'w>,
         place: IpLocation,
-        outcome: &mut Outcome<'w>,
+        (outcome, state): (&mut Outcome<'w>, &mut PacketState),
         index: u32,
         planned: &mut Plan<'w>,
         arena: &mut Arena,
     ) {
-        let (table, frame) = (self.finder.table(), packet.data);
+        let (table, frame) = (self.candidates.table(), packet.data);
         outcome.source = Source::Frame(place);
         if self.outermost {
             outcome.reason = Some(Reason::Protocol(place.protocol));
@@ -255,19 +286,19 @@ impl<'t, 'g> AheadOpener<'t, 'g> {
                 return;
             }
         };
-        outcome.step = Step::Failed;
+        *state = PacketState::NotOpened;
         if payload.missing > 0 {
             return;
         }
         let time_ns = packet.time_ns();
         let Plan { packets, before } = planned;
         let Some(sa) = table.unique_candidate(payload.protocol, place.header(frame), payload.bytes, before) else {
-            return self.attempt_payload(time_ns, (place, frame), &payload, outcome, arena);
+            return self.search_payload(time_ns, (place, frame), &payload, (outcome, state), arena);
         };
         table.prefetch_entry(sa);
         let at = packets.len() as u32;
         packets.push(Planned { index, next: NONE, time_ns, bytes: payload.bytes });
-        let Some(stream) = self.seen.stream(StreamOf::new(sa, place, frame), self.glimpse) else { return };
+        let Some(stream) = self.seen.stream(StreamOf::new(sa, place, frame), self.snapshot) else { return };
         match &mut stream.planned {
             Some((_, last)) => {
                 if let Some(last) = packets.get_mut(std::mem::replace(last, at) as usize) {
@@ -283,22 +314,22 @@ impl<'t, 'g> AheadOpener<'t, 'g> {
         &mut self,
         places: &[usize],
         planned: &[Planned<'w>],
-        outcomes: &mut [Outcome<'w>],
+        packets: &mut Packets<'_, 'w>,
         arena: &mut Arena,
     ) {
-        let table = self.finder.table();
+        let table = self.candidates.table();
         let streams = &self.seen.streams;
-        let mut packets: [Option<(usize, &Planned<'w>, &PreparedSa)>; SIDE_BY_SIDE] = [None; SIDE_BY_SIDE];
+        let mut chosen: [Option<(usize, &Planned<'w>, &PreparedSa)>; SIDE_BY_SIDE] = [None; SIDE_BY_SIDE];
         let with_first = places.iter().filter_map(|place| Some((*place, streams.get(*place)?)));
         let with_packet = with_first.filter_map(|(place, stream)| {
             let (first, _) = stream.planned?;
             Some((place, planned.get(first as usize)?, table.entry(stream.sa)?))
         });
-        packets.iter_mut().zip(with_packet).for_each(|(to, packet)| *to = Some(packet));
-        let Some(any) = packets.iter().flatten().map(|(_, _, entry)| entry.cipher()).next() else { return };
+        chosen.iter_mut().zip(with_packet).for_each(|(to, packet)| *to = Some(packet));
+        let Some(any) = chosen.iter().flatten().map(|(_, _, entry)| entry.cipher()).next() else { return };
         let mut apart = [MultiKeyRequest { cipher: any, esn: false, sealed: OpenRequest::default() }; SIDE_BY_SIDE];
         let mut count = 0;
-        for ((place, packet, entry), apart) in packets.iter().flatten().zip(&mut apart) {
+        for ((place, packet, entry), apart) in chosen.iter().flatten().zip(&mut apart) {
             let Some(stream) = streams.get(*place) else { continue };
             // One whose number is computed from the ICV fails here, as one that is too short.
             (apart.cipher, apart.esn) = (entry.cipher(), entry.esn());
@@ -310,24 +341,30 @@ impl<'t, 'g> AheadOpener<'t, 'g> {
         let mut next = places.last().and_then(|last| streams.get(last + 1..)).unwrap_or_default().iter();
         let after_each = || prefetch_cipher(table, next.next());
         let opened = open_multi_key(apart, &mut self.scratch, &mut arena.bytes, after_each);
-        for (((place, packet, entry), apart), clear) in packets.iter().flatten().zip(apart).zip(opened) {
-            let Some(outcome) = outcomes.get_mut(packet.index as usize) else { continue };
+        for (((place, packet, entry), apart), clear) in chosen.iter().flatten().zip(apart).zip(opened) {
+            let Some((outcome, state)) = packets.get_mut(packet.index) else { continue };
             match (clear, self.seen.streams.get_mut(*place)) {
                 (Some(clear), Some(stream)) => {
                     let clear = Span { start: clear.start as u32, len: clear.len() as u32 };
                     stream.progress.verified(apart.sealed.sn, explicit_iv(entry, packet.bytes), packet.time_ns);
-                    outcome.verified(entry, (stream.sa, apart.sealed.sn, false), packet.bytes, clear, arena);
+                    let opened = Opened { sa: stream.sa, sn: apart.sealed.sn, ambiguous: false };
+                    keep((outcome, state), entry, opened, packet.bytes, clear, arena);
                 }
-                _ => self.search(packet, outcome, arena),
+                _ => self.search(packet, (outcome, state), arena),
             }
         }
     }
 
     /// Searches a packet that was planned.
-    fn search<'w>(&mut self, packet: &Planned<'w>, outcome: &mut Outcome<'w>, arena: &mut Arena) {
+    fn search<'w>(
+        &mut self,
+        packet: &Planned<'w>,
+        (outcome, state): (&mut Outcome<'w>, &mut PacketState),
+        arena: &mut Arena,
+    ) {
         let Some(in_frame @ (place, frame)) = outcome.in_frame() else { return };
-        let Ok(payload) = EspPayload::in_frame(self.finder.table(), frame, place) else { return };
-        self.attempt_payload(packet.time_ns, in_frame, &payload, outcome, arena);
+        let Ok(payload) = EspPayload::in_frame(self.candidates.table(), frame, place) else { return };
+        self.search_payload(packet.time_ns, in_frame, &payload, (outcome, state), arena);
     }
 
     /// Opens packets of one stream with the number that each has if those before it have theirs. The first that does not
@@ -336,10 +373,10 @@ impl<'t, 'g> AheadOpener<'t, 'g> {
         &mut self,
         place: usize,
         planned: &[Planned<'w>],
-        outcomes: &mut [Outcome<'w>],
+        packets: &mut Packets<'_, 'w>,
         arena: &mut Arena,
     ) {
-        let table = self.finder.table();
+        let table = self.candidates.table();
         let Some(stream) = self.seen.streams.get_mut(place) else { return };
         let (sa, Some((first, _))) = (stream.sa, stream.planned) else { return };
         let Some(entry) = table.entry(sa) else { return };
@@ -368,43 +405,75 @@ impl<'t, 'g> AheadOpener<'t, 'g> {
                 let clear = Span { start, len: entry.clear_len(sealed.body.len()) as u32 };
                 start += clear.len;
                 known.verified(sealed.sn, explicit_iv(entry, packet.bytes), packet.time_ns);
-                if let Some(outcome) = outcomes.get_mut(packet.index as usize) {
-                    outcome.verified(entry, (sa, sealed.sn, false), packet.bytes, clear, arena);
+                if let Some(kept) = packets.get_mut(packet.index) {
+                    let opened = Opened { sa, sn: sealed.sn, ambiguous: false };
+                    keep(kept, entry, opened, packet.bytes, clear, arena);
                 }
             }
             for packet in group.iter().flatten().skip(opened) {
-                if let Some(outcome) = outcomes.get_mut(packet.index as usize) {
-                    self.search(packet, outcome, arena);
+                if let Some(kept) = packets.get_mut(packet.index) {
+                    self.search(packet, kept, arena);
                 }
             }
         }
     }
 
-    fn attempt_payload(
+    fn search_payload(
         &mut self,
         time_ns: i64,
         (place, frame): (IpLocation, &[u8]),
         payload: &EspPayload<'_>,
-        outcome: &mut Outcome<'_>,
+        kept: (&mut Outcome<'_>, &mut PacketState),
         arena: &mut Arena,
     ) {
-        let AheadOpener { finder, glimpse, seen, .. } = self;
-        let table = finder.table();
+        let AheadOpener { candidates, snapshot, seen, .. } = self;
+        let table = candidates.table();
         let Some(outer) = Outer::of(place.header(frame)) else { return };
         let lookup = Lookup { protocol: payload.protocol, outer: &outer, link: None, payload: payload.bytes };
-        let found = finder.find(&lookup, time_ns, false, |sa| {
+        let found = candidates.open(&lookup, time_ns, false, |sa| {
             // SAs that verify nothing wait until all others were tried with all that is known.
             table.entry(sa).filter(|entry| entry.authenticates())?;
-            Some(seen.progress(StreamOf::new(sa, place, frame)).unwrap_or_else(|| glimpse.of(sa)))
+            Some(seen.progress(StreamOf::new(sa, place, frame)).unwrap_or_else(|| snapshot.of(sa)))
         });
-        let Found::Verified { sa, sn, ambiguous } = found else { return };
+        let Ok(opened @ Opened { sa, sn, .. }) = found else { return };
         let Some(entry) = table.entry(sa) else { return };
         let iv = explicit_iv(entry, payload.bytes);
-        if let Some(stream) = seen.stream(StreamOf::new(sa, place, frame), glimpse) {
+        if let Some(stream) = seen.stream(StreamOf::new(sa, place, frame), snapshot) {
             stream.progress.verified(sn, iv, time_ns);
         }
-        let clear = arena.put(&finder.clear);
-        outcome.verified(entry, (sa, sn, ambiguous), payload.bytes, clear, arena);
+        let clear = arena.put(&candidates.clear);
+        keep(kept, entry, opened, payload.bytes, clear, arena);
+    }
+}
+
+/// Outcomes and states of the frames of a window.
+struct Packets<'p, 'w> {
+    outcomes: &'p mut [Outcome<'w>],
+    states: &'p mut [PacketState],
+}
+
+impl<'w> Packets<'_, 'w> {
+    #[inline]
+    fn get_mut(&mut self, index: u32) -> Option<(&mut Outcome<'w>, &mut PacketState)> {
+        self.outcomes.get_mut(index as usize).zip(self.states.get_mut(index as usize))
+    }
+}
+
+/// Keeps the clear text of a packet that was opened, and restores the packet inside if its codec needs no state.
+fn keep(
+    (outcome, state): (&mut Outcome<'_>, &mut PacketState),
+    entry: &PreparedSa,
+    opened: Opened,
+    payload: &[u8],
+    clear: Span,
+    arena: &mut Arena,
+) {
+    *state = PacketState::Opened { opened, digest: digest(payload, entry.authenticates()) };
+    if entry.codec.is_stateful() {
+        outcome.clear = clear;
+    } else if let Some((place, frame)) = outcome.in_frame() {
+        let (header, protocol_offset) = (place.header(frame), place.protocol_offset());
+        outcome.restore(entry, header, protocol_offset, clear, payload.len(), &mut State::default(), arena);
     }
 }
 

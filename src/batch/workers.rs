@@ -11,13 +11,15 @@
 use std::ops::ControlFlow;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
+use super::commit::commit;
 use super::open_ahead::AheadOpener;
+use super::recycle::recycle;
 use crate::capture::{Packet, Reader, Window};
 use crate::cores;
 use crate::decoder::Decoder;
 use crate::decoder::arena::Arena;
 use crate::decoder::candidates::Limits;
-use crate::decoder::outcome::{Outcome, recycle};
+use crate::decoder::outcome::Outcome;
 use crate::decoder::streams::{ProgressSnapshot, Streams};
 use crate::error::Error;
 use crate::link;
@@ -89,22 +91,22 @@ pub fn run<'t, Out: Send, J: BatchCommand<Out>>(
     let Input { reader, table, limits, link, threads } = input;
     // One window is work for one worker; to start others takes longer than a short capture.
     let threads = if reader.fits_window() { 1 } else { threads };
-    let glimpse = ProgressSnapshot::new(table);
+    let snapshot = ProgressSnapshot::new(table);
     let reader = Mutex::new((reader, 0u64));
-    let settling = Turn::new(Decoder::new(table, limits, link));
+    let committing = Turn::new(Decoder::new(table, limits, link));
     let deciding = Turn::new(state);
     let emitting = Turn::new(out);
     let work = || {
         let _guard = OnPanic(|| {
-            settling.stop();
+            committing.stop();
             deciding.stop();
             emitting.stop();
         });
-        let mut attempter = AheadOpener::new(table, limits, link, &glimpse);
+        let mut opener = AheadOpener::new(table, limits, link, &snapshot);
         let mut window = Window::default();
         let mut arena = Arena::default();
         let mut work = J::Work::default();
-        let mut memory: Vec<Outcome<'static>> = vec![];
+        let (mut memory, mut states): (Vec<Outcome<'static>>, _) = (vec![], vec![]);
         loop {
             let (ticket, bytes_read) = {
                 let mut reader = lock(&reader);
@@ -115,7 +117,7 @@ pub fn run<'t, Out: Send, J: BatchCommand<Out>>(
                         let ticket = reader.1;
                         reader.1 = u64::MAX;
                         drop(reader);
-                        return settling.fail(ticket, error);
+                        return committing.fail(ticket, error);
                     }
                 }
                 if reader.1 == u64::MAX {
@@ -126,23 +128,23 @@ pub fn run<'t, Out: Send, J: BatchCommand<Out>>(
             };
             arena.clear();
             let mut outcomes = recycle(std::mem::take(&mut memory));
-            attempter.attempt(&window, &mut outcomes, &mut arena);
-            let Some(mut turn) = settling.wait(ticket) else { return };
-            turn.settle(&window, &mut outcomes, &mut arena, &glimpse);
-            if !settling.done(turn, Ok(())) {
+            opener.open_ahead(&window, &mut outcomes, &mut states, &mut arena);
+            let Some(mut turn) = committing.wait(ticket) else { return };
+            commit(&mut turn, &window, (&mut outcomes, &states), &mut arena, &snapshot);
+            if !committing.done(turn, Ok(())) {
                 return;
             }
             job.prepare(&window, &outcomes, &arena, &mut work);
             let Some(mut turn) = deciding.wait(ticket) else { return };
             let result = job.decide(&mut turn, &window, &outcomes, &arena, &mut work);
             if !deciding.done(turn, result) {
-                return settling.stop();
+                return committing.stop();
             }
             let result = job.render(&window, &outcomes, &arena, &mut work);
             let Some(mut turn) = emitting.wait(ticket) else { return };
             let result = result.and_then(|()| job.emit(&mut turn, &window, &outcomes, &mut work, bytes_read));
             if !emitting.done(turn, result) {
-                return settling.stop();
+                return committing.stop();
             }
             memory = recycle(outcomes);
         }
@@ -154,10 +156,10 @@ pub fn run<'t, Out: Send, J: BatchCommand<Out>>(
     if let Some(error) = deciding.error() {
         return Err(error);
     }
-    if let Some(error) = settling.error() {
+    if let Some(error) = committing.error() {
         return Err(error);
     }
-    Ok(settling.into_inner().into_ledger())
+    Ok(committing.into_inner().into_streams())
 }
 
 /// Shows every packet of a capture in order, until `see` breaks off or the capture ends; true if it broke off.
@@ -168,16 +170,16 @@ pub fn visit(
     link: &link::Settings,
     mut see: impl FnMut(&Packet<'_>, &Outcome<'_>, &Arena) -> ControlFlow<()>,
 ) -> Result<bool, Error> {
-    let glimpse = ProgressSnapshot::new(table);
-    let mut attempter = AheadOpener::new(table, limits, link, &glimpse);
-    let mut settler = Decoder::new(table, limits, link);
+    let snapshot = ProgressSnapshot::new(table);
+    let mut opener = AheadOpener::new(table, limits, link, &snapshot);
+    let mut decoder = Decoder::new(table, limits, link);
     let (mut window, mut arena) = (Window::default(), Arena::default());
-    let mut memory: Vec<Outcome<'static>> = vec![];
+    let (mut memory, mut states): (Vec<Outcome<'static>>, _) = (vec![], vec![]);
     while reader.fill(&mut window)? {
         arena.clear();
         let mut outcomes = recycle(memory);
-        attempter.attempt(&window, &mut outcomes, &mut arena);
-        settler.settle(&window, &mut outcomes, &mut arena, &glimpse);
+        opener.open_ahead(&window, &mut outcomes, &mut states, &mut arena);
+        commit(&mut decoder, &window, (&mut outcomes, &states), &mut arena, &snapshot);
         for (packet, outcome) in window.packets().zip(&outcomes) {
             for part in outcome.parts() {
                 if see(&packet, part, &arena).is_break() {

@@ -106,7 +106,7 @@ fn selected<'l>(
         spi.is_none_or(|spi| entry.spi().is_none_or(|own| own == spi))
             && src.is_none_or(|src| src.overlaps(own_src))
             && dst.is_none_or(|dst| dst.overlaps(entry.sa.dst))
-            && !(failed && stream.counts.irregular().failed == 0)
+            && !(failed && stream.counts.anomalies().failed == 0)
     })
 }
 
@@ -119,23 +119,23 @@ fn rows(ledger: &Streams<'_>, selection: &Selection) -> String {
     ]);
     for (entry, source, stream) in selected(ledger, selection) {
         let (counts, numbers) = (&stream.counts, Numbers::of(stream));
-        let irregular = counts.irregular();
+        let anomalies = counts.anomalies();
         let number = |number: Option<u64>| number.map_or("-".to_owned(), |number| number.to_string());
         table.add_row([
             entry.sa.name.clone(),
             entry.sa.spi.map_or("any".to_owned(), |spi| format!("0x{spi:08x}")),
             source.map_or_else(|| entry.sa.src.to_string(), |source| source.to_string()),
             counts.verified.to_string(),
-            irregular.failed.to_string(),
+            anomalies.failed.to_string(),
             tries_per_packet(stream).map_or("-".to_owned(), |tries| format!("{tries:.2}")),
             number(numbers.first),
             number(numbers.last),
             numbers.missing.to_string(),
             numbers.gap_count().to_string(),
-            irregular.duplicates.to_string(),
-            irregular.replays.to_string(),
-            irregular.reorder_depth.to_string(),
-            irregular.resyncs.to_string(),
+            anomalies.duplicates.to_string(),
+            anomalies.replays.to_string(),
+            anomalies.reorder_depth.to_string(),
+            anomalies.resyncs.to_string(),
         ]);
     }
     for column in table.column_iter_mut().skip(3) {
@@ -148,27 +148,27 @@ fn lines(ledger: &Streams<'_>, selection: &Selection) -> Result<Vec<u8>, Error> 
     let mut text = vec![];
     for (entry, source, stream) in selected(ledger, selection) {
         let (counts, numbers) = (&stream.counts, Numbers::of(stream));
-        let irregular = counts.irregular();
+        let anomalies = counts.anomalies();
         let gaps: Vec<Value> = numbers.gaps.iter().map(|(first, last)| json!([first, last])).collect();
         let line = json!({
             "sa": entry.sa.name,
             "spi": entry.sa.spi.map(|spi| format!("0x{spi:08x}")),
             "src": source.map_or_else(|| entry.sa.src.to_string(), |source| source.to_string()),
             "dst": entry.sa.dst.to_string(),
-            "packets": counts.verified + irregular.failed,
+            "packets": counts.verified + anomalies.failed,
             "verified": counts.verified,
-            "failed": irregular.failed,
+            "failed": anomalies.failed,
             "tries": counts.tries,
-            "failed_tries": irregular.failed_tries,
+            "failed_tries": anomalies.failed_tries,
             "first": numbers.first,
             "last": numbers.last,
             "missing": numbers.missing,
             "gaps": gaps,
             "gaps_not_listed": numbers.gaps_not_listed,
-            "duplicates": irregular.duplicates,
-            "replays": irregular.replays,
-            "reorder_depth": irregular.reorder_depth,
-            "resyncs": irregular.resyncs,
+            "duplicates": anomalies.duplicates,
+            "replays": anomalies.replays,
+            "reorder_depth": anomalies.reorder_depth,
+            "resyncs": anomalies.resyncs,
         });
         writeln!(text, "{line}").map_err(Error::io(Path::new("-"), "write"))?;
     }

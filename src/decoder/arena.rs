@@ -16,9 +16,10 @@ pub struct Arena {
 }
 
 impl Arena {
-    /// Forgets the last window and keeps the memory.
+    /// Drops the packets of all frames and keeps the memory.
     pub fn clear(&mut self) {
         self.bytes.clear();
+        self.given_up.clear();
     }
 
     /// Frames, of this window and before, whose packet will never be whole.

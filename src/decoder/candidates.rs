@@ -31,29 +31,37 @@ pub const RESYNC_TRIES: u64 = 1 << 24;
 /// Packets that fail in a row before an SA counts as lost.
 const LOST_AFTER: u32 = 16;
 
-/// What a search found.
+/// A packet whose ICV verified, or that belongs to an SA without ICV.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Found {
-    /// A packet of this SA, with this Sequence Number.
-    Verified {
-        /// The SA.
-        sa: u32,
-        /// The Sequence Number.
-        sn: u64,
-        /// Other SAs were candidates, too; for one with integrity check only such, as the others are tried last.
-        ambiguous: bool,
+pub struct Opened {
+    /// The SA.
+    pub sa: u32,
+    /// The Sequence Number.
+    pub sn: u64,
+    /// The packet could have belonged to other SAs, too. SAs without ICV are tried last, so they do not count for an SA
+    /// with ICV.
+    pub ambiguous: bool,
+}
+
+/// Why a packet could not be opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Failure {
+    /// An IKE message or a NAT keepalive on UDP port 4500.
+    NotEsp,
+    /// No SA matches the outer addresses and the SPI bits.
+    NoSa,
+    /// Truncated by the snap length, so the ICV is missing. No SA was tried.
+    Truncated,
+    /// Too short for the header, IV and ICV of any candidate.
+    Short {
+        /// The bytes that the shortest candidate needs.
+        least: usize,
     },
-    /// No candidate verified.
+    /// The ICV verified under no candidate.
     NotAuthentic {
-        /// Openings that were tried.
+        /// How often the cipher was tried.
         tries: u64,
     },
-    /// Cut by the snap length; it was not tried.
-    Truncated,
-    /// No SA takes the outer addresses and SPI bits.
-    NoSa,
-    /// Shorter than header, IV and ICV of every candidate; the least that one needs.
-    Short(usize),
 }
 
 /// Searches, with buffers that are used again.
@@ -102,13 +110,13 @@ impl<'t> Candidates<'t> {
 
     /// Searches SA and number of a packet captured at `time_ns`. `progress` tells what is known of an SA's stream;
     /// `None` leaves the SA out. With `wide` SAs that are lost are searched as far as `--resync` says.
-    pub fn find(
+    pub fn open(
         &mut self,
         packet: &Lookup<'_>,
         time_ns: i64,
         wide: bool,
         mut progress: impl FnMut(u32) -> Option<Progress>,
-    ) -> Found {
+    ) -> Result<Opened, Failure> {
         let table = self.table;
         self.tries_spent = 0;
         let complete = table.hinted_candidates(packet, &self.hints, &mut self.found);
@@ -119,7 +127,7 @@ impl<'t> Candidates<'t> {
             if ambiguous {
                 table.learn(packet, sa, &mut self.hints);
             }
-            return Found::Verified { sa, sn, ambiguous };
+            return Ok(Opened { sa, sn, ambiguous });
         }
         if !complete {
             std::mem::swap(&mut self.tried, &mut self.found);
@@ -127,33 +135,33 @@ impl<'t> Candidates<'t> {
             self.found.retain(|sa| !self.tried.contains(sa) && progress(*sa).is_some());
             if let Some((sa, sn)) = self.first_numbers(packet, time_ns, &mut progress) {
                 table.learn(packet, sa, &mut self.hints);
-                return Found::Verified { sa, sn, ambiguous: true };
+                return Ok(Opened { sa, sn, ambiguous: true });
             }
             self.tried.append(&mut self.found);
             std::mem::swap(&mut self.tried, &mut self.found);
         }
         if self.found.is_empty() {
-            return Found::NoSa;
+            return Err(Failure::NoSa);
         }
         let least = self.found.iter().filter_map(|sa| Some(table.entry(*sa)?.least_len())).min().unwrap_or(0);
         if packet.payload.len() < least {
-            return Found::Short(least);
+            return Err(Failure::Short { least });
         }
         if let Some((sa, sn)) = self.further_numbers(packet, time_ns, wide, &mut progress) {
             if ambiguous {
                 table.learn(packet, sa, &mut self.hints);
             }
             let ambiguous = ambiguous || !authenticates(&&sa) && self.found.len() > 1;
-            return Found::Verified { sa, sn, ambiguous };
+            return Ok(Opened { sa, sn, ambiguous });
         }
-        Found::NotAuthentic { tries: self.tries_spent }
+        Err(Failure::NotAuthentic { tries: self.tries_spent })
     }
 
     /// The candidates of a packet that was cut, which cannot be tried.
-    pub fn cut(&mut self, packet: &Lookup<'_>, mut progress: impl FnMut(u32) -> Option<Progress>) -> Found {
+    pub fn truncated(&mut self, packet: &Lookup<'_>, mut progress: impl FnMut(u32) -> Option<Progress>) -> Failure {
         self.table.candidates(packet, &mut self.found);
         self.found.retain(|sa| progress(*sa).is_some());
-        if self.found.is_empty() { Found::NoSa } else { Found::Truncated }
+        if self.found.is_empty() { Failure::NoSa } else { Failure::Truncated }
     }
 
     /// Tries the first number of every SA that checks integrity.

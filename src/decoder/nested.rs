@@ -1,26 +1,31 @@
-//! ESP packets inside others (RFC 4301 §4.4.2.2 calls them nested SAs): each goes the way of all, with the packet around it,
-//! restored, in place of a frame.
+//! ESP packets inside others (RFC 4301 §4.4.2.2 calls them nested SAs). The packet that was restored from the outer ESP
+//! packet is decoded like the packet of a frame.
 
-use super::Decoder;
-use super::arena::Arena;
-use super::esp_payload::EspPayload;
-use super::outcome::{Outcome, Source};
+use super::EspDecoder;
+use super::esp_packet::EspPacket;
+use super::outcomes::Outcomes;
 use super::status::{Reason, Status};
-use crate::capture::Packet;
-use crate::link::{Content, Received};
+use crate::link::Content;
 use crate::net::LinkAddresses;
 
-/// ESP packets opened one inside the other; no network nests so many.
+/// How many ESP packets inside each other are decrypted. No real network nests so many.
 const MAX_DEPTH: usize = 8;
 const TOO_DEEP: Reason = Reason::Text("ESP inside eight other ESP packets: no more are opened");
 
-impl Decoder<'_> {
-    /// Opens the ESP packet inside the last one of `outcome`, the one inside that, and so on.
+impl EspDecoder<'_> {
+    /// Decodes the ESP packet inside the packet that was added last, the one inside that, and so on.
+    #[inline]
+    pub(super) fn decode_nested(&mut self, outcomes: &mut Outcomes<'_, '_>) {
+        if outcomes.last().nests(self.streams.table()) {
+            self.decode_each_nested(outcomes);
+        }
+    }
+
     #[cold]
-    pub(super) fn open_nested<'w>(&mut self, frame: &Packet<'w>, outcome: &mut Outcome<'w>, arena: &mut Arena) {
+    fn decode_each_nested(&mut self, outcomes: &mut Outcomes<'_, '_>) {
         for depth in 1.. {
-            let outer = outcome.last();
-            if !outer.nests(self.ledger.table()) {
+            let (outer, arena) = outcomes.last_and_arena();
+            if !outer.nests(self.streams.table()) {
                 return;
             }
             let link = outer.link_addresses();
@@ -28,56 +33,69 @@ impl Decoder<'_> {
             let mut bytes = std::mem::take(&mut self.inner_packet);
             bytes.clear();
             bytes.extend_from_slice(outer.packet(arena));
-            let mut nested = Outcome::new(frame.data);
-            let is_esp = self.take_nested(frame, (&bytes, protocol, link), &mut nested, depth > MAX_DEPTH, arena);
+            let is_esp = self.decode_inner(&bytes, protocol, link, depth > MAX_DEPTH, outcomes);
             self.inner_packet = bytes;
             if !is_esp {
                 return;
             }
-            outcome.add(nested, true);
         }
     }
 
-    /// Opens the ESP packet in `bytes`, an IP packet of this protocol; false if there is none. One that is `too_deep` is
-    /// not opened.
-    fn take_nested<'w>(
+    /// Decodes the ESP packet in `bytes`, an IP packet of this protocol; false if there is none. One that is `too_deep` is
+    /// not decrypted.
+    fn decode_inner(
         &mut self,
-        frame: &Packet<'w>,
-        (bytes, protocol, link): (&[u8], Option<u8>, Option<LinkAddresses>),
-        outcome: &mut Outcome<'w>,
+        bytes: &[u8],
+        protocol: Option<u8>,
+        link: Option<LinkAddresses>,
         too_deep: bool,
-        arena: &mut Arena,
+        outcomes: &mut Outcomes<'_, '_>,
     ) -> bool {
-        let table = self.ledger.table();
+        let table = self.streams.table();
+        let is_esp = protocol.is_some_and(|protocol| table.uses_protocol(protocol));
         let mut receiver = std::mem::take(&mut self.inner_receiver);
-        let mut received = receiver.receive(frame, bytes, |protocol| table.uses_protocol(protocol));
-        let mut is_packet = false;
-        let is_esp = match &mut received.content {
+        let mut received = receiver.receive(outcomes.frame(), bytes, self.protocols());
+        received.link_header = &[];
+        let decoded = match &mut received.content {
             Content::Datagram(datagram) => {
-                is_packet = true;
                 (datagram.rebuilt, datagram.link) = (true, link);
-                EspPayload::of(table, datagram).is_ok()
-            }
-            Content::Fragment { waits, .. } => {
-                // The frame itself is whole.
-                *waits = false;
-                protocol.is_some_and(|protocol| table.uses_protocol(protocol))
-            }
-            Content::Malformed { .. } => protocol.is_some_and(|protocol| table.uses_protocol(protocol)),
-            Content::NotIp(_) | Content::Repeat { .. } => false,
-        };
-        if is_esp {
-            match &received.content {
-                Content::Datagram(datagram) if too_deep => {
-                    outcome.source = Source::whole(datagram, 0, received.fragments);
-                    outcome.of_known_sa = true;
-                    outcome.set(Status::Unsupported, TOO_DEEP);
+                match EspPacket::of(table, &*datagram) {
+                    Ok(esp) => {
+                        outcomes.add_nested(&received);
+                        self.decode_unless_too_deep(&esp, too_deep, outcomes)
+                    }
+                    Err(_) => false,
                 }
-                _ => self.take(frame, Received { link_header: &[], ..received }, outcome, arena),
             }
-        }
+            Content::Fragment { waits, .. } if is_esp => {
+                // The frame itself is complete.
+                *waits = false;
+                outcomes.add_nested(&received);
+                true
+            }
+            Content::Malformed { .. } if is_esp => {
+                outcomes.add_nested(&received);
+                true
+            }
+            _ => false,
+        };
         self.inner_receiver = receiver;
-        // IKE and keepalives on UDP port 4500 are inner packets like any others.
-        is_esp && !(is_packet && outcome.status == Status::NotEsp)
+        decoded
+    }
+
+    fn decode_unless_too_deep(&mut self, esp: &EspPacket<'_>, too_deep: bool, outcomes: &mut Outcomes<'_, '_>) -> bool {
+        if too_deep {
+            let outcome = outcomes.last();
+            outcome.of_known_sa = true;
+            outcome.set(Status::Unsupported, TOO_DEEP);
+            return true;
+        }
+        self.decode_esp(esp, outcomes);
+        // IKE messages and keepalives on UDP port 4500 are inner packets like any others.
+        let is_esp = outcomes.last().status != Status::NotEsp;
+        if !is_esp {
+            outcomes.first.remove_last();
+        }
+        is_esp
     }
 }

@@ -1,8 +1,8 @@
-//! One frame of a window and what became of it; the memory of a window.
+//! What became of one packet.
 
 use super::arena::{Arena, Span};
 use super::candidates::spi;
-use super::esp_payload::EspPayload;
+use super::esp_packet::EspPayload;
 use super::status::{Bytes, Esp, Method, Reason, Status};
 use super::warnings::Warnings;
 use crate::capture::LINKTYPE_RAW;
@@ -10,16 +10,14 @@ use crate::codec::{self, Carrier, Restored, State, Upper};
 use crate::error::FaultKind;
 use crate::link::{self, EspPorts, Frame};
 use crate::net::{Datagram, IpLocation, LinkAddresses, Outer, esp};
-use crate::sa::stream::digest;
 use crate::sa::table::{PreparedSa, SaTable};
 
-/// One frame, and what became of it.
+/// What became of a packet of a captured frame.
 #[derive(Debug)]
 pub struct Outcome<'w> {
     /// The captured frame.
     pub(crate) frame: &'w [u8],
     pub(crate) source: Source,
-    pub(crate) step: Step,
     /// The verdict.
     pub status: Status,
     /// Some SA was a candidate: such a packet failed, it is not somebody else's.
@@ -84,7 +82,7 @@ impl Source {
     }
 
     /// A packet that a receiver handed out; all its frames if it was reassembled.
-    pub fn whole(datagram: &Datagram<'_>, link_header_len: usize, fragments: &[u64]) -> Source {
+    pub fn owned(datagram: &Datagram<'_>, link_header_len: usize, fragments: &[u64]) -> Source {
         Source::Owned(Box::new(OwnedDatagram {
             packet: [datagram.header, datagram.payload].concat(),
             outer: Some(datagram.outer),
@@ -106,30 +104,6 @@ pub(crate) struct OwnedDatagram {
     pub link: Option<LinkAddresses>,
 }
 
-/// How far a frame has come.
-#[derive(Debug, Clone, Copy)]
-pub(crate) enum Step {
-    /// The verdict stands.
-    Done,
-    /// What it holds depends on frames before: it waits for its turn.
-    InOrder,
-    /// It verified; its place in the stream is not looked at yet.
-    Verified(Verified),
-    /// It did not verify with what was known when it was tried.
-    Failed,
-}
-
-/// A packet that verified.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Verified {
-    pub sa: u32,
-    /// See [`Found::Verified`](crate::decoder::candidates::Found::Verified).
-    pub ambiguous: bool,
-    pub sn: u64,
-    /// Of its ESP payload.
-    pub digest: u64,
-}
-
 /// Without an ICV, wrong padding is evidence against the key.
 const WRONG_PADDING: Reason =
     Reason::Text("esp trailer: the padding is not 1, 2, 3, ... and no ICV was checked: the key may be wrong");
@@ -141,7 +115,6 @@ impl<'w> Outcome<'w> {
         Outcome {
             frame,
             source: Source::None,
-            step: Step::Done,
             status: Status::NotEsp,
             of_known_sa: false,
             radio: false,
@@ -203,8 +176,20 @@ impl<'w> Outcome<'w> {
     }
 
     /// The packet of the frame that was found last.
-    pub(crate) fn last(&self) -> &Outcome<'w> {
-        self.others.as_ref().and_then(|others| others.0.last()).unwrap_or(self)
+    pub(crate) fn last_mut(&mut self) -> &mut Outcome<'w> {
+        match self.others.as_ref().is_some_and(|others| !others.0.is_empty()) {
+            true => self.others.as_mut().and_then(|others| others.0.last_mut()).expect("there is one"),
+            false => self,
+        }
+    }
+
+    /// Removes the packet of the frame that was found last, which is not the first one.
+    pub(crate) fn remove_last(&mut self) {
+        let Some(others) = &mut self.others else { return };
+        others.0.pop();
+        if others.0.is_empty() {
+            (self.part, self.others) = (0, None);
+        }
     }
 
     /// Adds a packet of the same frame. It was inside the one added before it if `is_inside`.
@@ -222,9 +207,9 @@ impl<'w> Outcome<'w> {
         (self.status, self.reason) = (status, Some(reason));
     }
 
-    /// Forgets what an attempt made of it.
+    /// Forgets that the packet was opened, and keeps where it is in its frame.
     pub(crate) fn forget(&mut self) {
-        (self.step, self.status) = (Step::Failed, Status::NotEsp);
+        self.status = Status::NotEsp;
         (self.reason, self.restored, self.bytes, self.warnings) = (None, None, None, Warnings::NONE);
         (self.packet, self.clear, self.may_nest) = (Span::default(), Span::default(), false);
     }
@@ -350,24 +335,6 @@ impl<'w> Outcome<'w> {
         restored.next_header
     }
 
-    /// Takes a clear text that verified as far as it goes without knowing what came before.
-    pub(crate) fn verified(
-        &mut self,
-        entry: &PreparedSa,
-        (sa, sn, ambiguous): (u32, u64, bool),
-        payload: &[u8],
-        clear: Span,
-        arena: &mut Arena,
-    ) {
-        self.step = Step::Verified(Verified { sa, sn, ambiguous, digest: digest(payload, entry.authenticates()) });
-        if entry.codec.is_stateful() {
-            self.clear = clear;
-        } else if let Source::Frame(place) = self.source {
-            let (header, protocol_offset) = (place.header(self.frame), place.protocol_offset());
-            self.restore(entry, header, protocol_offset, clear, payload.len(), &mut State::default(), arena);
-        }
-    }
-
     /// Restores the packet of a clear text that verified under `entry`. `header` and `protocol_offset` are those of the
     /// [`Carrier`].
     #[allow(clippy::too_many_arguments)] // a tuple of them would go through memory
@@ -467,26 +434,5 @@ fn may_carry_esp(upper: &Upper) -> bool {
             .ports
             .is_some_and(|(src, dst)| src == esp::UDP_PORT || dst == esp::UDP_PORT || link::may_be_tunnel([src, dst])),
         _ => true,
-    }
-}
-
-/// The memory of a list for another list, of elements that differ in their lifetimes only: big pieces of memory that come
-/// and go with every window would leave holes in the heap.
-pub fn recycle<A, B>(mut list: Vec<A>) -> Vec<B> {
-    list.clear();
-    // Collected where it stands.
-    list.into_iter().map(|_| unreachable!("it is empty")).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_emptied_list_keeps_its_memory() {
-        let list: Vec<Outcome<'_>> = Vec::with_capacity(100);
-        let at = list.as_ptr().addr();
-        let list: Vec<Outcome<'static>> = recycle(list);
-        assert_eq!((list.as_ptr().addr(), list.capacity(), list.len()), (at, 100, 0));
     }
 }

@@ -1,15 +1,17 @@
 //! Frames that repeat an earlier one on the link layer.
 
-use super::Decoder;
+use std::collections::VecDeque;
+
 use super::arena::Arena;
 use super::outcome::{Outcome, OwnedDatagram, Source};
+use super::outcomes::Outcomes;
 use super::warnings::Warnings;
 use crate::link;
 use crate::net::Outer;
 
-/// What became of a frame that may be repeated.
+/// The outcomes of a frame that may be repeated.
 #[derive(Debug)]
-pub(super) struct Kept {
+struct Kept {
     frame: u64,
     /// At least one.
     parts: Vec<KeptPart>,
@@ -23,24 +25,32 @@ struct KeptPart {
     packet: Vec<u8>,
 }
 
-impl Decoder<'_> {
-    /// Keeps what became of a frame, for its repeats.
-    pub(super) fn keep(&mut self, frame: u64, outcome: &Outcome<'_>, arena: &Arena) {
-        if self.kept.len() >= link::REPEATS_KEPT {
-            self.kept.pop_front();
+/// The outcomes of the last frames that may be repeated.
+#[derive(Debug, Default)]
+pub(super) struct RecentFrames(VecDeque<Kept>);
+
+impl RecentFrames {
+    /// Keeps the outcomes of a frame for its repeats, if it may have some.
+    pub fn keep(&mut self, outcomes: &Outcomes<'_, '_>) {
+        if !outcomes.may_repeat {
+            return;
         }
-        let parts = outcome.parts().map(|part| KeptPart {
+        if self.0.len() >= link::REPEATS_KEPT {
+            self.0.pop_front();
+        }
+        let parts = outcomes.first.parts().map(|part| KeptPart {
             outcome: part.without_frame(),
             outer: part.outer(),
             fragments: part.fragments().to_vec(),
-            packet: part.packet(arena).to_vec(),
+            packet: part.packet(outcomes.arena).to_vec(),
         });
-        self.kept.push_back(Kept { frame, parts: parts.collect() });
+        self.0.push_back(Kept { frame: outcomes.frame().number, parts: parts.collect() });
     }
 
-    /// A frame that repeats another one on the link layer has all that that one had.
-    pub(super) fn repeat<'w>(&self, of: u64, outcome: &mut Outcome<'w>, arena: &mut Arena) {
-        let kept = self.kept.binary_search_by_key(&of, |kept| kept.frame).ok().and_then(|at| self.kept.get(at));
+    /// A frame that repeats frame `of` on the link layer has the outcomes of that frame.
+    pub fn repeat(&self, of: u64, outcomes: &mut Outcomes<'_, '_>) {
+        let kept = self.0.binary_search_by_key(&of, |kept| kept.frame).ok().and_then(|at| self.0.get(at));
+        let (outcome, arena) = (&mut *outcomes.first, &mut *outcomes.arena);
         if let Some((first, others)) = kept.and_then(|kept| kept.parts.split_first()) {
             first.fill(outcome, arena);
             for other in others {

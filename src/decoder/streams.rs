@@ -131,9 +131,9 @@ impl<'t> Streams<'t> {
 
     /// A packet failed under its only candidate, after `tries` openings.
     pub fn failed(&mut self, sa: u32, multicast: Option<&[u8]>, tries: u64) {
-        let irregular = self.failing(sa, multicast).counts.irregular_mut();
-        irregular.failed += 1;
-        irregular.failed_tries = irregular.failed_tries.saturating_add(tries);
+        let anomalies = self.failing(sa, multicast).counts.anomalies_mut();
+        anomalies.failed += 1;
+        anomalies.failed_tries = anomalies.failed_tries.saturating_add(tries);
     }
 
     /// No number of an SA verified for a packet.
@@ -154,7 +154,7 @@ impl<'t> Streams<'t> {
         let sas = 0..self.places.len() as u32;
         let own = sas.filter_map(|sa| Some((sa, None, self.own(sa)?)));
         let by_source = self.multicast.iter().map(|((sa, src), stream)| (*sa, Some(*src), stream));
-        let counted = |stream: &Stream| stream.counts.verified + stream.counts.irregular().failed > 0;
+        let counted = |stream: &Stream| stream.counts.verified + stream.counts.anomalies().failed > 0;
         let mut all: Vec<_> = own.chain(by_source).filter(|(_, _, stream)| counted(stream) && wanted(stream)).collect();
         all.sort_by_key(|(sa, src, _)| (*sa, *src));
         all

@@ -70,25 +70,25 @@ fn remark(ledger: &Streams<'_>, sa: u32, source: Option<IpAddr>, stream: &Stream
         let s = if gaps == 1 { "" } else { "s" };
         parts.push(format!("{missing} of the Sequence Numbers {first} to {last} missing in {gaps} gap{s}"));
     }
-    let irregular = counts.irregular();
+    let anomalies = counts.anomalies();
     for (count, what) in
-        [(irregular.duplicates, "repeated"), (irregular.replays, "replayed"), (irregular.resyncs, "found by --resync")]
+        [(anomalies.duplicates, "repeated"), (anomalies.replays, "replayed"), (anomalies.resyncs, "found by --resync")]
     {
         if count > 0 {
             parts.push(format!("{count} {what}"));
         }
     }
-    if irregular.failed > 0 {
-        let tries = match irregular.failed_tries {
+    if anomalies.failed > 0 {
+        let tries = match anomalies.failed_tries {
             0 => String::new(),
-            tries if tries == irregular.failed => " after 1 try each".to_owned(),
-            tries if tries % irregular.failed == 0 => format!(" after {} tries each", tries / irregular.failed),
-            tries => format!(" after {:.2} tries each", tries as f64 / irregular.failed as f64),
+            tries if tries == anomalies.failed => " after 1 try each".to_owned(),
+            tries if tries % anomalies.failed == 0 => format!(" after {} tries each", tries / anomalies.failed),
+            tries => format!(" after {:.2} tries each", tries as f64 / anomalies.failed as f64),
         };
-        parts.push(format!("{} failed{tries}", irregular.failed));
+        parts.push(format!("{} failed{tries}", anomalies.failed));
     }
-    if irregular.reorder_depth > 0 {
-        parts.push(format!("reordered by up to {}", irregular.reorder_depth));
+    if anomalies.reorder_depth > 0 {
+        parts.push(format!("reordered by up to {}", anomalies.reorder_depth));
     }
     if parts.is_empty() {
         return None;

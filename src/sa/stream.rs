@@ -56,12 +56,12 @@ pub struct Counts {
     /// Numbers that verified.
     pub numbers: Runs,
     /// Few streams have any, and what all have is to be small.
-    irregular: Option<Box<Irregular>>,
+    anomalies: Option<Box<Anomalies>>,
 }
 
 /// Counts of what is not as it should be.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Irregular {
+pub struct Anomalies {
     /// Packets that failed and had this SA as their only candidate.
     pub failed: u64,
     /// Openings tried for these packets, all Sequence Numbers counted.
@@ -79,17 +79,17 @@ pub struct Irregular {
 impl Counts {
     /// Whether every packet verified and had the number after that of the one before.
     pub fn are_regular(&self) -> bool {
-        self.irregular.is_none() && self.numbers.others.is_none()
+        self.anomalies.is_none() && self.numbers.others.is_none()
     }
 
     /// Counts of what is not as it should be.
-    pub fn irregular(&self) -> Irregular {
-        self.irregular.as_deref().copied().unwrap_or_default()
+    pub fn anomalies(&self) -> Anomalies {
+        self.anomalies.as_deref().copied().unwrap_or_default()
     }
 
     /// The same, to be counted up.
-    pub fn irregular_mut(&mut self) -> &mut Irregular {
-        self.irregular.get_or_insert_default()
+    pub fn anomalies_mut(&mut self) -> &mut Anomalies {
+        self.anomalies.get_or_insert_default()
     }
 }
 
@@ -262,7 +262,7 @@ impl Seen {
 
 /// How a verified packet relates to those before it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Novelty {
+pub enum ReplayCheck {
     /// The number was not seen among the packets remembered.
     New,
     /// The same ESP payload was in this frame.
@@ -293,40 +293,40 @@ impl Stream {
         time_ns: i64,
         (digest, frame): (u64, u64),
         streams: usize,
-    ) -> Novelty {
+    ) -> ReplayCheck {
         let late = self.progress.highest.map_or(0, |highest| highest.saturating_sub(sn));
         self.progress.verified(sn, explicit_iv, time_ns);
         self.counts.verified += 1;
         let is_new = self.counts.numbers.add(sn, || runs_kept(streams));
-        let novelty = if is_new { Novelty::New } else { self.repeat(sn, digest) };
-        if novelty == Novelty::New {
+        let check = if is_new { ReplayCheck::New } else { self.repeat(sn, digest) };
+        if check == ReplayCheck::New {
             self.remember(Seen::new(sn, digest, frame));
         }
-        match novelty {
+        match check {
             // Too old a repeat to be known as one is no late packet.
-            Novelty::New if !is_new || late == 0 => {}
-            Novelty::New => {
-                let depth = &mut self.counts.irregular_mut().reorder_depth;
+            ReplayCheck::New if !is_new || late == 0 => {}
+            ReplayCheck::New => {
+                let depth = &mut self.counts.anomalies_mut().reorder_depth;
                 *depth = late.max(*depth);
             }
-            Novelty::Duplicate(_) => self.counts.irregular_mut().duplicates += 1,
-            Novelty::Replayed => self.counts.irregular_mut().replays += 1,
+            ReplayCheck::Duplicate(_) => self.counts.anomalies_mut().duplicates += 1,
+            ReplayCheck::Replayed => self.counts.anomalies_mut().replays += 1,
         }
-        novelty
+        check
     }
 
     /// How a packet whose number came before relates to those remembered. The newest are looked at first: most repeats
     /// follow close.
-    fn repeat(&self, sn: u64, digest: u64) -> Novelty {
+    fn repeat(&self, sn: u64, digest: u64) -> ReplayCheck {
         let (newer, older) = self.recent.split_at_checked(self.next as usize).unwrap_or_default();
         let seen = newer.iter().rev().chain(older.iter().rev()).map(|seen| Seen(*seen));
         let mut same_number = seen.filter(|seen| seen.frame() != 0 && seen.has_number(sn)).peekable();
         match same_number.peek() {
-            None => Novelty::New,
+            None => ReplayCheck::New,
             // Of extended numbers two may have the same low half.
             Some(_) => match same_number.find(|seen| seen.has_digest(digest)) {
-                Some(seen) => Novelty::Duplicate(seen.frame()),
-                None => Novelty::Replayed,
+                Some(seen) => ReplayCheck::Duplicate(seen.frame()),
+                None => ReplayCheck::Replayed,
             },
         }
     }
@@ -388,17 +388,17 @@ mod tests {
     #[test]
     fn repeats_are_told_from_replays_for_4096_packets() {
         let mut stream = Stream::default();
-        assert_eq!(stream.verified(1, None, 0, (digest(b"a", false), 10), 1), Novelty::New);
-        assert_eq!(stream.verified(1, None, 0, (digest(b"a", false), 11), 1), Novelty::Duplicate(10));
-        assert_eq!(stream.verified(1, None, 0, (digest(b"b", false), 12), 1), Novelty::Replayed);
+        assert_eq!(stream.verified(1, None, 0, (digest(b"a", false), 10), 1), ReplayCheck::New);
+        assert_eq!(stream.verified(1, None, 0, (digest(b"a", false), 11), 1), ReplayCheck::Duplicate(10));
+        assert_eq!(stream.verified(1, None, 0, (digest(b"b", false), 12), 1), ReplayCheck::Replayed);
         for sn in 2..=4096 {
-            assert_eq!(stream.verified(sn, None, 0, (digest(b"c", false), sn + 20), 1), Novelty::New);
+            assert_eq!(stream.verified(sn, None, 0, (digest(b"c", false), sn + 20), 1), ReplayCheck::New);
         }
-        assert_eq!(stream.verified(1, None, 0, (digest(b"a", false), 9000), 1), Novelty::Duplicate(10));
-        assert_eq!(stream.verified(4097, None, 0, (digest(b"d", false), 9001), 1), Novelty::New);
+        assert_eq!(stream.verified(1, None, 0, (digest(b"a", false), 9000), 1), ReplayCheck::Duplicate(10));
+        assert_eq!(stream.verified(4097, None, 0, (digest(b"d", false), 9001), 1), ReplayCheck::New);
         assert_eq!(
             stream.verified(1, None, 0, (digest(b"a", false), 9002), 1),
-            Novelty::New,
+            ReplayCheck::New,
             "forgotten after 4096 others"
         );
         assert_eq!(stream.progress.highest, Some(4097));
@@ -410,7 +410,11 @@ mod tests {
             let mut stream = Stream::default();
             (1..=count).for_each(|sn| _ = stream.verified(sn, None, 0, (sn * 7, sn * 3), 1));
             for sn in count.saturating_sub(4095).max(1)..=count {
-                assert_eq!(stream.verified(sn, None, 0, (sn * 7, 0), 1), Novelty::Duplicate(sn * 3), "{sn} of {count}");
+                assert_eq!(
+                    stream.verified(sn, None, 0, (sn * 7, 0), 1),
+                    ReplayCheck::Duplicate(sn * 3),
+                    "{sn} of {count}"
+                );
             }
         }
     }
@@ -464,10 +468,10 @@ mod tests {
         let mut stream = Stream::default();
         (1..=5000).for_each(|sn| _ = stream.verified(sn, None, 0, (sn, sn), 1));
         stream.verified(1, None, 0, (1, 5001), 1);
-        assert_eq!(stream.counts.irregular().reorder_depth, 0);
+        assert_eq!(stream.counts.anomalies().reorder_depth, 0);
         stream.verified(6000, None, 0, (6000, 5002), 1);
         stream.verified(5990, None, 0, (5990, 5003), 1);
-        assert_eq!(stream.counts.irregular().reorder_depth, 10);
+        assert_eq!(stream.counts.anomalies().reorder_depth, 10);
     }
 
     #[test]

@@ -2,8 +2,46 @@
 
 use super::status::Reason;
 use crate::link;
-use crate::net::{Datagram, IpLocation, esp};
-use crate::sa::table::SaTable;
+use crate::net::{Datagram, IpLocation, LinkAddresses, Outer, esp};
+use crate::sa::table::{Lookup, SaTable};
+
+/// A packet that carries ESP.
+#[derive(Debug, Clone, Copy)]
+pub struct EspPacket<'a> {
+    /// The ESP payload.
+    pub payload: EspPayload<'a>,
+    /// See [`Carrier`](crate::codec::Carrier).
+    pub header: &'a [u8],
+    /// See [`Carrier`](crate::codec::Carrier).
+    pub protocol_offset: usize,
+    /// The link-layer addresses, if a codec may restore addresses from them.
+    pub link: Option<LinkAddresses>,
+    /// `header`, if the destination is a multicast address.
+    pub multicast: Option<&'a [u8]>,
+}
+
+impl<'a> EspPacket<'a> {
+    /// The ESP packet that `datagram` is, or why it is none.
+    pub fn of(table: &SaTable, datagram: &Datagram<'a>) -> Result<EspPacket<'a>, Reason> {
+        let payload = EspPayload::of(table, datagram)?;
+        let Datagram { outer, header, protocol_offset, link, .. } = *datagram;
+        let multicast = outer.dst.is_multicast().then_some(header);
+        Ok(EspPacket { payload, header, protocol_offset, link, multicast })
+    }
+
+    /// The ESP packet at `place` in `frame`, or why there is none.
+    #[inline(always)]
+    pub(crate) fn in_frame(table: &SaTable, frame: &'a [u8], place: IpLocation) -> Result<EspPacket<'a>, Reason> {
+        let payload = EspPayload::in_frame(table, frame, place)?;
+        let header = place.header(frame);
+        let multicast = place.is_multicast(frame).then_some(header);
+        Ok(EspPacket { payload, header, protocol_offset: place.protocol_offset(), link: None, multicast })
+    }
+
+    pub(crate) fn lookup<'l>(&'l self, outer: &'l Outer) -> Lookup<'l> {
+        Lookup { protocol: self.payload.protocol, outer, link: self.link, payload: self.payload.bytes }
+    }
+}
 
 /// The ESP payload of a datagram, and how it is carried.
 #[derive(Debug, Clone, Copy)]

@@ -1,0 +1,102 @@
+//! Finishes the outcomes of a window in capture order.
+//!
+//! A packet that was opened ahead counts in its stream if [`Decoder::decode`] would have found the same sequence number.
+//! All other frames are decoded as if nothing had been opened ahead.
+
+use super::open_ahead::PacketState;
+use crate::capture::{Packet, Window};
+use crate::decoder::Decoder;
+use crate::decoder::arena::Arena;
+use crate::decoder::candidates::Opened;
+use crate::decoder::esp_packet::EspPacket;
+use crate::decoder::outcome::Outcome;
+use crate::decoder::streams::{ProgressSnapshot, Streams};
+use crate::prefetch::PACKETS_AHEAD;
+
+/// Finishes `outcomes`, those of the frames of `window` that were opened ahead as `states` says. Then `snapshot` has the
+/// progress of the streams.
+pub fn commit<'w>(
+    decoder: &mut Decoder<'_>,
+    window: &'w Window,
+    (outcomes, states): (&mut [Outcome<'w>], &[PacketState]),
+    arena: &mut Arena,
+    snapshot: &ProgressSnapshot,
+) {
+    if states.iter().any(|state| matches!(state, PacketState::InOrder)) {
+        decoder.survey(window.packets());
+    }
+    let has_many = decoder.streams().table().has_many();
+    let mut shown = None;
+    for (at, frame) in window.packets().enumerate() {
+        if has_many {
+            prefetch(decoder.streams(), states.get(at + PACKETS_AHEAD), states.get(at + PACKETS_AHEAD / 2), snapshot);
+        }
+        let (Some(outcome), Some(state)) = (outcomes.get_mut(at), states.get(at)) else { break };
+        match state {
+            PacketState::Done => continue,
+            PacketState::Opened { opened, digest } => commit_opened(decoder, &frame, (opened, *digest), outcome, arena),
+            PacketState::NotOpened => decoder.decode_in_frame(&frame, outcome, arena),
+            PacketState::InOrder => *outcome = decoder.decode(&frame, arena),
+        }
+        let streams = decoder.streams();
+        for nested in outcome.parts().skip(1).filter_map(|part| part.sa) {
+            streams.show(nested, snapshot);
+        }
+        // Once for every run of packets of one SA.
+        if let Some(sa) = outcome.sa.filter(|sa| outcome.esp.is_some() && shown != Some(*sa))
+            && let Some(before) = shown.replace(sa)
+        {
+            streams.show(before, snapshot);
+        }
+    }
+    if let Some(last) = shown {
+        decoder.streams().show(last, snapshot);
+    }
+}
+
+/// A packet that was opened ahead.
+#[inline]
+fn commit_opened<'w>(
+    decoder: &mut Decoder<'_>,
+    frame: &Packet<'w>,
+    (opened, digest): (&Opened, u64),
+    outcome: &mut Outcome<'w>,
+    arena: &mut Arena,
+) {
+    let table = decoder.streams().table();
+    let Some((place, bytes)) = outcome.in_frame() else { return };
+    let Ok(esp) = EspPacket::in_frame(table, bytes, place) else { return };
+    let Some(place) = decoder.esp_mut().commit_ahead(frame, &esp, (opened, digest), outcome) else {
+        // Too far away for a search from what is known now.
+        outcome.forget();
+        return decoder.decode_in_frame(frame, outcome, arena);
+    };
+    if table.entry(opened.sa).is_some_and(|entry| entry.codec.is_stateful()) {
+        decoder.esp_mut().restore_from(outcome.clear, &esp, place, outcome, arena);
+    }
+    if outcome.nests(table) {
+        decoder.decode_nested_in(frame, outcome, arena);
+    }
+}
+
+/// Prefetches what the packet `next` will need, and more for the packet `then`, which was `next` some packets ago.
+#[inline(always)]
+fn prefetch(
+    streams: &Streams<'_>,
+    next: Option<&PacketState>,
+    then: Option<&PacketState>,
+    snapshot: &ProgressSnapshot,
+) {
+    let sa_of = |state: Option<&PacketState>| match state? {
+        PacketState::Opened { opened, .. } => Some(opened.sa),
+        _ => None,
+    };
+    if let Some(sa) = sa_of(next) {
+        streams.table().prefetch_entry(sa);
+        streams.prefetch(sa);
+        snapshot.prefetch(sa);
+    }
+    if let Some(sa) = sa_of(then) {
+        streams.prefetch_recent(sa);
+    }
+}

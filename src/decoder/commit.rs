@@ -1,0 +1,137 @@
+//! A packet that verified counts in its stream; then the packet inside is restored.
+
+use super::EspDecoder;
+use super::arena::{Arena, Span};
+use super::candidates::{Opened, expected, explicit_iv};
+use super::esp_packet::EspPacket;
+use super::outcome::Outcome;
+use super::outcomes::Outcomes;
+use super::status::Method;
+use super::warnings::Warnings;
+use crate::capture::Packet;
+use crate::codec::Form;
+use crate::net::Outer;
+use crate::sa::stream::{ReplayCheck, digest};
+use crate::sa::table::{Lookup, PreparedSa};
+
+/// Where a packet is in the stream of its SA.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Place {
+    sa: u32,
+    /// The codec keeps state from packet to packet, and packets in front of this one are missing.
+    after_gap: bool,
+}
+
+impl EspDecoder<'_> {
+    /// Notes in the stream of its SA that a packet verified.
+    pub(super) fn commit(&mut self, esp: &EspPacket<'_>, opened: &Opened, outcomes: &mut Outcomes<'_, '_>) -> Place {
+        let authenticates = self.streams.table().entry(opened.sa).is_some_and(PreparedSa::authenticates);
+        let digest = digest(esp.payload.bytes, authenticates);
+        let place = self.commit_if(false, outcomes.frame(), esp, (opened, digest), outcomes.last());
+        place.unwrap_or(Place { sa: opened.sa, after_gap: false })
+    }
+
+    /// Does the same for a packet that was opened before all frames in front of it were decoded. `None`, and nothing is
+    /// noted, if the search from what is known now does not reach its sequence number.
+    #[inline]
+    pub(crate) fn commit_ahead(
+        &mut self,
+        frame: &Packet<'_>,
+        esp: &EspPacket<'_>,
+        opened: (&Opened, u64),
+        outcome: &mut Outcome<'_>,
+    ) -> Option<Place> {
+        self.commit_if(true, frame, esp, opened, outcome)
+    }
+
+    #[inline(always)]
+    fn commit_if(
+        &mut self,
+        is_ahead: bool,
+        frame: &Packet<'_>,
+        esp: &EspPacket<'_>,
+        (opened, digest): (&Opened, u64),
+        outcome: &mut Outcome<'_>,
+    ) -> Option<Place> {
+        let Opened { sa, sn, ambiguous } = *opened;
+        let table = self.streams.table();
+        let entry = table.entry(sa)?;
+        let (bytes, time_ns) = (esp.payload.bytes, frame.time_ns());
+        let progress = self.streams.progress(sa, esp.multicast);
+        let (method, own_tries) = self.candidates.method(entry, bytes, time_ns, sn, &progress);
+        if is_ahead && !self.candidates.reaches(&progress, own_tries) {
+            return None;
+        }
+        let tries = match ambiguous.then(|| Outer::of(esp.header)).flatten() {
+            None => own_tries,
+            Some(outer) => {
+                let lookup = esp.lookup(&outer);
+                let tries = self.tries_of(&lookup, sa, own_tries);
+                table.learn(&lookup, sa, &mut self.flows);
+                tries
+            }
+        };
+        outcome.identified(entry, bytes, (sa, sn), (method, tries));
+        let after_gap = entry.codec.is_stateful() && sn > expected(entry, &progress, time_ns);
+        let iv = explicit_iv(entry, bytes);
+        let (stream, streams) = self.streams.next_of(sa, esp.multicast);
+        stream.counts.tries += tries;
+        if method == Method::Search {
+            stream.counts.anomalies_mut().resyncs += 1;
+        }
+        match stream.verified(sn, iv, time_ns, (digest, frame.number), streams) {
+            ReplayCheck::New => {}
+            ReplayCheck::Duplicate(first) => {
+                outcome.warnings.add(Warnings::DUPLICATE);
+                outcome.repeat_of = Some(first);
+            }
+            ReplayCheck::Replayed => outcome.warnings.add(Warnings::REPLAYED),
+        }
+        Some(Place { sa, after_gap })
+    }
+
+    /// Restores the packet inside from the clear text of [`EspDecoder::open`].
+    pub(super) fn restore(&mut self, esp: &EspPacket<'_>, place: Place, outcomes: &mut Outcomes<'_, '_>) {
+        let (outcome, arena) = outcomes.last_and_arena();
+        let clear = arena.put(&self.candidates.clear);
+        self.restore_from(clear, esp, place, outcome, arena);
+    }
+
+    /// Restores the packet inside from its clear text. Where the codec keeps state, this must be done in capture order.
+    pub(crate) fn restore_from(
+        &mut self,
+        clear: Span,
+        esp: &EspPacket<'_>,
+        Place { sa, after_gap }: Place,
+        outcome: &mut Outcome<'_>,
+        arena: &mut Arena,
+    ) {
+        let Some(entry) = self.streams.table().entry(sa) else { return };
+        let state = &mut self.streams.stream_mut(sa, esp.multicast).codec;
+        let (header, wire_len) = (esp.header, esp.payload.bytes.len());
+        outcome.restore(entry, header, esp.protocol_offset, clear, wire_len, state, arena);
+        if after_gap && outcome.restored.is_some_and(|restored| restored.form != Form::Dummy) {
+            outcome.warnings.add(Warnings::TCP_NEAREST);
+        }
+    }
+
+    /// Openings up to the one that verified, where several SAs are candidates: the first number of every SA, then the
+    /// second of each, and so on, the SA that the flow had last before all others.
+    fn tries_of(&mut self, lookup: &Lookup<'_>, sa: u32, own_tries: u64) -> u64 {
+        let table = self.streams.table();
+        let complete = table.hinted_candidates(lookup, &self.flows, &mut self.found);
+        let place = self.found.iter().position(|other| *other == sa);
+        match place {
+            Some(place) if own_tries == 1 => place as u64 + 1,
+            _ => {
+                let likely = self.found.len();
+                if !complete {
+                    table.candidates(lookup, &mut self.found);
+                }
+                let place = self.found.iter().position(|other| *other == sa).unwrap_or(0);
+                let again = if complete { 0 } else { likely };
+                (self.found.len() as u64) * (own_tries - 1) + (place + 1 + again) as u64
+            }
+        }
+    }
+}

@@ -1,0 +1,185 @@
+//! The steps of [`EspDecoder::decode`] up to the ICV: find ESP, try the candidates, and say why none verified.
+
+use super::Decoder;
+use super::arena::Arena;
+use super::candidates::{Candidates, Failure, Limits, Opened};
+use super::esp_packet::EspPacket;
+use super::hints::{self, Hint};
+use super::not_esp;
+use super::outcome::Outcome;
+use super::outcomes::Outcomes;
+use super::repeats::RecentFrames;
+use super::status::{Reason, Status};
+use super::streams::Streams;
+use crate::capture::Packet;
+use crate::error::{Fault, Stage};
+use crate::ike;
+use crate::link::{self, InnerReceiver, Receiver};
+use crate::net::{Datagram, Outer, esp};
+use crate::sa::table::{Hints, PreparedSa, SaTable};
+
+/// Candidates of a packet that are checked for the likely cause of a failure.
+const MOST_HINTED: usize = 4;
+
+/// Decodes IP packets in capture order.
+#[derive(Debug)]
+pub(crate) struct EspDecoder<'t> {
+    pub(super) candidates: Candidates<'t>,
+    pub(super) streams: Streams<'t>,
+    pub(super) inner_receiver: InnerReceiver,
+    /// Memory for the packet that is searched for ESP.
+    pub(super) inner_packet: Vec<u8>,
+    /// See [`link::Settings::outermost`]: ESP is not decoded.
+    outermost: bool,
+    /// Memory for candidates.
+    pub(super) found: Vec<u32>,
+    /// Which SA each flow had last; only for the number of tries that records show.
+    pub(super) flows: Hints,
+}
+
+impl<'t> Decoder<'t> {
+    /// A decoder that knows no stream.
+    pub fn new(table: &'t SaTable, limits: Limits, link: &link::Settings) -> Decoder<'t> {
+        let esp = EspDecoder {
+            candidates: Candidates::new(table, limits),
+            streams: Streams::new(table),
+            inner_receiver: InnerReceiver::new(link),
+            inner_packet: vec![],
+            outermost: link.outermost,
+            found: vec![],
+            flows: Hints::default(),
+        };
+        Decoder { link: Receiver::new(link), esp, recent: RecentFrames::default() }
+    }
+
+    /// Looks at frames that will be decoded later, to find out what follows IEEE 802.15.4 frames.
+    pub fn survey<'p>(&mut self, frames: impl Iterator<Item = Packet<'p>>) {
+        self.link.survey(frames);
+    }
+
+    /// The streams of all SAs.
+    pub fn streams(&self) -> &Streams<'t> {
+        &self.esp.streams
+    }
+
+    /// The streams of all SAs, at the end of the capture.
+    pub fn into_streams(self) -> Streams<'t> {
+        self.esp.streams
+    }
+
+    /// Decodes the packet of `frame` that `outcome` has found, but that was not opened yet.
+    pub(crate) fn decode_in_frame<'f>(&mut self, frame: &Packet<'f>, outcome: &mut Outcome<'f>, arena: &mut Arena) {
+        let Some((place, bytes)) = outcome.in_frame() else { return };
+        let Ok(esp) = EspPacket::in_frame(self.esp.streams.table(), bytes, place) else { return };
+        let mut outcomes = Outcomes::with_first(frame, outcome, arena);
+        self.esp.decode_esp(&esp, &mut outcomes);
+        self.esp.decode_nested(&mut outcomes);
+    }
+
+    /// Decodes the ESP packets nested in the packet of `outcome`, which was restored.
+    #[cold]
+    pub(crate) fn decode_nested_in<'f>(&mut self, frame: &Packet<'f>, outcome: &mut Outcome<'f>, arena: &mut Arena) {
+        self.esp.decode_nested(&mut Outcomes::with_first(frame, outcome, arena));
+    }
+
+    /// The part of the decoder that decodes packets.
+    pub(crate) fn esp_mut(&mut self) -> &mut EspDecoder<'t> {
+        &mut self.esp
+    }
+}
+
+impl<'t> EspDecoder<'t> {
+    /// Whether an IP protocol number may be that of ESP: `link` does not unpack such packets any further.
+    pub(super) fn protocols(&self) -> impl Fn(u8) -> bool + use<'t> {
+        let table = self.streams.table();
+        |protocol| table.uses_protocol(protocol)
+    }
+
+    /// The ESP packet that `packet` is, or why it is none.
+    pub(super) fn find_esp<'a>(&self, packet: &Datagram<'a>) -> Result<EspPacket<'a>, Reason> {
+        let table = self.streams.table();
+        if self.outermost {
+            return Err(Reason::Protocol(packet.protocol));
+        }
+        EspPacket::of(table, packet).map_err(|reason| not_esp::reason(reason, table, packet.payload))
+    }
+
+    /// Tries the candidates of a packet, the likeliest first. The clear text stays in [`Candidates::clear`].
+    pub(super) fn open(&mut self, esp: &EspPacket<'_>, frame: &Packet<'_>) -> Result<Opened, Failure> {
+        let EspPacket { payload, multicast, .. } = esp;
+        let outer = Outer::of(esp.header).ok_or(Failure::NotEsp)?;
+        let (lookup, streams) = (esp.lookup(&outer), &self.streams);
+        let progress = |sa| Some(streams.progress(sa, *multicast));
+        let opened = match payload.missing {
+            0 => self.candidates.open(&lookup, frame.time_ns(), true, progress),
+            _ => Err(self.candidates.truncated(&lookup, progress)),
+        };
+        let in_udp = payload.udp_header.is_some();
+        match opened {
+            // Without an ICV every packet verifies, also an IKE message.
+            Ok(opened) if in_udp && ike::is_after_marker(payload.bytes) && !self.authenticates(opened.sa) => {
+                Err(Failure::NotEsp)
+            }
+            Err(_) if in_udp && (esp::is_marker_or_keepalive(payload.bytes) || payload.bytes.is_empty()) => {
+                Err(Failure::NotEsp)
+            }
+            opened => opened,
+        }
+    }
+
+    fn authenticates(&self, sa: u32) -> bool {
+        self.streams.table().entry(sa).is_some_and(PreparedSa::authenticates)
+    }
+
+    /// Says why a packet could not be opened, and counts it in the streams of its candidates.
+    pub(super) fn fail(&mut self, esp: &EspPacket<'_>, failure: Failure, outcomes: &mut Outcomes<'_, '_>) {
+        let (bytes, multicast) = (esp.payload.bytes, esp.multicast);
+        let outcome = outcomes.last();
+        outcome.restored = None;
+        outcome.of_known_sa = !matches!(failure, Failure::NotEsp | Failure::NoSa);
+        match failure {
+            Failure::NotEsp => {
+                return outcome.set(Status::NotEsp, Reason::Text("IKE or NAT keepalive on UDP 4500"));
+            }
+            Failure::NoSa => {
+                let mut head = [0; 4];
+                head.iter_mut().zip(bytes).for_each(|(to, from)| *to = *from);
+                let hint = hints::without_sa(self.streams.table(), esp.payload.protocol, bytes);
+                return outcome.set(Status::NoSa, Reason::NoSa { head: u32::from_be_bytes(head), hint });
+            }
+            Failure::Short { least } => {
+                let fault = Fault::short(Stage::EspHeader, 0, "ESP header, IV and ICV", least, bytes.len());
+                outcome.set(Status::Malformed, Reason::Fault(fault));
+            }
+            Failure::Truncated => {
+                let (needs, has) = (bytes.len() + esp.payload.missing, bytes.len());
+                let fault = Fault::short(Stage::EspHeader, 0, "ESP packet (cut by the snap length)", needs, has);
+                outcome.set(Status::Malformed, Reason::Fault(fault));
+            }
+            Failure::NotAuthentic { tries } => {
+                let sas = self.candidates.candidates().len() as u32;
+                let hint = self.hint(bytes, multicast);
+                outcome.set(Status::AuthFailed, Reason::NotAuthentic { sas, tries, hint });
+            }
+        }
+        if let [only] = *self.candidates.candidates() {
+            outcome.sa = Some(only);
+            let tries = if let Failure::NotAuthentic { tries } = failure { tries } else { 0 };
+            self.streams.failed(only, multicast, tries);
+        }
+        if let Failure::NotAuthentic { .. } = failure {
+            for sa in self.candidates.candidates() {
+                self.streams.not_authentic(*sa, multicast);
+            }
+        }
+    }
+
+    /// The likely cause of a packet that its candidates do not open.
+    fn hint(&mut self, payload: &[u8], source: Option<&[u8]>) -> Option<Hint> {
+        let streams = &self.streams;
+        let (candidates, clear) = self.candidates.candidates_and_clear();
+        let lost = candidates.iter().filter(|sa| streams.progress(**sa, source).highest.is_none());
+        let entries = lost.take(MOST_HINTED).filter_map(|sa| streams.table().entry(*sa));
+        entries.filter_map(|entry| hints::not_authentic(entry, payload, clear)).next()
+    }
+}

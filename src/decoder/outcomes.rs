@@ -1,0 +1,109 @@
+//! The outcomes of one frame while it is being decoded.
+
+use super::arena::Arena;
+use super::outcome::{Outcome, Source};
+use super::status::{Reason, Status};
+use super::warnings::Warnings;
+use crate::capture::Packet;
+use crate::link::{Content, Received};
+
+/// The outcomes of the packets of a frame, in the order in which they were found.
+pub(super) struct Outcomes<'o, 'f> {
+    frame: &'o Packet<'f>,
+    /// The first packet; it has the others.
+    pub first: &'o mut Outcome<'f>,
+    pub arena: &'o mut Arena,
+    is_empty: bool,
+    /// See [`Received::may_repeat`].
+    pub may_repeat: bool,
+    /// Why the packet added last was not searched for ESP any further.
+    unread: Option<&'static str>,
+}
+
+impl<'o, 'f> Outcomes<'o, 'f> {
+    /// No packet of `frame` was found yet. `first` will be the outcome of the first one.
+    pub fn new(frame: &'o Packet<'f>, first: &'o mut Outcome<'f>, arena: &'o mut Arena) -> Outcomes<'o, 'f> {
+        Outcomes { frame, first, arena, is_empty: true, may_repeat: false, unread: None }
+    }
+
+    /// The first packet of `frame` was found already.
+    pub fn with_first(frame: &'o Packet<'f>, first: &'o mut Outcome<'f>, arena: &'o mut Arena) -> Outcomes<'o, 'f> {
+        Outcomes { is_empty: false, ..Outcomes::new(frame, first, arena) }
+    }
+
+    /// The frame.
+    pub fn frame(&self) -> &'o Packet<'f> {
+        self.frame
+    }
+
+    /// The outcome of the packet added last.
+    pub fn last(&mut self) -> &mut Outcome<'f> {
+        self.first.last_mut()
+    }
+
+    /// The same, and the arena.
+    pub fn last_and_arena(&mut self) -> (&mut Outcome<'f>, &mut Arena) {
+        (self.first.last_mut(), self.arena)
+    }
+
+    /// Adds the next packet of the frame, or the reason why there is none.
+    pub fn add(&mut self, received: &Received<'_>) {
+        self.unread = received.unread;
+        if std::mem::take(&mut self.is_empty) {
+            self.may_repeat = received.may_repeat;
+            describe(self.first, received, self.frame);
+            return;
+        }
+        let mut part = Outcome::new(self.frame.data);
+        describe(&mut part, received, self.frame);
+        self.first.add(part, false);
+    }
+
+    /// Adds a packet that was inside the packet added last.
+    pub fn add_nested(&mut self, received: &Received<'_>) {
+        self.unread = received.unread;
+        let mut part = Outcome::new(self.frame.data);
+        describe(&mut part, received, self.frame);
+        self.first.add(part, true);
+    }
+
+    /// The packet added last is not ESP.
+    pub fn not_esp(&mut self, reason: Reason) {
+        let reason = self.unread.map_or(reason, Reason::Text);
+        self.last().set(Status::NotEsp, reason);
+    }
+
+    /// These frames hold fragments whose packet will never be complete.
+    pub fn give_up(&mut self, frames: &[u64]) {
+        self.arena.given_up.extend_from_slice(frames);
+    }
+}
+
+/// Notes what `received` says, before anything is known of ESP.
+fn describe(outcome: &mut Outcome<'_>, received: &Received<'_>, frame: &Packet<'_>) {
+    (outcome.radio, outcome.decrypted) = (received.radio, received.decrypted);
+    if received.unknown_context {
+        outcome.warnings.add(Warnings::UNKNOWN_CONTEXT);
+    }
+    match &received.content {
+        Content::Repeat { .. } => {}
+        Content::NotIp(what) => outcome.set(Status::NotEsp, Reason::not_ip(what, frame)),
+        Content::Fragment { outer, waits } => {
+            outcome.source = Source::header(*outer);
+            outcome.waits = *waits;
+            outcome.set(Status::NotEsp, Reason::Text("fragment"));
+        }
+        Content::Malformed { outer, fault } => {
+            outcome.source = Source::header(*outer);
+            outcome.set(Status::Malformed, Reason::Fault(*fault));
+        }
+        Content::Datagram(packet) => {
+            let mut link_header_len = 0;
+            if !packet.rebuilt {
+                outcome.link_type = frame.link_type();
+                link_header_len = received.link_header.len();
+            }
+            outcome.source = Source::owned(packet, link_header_len, received.fragments);
+        }
+    }
+}
