@@ -39,7 +39,7 @@ pub fn commit<'w>(
             PacketState::InOrder => *outcome = decoder.decode(&frame, arena),
         }
         let streams = decoder.streams();
-        for nested in outcome.parts().skip(1).filter_map(|part| part.sa) {
+        for nested in outcome.others().iter().filter_map(|part| part.sa) {
             streams.show(nested, snapshot);
         }
         // Once for every run of packets of one SA.

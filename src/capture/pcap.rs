@@ -225,7 +225,10 @@ impl Flavour {
 fn words<const LEN: usize, const COUNT: usize>(bytes: &[u8; LEN], big_endian: bool) -> [u32; COUNT] {
     let mut words = [0; COUNT];
     for (word, bytes) in words.iter_mut().zip(bytes.as_chunks::<4>().0) {
-        *word = if big_endian { u32::from_be_bytes(*bytes) } else { u32::from_le_bytes(*bytes) };
+        *word = u32::from_le_bytes(*bytes);
+    }
+    if big_endian {
+        words = words.map(u32::swap_bytes);
     }
     words
 }

@@ -61,14 +61,16 @@ impl<R: Render> BatchCommand<Out<'_>> for Decode<'_, R> {
         work.totals = Totals::default();
         work.totals.shown = self.selection.is_any().then_some(0);
         for (packet, outcome) in window.packets().zip(outcomes) {
-            for part in outcome.parts() {
+            let mut render = |part: &Outcome<'_>| {
                 let record = Record::new(&packet, part, self.table, arena);
                 work.totals.count(part);
                 if self.selection.takes(&record) {
                     self.render.record(&record, &mut work.text);
                     work.totals.shown.iter_mut().for_each(|shown| *shown += 1);
                 }
-            }
+            };
+            render(outcome);
+            outcome.others().iter().for_each(render);
         }
         Ok(())
     }

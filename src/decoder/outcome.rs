@@ -110,7 +110,8 @@ const WRONG_PADDING: Reason =
 
 impl<'w> Outcome<'w> {
     /// A frame of which nothing is known.
-    #[inline]
+    // Always inlined: a call would build it on the stack, and it would be copied from there to the list of a batch.
+    #[inline(always)]
     pub(crate) fn new(frame: &'w [u8]) -> Outcome<'w> {
         Outcome {
             frame,
@@ -140,8 +141,13 @@ impl<'w> Outcome<'w> {
 
     /// All packets of the frame whose first packet this is: it, then the others.
     pub fn parts(&self) -> impl Iterator<Item = &Outcome<'w>> {
-        let others = self.others.as_ref().map_or(&[][..], |others| &others.0);
-        std::iter::once(self).chain(others)
+        std::iter::once(self).chain(self.others())
+    }
+
+    /// The packets of the frame whose first packet this is, without it.
+    #[inline]
+    pub fn others(&self) -> &[Outcome<'w>] {
+        self.others.as_ref().map_or(&[], |others| &others.0)
     }
 
     /// The packets of the frame that are not inside another one.
@@ -338,7 +344,7 @@ impl<'w> Outcome<'w> {
     /// Restores the packet of a clear text that verified under `entry`. `header` and `protocol_offset` are those of the
     /// [`Carrier`].
     #[allow(clippy::too_many_arguments)] // a tuple of them would go through memory
-    #[inline]
+    #[inline(always)]
     pub(crate) fn restore(
         &mut self,
         entry: &PreparedSa,

@@ -57,19 +57,23 @@ fn of_port(port: u16) -> Option<Next> {
 const PORTS: [u16; 9] = [1701, 2152, 3544, 4341, 4754, 4789, 4790, 6081, 6635];
 
 /// Whether a UDP datagram comes from or goes to the port of a tunnel.
-#[inline]
+#[inline(always)]
 pub fn may_be_tunnel(ports: [u16; 2]) -> bool {
-    // By the low 6 bits of a port: nearly all other traffic is told by these alone.
-    const FILTER: u64 = {
-        let (mut filter, mut ports) = (0, PORTS.as_slice());
+    // A bit for every port below 8192.
+    static TUNNELS: [u64; 128] = {
+        let (mut bits, mut ports) = ([0; 128], PORTS.as_slice());
         while let [port, others @ ..] = ports {
-            filter |= 1 << (*port & 63);
+            #[expect(clippy::indexing_slicing, reason = "evaluated at compile time")]
+            {
+                bits[(*port >> 6) as usize] |= 1 << (*port & 63);
+            }
             ports = others;
         }
-        filter
+        bits
     };
+    let is_tunnel = |port: u16| TUNNELS.get(usize::from(port >> 6)).is_some_and(|bits| bits >> (port & 63) & 1 != 0);
     let [a, b] = ports;
-    (FILTER >> (a & 63) | FILTER >> (b & 63)) & 1 != 0 && ports.iter().any(|port| PORTS.contains(port))
+    is_tunnel(a) || is_tunnel(b)
 }
 
 /// Reads the version of EtherIP: 4 bits, and 12 reserved ones.
