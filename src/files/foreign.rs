@@ -12,8 +12,7 @@ pub(super) struct Foreign {
 
 const NO_KEYS: &str =
     "it has no keys of ESP: take them from an end that shows them (`ip xfrm state`, a charon log with chd = 4, ...)";
-const WRITE_YAML: &str =
-    "write SPI, addresses, algorithms and keys of each SA as YAML; see \"Key files\" in the README";
+const WRITE_YAML: &str = "write SPI, addresses, algorithms and keys of each SA as YAML; see docs/key-and-rule-files.md";
 const GIVE_XFRM: &str = "give what `ip xfrm state` prints as root on the same host";
 
 const FORMATS: [Foreign; 15] = [

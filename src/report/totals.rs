@@ -159,8 +159,8 @@ impl Totals {
         }
         if self.of(Status::NoSa) > 0 {
             text.push_str(
-                "no-sa: no SA of the key files takes these outer addresses and SPI bits; check spi, src, dst and esp_spi_lsb, and that \
-                 its rule file is given (--rules)\n",
+                "no-sa: no SA of the key files matches the outer addresses and the SPI bits; check spi, src, dst and esp_spi_lsb, \
+                 and that its rule file is given (--rules)\n",
             );
         }
         if self.of(Status::AuthFailed) > 0 {

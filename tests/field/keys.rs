@@ -247,7 +247,7 @@ fn key_pastes_open_packets() {
 fn formats_without_usable_keys_are_named() {
     for (name, problem, help) in [
         ("cisco-crypto", ":2: this is the output of `show crypto ipsec sa` of a Cisco device", "it has no keys of ESP"),
-        ("gp", ":3: this is a configuration of a GlobalProtect tunnel", "as YAML"),
+        ("gp", ":3: this is a configuration of a GlobalProtect tunnel", "as YAML; see docs/key-and-rule-files.md"),
         ("libreswan-pluto", ":1: this is a log of Libreswan's pluto", "`ip xfrm state`"),
     ] {
         let (_, told) = dietesp_ends(2, ["keys", "show", &case(&format!("09-key-dumps-bad-message/{name}.key"))]);
