@@ -237,8 +237,14 @@ fn what_stays_unsupported_is_named() {
         assert_eq!(records_of(link_type, &[&[0; 60]])[0]["reason"], expected);
     }
     let macs = "020000000002020000000001";
-    let frame = hex::decode(format!("{macs}88e52c00000000010000000000000000")).unwrap();
-    assert_eq!(records_of(1, &[&frame])[0]["reason"], "encrypted on the link layer (MACsec)");
+    // The bits of encryption, and of text that was changed in another way (IEEE 802.1AE §9.5).
+    let macsec = |control: &str| hex::decode(format!("{macs}88e5{control}00000000010000000000000000")).unwrap();
+    for control in ["2c", "04", "08"] {
+        assert_eq!(records_of(1, &[&macsec(control)])[0]["reason"], "encrypted on the link layer (MACsec)");
+    }
+    for control in ["20", "00"] {
+        assert_eq!(records_of(1, &[&macsec(control)])[0]["reason"], "MACsec without encryption, which is not decoded");
+    }
     let nested = hex::decode(format!("{macs}{}0800", "81000001".repeat(40))).unwrap();
     assert_eq!(records_of(1, &[&nested])[0]["reason"], "more than 32 encapsulations inside each other");
 }

@@ -108,11 +108,22 @@ pub(super) fn header(ether_type: u16, reader: &mut Reader<'_>) -> Result<Next, F
         EtherType(IEEE802_15_4) => return Ok(Next::Radio),
         EtherType(LOWPAN) => return Ok(Next::Lowpan),
         ether_type::ARP => return Ok(Next::Other("ARP")),
-        EtherType(MACSEC) => return Ok(Next::Other("encrypted on the link layer (MACsec)")),
+        EtherType(MACSEC) => return Ok(Next::Other(macsec(reader)?)),
         _ => return Ok(Next::Other(NOT_IP)),
     };
     reader.take(tag_len)?;
     after_addresses(reader)
+}
+
+/// Why a frame with a SecTAG is not decoded (IEEE 802.1AE §9.5).
+fn macsec(reader: &mut Reader<'_>) -> Result<&'static str, Fault> {
+    /// The user data is encrypted; or changed without encryption.
+    const ENCRYPTED: u8 = 0x08;
+    const CHANGED: u8 = 0x04;
+    Ok(match reader.u8()? & (ENCRYPTED | CHANGED) {
+        0 => "MACsec without encryption, which is not decoded",
+        _ => "encrypted on the link layer (MACsec)",
+    })
 }
 
 /// Priority and Service Identifier of IEEE 802.1ah: 4 bytes.
