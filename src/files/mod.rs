@@ -209,6 +209,8 @@ impl Loader {
     fn take(&mut self, path: &Path, content: Content<'_>) -> Result<(), Error> {
         let Content { kind, text, yaml } = content;
         let mut left_out = LeftOut::new(path);
+        // A YAML file may have contexts only, and an empty one gets a warning of its own.
+        let should_have_sas = !matches!(kind, Kind::Yaml | Kind::Empty);
         let read_before = (self.loaded.sas.len(), self.loaded.ike.len());
         let sas = &mut self.loaded.sas;
         match kind {
@@ -227,7 +229,12 @@ impl Loader {
             Kind::Empty => self.loaded.warnings.push(format!("{}: nothing but comments in it", path.display())),
         }
         let read_any = read_before != (self.loaded.sas.len(), self.loaded.ike.len());
-        left_out.finish(read_any, &mut self.loaded.warnings)?;
+        let warnings = &mut self.loaded.warnings;
+        let warned_before = warnings.len();
+        left_out.finish(read_any, warnings)?;
+        if should_have_sas && !read_any && warnings.len() == warned_before {
+            warnings.push(format!("{}: no ESP SA in it", path.display()));
+        }
         Ok(())
     }
 

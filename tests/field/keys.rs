@@ -276,6 +276,20 @@ fn formats_without_usable_keys_are_named() {
     }
 }
 
+/// Nothing is wrong with such a file, but it opens no packet.
+#[test]
+fn a_file_without_an_esp_sa_is_named() {
+    let addresses = "src 192.0.2.1 dst 192.0.2.2\n";
+    for text in [
+        format!("{addresses}\tproto ah spi 0xc0ffee01 reqid 1 mode tunnel\n\tauth-trunc hmac(sha256) 0x00 128\n"),
+        format!("{addresses}\tdir out priority 1\n\ttmpl {addresses}\t\tproto esp spi 0x3 mode tunnel\n"),
+    ] {
+        let (_folder, paths) = files(&[("paste", &text)]);
+        let (_, told) = dietesp_ends(0, ["keys", "show", &paths[0]]);
+        assert_eq!(told, format!("dietesp: warning: {}: no ESP SA in it\n", paths[0]));
+    }
+}
+
 #[test]
 fn tcpdump_secrets_without_a_cipher_are_encr_null() {
     let (records, told) =
