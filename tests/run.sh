@@ -44,7 +44,7 @@ set_up() {
     done
     command -v cc >/dev/null || missing+=(gcc libc6-dev)
     # editcap comes with tshark.
-    for tool in tshark jq make gzip zstd; do
+    for tool in tshark jq gzip zstd; do
         command -v "$tool" >/dev/null || missing+=("$tool")
     done
     command -v editcap >/dev/null || missing+=(wireshark-common)
