@@ -122,11 +122,9 @@ fn nordic(reader: &mut Reader<'_>) -> Result<Result<Radio, &'static str>, Fault>
 /// The CRC of a frame (Vol 6, Part B, 3.1.1): x^24 + x^10 + x^9 + x^6 + x^4 + x^3 + x + 1, low bit first, as its bytes are
 /// in a capture.
 pub(super) fn crc(init: u32, covered: &[u8]) -> [u8; 3] {
-    // All bits in reverse, so that the register is shifted to the right.
-    let reversed = init.reverse_bits() >> 8;
-    let crc = covered.iter().fold(reversed, |crc, byte| {
-        (0..8).fold(crc ^ u32::from(*byte), |crc, _| if crc & 1 == 1 { crc >> 1 ^ 0xda_6000 } else { crc >> 1 })
-    });
-    let [a, b, c, _] = crc.to_le_bytes();
+    const CRC24: crc::Crc<u32> = crc::Crc::<u32>::new(&crc::CRC_24_BLE);
+    let mut crc = CRC24.digest_with_initial(init);
+    crc.update(covered);
+    let [a, b, c, _] = crc.finalize().to_le_bytes();
     [a, b, c]
 }

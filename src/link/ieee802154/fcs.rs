@@ -3,6 +3,8 @@
 //! `LINKTYPE_IEEE802_15_4_WITHFCS` says that there are two bytes, and many captures are of another kind. So the first
 //! frames are counted, and the mode is decided for the file.
 
+use crc::Crc;
+
 /// The two bytes behind the MAC frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Fcs {
@@ -87,26 +89,23 @@ pub(in crate::link) fn strip(frame: &[u8], missing: usize, trailer: Trailer, mod
     Some((frame.get(..frame.len().saturating_sub(there))?, missing.saturating_sub(len)))
 }
 
-/// Whether the last two bytes are the CRC of the others; x^16 + x^12 + x^5 + 1, low bit first, from 0.
+/// ITU-T CRC-16 (IEEE 802.15.4-2015 §7.2.10).
+const CRC16: Crc<u16> = Crc::<u16>::new(&crc::CRC_16_KERMIT);
+const CRC32: Crc<u32> = Crc::<u32>::new(&crc::CRC_32_ISO_HDLC);
+
+/// Whether the last two bytes are the CRC of the others.
 fn crc16_is_good(frame: &[u8]) -> bool {
     let Some((data, fcs)) = frame.split_last_chunk::<2>() else { return false };
-    let crc = data.iter().fold(0u16, |crc, byte| {
-        let mut b = (crc ^ u16::from(*byte)) & 0xff;
-        b = (b ^ b << 4) & 0xff;
-        crc >> 8 ^ b << 8 ^ b << 3 ^ b >> 4
-    });
-    !data.is_empty() && crc == u16::from_le_bytes(*fcs)
+    !data.is_empty() && CRC16.checksum(data) == u16::from_le_bytes(*fcs)
 }
 
-/// Whether the last four bytes are the CRC of the others (IEEE 802.3), which are taken as 4 at least (§7.2.10).
+/// Whether the last four bytes are the CRC of the others (IEEE 802.3), which are padded to at least 4 bytes (§7.2.10).
 fn crc32_is_good(frame: &[u8]) -> bool {
     let Some((data, fcs)) = frame.split_last_chunk::<4>() else { return false };
-    let padding = 4usize.saturating_sub(data.len());
-    let bytes = data.iter().copied().chain(std::iter::repeat_n(0, padding));
-    let crc = bytes.fold(u32::MAX, |crc, byte| {
-        (0..8).fold(crc ^ u32::from(byte), |crc, _| if crc & 1 == 1 { crc >> 1 ^ 0xedb8_8320 } else { crc >> 1 })
-    });
-    !data.is_empty() && !crc == u32::from_le_bytes(*fcs)
+    let mut crc = CRC32.digest();
+    crc.update(data);
+    crc.update([0; 4].get(data.len()..).unwrap_or_default());
+    !data.is_empty() && crc.finalize() == u32::from_le_bytes(*fcs)
 }
 
 #[cfg(test)]
