@@ -116,57 +116,6 @@ pub(super) fn aad_block(aad: &[u8]) -> Block {
     block
 }
 
-/// AES-CCM* of IEEE 802.15.4 (IEEE 802.15.4-2015 Annex B): CCM with a nonce of 13 bytes and a MIC of 0, 4, 8 or 16.
-pub struct CcmStar(Aes);
-
-impl CcmStar {
-    /// `None` if `key` is not 16 bytes.
-    pub fn new(key: &[u8]) -> Option<CcmStar> {
-        Aes::new(key).filter(|_| key.len() == 16).map(CcmStar)
-    }
-
-    /// Decrypts `data`; whether `mic` (0, 4, 8 or 16 bytes; of none there is nothing to verify) belongs to it and to `aad`.
-    /// If not, `data` is of no use. `aad` and `data` must be shorter than 65280 bytes, else false.
-    pub fn open(&self, nonce: &[u8; 13], aad: &[u8], data: &mut [u8], mic: &[u8]) -> bool {
-        if aad.len() >= 0xff00 || data.len() >= 0xff00 || !matches!(mic.len(), 0 | 4 | 8 | 16) {
-            return false;
-        }
-        let mut a0 = Block::default();
-        // L - 1 = 1.
-        for (to, from) in a0.iter_mut().zip([1].iter().chain(nonce)) {
-            *to = *from;
-        }
-        let mut a1 = a0;
-        if let Some(last) = a1.last_mut() {
-            *last = 1;
-        }
-        self.0.ctr(&a1, data);
-        if mic.is_empty() {
-            return true;
-        }
-        let (head, rest) = aad.split_at(aad.len().min(14));
-        let mut first = aad_block(head);
-        let [l2, l1, ..] = &mut first.0;
-        [*l2, *l1] = (aad.len() as u16).to_be_bytes();
-        let blocks: Vec<[Block; 1]> = if aad.is_empty() {
-            vec![]
-        } else {
-            std::iter::once([first]).chain(rest.chunks(16).map(|chunk| [padded(chunk)])).collect()
-        };
-        let mut tag = Block::default();
-        let b0 = b0_block(&a0, mic.len(), !aad.is_empty(), data.len());
-        let tags = std::array::from_mut(&mut tag);
-        self.0.encrypt_with_backend(CbcMac { a0: &a0, b0: &b0, aad: &blocks, clear: data, tags });
-        same(&tag, mic)
-    }
-}
-
-impl std::fmt::Debug for CcmStar {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("CcmStar")
-    }
-}
-
 /// `N` CBC-MACs in one call, so that the key schedule is loaded once and the lanes overlap.
 struct CbcMac<'a, const N: usize> {
     a0: &'a Block,
@@ -284,30 +233,6 @@ mod tests {
             let aad: Vec<u8> = (0..8).collect();
             assert_eq!(open(&key, &nonce, &aad, &sealed, 8), Some((8..end).collect()));
         }
-    }
-
-    /// RFC 3610 §8, packet vectors 1 and 2. Other lengths of MIC and AAD: `tests/lowpan`, against other programs.
-    #[test]
-    fn ccm_star_is_ccm() {
-        let star = CcmStar::new(&(0xc0..=0xcf).collect::<Vec<u8>>()).unwrap();
-        for (nonce, end, sealed) in [
-            ("00000003020100a0a1a2a3a4a5", 31, "588c979a61c663d2f066d0c2c0f989806d5f6b61dac38417e8d12cfdf926e0"),
-            ("00000004030201a0a1a2a3a4a5", 32, "72c91a36e135f8cf291ca894085c87e3cc15c439c9e43a3ba091d56e10400916"),
-        ] {
-            let nonce: [u8; 13] = hex::decode(nonce).unwrap().try_into().unwrap();
-            let sealed = hex::decode(sealed).unwrap();
-            let (data, mic) = sealed.split_at(sealed.len() - 8);
-            let aad: Vec<u8> = (0..8).collect();
-            let mut clear = data.to_vec();
-            assert!(star.open(&nonce, &aad, &mut clear, mic));
-            assert_eq!(clear, (8..end).collect::<Vec<u8>>());
-            let mut clear = data.to_vec();
-            assert!(star.open(&nonce, &aad, &mut clear, &[]), "level 4 has no MIC");
-            assert_eq!(clear, (8..end).collect::<Vec<u8>>());
-            let mut clear = data.to_vec();
-            assert!(!star.open(&nonce, &aad[1..], &mut clear, mic));
-        }
-        assert!(CcmStar::new(&[0; 32]).is_none());
     }
 
     #[test]

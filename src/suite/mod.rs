@@ -10,6 +10,7 @@
 mod aes;
 mod batch_open;
 mod ccm;
+mod ccm_star;
 mod chacha;
 mod esp_cipher;
 mod gcm;
@@ -25,7 +26,7 @@ mod table;
 mod vectors;
 
 pub use batch_open::{MultiKeyRequest, OpenRequest, SIDE_BY_SIDE, Scratch, open_multi_key};
-pub use ccm::CcmStar;
+pub use ccm_star::CcmStar;
 pub use esp_cipher::{EspCipher, OpenError, SealError};
 pub use ike::{MAX_PRF_PLUS_BLOCKS, prf_plus};
 pub use keys::{IntegKey, KeyError, Keys, Part};
