@@ -109,11 +109,11 @@ fn a_full_disk_behind_a_file() {
     command.args(["convert", &file("samples/probe/diet-esp.pcapng"), "-o", text(&out)]);
     command.args(["--rules", &file("samples/probe/rules.yaml"), "--keys", &file("keys/probe.yaml")]);
     let Ok(output) = command.env("DISK", &disk).stdin(Stdio::null()).output() else {
-        return eprintln!("left out: unshare is not installed");
+        return eprintln!("skipped: unshare is not installed");
     };
     let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     if stdout.is_empty() && output.status.code() != Some(98) {
-        return eprintln!("left out: no file system can be mounted here: {stderr}");
+        return eprintln!("skipped: no file system can be mounted here: {stderr}");
     }
     assert_eq!(stdout, "status 2\nold\nout.pcapng\n", "{stderr}");
     assert!(stderr.contains("out.pcapng: cannot write: No space left on device"), "{stderr}");
@@ -322,7 +322,7 @@ fn a_folder_that_cannot_be_written() {
     std::fs::create_dir(&closed).unwrap();
     std::fs::set_permissions(&closed, std::fs::Permissions::from_mode(0o555)).unwrap();
     if std::fs::write(closed.join("probe"), "").is_ok() {
-        return eprintln!("left out: permissions do not bind this user");
+        return eprintln!("skipped: permissions do not bind this user");
     }
     let out = closed.join("out.pcapng");
     fails_with(&dietesp(args(&["convert", &file(SAMPLE), "-o", text(&out)])), 2, "cannot create: Permission denied");

@@ -139,11 +139,11 @@ fn peak(args: &[&str], make: Make, count: u64) -> u64 {
 #[test]
 fn memory_is_flat() {
     if !Path::new("/proc/self/status").exists() {
-        eprintln!("left out: there is no /proc here to tell the memory of a process");
+        eprintln!("skipped: there is no /proc here to tell the memory of a process");
         return;
     }
     let Ok(lengths) = std::env::var("DIETESP_MEMORY") else {
-        eprintln!("left out: DIETESP_MEMORY is not set");
+        eprintln!("skipped: DIETESP_MEMORY is not set");
         return;
     };
     let (short, long) = lengths.split_once(',').expect("two numbers");

@@ -353,7 +353,7 @@ fn rules_go_to_other_programs_and_come_back() {
     );
     let refused = rules(&["export", esp.to_str().unwrap()]);
     assert_eq!(refused.status.code(), Some(2));
-    assert!(String::from_utf8_lossy(&refused.stderr).contains("ESP.SPI: OpenSCHC has no word for this field"));
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("ESP.SPI: OpenSCHC cannot express this field"));
     assert!(refused.stdout.is_empty());
 }
 

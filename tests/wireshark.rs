@@ -22,7 +22,7 @@ fn line(sa: &Sa) -> Line<'_> {
 #[test]
 fn tshark_decrypts_with_the_folder() {
     if Command::new("tshark").arg("--version").output().is_err() {
-        println!("left out: tshark is not here");
+        println!("skipped: tshark is not here");
         return;
     }
     let data = common::data();

@@ -1,5 +1,5 @@
-//! Logs of strongSwan's `charon` that print keys: group `chd` at level 4 (`charon.filelog.<name>.chd = 4`), the others at
-//! their default of 1.
+//! Logs of strongSwan's `charon` with keys: group `chd` at level 4 (`charon.filelog.<name>.chd = 4`), the others at
+//! their default level of 1.
 //!
 //! ```text
 //! 14[CFG] selected proposal: ESP:AES_CCM_8_128/NO_EXT_SEQ
@@ -11,9 +11,10 @@
 //! 14[CHD]   SPI 0xbc563ce0, src fd01::2 dst fd01::1
 //! ```
 //!
-//! Threads write between each other's lines, so each has a state of its own. Keys are named by who began the exchange,
-//! SAs by their direction as seen from here; the last message that the thread parsed tells who began: a response comes
-//! to who did. In front of the thread may stand a time, a host, what syslog and journald write.
+//! Lines of several threads are interleaved, so each thread has its own state. Keys are logged as those of the
+//! initiator or responder, SAs as inbound or outbound. The last message that the thread parsed shows its role: the
+//! initiator receives the response. Before the thread number, a line can have a time, a host, and other text of syslog
+//! or journald.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -22,7 +23,7 @@ use std::sync::Arc;
 
 use zeroize::Zeroizing;
 
-use super::left_out::LeftOut;
+use super::skipped::Skipped;
 use super::values::{shown, spi, spi_name};
 use crate::context::Origin;
 use crate::net::Selector;
@@ -30,11 +31,11 @@ use crate::sa::Sa;
 use crate::secret::{Secret, SecretSlice};
 use crate::suite::{Integ, IntegKey, Keys, Suite};
 
-/// Bytes of the longest key that is collected; strongSwan's are at most 64 and a salt.
+/// Bytes of the longest key that is collected. Keys of strongSwan have at most 64 bytes and a salt.
 const MAX_KEY_LEN: usize = 128;
 
-/// Thread and message of a line, `None` if it is none of charon's: two or more digits, the group in brackets, with its
-/// level if that is logged, and perhaps the IKE SA as `<name|1>`.
+/// Thread and message of a line; `None` if it is not a line of charon. Such a line has two or more digits, the group in
+/// brackets, optionally with its level, and optionally the IKE SA as `<name|1>`.
 pub(super) fn message(line: &str) -> Option<(u32, &str)> {
     let (at, _) = line.match_indices('[').find(|(at, _)| {
         let group = line.get(at + 1..at + 4).unwrap_or_default();
@@ -54,13 +55,13 @@ pub(super) fn message(line: &str) -> Option<(u32, &str)> {
     Some((thread, message))
 }
 
-/// Whether `line` is one of charon's.
+/// Whether charon wrote `line`.
 pub(super) fn is_line(line: &str) -> bool {
     message(line).is_some()
 }
 
 /// Appends the SAs of `text`, each once.
-pub(super) fn read(path: &Path, text: &str, sas: &mut Vec<Arc<Sa>>, left_out: &mut LeftOut) {
+pub(super) fn read(path: &Path, text: &str, sas: &mut Vec<Arc<Sa>>, skipped: &mut Skipped) {
     let mut threads: HashMap<u32, Thread<'_>> = HashMap::new();
     let file: Arc<Path> = path.into();
     let before = sas.len();
@@ -68,7 +69,7 @@ pub(super) fn read(path: &Path, text: &str, sas: &mut Vec<Arc<Sa>>, left_out: &m
         let Some((thread, message)) = message(line) else { continue };
         let origin = Origin { path: file.clone(), line: number };
         if message.ends_with(" with 96-bit truncation") {
-            // The option `sha256_96`, said behind the SPI that it is about.
+            // The option `sha256_96`. It is logged after the SPI it applies to.
             let spi = threads.get(&thread).and_then(|thread| thread.spi);
             let of_spi = |sa: &&mut Arc<Sa>| spi.is_some() && sa.spi == spi;
             if let Some(sa) = sas.iter_mut().skip(before).rev().find(of_spi).and_then(Arc::get_mut) {
@@ -79,16 +80,16 @@ pub(super) fn read(path: &Path, text: &str, sas: &mut Vec<Arc<Sa>>, left_out: &m
         match threads.entry(thread).or_default().message(message, origin) {
             Ok(None) => {}
             Ok(Some(sa)) => sas.push(Arc::new(sa)),
-            Err(why) => left_out.push(number, why),
+            Err(why) => skipped.push(number, why),
         }
     }
     if sas.len() == before {
         let why = "no key of a child SA in this log: set `chd = 4` for it in strongswan.conf, and log again";
-        left_out.push(1, why);
+        skipped.push(1, why);
     }
 }
 
-/// HMAC-SHA2-256-96 in place of -128.
+/// HMAC-SHA2-256-96 instead of -128.
 fn truncate(sa: &mut Sa) {
     let secret = |bytes: SecretSlice<'_>| Secret::new(bytes.expose().to_vec());
     let Some((integ, key)) = sa.keys.integ().filter(|(integ, _)| integ.name == "AUTH_HMAC_SHA2_256_128") else {
@@ -101,7 +102,7 @@ fn truncate(sa: &mut Sa) {
     }
 }
 
-/// What one thread said of the child SA that it makes.
+/// What one thread has logged about the child SA it creates.
 #[derive(Default)]
 struct Thread<'t> {
     /// It handles the response to its own request.
@@ -113,10 +114,10 @@ struct Thread<'t> {
     /// Initiator's, responder's.
     encryption_keys: [Option<Secret>; 2],
     integrity_keys: [Option<Secret>; 2],
-    /// Whether keys were seen of the child and not yet taken: inbound, outbound.
+    /// Whether the keys of the child were read and not yet used: inbound, outbound.
     waiting: [bool; 2],
     dump: Option<Dump>,
-    /// A line `adding ...` or `registering ...` was the last: inbound or not.
+    /// The previous line was `adding ...` or `registering ...`; true if inbound.
     installs: Option<bool>,
     /// The SPI that was installed last.
     spi: Option<u32>,
@@ -132,7 +133,7 @@ struct Dump {
 }
 
 impl<'t> Thread<'t> {
-    /// Takes one line; gives an SA if it completes one, or says why it gives none.
+    /// Reads one line. Returns the SA that it completes, or why that SA is skipped.
     fn message(&mut self, message: &'t str, origin: Origin) -> Result<Option<Sa>, String> {
         if self.dump.is_some() {
             if self.dump_line(message) {
@@ -213,25 +214,27 @@ impl<'t> Thread<'t> {
         self.spi = text.split(',').next().and_then(|word| spi(word).ok());
         let [waiting_in, waiting_out] = &mut self.waiting;
         if !std::mem::take(if inbound { waiting_in } else { waiting_out }) {
-            // Installed now, with keys that came before: see `registering`.
+            // The SA is installed now. Its keys were logged earlier; see `registering`.
             return Ok(None);
         }
         let words: Vec<&str> = text.split_whitespace().collect();
         let &[spi_word, "src", src, "dst", dst, ..] = words.as_slice() else {
-            return Err("an SA without SPI and addresses".into());
+            return Err("the SA has no SPI and addresses".into());
         };
         let address = |word: &str| word.parse::<IpAddr>().map(Selector::address);
         let (Ok(spi), Ok(src), Ok(dst)) = (spi(spi_word.trim_end_matches(',')), address(src), address(dst)) else {
-            return Err("an SA with an SPI or addresses that are none".into());
+            return Err("the SA has an invalid SPI or address".into());
         };
         if !src.fits_beside(dst) {
-            return Err("an SA with addresses of two IP versions".into());
+            return Err("the SA has addresses of different IP versions".into());
         }
         let name = spi_name(spi);
         let Some(initiator) = self.initiator else {
-            return Err(format!("{name}: nothing tells who began the exchange: log the group `enc` too, at level 1"));
+            return Err(format!(
+                "{name}: the log does not show who began the exchange: also log the group `enc` at level 1"
+            ));
         };
-        // What we send as initiator, and receive as responder, has the initiator's keys.
+        // The initiator's keys protect what the initiator sends and the responder receives.
         let whose = usize::from(initiator == inbound);
         let keys = self.keys(whose).map_err(|why| format!("{name}: {why}"))?;
         Ok(Some(Sa {
@@ -250,7 +253,7 @@ impl<'t> Thread<'t> {
     }
 
     fn keys(&self, whose: usize) -> Result<Keys, String> {
-        let name = self.encryption.ok_or("no line tells its encryption: log `chd` at level 4")?;
+        let name = self.encryption.ok_or("the log does not show its encryption algorithm: log `chd` at level 4")?;
         let iana = if name == "NULL_AES_GMAC" { "ENCR_NULL_AUTH_AES_GMAC".into() } else { format!("ENCR_{name}") };
         let suite = Suite::by_name(&iana).ok_or_else(|| format!("encryption {} is not supported", shown(name)))?;
         let of = |keys: &[Option<Secret>; 2]| keys.get(whose).cloned().flatten().unwrap_or_default();
@@ -272,10 +275,10 @@ mod tests {
 
     fn read_text(text: &str) -> (Vec<Arc<Sa>>, Vec<String>) {
         let path = Path::new("f");
-        let mut left_out = LeftOut::new(path);
+        let mut skipped = Skipped::new(path);
         let (mut sas, mut warnings) = (vec![], vec![]);
-        read(path, text, &mut sas, &mut left_out);
-        left_out.finish(true, &mut warnings).unwrap();
+        read(path, text, &mut sas, &mut skipped);
+        skipped.finish(true, &mut warnings).unwrap();
         (sas, warnings)
     }
 
@@ -388,7 +391,7 @@ Jan  2 03:04:06 gate charon: 10[CHD]   SPI 0xb1000002, src 2001:db8::1 dst 2001:
         let (sas, warnings) = read_text(&without(" parsed "));
         assert!(sas.is_empty());
         assert!(warnings[0].ends_with(
-            "left out: 0x000000c1: nothing tells who began the exchange: log the group `enc` too, at level 1"
+            "skipped: 0x000000c1: the log does not show who began the exchange: also log the group `enc` at level 1"
         ));
         let (sas, warnings) = read_text(&without(" key => "));
         assert_eq!((sas.len(), warnings.len()), (0, 1));
@@ -403,9 +406,9 @@ Jan  2 03:04:06 gate charon: 10[CHD]   SPI 0xb1000002, src 2001:db8::1 dst 2001:
         assert_eq!(icv_lens(&format!("{line}{TWO_THREADS}")), [12, 16, 16, 12]);
         let (sas, warnings) = read_text(&TWO_THREADS.replace("dst 192.0.2.1", "dst 2001:db8::1"));
         assert_eq!((sas.len(), warnings.len()), (3, 1));
-        assert!(warnings[0].ends_with("left out: an SA with addresses of two IP versions"), "{warnings:?}");
+        assert!(warnings[0].ends_with("skipped: the SA has addresses of different IP versions"), "{warnings:?}");
         let (sas, warnings) = read_text(&TWO_THREADS.replace("using AES_CBC", "using 3DES_CBC"));
         assert_eq!((sas.len(), warnings.len()), (2, 2));
-        assert!(warnings[0].ends_with("left out: 0xa1000001: encryption `3DES_CBC` is not supported"), "{warnings:?}");
+        assert!(warnings[0].ends_with("skipped: 0xa1000001: encryption `3DES_CBC` is not supported"), "{warnings:?}");
     }
 }

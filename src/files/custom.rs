@@ -12,7 +12,7 @@ use crate::error::Error;
 use crate::schc::fields::ESP_PAD;
 use crate::schc::{Action, Direction, Rule};
 
-/// Reads what only this dialect has.
+/// Reads the attributes that only this dialect has.
 pub(super) fn attributes(fields: &mut Fields, _: Mode) -> Result<Attributes, Error> {
     let Some(entry) = fields.entry("rules") else {
         return Err(fields.missing("rules", "add `rules: { iipc: [...], ctec: [...], eec: [...] }`, the field tables"));
@@ -32,7 +32,7 @@ pub(super) fn attributes(fields: &mut Fields, _: Mode) -> Result<Attributes, Err
     Ok(Attributes { dialect: Dialect::Custom(custom), needs_version: false })
 }
 
-/// A table that is left out, or has no rows, leaves nothing out.
+/// A table that is missing or has no rows compresses nothing.
 fn table(tables: &mut Fields, name: &'static str) -> Result<Rule, Error> {
     match tables.entry(name) {
         Some(entry) if !items(tables.path(), name, entry.node)?.is_empty() => {

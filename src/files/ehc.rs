@@ -9,7 +9,7 @@ use super::values::{ValueError, boolean, byte, number, value_error};
 use crate::context::{Dialect, Ehc, Mode, UdpLiteCoverage};
 use crate::error::Error;
 
-/// Reads what only this dialect has.
+/// Reads the attributes that only this dialect has.
 pub(super) fn attributes(fields: &mut Fields, mode: Mode) -> Result<Attributes, Error> {
     let standard = Ehc::default();
     fields.not_both("esp_sn_lsb", "esp_spi_sn")?;
@@ -52,7 +52,7 @@ fn sn_period(fields: &mut Fields) -> Result<Option<Duration>, Error> {
             Err(fields.missing("esp_sn_period", "`esp_sn_gen: time` needs it: the seconds from one number to the next"))
         }
         (false, Some(entry)) => {
-            Err(fields.wrong(entry, value_error("stands without `esp_sn_gen: time`", "add that, or take this away")))
+            Err(fields.wrong(entry, value_error("requires `esp_sn_gen: time`", "add that, or remove this")))
         }
         (false, None) => Ok(None),
     }
@@ -74,7 +74,7 @@ fn align(word: &str) -> Result<u8, ValueError> {
         "16" => Ok(2),
         "24" => Ok(3),
         "32" => Ok(4),
-        _ => Err(value_error("no alignment", "one of: 8, 16, 24, 32 (bits)")),
+        _ => Err(value_error("not a valid alignment", "one of: 8, 16, 24, 32 (bits)")),
     }
 }
 
@@ -84,7 +84,7 @@ fn udplite_coverage(word: &str) -> Result<UdpLiteCoverage, ValueError> {
         "length" => Ok(UdpLiteCoverage::Length),
         _ => match number(word, 8..=0xffff) {
             Ok(agreed) => Ok(UdpLiteCoverage::AtMost(agreed as u16)),
-            Err(_) => Err(value_error("no coverage", "`uncompressed`, `Length`, or 8 to 65535 bytes")),
+            Err(_) => Err(value_error("not a valid coverage", "`uncompressed`, `Length`, or 8 to 65535 bytes")),
         },
     }
 }

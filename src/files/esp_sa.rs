@@ -11,7 +11,7 @@ use std::sync::Arc;
 use zeroize::Zeroizing;
 
 use super::integrity::Integrity;
-use super::left_out::LeftOut;
+use super::skipped::Skipped;
 use super::values::{NO_HEX_DIGIT, address, hex_digit, prefix, shown, spi, spi_name};
 use crate::context::Origin;
 use crate::net::{IpVersion, Selector};
@@ -19,29 +19,29 @@ use crate::sa::Sa;
 use crate::secret::Secret;
 use crate::suite::{Cipher, INTEGS, Integ, IntegKey, Keys, SUITES, Suite};
 
-/// In front of an entry in `-o uat:esp_sa:...` of Wireshark.
+/// The prefix of an entry in `-o uat:esp_sa:...` of Wireshark.
 const OPTION: &str = "uat:esp_sa:";
 const HELP: &str = "a line has 8 fields in quotes, separated by commas (10 with the columns of Wireshark 4.4)";
 
 const READ_AS_CCM: &str = "AES-CTR with a nonce that begins with 03 and an ICV that is not checked is read as AES-CCM, \
                            here and in the rest of the file: Wireshark has no name for AES-CCM. Give an SA that uses AES-CTR in YAML";
 
-/// Why a line gives no SA.
-enum Unusable {
-    /// It is wrong: problem and help.
-    Wrong(String, &'static str),
-    /// It is right, but of no use to this program.
-    LeftOut(String),
+/// Why a line yields no SA.
+enum EntryError {
+    /// The line is invalid: problem and help.
+    Invalid(String, &'static str),
+    /// The line is valid, but this program cannot use it.
+    Skipped(String),
 }
 
-use Unusable::Wrong;
+use EntryError::Invalid;
 
-fn wrong<T>(problem: impl Into<String>, help: &'static str) -> Result<T, Unusable> {
-    Err(Wrong(problem.into(), help))
+fn wrong<T>(problem: impl Into<String>, help: &'static str) -> Result<T, EntryError> {
+    Err(Invalid(problem.into(), help))
 }
 
-/// Whether `line` is an entry: its first field is in quotes or is the IP version (the reader says what is missing then), or
-/// it stands behind `uat:esp_sa:`, as in an option of Wireshark.
+/// Whether `line` is an entry: its first field is in quotes or is the IP version, so that the reader can report missing
+/// quotes, or it follows `uat:esp_sa:`, as in an option of Wireshark.
 pub(super) fn is_line(line: &str) -> bool {
     if line.contains(OPTION) {
         return true;
@@ -57,19 +57,19 @@ pub(super) fn is_line(line: &str) -> bool {
     line.split_once(',').is_some_and(first_is_version) || first_is_quoted().unwrap_or(false)
 }
 
-/// The entry of a line: what follows `uat:esp_sa:`, without the quotes of the shell around it, or all of it.
+/// The entry of a line: the text after `uat:esp_sa:` without the quotes of the shell, or the whole line.
 fn entry(line: &str) -> Zeroizing<String> {
     let Some((before, entry)) = line.split_once(OPTION) else { return Zeroizing::new(line.to_owned()) };
     let entry = match before.chars().next_back() {
         Some(quote @ ('"' | '\'')) => entry.rsplit_once(quote).map_or(entry, |(entry, _)| entry),
         _ => entry,
     };
-    // Within double quotes, the shell needs a backslash before each.
+    // Inside double quotes, the shell requires a backslash before each quote.
     Zeroizing::new(entry.replace("\\\"", "\""))
 }
 
 /// Appends the SAs of `text`.
-pub(super) fn read(path: &Path, text: &str, sas: &mut Vec<Arc<Sa>>, left_out: &mut LeftOut) {
+pub(super) fn read(path: &Path, text: &str, sas: &mut Vec<Arc<Sa>>, skipped: &mut Skipped) {
     let file: Arc<Path> = path.into();
     let mut fields = vec![];
     let mut ccm_noted = false;
@@ -80,21 +80,21 @@ pub(super) fn read(path: &Path, text: &str, sas: &mut Vec<Arc<Sa>>, left_out: &m
         }
         let origin = Origin { path: file.clone(), line: number };
         let read = match line.starts_with('"') {
-            true => split(line, &mut fields).and_then(|()| sa(&fields, origin, left_out)),
+            true => split(line, &mut fields).and_then(|()| sa(&fields, origin, skipped)),
             false => {
                 let (entry, mut fields) = (entry(line), vec![]);
-                split(&entry, &mut fields).and_then(|()| sa(&fields, origin, left_out))
+                split(&entry, &mut fields).and_then(|()| sa(&fields, origin, skipped))
             }
         };
         match read {
             Ok(sa) => {
                 if sa.read_as_ccm && !std::mem::replace(&mut ccm_noted, true) {
-                    left_out.note(number, READ_AS_CCM);
+                    skipped.note(number, READ_AS_CCM);
                 }
                 sas.push(Arc::new(sa));
             }
-            Err(Unusable::LeftOut(why)) => left_out.push(number, why),
-            Err(Wrong(problem, help)) => left_out.wrong(number, problem, help),
+            Err(EntryError::Skipped(why)) => skipped.push(number, why),
+            Err(Invalid(problem, help)) => skipped.invalid(number, problem, help),
         }
     }
 }
@@ -116,15 +116,15 @@ impl Deref for Field<'_> {
     }
 }
 
-/// Replaces `fields` by those of a line.
-fn split<'t>(line: &'t str, fields: &mut Vec<Field<'t>>) -> Result<(), Unusable> {
+/// Replaces `fields` with the fields of a line.
+fn split<'t>(line: &'t str, fields: &mut Vec<Field<'t>>) -> Result<(), EntryError> {
     fields.clear();
     let mut rest = line;
     loop {
         let Some(inside) = rest.trim_start().strip_prefix('"') else {
             return wrong(format!("field {} does not begin with a quote", fields.len() + 1), HELP);
         };
-        // Fields are short: faster than a search of the library's.
+        // Fields are short, so this loop is faster than the library's search.
         let end = inside.bytes().position(|byte| byte == b'"');
         let Some((field, behind)) = end.and_then(|end| Some((inside.get(..end)?, inside.get(end + 1..)?))) else {
             return wrong(format!("field {} does not end with a quote", fields.len() + 1), HELP);
@@ -137,13 +137,13 @@ fn split<'t>(line: &'t str, fields: &mut Vec<Field<'t>>) -> Result<(), Unusable>
             "" => return Ok(()),
             behind => match behind.strip_prefix(',') {
                 Some(next) => rest = next,
-                None => return wrong(format!("no comma behind field {}", fields.len()), HELP),
+                None => return wrong(format!("no comma after field {}", fields.len()), HELP),
             },
         }
     }
 }
 
-/// Wireshark writes quotes, backslashes and what is not printable as `\xHH`.
+/// Wireshark writes quotes, backslashes and unprintable characters as `\xHH`.
 fn unescaped(field: &str) -> String {
     let mut text = String::with_capacity(field.len());
     let mut rest = field;
@@ -164,7 +164,7 @@ fn unescaped(field: &str) -> String {
     text
 }
 
-fn sa(fields: &[Field<'_>], origin: Origin, left_out: &mut LeftOut) -> Result<Sa, Unusable> {
+fn sa(fields: &[Field<'_>], origin: Origin, skipped: &mut Skipped) -> Result<Sa, EntryError> {
     let (head, numbers) = match fields.split_first_chunk::<8>() {
         Some((head, [])) => (head, None),
         Some((head, [width, high])) => (head, Some((&**width, &**high))),
@@ -193,31 +193,31 @@ fn sa(fields: &[Field<'_>], origin: Origin, left_out: &mut LeftOut) -> Result<Sa
         None => (false, None),
         Some(numbers) => sequence_numbers(numbers)?,
     };
-    let keys = keys([encryption, key, authentication, auth_key], origin.line, left_out)?;
+    let keys = keys([encryption, key, authentication, auth_key], origin.line, skipped)?;
     let name = spi.map_or("any".into(), spi_name);
     let read_as_ccm = keys.suite().cipher == Cipher::AesCcm;
     Ok(Sa { name, spi, src, dst, link_src: None, link_dst: None, keys, esn, sn_hint, read_as_ccm, origin })
 }
 
 /// Width and high half of the sequence number.
-fn sequence_numbers((width, high): (&str, &str)) -> Result<(bool, Option<u64>), Unusable> {
+fn sequence_numbers((width, high): (&str, &str)) -> Result<(bool, Option<u64>), EntryError> {
     let digits = high.trim_start_matches("0x");
     let high = match u32::from_str_radix(digits, 16) {
         Ok(high) => high,
         Err(_) if digits.is_empty() => 0,
         Err(_) => {
-            return wrong("the upper sequence number is no hex number of 32 bits", "write `0` if it is not known");
+            return wrong("the upper sequence number is not a hex number of 32 bits", "write `0` if it is not known");
         }
     };
     match width {
         "32-bit" => Ok((false, None)),
         "64-bit" => Ok((true, Some(u64::from(high) << 32).filter(|hint| *hint != 0))),
-        _ => wrong("the width of the sequence number is neither \"32-bit\" nor \"64-bit\"", "the ninth field says it"),
+        _ => wrong("the width of the sequence number is neither \"32-bit\" nor \"64-bit\"", "correct the ninth field"),
     }
 }
 
 /// `*`, an address, address/length, or an address whose last parts are `*`.
-fn selector(word: &str, version: IpVersion, which: &str) -> Result<Selector, Unusable> {
+fn selector(word: &str, version: IpVersion, which: &str) -> Result<Selector, EntryError> {
     let every = match version {
         IpVersion::V4 => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
         IpVersion::V6 => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
@@ -248,8 +248,9 @@ fn selector(word: &str, version: IpVersion, which: &str) -> Result<Selector, Unu
     }
 }
 
-/// A key as Wireshark takes it: `0x` and hex digits (an odd number means a leading zero), else the characters themselves.
-fn ascii_or_hex(field: &str) -> Result<Secret, Unusable> {
+/// A key as Wireshark reads it: `0x` and hex digits (an odd number means a leading zero), otherwise the characters
+/// themselves.
+fn ascii_or_hex(field: &str) -> Result<Secret, EntryError> {
     let Some(digits) = field.strip_prefix("0x").or_else(|| field.strip_prefix("0X")) else {
         return Ok(Secret::new(field.as_bytes().to_vec()));
     };
@@ -264,7 +265,7 @@ fn ascii_or_hex(field: &str) -> Result<Secret, Unusable> {
     }
     let secret = Secret::new(bytes);
     if wrong_digit {
-        return wrong("a key holds something else than hex digits", "write `0x` and the key in hexadecimal");
+        return wrong("a key has characters other than hex digits", "write `0x` and the key in hexadecimal");
     }
     Ok(secret)
 }
@@ -272,23 +273,23 @@ fn ascii_or_hex(field: &str) -> Result<Secret, Unusable> {
 fn keys(
     [encryption, key, authentication, auth_key]: [&str; 4],
     line: u64,
-    left_out: &mut LeftOut,
-) -> Result<Keys, Unusable> {
+    skipped: &mut Skipped,
+) -> Result<Keys, EntryError> {
     let integ = INTEGS.iter().find(|integ| integ.wireshark == authentication);
-    let suite = suite(encryption, integ, line, left_out)?;
+    let suite = suite(encryption, integ, line, skipped)?;
     let integ_key = match integ {
         None if authentication == "NULL" => IntegKey::None,
-        None => unknown(authentication).key(line, left_out).map_err(Unusable::LeftOut)?,
-        // An AEAD's ICV is its own; people name its length here too.
+        None => unknown(authentication).key(line, skipped).map_err(EntryError::Skipped)?,
+        // An AEAD needs no authentication algorithm, but users often enter the length of its ICV here.
         Some(integ) if suite.is_aead() && integ.hash.is_none() && integ.icv_len == suite.icv_len => IntegKey::None,
         Some(_) if suite.is_aead() => {
-            return Err(Unusable::LeftOut(format!("{} goes with authentication \"NULL\"", suite.name)));
+            return Err(EntryError::Skipped(format!("{} requires authentication \"NULL\"", suite.name)));
         }
         Some(integ) if integ.hash.is_none() => IntegKey::Algorithm(integ, Secret::default()),
         Some(integ) => {
             let (iana, key) = (integ.name, ascii_or_hex(auth_key)?);
             let integrity = Integrity { shown_name: shown(authentication), iana, icv_len: None, key };
-            integrity.key(line, left_out).map_err(Unusable::LeftOut)?
+            integrity.key(line, skipped).map_err(EntryError::Skipped)?
         }
     };
     let key = ascii_or_hex(key)?;
@@ -296,7 +297,7 @@ fn keys(
         return Ok(ccm);
     }
     let help = "the key is followed by its salt (nonce): 4 bytes for AES-CTR, AES-GCM and ChaCha20";
-    Keys::from_parts(suite, key, None, integ_key).map_err(|error| Wrong(error.to_string(), help))
+    Keys::from_parts(suite, key, None, integ_key).map_err(|error| Invalid(error.to_string(), help))
 }
 
 /// An authentication of Wireshark that is not supported here.
@@ -323,29 +324,29 @@ fn suite(
     encryption: &str,
     integ: Option<&Integ>,
     line: u64,
-    left_out: &mut LeftOut,
-) -> Result<&'static Suite, Unusable> {
-    // Before 4.0 AES-GCM had one name, and the authentication told the length of its ICV.
+    skipped: &mut Skipped,
+) -> Result<&'static Suite, EntryError> {
+    // Before 4.0, AES-GCM had a single name, and the authentication algorithm gave the length of its ICV.
     let name = match (encryption, integ.map(|integ| integ.icv_len)) {
         ("AES-GCM [RFC4106]", Some(8)) => "AES-GCM with 8 octet ICV [RFC4106]",
         ("AES-GCM [RFC4106]", Some(12)) => "AES-GCM with 12 octet ICV [RFC4106]",
         ("AES-GCM [RFC4106]", Some(16)) => "AES-GCM with 16 octet ICV [RFC4106]",
-        // RFC 4106 §6: 16 bytes are the only length that all have. Another one does not verify.
+        // RFC 4106 §6: all implementations support 16 bytes. With another length, the ICV does not verify.
         ("AES-GCM [RFC4106]", _) => {
             let what = "\"AES-GCM [RFC4106]\" does not say how long the ICV is: read as 16 bytes";
-            left_out.note(line, what);
+            skipped.note(line, what);
             "AES-GCM with 16 octet ICV [RFC4106]"
         }
         _ => encryption,
     };
     let of_that_name = |suite: &&Suite| {
-        // AES-CCM borrows the name of AES-CTR.
+        // AES-CCM is written with the name of AES-CTR.
         suite.wireshark.is_some_and(|names| names.encryption == name) && suite.cipher != Cipher::AesCcm
     };
     SUITES
         .iter()
         .find(of_that_name)
-        .ok_or_else(|| Unusable::LeftOut(format!("encryption {} is not supported", shown(encryption))))
+        .ok_or_else(|| EntryError::Skipped(format!("encryption {} is not supported", shown(encryption))))
 }
 
 #[cfg(test)]
@@ -359,10 +360,10 @@ mod tests {
 
     fn read_text(text: &str) -> (Outcome, Vec<String>) {
         let path = Path::new("f");
-        let mut left_out = LeftOut::new(path);
+        let mut skipped = Skipped::new(path);
         let (mut sas, mut warnings) = (vec![], vec![]);
-        read(path, text, &mut sas, &mut left_out);
-        let result = left_out.finish(!sas.is_empty(), &mut warnings);
+        read(path, text, &mut sas, &mut skipped);
+        let result = skipped.finish(!sas.is_empty(), &mut warnings);
         let result = result.map(|()| sas).map_err(|error| (error.to_string(), error.help().to_owned()));
         (result, warnings)
     }
@@ -519,10 +520,10 @@ mod tests {
         assert_eq!(
             warnings,
             [
-                "f:2: left out: encryption `TripleDES-CBC [RFC2451]` is not supported",
-                "f:3: left out: authentication `HMAC-MD2 [RFC9999]` is not supported",
-                "f:4: left out: ENCR_AES_GCM_16 goes with authentication \"NULL\"",
-                "f:5: left out: encryption (not shown: it may be a secret) is not supported",
+                "f:2: skipped: encryption `TripleDES-CBC [RFC2451]` is not supported",
+                "f:3: skipped: authentication `HMAC-MD2 [RFC9999]` is not supported",
+                "f:4: skipped: ENCR_AES_GCM_16 requires authentication \"NULL\"",
+                "f:5: skipped: encryption (not shown: it may be a secret) is not supported",
             ]
         );
         let many = format!("{}\n", lines[1]).repeat(50);
@@ -576,8 +577,11 @@ mod tests {
         let (sas, warnings) = read_text(&format!("{}\n{good}\n{good},", good.replacen("10.0.0.1", "gate", 1)));
         assert_eq!(sas.unwrap().len(), 1);
         assert_eq!(warnings.len(), 2);
-        assert!(warnings[0].starts_with("f:1: left out: source address: no IP address; an address, "), "{warnings:?}");
-        assert!(warnings[1].starts_with("f:3: left out: field 9 does not begin with a quote; "), "{warnings:?}");
+        assert!(
+            warnings[0].starts_with("f:1: skipped: source address: not an IP address; an address, "),
+            "{warnings:?}"
+        );
+        assert!(warnings[1].starts_with("f:3: skipped: field 9 does not begin with a quote; "), "{warnings:?}");
     }
 
     #[test]
@@ -590,15 +594,15 @@ mod tests {
             (",\"\"", ",", "field 8 does not begin with a quote", HELP),
             ("\"IPv4\"", "IPv4", "field 1 does not begin with a quote", HELP),
             (",\"\"", ",\"", "field 8 does not end with a quote", HELP),
-            ("\"10.0.0.1\",", "\"10.0.0.1\"", "no comma behind field 2", HELP),
+            ("\"10.0.0.1\",", "\"10.0.0.1\"", "no comma after field 2", HELP),
             ("IPv4", "IPv5", "the protocol is neither IPv4 nor IPv6", "the first field is \"IPv4\" or \"IPv6\""),
             ("10.0.0.1", "::1", "the source address is not of the IP version of the first field", addresses),
-            ("10.0.0.2", "10.0.*.2", "destination address: no IP address", addresses),
-            ("10.0.0.2", "10.0.0.2/8", "destination address: bits behind the first 8 are set", addresses),
+            ("10.0.0.2", "10.0.*.2", "destination address: not an IP address", addresses),
+            ("10.0.0.2", "10.0.0.2/8", "destination address: bits after the first 8 are set", addresses),
             ("0x00000001", "0x0000000*", "an SPI with a `*` in it", "write the whole SPI, or `*` alone for every SPI"),
             ("0x00000001", "0x000000001f", "", ""),
             ("0x00000001", "1x", "SPI: not an SPI of 32 bits", "write `0x` and 8 hex digits"),
-            ("0x0011", "0xg011", "a key holds something else than hex digits", "write `0x` and the key in hexadecimal"),
+            ("0x0011", "0xg011", "a key has characters other than hex digits", "write `0x` and the key in hexadecimal"),
             (
                 "0x0011",
                 "0x11",
@@ -609,12 +613,12 @@ mod tests {
                 ",\"\"",
                 ",\"\",\"48-bit\",\"0\"",
                 "the width of the sequence number is neither \"32-bit\" nor \"64-bit\"",
-                "the ninth field says it",
+                "correct the ninth field",
             ),
             (
                 ",\"\"",
                 ",\"\",\"64-bit\",\"100000000\"",
-                "the upper sequence number is no hex number of 32 bits",
+                "the upper sequence number is not a hex number of 32 bits",
                 "write `0` if it is not known",
             ),
         ] {

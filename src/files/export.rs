@@ -1,5 +1,5 @@
-//! SAs and contexts as entries of native files, in JSON, which is YAML too: every attribute is written, those that have
-//! their default as well.
+//! SAs and contexts as entries of native files, in JSON, which is also YAML. Every attribute is written, even if it has
+//! its default.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
@@ -24,7 +24,7 @@ pub enum Json {
     Value(Value),
     /// An array.
     List(Vec<Json>),
-    /// An object; no key is there twice.
+    /// An object without duplicate keys.
     Object(Vec<(&'static str, Json)>),
 }
 
@@ -47,7 +47,7 @@ impl Serialize for Json {
 /// An SA as an entry of `sas`, with its secrets.
 ///
 /// # Errors
-/// What native files have no word for: an SA for every SPI, or an ICV that is not checked.
+/// Native files cannot express the SA: it matches every SPI, or its ICV is not checked.
 pub fn sa_entry(sa: &Sa) -> Result<Json, Error> {
     let refused = |what: &str| {
         let help = "give it with a native key file";
@@ -226,7 +226,7 @@ fn ehc(ehc: &Ehc) -> Vec<(&'static str, Json)> {
     members
 }
 
-/// In decimal, with no more digits than needed.
+/// In decimal, with as few digits as possible.
 fn seconds(period: Duration) -> String {
     let text = format!("{}.{:09}", period.as_secs(), period.subsec_nanos());
     text.trim_end_matches('0').trim_end_matches('.').to_owned()

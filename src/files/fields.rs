@@ -1,4 +1,4 @@
-//! The entries of one mapping, taken one by one by name; what nobody took is unknown.
+//! The entries of one mapping, read one by one by name. Entries that were not read are unknown keys.
 
 use std::path::Path;
 
@@ -9,7 +9,7 @@ use crate::error::Error;
 /// A mapping that is being read.
 pub(super) struct Fields<'n, 'a> {
     path: &'n Path,
-    /// What it describes, with article: `an SA`.
+    /// What the mapping describes, with its article: `an SA`.
     what: &'static str,
     place: Place,
     entries: &'n [(Key<'a>, Node<'a>)],
@@ -50,12 +50,12 @@ impl<'n, 'a> Fields<'n, 'a> {
         self.place
     }
 
-    /// Where the value of `entry` stands; the mapping, if it is not there.
+    /// The place of the value of `entry`; the place of the mapping if there is no entry.
     pub(super) fn at(&self, entry: Option<Entry>) -> Place {
         entry.map_or(self.place, |entry| entry.node.place)
     }
 
-    /// The entry `name`, if it is there.
+    /// The entry `name`, if it exists.
     pub(super) fn entry(&mut self, name: &'static str) -> Option<Entry<'n, 'a>> {
         self.asked.push(name);
         let index = self.entries.iter().position(|(key, _)| key.text == name)?;
@@ -63,7 +63,7 @@ impl<'n, 'a> Fields<'n, 'a> {
         self.entries.get(index).map(|(_, node)| Entry { name, node })
     }
 
-    /// The scalar `name` as `parse` reads it, if it is there.
+    /// The scalar `name` as `parse` reads it, if it exists.
     pub(super) fn optional<T>(
         &mut self,
         name: &'static str,
@@ -75,7 +75,7 @@ impl<'n, 'a> Fields<'n, 'a> {
         }
     }
 
-    /// The scalar `name` as `parse` reads it; it must be there.
+    /// The scalar `name` as `parse` reads it; an error if it is missing.
     pub(super) fn required<T>(
         &mut self,
         name: &'static str,
@@ -99,7 +99,7 @@ impl<'n, 'a> Fields<'n, 'a> {
         entry.node.place.error(self.path, format!("{}: {}", entry.name, value_error.problem), value_error.help)
     }
 
-    /// An error about `name` not being there; or about a key that was meant to be it.
+    /// An error: `name` is missing, or an unknown key is a misspelling of it.
     pub(super) fn missing(&self, name: &'static str, help: &str) -> Error {
         if let Some(key) = self.unknown().find(|key| !near(&key.text, [name].into_iter()).is_empty()) {
             return self.not_known(key, format!("did you mean `{name}`?"));
@@ -107,17 +107,17 @@ impl<'n, 'a> Fields<'n, 'a> {
         self.place.error(self.path, format!("{} without `{name}`", self.what), help)
     }
 
-    /// An error if both `name` and `other` are there.
+    /// An error if both `name` and `other` exist.
     pub(super) fn not_both(&mut self, name: &'static str, other: &'static str) -> Result<(), Error> {
         match (self.entry(name), self.entry(other)) {
             (Some(entry), Some(_)) => {
-                Err(self.wrong(entry, value_error(format!("stands beside `{other}`"), "give one of the two")))
+                Err(self.wrong(entry, value_error(format!("conflicts with `{other}`"), "give one of the two")))
             }
             _ => Ok(()),
         }
     }
 
-    /// An error if an entry is there that nobody asked for.
+    /// An error if there is an entry that was not read.
     pub(super) fn finish(&mut self) -> Result<(), Error> {
         let Some(key) = self.unknown().next() else { return Ok(()) };
         let help = match near(&key.text, self.asked.iter().copied()).first() {
@@ -131,7 +131,7 @@ impl<'n, 'a> Fields<'n, 'a> {
         Err(self.not_known(key, help))
     }
 
-    /// The keys that nobody asked for, so far.
+    /// The keys that have not been read so far.
     fn unknown(&self) -> impl Iterator<Item = &'n Key<'a>> {
         let untaken = self.entries.iter().zip(&self.taken).filter(|(_, taken)| !**taken);
         untaken.map(|((key, _), _)| key)

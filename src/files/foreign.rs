@@ -1,19 +1,19 @@
-//! Formats that hold no keys of ESP, or not in a form that is read: their names, and what to give instead.
+//! Formats without ESP keys, or with keys in an unsupported form: their names, and what to give instead.
 
 /// One of these formats.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Foreign {
-    /// With its article.
+    /// The name with its article.
     pub(super) name: &'static str,
-    /// What a line of it contains, and hardly one of anything else.
+    /// Text that occurs in lines of this format and rarely in other files.
     marks: &'static [&'static str],
     pub(super) help: &'static str,
 }
 
 const NO_KEYS: &str =
-    "it has no keys of ESP: take them from an end that shows them (`ip xfrm state`, a charon log with chd = 4, ...)";
+    "it has no ESP keys: get them from a host that shows them (`ip xfrm state`, a charon log with chd = 4, ...)";
 const WRITE_YAML: &str = "write SPI, addresses, algorithms and keys of each SA as YAML; see docs/key-and-rule-files.md";
-const GIVE_XFRM: &str = "give what `ip xfrm state` prints as root on the same host";
+const GIVE_XFRM: &str = "give the output of `ip xfrm state`, run as root on the same host";
 
 const FORMATS: [Foreign; 15] = [
     Foreign {
@@ -64,7 +64,7 @@ const FORMATS: [Foreign; 15] = [
     Foreign {
         name: "a certificate or a private key",
         marks: &["-----BEGIN "],
-        help: "no keys of ESP can be computed from it: the peers add a secret of their own",
+        help: "ESP keys cannot be computed from it, because the peers also use a secret that it does not contain",
     },
     Foreign {
         name: "a log of TLS secrets",
@@ -73,7 +73,7 @@ const FORMATS: [Foreign; 15] = [
     },
 ];
 
-/// The format that a line shows.
+/// The format of a line.
 pub(super) fn of_line(line: &str) -> Option<&'static Foreign> {
     FORMATS.iter().find(|format| {
         format.marks.iter().any(|mark| match mark.ends_with(' ') && !mark.starts_with(':') {

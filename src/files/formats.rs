@@ -1,4 +1,4 @@
-//! What a key or rule file is: told by its lines.
+//! Recognizes the format of a key or rule file by its lines.
 
 use super::foreign::{self, Foreign};
 use super::{charon, esp_sa, ike, ipsecctl, setkey, setkey_dump, tcpdump, xfrm};
@@ -15,16 +15,16 @@ pub(super) enum Kind {
     Ipsecctl,
     Tcpdump,
     Ike,
-    /// A format without usable keys, and the number of the line that shows it.
+    /// A format without usable keys, and the number of the line that identifies it.
     Foreign(&'static Foreign, u64),
-    /// Comments at most.
+    /// Nothing, or only comments.
     Empty,
 }
 
 /// Whether a line is of a format.
 type IsLine = fn(&str) -> bool;
 
-/// How a line shows that it is of a format; those that could be taken for others come last.
+/// The test for each format. Formats whose lines resemble other formats come last.
 const FORMATS: [(Kind, IsLine); 8] = [
     (Kind::EspSa, esp_sa::is_line),
     (Kind::Xfrm, xfrm::is_line),
@@ -39,7 +39,7 @@ const FORMATS: [(Kind, IsLine); 8] = [
 /// Top-level keys of YAML files.
 const NATIVE: [&str; 4] = ["sas", "contexts", "link_keys", "lowpan_contexts"];
 
-/// Lines of other programs that may stand in front of the first that shows the format.
+/// The format must be recognizable within this many lines, because other text may precede the keys.
 const MAX_LINES_BEFORE: usize = 1000;
 
 /// The format of a text.
@@ -51,7 +51,7 @@ pub(super) fn kind(text: &str) -> Kind {
     if let Some(kind) = of_line(first) {
         return kind;
     }
-    // Lines that are indented are inside of something.
+    // Top-level YAML keys are not indented.
     if text.lines().take(MAX_LINES_BEFORE).any(is_native) {
         return Kind::Yaml;
     }
@@ -63,7 +63,7 @@ pub(super) fn kind(text: &str) -> Kind {
     foreign.unwrap_or(Kind::Yaml)
 }
 
-/// The format with keys that a line shows.
+/// The format with keys that a line belongs to.
 pub(super) fn of_line(line: &str) -> Option<Kind> {
     FORMATS.iter().find(|(_, is_line)| is_line(line)).map(|(kind, _)| *kind)
 }

@@ -6,7 +6,7 @@ use super::values::{ValueError, byte, choice, value_error};
 use crate::context::{DscpCda, FlowLabelCda, HeaderCda, Ietf, TcpHeader};
 use crate::error::Error;
 
-/// Reads what only this dialect has.
+/// Reads the attributes that only this dialect has.
 pub(super) fn attributes(fields: &mut Fields) -> Result<Ietf, Error> {
     let standard = Ietf::default();
     let (spi_bits, sn_bits) = header_bits(fields, &standard)?;
@@ -131,7 +131,10 @@ fn header_bits(fields: &mut Fields, standard: &Ietf) -> Result<(u8, u8), Error> 
         Some(entry) if !(spi + sn).is_multiple_of(8) => Err(fields.wrong(
             entry,
             value_error(
-                format!("`esp_spi_lsb` {spi} and `esp_sn_lsb` {sn} make {} bits, which are no whole bytes", spi + sn),
+                format!(
+                    "`esp_spi_lsb` {spi} and `esp_sn_lsb` {sn} make {} bits, which is not a whole number of bytes",
+                    spi + sn
+                ),
                 "their sum must be a multiple of 8",
             ),
         )),
@@ -171,7 +174,7 @@ pub(super) fn alignment(word: &str) -> Result<u8, ValueError> {
         "16" => Ok(2),
         "32" => Ok(4),
         "64" => Ok(8),
-        _ => Err(value_error("no alignment", "one of: 8 bit, 16 bit, 32 bit, 64 bit")),
+        _ => Err(value_error("not a valid alignment", "one of: 8 bit, 16 bit, 32 bit, 64 bit")),
     }
 }
 
@@ -181,7 +184,7 @@ fn rule_id(fields: &mut Fields) -> Result<Option<u8>, Error> {
     let value = entry.map(|entry| fields.read(entry, |word| byte(word, 0..=255))).transpose()?;
     match entry {
         Some(entry) if !one_byte => {
-            Err(fields.wrong(entry, value_error("stands without `rule_id: one_byte`", "add that, or take this away")))
+            Err(fields.wrong(entry, value_error("requires `rule_id: one_byte`", "add that, or remove this")))
         }
         _ => Ok(one_byte.then_some(value.unwrap_or(0))),
     }

@@ -10,7 +10,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use super::left_out::LeftOut;
+use super::skipped::Skipped;
 use super::values::{hex, shown};
 use crate::context::Origin;
 use crate::ike::{ChildSecret, MessageKeys, Secrets, Spis};
@@ -19,16 +19,16 @@ use crate::suite::{Hash, Integ, IntegKey, Keys, Suite};
 
 const HELP: &str = "a line is `ispi=... rspi=... prf=HMAC-SHA2-256 SK_d=...`, or one of Wireshark's ikev2_decryption_table with 8 fields";
 
-/// Why a line gives no secrets.
-enum Unusable {
-    Wrong(String, &'static str),
-    LeftOut(String),
+/// Why a line yields no secrets.
+enum EntryError {
+    Invalid(String, &'static str),
+    Skipped(String),
 }
 
-use Unusable::Wrong;
+use EntryError::Invalid;
 
-fn wrong<T>(problem: impl Into<String>, help: &'static str) -> Result<T, Unusable> {
-    Err(Wrong(problem.into(), help))
+fn wrong<T>(problem: impl Into<String>, help: &'static str) -> Result<T, EntryError> {
+    Err(Invalid(problem.into(), help))
 }
 
 /// Whether a line is one of these.
@@ -46,7 +46,7 @@ fn has_sk_d(line: &str) -> bool {
 }
 
 /// Appends the secrets of `text`.
-pub(super) fn read(path: &Path, text: &str, secrets: &mut Secrets, left_out: &mut LeftOut) {
+pub(super) fn read(path: &Path, text: &str, secrets: &mut Secrets, skipped: &mut Skipped) {
     let file: Arc<Path> = path.into();
     for (line, number) in text.lines().zip(1u64..) {
         let line = line.trim();
@@ -60,17 +60,17 @@ pub(super) fn read(path: &Path, text: &str, secrets: &mut Secrets, left_out: &mu
         };
         match read {
             Ok(()) => {}
-            Err(Unusable::LeftOut(why)) => left_out.push(number, why),
-            Err(Wrong(problem, help)) => left_out.wrong(number, problem, help),
+            Err(EntryError::Skipped(why)) => skipped.push(number, why),
+            Err(Invalid(problem, help)) => skipped.invalid(number, problem, help),
         }
     }
 }
 
-fn child_secret(line: &str, origin: Origin) -> Result<ChildSecret, Unusable> {
+fn child_secret(line: &str, origin: Origin) -> Result<ChildSecret, EntryError> {
     let (mut spi_i, mut spi_r, mut prf, mut sk_d) = (None, None, None, None);
     for word in line.split_whitespace() {
         let Some((name, value)) = word.split_once('=') else {
-            return wrong(format!("{} is no `name=value`", shown(word)), HELP);
+            return wrong(format!("{} is not `name=value`", shown(word)), HELP);
         };
         match name.to_ascii_lowercase().as_str() {
             "ispi" => spi_i = Some(spi(value)?),
@@ -92,7 +92,7 @@ fn child_secret(line: &str, origin: Origin) -> Result<ChildSecret, Unusable> {
     Ok(ChildSecret { spis: Spis { initiator, responder }, prf, sk_d, origin })
 }
 
-fn message_keys(line: &str, origin: Origin) -> Result<MessageKeys, Unusable> {
+fn message_keys(line: &str, origin: Origin) -> Result<MessageKeys, EntryError> {
     let fields = fields(line)?;
     let [spi_i, spi_r, sk_ei, sk_er, encryption, sk_ai, sk_ar, integrity] = fields.as_slice() else {
         return wrong(format!("{} fields", fields.len()), HELP);
@@ -108,7 +108,7 @@ fn message_keys(line: &str, origin: Origin) -> Result<MessageKeys, Unusable> {
             None => IntegKey::None,
         };
         let help = "compare the algorithms with the keys; the salt of an AEAD and of AES-CTR is appended to SK_e";
-        Keys::from_parts(suite, key, None, integ).map_err(|error| Wrong(format!("{e}, {a}: {error}"), help))
+        Keys::from_parts(suite, key, None, integ).map_err(|error| Invalid(format!("{e}, {a}: {error}"), help))
     };
     let initiator = keys(sk_ei, "SK_ei", sk_ai, "SK_ai")?;
     let responder = keys(sk_er, "SK_er", sk_ar, "SK_ar")?;
@@ -116,7 +116,7 @@ fn message_keys(line: &str, origin: Origin) -> Result<MessageKeys, Unusable> {
 }
 
 /// Fields separated by commas, with or without quotes.
-fn fields(line: &str) -> Result<Vec<&str>, Unusable> {
+fn fields(line: &str) -> Result<Vec<&str>, EntryError> {
     let mut fields = vec![];
     let mut rest = line;
     loop {
@@ -134,12 +134,12 @@ fn fields(line: &str) -> Result<Vec<&str>, Unusable> {
         match behind.strip_prefix(',') {
             Some(next) => rest = next,
             None if behind.is_empty() => return Ok(fields),
-            None => return wrong(format!("no comma behind field {}", fields.len()), HELP),
+            None => return wrong(format!("no comma after field {}", fields.len()), HELP),
         }
     }
 }
 
-fn spi(word: &str) -> Result<u64, Unusable> {
+fn spi(word: &str) -> Result<u64, EntryError> {
     let word = word.trim();
     let digits = word.strip_prefix("0x").or_else(|| word.strip_prefix("0X")).unwrap_or(word);
     let parsed = u64::from_str_radix(digits, 16).ok();
@@ -149,12 +149,12 @@ fn spi(word: &str) -> Result<u64, Unusable> {
     }
 }
 
-fn secret(name: &str, word: &str) -> Result<Secret, Unusable> {
-    hex(word).map_err(|value_error| Wrong(format!("{name}: {}", value_error.problem), "write it in hexadecimal"))
+fn secret(name: &str, word: &str) -> Result<Secret, EntryError> {
+    hex(word).map_err(|value_error| Invalid(format!("{name}: {}", value_error.problem), "write it in hexadecimal"))
 }
 
 /// IANA names of "Transform Type 2", with or without `PRF_`, `-` for `_`; strongSwan writes the same.
-fn hash(word: &str) -> Result<Hash, Unusable> {
+fn hash(word: &str) -> Result<Hash, EntryError> {
     let name = word.to_ascii_uppercase().replace('-', "_");
     match name.strip_prefix("PRF_").unwrap_or(&name) {
         "HMAC_SHA1" => Ok(Hash::Sha1),
@@ -168,8 +168,8 @@ fn hash(word: &str) -> Result<Hash, Unusable> {
     }
 }
 
-/// Wireshark's name of an encryption algorithm, that in brackets left out. The key tells its length once more.
-fn suite(name: &str) -> Result<&'static Suite, Unusable> {
+/// Wireshark's name of an encryption algorithm, without the part in brackets. The key also shows its length.
+fn suite(name: &str) -> Result<&'static Suite, EntryError> {
     let bare = name.split(" [").next().unwrap_or_default();
     let (cipher, icv) = bare.split_once(" with ").unwrap_or((bare, ""));
     let cipher = ["-128", "-192", "-256"].iter().find_map(|len| cipher.strip_suffix(len)).unwrap_or(cipher);
@@ -186,11 +186,11 @@ fn suite(name: &str) -> Result<&'static Suite, Unusable> {
         ("NULL", "") => "ENCR_NULL",
         _ => "",
     };
-    Suite::by_name(name_here).ok_or_else(|| Unusable::LeftOut(format!("encryption {} is not supported", shown(name))))
+    Suite::by_name(name_here).ok_or_else(|| EntryError::Skipped(format!("encryption {} is not supported", shown(name))))
 }
 
 /// Wireshark's name of an integrity algorithm.
-fn integ(name: &str) -> Result<Option<&'static Integ>, Unusable> {
+fn integ(name: &str) -> Result<Option<&'static Integ>, EntryError> {
     let bare = name.split(" [").next().unwrap_or_default();
     let name_here = match bare {
         "NONE" => return Ok(None),
@@ -203,7 +203,7 @@ fn integ(name: &str) -> Result<Option<&'static Integ>, Unusable> {
     };
     match Integ::by_name(&name_here) {
         Some(integ) => Ok(Some(integ)),
-        None => Err(Unusable::LeftOut(format!("integrity algorithm {} is not supported", shown(name)))),
+        None => Err(EntryError::Skipped(format!("integrity algorithm {} is not supported", shown(name)))),
     }
 }
 
@@ -213,10 +213,10 @@ mod tests {
 
     fn read_text(text: &str) -> (Result<Secrets, String>, Vec<String>) {
         let path = Path::new("f");
-        let mut left_out = LeftOut::new(path);
+        let mut skipped = Skipped::new(path);
         let (mut secrets, mut warnings) = (Secrets::default(), vec![]);
-        read(path, text, &mut secrets, &mut left_out);
-        let result = left_out.finish(!secrets.is_empty(), &mut warnings);
+        read(path, text, &mut secrets, &mut skipped);
+        let result = skipped.finish(!secrets.is_empty(), &mut warnings);
         (result.map(|()| secrets).map_err(|error| error.to_string()), warnings)
     }
 
@@ -256,7 +256,7 @@ mod tests {
         }
         let (secrets, warnings) = read_text(&format!("{SPIS},00,00,\"3DES [RFC2451]\",00,00,\"NONE [RFC4306]\""));
         assert!(secrets.unwrap().is_empty());
-        assert_eq!(warnings, ["f:1: left out: encryption `3DES [RFC2451]` is not supported"]);
+        assert_eq!(warnings, ["f:1: skipped: encryption `3DES [RFC2451]` is not supported"]);
     }
 
     #[test]
@@ -290,20 +290,20 @@ mod tests {
             (sk_d("SK_d=0x"), "SK_d: no hex digits"),
             (sk_d("prf=AES-XCBC SK_d=00"), "prf `AES-XCBC` is not supported"),
             (sk_d("SK_d=00 SK_ei=00112233445566778899"), "`SK_ei` is not known"),
-            (sk_d("SK_d=00 00112233445566778899"), "(not shown: it may be a secret) is no `name=value`"),
+            (sk_d("SK_d=00 00112233445566778899"), "(not shown: it may be a secret) is not `name=value`"),
             ("ispi=0123 SK_d=00".into(), "an SPI of the IKE SA is not 16 hex digits"),
             ("ispi=0123456789abcdef SK_d=".to_owned() + &"00".repeat(20), "`ispi`, `rspi` or `SK_d` is missing"),
             (table("00,00"), "4 fields"),
             (
                 table("0,00,\"AES-CBC-128 [RFC3602]\",00,00,\"NONE [RFC4306]\""),
-                "SK_ei: 1 hex digits are no whole bytes",
+                "SK_ei: 1 hex digits are not whole bytes",
             ),
             (
                 table("00,00,\"AES-CBC-128 [RFC3602]\",00,00,\"NONE [RFC4306]\""),
                 "SK_ei, SK_ai: key of ENCR_AES_CBC is 16, 24 or 32 bytes, not 1",
             ),
             (table("00,00,\"AES-CBC-128 [RFC3602],00,00,NONE"), "field 5 does not end with a quote"),
-            (table("00,00,\"AES-CBC-128\" x,00,00,NONE"), "no comma behind field 5"),
+            (table("00,00,\"AES-CBC-128\" x,00,00,NONE"), "no comma after field 5"),
         ] {
             assert_eq!(read_text(&line).0.map(|_| ()), Err(format!("f:1: {problem}")));
         }
@@ -344,8 +344,8 @@ mod tests {
             let text = words.concat();
             let path = Path::new("f");
             let _ = super::super::parse(path, text.as_bytes());
-            let mut left_out = LeftOut::new(path);
-            read(path, &text, &mut Secrets::default(), &mut left_out);
+            let mut skipped = Skipped::new(path);
+            read(path, &text, &mut Secrets::default(), &mut skipped);
             let mut sas = vec![];
             let readers = [
                 super::super::charon::read,
@@ -357,7 +357,7 @@ mod tests {
                 super::super::esp_sa::read,
             ];
             for read in readers {
-                read(path, &text, &mut sas, &mut left_out);
+                read(path, &text, &mut sas, &mut skipped);
             }
             prop_assert!(sas.len() <= words.len() * readers.len());
         }

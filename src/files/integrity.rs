@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::left_out::LeftOut;
+use super::skipped::Skipped;
 use crate::sa::Sa;
 use crate::secret::Secret;
 use crate::suite::{Integ, IntegKey};
@@ -11,19 +11,20 @@ use crate::suite::{Integ, IntegKey};
 pub(super) struct Integrity<'t> {
     /// As [`shown`](super::values::shown).
     pub(super) shown_name: String,
-    /// The IANA name; empty for one that is not supported.
+    /// The IANA name; empty if the algorithm is not supported.
     pub(super) iana: &'t str,
-    /// Length of the ICV in bytes, if the file or the program says it.
+    /// Length of the ICV in bytes, if the file states it or the program has a default.
     pub(super) icv_len: Option<usize>,
     pub(super) key: Secret,
 }
 
 impl Integrity<'_> {
-    /// What becomes of it. Where only the length of the ICV is known, packets are decrypted without a check, with a note.
+    /// The key for this algorithm. If only the length of the ICV is known, packets are decrypted without checking it,
+    /// and a note is added.
     ///
     /// # Errors
     /// The length of the ICV is not known either.
-    pub(super) fn key(self, line: u64, left_out: &mut LeftOut) -> Result<IntegKey, String> {
+    pub(super) fn key(self, line: u64, skipped: &mut Skipped) -> Result<IntegKey, String> {
         let Integrity { shown_name, iana, icv_len, key } = self;
         let known = Integ::by_name(iana);
         if let Some(integ) = known.filter(|_| !key.is_empty()) {
@@ -35,17 +36,17 @@ impl Integrity<'_> {
         };
         let why = if known.is_some() { "has no key in this file" } else { "is not supported" };
         let len = unchecked.icv_len;
-        left_out.note(line, format_args!("authentication {shown_name} {why}: its ICV of {len} bytes is not checked"));
+        skipped.note(line, format_args!("authentication {shown_name} {why}: its ICV of {len} bytes is not checked"));
         Ok(IntegKey::Algorithm(unchecked, Secret::default()))
     }
 }
 
-/// A warning for each file that has integrity keys of another length than IKE makes: they are right (RFC 2104), or
+/// A warning for each file with integrity keys of a length that IKE does not produce. They may be valid (RFC 2104) or
 /// mistyped.
 pub(super) fn odd_keys(sas: &[Arc<Sa>]) -> Vec<String> {
     let is_odd =
         |sa: &&Arc<Sa>| sa.keys.integ().is_some_and(|(integ, key)| integ.hash.is_some() && key.len() != integ.key_len);
-    // SAs of a file stand together.
+    // SAs of a file are adjacent.
     let of_files = sas.chunk_by(|a, b| a.origin.path == b.origin.path);
     let warnings = of_files.filter_map(|of_file| {
         let mut odd = of_file.iter().filter(is_odd);

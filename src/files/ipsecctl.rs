@@ -12,7 +12,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::integrity::Integrity;
-use super::left_out::LeftOut;
+use super::skipped::Skipped;
 use super::values::{address, hex, shown, spi, spi_name};
 use crate::context::Origin;
 use crate::net::Selector;
@@ -35,7 +35,7 @@ pub(super) fn is_line(line: &str) -> bool {
 }
 
 /// Appends the SAs of `text`.
-pub(super) fn read(path: &Path, text: &str, sas: &mut Vec<Arc<Sa>>, left_out: &mut LeftOut) {
+pub(super) fn read(path: &Path, text: &str, sas: &mut Vec<Arc<Sa>>, skipped: &mut Skipped) {
     let file: Arc<Path> = path.into();
     let mut words: Vec<&str> = vec![];
     let mut start = 1;
@@ -54,10 +54,10 @@ pub(super) fn read(path: &Path, text: &str, sas: &mut Vec<Arc<Sa>>, left_out: &m
             let entry = Entry { line: start, words: rest };
             let both = entry.value("spi").is_some_and(|spi| spi.contains(':'));
             for reverse in [false, true].into_iter().take(1 + usize::from(both)) {
-                match entry.sa(reverse, &file, left_out) {
+                match entry.sa(reverse, &file, skipped) {
                     Ok(sa) => sas.push(Arc::new(sa)),
-                    Err(Unusable::LeftOut(why)) => left_out.push(start, why),
-                    Err(Unusable::Wrong(problem)) => left_out.wrong(start, problem, HELP),
+                    Err(EntryError::Skipped(why)) => skipped.push(start, why),
+                    Err(EntryError::Invalid(problem)) => skipped.invalid(start, problem, HELP),
                 }
             }
         }
@@ -65,12 +65,12 @@ pub(super) fn read(path: &Path, text: &str, sas: &mut Vec<Arc<Sa>>, left_out: &m
     }
 }
 
-enum Unusable {
-    Wrong(String),
-    LeftOut(String),
+enum EntryError {
+    Invalid(String),
+    Skipped(String),
 }
 
-use Unusable::Wrong;
+use EntryError::Invalid;
 
 /// The words of an SA, `esp` left out.
 struct Entry<'w, 't> {
@@ -93,28 +93,28 @@ impl<'t> Entry<'_, 't> {
         }
     }
 
-    fn secret(&self, name: &str, reverse: bool) -> Result<Secret, Unusable> {
+    fn secret(&self, name: &str, reverse: bool) -> Result<Secret, EntryError> {
         match self.value_of(name, reverse) {
             None => Ok(Secret::default()),
-            Some("file") => Err(Wrong(format!("`{name}` is in another file: write its hex digits here"))),
-            Some(digits) => hex(digits).map_err(|value_error| Wrong(format!("{name}: {}", value_error.problem))),
+            Some("file") => Err(Invalid(format!("`{name}` is in another file: write its hex digits here"))),
+            Some(digits) => hex(digits).map_err(|value_error| Invalid(format!("{name}: {}", value_error.problem))),
         }
     }
 
-    fn sa(&self, reverse: bool, file: &Arc<Path>, left_out: &mut LeftOut) -> Result<Sa, Unusable> {
+    fn sa(&self, reverse: bool, file: &Arc<Path>, skipped: &mut Skipped) -> Result<Sa, EntryError> {
         let address = |name: &str| {
-            let word = self.value(name).ok_or_else(|| Wrong(format!("no `{name}`")))?;
+            let word = self.value(name).ok_or_else(|| Invalid(format!("no `{name}`")))?;
             address(word)
                 .map(Selector::address)
-                .map_err(|value_error| Wrong(format!("`{name}`: {}", value_error.problem)))
+                .map_err(|value_error| Invalid(format!("`{name}`: {}", value_error.problem)))
         };
         let (from, to) = (address("from")?, address("to")?);
         if !from.fits_beside(to) {
-            return Err(Wrong("`from` and `to` are of two IP versions".into()));
+            return Err(Invalid("`from` and `to` have different IP versions".into()));
         }
         let (src, dst) = if reverse { (to, from) } else { (from, to) };
         let spi = spi(self.value_of("spi", reverse).unwrap_or_default())
-            .map_err(|value_error| Wrong(format!("SPI: {}", value_error.problem)))?;
+            .map_err(|value_error| Invalid(format!("SPI: {}", value_error.problem)))?;
         Ok(Sa {
             name: spi_name(spi),
             spi: Some(spi),
@@ -122,7 +122,7 @@ impl<'t> Entry<'_, 't> {
             dst,
             link_src: None,
             link_dst: None,
-            keys: self.keys(spi, reverse, left_out)?,
+            keys: self.keys(spi, reverse, skipped)?,
             esn: false,
             sn_hint: None,
             read_as_ccm: false,
@@ -130,26 +130,26 @@ impl<'t> Entry<'_, 't> {
         })
     }
 
-    fn keys(&self, spi: u32, reverse: bool, left_out: &mut LeftOut) -> Result<Keys, Unusable> {
+    fn keys(&self, spi: u32, reverse: bool, skipped: &mut Skipped) -> Result<Keys, EntryError> {
         // ipsec.conf(5): AES and HMAC-SHA2-256 where nothing else is said.
         let encryption = self.value("enc").unwrap_or("aes");
         let suite = suite(encryption)?;
         let key = self.secret("enckey", reverse)?;
         if key.is_empty() && !suite.key_lens.is_empty() {
-            let why = "an SA without its key: run `ipsecctl -s all -k` as root";
-            return Err(Wrong(format!("SPI {}: {why}", spi_name(spi))));
+            let why = "the SA has no key: run `ipsecctl -s all -k` as root";
+            return Err(Invalid(format!("SPI {}: {why}", spi_name(spi))));
         }
         let integ = if suite.is_aead() {
             IntegKey::None
         } else {
             let integrity = integrity(self.value("auth").unwrap_or("hmac-sha2-256"), self.secret("authkey", reverse)?);
-            integrity.map_or(Ok(IntegKey::None), |own| own.key(self.line, left_out)).map_err(Unusable::LeftOut)?
+            integrity.map_or(Ok(IntegKey::None), |own| own.key(self.line, skipped)).map_err(EntryError::Skipped)?
         };
-        Keys::from_parts(suite, key, None, integ).map_err(|error| Wrong(error.to_string()))
+        Keys::from_parts(suite, key, None, integ).map_err(|error| Invalid(error.to_string()))
     }
 }
 
-fn suite(name: &str) -> Result<&'static Suite, Unusable> {
+fn suite(name: &str) -> Result<&'static Suite, EntryError> {
     let iana = match name {
         "aes" | "aes-128" | "aes-192" | "aes-256" => "ENCR_AES_CBC",
         "aesctr" | "aes-128-ctr" | "aes-192-ctr" | "aes-256-ctr" => "ENCR_AES_CTR",
@@ -159,7 +159,7 @@ fn suite(name: &str) -> Result<&'static Suite, Unusable> {
         "null" => "ENCR_NULL",
         _ => "",
     };
-    Suite::by_name(iana).ok_or_else(|| Unusable::LeftOut(format!("encryption {} is not supported", shown(name))))
+    Suite::by_name(iana).ok_or_else(|| EntryError::Skipped(format!("encryption {} is not supported", shown(name))))
 }
 
 /// `None` for `none`.
@@ -181,10 +181,10 @@ mod tests {
     use super::*;
 
     fn read_text(text: &str) -> (Vec<Arc<Sa>>, Vec<String>) {
-        let mut left_out = LeftOut::new(Path::new("f"));
+        let mut skipped = Skipped::new(Path::new("f"));
         let (mut sas, mut warnings) = (vec![], vec![]);
-        read(Path::new("f"), text, &mut sas, &mut left_out);
-        left_out.finish(true, &mut warnings).unwrap();
+        read(Path::new("f"), text, &mut sas, &mut skipped);
+        skipped.finish(true, &mut warnings).unwrap();
         (sas, warnings)
     }
 
@@ -224,9 +224,9 @@ mod tests {
                 "8: 0x00001003 fd00::2 fd00::1 ENCR_AES_CTR c2 AUTH_HMAC_SHA1_96 b2",
             ]
         );
-        assert_eq!(warnings[0], "f:11: left out: encryption `3des-cbc` is not supported");
+        assert_eq!(warnings[0], "f:11: skipped: encryption `3des-cbc` is not supported");
         assert!(
-            warnings[1].starts_with("f:12: left out: SPI 0x00001005: an SA without its key: run `ipsecctl"),
+            warnings[1].starts_with("f:12: skipped: SPI 0x00001005: the SA has no key: run `ipsecctl"),
             "{warnings:?}"
         );
     }

@@ -24,7 +24,7 @@ pub(super) fn sas(path: &Path, list: &Node) -> Result<Vec<(Arc<Sa>, bool)>, Erro
     Ok(sas)
 }
 
-/// The items of the list `node`; nothing at all counts as an empty list.
+/// The items of the list `node`. An empty value is an empty list.
 pub(super) fn items<'n, 'a>(path: &Path, name: &str, node: &'n Node<'a>) -> Result<&'n [Node<'a>], Error> {
     match &node.value {
         Value::List(items) => Ok(items),
@@ -72,8 +72,8 @@ fn keys(fields: &mut Fields) -> Result<Keys, Error> {
         (Some(None), None) => IntegKey::None,
         (None, None) => IntegKey::Missing,
         (_, Some(_)) => {
-            let help = "add `integ:` and the algorithm, or take `integ_key` away";
-            return Err(fields.at(integ_key_entry).error(fields.path(), "`integ_key` without an algorithm", help));
+            let help = "add `integ:` and the algorithm, or remove `integ_key`";
+            return Err(fields.at(integ_key_entry).error(fields.path(), "`integ_key` requires an algorithm", help));
         }
     };
     Keys::from_parts(suite, key.unwrap_or_default(), salt, integ).map_err(|error| {
@@ -91,14 +91,16 @@ fn keys(fields: &mut Fields) -> Result<Keys, Error> {
             return fields.missing(part.name(), &help);
         }
         let help = match &error {
-            KeyError::IntegMissing { .. } => "one of: AUTH_HMAC_SHA2_256_128 and its kin, NONE",
+            KeyError::IntegMissing { .. } => {
+                "add `integ:` with an algorithm, such as AUTH_HMAC_SHA2_256_128, or with NONE"
+            }
             _ => "compare `encr`, `integ` and the secrets with the peers' configuration",
         };
         fields.at(entry).error(fields.path(), error.to_string(), help)
     })
 }
 
-/// Names go to terminals and tables.
+/// Names are printed to terminals and in tables.
 fn name(word: &str) -> Result<String, ValueError> {
     match word.chars().any(char::is_control) {
         true => Err(value_error("a control character in a name", "write letters, digits, spaces and signs")),
@@ -115,7 +117,7 @@ fn integrity(word: &str) -> Result<Option<&'static Integ>, ValueError> {
     if word.eq_ignore_ascii_case("NONE") {
         return Ok(None);
     }
-    // Those without a check are for Wireshark's files.
+    // Only files of Wireshark can name algorithms that are not checked.
     match Integ::by_name(word).filter(|integ| integ.hash.is_some()) {
         Some(integ) => Ok(Some(integ)),
         None => {
@@ -130,7 +132,7 @@ fn unknown(word: &str, kind: &str, names: Vec<&'static str>) -> ValueError {
         Some(name) => format!("did you mean {name}?"),
         None => format!("one of: {}", names.join(", ")),
     };
-    value_error(format!("{} is no {kind}", shown(word)), help)
+    value_error(format!("{} is not a known {kind}", shown(word)), help)
 }
 
 /// Reads the items of `link_keys` (IEEE 802.15.4 §9.3).

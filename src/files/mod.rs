@@ -1,4 +1,4 @@
-//! Key and rule files: YAML, and what other tools write. Messages name file, line and key, never a secret.
+//! Key and rule files: YAML, and the formats of other tools. Messages name file, line and key, never a secret.
 
 mod charon;
 mod custom;
@@ -13,7 +13,6 @@ mod ike;
 mod integrity;
 mod ipsecctl;
 mod keys;
-mod left_out;
 mod overlap;
 mod parts;
 mod paste;
@@ -26,6 +25,7 @@ mod schema;
 mod setkey;
 mod setkey_dump;
 mod sixlo;
+mod skipped;
 mod tcpdump;
 mod values;
 mod xfrm;
@@ -46,11 +46,11 @@ use zeroize::Zeroizing;
 pub use self::export::{Json, context_entry, rule_rows, sa_entry};
 use self::fields::Fields;
 use self::formats::Kind;
-use self::left_out::LeftOut;
 use self::parts::Yaml;
 pub use self::rule_set::{NumberedRule, RuleId, RuleSet, load_custom_rules, load_rules, parse_rules};
 pub use self::rule_text::{RuleForm, length_name, target_text};
 pub use self::schema::{SchemaOf, schema};
+use self::skipped::Skipped;
 use self::values::{near, shown_name};
 use crate::context::{Context, SaReference};
 use crate::cores;
@@ -62,10 +62,10 @@ use crate::sa::Sa;
 
 /// Bytes of the largest file that is read.
 const MAX_FILE_LEN: u64 = 256 * 1024 * 1024;
-/// Bytes from which on the rule files are parsed beside the key files.
+/// Rule files of at least this many bytes are parsed in a second thread.
 const WORTH_A_THREAD: usize = 1 << 16;
 
-/// What key and rule files say.
+/// The content of key and rule files.
 #[derive(Debug, Default)]
 pub struct Loaded {
     /// The Security Associations, in the order of the files.
@@ -76,25 +76,26 @@ pub struct Loaded {
     pub lowpan_contexts: BTreeMap<u8, (Ipv6Addr, u8)>,
     /// Keys of IEEE 802.15.4 frames.
     pub link_keys: Vec<LinkKey>,
-    /// Secrets of IKE SAs: with a capture they give the SAs of their children; see [`derive`](crate::ike::derive()).
+    /// Secrets of IKE SAs. With a capture, the SAs of their children are derived from them; see
+    /// [`derive`](crate::ike::derive()).
     pub ike: Secrets,
-    /// What was left out, for people: one sentence each, with file and line.
+    /// Warnings, such as skipped entries: one sentence each, with file and line.
     pub warnings: Vec<String>,
 }
 
 /// Reads key and rule files; `-` is standard input. A file may hold both kinds, so it may be named under either or
 /// both options: it is read once.
 ///
-/// What a file is, is told by its content: YAML with `sas`, `link_keys`, `contexts`, `lowpan_contexts`; Wireshark's
-/// `esp_sa`; what `ip xfrm` prints or is given, also inside the text of libreswan's `ipsec look`; a log of strongSwan's
-/// charon that prints keys; a file of `setkey` and what `setkey -D` prints; `ipsecctl -sa -k` and `ipsec.conf` of OpenBSD;
-/// secrets of `tcpdump -E`; SK_d of IKE SAs and Wireshark's `ikev2_decryption_table`.
+/// The content decides the format: YAML with `sas`, `link_keys`, `contexts`, `lowpan_contexts`; Wireshark's `esp_sa`;
+/// output and commands of `ip xfrm`, also inside the output of libreswan's `ipsec look`; a charon log of strongSwan
+/// with keys; a `setkey` file and the output of `setkey -D`; `ipsecctl -sa -k` and `ipsec.conf` of OpenBSD; secrets of
+/// `tcpdump -E`; SK_d of IKE SAs and Wireshark's `ikev2_decryption_table`.
 ///
-/// An entry of another program's file that cannot be used is left out with a warning; a YAML file must be right.
+/// In files of other programs, entries that cannot be used are skipped with a warning. In YAML files, they are errors.
 ///
 /// # Errors
-/// A file that cannot be read or used, a name that is given twice, an SPI given twice in YAML with selectors that
-/// overlap.
+/// A file cannot be read or used; two SAs have the same name; two SAs in YAML have the same SPI and overlapping
+/// selectors.
 pub fn load(key_files: &[PathBuf], rule_files: &[PathBuf]) -> Result<Loaded, Error> {
     let mut seen = vec![];
     let mut read_new = |paths: &[PathBuf]| {
@@ -146,7 +147,7 @@ pub fn parse(path: &Path, bytes: &[u8]) -> Result<Loaded, Error> {
     loader.finish()
 }
 
-/// Replaces what surrounds pasted keys by spaces.
+/// Replaces text around pasted keys with spaces.
 fn blank(bytes: &mut [u8]) {
     for range in paste::blanks(bytes) {
         if let Some(part) = bytes.get_mut(range) {
@@ -161,7 +162,7 @@ fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, Error> {
         std::io::stdin().lock().take(MAX_FILE_LEN + 1).read_to_end(&mut bytes)
     } else {
         let file = File::open(path).map_err(Error::io(path, "open"))?;
-        // Growing would leave copies behind.
+        // A growing buffer would leave copies of the keys in memory.
         let len = file.metadata().map_or(0, |metadata| metadata.len()).min(MAX_FILE_LEN);
         bytes.reserve_exact(len as usize + 1);
         file.take(MAX_FILE_LEN + 1).read_to_end(&mut bytes)
@@ -174,11 +175,11 @@ fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, Error> {
     Ok(bytes)
 }
 
-/// What a file holds.
+/// The content of a file.
 struct Content<'t> {
     kind: Kind,
     text: &'t str,
-    /// That of a YAML file.
+    /// The document of a YAML file.
     yaml: Yaml<'t>,
 }
 
@@ -208,32 +209,32 @@ impl Loader {
 
     fn take(&mut self, path: &Path, content: Content<'_>) -> Result<(), Error> {
         let Content { kind, text, yaml } = content;
-        let mut left_out = LeftOut::new(path);
+        let mut skipped = Skipped::new(path);
         // A YAML file may have contexts only, and an empty one gets a warning of its own.
         let should_have_sas = !matches!(kind, Kind::Yaml | Kind::Empty);
         let read_before = (self.loaded.sas.len(), self.loaded.ike.len());
         let sas = &mut self.loaded.sas;
         match kind {
             Kind::Yaml => self.yaml(path, yaml)?,
-            Kind::EspSa => esp_sa::read(path, text, sas, &mut left_out),
-            Kind::Xfrm => xfrm::read(path, text, sas, &mut left_out),
-            Kind::Charon => charon::read(path, text, sas, &mut left_out),
-            Kind::Setkey => setkey::read(path, text, sas, &mut left_out),
-            Kind::SetkeyDump => setkey_dump::read(path, text, sas, &mut left_out),
-            Kind::Ipsecctl => ipsecctl::read(path, text, sas, &mut left_out),
-            Kind::Tcpdump => tcpdump::read(path, text, sas, &mut left_out),
-            Kind::Ike => ike::read(path, text, &mut self.loaded.ike, &mut left_out),
+            Kind::EspSa => esp_sa::read(path, text, sas, &mut skipped),
+            Kind::Xfrm => xfrm::read(path, text, sas, &mut skipped),
+            Kind::Charon => charon::read(path, text, sas, &mut skipped),
+            Kind::Setkey => setkey::read(path, text, sas, &mut skipped),
+            Kind::SetkeyDump => setkey_dump::read(path, text, sas, &mut skipped),
+            Kind::Ipsecctl => ipsecctl::read(path, text, sas, &mut skipped),
+            Kind::Tcpdump => tcpdump::read(path, text, sas, &mut skipped),
+            Kind::Ike => ike::read(path, text, &mut self.loaded.ike, &mut skipped),
             Kind::Foreign(format, line) => {
                 return Err(Error::line(path, line, format!("this is {}", format.name), format.help));
             }
-            Kind::Empty => self.loaded.warnings.push(format!("{}: nothing but comments in it", path.display())),
+            Kind::Empty => self.loaded.warnings.push(format!("{}: the file has only comments", path.display())),
         }
         let read_any = read_before != (self.loaded.sas.len(), self.loaded.ike.len());
         let warnings = &mut self.loaded.warnings;
         let warned_before = warnings.len();
-        left_out.finish(read_any, warnings)?;
+        skipped.finish(read_any, warnings)?;
         if should_have_sas && !read_any && warnings.len() == warned_before {
-            warnings.push(format!("{}: no ESP SA in it", path.display()));
+            warnings.push(format!("{}: the file has no ESP SA", path.display()));
         }
         Ok(())
     }
@@ -279,7 +280,7 @@ impl Loader {
                     &sa.origin.path,
                     sa.origin.line,
                     format!("name {} is given twice, first at {}", shown_name(&sa.name), first.origin),
-                    "give each SA a name of its own",
+                    "give each SA a unique name",
                 ));
             }
         }
@@ -295,17 +296,18 @@ impl Loader {
                     shown_name(&first.name),
                     first.origin
                 ),
-                "give both `src` and `dst` so that no packet fits both, or take one SA away",
+                "give both `src` and `dst` so that no packet matches both, or remove one SA",
             ));
         }
         Ok(self.loaded)
     }
 }
 
-/// For each SA the position of its context, if one names it.
+/// For each SA, the position of the context that names it, if any.
 ///
 /// # Errors
-/// A context that names no SA, several, or one that has a context already; an `esp_sn` above 2^32 - 1 without `esn`.
+/// A context names no SA, several SAs, or an SA that already has a context; or `esp_sn` is above 2^32 - 1 without
+/// `esn`.
 pub fn bind(sas: &[Arc<Sa>], contexts: &[Context]) -> Result<Vec<Option<usize>>, Error> {
     let mut bound = vec![None; sas.len()];
     if contexts.is_empty() {
@@ -324,19 +326,19 @@ pub fn bind(sas: &[Arc<Sa>], contexts: &[Context]) -> Result<Vec<Option<usize>>,
     Ok(bound)
 }
 
-/// Where the SAs are that contexts name.
+/// Finds the SAs that contexts name.
 struct SaIndex<'s> {
     sas: &'s [Arc<Sa>],
-    /// Empty if no context goes by name.
+    /// Empty if no context names its SA by name.
     by_name: HashMap<&'s str, Vec<usize>>,
     /// SPI and position, sorted.
     by_spi: Vec<(u32, usize)>,
-    /// Thousands of SAs may have one SPI, each towards another address.
+    /// Thousands of SAs may share one SPI and differ in their addresses.
     by_address: OnceCell<[BySelector; 2]>,
 }
 
 impl<'s> SaIndex<'s> {
-    /// SAs of one SPI that are just looked at one by one.
+    /// Up to this many SAs with the same SPI are searched one by one.
     const FEW: usize = 16;
 
     fn new(sas: &'s [Arc<Sa>], contexts: &[Context]) -> SaIndex<'s> {
@@ -395,7 +397,7 @@ impl BySelector {
         [by_src, by_dst]
     }
 
-    /// Those that [`same_or_inside`] may say yes to.
+    /// The SAs for which [`same_or_inside`] can be true.
     fn lists(&self, spi: u32, given: Selector) -> Vec<&[usize]> {
         let around = given.single().into_iter().flat_map(|address| {
             let bits = IpVersion::of(address).address_bits() as u8;
@@ -405,7 +407,7 @@ impl BySelector {
     }
 }
 
-/// Whether a context's `src` or `dst`, if given, is the SA's own or an address that it takes.
+/// Whether a context's `src` or `dst`, if given, equals the SA's selector or is inside it.
 fn same_or_inside(given: Option<Selector>, own: Selector) -> bool {
     match given {
         None => true,
@@ -434,7 +436,7 @@ fn check(
     let Some(first) = found.first().and_then(of) else {
         return wrong(format!("no key file has the SA {label} of this context"), names_like(sas, &context.sa));
     };
-    // Several lines for the same SPI and addresses are readings of one SA.
+    // Several lines with the same SPI and addresses are alternatives for one SA.
     if let Some(other) = found.iter().filter_map(of).find(|sa| (sa.src, sa.dst) != (first.src, first.dst)) {
         return wrong(
             format!("{label} is the SA at {} and the SA at {}", first.origin, other.origin),
@@ -442,15 +444,15 @@ fn check(
         );
     }
     if first.spi.is_none() {
-        let help = "a Diet-ESP SA needs its SPI: put it into the key file";
-        return wrong(format!("{label} takes every SPI and can have no context"), help.into());
+        let help = "add the SPI to the key file: a Diet-ESP SA needs it";
+        return wrong(format!("{label} matches every SPI, so it cannot have a context"), help.into());
     }
     if let Some(before) =
         found.iter().find_map(|index| bound.get(*index).copied().flatten()).and_then(|at| contexts.get(at))
     {
         return wrong(
-            format!("{label} has a context already, at {}", before.origin),
-            "an SA has one context: take one of the two away".into(),
+            format!("{label} already has a context, at {}", before.origin),
+            "an SA can have only one context: remove one of the two".into(),
         );
     }
     if context.esp_sn.is_some_and(|sn| sn > u64::from(u32::MAX)) && !first.esn {

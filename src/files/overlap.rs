@@ -1,4 +1,4 @@
-//! Two SAs of one SPI whose selectors overlap: found without comparing every pair.
+//! Finds two SAs with the same SPI and overlapping selectors, without comparing every pair.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::IpAddr;
@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use crate::net::Selector;
 use crate::sa::Sa;
 
-/// Two SAs with the same SPI and some packet that fits both, in the order of `sas`.
+/// Two SAs with the same SPI such that a packet can match both, in the order of `sas`.
 pub(super) fn find<'s>(sas: &[&'s Sa]) -> Option<(&'s Sa, &'s Sa)> {
     let mut first_of: HashMap<u32, usize> = HashMap::with_capacity(sas.len());
     let mut shared: BTreeMap<usize, Vec<&'s Sa>> = BTreeMap::new();

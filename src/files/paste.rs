@@ -1,4 +1,4 @@
-//! What surrounds keys that were pasted from a terminal or a ticket: Markdown fences and shell prompts.
+//! Text around keys that were pasted from a terminal or a ticket: Markdown fences and shell prompts.
 //!
 //! ````text
 //! ```
@@ -7,13 +7,13 @@
 //! ```
 //! ````
 //!
-//! They are replaced by spaces, so that lines and columns keep their numbers.
+//! It is replaced with spaces, so that line and column numbers in messages stay correct.
 
 use std::ops::Range;
 
 use super::formats;
 
-/// The parts of `text` that are to be blanked.
+/// The parts of `text` to replace with spaces.
 pub(super) fn blanks(text: &[u8]) -> Vec<Range<usize>> {
     let Ok(whole) = std::str::from_utf8(text) else { return vec![] };
     let text = whole.strip_prefix('\u{feff}').unwrap_or(whole);
@@ -38,7 +38,7 @@ pub(super) fn blanks(text: &[u8]) -> Vec<Range<usize>> {
         } else if fenced && !inside {
             blanks.push(start..end);
         } else if let Some(len) = prompt(line) {
-            // A command may hold keys itself.
+            // The command itself may contain keys.
             let holds_keys = line.get(len..).is_some_and(|command| formats::of_line(command.trim()).is_some());
             blanks.push(start..if holds_keys { start + len } else { end });
         }
@@ -52,7 +52,7 @@ fn is_fence(line: &str) -> bool {
     line.starts_with("```") || line.starts_with("~~~")
 }
 
-/// Programs whose output holds keys, and what is put in front of them.
+/// Programs whose output contains keys, and programs that run them.
 const COMMANDS: [&str; 7] = ["ip", "sudo", "doas", "setkey", "ipsecctl", "tcpdump", "cat"];
 
 /// Length in bytes of the shell prompt that a line begins with: `root@gw:~# `, `[root@gw ~]# `, `$ `, `gw# ` in front of

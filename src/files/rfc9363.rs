@@ -44,7 +44,7 @@ const OPERATORS: [(&str, Matching); 4] = [
     ("mo-msb", Matching::Msb(0)),
     ("mo-match-mapping", Matching::MatchMapping),
 ];
-/// `None` is `cda-compute`, of which the field says how.
+/// `None` is `cda-compute`: the field determines the computation.
 const ACTIONS: [(&str, Option<Action>); 5] = [
     ("cda-not-sent", Some(Action::NotSent)),
     ("cda-value-sent", Some(Action::ValueSent)),
@@ -77,7 +77,7 @@ fn rule(path: &Path, node: &Node) -> Result<NumberedRule, Error> {
     let bits = fields.required("rule-id-length", help, |word| byte(word, 0..=32))?;
     fields.required("rule-nature", help, |word| match bare(word) {
         COMPRESSION => Ok(()),
-        other => Err(value_error(format!("{} cannot be taken over", shown(other)), "only nature-compression can")),
+        other => Err(value_error(format!("{} cannot be imported", shown(other)), "only nature-compression can")),
     })?;
     let Some(list) = fields.entry("entry") else { return Err(fields.missing("entry", "add the fields of the rule")) };
     fields.finish()?;
@@ -87,7 +87,7 @@ fn rule(path: &Path, node: &Node) -> Result<NumberedRule, Error> {
         return Err(list.node.place.error(path, problem, "no header has so many fields"));
     }
     if rows.is_empty() {
-        return Err(list.node.place.error(path, "entry: a rule without rows", "add the fields of the rule"));
+        return Err(list.node.place.error(path, "entry: the rule has no rows", "add the fields of the rule"));
     }
     if u64::from(value) >> bits != 0 {
         let problem = format!("rule-id-value: longer than {bits} bits");
@@ -109,7 +109,7 @@ fn entry(path: &Path, node: &Node) -> Result<FieldDescriptor, Error> {
     let matching = fields.required("matching-operator", help, |word| identity(word, &OPERATORS))?;
     let action = fields.required("comp-decomp-action", help, |word| {
         let action = identity(word, &ACTIONS)?.or(Compute::of(fid).map(Action::Compute));
-        action.ok_or_else(|| value_error(format!("{} cannot be worked out", fid.name), "send it, or give its value"))
+        action.ok_or_else(|| value_error(format!("{} cannot be computed", fid.name), "send it, or give its value"))
     })?;
     let mut values = |name| match fields.entry(name) {
         Some(entry) => binaries(path, entry),
@@ -119,7 +119,7 @@ fn entry(path: &Path, node: &Node) -> Result<FieldDescriptor, Error> {
     let arguments = values("matching-operator-value")?;
     if !values("comp-decomp-action-value")?.is_empty() {
         let help = "none of the actions of RFC 8724 has one";
-        return Err(fields.place().error(path, "comp-decomp-action-value: cannot be taken over", help));
+        return Err(fields.place().error(path, "comp-decomp-action-value: cannot be imported", help));
     }
     let wrong = |problem: String| {
         let help = "see RFC 8724 §7.3 and RFC 9363 §5";
@@ -129,7 +129,7 @@ fn entry(path: &Path, node: &Node) -> Result<FieldDescriptor, Error> {
         (Matching::Msb(_), [bits @ 0..=128]) => Matching::Msb(*bits as u16),
         (Matching::Msb(_), _) => return Err(wrong("mo-msb needs one matching-operator-value of 0 to 128".into())),
         (matching, []) => matching,
-        _ => return Err(wrong("a matching-operator-value stands without mo-msb".into())),
+        _ => return Err(wrong("matching-operator-value requires mo-msb".into())),
     };
     let target = match (matching, targets.as_slice()) {
         (_, []) => Target::Empty,
@@ -143,7 +143,7 @@ fn entry(path: &Path, node: &Node) -> Result<FieldDescriptor, Error> {
     Ok(row)
 }
 
-/// The part of an identity behind the name of its module (RFC 7951 §6.8).
+/// The part of an identity after the name of its module (RFC 7951 §6.8).
 fn bare(word: &str) -> &str {
     word.strip_prefix("ietf-schc:").unwrap_or(word)
 }
@@ -152,7 +152,7 @@ fn identity<T: Copy>(word: &str, known: &[(&'static str, T)]) -> Result<T, Value
     let found = known.iter().find(|(name, _)| *name == bare(word));
     found.map(|(_, value)| *value).ok_or_else(|| {
         let names: Vec<&str> = known.iter().map(|(name, _)| *name).collect();
-        value_error(format!("{} cannot be taken over", shown(word)), format!("known: {}", names.join(", ")))
+        value_error(format!("{} cannot be imported", shown(word)), format!("known: {}", names.join(", ")))
     })
 }
 
@@ -167,7 +167,7 @@ fn binaries(path: &Path, list: Entry) -> Result<Vec<u128>, Error> {
                 base64_bytes(word).ok_or_else(|| value_error("not base64", "write bytes in base64 (RFC 4648 §4)"))?;
             let digits = bytes.iter().skip_while(|byte| **byte == 0);
             if digits.clone().count() > 16 {
-                return Err(value_error("longer than 128 bits", "fields of up to 128 bits can be taken over"));
+                return Err(value_error("longer than 128 bits", "only fields of up to 128 bits can be imported"));
             }
             Ok(digits.fold(0u128, |value, byte| value << 8 | u128::from(*byte)))
         })?;
@@ -224,7 +224,7 @@ struct ValueOut {
     value: String,
 }
 
-/// The document of `rules`; says what the data model has no word for.
+/// The document of `rules`; says what the data model cannot express.
 pub(super) fn write(rules: &[NumberedRule]) -> Result<Document, ValueError> {
     let mut written = Vec::with_capacity(rules.len());
     for NumberedRule { id, rule } in rules {
@@ -234,8 +234,8 @@ pub(super) fn write(rules: &[NumberedRule]) -> Result<Document, ValueError> {
         for (index, row) in rule.fields.iter().enumerate() {
             let key = |row: &FieldDescriptor| (row.fid, row.position, row.direction);
             if rule.fields.iter().take(index).any(|other| key(other) == key(row)) {
-                let problem = format!("{} stands twice with the same position and direction", row.fid.name);
-                return Err(value_error(problem, "RFC 9363 tells rows apart by these: give the second one another FP"));
+                let problem = format!("{} appears twice with the same position and direction", row.fid.name);
+                return Err(value_error(problem, "RFC 9363 identifies rows by these: change the FP of the second row"));
             }
         }
         written.push(RuleOut {
@@ -250,7 +250,10 @@ pub(super) fn write(rules: &[NumberedRule]) -> Result<Document, ValueError> {
 
 fn entry_out(row: &FieldDescriptor) -> Result<EntryOut, ValueError> {
     let no_word = |what: &str| {
-        value_error(format!("{}: RFC 9363 has no word for {what}", row.fid.name), "this rule cannot be exported so")
+        value_error(
+            format!("{}: RFC 9363 cannot express {what}", row.fid.name),
+            "this rule cannot be exported in this format",
+        )
     };
     let field = name_of(&FIELD_IDENTITIES, &row.fid).ok_or_else(|| no_word("this field"))?;
     let field_length = match row.length {
@@ -341,7 +344,7 @@ fn base64_bytes(text: &str) -> Option<Vec<u8>> {
             bits &= (1 << count) - 1;
         }
     }
-    // What is left over are 0 bits.
+    // The remaining bits are padding and must be 0.
     (bits == 0).then_some(bytes)
 }
 

@@ -41,7 +41,7 @@ pub struct RuleId {
 /// Reads a file of rules; `-` is standard input.
 ///
 /// # Errors
-/// A file that cannot be read or used; what the rules of this program cannot say is named.
+/// The file cannot be read or used. The error names what the rules of this program cannot express.
 pub fn load_rules(path: &Path) -> Result<RuleSet, Error> {
     read_text(path, |text| parse_rules(path, text))
 }
@@ -124,8 +124,8 @@ fn numbered(path: &Path, node: &Node) -> Result<NumberedRule, Error> {
     };
     for (name, what) in [("Fragmentation", "a fragmentation rule"), ("NoCompression", "a rule without compression")] {
         if let Some(entry) = fields.entry(name) {
-            let help = "Diet-ESP has rules for compression only: take this one away";
-            return Err(fields.wrong(entry, value_error(format!("{what} cannot be taken over"), help)));
+            let help = "Diet-ESP has only compression rules: remove this rule";
+            return Err(fields.wrong(entry, value_error(format!("{what} cannot be imported"), help)));
         }
     }
     fields.not_both("fields", "Compression")?;

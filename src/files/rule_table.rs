@@ -35,7 +35,7 @@ pub(super) const OPERATORS: [(&str, Matching); 4] = [
     ("match-mapping", Matching::MatchMapping),
 ];
 
-/// CDA, compared without case; `None` is `compute`, of which the field says how.
+/// CDA, compared case-insensitively; `None` is `compute`: the field determines the computation.
 pub(super) const ACTIONS: [(&str, Option<Action>); 14] = [
     ("not-sent", Some(Action::NotSent)),
     ("value-sent", Some(Action::ValueSent)),
@@ -53,9 +53,9 @@ pub(super) const ACTIONS: [(&str, Option<Action>); 14] = [
     ("index", Some(Action::MappingSent)),
 ];
 
-/// FL of a field whose length varies: the residue carries it (RFC 8724 §7.4.2).
+/// FL of a field of variable length: the length is sent in the residue (RFC 8724 §7.4.2).
 pub(super) const VARIABLE: &str = "var";
-/// FL of a field whose length another field of the packet tells.
+/// FL of a field whose length is given by another field of the packet.
 pub(super) const FUNCTION: &str = "function";
 
 /// Rows of the longest rule that is read.
@@ -68,7 +68,7 @@ pub(super) fn rule(path: &Path, name: &str, node: &Node) -> Result<Rule, Error> 
     let rows = items(path, name, node)?;
     if rows.is_empty() {
         let help = "add rows such as `- { FID: IPV6.VER, TV: 6, MO: equal, CDA: not-sent }`";
-        return Err(node.place.error(path, format!("{name}: a rule without rows"), help));
+        return Err(node.place.error(path, format!("{name}: the rule has no rows"), help));
     }
     if rows.len() > MAX_ROWS {
         return Err(node.place.error(
@@ -102,8 +102,8 @@ fn row(path: &Path, node: &Node) -> Result<FieldDescriptor, Error> {
     Ok(row)
 }
 
-/// The SA and each packet give the target values of the ESP header where the row has none; Padding that is not sent has
-/// none.
+/// A row without target value may still be valid: target values of the ESP header come from the SA and the packet, and
+/// Padding that is not sent has no target value.
 fn checkable(row: &FieldDescriptor) -> FieldDescriptor {
     let mut row = row.clone();
     if matches!(row.fid, ESP_SPI | ESP_SEQ | ESP_PAD | ESP_PAD_LEN) && row.target == Target::Empty {
@@ -129,13 +129,13 @@ fn field(word: &str) -> Result<FieldId, ValueError> {
                 }
             }
         };
-        value_error(format!("{} is no field", shown(word)), help)
+        value_error(format!("{} is not a known field", shown(word)), help)
     })
 }
 
 /// FL where the row has none.
 pub(super) fn own_length(fid: FieldId) -> FieldLength {
-    // The IPv4 options' is told by IHL, that of the ESP padding by Pad Length.
+    // IHL gives the length of the IPv4 options, and Pad Length that of the ESP padding.
     fid.bits.map_or(FieldLength::Function, FieldLength::Fixed)
 }
 
@@ -148,7 +148,7 @@ fn field_length(word: &str) -> Result<FieldLength, ValueError> {
     }
     number(word, 1..=128)
         .map(|bits| FieldLength::Fixed(bits as u16))
-        .map_err(|found| value_error(found.problem, "give the length in bits, or `var`; or leave FL out"))
+        .map_err(|found| value_error(found.problem, "give the length in bits, or `var`; or omit FL"))
 }
 
 fn matching(fields: &mut Fields) -> Result<Matching, Error> {
@@ -165,7 +165,7 @@ fn matching(fields: &mut Fields) -> Result<Matching, Error> {
         let matching = choice(name, &OPERATORS)?;
         match (matching, bits) {
             (Matching::Msb(_), _) | (_, None) => Ok((matching, bits)),
-            _ => Err(value_error("only MSB has an argument", "take the brackets away")),
+            _ => Err(value_error("only MSB has an argument", "remove the brackets")),
         }
     })?;
     let entry = fields.entry("MO.VAL").filter(|entry| !entry.node.is_null());
@@ -173,7 +173,7 @@ fn matching(fields: &mut Fields) -> Result<Matching, Error> {
         (Matching::Msb(_), Some(bits), None) => Ok(Matching::Msb(bits)),
         (Matching::Msb(_), None, Some(entry)) => Ok(Matching::Msb(fields.read(entry, msb_bits)?)),
         (Matching::Msb(_), None, None) => Err(fields.missing("MO.VAL", "MSB needs the number of bits to compare")),
-        (_, _, Some(entry)) => Err(fields.wrong(entry, value_error("stands without MSB", "only MSB has an argument"))),
+        (_, _, Some(entry)) => Err(fields.wrong(entry, value_error("requires MSB", "only MSB has an argument"))),
         (matching, ..) => Ok(matching),
     }
 }
@@ -190,10 +190,10 @@ fn action(word: &str, fid: FieldId) -> Result<Action, ValueError> {
                 Some(own) => format!("{} has `{}`", fid.name, Action::Compute(own).name()),
                 None => "send it, or give its value".to_owned(),
             };
-            Err(value_error(format!("{} cannot be worked out so", fid.name), help))
+            Err(value_error(format!("{} cannot be computed in this way", fid.name), help))
         }
         Some(action) => Ok(action),
-        None => Err(value_error(format!("{} cannot be worked out", fid.name), "send it, or give its value")),
+        None => Err(value_error(format!("{} cannot be computed", fid.name), "send it, or give its value")),
     }
 }
 
@@ -212,9 +212,7 @@ fn target(fields: &Fields, entry: Entry, fid: FieldId, length: FieldLength) -> R
         let item = Entry { node, ..entry };
         let next = value(item)?;
         if !seen.insert(next) {
-            return Err(
-                fields.wrong(item, value_error("a value that stands in the list before", "take one of them away"))
-            );
+            return Err(fields.wrong(item, value_error("the list already has this value", "remove one of them")));
         }
         values.push(next);
     }
@@ -242,10 +240,10 @@ fn numeric_value(word: &str, quoted: bool, bits: u16) -> Result<u128, ValueError
         return u128::from_str_radix(digits, 16).ok().filter(|_| plain).ok_or_else(wrong);
     }
     if !word.is_empty() && word.bytes().all(|digit| digit.is_ascii_digit()) {
-        // In quotes it may be meant as hexadecimal digits: not to be guessed at.
+        // In quotes, the value could also be hexadecimal digits, so it is rejected as ambiguous.
         if quoted && word.len() > 1 && word.len() == usize::from(bits.div_ceil(4)) {
-            let help = "put `0x` in front of hexadecimal digits, or take the quotes off a decimal number";
-            return Err(value_error("decimal or hexadecimal?", help));
+            let help = "write `0x` before hexadecimal digits, or remove the quotes of a decimal number";
+            return Err(value_error("ambiguous value: decimal or hexadecimal", help));
         }
         return word.parse().map_err(|_| wrong());
     }
@@ -272,7 +270,7 @@ fn address_value(word: &str, fid: FieldId, bits: u16) -> Result<u128, ValueError
         }
         64 if is_v6 && len.is_none() => {
             if value >> 64 != 0 {
-                return Err(value_error("bits in front of the last 64 are set", "give the last 64 bits: ::1"));
+                return Err(value_error("bits before the last 64 are set", "give the last 64 bits: ::1"));
             }
             Ok(value)
         }
@@ -284,7 +282,7 @@ fn address_value(word: &str, fid: FieldId, bits: u16) -> Result<u128, ValueError
     }
 }
 
-/// Whole bytes in hexadecimal, of which the first is not 0; nothing at all is the empty value.
+/// Whole bytes in hexadecimal, of which the first is not 0. Empty text is the empty value.
 fn varying_value(word: &str) -> Result<u128, ValueError> {
     let digits = word.strip_prefix("0x").or_else(|| word.strip_prefix("0X")).unwrap_or(word);
     let well_formed = digits.len() <= 32
@@ -293,13 +291,13 @@ fn varying_value(word: &str) -> Result<u128, ValueError> {
         && digits.bytes().all(|digit| digit.is_ascii_hexdigit());
     if !well_formed {
         let help = "write up to 16 bytes in hexadecimal, of which the first is not 00";
-        return Err(value_error("no value of a field whose length varies", help));
+        return Err(value_error("not a value for a field of variable length", help));
     }
     if digits.is_empty() {
         return Ok(0);
     }
     u128::from_str_radix(digits, 16)
-        .map_err(|_| value_error("no hexadecimal number", "write bytes as pairs of hex digits"))
+        .map_err(|_| value_error("not a hexadecimal number", "write bytes as pairs of hex digits"))
 }
 
 #[cfg(test)]
@@ -390,7 +388,7 @@ mod tests {
     #[test]
     fn rows_that_make_no_sense_are_refused_with_field_and_place() {
         let cases = [
-            ("FID: IPV6.HOPLIMIT, MO: ignore, CDA: value-sent", "f:1:10: FID: `IPV6.HOPLIMIT` is no field"),
+            ("FID: IPV6.HOPLIMIT, MO: ignore, CDA: value-sent", "f:1:10: FID: `IPV6.HOPLIMIT` is not a known field"),
             ("FID: UDP.LEN, CDA: value-sent", "f:1:5: a row of a rule without `MO`"),
             ("FID: UDP.LEN, MO: MSB, CDA: LSB", "f:1:5: a row of a rule without `MO.VAL`"),
             ("FID: UDP.LEN, TV: 1, MO: MSB, MO.VAL: 17, CDA: LSB", "f:1:5: UDP.LEN: MSB is longer than the field"),
@@ -399,7 +397,7 @@ mod tests {
             ("FID: UDP.LEN, TV: 65536, MO: equal, CDA: not-sent", "f:1:23: TV: longer than the 16 bits of the field"),
             (
                 "FID: UDP.LEN, TV: [1, 0x1], MO: match-mapping, CDA: mapping-sent",
-                "f:1:27: TV: a value that stands in the list before",
+                "f:1:27: TV: the list already has this value",
             ),
             (
                 "FID: UDP.LEN, TV: [1], MO: match-mapping, CDA: not-sent",
@@ -410,21 +408,24 @@ mod tests {
                 "f:1:5: UDP.LEN: a list of target values needs match-mapping",
             ),
             ("FID: UDP.LEN, TV: 1, MO: equal, CDA: LSB", "f:1:5: UDP.LEN: LSB needs the matching operator MSB"),
-            ("FID: UDP.LEN, MO: ignore, CDA: compute-checksum", "f:1:36: CDA: UDP.LEN cannot be worked out so"),
-            ("FID: UDP.SRC_PORT, MO: ignore, CDA: compute", "f:1:41: CDA: UDP.SRC_PORT cannot be worked out"),
-            ("FID: UDP.LEN, MO: ignore, MO.VAL: 3, CDA: value-sent", "f:1:39: MO.VAL: stands without MSB"),
+            ("FID: UDP.LEN, MO: ignore, CDA: compute-checksum", "f:1:36: CDA: UDP.LEN cannot be computed in this way"),
+            ("FID: UDP.SRC_PORT, MO: ignore, CDA: compute", "f:1:41: CDA: UDP.SRC_PORT cannot be computed"),
+            ("FID: UDP.LEN, MO: ignore, MO.VAL: 3, CDA: value-sent", "f:1:39: MO.VAL: requires MSB"),
             ("FID: UDP.LEN, MO: ignore, CDA: value-sent, SB: 1", "f:1:48: unknown key `SB` in a row of a rule"),
-            ("FID: UDP.LEN, TV: \"1633\", MO: equal, CDA: not-sent", "f:1:23: TV: decimal or hexadecimal?"),
+            (
+                "FID: UDP.LEN, TV: \"1633\", MO: equal, CDA: not-sent",
+                "f:1:23: TV: ambiguous value: decimal or hexadecimal",
+            ),
             ("FID: UDP.LEN, FL: 0, MO: ignore, CDA: value-sent", "f:1:23: FL: not a number from 1 to 128"),
             (
                 "FID: IPV6.SRC_IID, TV: \"2001::1\", MO: equal, CDA: not-sent",
-                "f:1:28: TV: bits in front of the last 64 are set",
+                "f:1:28: TV: bits before the last 64 are set",
             ),
         ];
         for (text, message) in cases {
             assert_eq!(refused(text), message, "{text}");
         }
-        assert_eq!(read("[]").unwrap_err(), "f:1:1: rows: a rule without rows");
+        assert_eq!(read("[]").unwrap_err(), "f:1:1: rows: the rule has no rows");
     }
 
     #[test]

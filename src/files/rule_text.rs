@@ -35,15 +35,15 @@ impl RuleSet {
         text
     }
 
-    /// As JSON that other programs read, with a line feed at the end.
+    /// The rules in the JSON of another program, with a line feed at the end.
     ///
     /// # Errors
-    /// What that form has no word for is named.
+    /// What that form cannot express is named.
     pub fn to_json(&self, form: RuleForm) -> Result<String, Error> {
         let written = match form {
             RuleForm::OpenSchc => self.open_schc(),
             RuleForm::Rfc9363 if self.device.is_some() => {
-                Err(value_error("RFC 9363 has no word for DeviceID", "take it away, or export as OpenSCHC"))
+                Err(value_error("RFC 9363 cannot express DeviceID", "remove it, or export as OpenSCHC"))
             }
             RuleForm::Rfc9363 => rfc9363::write(&self.rules).and_then(pretty),
         };
@@ -81,7 +81,7 @@ fn yaml_rule(rule: &NumberedRule, first: &str, next: &str) -> String {
     text
 }
 
-/// `{ FID: IPV6.VER, FL: 4, TV: 6, MO: equal, CDA: not-sent }`, without what is the default.
+/// `{ FID: IPV6.VER, FL: 4, TV: 6, MO: equal, CDA: not-sent }`, without keys that have their default.
 fn yaml_row(row: &FieldDescriptor) -> String {
     let mut text = format!("{{ FID: {}, FL: {}", row.fid.name, length_name(row.length));
     if row.position != 1 {
@@ -115,7 +115,7 @@ pub fn length_name(length: FieldLength) -> String {
     }
 }
 
-/// One target value of a row as people write it: an address, a number, or `0x` and hex digits.
+/// One target value of a row in human-readable form: an address, a number, or `0x` and hex digits.
 pub fn target_text(row: &FieldDescriptor, value: u128) -> String {
     match target_json(row, value) {
         Value::String(text) => text,
@@ -142,7 +142,8 @@ pub(super) fn target_json(row: &FieldDescriptor, value: u128) -> Value {
     }
 }
 
-/// An Interface Identifier as an address with 64 zero bits in front, never in the form with an IPv4 address in it.
+/// An Interface Identifier as an address whose first 64 bits are zero, never in the notation with an embedded IPv4
+/// address.
 fn iid(value: u128) -> String {
     let text = Ipv6Addr::from(value).to_string();
     if text.contains('.') {
@@ -217,7 +218,10 @@ const OPEN_SCHC_FIELDS: [&str; 14] = [
 
 fn open_schc_row(row: &FieldDescriptor) -> Result<OpenSchcRow, ValueError> {
     let no_word = |what: &str| {
-        value_error(format!("{}: OpenSCHC has no word for {what}", row.fid.name), "this rule cannot be exported so")
+        value_error(
+            format!("{}: OpenSCHC cannot express {what}", row.fid.name),
+            "this rule cannot be exported in this format",
+        )
     };
     if !OPEN_SCHC_FIELDS.contains(&row.fid.name) {
         return Err(no_word("this field"));
@@ -327,22 +331,22 @@ mod tests {
             (
                 "FID: IPV6.DST, MO: ignore, CDA: value-sent",
                 RuleForm::Rfc9363,
-                "IPV6.DST: RFC 9363 has no word for this field",
+                "IPV6.DST: RFC 9363 cannot express this field",
             ),
             (
                 "FID: IPV6.DSCP, MO: ignore, CDA: value-sent",
                 RuleForm::OpenSchc,
-                "IPV6.DSCP: OpenSCHC has no word for this field",
+                "IPV6.DSCP: OpenSCHC cannot express this field",
             ),
             (
                 "FID: IPV6.FL, MO: ignore, CDA: generated",
                 RuleForm::Rfc9363,
-                "IPV6.FL: RFC 9363 has no word for compute-generated",
+                "IPV6.FL: RFC 9363 cannot express compute-generated",
             ),
             (
                 "FID: IPV6.FL, MO: ignore, CDA: compute",
                 RuleForm::OpenSchc,
-                "IPV6.FL: OpenSCHC has no word for compute-lower",
+                "IPV6.FL: OpenSCHC cannot express compute-lower",
             ),
         ];
         for (row, form, message) in cases {
@@ -356,17 +360,13 @@ mod tests {
     fn what_others_say_that_we_cannot_is_named() {
         let refused = |text: &str| parse(Path::new("f"), text).unwrap_err().to_string();
         let fragmentation = r#"[{"RuleID": 1, "RuleIDLength": 3, "Fragmentation": {"FRMode": "NoAck"}}]"#;
-        assert_eq!(refused(fragmentation), "f:1:52: Fragmentation: a fragmentation rule cannot be taken over");
+        assert_eq!(refused(fragmentation), "f:1:52: Fragmentation: a fragmentation rule cannot be imported");
         let device = r#"[{"RuleID": 1, "RuleIDLength": 3, "Compression": [{"FID": "IPV6.DEV_IID", "TV": "::1", "MO": "equal", "CDA": "DEVIID"}]}]"#;
-        assert!(refused(device).ends_with("CDA: `DEVIID` is no value of it"), "{}", refused(device));
+        assert!(refused(device).ends_with("CDA: `DEVIID` is not a valid value"), "{}", refused(device));
         let coap = r#"[{"RuleID": 1, "RuleIDLength": 3, "Compression": [{"FID": "COAP.VER", "TV": 1, "MO": "equal", "CDA": "not-sent"}]}]"#;
-        assert!(refused(coap).ends_with("FID: `COAP.VER` is no field"), "{}", refused(coap));
+        assert!(refused(coap).ends_with("FID: `COAP.VER` is not a known field"), "{}", refused(coap));
         let yang = r#"{"ietf-schc:schc": {"rule": [{"rule-id-value": 0, "rule-id-length": 8, "rule-nature": "ietf-schc:nature-fragmentation"}]}}"#;
-        assert!(
-            refused(yang).contains("rule-nature: `nature-fragmentation` cannot be taken over"),
-            "{}",
-            refused(yang)
-        );
+        assert!(refused(yang).contains("rule-nature: `nature-fragmentation` cannot be imported"), "{}", refused(yang));
     }
 
     /// Values as examples/datamodel/rules.json of OpenSCHC has them: integers, right-aligned.

@@ -1,4 +1,5 @@
-//! Rule files: `contexts` and `lowpan_contexts`. What all dialects share is read here, the rest by the dialect's module.
+//! Rule files: `contexts` and `lowpan_contexts`. This module reads the keys that all dialects share; the module of each
+//! dialect reads the others.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv6Addr};
@@ -54,7 +55,7 @@ fn context(path: &Arc<Path>, node: &Node) -> Result<Context, Error> {
     Ok(context)
 }
 
-/// What a dialect's module reads of a context.
+/// The part of a context that the dialect's module reads.
 pub(super) struct Attributes {
     pub(super) dialect: Dialect,
     /// `ts_ip_version` is required.
@@ -71,7 +72,7 @@ fn dialect(word: &str) -> Result<Reader, ValueError> {
         "6lo" => Ok(sixlo::attributes),
         "custom" => Ok(custom::attributes),
         other => Err(value_error(
-            format!("{} is no dialect", shown(word)),
+            format!("{} is not a known dialect", shown(word)),
             match near(other, NAMES.into_iter()).first() {
                 Some(name) => format!("did you mean `{name}`?"),
                 None => format!("one of: {}", NAMES.join(", ")),
@@ -82,7 +83,7 @@ fn dialect(word: &str) -> Result<Reader, ValueError> {
 
 fn ietf_attributes(fields: &mut Fields, mode: Mode) -> Result<Attributes, Error> {
     let ietf = ietf::attributes(fields)?;
-    // Where the inner packet is sent whole, its version nibble tells.
+    // If the inner packet is sent uncompressed, its version field shows the IP version.
     let needs_version = mode == Mode::Tunnel && ietf.compress_inner;
     Ok(Attributes { dialect: Dialect::Ietf(ietf), needs_version })
 }
@@ -93,7 +94,7 @@ fn sa_reference(fields: &mut Fields) -> Result<SaReference, Error> {
         for key in ["src", "dst"] {
             if let Some(entry) = fields.entry(key) {
                 let help = format!("name the SA by `spi:` and `{key}:`, or by `sa:` alone");
-                return Err(fields.wrong(entry, value_error("stands beside `sa`", help)));
+                return Err(fields.wrong(entry, value_error("conflicts with `sa`", help)));
             }
         }
         return Ok(SaReference::Name(name));
@@ -261,7 +262,7 @@ pub(super) fn lowpan_contexts(
         let id = byte(&key.text, 0..=15).map_err(|value_error| wrong(key.place, value_error))?;
         let prefix = text(node).and_then(lowpan_prefix).map_err(|value_error| wrong(node.place, value_error))?;
         if contexts.insert(id, prefix).is_some_and(|before| before != prefix) {
-            let other = value_error(format!("context {id} has another prefix elsewhere"), "take one of them away");
+            let other = value_error(format!("context {id} has another prefix elsewhere"), "remove one of them");
             return Err(wrong(key.place, other));
         }
     }
@@ -275,7 +276,7 @@ fn lowpan_prefix(word: &str) -> Result<(Ipv6Addr, u8), ValueError> {
     }
 }
 
-/// The items of a list of scalars as `parse` reads them; none may stand there twice.
+/// The items of a list of scalars as `parse` reads them. Duplicates are an error.
 pub(super) fn distinct<T: PartialEq>(
     fields: &Fields,
     entry: Entry,
@@ -286,9 +287,7 @@ pub(super) fn distinct<T: PartialEq>(
         let item = Entry { node, ..entry };
         let value = fields.read(item, &parse)?;
         if values.contains(&value) {
-            return Err(
-                fields.wrong(item, value_error("a value that stands in the list before", "take one of them away"))
-            );
+            return Err(fields.wrong(item, value_error("the list already has this value", "remove one of them")));
         }
         values.push(value);
     }

@@ -1,7 +1,6 @@
-//! The JSON Schemas (draft 2020-12) of rule and key files, from the tables of their readers where there are such.
+//! The JSON Schemas (draft 2020-12) of rule and key files. They use the tables of the readers where possible.
 //!
-//! A schema says less than the reader: what depends on two keys at once, such as an address range, only the reader
-//! checks.
+//! The reader checks more than the schema: for example, conditions on two keys, such as the ends of an address range.
 
 use serde_json::{Map, Value, json};
 
@@ -12,7 +11,7 @@ use crate::suite::{INTEGS, SUITES};
 /// A kind of file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SchemaOf {
-    /// Rule files: contexts, or rules by themselves.
+    /// Rule files: contexts, or rules outside contexts.
     Rules,
     /// Key files.
     Keys,
@@ -58,7 +57,7 @@ fn insert(object: &mut Value, name: &str, value: Value) {
     }
 }
 
-/// An object of which no other key is known.
+/// An object without other keys.
 fn object(required: &[&str], properties: Vec<(&str, Value)>) -> Value {
     let properties: Map<String, Value> = properties.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
     json!({ "type": "object", "required": required, "properties": properties, "additionalProperties": false })
@@ -90,14 +89,14 @@ fn number(most: u64) -> Value {
     json!({ "type": ["integer", "string"], "minimum": 0, "maximum": most, "pattern": "^([0-9]+|0[xX][0-9a-fA-F]+)$" })
 }
 
-/// Words that are compared without case.
+/// Words that are compared case-insensitively.
 fn words<'w>(words: impl IntoIterator<Item = &'w str>) -> Value {
     let words: Vec<&str> = words.into_iter().collect();
     let pattern: Vec<String> = words.iter().map(|word| any_case(word)).collect();
     json!({ "type": ["string"], "pattern": format!("^({})$", pattern.join("|")), "examples": words })
 }
 
-/// A regular expression (ECMA-262) of `word` in any case; it knows no flags.
+/// A regular expression (ECMA-262) that matches `word` in any case, because JSON Schema has no flag for it.
 fn any_case(word: &str) -> String {
     let letter = |c: char| match c {
         c if c.is_ascii_alphabetic() => format!("[{}{}]", c.to_ascii_uppercase(), c.to_ascii_lowercase()),

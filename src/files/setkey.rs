@@ -12,7 +12,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::integrity::Integrity;
-use super::left_out::LeftOut;
+use super::skipped::Skipped;
 use super::values::{address, hex, shown, spi, spi_name};
 use crate::context::Origin;
 use crate::net::Selector;
@@ -58,14 +58,14 @@ struct Token<'t> {
 }
 
 /// Appends the SAs of `text`.
-pub(super) fn read(path: &Path, text: &str, sas: &mut Vec<Arc<Sa>>, left_out: &mut LeftOut) {
+pub(super) fn read(path: &Path, text: &str, sas: &mut Vec<Arc<Sa>>, skipped: &mut Skipped) {
     let mut statement: Vec<Token<'_>> = vec![];
     let mut short_icv_noted = false;
     for token in (Tokens { rest: text, line: 1 }) {
         let token = match token {
             Ok(token) => token,
             Err(line) => {
-                left_out.wrong(line, "a string does not end with a quote", HELP);
+                skipped.invalid(line, "a string does not end with a quote", HELP);
                 return;
             }
         };
@@ -75,24 +75,24 @@ pub(super) fn read(path: &Path, text: &str, sas: &mut Vec<Arc<Sa>>, left_out: &m
         }
         let whole = std::mem::take(&mut statement);
         let Some(first) = whole.first() else { continue };
-        match sa(path, &whole, left_out) {
+        match sa(path, &whole, skipped) {
             Ok(Some(sa)) => {
                 if is_sha256(&sa) && !std::mem::replace(&mut short_icv_noted, true) {
-                    left_out.note(first.line, SHA256_ICV);
+                    skipped.note(first.line, SHA256_ICV);
                 }
                 sas.push(Arc::new(sa));
             }
             Ok(None) => {}
-            Err(Unusable::LeftOut(why)) => left_out.push(first.line, why),
-            Err(Unusable::Wrong(line, problem)) => left_out.wrong(line, problem, HELP),
+            Err(EntryError::Skipped(why)) => skipped.push(first.line, why),
+            Err(EntryError::Invalid(line, problem)) => skipped.invalid(line, problem, HELP),
         }
     }
     if let Some(token) = statement.first() {
-        left_out.wrong(token.line, "a statement does not end with `;`", HELP);
+        skipped.invalid(token.line, "a statement does not end with `;`", HELP);
     }
 }
 
-/// Cuts into tokens; an error is the line of a string without end.
+/// Splits text into tokens. The error is the line number of an unterminated string.
 struct Tokens<'t> {
     rest: &'t str,
     line: u64,
@@ -139,21 +139,21 @@ impl<'t> Iterator for Tokens<'t> {
     }
 }
 
-pub(super) enum Unusable {
+pub(super) enum EntryError {
     /// Line and problem.
-    Wrong(u64, String),
-    LeftOut(String),
+    Invalid(u64, String),
+    Skipped(String),
 }
 
-use Unusable::Wrong;
+use EntryError::Invalid;
 
-/// The SA of a statement; `None` if it gives no ESP SA.
-fn sa(path: &Path, statement: &[Token<'_>], left_out: &mut LeftOut) -> Result<Option<Sa>, Unusable> {
+/// The SA of a statement; `None` if the statement adds no ESP SA.
+fn sa(path: &Path, statement: &[Token<'_>], skipped: &mut Skipped) -> Result<Option<Sa>, EntryError> {
     let Some((verb, rest)) = statement.split_first() else { return Ok(None) };
     if !matches!(verb.text, "add" | "update") {
         return match STATEMENTS.contains(&verb.text) && !verb.quoted {
             true => Ok(None),
-            false => Err(Wrong(verb.line, format!("{} is no statement of setkey", shown(verb.text)))),
+            false => Err(Invalid(verb.line, format!("{} is not a setkey statement", shown(verb.text)))),
         };
     }
     let is_address_flag = |token: &&Token<'_>| matches!(token.text, "-4" | "-6" | "-n" | "-4n" | "-6n" | "-n4" | "-n6");
@@ -161,27 +161,27 @@ fn sa(path: &Path, statement: &[Token<'_>], left_out: &mut LeftOut) -> Result<Op
     let Some((&[src, dst, protocol, spi_token], mut options)) =
         rest.get(flags..).and_then(|rest| rest.split_first_chunk::<4>())
     else {
-        return Err(Wrong(verb.line, "`add` without source, destination, protocol and SPI".into()));
+        return Err(Invalid(verb.line, "`add` without source, destination, protocol and SPI".into()));
     };
     match protocol.text {
         "esp" | "esp-udp" => {}
         "ah" | "ah-old" | "ipcomp" | "tcp" => return Ok(None),
-        "esp-old" => return Err(Unusable::LeftOut("esp-old (RFC 1827) is not supported".into())),
-        other => return Err(Wrong(protocol.line, format!("{} is no protocol of setkey", shown(other)))),
+        "esp-old" => return Err(EntryError::Skipped("esp-old (RFC 1827) is not supported".into())),
+        other => return Err(Invalid(protocol.line, format!("{} is not a setkey protocol", shown(other)))),
     }
     let selector = |token: Token<'_>| {
-        // The port of UDP encapsulation stands in brackets behind the address.
+        // The port of UDP encapsulation follows the address in brackets.
         let host = token.text.split('[').next().unwrap_or_default();
         address(host)
             .map(Selector::address)
-            .map_err(|value_error| Wrong(token.line, format!("address: {}", value_error.problem)))
+            .map_err(|value_error| Invalid(token.line, format!("address: {}", value_error.problem)))
     };
     let (src, dst) = (selector(src)?, selector(dst)?);
     if !src.fits_beside(dst) {
-        return Err(Wrong(verb.line, "source and destination are of two IP versions".into()));
+        return Err(Invalid(verb.line, "source and destination have different IP versions".into()));
     }
     let spi =
-        spi(spi_token.text).map_err(|value_error| Wrong(spi_token.line, format!("SPI: {}", value_error.problem)))?;
+        spi(spi_token.text).map_err(|value_error| Invalid(spi_token.line, format!("SPI: {}", value_error.problem)))?;
     let (mut encryption, mut integrity, mut esn) = (None, None, false);
     while let Some((option, behind)) = options.split_first() {
         options = behind;
@@ -189,14 +189,14 @@ fn sa(path: &Path, statement: &[Token<'_>], left_out: &mut LeftOut) -> Result<Op
             "-E" => encryption = Some(algorithm(option, &mut options)?),
             "-A" => integrity = Some(algorithm(option, &mut options)?),
             "-esn" => esn = true,
-            // -m mode, -lh seconds and the like: of no use here.
+            // Options such as -m MODE and -lh SECONDS are ignored.
             _ => {}
         }
     }
-    let Some((name, key)) = encryption else { return Err(Wrong(verb.line, "ESP without -E".into())) };
+    let Some((name, key)) = encryption else { return Err(Invalid(verb.line, "ESP without -E".into())) };
     let integrity = integrity.map(|(name, key)| (name.text, key));
-    let keys = keys((name.text, key), integrity, verb.line, left_out).map_err(|unusable| match unusable {
-        Wrong(_, problem) => Wrong(name.line, problem),
+    let keys = keys((name.text, key), integrity, verb.line, skipped).map_err(|unusable| match unusable {
+        Invalid(_, problem) => Invalid(name.line, problem),
         other => other,
     })?;
     Ok(Some(Sa {
@@ -214,10 +214,10 @@ fn sa(path: &Path, statement: &[Token<'_>], left_out: &mut LeftOut) -> Result<Op
     }))
 }
 
-/// Name and key behind -E or -A. `null` may go without a key.
-fn algorithm<'t>(option: &Token<'t>, rest: &mut &[Token<'t>]) -> Result<(Token<'t>, Secret), Unusable> {
+/// Name and key after -E or -A. `null` needs no key.
+fn algorithm<'t>(option: &Token<'t>, rest: &mut &[Token<'t>]) -> Result<(Token<'t>, Secret), EntryError> {
     let Some((name, behind)) = rest.split_first() else {
-        return Err(Wrong(option.line, format!("{} without an algorithm", option.text)));
+        return Err(Invalid(option.line, format!("{} without an algorithm", option.text)));
     };
     *rest = behind;
     let key =
@@ -228,20 +228,20 @@ fn algorithm<'t>(option: &Token<'t>, rest: &mut &[Token<'t>]) -> Result<(Token<'
             let secret = if token.quoted {
                 Secret::new(token.text.as_bytes().to_vec())
             } else {
-                hex(token.text).map_err(|value_error| Wrong(token.line, format!("key: {}", value_error.problem)))?
+                hex(token.text).map_err(|value_error| Invalid(token.line, format!("key: {}", value_error.problem)))?
             };
             Ok((*name, secret))
         }
         None if name.text == "null" => Ok((*name, Secret::default())),
-        None => Err(Wrong(name.line, format!("{} {} without a key", option.text, shown(name.text)))),
+        None => Err(Invalid(name.line, format!("{} {} without a key", option.text, shown(name.text)))),
     }
 }
 
-/// What setkey and the kernels behind it leave open.
+/// setkey does not state the length of this ICV, and kernels differ.
 pub(super) const SHA256_ICV: &str = "setkey does not say how long the ICV of HMAC-SHA2-256 is: read as 16 bytes (RFC 4868). \
                                      Old Linux kernels send 12: give such an SA in YAML, with AUTH_HMAC_SHA2_256_96";
 
-/// Whether [`SHA256_ICV`] is to be said.
+/// Whether the warning [`SHA256_ICV`] applies.
 pub(super) fn is_sha256(sa: &Sa) -> bool {
     sa.keys.integ().is_some_and(|(integ, _)| integ.name == "AUTH_HMAC_SHA2_256_128")
 }
@@ -251,19 +251,19 @@ pub(super) fn keys(
     (encryption, key): (&str, Secret),
     integrity: Option<(&str, Secret)>,
     line: u64,
-    left_out: &mut LeftOut,
-) -> Result<Keys, Unusable> {
+    skipped: &mut Skipped,
+) -> Result<Keys, EntryError> {
     let suite = suite(encryption)?;
     let integ = match integrity.and_then(|(name, key)| integ(name, key)) {
         Some(_) if suite.is_aead() => IntegKey::None,
-        Some(integrity) => integrity.key(line, left_out).map_err(Unusable::LeftOut)?,
+        Some(integrity) => integrity.key(line, skipped).map_err(EntryError::Skipped)?,
         None => IntegKey::None,
     };
     let key = if suite.key_lens.is_empty() { Secret::default() } else { key };
-    Keys::from_parts(suite, key, None, integ).map_err(|error| Wrong(line, error.to_string()))
+    Keys::from_parts(suite, key, None, integ).map_err(|error| Invalid(line, error.to_string()))
 }
 
-fn suite(name: &str) -> Result<&'static Suite, Unusable> {
+fn suite(name: &str) -> Result<&'static Suite, EntryError> {
     let iana = match name {
         "rijndael-cbc" | "aes-cbc" => "ENCR_AES_CBC",
         "aes-ctr" => "ENCR_AES_CTR",
@@ -273,7 +273,7 @@ fn suite(name: &str) -> Result<&'static Suite, Unusable> {
         "null" => "ENCR_NULL",
         _ => "",
     };
-    Suite::by_name(iana).ok_or_else(|| Unusable::LeftOut(format!("encryption {} is not supported", shown(name))))
+    Suite::by_name(iana).ok_or_else(|| EntryError::Skipped(format!("encryption {} is not supported", shown(name))))
 }
 
 /// `None` for `null`.
@@ -296,10 +296,10 @@ mod tests {
 
     fn read_text(text: &str) -> (Result<Vec<Arc<Sa>>, String>, Vec<String>) {
         let path = Path::new("f");
-        let mut left_out = LeftOut::new(path);
+        let mut skipped = Skipped::new(path);
         let (mut sas, mut warnings) = (vec![], vec![]);
-        read(path, text, &mut sas, &mut left_out);
-        let result = left_out.finish(!sas.is_empty(), &mut warnings);
+        read(path, text, &mut sas, &mut skipped);
+        let result = skipped.finish(!sas.is_empty(), &mut warnings);
         (result.map(|()| sas).map_err(|error| error.to_string()), warnings)
     }
 
@@ -368,18 +368,18 @@ dump esp ;",
     fn what_is_wrong_is_told_without_its_key() {
         for (text, problem) in [
             ("add ::1 ::2 esp 0x1000 -E aes-cbc 0x001122;", "1: key of ENCR_AES_CBC is 16, 24 or 32 bytes, not 3"),
-            ("\nadd ::1 ::2 esp 0x1000\n-E aes-cbc 0x00112g;", "3: key: character 8 is no hex digit"),
+            ("\nadd ::1 ::2 esp 0x1000\n-E aes-cbc 0x00112g;", "3: key: character 8 is not a hex digit"),
             ("add ::1 ::2 esp 0x1000 -E aes-cbc;", "1: -E `aes-cbc` without a key"),
             ("add ::1 ::2 esp 0x1000 -E;", "1: -E without an algorithm"),
             ("add ::1 ::2 esp 0x1000 -A hmac-sha1 \"x\";", "1: ESP without -E"),
             ("add ::1 ::2 esp;", "1: `add` without source, destination, protocol and SPI"),
-            ("add gate.example.com ::2 esp 1 -E null;", "1: address: no IP address"),
+            ("add gate.example.com ::2 esp 1 -E null;", "1: address: not an IP address"),
             ("add ::1 ::2 esp x -E null;", "1: SPI: not an SPI of 32 bits"),
-            ("add ::1 10.0.0.2 esp 1 -E null;", "1: source and destination are of two IP versions"),
-            ("add ::1 ::2 exp 1 -E null;", "1: `exp` is no protocol of setkey"),
+            ("add ::1 10.0.0.2 esp 1 -E null;", "1: source and destination have different IP versions"),
+            ("add ::1 ::2 exp 1 -E null;", "1: `exp` is not a setkey protocol"),
             ("flush;\nadd ::1 ::2 esp 1 -E null", "2: a statement does not end with `;`"),
             ("flush;\nadd ::1 ::2 esp 1 -E null -A hmac-sha1 \"abc\ndef;", "2: a string does not end with a quote"),
-            ("flush;\nerase all;", "2: `erase` is no statement of setkey"),
+            ("flush;\nerase all;", "2: `erase` is not a setkey statement"),
         ] {
             assert_eq!(read_text(text).0.map(|_| ()), Err(format!("f:{problem}")));
         }
@@ -388,8 +388,8 @@ dump esp ;",
         assert_eq!(
             warnings,
             [
-                "f:1: left out: encryption `3des-cbc` is not supported",
-                "f:1: left out: esp-old (RFC 1827) is not supported"
+                "f:1: skipped: encryption `3des-cbc` is not supported",
+                "f:1: skipped: esp-old (RFC 1827) is not supported"
             ]
         );
     }

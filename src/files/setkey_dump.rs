@@ -1,4 +1,4 @@
-//! What `setkey -D` prints of the SAs of a kernel (KAME on BSD, ipsec-tools on Linux).
+//! The output of `setkey -D`: the SAs of a kernel (KAME on BSD, ipsec-tools on Linux).
 //!
 //! ```text
 //! 192.0.2.1[4500] 192.0.2.2[4500]
@@ -11,19 +11,19 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use super::left_out::LeftOut;
 use super::setkey::{self, SHA256_ICV};
+use super::skipped::Skipped;
 use super::values::{address, hex, spi, spi_name};
 use crate::context::Origin;
 use crate::net::Selector;
 use crate::sa::Sa;
 use crate::secret::Secret;
 
-const HELP: &str = "give the text that `setkey -D` prints, whole";
+const HELP: &str = "give the complete output of `setkey -D`";
 /// SADB_X_SAFLAGS_ESN of FreeBSD's `net/pfkeyv2.h`.
 const FLAG_ESN: u64 = 0x400;
 
-/// Whether `line` begins an SA: two addresses, perhaps with ports in brackets.
+/// Whether `line` begins an SA: two addresses, optionally with ports in brackets.
 pub(super) fn is_line(line: &str) -> bool {
     heading(line).is_some()
 }
@@ -34,7 +34,7 @@ fn heading(line: &str) -> Option<[&str; 2]> {
     (words.next().is_none() && pair.iter().all(|word| address(word).is_ok())).then_some(pair)
 }
 
-/// What is needed of the lines of one SA.
+/// The relevant values from the lines of one SA.
 struct Dump<'t> {
     line: u64,
     addresses: [&'t str; 2],
@@ -47,27 +47,27 @@ struct Dump<'t> {
 }
 
 /// Appends the SAs of `text`.
-pub(super) fn read(path: &Path, text: &str, sas: &mut Vec<Arc<Sa>>, left_out: &mut LeftOut) {
+pub(super) fn read(path: &Path, text: &str, sas: &mut Vec<Arc<Sa>>, skipped: &mut Skipped) {
     let file: Arc<Path> = path.into();
     let mut short_icv_noted = false;
     let mut dump: Option<Dump<'_>> = None;
-    let mut finish = |dump: Option<Dump<'_>>, left_out: &mut LeftOut| {
+    let mut finish = |dump: Option<Dump<'_>>, skipped: &mut Skipped| {
         let Some(dump) = dump.filter(|dump| dump.protocol.starts_with("esp")) else { return };
         let line = dump.line;
-        match dump.sa(&file, left_out) {
+        match dump.sa(&file, skipped) {
             Ok(sa) => {
                 if setkey::is_sha256(&sa) && !std::mem::replace(&mut short_icv_noted, true) {
-                    left_out.note(line, SHA256_ICV);
+                    skipped.note(line, SHA256_ICV);
                 }
                 sas.push(Arc::new(sa));
             }
-            Err(setkey::Unusable::LeftOut(why)) => left_out.push(line, why),
-            Err(setkey::Unusable::Wrong(line, problem)) => left_out.wrong(line, problem, HELP),
+            Err(setkey::EntryError::Skipped(why)) => skipped.push(line, why),
+            Err(setkey::EntryError::Invalid(line, problem)) => skipped.invalid(line, problem, HELP),
         }
     };
     for (line, number) in text.lines().zip(1u64..) {
         if let Some(addresses) = heading(line) {
-            finish(dump.take(), left_out);
+            finish(dump.take(), skipped);
             dump = Some(Dump {
                 line: number,
                 addresses,
@@ -82,7 +82,7 @@ pub(super) fn read(path: &Path, text: &str, sas: &mut Vec<Arc<Sa>>, left_out: &m
             dump.take(line.trim());
         }
     }
-    finish(dump, left_out);
+    finish(dump, skipped);
 }
 
 impl<'t> Dump<'t> {
@@ -104,16 +104,16 @@ impl<'t> Dump<'t> {
         }
     }
 
-    fn sa(self, file: &Arc<Path>, left_out: &mut LeftOut) -> Result<Sa, setkey::Unusable> {
-        let wrong = |problem: String| setkey::Unusable::Wrong(self.line, problem);
+    fn sa(self, file: &Arc<Path>, skipped: &mut Skipped) -> Result<Sa, setkey::EntryError> {
+        let wrong = |problem: String| setkey::EntryError::Invalid(self.line, problem);
         let spi = self.spi.and_then(|word| spi(word).ok()).ok_or_else(|| wrong("an SA without `spi=`".into()))?;
         let [src, dst] = self.addresses.map(|word| address(word).map_or(Selector::Any, Selector::address));
         if !src.fits_beside(dst) {
-            return Err(wrong("source and destination are of two IP versions".into()));
+            return Err(wrong("source and destination have different IP versions".into()));
         }
         let Some(encryption) = self.encryption else {
             // State larval, or dead.
-            return Err(setkey::Unusable::LeftOut(format!("SPI {}: an SA without keys", spi_name(spi))));
+            return Err(setkey::EntryError::Skipped(format!("SPI {}: the SA has no keys", spi_name(spi))));
         };
         let named_key = |text: &'t str| {
             let (name, digits) = text.split_once([' ', '\t']).unwrap_or((text, ""));
@@ -130,7 +130,7 @@ impl<'t> Dump<'t> {
             dst,
             link_src: None,
             link_dst: None,
-            keys: setkey::keys(encryption, authentication, self.line, left_out)?,
+            keys: setkey::keys(encryption, authentication, self.line, skipped)?,
             esn: self.esn,
             sn_hint: Some(self.sn).filter(|sn| *sn != 0),
             read_as_ccm: false,
@@ -139,7 +139,7 @@ impl<'t> Dump<'t> {
     }
 }
 
-/// The word behind `name` in a line of `name=value`.
+/// The value of `name` in a line of `name=value`.
 fn value<'t>(line: &'t str, name: &str) -> Option<&'t str> {
     line.split_whitespace().find_map(|word| word.strip_prefix(name))
 }
@@ -149,10 +149,10 @@ mod tests {
     use super::*;
 
     fn read_text(text: &str) -> (Vec<Arc<Sa>>, Vec<String>) {
-        let mut left_out = LeftOut::new(Path::new("f"));
+        let mut skipped = Skipped::new(Path::new("f"));
         let (mut sas, mut warnings) = (vec![], vec![]);
-        read(Path::new("f"), text, &mut sas, &mut left_out);
-        left_out.finish(true, &mut warnings).unwrap();
+        read(Path::new("f"), text, &mut sas, &mut skipped);
+        skipped.finish(true, &mut warnings).unwrap();
         (sas, warnings)
     }
 
@@ -189,9 +189,9 @@ mod tests {
         assert_eq!(
             warnings,
             [
-                "f:8: left out: SPI 0x00000012: an SA without keys",
+                "f:8: skipped: SPI 0x00000012: the SA has no keys",
                 "f:11: authentication `hmac-md5` is not supported: its ICV of 12 bytes is not checked",
-                "f:15: left out: key of ENCR_AES_CBC is 16, 24 or 32 bytes, not 4; give the text that `setkey -D` prints, whole",
+                "f:15: skipped: key of ENCR_AES_CBC is 16, 24 or 32 bytes, not 4; give the complete output of `setkey -D`",
             ]
         );
     }

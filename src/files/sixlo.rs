@@ -8,7 +8,7 @@ use super::values::value_error;
 use crate::context::{Context, Dialect, Mode, SixLo};
 use crate::error::Error;
 
-/// Reads what only this dialect has.
+/// Reads the attributes that only this dialect has.
 pub(super) fn attributes(fields: &mut Fields, _: Mode) -> Result<Attributes, Error> {
     let standard = SixLo::default();
     const PRESENT: [(&str, bool); 2] = [("present", true), ("removed", false)];
@@ -20,13 +20,13 @@ pub(super) fn attributes(fields: &mut Fields, _: Mode) -> Result<Attributes, Err
         align: fields.optional("ALIGN", alignment)?.unwrap_or(standard.align),
     };
     if !sixlo.pad && sixlo.align > 1 {
-        let wrong = value_error("without padding nothing can be aligned", "add `ALIGN: 8`, or leave the padding in");
+        let wrong = value_error("alignment requires padding", "add `ALIGN: 8`, or keep the padding");
         return match fields.entry("PAD") {
             Some(entry) => Err(fields.wrong(entry, wrong)),
             None => Err(fields.missing("PAD", "")),
         };
     }
-    // The inner packet is sent whole: its version nibble tells.
+    // The inner packet is sent uncompressed, so its version field shows the IP version.
     Ok(Attributes { dialect: Dialect::SixLo(sixlo), needs_version: false })
 }
 

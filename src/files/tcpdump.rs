@@ -8,13 +8,13 @@
 //! tcpdump -r x.pcap -E "0xa1b2@192.0.2.2 aes128-cbc-hmac96:0x00112233445566778899aabbccddeeff"
 //! ```
 //!
-//! The address is the destination. tcpdump checks no ICV: `-hmac96` says that 12 bytes of one are there, without it none
-//! are. Of several lines for the same SA it takes the last.
+//! The address is the destination. tcpdump does not check the ICV: `-hmac96` means that there is one of 12 bytes;
+//! otherwise there is none. If several lines are for the same SA, tcpdump uses the last one.
 
 use std::path::Path;
 use std::sync::Arc;
 
-use super::left_out::LeftOut;
+use super::skipped::Skipped;
 use super::values::{address, hex, shown, spi, spi_name};
 use crate::context::Origin;
 use crate::net::Selector;
@@ -24,7 +24,7 @@ use crate::suite::{Integ, IntegKey, Keys, Suite};
 
 const HELP: &str = "a line is `SPI@ADDRESS aes128-cbc-hmac96:0xKEY`, as for tcpdump -E";
 
-/// Whether `line` is one of these.
+/// Whether `line` holds such a secret.
 pub(super) fn is_line(line: &str) -> bool {
     is_secret(line) || argument(line).is_some()
 }
@@ -57,7 +57,7 @@ fn is_secret(line: &str) -> bool {
 }
 
 /// Appends the SAs of `text`, the last line first.
-pub(super) fn read(path: &Path, text: &str, sas: &mut Vec<Arc<Sa>>, left_out: &mut LeftOut) {
+pub(super) fn read(path: &Path, text: &str, sas: &mut Vec<Arc<Sa>>, skipped: &mut Skipped) {
     let file: Arc<Path> = path.into();
     let mut found = vec![];
     for (line, number) in text.lines().zip(1u64..) {
@@ -66,25 +66,25 @@ pub(super) fn read(path: &Path, text: &str, sas: &mut Vec<Arc<Sa>>, left_out: &m
         }
         let argument = argument(line);
         if argument.is_some_and(|argument| argument.starts_with("file ")) {
-            left_out.wrong(number, "the secrets are in the file that -E names", "give that file with --keys");
+            skipped.invalid(number, "the secrets are in the file that -E names", "give that file with --keys");
             continue;
         }
         for secret in secrets(argument.unwrap_or(line)) {
             match sa(secret, Origin { path: file.clone(), line: number }) {
                 Ok(sa) => found.push(sa),
-                Err(Unusable::LeftOut(why)) => left_out.push(number, why),
-                Err(Unusable::Wrong(problem)) => left_out.wrong(number, problem, HELP),
+                Err(EntryError::Skipped(why)) => skipped.push(number, why),
+                Err(EntryError::Invalid(problem)) => skipped.invalid(number, problem, HELP),
             }
         }
     }
-    // A secret for every SA counts where no other does.
+    // A secret for every SA is used only if no other one matches.
     found.reverse();
     found.sort_by_key(|sa| sa.spi.is_none());
     sas.extend(found.into_iter().map(Arc::new));
 }
 
-/// The argument of -E has commas between secrets. A key that is text may hold one too, so that only those count behind
-/// which a secret begins.
+/// Commas separate the secrets in the argument of -E. A key that is text may also contain a comma, so only a comma
+/// before the start of a secret is a separator.
 fn secrets(line: &str) -> Vec<&str> {
     let mut secrets: Vec<&str> = vec![];
     let mut start = 0;
@@ -98,32 +98,34 @@ fn secrets(line: &str) -> Vec<&str> {
     secrets.into_iter().map(str::trim).filter(|secret| !secret.is_empty()).collect()
 }
 
-enum Unusable {
-    Wrong(String),
-    LeftOut(String),
+enum EntryError {
+    Invalid(String),
+    Skipped(String),
 }
 
-use Unusable::Wrong;
+use EntryError::Invalid;
 
-fn sa(line: &str, origin: Origin) -> Result<Sa, Unusable> {
+fn sa(line: &str, origin: Origin) -> Result<Sa, EntryError> {
     let (whose, rest) = match line.split_once([' ', '\t']) {
         Some(("ikev2", _)) => {
-            return Err(Unusable::LeftOut("a secret of IKE messages: without SK_d no SA comes of it".into()));
+            return Err(EntryError::Skipped(
+                "a secret of IKE messages: no SA can be derived from it without SK_d".into(),
+            ));
         }
         Some((whose, rest)) => (Some(whose), rest.trim_start()),
         None => (None, line),
     };
     let (spi, dst) = match whose.map(|whose| whose.split_once('@')) {
         None => (None, Selector::Any),
-        Some(None) => return Err(Wrong("no `SPI@ADDRESS` in front of the algorithm".into())),
+        Some(None) => return Err(Invalid("no `SPI@ADDRESS` before the algorithm".into())),
         Some(Some((number, host))) => {
-            let spi = spi(number).map_err(|value_error| Wrong(format!("SPI: {}", value_error.problem)))?;
-            let dst = address(host).map_err(|value_error| Wrong(format!("address: {}", value_error.problem)))?;
+            let spi = spi(number).map_err(|value_error| Invalid(format!("SPI: {}", value_error.problem)))?;
+            let dst = address(host).map_err(|value_error| Invalid(format!("address: {}", value_error.problem)))?;
             (Some(spi), Selector::address(dst))
         }
     };
     let Some((algorithm, secret)) = rest.split_once(':') else {
-        return Err(Wrong("no `:` between algorithm and key".into()));
+        return Err(Invalid("no `:` between algorithm and key".into()));
     };
     let (cipher, integ) = match algorithm.strip_suffix("-hmac96") {
         Some(cipher) => (cipher, Integ::by_name("ANY 96 bit authentication [no checking]")),
@@ -133,12 +135,12 @@ fn sa(line: &str, origin: Origin) -> Result<Sa, Unusable> {
     if cipher == "none" {
         return sa_of(spi, dst, "ENCR_NULL", Secret::default(), unchecked, origin);
     }
-    // tcpdump asks OpenSSL for what is left in front of `-cbc`.
+    // tcpdump passes the name before `-cbc` to OpenSSL.
     let key_len = match cipher.strip_suffix("-cbc").unwrap_or(cipher) {
         "aes128" | "aes-128" => 16,
         "aes192" | "aes-192" => 24,
         "aes256" | "aes-256" => 32,
-        _ => return Err(Unusable::LeftOut(format!("algorithm {} is not supported", shown(algorithm)))),
+        _ => return Err(EntryError::Skipped(format!("algorithm {} is not supported", shown(algorithm)))),
     };
     sa_of(spi, dst, "ENCR_AES_CBC", key(secret, key_len)?, unchecked, origin)
 }
@@ -150,9 +152,9 @@ fn sa_of(
     key: Secret,
     integ: IntegKey,
     origin: Origin,
-) -> Result<Sa, Unusable> {
-    let suite = Suite::by_name(encryption).ok_or_else(|| Wrong(HELP.into()))?;
-    let keys = Keys::new(suite, key, Secret::default(), integ).map_err(|error| Wrong(error.to_string()))?;
+) -> Result<Sa, EntryError> {
+    let suite = Suite::by_name(encryption).ok_or_else(|| Invalid(HELP.into()))?;
+    let keys = Keys::new(suite, key, Secret::default(), integ).map_err(|error| Invalid(error.to_string()))?;
     Ok(Sa {
         name: spi.map_or("any".into(), spi_name),
         spi,
@@ -168,18 +170,18 @@ fn sa_of(
     })
 }
 
-/// Text is cut, or filled with zeros, to the length of the key, as tcpdump does. It does the same with hex digits, where
-/// another length is a mistake.
-fn key(secret: &str, len: usize) -> Result<Secret, Unusable> {
+/// Like tcpdump, truncates text to the length of the key or pads it with zeros. tcpdump does the same with hex digits;
+/// here, hex digits of another length are an error.
+fn key(secret: &str, len: usize) -> Result<Secret, EntryError> {
     if secret.starts_with("0x") {
-        let key = hex(secret).map_err(|value_error| Wrong(format!("key: {}", value_error.problem)))?;
+        let key = hex(secret).map_err(|value_error| Invalid(format!("key: {}", value_error.problem)))?;
         return match key.len() == len {
             true => Ok(key),
-            false => Err(Wrong(format!("the key is {len} bytes, not {}", key.len()))),
+            false => Err(Invalid(format!("the key is {len} bytes, not {}", key.len()))),
         };
     }
     if secret.is_empty() {
-        return Err(Wrong("no key behind the `:`".into()));
+        return Err(Invalid("no key after the `:`".into()));
     }
     let mut bytes: Vec<u8> = secret.bytes().take(len).collect();
     bytes.resize(len, 0);
@@ -192,10 +194,10 @@ mod tests {
 
     fn read_text(text: &str) -> (Result<Vec<Arc<Sa>>, String>, Vec<String>) {
         let path = Path::new("f");
-        let mut left_out = LeftOut::new(path);
+        let mut skipped = Skipped::new(path);
         let (mut sas, mut warnings) = (vec![], vec![]);
-        read(path, text, &mut sas, &mut left_out);
-        let result = left_out.finish(!sas.is_empty(), &mut warnings);
+        read(path, text, &mut sas, &mut skipped);
+        let result = skipped.finish(!sas.is_empty(), &mut warnings);
         (result.map(|()| sas).map_err(|error| error.to_string()), warnings)
     }
 
@@ -243,8 +245,8 @@ ikev2 I 0x0011223344556677 0x8899aabbccddeeff sha1:0x00 aes128-cbc:0x00
         assert_eq!(
             warnings,
             [
-                "f:6: left out: a secret of IKE messages: without SK_d no SA comes of it",
-                "f:7: left out: algorithm `3des-cbc` is not supported"
+                "f:6: skipped: a secret of IKE messages: no SA can be derived from it without SK_d",
+                "f:7: skipped: algorithm `3des-cbc` is not supported"
             ]
         );
     }
@@ -253,12 +255,12 @@ ikev2 I 0x0011223344556677 0x8899aabbccddeeff sha1:0x00 aes128-cbc:0x00
     fn what_is_wrong_is_told_without_its_key() {
         for (line, problem) in [
             ("0x1@192.0.2.2 aes128-cbc:0x0011", "the key is 16 bytes, not 2"),
-            ("0x1@192.0.2.2 aes128-cbc:0x001g", "key: character 6 is no hex digit"),
-            ("0x1@192.0.2.2 aes128-cbc:", "no key behind the `:`"),
+            ("0x1@192.0.2.2 aes128-cbc:0x001g", "key: character 6 is not a hex digit"),
+            ("0x1@192.0.2.2 aes128-cbc:", "no key after the `:`"),
             ("0x1@192.0.2.2 aes128-cbc", "no `:` between algorithm and key"),
-            ("0x1@gate aes128-cbc:k", "address: no IP address"),
+            ("0x1@gate aes128-cbc:k", "address: not an IP address"),
             ("x@192.0.2.2 aes128-cbc:k", "SPI: not an SPI of 32 bits"),
-            ("0x1 aes128-cbc:k", "no `SPI@ADDRESS` in front of the algorithm"),
+            ("0x1 aes128-cbc:k", "no `SPI@ADDRESS` before the algorithm"),
         ] {
             assert_eq!(read_text(line).0.map(|_| ()), Err(format!("f:1: {problem}")), "{line}");
         }

@@ -67,7 +67,7 @@ fn forms_are_told_apart_by_content() {
     ] {
         assert_eq!(formats::kind(text), expected, "{text}");
     }
-    assert_eq!(load_text("# nothing").warnings, ["f: nothing but comments in it"]);
+    assert_eq!(load_text("# nothing").warnings, ["f: the file has only comments"]);
     assert_eq!(
         load_text("{\"sas\": [{\"spi\": 7, \"encr\": \"ENCR_NULL\", \"integ\": \"NONE\"}]}").sas[0].spi,
         Some(7)

@@ -1,4 +1,4 @@
-//! Single values of key and rule files. Problems name no value that might be a secret.
+//! Single values of key and rule files. Messages never show a value that might be a secret.
 
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
@@ -21,17 +21,17 @@ pub(super) fn value_error(problem: impl Into<String>, help: impl Into<String>) -
 /// The characters of a scalar.
 pub(super) fn text<'n>(node: &'n Node) -> Result<&'n str, ValueError> {
     match &node.value {
-        _ if node.is_null() => Err(value_error("no value", "write one, or take the key away")),
+        _ if node.is_null() => Err(value_error("no value", "write one, or remove the key")),
         Value::Scalar { text, .. } => Ok(text.trim()),
-        Value::List(_) => Err(value_error("a list, expected one value", "take the brackets or the `-` away")),
+        Value::List(_) => Err(value_error("a list, expected one value", "remove the brackets or the `-`")),
         Value::Map(entries) if entries.len() == 1 && entries.iter().all(|(_, node)| node.is_null()) => {
-            Err(value_error("a mapping, expected one value", "quote what ends in a colon: \"2001:db8::\""))
+            Err(value_error("a mapping, expected one value", "quote values that end in a colon: \"2001:db8::\""))
         }
-        Value::Map(_) => Err(value_error("a mapping, expected one value", "write the value behind the colon")),
+        Value::Map(_) => Err(value_error("a mapping, expected one value", "write the value after the colon")),
     }
 }
 
-/// `word` in backquotes, unless it may be (part of) a secret in the wrong place.
+/// `word` in backquotes, unless it may be a misplaced secret or part of one.
 pub(super) fn shown(word: &str) -> String {
     let longest_hex_run = word.split(|c: char| !c.is_ascii_hexdigit()).map(str::len).max().unwrap_or(0);
     let bare = word.strip_prefix("0x").unwrap_or(word);
@@ -44,13 +44,13 @@ pub(super) fn shown(word: &str) -> String {
     }
 }
 
-/// A name of an SA for a message; not if it may be a key.
+/// The name of an SA for a message, unless it may be a key.
 pub(super) fn shown_name(name: &str) -> String {
     let longest_hex_run = name.split(|c: char| !c.is_ascii_hexdigit()).map(str::len).max().unwrap_or(0);
     if longest_hex_run < 24 && name.len() < 200 { format!("`{name}`") } else { "(a name too long to show)".into() }
 }
 
-/// The names among `candidates` that `word` may have been meant to be, nearest first, at most 3.
+/// The names among `candidates` that `word` may be a misspelling of: nearest first, at most 3.
 pub(super) fn near<'c>(word: &str, candidates: impl Iterator<Item = &'c str>) -> Vec<&'c str> {
     let word: Vec<char> = word.to_lowercase().chars().take(64).collect();
     let allowed = (word.len() / 3).clamp(1, 4);
@@ -85,7 +85,7 @@ fn distance(word: &[char], candidate: &str) -> usize {
     above.last().copied().unwrap_or(0)
 }
 
-/// One of `choices`, compared without case.
+/// One of `choices`, compared case-insensitively.
 pub(super) fn choice<T: Copy>(word: &str, choices: &[(&'static str, T)]) -> Result<T, ValueError> {
     if let Some((_, value)) = choices.iter().find(|(name, _)| name.eq_ignore_ascii_case(word)) {
         return Ok(*value);
@@ -95,7 +95,7 @@ pub(super) fn choice<T: Copy>(word: &str, choices: &[(&'static str, T)]) -> Resu
         Some(name) => format!("did you mean `{name}`?"),
         None => format!("one of: {}", names().collect::<Vec<_>>().join(", ")),
     };
-    Err(value_error(format!("{} is no value of it", shown(word)), help))
+    Err(value_error(format!("{} is not a valid value", shown(word)), help))
 }
 
 /// `true` or `false`, in the spellings of YAML 1.1.
@@ -104,7 +104,7 @@ pub(super) fn boolean(word: &str) -> Result<bool, ValueError> {
     choice(word, &choices).map_err(|_| value_error("neither true nor false", "write `true` or `false`"))
 }
 
-/// A number in `range`, decimal or `0x` hexadecimal. Leading zeros mean nothing (`010` is ten).
+/// A number in `range`, decimal or `0x` hexadecimal. Leading zeros are ignored (`010` is ten).
 pub(super) fn number(word: &str, range: RangeInclusive<u64>) -> Result<u64, ValueError> {
     let parsed = match word.strip_prefix("0x").or_else(|| word.strip_prefix("0X")) {
         Some(digits) if digits.starts_with(|c: char| c.is_ascii_hexdigit()) => u64::from_str_radix(digits, 16).ok(),
@@ -133,26 +133,26 @@ pub(super) fn spi(word: &str) -> Result<u32, ValueError> {
         .map_err(|_| value_error("not an SPI of 32 bits", "write it as `0x` and up to 8 hex digits, or in decimal"))
 }
 
-/// The name of an SA that was given none.
+/// The name of an SA without a name in its file.
 pub(super) fn spi_name(spi: u32) -> String {
-    // Every SA of a large file needs one, and `format!` takes long.
+    // Large files need one for every SA, and `format!` is slow.
     let mut name = String::with_capacity(10);
     name.push_str("0x");
     name.extend((0..8).rev().filter_map(|nibble| char::from_digit(spi >> (4 * nibble) & 0xf, 16)));
     name
 }
 
-/// What [`hex_digit`] makes of other bytes.
+/// The result of [`hex_digit`] for other bytes.
 pub(super) const NO_HEX_DIGIT: u8 = 0xff;
 
-/// The value of a hex digit. Without a branch: a key is random, and so would be where it goes.
+/// The value of a hex digit. It has no branch, because keys are random and the branch would be mispredicted.
 pub(super) fn hex_digit(letter: u8) -> u8 {
     let (digit, letter) = (letter.wrapping_sub(b'0'), (letter | 0x20).wrapping_sub(b'a'));
     let letter = if letter < 6 { letter + 10 } else { NO_HEX_DIGIT };
     if digit < 10 { digit } else { letter }
 }
 
-/// Bytes in hexadecimal, at least one; `0x` in front and spaces, `:` and `_` inside are passed over.
+/// At least one byte in hexadecimal. A leading `0x`, and spaces, `:` and `_`, are ignored.
 pub(super) fn hex(word: &str) -> Result<Secret, ValueError> {
     let digits = word.strip_prefix("0x").or_else(|| word.strip_prefix("0X")).unwrap_or(word);
     if let Some(secret) = hex_pairs(digits) {
@@ -160,7 +160,7 @@ pub(super) fn hex(word: &str) -> Result<Secret, ValueError> {
     }
     let mut bytes = Vec::with_capacity(digits.len() / 2);
     let mut high = None;
-    // All bytes in front of one that is refused are characters.
+    // All bytes before the invalid one are ASCII, so this is a character boundary.
     for (index, letter) in digits.bytes().enumerate() {
         let digit = hex_digit(letter);
         if digit == NO_HEX_DIGIT {
@@ -169,7 +169,7 @@ pub(super) fn hex(word: &str) -> Result<Secret, ValueError> {
             }
             let position = index + 1 + (word.len() - digits.len());
             return Err(value_error(
-                format!("character {position} is no hex digit"),
+                format!("character {position} is not a hex digit"),
                 "write bytes as pairs of 0-9 and a-f; `0x`, spaces, `:` and `_` are allowed",
             ));
         }
@@ -182,7 +182,7 @@ pub(super) fn hex(word: &str) -> Result<Secret, ValueError> {
     if high.is_some() {
         let count = secret.len() * 2 + 1;
         return Err(value_error(
-            format!("{count} hex digits are no whole bytes"),
+            format!("{count} hex digits are not whole bytes"),
             "two digits make a byte: one is missing",
         ));
     }
@@ -192,7 +192,7 @@ pub(super) fn hex(word: &str) -> Result<Secret, ValueError> {
     Ok(secret)
 }
 
-/// The bytes of digits with nothing between them, as nearly all are written.
+/// Fast path: digits without separators.
 fn hex_pairs(digits: &str) -> Option<Secret> {
     let (pairs, rest) = digits.as_bytes().as_chunks::<2>();
     let mut wrong = pairs.is_empty() || !rest.is_empty();
@@ -226,7 +226,7 @@ pub(super) fn link_address(word: &str) -> Result<LinkAddress, ValueError> {
 pub(super) fn address(word: &str) -> Result<IpAddr, ValueError> {
     word.parse().map_err(|_| {
         let help = if word.contains('/') { "a prefix is not allowed here" } else { "write one IPv4 or IPv6 address" };
-        value_error("no IP address", help)
+        value_error("not an IP address", help)
     })
 }
 
@@ -243,7 +243,7 @@ pub(super) fn prefix(word: &str) -> Result<(IpAddr, u8), ValueError> {
     let host_bits = bits - u32::try_from(len).unwrap_or(bits);
     if host_bits > address_value(address).trailing_zeros().min(bits) {
         return Err(value_error(
-            format!("bits behind the first {len} are set"),
+            format!("bits after the first {len} are set"),
             "they must be 0: give the prefix's first address, or one address without `/`",
         ));
     }
@@ -295,7 +295,7 @@ pub(super) fn protocol(word: &str) -> Result<Option<u8>, ValueError> {
     choice(word, &NAMES).map_err(|found| value_error(found.problem, format!("{}; or its number, 0 to 255", found.help)))
 }
 
-/// RFC 4301's OPAQUE selects by a field that cannot be seen; nothing can be compressed by it.
+/// OPAQUE (RFC 4301) selects packets in which the field is not visible, so it cannot be used for compression.
 pub(super) fn refuse_opaque(word: &str) -> Result<(), ValueError> {
     if word.eq_ignore_ascii_case("OPAQUE") {
         return Err(value_error("OPAQUE cannot be used in a Diet-ESP context", "give the values, or `ANY`"));
@@ -316,12 +316,12 @@ mod tests {
         assert_eq!(bytes("102030"), [0x10, 0x20, 0x30]);
         assert_eq!(bytes("0x00_1e:10 ff"), [0, 0x1e, 0x10, 0xff]);
         assert_eq!(bytes("1e10"), [0x1e, 0x10]);
-        assert_eq!(hex("0011g3").unwrap_err().problem, "character 5 is no hex digit");
-        assert_eq!(hex("0x0011g3").unwrap_err().problem, "character 7 is no hex digit");
-        assert_eq!(hex("001").unwrap_err().problem, "3 hex digits are no whole bytes");
+        assert_eq!(hex("0011g3").unwrap_err().problem, "character 5 is not a hex digit");
+        assert_eq!(hex("0x0011g3").unwrap_err().problem, "character 7 is not a hex digit");
+        assert_eq!(hex("001").unwrap_err().problem, "3 hex digits are not whole bytes");
         assert_eq!(hex("0x").unwrap_err().problem, "no hex digits");
-        // `0x` counts only in front: the second one is no hex digit.
-        assert_eq!(hex("00 0x11").unwrap_err().problem, "character 5 is no hex digit");
+        // `0x` counts only in front: the second one is not a hex digit.
+        assert_eq!(hex("00 0x11").unwrap_err().problem, "character 5 is not a hex digit");
     }
 
     #[test]
@@ -340,7 +340,7 @@ mod tests {
         assert_eq!(prefix("10.0.0.1").unwrap().1, 32);
         assert_eq!(prefix("0.0.0.0/0").unwrap().1, 0);
         assert_eq!(prefix("::/0").unwrap().1, 0);
-        assert_eq!(prefix("10.0.0.1/24").unwrap_err().problem, "bits behind the first 24 are set");
+        assert_eq!(prefix("10.0.0.1/24").unwrap_err().problem, "bits after the first 24 are set");
         assert!(prefix("10.0.0.0/33").is_err() && prefix("::/129").is_err() && prefix("::/").is_err());
     }
 

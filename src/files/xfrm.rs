@@ -17,7 +17,7 @@ use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::left_out::LeftOut;
+use super::skipped::Skipped;
 use super::values::{spi, spi_name};
 use super::xfrm_algorithms::Algorithm;
 use crate::context::Origin;
@@ -25,7 +25,7 @@ use crate::net::Selector;
 use crate::sa::Sa;
 use crate::suite::{IntegKey, Keys, Suite};
 
-pub(super) const HELP: &str = "give the text that `ip xfrm state` prints, whole";
+pub(super) const HELP: &str = "give the complete output of `ip xfrm state`";
 
 /// Whether `line` begins an SA or a policy.
 pub(super) fn is_line(line: &str) -> bool {
@@ -33,7 +33,8 @@ pub(super) fn is_line(line: &str) -> bool {
     heading(&words).is_some() || command(&words).is_some() || line.trim_end() == "XFRM state:"
 }
 
-/// Source and destination of the first line of a block, and whether the monitor reports it, which may repeat itself.
+/// Source and destination in the first line of a block, and whether `ip xfrm monitor` reports it. The monitor may
+/// report an SA several times.
 fn heading<'t>(words: &[&'t str]) -> Option<(&'t str, &'t str, bool)> {
     match words {
         ["src", src, "dst", dst, ..] => Some((src, dst, false)),
@@ -42,7 +43,7 @@ fn heading<'t>(words: &[&'t str]) -> Option<(&'t str, &'t str, bool)> {
     }
 }
 
-/// What `ip xfrm state add` or `update` is given; `ip` may be missing, as in a file for `ip -batch`.
+/// The arguments of `ip xfrm state add` or `update`. `ip` may be missing, as in a file for `ip -batch`.
 fn command<'w, 't>(words: &'w [&'t str]) -> Option<&'w [&'t str]> {
     let is_ip = |word: &str| word == "sudo" || word == "ip" || word.ends_with("/ip") || word.starts_with('-');
     let start = words.iter().position(|word| !is_ip(word))?;
@@ -53,8 +54,8 @@ fn command<'w, 't>(words: &'w [&'t str]) -> Option<&'w [&'t str]> {
 }
 
 /// Appends the SAs of `text`.
-pub(super) fn read(path: &Path, text: &str, sas: &mut Vec<Arc<Sa>>, left_out: &mut LeftOut) {
-    let mut reader = Reader { file: path.into(), sas, left_out, monitored: HashMap::new() };
+pub(super) fn read(path: &Path, text: &str, sas: &mut Vec<Arc<Sa>>, skipped: &mut Skipped) {
+    let mut reader = Reader { file: path.into(), sas, skipped, monitored: HashMap::new() };
     let mut block: Option<Block<'_>> = None;
     let mut words: Vec<&str> = vec![];
     let mut start = 1;
@@ -75,7 +76,7 @@ pub(super) fn read(path: &Path, text: &str, sas: &mut Vec<Arc<Sa>>, left_out: &m
             reader.finish(Some(Block::of_command(start, given)));
         } else if words.first() == Some(&"proto") && block.as_ref().is_none_or(|block| block.is_whole()) {
             reader.finish(block.take());
-            reader.left_out.wrong(start, "an SA does not begin with `src ... dst ...`", HELP);
+            reader.skipped.invalid(start, "an SA does not begin with `src ... dst ...`", HELP);
         } else if let Some(block) = &mut block {
             block.line(start, &words);
         }
@@ -87,8 +88,8 @@ pub(super) fn read(path: &Path, text: &str, sas: &mut Vec<Arc<Sa>>, left_out: &m
 struct Reader<'r, 'p> {
     file: Arc<Path>,
     sas: &'r mut Vec<Arc<Sa>>,
-    left_out: &'r mut LeftOut<'p>,
-    /// By SPI and addresses, where in `sas` the last one is that a monitor reported.
+    skipped: &'r mut Skipped<'p>,
+    /// For each SPI and addresses, the position in `sas` of the SA that the monitor reported last.
     monitored: HashMap<(Option<u32>, Selector, Selector), usize>,
 }
 
@@ -96,7 +97,7 @@ impl Reader<'_, '_> {
     fn finish(&mut self, block: Option<Block<'_>>) {
         let Some(block) = block.filter(|block| !block.is_policy) else { return };
         let (line, monitored) = (block.line, block.monitored);
-        match block.sa(&self.file, self.left_out) {
+        match block.sa(&self.file, self.skipped) {
             Ok(sa) if monitored => {
                 let at = self.monitored.entry((sa.spi, sa.src, sa.dst)).or_insert(usize::MAX);
                 if self.sas.get(*at).is_none_or(|before| before.keys != sa.keys) {
@@ -105,23 +106,23 @@ impl Reader<'_, '_> {
                 }
             }
             Ok(sa) => self.sas.push(Arc::new(sa)),
-            Err(Unusable::LeftOut(why)) => self.left_out.push(line, why),
-            Err(Unusable::Other) => {}
-            Err(Unusable::Wrong(line, problem, help)) => self.left_out.wrong(line, problem, help),
+            Err(EntryError::Skipped(why)) => self.skipped.push(line, why),
+            Err(EntryError::Other) => {}
+            Err(EntryError::Invalid(line, problem, help)) => self.skipped.invalid(line, problem, help),
         }
     }
 }
 
-pub(super) enum Unusable {
+pub(super) enum EntryError {
     /// Line, problem, help.
-    Wrong(u64, String, &'static str),
+    Invalid(u64, String, &'static str),
     /// ESP, but of no use to this program.
-    LeftOut(String),
+    Skipped(String),
     /// Not ESP.
     Other,
 }
 
-/// What is needed of the lines of one SA; the number of the line with each algorithm.
+/// The relevant values from the lines of one SA, and the line number of each algorithm.
 #[derive(Default)]
 struct Block<'t> {
     line: u64,
@@ -143,7 +144,7 @@ impl<'t> Block<'t> {
         Block { line, ..Block::default() }
     }
 
-    /// Whether another line `proto` belongs to something else.
+    /// Whether the block is complete, so that a further `proto` line belongs to another SA.
     fn is_whole(&self) -> bool {
         self.protocol.is_some() && !self.is_policy
     }
@@ -167,7 +168,7 @@ impl<'t> Block<'t> {
         }
     }
 
-    /// The words behind `ip xfrm state add`.
+    /// Reads the words after `ip xfrm state add`.
     fn of_command(line: u64, words: &[&'t str]) -> Self {
         let mut block = Block::new(line);
         let mut at = 0;
@@ -194,7 +195,7 @@ impl<'t> Block<'t> {
                     block.esn = true;
                     at -= 1;
                 }
-                // Words without a value, or with a value of no use here.
+                // Words without a value, or with a value that is ignored.
                 _ => at -= 1,
             }
         }
@@ -214,18 +215,18 @@ impl<'t> Block<'t> {
         }
     }
 
-    fn sa(self, file: &Arc<Path>, left_out: &mut LeftOut) -> Result<Sa, Unusable> {
-        let wrong = |problem: &str| Unusable::Wrong(self.line, problem.into(), HELP);
+    fn sa(self, file: &Arc<Path>, skipped: &mut Skipped) -> Result<Sa, EntryError> {
+        let wrong = |problem: &str| EntryError::Invalid(self.line, problem.into(), HELP);
         match self.protocol {
             None => return Err(wrong("an SA without a line `proto ... spi ...`")),
             Some("esp" | "50") => {}
-            Some(_) => return Err(Unusable::Other),
+            Some(_) => return Err(EntryError::Other),
         }
-        let spi = self.spi.and_then(|word| spi(word).ok()).ok_or_else(|| wrong("an SPI that is none"))?;
-        let src = selector(self.src).ok_or_else(|| wrong("`src` is no IP address"))?;
-        let dst = selector(self.dst).ok_or_else(|| wrong("`dst` is no IP address"))?;
+        let spi = self.spi.and_then(|word| spi(word).ok()).ok_or_else(|| wrong("invalid SPI"))?;
+        let src = selector(self.src).ok_or_else(|| wrong("`src` is not an IP address"))?;
+        let dst = selector(self.dst).ok_or_else(|| wrong("`dst` is not an IP address"))?;
         if !src.fits_beside(dst) {
-            return Err(wrong("`src` and `dst` are of two IP versions"));
+            return Err(wrong("`src` and `dst` have different IP versions"));
         }
         Ok(Sa {
             name: spi_name(spi),
@@ -234,7 +235,7 @@ impl<'t> Block<'t> {
             dst,
             link_src: None,
             link_dst: None,
-            keys: self.keys(spi, left_out)?,
+            keys: self.keys(spi, skipped)?,
             esn: self.esn,
             sn_hint: Some(self.highest_sn).filter(|number| *number != 0),
             read_as_ccm: false,
@@ -242,26 +243,28 @@ impl<'t> Block<'t> {
         })
     }
 
-    fn keys(&self, spi: u32, left_out: &mut LeftOut) -> Result<Keys, Unusable> {
+    fn keys(&self, spi: u32, skipped: &mut Skipped) -> Result<Keys, EntryError> {
         let (line, name, algorithm) = match (&self.aead, &self.encryption, &self.authentication) {
             (Some((line, algorithm)), ..) => (*line, algorithm.aead()?, algorithm),
             (None, Some((line, algorithm)), _) => (*line, algorithm.encryption()?, algorithm),
-            // What the kernel makes while IKE negotiates, or reports of an SA that is gone.
-            (None, None, None) => return Err(Unusable::LeftOut(format!("SPI {}: an SA without keys", spi_name(spi)))),
+            // The kernel creates such an SA while IKE negotiates, and reports one after it was deleted.
+            (None, None, None) => {
+                return Err(EntryError::Skipped(format!("SPI {}: the SA has no keys", spi_name(spi))));
+            }
             (None, None, Some(_)) => {
-                return Err(Unusable::Wrong(self.line, "ESP without a line `aead` or `enc`".into(), HELP));
+                return Err(EntryError::Invalid(self.line, "ESP without a line `aead` or `enc`".into(), HELP));
             }
         };
-        let suite = Suite::by_name(name).ok_or_else(|| Unusable::LeftOut(format!("{name} is not supported")))?;
+        let suite = Suite::by_name(name).ok_or_else(|| EntryError::Skipped(format!("{name} is not supported")))?;
         let key = algorithm.key(line)?;
         let integ = match &self.authentication {
             Some((line, algorithm)) if !suite.is_aead() => match algorithm.integrity(*line)? {
-                Some(integrity) => integrity.key(self.line, left_out).map_err(Unusable::LeftOut)?,
+                Some(integrity) => integrity.key(self.line, skipped).map_err(EntryError::Skipped)?,
                 None => IntegKey::None,
             },
             _ => IntegKey::None,
         };
-        Keys::from_parts(suite, key, None, integ).map_err(|error| Unusable::Wrong(line, error.to_string(), HELP))
+        Keys::from_parts(suite, key, None, integ).map_err(|error| EntryError::Invalid(line, error.to_string(), HELP))
     }
 }
 
@@ -284,10 +287,10 @@ mod tests {
 
     fn read_text(text: &str) -> (Outcome, Vec<String>) {
         let path = Path::new("f");
-        let mut left_out = LeftOut::new(path);
+        let mut skipped = Skipped::new(path);
         let (mut sas, mut warnings) = (vec![], vec![]);
-        read(path, text, &mut sas, &mut left_out);
-        let result = left_out.finish(!sas.is_empty(), &mut warnings);
+        read(path, text, &mut sas, &mut skipped);
+        let result = skipped.finish(!sas.is_empty(), &mut warnings);
         let result = result.map(|()| sas).map_err(|error| (error.to_string(), error.help().to_owned()));
         (result, warnings)
     }
@@ -374,7 +377,7 @@ src 192.0.2.1 dst 192.0.2.2
         for (line, why) in [
             ("auth hmac(whirlpool) 0x00\nenc ecb(cipher_null)", "authentication `hmac(whirlpool)` is not supported"),
             ("auth-trunc hmac(md5) 0x00 40\nenc ecb(cipher_null)", "authentication `hmac(md5)` is not supported"),
-            ("replay-window 0", "SPI 0x00000001: an SA without keys"),
+            ("replay-window 0", "SPI 0x00000001: the SA has no keys"),
             ("enc cbc(des3_ede) 0x00", "`cbc(des3_ede)` is not supported"),
             ("aead rfc4106(gcm(aes)) 0x00 32", "`rfc4106(gcm(aes))` with an ICV of 32 bits is not supported"),
             // The rest of a key that was split.
@@ -384,7 +387,7 @@ src 192.0.2.1 dst 192.0.2.2
             ),
         ] {
             let (sas, warnings) = read_text(&block(line));
-            assert_eq!((sas.unwrap().len(), warnings), (0, vec![format!("f:1: left out: {why}")]));
+            assert_eq!((sas.unwrap().len(), warnings), (0, vec![format!("f:1: skipped: {why}")]));
         }
     }
 
@@ -445,7 +448,7 @@ src 192.0.2.1 dst 192.0.2.2
         );
         assert!(sas[2].keys.key().expose() == b"sixteen-letters!");
         assert_eq!(warnings.len(), 1);
-        assert!(warnings[0].starts_with("f:21: left out: an SA does not begin with `src"), "{warnings:?}");
+        assert!(warnings[0].starts_with("f:21: skipped: an SA does not begin with `src"), "{warnings:?}");
     }
 
     #[test]
@@ -459,12 +462,16 @@ src 192.0.2.1 dst 192.0.2.2
                 hidden,
             ),
             (block("enc cbc(aes) 0x001122"), "3: key of ENCR_AES_CBC is 16, 24 or 32 bytes, not 3", HELP),
-            (block("enc cbc(aes) 0x00112"), "3: key: 5 hex digits are no whole bytes", HELP),
+            (block("enc cbc(aes) 0x00112"), "3: key: 5 hex digits are not whole bytes", HELP),
             (block("auth hmac(sha1) 0x00"), "1: ESP without a line `aead` or `enc`", HELP),
             ("src 10.0.0.1 dst 10.0.0.2\n".into(), "1: an SA without a line `proto ... spi ...`", HELP),
-            ("src 10.0.0.1 dst x\n\tproto esp spi 0x1\n".into(), "1: `dst` is no IP address", HELP),
-            ("src 10.0.0.1 dst 10.0.0.2\n\tproto esp spi x\n".into(), "1: an SPI that is none", HELP),
-            ("src 10.0.0.1 dst fd01::2\n\tproto esp spi 1\n".into(), "1: `src` and `dst` are of two IP versions", HELP),
+            ("src 10.0.0.1 dst x\n\tproto esp spi 0x1\n".into(), "1: `dst` is not an IP address", HELP),
+            ("src 10.0.0.1 dst 10.0.0.2\n\tproto esp spi x\n".into(), "1: invalid SPI", HELP),
+            (
+                "src 10.0.0.1 dst fd01::2\n\tproto esp spi 1\n".into(),
+                "1: `src` and `dst` have different IP versions",
+                HELP,
+            ),
             ("\tproto esp spi 0x1\n".into(), "1: an SA does not begin with `src ... dst ...`", HELP),
         ] {
             assert_eq!(read_text(&text).0.unwrap_err(), (format!("f:{problem}"), help.to_owned()), "{text}");

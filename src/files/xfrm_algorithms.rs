@@ -10,7 +10,7 @@ use std::borrow::Cow;
 
 use super::integrity::Integrity;
 use super::values::{hex, shown};
-use super::xfrm::{HELP, Unusable};
+use super::xfrm::{EntryError, HELP};
 use crate::secret::Secret;
 
 /// `name 0xkey bits`, or with `-s`: `name 0xkey (n bits) bits`.
@@ -24,29 +24,29 @@ impl<'t> Algorithm<'t> {
     /// From a line of output.
     pub(super) fn printed(words: &[&'t str]) -> Algorithm<'t> {
         let name = words.first().copied().unwrap_or_default();
-        // A cipher without a key (ecb(cipher_null)) has no word for it.
+        // A cipher without a key, such as ecb(cipher_null), has no word for the key.
         let key =
             words.get(1).copied().filter(|word| word.starts_with("0x") || word.starts_with("<<")).unwrap_or_default();
         let last = words.last().copied().filter(|word| word.bytes().all(|c| c.is_ascii_digit()));
         Algorithm { name, key, icv_bits: last }
     }
 
-    /// From the words of a command, and how many of them it is.
+    /// Reads the words of a command. Also returns how many words the algorithm has.
     pub(super) fn of_command(words: &[&'t str], has_icv_bits: bool) -> (Algorithm<'t>, usize) {
         let word = |at: usize| words.get(at).copied().unwrap_or_default().trim_matches(['"', '\'']);
         let icv_bits = has_icv_bits.then(|| word(2));
         (Algorithm { name: word(0), key: word(1), icv_bits }, 2 + usize::from(has_icv_bits))
     }
 
-    pub(super) fn key(&self, line: u64) -> Result<Secret, Unusable> {
+    pub(super) fn key(&self, line: u64) -> Result<Secret, EntryError> {
         if self.key.starts_with("<<") {
             let help = "the kernel's keys are hidden: run `ip xfrm state` as root, without `nokeys`";
-            return Err(Unusable::Wrong(line, "the keys are not in this text".into(), help));
+            return Err(EntryError::Invalid(line, "the keys are not in this text".into(), help));
         }
         match self.key {
             "" | "0x" => Ok(Secret::default()),
             key if key.starts_with("0x") => {
-                hex(key).map_err(|value_error| Unusable::Wrong(line, format!("key: {}", value_error.problem), HELP))
+                hex(key).map_err(|value_error| EntryError::Invalid(line, format!("key: {}", value_error.problem), HELP))
             }
             // A command may give the characters themselves.
             key => Ok(Secret::new(key.as_bytes().to_vec())),
@@ -58,18 +58,18 @@ impl<'t> Algorithm<'t> {
         if self.name.contains('\\') { Cow::Owned(self.name.replace('\\', "")) } else { Cow::Borrowed(self.name) }
     }
 
-    fn not_supported(&self) -> Unusable {
+    fn not_supported(&self) -> EntryError {
         let bits = match self.icv_bits {
             Some(bits) if bits.len() <= 4 => format!(" with an ICV of {bits} bits"),
-            // It may be a part of the key.
+            // The word may be part of the key.
             Some(_) => " with an ICV of this length".to_owned(),
             None => String::new(),
         };
-        Unusable::LeftOut(format!("{}{bits} is not supported", shown(&self.plain_name())))
+        EntryError::Skipped(format!("{}{bits} is not supported", shown(&self.plain_name())))
     }
 
     /// The IANA name of an AEAD.
-    pub(super) fn aead(&self) -> Result<&'static str, Unusable> {
+    pub(super) fn aead(&self) -> Result<&'static str, EntryError> {
         match (&*self.plain_name(), self.icv_bits) {
             ("rfc4309(ccm(aes))", Some("64")) => Ok("ENCR_AES_CCM_8"),
             ("rfc4309(ccm(aes))", Some("96")) => Ok("ENCR_AES_CCM_12"),
@@ -84,19 +84,19 @@ impl<'t> Algorithm<'t> {
     }
 
     /// The IANA name of a cipher that is no AEAD.
-    pub(super) fn encryption(&self) -> Result<&'static str, Unusable> {
+    pub(super) fn encryption(&self) -> Result<&'static str, EntryError> {
         match &*self.plain_name() {
             "cbc(aes)" | "aes" => Ok("ENCR_AES_CBC"),
             "rfc3686(ctr(aes))" => Ok("ENCR_AES_CTR"),
             "ecb(cipher_null)" | "cipher_null" => Ok("ENCR_NULL"),
-            name => Err(Unusable::LeftOut(format!("{} is not supported", shown(name)))),
+            name => Err(EntryError::Skipped(format!("{} is not supported", shown(name)))),
         }
     }
 
     /// `None` for `digest_null`.
-    pub(super) fn integrity(&self, line: u64) -> Result<Option<Integrity<'static>>, Unusable> {
+    pub(super) fn integrity(&self, line: u64) -> Result<Option<Integrity<'static>>, EntryError> {
         let name = self.plain_name();
-        // Without a length the kernel's own holds (`xfrm_algo.c`).
+        // Without a length, the kernel uses its default (`xfrm_algo.c`).
         let default_bits = match &*name {
             "digest_null" => return Ok(None),
             "hmac(md5)" | "md5" | "hmac(sha1)" | "sha1" | "hmac(sha256)" | "sha256" | "hmac(rmd160)" | "rmd160"

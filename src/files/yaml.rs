@@ -1,5 +1,5 @@
-//! YAML as a tree of nodes: every scalar as the characters written (no YAML schema: `102030`, `1e10`, `0x12`, `no` stay
-//! what they are), every node with its place.
+//! YAML as a tree of nodes. Every scalar keeps its characters: no YAML schema changes `102030`, `1e10`, `0x12` or `no`.
+//! Every node has its line and column.
 //!
 //! Bounded: depth, number of nodes, and how much aliases may multiply a file.
 
@@ -53,7 +53,7 @@ pub(super) enum Value<'a> {
         plain: bool,
     },
     List(Vec<Node<'a>>),
-    /// Keys in the order of the file, none twice.
+    /// Keys in the order of the file, without duplicates.
     Map(Vec<(Key<'a>, Node<'a>)>),
 }
 
@@ -76,7 +76,7 @@ pub(super) fn parse<'a>(path: &Path, text: &'a str) -> Result<Option<Node<'a>>, 
     parse_part(path, text, Before::default()).map(|parsed| parsed.root)
 }
 
-/// What stands in front of a part of a document, and around it.
+/// The lines before a part of a document, and the collections around it.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Before {
     pub(super) lines: u32,
@@ -139,15 +139,15 @@ fn syntax(path: &Path, text: &str, error: &ScanError) -> Error {
     let help = if matches!(error.kind(), ErrorKind::TabNotAllowed | ErrorKind::TabInBlockIndentation) {
         "YAML is indented with spaces, not with tabs"
     } else if line.split_whitespace().any(ends_in_colon) {
-        "quote what ends in a colon: \"2001:db8::\""
+        "quote values that end in a colon: \"2001:db8::\""
     } else {
         "check the indentation, the brackets and the quotes here and in the lines above"
     };
-    // The parser's sentence names at most one character of the file, never a word of it.
+    // The parser's message shows at most one character of the file, so it cannot reveal a secret.
     place(marker.line(), marker.col()).error(path, format!("not valid YAML: {}", error.info()), help)
 }
 
-/// A collection whose end has not been seen.
+/// A collection whose end has not been read yet.
 struct Open<'a> {
     place: Place,
     anchor: usize,
@@ -156,7 +156,7 @@ struct Open<'a> {
     children: Children<'a>,
 }
 
-/// Where the children of an open collection begin on the stack of all that are waiting.
+/// Where the children of an open collection begin on the stack.
 enum Children<'a> {
     List { first: usize },
     Map { first: usize, key: Option<Key<'a>> },
@@ -164,7 +164,7 @@ enum Children<'a> {
 
 struct Builder<'a, 'p> {
     path: &'p Path,
-    /// Collections around all that is built.
+    /// Number of collections around this part.
     depth_before: usize,
     open: Vec<Open<'a>>,
     /// The items of open lists and the entries of open mappings, those of the innermost last.
@@ -214,7 +214,11 @@ impl<'a> Builder<'a, '_> {
             Event::Alias(anchor) => {
                 self.alone = false;
                 let Some((_, size)) = self.anchors.get(&anchor) else {
-                    return Err(place.error(self.path, "an alias to a value that holds the alias", "write it out"));
+                    return Err(place.error(
+                        self.path,
+                        "an alias to a value that contains the alias",
+                        "write the value instead of the alias",
+                    ));
                 };
                 let size = *size;
                 self.count(size, place)?;
@@ -234,7 +238,7 @@ impl<'a> Builder<'a, '_> {
             Event::DocumentStart(..) if self.root.is_some() => Err(place.error(
                 self.path,
                 "a second YAML document",
-                "one file holds one document: take away the `---`, or make it two files",
+                "a file can have only one document: remove the `---`, or split the file",
             )),
             _ => Ok(()),
         }
@@ -242,11 +246,7 @@ impl<'a> Builder<'a, '_> {
 
     fn begin(&mut self, place: Place, anchor: usize, children: Children<'a>) -> Result<(), Error> {
         if self.open.len() + self.depth_before >= MAX_DEPTH {
-            return Err(place.error(
-                self.path,
-                format!("nested more than {MAX_DEPTH} deep"),
-                "no such file needs that",
-            ));
+            return Err(place.error(self.path, format!("nested more than {MAX_DEPTH} deep"), "reduce the nesting"));
         }
         let nodes_before = self.nodes;
         self.count(1, place)?;
@@ -263,7 +263,7 @@ impl<'a> Builder<'a, '_> {
         Ok(())
     }
 
-    /// Puts a whole node where it belongs.
+    /// Adds a complete node to its parent.
     fn finish(&mut self, node: Node<'a>, anchor: usize, size: usize) -> Result<(), Error> {
         if anchor != 0 {
             self.alone = false;
@@ -280,7 +280,7 @@ impl<'a> Builder<'a, '_> {
                     _ => {
                         return Err(node.place.error(
                             self.path,
-                            "a list or mapping stands where a key is expected",
+                            "a list or mapping where a key is expected",
                             "a key is a single word; quote what begins with a bracket",
                         ));
                     }
@@ -304,7 +304,7 @@ impl<'a> Builder<'a, '_> {
                 return Err(key.place.error(
                     self.path,
                     format!("key {} is given twice, first in line {}", super::values::shown(&key.text), first.line),
-                    "take one of them away",
+                    "remove one of them",
                 ));
             }
         }
@@ -400,14 +400,14 @@ mod tests {
         assert_eq!(tree(&"[".repeat(100_000)).unwrap_err(), "f:1:256: not valid YAML: recursion limit exceeded");
         assert_eq!(tree(&"- ".repeat(100)).unwrap_err(), "f:1:129: nested more than 64 deep");
         assert!(tree(&"- ".repeat(100_000)).is_err() && tree(&"? ".repeat(100_000)).is_err());
-        assert_eq!(tree("a: &a [*a]").unwrap_err(), "f:1:8: an alias to a value that holds the alias");
+        assert_eq!(tree("a: &a [*a]").unwrap_err(), "f:1:8: an alias to a value that contains the alias");
     }
 
     #[test]
     fn what_is_no_yaml_is_refused_with_its_place() {
         assert!(tree("a: [1, 2\nb: 3").unwrap_err().starts_with("f:2:2: not valid YAML: "));
         assert_eq!(tree("a: 1\n---\nb: 2").unwrap_err(), "f:2:1: a second YAML document");
-        assert_eq!(tree("[a]: 1").unwrap_err(), "f:1:1: a list or mapping stands where a key is expected");
+        assert_eq!(tree("[a]: 1").unwrap_err(), "f:1:1: a list or mapping where a key is expected");
         assert_eq!(tree("").unwrap(), "");
     }
 }

@@ -256,7 +256,7 @@ impl fmt::Display for KeyError {
                 write!(f, "{encr} does not check integrity: give integ and integ_key, or integ: NONE")
             }
             KeyError::IntegRefused { encr, integ } => {
-                write!(f, "{encr} checks integrity itself: leave out integ ({integ}) and integ_key")
+                write!(f, "{encr} checks integrity itself: omit integ ({integ}) and integ_key")
             }
         }
     }
@@ -324,7 +324,7 @@ mod tests {
         );
         assert_eq!(
             sentence(from_parts("ENCR_AES_GCM_16", 20, None, IntegKey::Algorithm(integ, secret(32)))),
-            "ENCR_AES_GCM_16 checks integrity itself: leave out integ (AUTH_HMAC_SHA2_256_128) and integ_key"
+            "ENCR_AES_GCM_16 checks integrity itself: omit integ (AUTH_HMAC_SHA2_256_128) and integ_key"
         );
         let shown = format!("{:?}", from_parts("ENCR_AES_CCM_8", 19, None, missing).unwrap());
         assert!(shown.contains("Secret(19 bytes)"), "{shown}");

@@ -400,7 +400,9 @@ fn custom_esp_header() {
     let list = Target::List(vec![1, 2, 0xa1b2_c3d4]);
     let mapped = row(fields::ESP_SPI, list, Matching::MatchMapping, Action::MappingSent);
     assert_eq!(header(mapped.clone(), low(fields::ESP_SEQ, 6)), ok("85", 2, 6));
-    assert!(header(mapped, low(fields::ESP_SEQ, 8)).unwrap_err().contains("10 bits, which are no whole bytes"));
+    assert!(
+        header(mapped, low(fields::ESP_SEQ, 8)).unwrap_err().contains("10 bits, which is not a whole number of bytes")
+    );
 }
 
 #[test]
@@ -412,12 +414,12 @@ fn what_rule_files_may_not_say() {
     let ehc = "\n    dialect: ehc\n    ts_ip_version: IPv6-only";
     for (lines, expected) in [
         ("\n    esp_spi_lsb: 8", "6:18: esp_spi_lsb: not a number from 0 to 4"),
-        ("\n    esp_align: 64", "6:16: esp_align: no alignment"),
+        ("\n    esp_align: 64", "6:16: esp_align: not a valid alignment"),
         ("\n    esp_sn_gen: time", "2:5: a context without `esp_sn_period`"),
-        ("\n    esp_sn_period: 60", "6:20: esp_sn_period: stands without `esp_sn_gen: time`"),
+        ("\n    esp_sn_period: 60", "6:20: esp_sn_period: requires `esp_sn_gen: time`"),
         ("\n    esp_sn_gen: time\n    esp_sn_period: 0", "7:20: esp_sn_period: not a number of seconds"),
         ("\n    esp_sn_gen: time\n    esp_sn_period: 1e400", "7:20: esp_sn_period: not a number of seconds"),
-        ("\n    udplite_coverage: 7", "6:23: udplite_coverage: no coverage"),
+        ("\n    udplite_coverage: 7", "6:23: udplite_coverage: not a valid coverage"),
         ("\n    tcp_options: 3", "6:18: tcp_options: neither true nor false"),
         ("\n    alignment: 8 bit", "6:5: unknown key `alignment` in a context"),
     ] {
@@ -426,7 +428,7 @@ fn what_rule_files_may_not_say() {
     assert_eq!(error(&["\n    dialect: ehc"]), "2:5: a context without `ts_ip_version`");
     let time = context(&[ehc, "\n    ipsec_mode: Tunnel\n    esp_sn_gen: time\n    esp_sn_period: 0.5"]);
     assert_eq!(time.sn_period(), Some(std::time::Duration::from_millis(500)));
-    assert_eq!(error(&["\n    dialect: 6lo\n    PAD: removed"]), "5:10: PAD: without padding nothing can be aligned");
+    assert_eq!(error(&["\n    dialect: 6lo\n    PAD: removed"]), "5:10: PAD: alignment requires padding");
     let transport = load("contexts:\n  - { sa: s, dialect: 6lo, ipsec_mode: Transport, NH: removed }");
     assert_eq!(transport.unwrap_err(), "2:7: a context without `ts_proto`");
 
@@ -477,7 +479,7 @@ fn what_rule_files_may_not_say() {
         ),
         (
             "\n      eec:\n      - { FID: ESP.SPI, MO: ignore, CDA: value-sent }\n      - { FID: ESP.SEQ, TV: 0, MO: MSB(30), CDA: LSB }",
-            "8:9: eec: SPI and Sequence Number leave 34 bits, which are no whole bytes",
+            "8:9: eec: SPI and Sequence Number leave 34 bits, which is not a whole number of bytes",
         ),
         (
             "\n      eec:\n      - { FID: ESP.SEQ, MO: ignore, CDA: value-sent }",

@@ -68,7 +68,7 @@ fn hex_values_are_the_characters_written_whatever_yaml_makes_of_them() {
         ] {
             let text = format!("sas: [{{ spi: 1, encr: ENCR_AES_CCM_8, key: {written}, salt: {salt} }}]");
             if bytes.is_empty() {
-                assert_eq!(refused(&text).0, "f:1:44: key: character 2 is no hex digit");
+                assert_eq!(refused(&text).0, "f:1:44: key: character 2 is not a hex digit");
                 continue;
             }
             let loaded = load_text(&text);
@@ -110,7 +110,7 @@ fn key_file_errors_say_what_where_and_how() {
             "f:2:45: unknown key `Name` in an SA",
             "did you mean `name`?",
         ),
-        ("sas:\n  - spi: 1\n    spi: 2", "f:3:5: key `spi` is given twice, first in line 2", "take one of them away"),
+        ("sas:\n  - spi: 1\n    spi: 2", "f:3:5: key `spi` is given twice, first in line 2", "remove one of them"),
         (
             "sas:\n  - spi: 0x1ffffffff",
             "f:2:10: spi: not an SPI of 32 bits",
@@ -128,26 +128,26 @@ fn key_file_errors_say_what_where_and_how() {
         ),
         (
             "sas:\n  - spi: 1\n    encr: ENCR_AES_CCM8",
-            "f:3:11: encr: `ENCR_AES_CCM8` is no cipher",
+            "f:3:11: encr: `ENCR_AES_CCM8` is not a known cipher",
             "did you mean ENCR_AES_CCM_8?",
         ),
         (
             "sas:\n  - spi: 1\n    encr: 3DES",
-            "f:3:11: encr: `3DES` is no cipher",
+            "f:3:11: encr: `3DES` is not a known cipher",
             "one of: ENCR_AES_CCM_8, ENCR_AES_CCM_12, ENCR_AES_CCM_16, ENCR_AES_GCM_8, ENCR_AES_GCM_12, \
              ENCR_AES_GCM_16, ENCR_CHACHA20_POLY1305, ENCR_AES_CCM_8_IIV, ENCR_AES_GCM_16_IIV, \
              ENCR_CHACHA20_POLY1305_IIV, ENCR_NULL_AUTH_AES_GMAC, ENCR_AES_CBC, ENCR_AES_CTR, ENCR_NULL",
         ),
         (sa, "f:2:5: an SA without `key`", "ENCR_AES_CCM_8 needs 16 or 24 or 32 bytes: add `key:`"),
-        (&format!("{sa}    key:"), "f:4:8: key: no value", "write one, or take the key away"),
+        (&format!("{sa}    key:"), "f:4:8: key: no value", "write one, or remove the key"),
         (
             &format!("{sa}    key: 0011g"),
-            "f:4:10: key: character 5 is no hex digit",
+            "f:4:10: key: character 5 is not a hex digit",
             "write bytes as pairs of 0-9 and a-f; `0x`, spaces, `:` and `_` are allowed",
         ),
         (
             &format!("{sa}    key: {KEY}0"),
-            "f:4:10: key: 33 hex digits are no whole bytes",
+            "f:4:10: key: 33 hex digits are not whole bytes",
             "two digits make a byte: one is missing",
         ),
         (
@@ -167,17 +167,17 @@ fn key_file_errors_say_what_where_and_how() {
         ),
         (
             &format!("{sa}    key: {KEY}a0a1a2\n    integ: AUTH_HMAC_SHA1_96\n    integ_key: 00"),
-            "f:5:12: ENCR_AES_CCM_8 checks integrity itself: leave out integ (AUTH_HMAC_SHA1_96) and integ_key",
+            "f:5:12: ENCR_AES_CCM_8 checks integrity itself: omit integ (AUTH_HMAC_SHA1_96) and integ_key",
             "compare `encr`, `integ` and the secrets with the peers' configuration",
         ),
         (
             &cbc,
             "f:2:5: ENCR_AES_CBC does not check integrity: give integ and integ_key, or integ: NONE",
-            "one of: AUTH_HMAC_SHA2_256_128 and its kin, NONE",
+            "add `integ:` with an algorithm, such as AUTH_HMAC_SHA2_256_128, or with NONE",
         ),
         (
             &format!("{cbc}    integ: AUTH_HMAC_SHA1_69"),
-            "f:5:12: integ: `AUTH_HMAC_SHA1_69` is no integrity algorithm",
+            "f:5:12: integ: `AUTH_HMAC_SHA1_69` is not a known integrity algorithm",
             "did you mean AUTH_HMAC_SHA1_96?",
         ),
         (
@@ -187,15 +187,15 @@ fn key_file_errors_say_what_where_and_how() {
         ),
         (
             &format!("{cbc}    integ_key: 00"),
-            "f:5:16: `integ_key` without an algorithm",
-            "add `integ:` and the algorithm, or take `integ_key` away",
+            "f:5:16: `integ_key` requires an algorithm",
+            "add `integ:` and the algorithm, or remove `integ_key`",
         ),
         (
             "sas:\n  - spi: 1\n    src: 10.0.0.1/24",
-            "f:3:10: src: bits behind the first 24 are set",
+            "f:3:10: src: bits after the first 24 are set",
             "they must be 0: give the prefix's first address, or one address without `/`",
         ),
-        ("sas: [{ spi: 1, src: 10.0.0.256 }]", "f:1:22: src: no IP address", "write one IPv4 or IPv6 address"),
+        ("sas: [{ spi: 1, src: 10.0.0.256 }]", "f:1:22: src: not an IP address", "write one IPv4 or IPv6 address"),
         (
             "sas: [{ spi: 1, src: 10.0.0.1, dst: ::1 }]",
             "f:1:37: dst: another IP version than `src`",
@@ -204,7 +204,7 @@ fn key_file_errors_say_what_where_and_how() {
         (
             "sas:\n  - spi: 1\n    src: 2001:db8::",
             "f:3:19: not valid YAML: mapping values are not allowed in this context",
-            "quote what ends in a colon: \"2001:db8::\"",
+            "quote values that end in a colon: \"2001:db8::\"",
         ),
         (
             "sas:\n\t- spi: 1",
@@ -224,12 +224,12 @@ fn key_file_errors_say_what_where_and_how() {
         (
             &format!("sas:\n  - {{ name: a, spi: 1, {null} }}\n  - {{ name: a, spi: 2, {null} }}"),
             "f:3: name `a` is given twice, first at f:2",
-            "give each SA a name of its own",
+            "give each SA a unique name",
         ),
         (
             &format!("sas:\n  - {{ name: \"0x00000002\", spi: 1, {null} }}\n  - {{ spi: 2, {null} }}"),
             "f:3: name `0x00000002` is given twice, first at f:2",
-            "give each SA a name of its own",
+            "give each SA a unique name",
         ),
         ("link_keys: [{ eui64: 00:11, mode: 1, index: 1 }]", "f:1:22: eui64: not 8 bytes", "write 16 hex digits"),
         (
@@ -288,7 +288,7 @@ fn one_spi_twice_is_refused_where_the_selectors_overlap() {
         ("src: \"::/0\"", "dst: 2001:db8::1"),
     ] {
         let overlap = "f:3: SPI 0x00000001 of `b` is also the SPI of `a` at f:2, and their `src` and `dst` overlap";
-        let help = "give both `src` and `dst` so that no packet fits both, or take one SA away";
+        let help = "give both `src` and `dst` so that no packet matches both, or remove one SA";
         assert_eq!(refused(&pair(a, b)), (overlap.into(), help.into()), "{a} {b}");
     }
     for (a, b) in [

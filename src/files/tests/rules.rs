@@ -185,13 +185,17 @@ fn rule_file_errors_say_what_where_and_how() {
             "f:2:3: a context without `sa`",
             "add `sa:` and the name of the SA in the key file, or `spi:`",
         ),
-        ("contexts:\n- { sa: x, spi: 1 }", "f:2:9: sa: stands beside `spi`", "give one of the two"),
+        ("contexts:\n- { sa: x, spi: 1 }", "f:2:9: sa: conflicts with `spi`", "give one of the two"),
         (
             "contexts:\n- { sa: x, dst: 10.0.0.1 }",
-            "f:2:17: dst: stands beside `sa`",
+            "f:2:17: dst: conflicts with `sa`",
             "name the SA by `spi:` and `dst:`, or by `sa:` alone",
         ),
-        ("contexts:\n- { sa: x, dialect: ehx }", "f:2:21: dialect: `ehx` is no dialect", "did you mean `ehc`?"),
+        (
+            "contexts:\n- { sa: x, dialect: ehx }",
+            "f:2:21: dialect: `ehx` is not a known dialect",
+            "did you mean `ehc`?",
+        ),
         (
             "contexts:\n- sa: x",
             "f:2:3: a context without `ipsec_mode`",
@@ -199,7 +203,7 @@ fn rule_file_errors_say_what_where_and_how() {
         ),
         (
             "contexts:\n- { sa: x, ipsec_mode: Tunel }",
-            "f:2:24: ipsec_mode: `Tunel` is no value of it",
+            "f:2:24: ipsec_mode: `Tunel` is not a valid value",
             "did you mean `Tunnel`?",
         ),
         (
@@ -225,7 +229,7 @@ fn rule_file_errors_say_what_where_and_how() {
         ),
         (
             "lowpan_contexts: { 0: \"fd01::1/64\" }",
-            "f:1:23: lowpan_contexts: bits behind the first 64 are set",
+            "f:1:23: lowpan_contexts: bits after the first 64 are set",
             "they must be 0: give the prefix's first address, or one address without `/`",
         ),
     ]);
@@ -233,16 +237,16 @@ fn rule_file_errors_say_what_where_and_how() {
         ("esp_sn_lbs: 8", "60: unknown key `esp_sn_lbs` in a context", "did you mean `esp_sn_lsb`?"),
         (
             "esp_spi_lsb: 4, esp_sn_lsb: 8",
-            "88: esp_sn_lsb: `esp_spi_lsb` 4 and `esp_sn_lsb` 8 make 12 bits, which are no whole bytes",
+            "88: esp_sn_lsb: `esp_spi_lsb` 4 and `esp_sn_lsb` 8 make 12 bits, which is not a whole number of bytes",
             "their sum must be a multiple of 8",
         ),
         (
             "esp_spi_lsb: 4",
-            "73: esp_spi_lsb: `esp_spi_lsb` 4 and `esp_sn_lsb` 32 make 36 bits, which are no whole bytes",
+            "73: esp_spi_lsb: `esp_spi_lsb` 4 and `esp_sn_lsb` 32 make 36 bits, which is not a whole number of bytes",
             "their sum must be a multiple of 8",
         ),
         ("esp_spi_lsb: 40", "73: esp_spi_lsb: not a number from 0 to 32", numbers),
-        ("esp_sn_lsb: 8, esp_spi_sn: 8", "72: esp_sn_lsb: stands beside `esp_spi_sn`", "give one of the two"),
+        ("esp_sn_lsb: 8, esp_spi_sn: 8", "72: esp_sn_lsb: conflicts with `esp_spi_sn`", "give one of the two"),
         ("ts_ip_src: 10.0.0.1", "71: ts_ip_src: not an IPv6 address", version),
         ("ts_ip_dst_end: 10.0.0.1", "75: ts_ip_dst_end: not an IPv6 address", version),
         (
@@ -257,21 +261,21 @@ fn rule_file_errors_say_what_where_and_how() {
         ),
         (
             "ts_ip_src: ::1, ts_ip_src_start: ::2",
-            "71: ts_ip_src: stands beside `ts_ip_src_start`",
+            "71: ts_ip_src: conflicts with `ts_ip_src_start`",
             "give one of the two",
         ),
         (
             "ts_port_dst: 1, ts_port_dst_end: 2",
-            "73: ts_port_dst: stands beside `ts_port_dst_end`",
+            "73: ts_port_dst: conflicts with `ts_port_dst_end`",
             "give one of the two",
         ),
         (
             "ts_ip_src: 2001:db8::1/64",
-            "71: ts_ip_src: bits behind the first 64 are set",
+            "71: ts_ip_src: bits after the first 64 are set",
             "they must be 0: give the prefix's first address, or one address without `/`",
         ),
         ("ts_ip_src: 2001:db8::/129", "71: ts_ip_src: the prefix length is not 0 to 128", "write address/length"),
-        ("ts_ip_src_start: 2001:db8::/64", "77: ts_ip_src_start: no IP address", "a prefix is not allowed here"),
+        ("ts_ip_src_start: 2001:db8::/64", "77: ts_ip_src_start: not an IP address", "a prefix is not allowed here"),
         ("ts_port_src: 5-4", "73: ts_port_src: the first port is above the last", "write the smaller one first"),
         ("ts_port_src: 65536", "73: ts_port_src: not a number from 0 to 65535", numbers),
         ("ts_port_src_end: -1", "77: ts_port_src_end: not a number from 0 to 65535", numbers),
@@ -286,7 +290,7 @@ fn rule_file_errors_say_what_where_and_how() {
             "give the values, or `ANY`",
         ),
         ("ts_proto: OPAQUE", "70: ts_proto: OPAQUE cannot be used in a Diet-ESP context", "give the values, or `ANY`"),
-        ("ts_proto: UPD", "70: ts_proto: `UPD` is no value of it", "did you mean `UDP`?; or its number, 0 to 255"),
+        ("ts_proto: UPD", "70: ts_proto: `UPD` is not a valid value", "did you mean `UDP`?; or its number, 0 to 255"),
         ("ts_proto: 256", "70: ts_proto: not a number from 0 to 255", numbers),
         (
             "dscp_cda: sa",
@@ -294,19 +298,15 @@ fn rule_file_errors_say_what_where_and_how() {
             "`dscp_cda: sa` needs it: add `dscp_list: [46, 0]`, the values in order",
         ),
         ("dscp_cda: sa, dscp_list: []", "85: dscp_list: an empty list", "`dscp_cda: sa` needs at least one DSCP value"),
-        (
-            "dscp_cda: sa, dscp_list: [1, 0x1]",
-            "89: dscp_list: a value that stands in the list before",
-            "take one of them away",
-        ),
+        ("dscp_cda: sa, dscp_list: [1, 0x1]", "89: dscp_list: the list already has this value", "remove one of them"),
         ("dscp_list: [64]", "72: dscp_list: not a number from 0 to 63", numbers),
         ("dscp_list: 46", "71: dscp_list: not a list", "begin each entry with `- `"),
-        ("alignment: 24 bit", "71: alignment: no alignment", "one of: 8 bit, 16 bit, 32 bit, 64 bit"),
-        ("ecn_cda: sa", "69: ecn_cda: `sa` is no value of it", "one of: not_compressed, lower"),
-        ("rule_id_value: 1", "75: rule_id_value: stands without `rule_id: one_byte`", "add that, or take this away"),
+        ("alignment: 24 bit", "71: alignment: not a valid alignment", "one of: 8 bit, 16 bit, 32 bit, 64 bit"),
+        ("ecn_cda: sa", "69: ecn_cda: `sa` is not a valid value", "one of: not_compressed, lower"),
+        ("rule_id_value: 1", "75: rule_id_value: requires `rule_id: one_byte`", "add that, or remove this"),
         ("rule_id: one_byte, rule_id_value: 256", "94: rule_id_value: not a number from 0 to 255", numbers),
         ("protocol: 0", "70: protocol: not a number from 1 to 255", numbers),
-        ("revision: ietf-05", "70: revision: `ietf-05` is no value of it", "did you mean `ietf-06`?"),
+        ("revision: ietf-05", "70: revision: `ietf-05` is not a valid value", "did you mean `ietf-06`?"),
         ("esp_sn: 18446744073709551616", "68: esp_sn: not a number from 0 to 18446744073709551615", numbers),
     ] {
         let text = format!("contexts:\n  - {{ sa: x, ipsec_mode: Tunnel, ts_ip_version: IPv6-only, {attribute} }}");
@@ -375,8 +375,8 @@ contexts:
         ),
         (
             &with(&["sa: probe-1", "spi: 1, dst: 10.0.0.7"]),
-            "f:7: SPI 0x00000001 has a context already, at f:6",
-            "an SA has one context: take one of the two away",
+            "f:7: SPI 0x00000001 already has a context, at f:6",
+            "an SA can have only one context: remove one of the two",
         ),
         (
             &with(&["sa: probe-1, esp_sn: 4294967296"]),
