@@ -22,7 +22,7 @@ fn what_cannot_be_used_leaves_no_output() {
             .map(|name| file(&format!("tests/cmd/{name}")));
     let cases = [
         (&empty, &rules, &keys, "is empty"),
-        (&text, &rules, &keys, "is neither pcap nor pcapng"),
+        (&text, &rules, &keys, "not a pcap or pcapng file"),
         (&capture, &typo, &keys, "did you mean `esp_sn_lsb`?"),
         (&capture, &rules, &short, "not 15"),
     ];

@@ -291,7 +291,7 @@ fn a_signal_before_the_first_packet() {
     run.signal("INT");
     let (status, stderr) = run.end();
     assert_eq!(status, Some(2));
-    assert_eq!(stderr, "dietesp: -: stopped before a capture came; nothing was written\n");
+    assert_eq!(stderr, "dietesp: -: stopped before a capture was read; nothing was written\n");
 
     let mut run = Run::new(&["sa", "-", "-k", &keys]);
     run.write(&pieces("samples/tcp/original.pcap").0);

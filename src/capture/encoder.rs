@@ -1,4 +1,4 @@
-//! Compression of outputs: what a name ending in `.gz` or `.zst` asks for.
+//! Compression of outputs whose name ends in `.gz` or `.zst`.
 
 use std::io::{self, Write};
 use std::path::Path;
@@ -8,36 +8,38 @@ use ruzstd::encoding::{CompressionLevel, compress_to_vec};
 
 use crate::Error;
 
-/// Bytes that one zstd frame holds. The encoder takes a frame at once, and a stream is any number of frames.
+/// Uncompressed bytes per zstd frame. The encoder compresses a whole frame at once, and a stream can have any number of
+/// frames.
 const ZSTD_FRAME_LEN: usize = 1 << 20;
 
-/// Turns bytes into what is written.
+/// Compresses the bytes of an output.
 pub(super) enum Encoder {
     Plain,
     Gzip(GzEncoder<Vec<u8>>),
-    /// What is not yet compressed.
+    /// Bytes that are not compressed yet.
     Zstd(Vec<u8>),
 }
 
 impl Encoder {
-    /// The encoder that the name of a file asks for.
+    /// The encoder for the extension of a file name.
     ///
     /// # Errors
-    /// The name asks for a format that is not written.
+    /// The extension is that of an unsupported compression format.
     pub(super) fn for_path(path: &Path) -> Result<Encoder, Error> {
         match compression(path) {
             Some(Compression::Gzip) => Ok(Encoder::Gzip(GzEncoder::new(Vec::new(), flate2::Compression::default()))),
             Some(Compression::Zstd) => Ok(Encoder::Zstd(Vec::new())),
             None if has_extension(path, &NOT_WRITTEN) => Err(Error::file(
                 path,
-                "outputs are not compressed in this format",
-                "name the output .gz or .zst, or without such an ending",
+                "this compression format is not supported for outputs",
+                "let the output end in .gz or .zst, or do not compress it",
             )),
             None => Ok(Encoder::Plain),
         }
     }
 
-    /// Hands `bytes`, compressed, to `write`; with `at_once` all of them, else some may be kept for later.
+    /// Passes `bytes`, compressed, to `write`. With `at_once`, passes all of them; otherwise some may be kept for
+    /// later.
     pub(super) fn write(
         &mut self,
         bytes: &[u8],
@@ -68,7 +70,7 @@ impl Encoder {
         }
     }
 
-    /// Hands the end of the compressed stream to `write`.
+    /// Passes the end of the compressed stream to `write`.
     pub(super) fn finish(self, write: &mut dyn FnMut(&[u8]) -> io::Result<()>) -> io::Result<()> {
         match self {
             Encoder::Plain => Ok(()),
@@ -89,7 +91,7 @@ enum Compression {
     Zstd,
 }
 
-/// Endings of other compressed formats. Uncompressed data under such a name would mislead every reader.
+/// Extensions of other compressed formats. Readers would fail on uncompressed data under such a name.
 const NOT_WRITTEN: [&str; 7] = ["bz2", "xz", "lz4", "lzma", "br", "zip", "7z"];
 
 fn compression(path: &Path) -> Option<Compression> {
@@ -106,7 +108,8 @@ fn has_extension(path: &Path, names: &[&str]) -> bool {
     path.extension().is_some_and(|extension| names.iter().any(|name| extension.eq_ignore_ascii_case(name)))
 }
 
-/// Whether the name of an output asks for pcap: it ends in `.pcap`, or in that and a compression.
+/// Whether an output is written as pcap: its name ends in `.pcap`, or in `.pcap` and the extension of a compression
+/// format.
 pub(super) fn names_pcap(path: &Path) -> bool {
     let stem = path.file_stem().map(Path::new);
     let name = if compression(path).is_some() { stem.unwrap_or(path) } else { path };
@@ -136,7 +139,7 @@ mod tests {
         }
     }
 
-    /// What a pipe has been given can be read up to its last byte, whatever comes later.
+    /// All bytes written to a pipe can be decompressed at once, without the bytes after them.
     #[test]
     fn with_at_once_nothing_is_kept() {
         for name in ["out.gz", "out.zst"] {

@@ -1,8 +1,9 @@
-//! Capture files of other programs: they are not read, but named, so that the user knows how to convert them.
+//! Recognizes capture files in unsupported formats, so that the message can name the format and how to convert the
+//! file.
 
 use std::path::Path;
 
-/// What a file is that is no capture to be read.
+/// The format of a file that is not a supported capture.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Foreign {
     /// A capture that Wireshark reads.
@@ -40,15 +41,15 @@ const CAPTURES: &[(&[u8], &str)] = &[
     (b"Session Transcript", "a Catapult DCT2000 trace"),
 ];
 
-/// First bytes of archives and of compressed files that are not decompressed.
+/// First bytes of archives and of compressed files in unsupported formats.
 const ARCHIVES: &[(&[u8], &str)] =
     &[(b"PK\x03\x04", "zip"), (b"7z\xbc\xaf\x27\x1c", "7z"), (b"Rar!\x1a\x07", "rar"), (b"\x1f\x9d", "compress (.Z)")];
 
-/// Where a tar archive has its magic.
+/// Offset of the magic of a tar archive.
 const TAR: usize = 257;
 
 impl Foreign {
-    /// What `bytes`, the start of a file or all of it, look like.
+    /// The likely format of `bytes`, which are the start of a file or all of it.
     pub(super) fn of(bytes: &[u8]) -> Foreign {
         let starts = |list: &[(&[u8], &'static str)]| {
             list.iter().find(|(magic, _)| bytes.starts_with(magic)).map(|(_, name)| *name)
@@ -74,21 +75,21 @@ impl Foreign {
 
     /// What is wrong with the file, and what to do about it.
     pub(super) fn problem_and_help(&self, path: &Path) -> (String, String) {
-        let neither = || "is neither pcap nor pcapng".to_owned();
+        let neither = || "not a pcap or pcapng file".to_owned();
         let path = if path == Path::new("-") { Path::new("FILE") } else { path }.display();
         match self {
             Foreign::Capture(name) => (
-                format!("is {name}, which is not read"),
+                format!("{name}: format not supported"),
                 format!("convert it first: editcap -F pcapng {path} OUT.pcapng"),
             ),
             // Without -T, editcap keeps its record headers before the frames.
             Foreign::Erf => (
-                "is an ERF capture of Endace, which is not read".to_owned(),
+                "an ERF capture of Endace: format not supported".to_owned(),
                 format!("convert it first: editcap -F pcapng -T ether {path} OUT.pcapng, if it is of Ethernet"),
             ),
             Foreign::Archive(name) => (
-                format!("is an archive ({name}), which is not read"),
-                "unpack it first, and give the capture in it".to_owned(),
+                format!("an archive ({name}): format not supported"),
+                "unpack it first and give the capture inside".to_owned(),
             ),
             Foreign::HexDump => (neither(), format!("it is a hex dump; convert it first: text2pcap {path} OUT.pcapng")),
             Foreign::Text => (neither(), TEXT_HELP.to_owned()),
@@ -101,12 +102,12 @@ impl Foreign {
 }
 
 pub(super) const HELP: &str =
-    "give a capture as tcpdump, dumpcap, tshark and Wireshark write it: pcap or pcapng, also .gz and .zst";
+    "give a pcap or pcapng file, as written by tcpdump, dumpcap, tshark or Wireshark; it may be compressed (.gz, .zst)";
 
-const TEXT_HELP: &str = "it is text: is it a key or rule file? For lines `time,src,dst,hex` add --from hex. A capture is \
-    pcap or pcapng, also .gz and .zst";
+const TEXT_HELP: &str = "it is text: is it a key or rule file? For lines `time,src,dst,hex` add --from hex. A capture \
+    is a pcap or pcapng file, which may be compressed (.gz, .zst)";
 
-/// Whether bytes look like lines of text, so that another file was meant.
+/// Whether bytes look like lines of text, so that the user probably gave the wrong file.
 fn is_text(bytes: &[u8]) -> bool {
     let bytes = bytes.get(..1024).unwrap_or(bytes);
     bytes.iter().all(|byte| matches!(byte, b'\t' | b'\n' | b'\r' | b' '..=b'~' | 0x80..))
@@ -131,7 +132,7 @@ fn is_erf(bytes: &[u8]) -> bool {
     const RECORDS: usize = 3;
     const TYPES: std::ops::RangeInclusive<u8> = 1..=48;
     const MORE_HEADERS: u8 = 0x80;
-    /// Records of one capture are not a day apart.
+    /// Records of one capture are less than a day apart.
     const MAX_STEP: u32 = 86_400;
     let (mut rest, mut last, mut count) = (bytes, None, 0);
     while count < RECORDS {
@@ -147,7 +148,7 @@ fn is_erf(bytes: &[u8]) -> bool {
         let Some(after) = rest.get(len..) else { break };
         (rest, last, count) = (after, Some(seconds), count + 1);
     }
-    // Of a single record the end of the file is the proof.
+    // A single record is accepted only if the file ends after it.
     count >= 2 || count == 1 && rest.is_empty()
 }
 

@@ -1,12 +1,13 @@
-//! Lines `time,src,dst,hex`, a packet each, as network servers export them, read as if they were a pcap file of raw IP.
+//! Lines `time,src,dst,hex` with a packet each, as network servers export them. They are read as if they were a pcap
+//! file of raw IP.
 //!
 //! * `time`: RFC 3339, or seconds since 1970 with or without a fraction.
-//! * `src`, `dst`: addresses of the outer IP header. An EUI-64 (16 hex digits, with or without `:` or `-`) stands for the
-//!   link-local address with the interface identifier made of it (RFC 4291 appendix A). Empty: the unspecified address.
-//! * `hex`: the ESP payload, what stands behind the outer header; or the whole IP packet.
+//! * `src`, `dst`: addresses of the outer IP header. An EUI-64 (16 hex digits, with or without `:` or `-`) means its
+//!   link-local address (RFC 4291 appendix A). Empty: the unspecified address.
+//! * `hex`: the ESP payload, which follows the outer header; or the whole IP packet.
 //!
 //! Fields are separated by `,`, `;` or tabs, and may be quoted. Blank lines, lines that start with `#` and a first line
-//! with names are passed over. So is a line that cannot be used, with a warning.
+//! with names are skipped. Invalid lines are skipped with a warning.
 
 use std::io::{self, Read};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -20,30 +21,30 @@ use crate::net::checksum;
 
 /// Bytes read at once.
 const CHUNK_LEN: usize = 64 * 1024;
-/// No line is longer: an IP packet in hex, spaced, and its other fields.
+/// The longest valid line: an IP packet in hex with spaces, and the other fields.
 const MAX_LINE_LEN: usize = 256 * 1024;
-/// Lines of which is told what is wrong.
+/// Number of invalid lines that get a warning of their own.
 const MAX_TOLD: u64 = 10;
 const ESP: u8 = 50;
 /// Hop Limit or TTL of the headers made here.
 const HOP_LIMIT: u8 = 64;
 
-/// Lines in, a pcap file out.
+/// Reads lines and returns the bytes of a pcap file.
 pub(super) struct HexLines<R> {
     path: PathBuf,
     lines: R,
     hex_is: HexIs,
-    /// Read, but no whole line yet.
+    /// The start of a line that is not complete yet.
     partial: Vec<u8>,
-    /// The rest of a line that is too long is thrown away.
+    /// The current line is too long, and its rest is discarded.
     overlong: bool,
     line: u64,
     bad: u64,
     packets: u64,
-    /// A line that is not blank and no comment was there.
+    /// A line that is neither blank nor a comment has been read.
     begun: bool,
     pcap: Vec<u8>,
-    /// Bytes of `pcap` that were handed out.
+    /// Bytes of `pcap` that were already returned.
     used: usize,
     problems: Arc<Mutex<Vec<String>>>,
     chunk: Vec<u8>,
@@ -51,7 +52,7 @@ pub(super) struct HexLines<R> {
 }
 
 impl<R: Read> HexLines<R> {
-    /// What is wrong with lines goes to `problems`.
+    /// Warnings about lines are added to `problems`.
     pub(super) fn new(path: &Path, lines: R, hex_is: HexIs, problems: Arc<Mutex<Vec<String>>>) -> HexLines<R> {
         HexLines {
             path: path.to_owned(),
@@ -88,7 +89,7 @@ impl<R: Read> HexLines<R> {
         self.chunk = chunk;
     }
 
-    /// The line in `partial` is whole.
+    /// Handles the complete line in `partial`.
     fn end_line(&mut self) {
         let line = std::mem::take(&mut self.partial);
         self.line += 1;
@@ -99,7 +100,7 @@ impl<R: Read> HexLines<R> {
         if let Err(problem) = result {
             self.bad += 1;
             if self.bad <= MAX_TOLD {
-                self.tell(format!("{}:{}: {problem}; the line is left out", self.path.display(), self.line));
+                self.tell(format!("{}:{}: {problem}; the line is skipped", self.path.display(), self.line));
             }
         }
         self.partial = line;
@@ -135,7 +136,7 @@ impl<R: Read> HexLines<R> {
             self.end_line();
         }
         if self.bad > MAX_TOLD {
-            self.tell(format!("{}: {} lines left out, of {}", self.path.display(), self.bad, self.line));
+            self.tell(format!("{}: {} of {} lines skipped", self.path.display(), self.bad, self.line));
         }
     }
 
@@ -201,14 +202,14 @@ fn parse_hex(text: &str) -> Result<Vec<u8>, String> {
     let text = text.strip_prefix("0x").or_else(|| text.strip_prefix("0X")).unwrap_or(text);
     let digits: Vec<u8> = text.bytes().filter(|byte| !matches!(byte, b' ' | b':' | b'-' | b'_')).collect();
     match hex::decode(&digits) {
-        Ok(bytes) if bytes.is_empty() => Err("hex: there are no bytes".to_owned()),
+        Ok(bytes) if bytes.is_empty() => Err("hex: empty".to_owned()),
         Ok(bytes) => Ok(bytes),
-        Err(hex::FromHexError::OddLength) => Err(format!("hex: {} digits are no whole bytes", digits.len())),
-        Err(_) => Err("hex: not all are hex digits".to_owned()),
+        Err(hex::FromHexError::OddLength) => Err(format!("hex: {} digits are not whole bytes", digits.len())),
+        Err(_) => Err("hex: not hex digits".to_owned()),
     }
 }
 
-/// An address; `None` if it is left empty.
+/// An address; `None` if the field is empty.
 fn address(name: &str, text: &str) -> Result<Option<IpAddr>, String> {
     let plain = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text);
     if plain.is_empty() {
@@ -229,9 +230,9 @@ fn address(name: &str, text: &str) -> Result<Option<IpAddr>, String> {
     }
 }
 
-/// The ESP payload behind an IP header of its own.
+/// The ESP payload after a new IP header.
 fn enclose(src: Option<IpAddr>, dst: Option<IpAddr>, payload: Vec<u8>) -> Result<Vec<u8>, String> {
-    let too_long = |_| format!("hex: {} bytes are more than an IP packet holds", payload.len());
+    let too_long = |_| format!("hex: {} bytes do not fit in an IP packet", payload.len());
     let v4 = |address: Option<IpAddr>| match address {
         None => Some(Ipv4Addr::UNSPECIFIED),
         Some(IpAddr::V4(address)) => Some(address),
@@ -248,7 +249,7 @@ fn enclose(src: Option<IpAddr>, dst: Option<IpAddr>, payload: Vec<u8>) -> Result
         return Ok([head, src.octets().to_vec(), dst.octets().to_vec(), payload].concat());
     }
     let (Some(src), Some(dst)) = (v4(src), v4(dst)) else {
-        return Err("src and dst: one is IPv4 and the other IPv6".to_owned());
+        return Err("src and dst have different IP versions".to_owned());
     };
     const LEN: usize = 20;
     let len = u16::try_from(LEN + payload.len()).map_err(too_long)?.to_be_bytes();
@@ -261,16 +262,16 @@ fn enclose(src: Option<IpAddr>, dst: Option<IpAddr>, payload: Vec<u8>) -> Result
     Ok([header(checksum), payload].concat())
 }
 
-/// Checks a whole IP packet as far as to tell it from an ESP payload.
+/// Checks the header of an IP packet, to detect ESP payloads.
 fn whole(bytes: Vec<u8>) -> Result<Vec<u8>, String> {
     let at = |offset: usize| bytes.get(offset).map_or(0, |byte| usize::from(*byte));
     let claimed = match at(0) >> 4 {
         4 => at(2) << 8 | at(3),
         6 => 40 + (at(4) << 8 | at(5)),
-        version => return Err(format!("hex: IP version {version}; ESP payloads are --hex-is esp")),
+        version => return Err(format!("hex: IP version {version} is unknown; for ESP payloads use --hex-is esp")),
     };
     match bytes.len() {
         len if len == claimed => Ok(bytes),
-        len => Err(format!("hex: the IP header says {claimed} bytes, there are {len}")),
+        len => Err(format!("hex: the IP header gives {claimed} bytes, but the line has {len}")),
     }
 }

@@ -1,4 +1,5 @@
-//! Bytes of a capture from a file or standard input, decompressed if they are gzip or zstd by their first bytes.
+//! Bytes of a capture from a file or standard input. They are decompressed if the first bytes are those of gzip or
+//! zstd.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Cursor, IsTerminal, Read};
@@ -15,11 +16,11 @@ use super::live::{Live, Stop};
 use super::source::{Form, Source};
 use crate::Error;
 
-/// Bytes that tell how a file is compressed.
+/// Bytes needed to recognize how a file is compressed.
 pub(super) const MAGIC_LEN: usize = 4;
 const COMPRESSED_BUFFER_LEN: usize = 64 * 1024;
 
-/// A stream of capture bytes that knows how far it is in the file.
+/// A stream of capture bytes, and the position in the file.
 pub(super) struct Input {
     path: PathBuf,
     bytes: Box<dyn Read + Send>,
@@ -31,13 +32,13 @@ pub(super) struct Input {
     problems: Arc<Mutex<Vec<String>>>,
 }
 
-/// What a read gave.
+/// The result of a read.
 pub(super) enum Got {
     /// This many bytes; 0 at the end.
     Bytes(usize),
-    /// The compressed stream ends before its end, which is of this format.
+    /// The compressed stream, of this format, is truncated.
     Truncated(&'static str),
-    /// The compressed stream is damaged, as described; there is no more.
+    /// The compressed stream is damaged, as described. No more bytes can be read.
     Damage(String),
 }
 
@@ -74,7 +75,7 @@ impl Input {
         };
         if let Some(compressor) = compressor {
             let help = format!("decompress it first: {compressor} -dc FILE | dietesp ... -");
-            return Err(Error::file(path, format!("is compressed with {compressor}, which is not read"), help));
+            return Err(Error::file(path, format!("compressed with {compressor}: format not supported"), help));
         }
         let whole = Cursor::new(magic).chain(input);
         let buffered = |whole| BufReader::with_capacity(COMPRESSED_BUFFER_LEN, whole);
@@ -104,7 +105,7 @@ impl Input {
                     if ends_early(&error) {
                         return Ok(Got::Truncated(name));
                     }
-                    // After the colon the decoder shows its own structures.
+                    // The text after the colon shows internal structures of the decoder.
                     let error = error.to_string();
                     let error = error.split(": ").next().unwrap_or_default();
                     return Ok(Got::Damage(format!("the {name} data is damaged ({error})")));
@@ -123,22 +124,22 @@ impl Input {
         self.counter.position.load(Ordering::Relaxed)
     }
 
-    /// Whether reading should end, or has ended, because somebody asked for it.
+    /// Whether a stop was requested.
     pub(super) fn is_stopped(&self) -> bool {
         self.stop.is_requested()
     }
 
-    /// Whether the bytes may keep a reader waiting. They end soon after a stop by themselves.
+    /// Whether a read may wait for bytes. Such an input ends soon after a stop.
     pub(super) fn is_live(&self) -> bool {
         self.total_len.is_none()
     }
 
-    /// Takes what was wrong with the lines of hex since the last call.
+    /// Returns the warnings about lines of hex since the last call.
     pub(super) fn problems(&self) -> Vec<String> {
         std::mem::take(&mut *self.problems.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Length of the capture, if it is a file that holds what is read of it: neither compressed nor lines of hex.
+    /// Length of the capture, if it is a file that is neither compressed nor made of lines of hex.
     pub(super) fn capture_len(&self) -> Option<u64> {
         self.total_len.filter(|_| self.compression.is_none() && self.form == Form::Capture)
     }
@@ -149,7 +150,8 @@ impl Input {
     }
 }
 
-/// Starts to read what is no regular file, and can be read once only: standard input, FIFOs, devices; `None` for a file.
+/// Starts to read an input that is not a regular file and can be read only once: standard input, FIFOs, devices. `None`
+/// for a file.
 pub(super) fn open_live(path: &Path, source: &Source) -> Result<Option<Live>, Error> {
     let stop = source.stop.clone();
     if path == Path::new("-") {
@@ -168,7 +170,7 @@ pub(super) fn open_live(path: &Path, source: &Source) -> Result<Option<Live>, Er
     Live::new(|| File::open(name), stop).map(Some).map_err(Error::io(path, "open"))
 }
 
-/// Reads a file that is no capture, decompressed if it is gzip or zstd; `-` is standard input.
+/// Reads a file other than a capture, and decompresses gzip and zstd; `-` is standard input.
 ///
 /// # Errors
 /// It cannot be read, or is longer than a GiB.
@@ -186,12 +188,12 @@ pub(crate) fn read_whole(path: &Path) -> Result<Vec<u8>, Error> {
             Got::Bytes(0) => return Ok(bytes),
             Got::Bytes(len) => bytes.extend_from_slice(buffer.get(..len).unwrap_or_default()),
             Got::Truncated(format) => {
-                return Err(Error::file(path, format!("is truncated: its {format} data ends early"), ""));
+                return Err(Error::file(path, format!("the {format} data is truncated"), ""));
             }
             Got::Damage(problem) => return Err(Error::file(path, problem, "")),
         }
         if bytes.len() > MAX_LEN {
-            return Err(Error::file(path, "is longer than 1 GiB", ""));
+            return Err(Error::file(path, "longer than 1 GiB", ""));
         }
     }
 }
@@ -219,7 +221,7 @@ impl Read for Counted {
     }
 }
 
-/// Whether a decompressor failed because its input ended, as somewhere among the causes of its error.
+/// Whether an unexpected end of input is among the causes of a decompressor's error.
 fn ends_early(error: &io::Error) -> bool {
     let inner = error.get_ref().map(|inner| inner as &(dyn std::error::Error + 'static));
     let mut causes = std::iter::successors(inner, |cause| cause.source());
@@ -232,9 +234,9 @@ fn is_zstd(magic: &[u8]) -> bool {
     matches!(magic, [0x28, 0xb5, 0x2f, 0xfd] | [0x50..=0x5f, 0x2a, 0x4d, 0x18])
 }
 
-/// All frames of a Zstandard stream (RFC 8878); the decoder of the crate knows one.
+/// All frames of a Zstandard stream (RFC 8878). The decoder of the crate reads a single frame.
 ///
-/// The decoder holds back as many bytes as the frame's window has until the frame is finished, so a live stream lags.
+/// Until the end of a frame, the decoder holds back as many bytes as the frame's window, so a live stream is delayed.
 struct Zstd<R> {
     source: R,
     decoder: FrameDecoder,
@@ -263,8 +265,8 @@ impl<R: BufRead> Zstd<R> {
         }
     }
 
-    /// Decodes one block. After a failure the frame is ended by an empty last block (RFC 8878 §3.1.1.2) and any
-    /// checksum, so that the decoder gives out what it holds back.
+    /// Decodes one block. After a failure, appends an empty last block (RFC 8878 §3.1.1.2) and any checksum, so that
+    /// the decoder returns the bytes it holds back.
     fn next_block(&mut self) {
         if let Err(error) = self.decoder.decode_blocks(&mut self.source, BlockDecodingStrategy::UptoBlocks(1)) {
             self.failure = Some(io::Error::other(error));

@@ -1,57 +1,57 @@
-//! Input that may keep a reader waiting: standard input, FIFOs, devices. It is read by a thread of its own, so that a
-//! [`Stop`] ends the wait.
+//! Inputs on which a read may wait: standard input, FIFOs, devices. A separate thread reads them, so that a [`Stop`]
+//! ends the wait.
 
 use std::io::{self, Read};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-/// What a pipe of Linux holds.
+/// The capacity of a Linux pipe.
 const CHUNK_LEN: usize = 64 * 1024;
 /// Chunks read ahead.
 const AHEAD: usize = 4;
-/// How often a waiting reader looks whether it should stop.
+/// How often a waiting reader checks for a stop.
 const LOOK: Duration = Duration::from_millis(50);
-/// Ctrl-C also reaches the program at the other end of a pipe, and that may still have packets to hand over (tcpdump
-/// without -U): so long they are taken.
+/// Ctrl-C also reaches the program at the other end of a pipe, which may still have buffered packets (tcpdump without
+/// -U). They are read for this long.
 const GRACE: Duration = Duration::from_millis(500);
 
-/// Ends the reading of a capture early, from another thread. Clones are one.
+/// Ends the reading of a capture early, from another thread. Clones share their state.
 #[derive(Debug, Clone, Default)]
 pub struct Stop(Arc<OnceLock<Instant>>);
 
 impl Stop {
-    /// Asks for the end; false if that was asked before.
+    /// Requests a stop; false if one was requested before.
     pub fn request(&self) -> bool {
         self.0.set(Instant::now()).is_ok()
     }
 
-    /// Whether the end was asked for.
+    /// Whether a stop was requested.
     pub fn is_requested(&self) -> bool {
         self.0.get().is_some()
     }
 
-    /// How long a pipe may still deliver; `None` while nobody asked for the end.
+    /// How long a pipe may still deliver bytes; `None` if no stop was requested.
     fn grace(&self) -> Option<Duration> {
         self.0.get().map(|since| GRACE.saturating_sub(since.elapsed()))
     }
 }
 
-/// Bytes as they arrive; the end of the stream soon after a stop.
+/// Returns bytes as they arrive, and the end of the stream soon after a stop.
 pub(super) struct Live {
     chunks: Receiver<io::Result<Vec<u8>>>,
     current: Vec<u8>,
-    /// Bytes of `current` that were handed out.
+    /// Bytes of `current` that were already returned.
     used: usize,
     stop: Stop,
     ended: bool,
 }
 
 impl Live {
-    /// Reads what `open` opens; that may wait, too.
+    /// Reads what `open` opens. Opening may wait, too.
     pub(super) fn new<R: Read>(open: impl FnOnce() -> io::Result<R> + Send + 'static, stop: Stop) -> io::Result<Live> {
         let (sender, chunks) = sync_channel(AHEAD);
-        // Not joined: it may wait for input for ever, and ends with the process.
+        // Not joined: the thread may wait for input indefinitely, and ends with the process.
         std::thread::Builder::new().spawn(move || {
             let result = open().and_then(|input| pump(input, &sender));
             if let Err(error) = result {
@@ -74,7 +74,7 @@ impl Live {
     }
 }
 
-/// Sends what `input` gives until it ends or nobody listens.
+/// Sends the bytes of `input` until it ends or the receiver is gone.
 fn pump(mut input: impl Read, sender: &SyncSender<io::Result<Vec<u8>>>) -> io::Result<()> {
     let mut buffer = vec![0; CHUNK_LEN];
     loop {

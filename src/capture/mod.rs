@@ -1,17 +1,18 @@
 //! Disk to [`Packet`] and back: pcap and pcapng, compressed or not, from files and pipes.
 //!
 //! * pcap (draft-ietf-opsawg-pcap): a 24-byte header with one link type, then records of a 16-byte header and the frame.
-//! * pcapng (draft-ietf-opsawg-pcapng): blocks of type, length, body, length. A Section Header Block sets the byte order
-//!   of what follows, Interface Description Blocks say link type and unit of time, Enhanced Packet Blocks carry frames,
-//!   and options such as comments.
+//! * pcapng (draft-ietf-opsawg-pcapng): blocks of type, length, body, length. A Section Header Block sets the byte
+//!   order of the blocks after it. Interface Description Blocks give the link type and the unit of time. Enhanced
+//!   Packet Blocks carry frames and options such as comments.
 //!
-//! Reading is as lenient as Wireshark: what comes before a damaged or cut place is delivered, then a warning, then the
-//! end. pcap goes through the raw calls of `pcap_file`. pcapng blocks are framed here, because `pcap_file` refuses what
-//! Wireshark reads (block lengths without the padding, options of a wrong length, text that is not UTF-8), keeps times
-//! as nanoseconds where an interface may count 10^-12 s, and writes a block only from a finished body, a copy more.
+//! Reading is as lenient as in Wireshark: all packets before a damaged or truncated place are delivered, followed by a
+//! warning and the end of the capture. pcap uses the raw calls of `pcap_file`. pcapng blocks are framed here for three
+//! reasons. `pcap_file` rejects files that Wireshark reads (block lengths without the padding, options of a wrong
+//! length, text that is not UTF-8). It stores times in nanoseconds, although an interface may count 10^-12 s. It writes
+//! a block only from a complete body, which costs a copy.
 //!
-//! A [`Reader`] hands out [`Window`]s of whole packets, so that workers can take turns at it; a worker turns its packets
-//! into a [`Batch`], and the [`Writer`] takes the batches in order.
+//! A [`Reader`] returns [`Window`]s of whole packets, so that several workers can share it. Each worker turns its
+//! packets into a [`Batch`], and the [`Writer`] writes the batches in order.
 
 mod encoder;
 mod foreign;
@@ -51,7 +52,7 @@ pub use write::{Batch, Writer};
 /// LINKTYPE_RAW: the frame is an IPv4 or IPv6 packet.
 pub const LINKTYPE_RAW: u16 = 101;
 
-/// The longest frame that Wireshark takes for most link types (WTAP_MAX_PACKET_SIZE_STANDARD).
+/// The longest frame that Wireshark accepts for most link types (WTAP_MAX_PACKET_SIZE_STANDARD).
 const MAX_PACKET_LEN: u32 = 262_144;
 
 /// One captured frame.
@@ -61,18 +62,18 @@ pub struct Packet<'a> {
     pub number: u64,
     /// Where it was captured.
     pub interface: &'a Arc<Interface>,
-    /// When it was captured; `None` for a Simple Packet Block, which does not say.
+    /// When it was captured; `None` for a Simple Packet Block, which has no time stamp.
     pub time: Option<Timestamp>,
     /// Bytes that the frame had on the wire; `data` may have fewer.
     pub orig_len: u32,
-    /// What was captured of the frame, from the link-layer header on.
+    /// The captured bytes of the frame, starting with the link-layer header.
     pub data: &'a [u8],
     /// pcapng options of the packet, comments among them.
     pub options: Options<'a>,
 }
 
 impl Packet<'_> {
-    /// The same packet with other bytes, none of them cut away.
+    /// The same packet with other, complete bytes.
     pub fn with_data<'b>(&'b self, data: &'b [u8]) -> Packet<'b> {
         Packet { data, orig_len: u32::try_from(data.len()).unwrap_or(u32::MAX), ..*self }
     }
@@ -136,7 +137,7 @@ impl From<&Packet<'_>> for OwnedPacket {
     }
 }
 
-/// Where packets were captured: a pcapng Interface Description Block (§4.2), or what a pcap header says.
+/// The interface of packets: a pcapng Interface Description Block (§4.2), or the same information from a pcap header.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Interface {
     /// Index over the whole input file, over all sections; 0 for an interface that was not read.
@@ -151,7 +152,7 @@ pub struct Interface {
     pub ts_offset: i64,
     /// All options, little-endian.
     options: Vec<u8>,
-    /// Where frames go that lost the frame check sequence that this interface declares; `None` if it declares none.
+    /// The interface for frames whose frame check sequence was removed; `None` if this interface declares none.
     without_fcs: Option<Arc<Interface>>,
 }
 
@@ -189,8 +190,8 @@ impl Interface {
         Interface { index, link_type, snap_len, ts_resolution, ts_offset, options, without_fcs }
     }
 
-    /// The interface of frames that were captured here and lost their frame check sequence. Packets of one interface get
-    /// one interface.
+    /// The interface for frames that were captured on this interface and whose frame check sequence was removed. It is
+    /// the same for all packets of this interface.
     fn without_fcs(self: &Arc<Self>) -> &Arc<Interface> {
         self.without_fcs.as_ref().unwrap_or(self)
     }
@@ -198,7 +199,7 @@ impl Interface {
     /// Bytes of the frame check sequence that the interface declares.
     fn fcs_len(&self) -> u32 {
         let declared = self.options().iter().find(|(code, _)| *code == options::IF_FCSLEN);
-        // The document counts bits, and its example is 4: some count bytes.
+        // The draft counts bits, but its example is 4, so some programs count bytes.
         match declared {
             Some((_, [bytes @ ..=8, ..])) => u32::from(*bytes),
             Some((_, [bits, ..])) => u32::from(bits / 8),
@@ -215,7 +216,8 @@ impl Interface {
         }
     }
 
-    /// The longest frame to believe: more is damage. As in Wireshark, three link types have longer ones.
+    /// The longest plausible frame; a longer one means that the file is damaged. As in Wireshark, three link types
+    /// allow longer frames.
     fn max_packet_len(&self) -> u32 {
         const DBUS: u16 = 231;
         const USBPCAP: u16 = 249;

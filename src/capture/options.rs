@@ -12,7 +12,7 @@
 
 /// Ends a list of options.
 pub(super) const END: u16 = 0;
-/// A comment, UTF-8 by the document.
+/// A comment. The draft requires UTF-8.
 pub(super) const COMMENT: u16 = 1;
 /// Direction, reception type, length of the frame check sequence, errors of a packet.
 const EPB_FLAGS: u16 = 2;
@@ -30,7 +30,7 @@ pub(super) const IF_FCSLEN: u16 = 13;
 /// Seconds to be added to time stamps.
 pub(super) const IF_TSOFFSET: u16 = 14;
 
-/// The options of a block as they are in the file. A list that breaks off ends at the last whole option.
+/// The options of a block as they are in the file. A truncated list ends at the last complete option.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Options<'a> {
     bytes: &'a [u8],
@@ -64,7 +64,7 @@ impl<'a> Options<'a> {
         if self.big_endian { u32::from_be_bytes(bytes) } else { u32::from_le_bytes(bytes) }
     }
 
-    /// The comments (opt_comment); UTF-8 by the document, not always in files.
+    /// The comments (opt_comment). The draft requires UTF-8, but files may contain other bytes.
     pub fn comments(self) -> impl Iterator<Item = &'a [u8]> {
         self.iter().filter(|(code, _)| *code == COMMENT).map(|(_, value)| value)
     }
@@ -89,7 +89,7 @@ impl Options<'_> {
     }
 }
 
-/// Appends one option, little-endian. Of a value over 65,535 bytes the rest is left out.
+/// Appends one option, little-endian. A value over 65,535 bytes is truncated.
 pub(super) fn push(out: &mut Vec<u8>, code: u16, value: &[u8]) {
     let len = u16::try_from(value.len()).unwrap_or(u16::MAX);
     let value = value.get(..usize::from(len)).unwrap_or_default();
@@ -106,8 +106,8 @@ pub(super) enum Block {
     EnhancedPacket,
 }
 
-/// Appends `options` without their end, little-endian: types and lengths are converted, values only where the document
-/// says that they are integers; the rest is kept byte for byte. `out` must be aligned to 32 bits.
+/// Appends `options` without their end, little-endian. Converts types and lengths, and values that the draft defines as
+/// integers; copies all other values. `out` must be aligned to 32 bits.
 pub(super) fn copy(out: &mut Vec<u8>, options: Options<'_>, block: Block) {
     for (code, value) in options.iter() {
         copy_one(out, (code, value), options.big_endian, block);
@@ -129,7 +129,7 @@ pub(super) fn copy_for_new_data(out: &mut Vec<u8>, options: Options<'_>) {
     }
 }
 
-/// Appends the options of an interface for frames that lost their frame check sequence.
+/// Appends the options of an interface for frames whose frame check sequence was removed.
 pub(super) fn copy_for_frames_without_fcs(out: &mut Vec<u8>, options: Options<'_>) {
     for (code, value) in options.iter() {
         if !matches!(code, IF_FCSLEN | CUSTOM_TEXT_NOT_COPIED | CUSTOM_BYTES_NOT_COPIED) {
@@ -153,7 +153,7 @@ fn copy_one(out: &mut Vec<u8>, (code, value): (u16, &[u8]), big_endian: bool, bl
     }
 }
 
-/// Length of the integer that the value of an option starts with.
+/// Length of the integer at the start of an option's value.
 fn integer_len(block: Block, code: u16) -> usize {
     match (block, code) {
         // if_speed, if_tsoffset, if_txspeed, if_rxspeed

@@ -4,8 +4,7 @@
 //! file header, 24 bytes: magic, version 2.4, 8 bytes not used, snap length, link type
 //! record: seconds, fraction of a second, captured length, original length (4 bytes each), frame
 //! ```
-//! In the upper half of the link type, bit 26 says that bits 28 to 31 are the length of the frame check sequence in
-//! units of 16 bits.
+//! If bit 26 of the link type is set, bits 28 to 31 give the length of the frame check sequence in units of 16 bits.
 //!
 //! | variant | what differs |
 //! |---|---|
@@ -33,14 +32,14 @@ const MAGIC_IXIA_NANOS: u32 = 0x1c00_01ac;
 
 const LINKTYPE_FDDI: u16 = 10;
 
-/// How the records of a pcap file are written.
+/// The format of the records of a pcap file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Flavour {
     big_endian: bool,
     nanos: bool,
     lengths: Lengths,
     record_header_len: usize,
-    /// Bytes before each frame that are no part of it, but counted.
+    /// Padding bytes before each frame, included in its length.
     padding: u32,
 }
 
@@ -53,13 +52,13 @@ enum Lengths {
     SmallerIsCaptured,
 }
 
-/// What the first bytes of a file say.
+/// The result of reading the first bytes of a file.
 pub(super) enum Header {
     /// A pcap file, with its only interface and the length of its header.
     Pcap { flavour: Flavour, interface: Interface, len: usize },
     /// More bytes are needed.
     More,
-    /// No pcap file, by its magic number.
+    /// Not a pcap file, according to its magic number.
     Other,
     /// A pcap file that cannot be read, and why.
     Problem(String),
@@ -93,7 +92,7 @@ impl Header {
             (2, 0..=2) | (543, _) => Lengths::OriginalFirst,
             (2, 3) => Lengths::SmallerIsCaptured,
             (2, _) => Lengths::CapturedFirst,
-            (major, _) => return Header::Problem(format!("is pcap of major version {major}, which is not known")),
+            (major, _) => return Header::Problem(format!("unknown major version {major} of pcap")),
         };
         let aix = fields.aix_link_type();
         let is_ixia = matches!(fields.magic, MAGIC_IXIA_MICROS | MAGIC_IXIA_NANOS);
@@ -154,7 +153,7 @@ impl Fields {
     }
 }
 
-/// What the header of a record says.
+/// The header of a record.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct RecordHeader {
     pub(super) seconds: u32,
@@ -187,8 +186,8 @@ impl Flavour {
         Some(word)
     }
 
-    /// The record that `bytes` starts with. Frames over the snap length and fractions over a second are read, as Wireshark
-    /// does.
+    /// The record that `bytes` starts with. Like Wireshark, accepts frames over the snap length and fractions over a
+    /// second.
     #[inline]
     pub(super) fn record(self, section: &Section, bytes: &[u8]) -> Step {
         let Some(RecordHeader { seconds, fraction, captured, original }) = self.record_header(bytes) else {
@@ -196,7 +195,7 @@ impl Flavour {
         };
         let limit = section.interface(0).map_or(MAX_PACKET_LEN, |interface| interface.max_packet_len());
         if captured > limit {
-            return Step::Damage(format!("a frame claims {captured} bytes; {limit} are the most"));
+            return Step::Damage(format!("a frame has a length of {captured} bytes, but the maximum is {limit}"));
         }
         let len = self.record_header_len + captured as usize;
         if bytes.len() < len {

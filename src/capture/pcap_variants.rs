@@ -1,6 +1,6 @@
-//! Variants of pcap that no magic number tells apart: how long the header of a record is.
+//! Finds the length of the record header in variants of pcap that share a magic number.
 //!
-//! The usual length is believed unless a record contradicts it and another length makes sense of every record.
+//! The usual length is assumed, unless a record contradicts it and another length is consistent with every record.
 
 use super::pcap::{Flavour, MAGIC, MAGIC_KUZNETSOV, RecordHeader};
 
@@ -13,7 +13,7 @@ const NOKIA: usize = 20;
 const KUZNETSOV: usize = 24;
 /// With 4 bytes more, of the patch of September 1999.
 const KUZNETSOV_LONG: usize = 28;
-/// Records that are looked at.
+/// Number of records that are examined.
 const RECORDS: usize = 4;
 
 /// The length of the record headers of a file with this magic number, whose first records are in `bytes`.
@@ -40,11 +40,11 @@ pub(super) fn record_header_len(flavour: Flavour, magic: u32, bytes: &[u8], limi
     others.iter().find(fits).copied().unwrap_or(usual)
 }
 
-/// What the first records look like if their headers have some length.
+/// How consistent the first records are with a given header length.
 struct Sight {
     /// Whole records without contradiction.
     records: usize,
-    /// The first record that makes no sense.
+    /// The first inconsistent record.
     contradiction: Option<usize>,
     /// The last record ends with the bytes.
     exact: bool,
@@ -81,7 +81,7 @@ impl Sight {
 }
 
 fn is_plausible(header: RecordHeader, flavour: Flavour, limit: u32) -> bool {
-    /// The longest frame on a wire that Wireshark believes.
+    /// The longest original length that Wireshark accepts.
     const MAX_ORIGINAL: u32 = 128 << 20;
     let second = if flavour.is_nanos() { 1_000_000_000 } else { 1_000_000 };
     let RecordHeader { fraction, captured, original, .. } = header;

@@ -23,12 +23,12 @@ use super::options::{self, Options};
 use super::read::{Found, Section, Step};
 use super::window::Record;
 
-/// Its bytes tell the byte order of a section.
+/// Shows the byte order of a section.
 pub(super) const BYTE_ORDER_MAGIC: u32 = 0x1a2b_3c4d;
 
-/// More is damage: the memory that one block may take.
+/// A longer block is treated as damage, which limits the memory for one block.
 const MAX_BLOCK_LEN: u32 = 64 << 20;
-/// More is damage: the memory that the interfaces of one section may take.
+/// More interfaces are treated as damage, which limits the memory for one section.
 const MAX_INTERFACES: usize = 1 << 16;
 /// Type and the two lengths.
 const MIN_BLOCK_LEN: u32 = 12;
@@ -83,9 +83,9 @@ pub(super) fn block(section: &mut Section, bytes: &[u8]) -> Step {
         return Step::More;
     };
     if !(MIN_BLOCK_LEN..=MAX_BLOCK_LEN).contains(&claimed_len) {
-        return Step::Damage(format!("a pcapng block claims {claimed_len} bytes"));
+        return Step::Damage(format!("a pcapng block has an invalid length of {claimed_len} bytes"));
     }
-    // As Wireshark does: a length that is no multiple of 4 was meant without the padding.
+    // Like Wireshark, treats a length that is not a multiple of 4 as one without the padding.
     let block_len = claimed_len.next_multiple_of(4);
     let len = block_len as usize;
     let Some(block) = bytes.get(..len) else {
@@ -133,7 +133,7 @@ fn section_header(section: &mut Section, order: Order, body: &[u8]) -> Result<Fo
     };
     // 1.2 is written by some and is the same.
     if major != 1 || !matches!(minor, 0 | 2) {
-        return Err(format!("a pcapng section has version {major}.{minor}, which is not known"));
+        return Err(format!("a pcapng section has unknown version {major}.{minor}"));
     }
     section.restart(order.big_endian);
     Ok(Found::Nothing)
@@ -224,10 +224,10 @@ fn check_len(section: &Section, interface: u32, data_len: u32, room: usize) -> R
     };
     let limit = interface.max_packet_len();
     if data_len > limit {
-        return Err(format!("a frame claims {data_len} bytes; {limit} are the most"));
+        return Err(format!("a frame has a length of {data_len} bytes, but the maximum is {limit}"));
     }
     if data_len as usize > room {
-        return Err(format!("a frame claims {data_len} bytes, but its block has {room}"));
+        return Err(format!("a frame has a length of {data_len} bytes, but its block has {room}"));
     }
     Ok(())
 }

@@ -98,20 +98,22 @@ impl Reader {
             }
             let got = input.read(window.spare())?;
             if input.is_stopped() && !matches!(got, Got::Bytes(1..)) {
-                return Err(Error::file(&path, "stopped before a capture came; nothing was written", ""));
+                return Err(Error::file(&path, "stopped before a capture was read; nothing was written", ""));
             }
             match got {
                 Got::Bytes(0) if form != Form::Capture => {
                     let problem = match input.problems().into_iter().next() {
-                        Some(problem) => format!("has no line that can be used; the first: {problem}"),
-                        None => "has no line with a packet".to_owned(),
+                        Some(problem) => format!("no usable line; the first problem: {problem}"),
+                        None => "no line with a packet".to_owned(),
                     };
                     return Err(Error::file(&path, problem, HEX_HELP));
                 }
-                Got::Bytes(0) if window.content(0).is_empty() => return Err(Error::file(&path, "is empty", HELP)),
-                Got::Bytes(0) => return Err(Error::file(&path, "is too short to be a capture", HELP)),
+                Got::Bytes(0) if window.content(0).is_empty() => {
+                    return Err(Error::file(&path, "the file is empty", HELP));
+                }
+                Got::Bytes(0) => return Err(Error::file(&path, "too short to be a capture", HELP)),
                 Got::Truncated(format) => {
-                    let problem = format!("is truncated: its {format} data ends before the first packet");
+                    let problem = format!("truncated: the {format} data ends before the first packet");
                     return Err(Error::file(&path, problem, HELP));
                 }
                 Got::Damage(problem) => return Err(Error::file(&path, problem, "")),
@@ -155,7 +157,7 @@ impl Reader {
                 Got::Bytes(0) | Got::Truncated(_) | Got::Damage(_) if self.input.is_stopped() => self.stop(),
                 Got::Bytes(0) if window.content(0).is_empty() => self.done = true,
                 Got::Bytes(0) => self.end("file truncated", ""),
-                Got::Truncated(format) => self.end("file truncated", &format!("its {format} data ends early")),
+                Got::Truncated(format) => self.end("file truncated", &format!("its {format} data is truncated")),
                 Got::Damage(problem) => self.end("damaged", &problem),
                 Got::Bytes(len) => window.filled(len),
             }

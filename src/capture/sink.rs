@@ -1,4 +1,4 @@
-//! Where the bytes of an output go: a file that appears when it is whole, a device, a pipe or standard output.
+//! The destination of an output: a file that appears when it is complete, a device, a pipe or standard output.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, IsTerminal, Write};
@@ -10,10 +10,10 @@ use tempfile::NamedTempFile;
 use super::encoder::Encoder;
 use crate::Error;
 
-/// Writes a file that is no capture: it appears, or replaces its predecessor, only when it is whole.
+/// Writes a file other than a capture. It appears, or replaces an existing file, only when it is complete.
 ///
 /// # Errors
-/// The file cannot be made or written.
+/// The file cannot be created or written.
 #[cfg(feature = "cli")]
 pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), Error> {
     let mut sink = Sink::create(path)?;
@@ -21,20 +21,20 @@ pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), Error> {
     sink.finish(path)
 }
 
-/// An output being written, compressed if its name asks for that.
+/// An output that is being written, compressed if its name has such an extension.
 pub(super) struct Sink {
     place: Place,
     encoder: Encoder,
 }
 
-/// Where the bytes go.
+/// The destination of the bytes.
 enum Place {
-    /// A file beside the target, removed when dropped.
+    /// A temporary file in the folder of the target, removed when dropped.
     Temporary {
         file: NamedTempFile,
         target: PathBuf,
     },
-    /// What is no regular file.
+    /// Not a regular file.
     Direct(File),
     Stdout,
 }
@@ -49,7 +49,7 @@ impl Sink {
 
     pub(super) fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
         let Sink { place, encoder } = self;
-        // The reader of a pipe sees each packet at once.
+        // The reader of a pipe should see each packet at once.
         let at_once = !matches!(place, Place::Temporary { .. });
         encoder.write(bytes, at_once, &mut |bytes| place.write(bytes))
     }
@@ -87,7 +87,7 @@ impl Place {
         }
         let folder = folder_of(&target);
         fs::metadata(folder).map_err(Error::io(path, "create"))?;
-        // The message of the error contains the temporary name, which means nothing to the user.
+        // The original error contains the temporary name, which the user does not know.
         let file = builder.tempfile_in(folder).map_err(|error| Error::io(path, "create")(error.kind().into()))?;
         Ok(Place::Temporary { file, target })
     }
@@ -96,11 +96,15 @@ impl Place {
         if io::stdout().is_terminal() {
             return Err(Error::usage(
                 "a capture is not written to a terminal",
-                "Name a file with -o, or pipe into another program: ... -o - | tshark -r -",
+                "give a file with -o, or pipe into another program: ... -o - | tshark -r -",
             ));
         }
         if STDOUT_CLAIMED.swap(true, Ordering::Relaxed) {
-            return Err(Error::usage("standard output can take one capture only", "Name a file for the other."));
+            return Err(Error::usage(
+                "only one capture can be written to standard output",
+                "write the other one to a \
+                file",
+            ));
         }
         Ok(Place::Stdout)
     }
@@ -122,7 +126,7 @@ impl Place {
             return Ok(());
         };
         if let Ok(metadata) = fs::metadata(&target) {
-            // The umask took from the permissions of the file to be replaced.
+            // The umask removed some permissions of the file to be replaced.
             fs::set_permissions(file.path(), metadata.permissions()).map_err(Error::io(path, "write"))?;
         }
         file.persist(&target).map_err(|error| Error::io(path, "replace")(error.error))?;
@@ -130,7 +134,7 @@ impl Place {
     }
 }
 
-/// Read and write for all, of which the umask takes its part; temporary files are private otherwise.
+/// Read and write for all, reduced by the umask. Without this, temporary files are private.
 fn new_file_permissions() -> Option<fs::Permissions> {
     #[cfg(unix)]
     {
@@ -151,10 +155,10 @@ fn is_descriptor(path: &Path) -> bool {
     ["/dev/fd", "/proc/self/fd", "/dev/stderr"].iter().any(|start| path.starts_with(start))
 }
 
-/// Where a file is, or will be, that is written under this name: the file that a symbolic link names is replaced, not
-/// the link, even if that file does not exist yet.
+/// The path of the file that is written under this name. A symbolic link is followed, so that its target is replaced
+/// and not the link, even if the target does not exist yet.
 pub(crate) fn resolve(path: &Path) -> PathBuf {
-    /// As many as Linux follows.
+    /// The limit of Linux.
     const MAX_LINKS: usize = 40;
     let mut target = path.to_owned();
     for _ in 0..MAX_LINKS {

@@ -1,17 +1,17 @@
-//! What a capture is read as, and how its reading ends early.
+//! The form of an input, and how to stop reading it early.
 
 use super::Stop;
 
 /// How to open a capture.
 #[derive(Debug, Clone, Default)]
 pub struct Source {
-    /// What the bytes are.
+    /// The form of the bytes.
     pub form: Form,
     /// Ends the reading early.
     pub stop: Stop,
 }
 
-/// What the bytes of an input are.
+/// The form of the bytes of an input.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Form {
     /// pcap or pcapng.
@@ -21,12 +21,12 @@ pub enum Form {
     Hex(HexIs),
 }
 
-/// What the last field of a line of hex holds.
+/// The content of the last field of a line of hex.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum HexIs {
     /// The ESP payload; `src` and `dst` are the addresses of the outer header.
     #[default]
     Esp,
-    /// The whole IP packet; `src` and `dst` are not looked at.
+    /// The whole IP packet; `src` and `dst` are ignored.
     Ip,
 }

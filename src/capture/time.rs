@@ -4,15 +4,15 @@ use std::fmt;
 
 const NANOS_PER_SECOND: u64 = 1_000_000_000;
 
-/// In place of nanoseconds since 1970: a frame has no time stamp. Earlier than every time.
+/// Used instead of nanoseconds since 1970 if a frame has no time stamp. Earlier than every time.
 pub const NO_TIME: i64 = i64::MIN;
 
-/// When something ends that began at `time_ns`; what began at an unknown time has no end.
+/// The end of something that began at `time_ns`. If the start is unknown, it never ends.
 pub fn deadline(time_ns: i64, timeout_ns: i64) -> i64 {
     if time_ns == NO_TIME { i64::MAX } else { time_ns.saturating_add(timeout_ns) }
 }
 
-/// The instant at which a frame was captured, as the capture counts it, so that it can be written again bit for bit.
+/// The time at which a frame was captured, in the units of the capture, so that it can be written unchanged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Timestamp {
     /// Units since 1970-01-01T00:00:00Z plus `offset`.
@@ -24,7 +24,7 @@ pub struct Timestamp {
 }
 
 impl Timestamp {
-    /// `seconds` since 1970 and `nanos` (less than 10^9; what is more is carried).
+    /// `seconds` since 1970 and `nanos`. Nanoseconds of 10^9 and more are carried.
     pub fn new(seconds: i64, nanos: u32) -> Timestamp {
         let since_1970 = u64::try_from(seconds).ok().and_then(|seconds| seconds.checked_mul(NANOS_PER_SECOND));
         match since_1970.and_then(|ticks| ticks.checked_add(u64::from(nanos))) {
@@ -78,8 +78,8 @@ impl Timestamp {
         }
     }
 
-    /// The same instant in other units: exact if they are the same, else to the nanosecond or the unit, rounded down.
-    /// `None` if 64 bits cannot hold it.
+    /// The same time in other units: exact if the units are the same, otherwise rounded down to the nanosecond or the
+    /// unit. `None` if it does not fit 64 bits.
     pub(super) fn ticks_in(self, resolution: u8, offset: i64) -> Option<u64> {
         if (resolution, offset) == (self.resolution, self.offset) {
             return Some(self.ticks);
@@ -137,7 +137,8 @@ impl fmt::Display for Timestamp {
     }
 }
 
-/// Reads RFC 3339 (also with a space for the T), or decimal seconds since 1970; what is finer than a nanosecond is cut.
+/// Parses RFC 3339 (also with a space instead of the T), or decimal seconds since 1970. Digits beyond nanoseconds are
+/// ignored.
 pub(super) fn parse_rfc3339_or_seconds(text: &str) -> Option<Timestamp> {
     let (whole, rest) = split_digits(text)?;
     if !rest.starts_with('-') {

@@ -1,5 +1,5 @@
-//! A capture that is read twice. A file is opened twice; of a pipe, the bytes that the first reading takes are kept in a
-//! temporary file, which has no name and ends with the process.
+//! A capture that is read twice. A file is opened twice. The bytes that the first pass reads from a pipe are kept in an
+//! unnamed temporary file, which is deleted at the end of the process.
 
 use std::fs::File;
 use std::io::{self, Read, Seek, Write};
@@ -19,7 +19,7 @@ pub struct Twice {
     pipe: Option<Pipe>,
 }
 
-/// The bytes still to come, and those that came.
+/// The bytes not read yet, and the copy of those already read.
 struct Pipe {
     live: Shared,
     kept: File,
@@ -87,7 +87,7 @@ impl Read for Shared {
     }
 }
 
-/// Keeps what it reads.
+/// Copies all bytes it reads.
 struct Keeping {
     live: Shared,
     kept: File,

@@ -1,16 +1,16 @@
-//! Packets in memory: a stretch of a capture and where its packets are.
+//! A part of a capture in memory, and the positions of its packets.
 
 use std::sync::Arc;
 
 use super::{Interface, Options, Packet, Timestamp};
 
-/// Bytes asked for with one read.
+/// Bytes requested with one read.
 pub(super) const READ_LEN: usize = 128 * 1024;
 
 /// Whole packets, one after the other. Its buffers are kept from one [`Reader::fill`](super::Reader::fill) to the next.
 #[derive(Debug, Default)]
 pub struct Window {
-    /// All initialised; those up to `filled` have content.
+    /// All bytes are initialized; those before `filled` have content.
     bytes: Vec<u8>,
     filled: usize,
     records: Vec<Record>,
@@ -71,7 +71,7 @@ impl Window {
         })
     }
 
-    /// Forgets the packets, and takes `carry`, what was read and not used, as the only content.
+    /// Removes the packets. The only content left is `carry`, the bytes that were read but not used.
     pub(super) fn restart(&mut self, carry: &[u8]) {
         self.records.clear();
         self.interfaces.clear();
@@ -98,8 +98,8 @@ impl Window {
         }
     }
 
-    /// Room behind the content to read into; then to be told with [`Window::filled`]. The buffer grows with what was
-    /// really read, whatever lengths a file claims.
+    /// Free space after the content to read into; report the bytes read with [`Window::filled`]. The buffer grows only
+    /// with the bytes that were actually read, not with lengths from the file.
     pub(super) fn spare(&mut self) -> &mut [u8] {
         self.room(READ_LEN);
         self.bytes.get_mut(self.filled..self.filled + READ_LEN).unwrap_or_default()
@@ -110,7 +110,7 @@ impl Window {
         self.filled = (self.filled + len).min(self.bytes.len());
     }
 
-    /// Forgets the packets in front of frame `first` and behind frame `last`.
+    /// Removes the packets before frame `first` and after frame `last`.
     pub(super) fn keep(&mut self, first: u64, last: u64) {
         self.records.retain(|record| (first..=last).contains(&record.number));
     }

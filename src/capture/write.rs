@@ -62,7 +62,7 @@ impl Writer {
     /// standard output.
     ///
     /// # Errors
-    /// The file cannot be made; standard output is a terminal, or is already used by another writer.
+    /// The file cannot be created; standard output is a terminal, or is already used by another writer.
     pub fn create(path: &Path) -> Result<Writer, Error> {
         let format = if names_pcap(path) { Format::Pcap } else { Format::Pcapng };
         Ok(Writer {
@@ -122,7 +122,7 @@ impl Writer {
         result
     }
 
-    /// Completes the capture: now the file has its name. A capture without a packet is complete, too.
+    /// Completes the capture and gives the file its name. A capture without packets is valid, too.
     ///
     /// # Errors
     /// The file cannot be written, or not be given its name.
@@ -165,7 +165,7 @@ impl Writer {
         Ok(())
     }
 
-    /// Puts before a batch what it needs, and into it the numbers of its interfaces in this file.
+    /// Writes the blocks that a batch needs before it, and sets the numbers of its interfaces in this file.
     fn settle_pcapng(&mut self, batch: &mut Batch, head: &mut Vec<u8>) {
         if !self.started {
             push_section_header(head);
@@ -222,7 +222,7 @@ impl Writer {
         }
     }
 
-    /// Puts the header before the first batch, and makes sure that a batch fits it.
+    /// Writes the header before the first batch, and checks that a batch has the link type of the header.
     fn settle_pcap(&mut self, batch: &mut Batch, head: &mut Vec<u8>) -> Result<(), Error> {
         let header = match (self.header, batch.interfaces.first()) {
             (Some(header), _) => header,
@@ -237,8 +237,11 @@ impl Writer {
         if let Some(other) = batch.interfaces.iter().find(|interface| interface.link_type != header.link_type) {
             return Err(Error::file(
                 &self.path,
-                format!("pcap holds one link type, but packets of {} and {} come", header.link_type, other.link_type),
-                "Write pcapng: let the output end in .pcapng.",
+                format!(
+                    "a pcap file holds one link type, but the packets have link types {} and {}",
+                    header.link_type, other.link_type
+                ),
+                "write pcapng: let the output end in .pcapng",
             ));
         }
         if !header.nanos {
@@ -248,13 +251,14 @@ impl Writer {
     }
 }
 
-/// Packets in the format of a [`Writer`], ready to be appended. Making one needs no writer, so workers can do it.
+/// Packets in the format of a [`Writer`], ready to be appended. Workers can fill a batch without access to the writer.
 #[derive(Debug, Clone)]
 pub struct Batch {
     format: Format,
     bytes: Vec<u8>,
     starts: Vec<Start>,
-    /// The interfaces of the packets. Packets have the index here until the writer puts in the number in the file.
+    /// The interfaces of the packets. Packets hold an index into this list until the writer replaces it with the number
+    /// in the file.
     interfaces: Vec<Arc<Interface>>,
 }
 
@@ -334,7 +338,7 @@ impl Batch {
         Some((start, start.offset..end))
     }
 
-    /// Forgets the packets and keeps the memory.
+    /// Removes the packets and keeps the memory.
     pub fn clear(&mut self) {
         self.bytes.clear();
         self.starts.clear();
@@ -389,8 +393,8 @@ impl Batch {
         write: impl FnOnce(&mut Vec<u8>) -> Result<T, E>,
     ) -> Result<Result<T, E>, Error> {
         let unfit = |what| {
-            let help = if self.format == Format::Pcap { "Write pcapng: let the output end in .pcapng." } else { "" };
-            Error::usage(format!("frame {}: its {what} does not fit into the output", packet.number), help)
+            let help = if self.format == Format::Pcap { "write pcapng: let the output end in .pcapng" } else { "" };
+            Error::usage(format!("frame {}: its {what} does not fit in the output format", packet.number), help)
         };
         let has_new_data = orig_len.is_none();
         let source = if has_new_data { packet.interface.without_fcs() } else { packet.interface };
@@ -421,8 +425,8 @@ impl Batch {
             Format::Pcap => {
                 let Some(time) = packet.time else {
                     return Err(Error::usage(
-                        format!("frame {} has no time stamp, and pcap cannot say so", packet.number),
-                        "Write pcapng: let the output end in .pcapng.",
+                        format!("frame {} has no time stamp, which pcap cannot express", packet.number),
+                        "write pcapng: let the output end in .pcapng",
                     ));
                 };
                 let (seconds, nanos) = time.seconds_and_nanos();
@@ -492,7 +496,7 @@ impl Batch {
     }
 }
 
-/// Puts the number of an interface into an Enhanced Packet Block.
+/// Sets the interface number in an Enhanced Packet Block.
 fn put_interface(bytes: &mut [u8], start: Start, id: u32) {
     // Type and length are before it.
     const INTERFACE: usize = 8;
@@ -568,7 +572,7 @@ fn push_block(out: &mut Vec<u8>, block_type: u32, body: impl FnOnce(&mut Vec<u8>
     }
 }
 
-/// Pads to 32 bits. All blocks are so long, hence what is aligned in `out` is aligned in its block.
+/// Pads to 32 bits. All blocks have a length of whole 32-bit words, so alignment in `out` is alignment in the block.
 fn pad(out: &mut Vec<u8>) {
     out.resize(out.len().next_multiple_of(4), 0);
 }

@@ -373,7 +373,7 @@ src 192.0.2.1 dst 192.0.2.2
     }
 
     #[test]
-    fn what_is_not_supported_is_left_out() {
+    fn unsupported_algorithms_are_skipped() {
         for (line, why) in [
             ("auth hmac(whirlpool) 0x00\nenc ecb(cipher_null)", "authentication `hmac(whirlpool)` is not supported"),
             ("auth-trunc hmac(md5) 0x00 40\nenc ecb(cipher_null)", "authentication `hmac(md5)` is not supported"),

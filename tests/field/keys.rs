@@ -107,7 +107,7 @@ fn tshark_verifies(capture: &str, esp_sa: &str, packets: usize) {
 }
 
 #[test]
-fn a_state_without_keys_is_left_out_and_named() {
+fn a_state_without_keys_is_skipped_and_named() {
     let (records, told) = decoded("02-xfrm-acquire/plain4.pcap", "02-xfrm-acquire/xfrm-acquire-first.key", 0);
     assert_eq!((records.len(), count(&records, "ok")), (1, 1));
     assert!(told.contains("xfrm-acquire-first.key:1: skipped: SPI 0x00000000: the SA has no keys"), "{told}");
@@ -246,7 +246,7 @@ fn key_pastes_open_packets() {
 #[test]
 fn formats_without_usable_keys_are_named() {
     for (name, problem, help) in [
-        ("cisco-crypto", ":2: this is the output of `show crypto ipsec sa` of a Cisco device", "it has no keys of ESP"),
+        ("cisco-crypto", ":2: this is the output of `show crypto ipsec sa` of a Cisco device", "it has no ESP keys"),
         ("gp", ":3: this is a configuration of a GlobalProtect tunnel", "as YAML; see docs/key-and-rule-files.md"),
         ("libreswan-pluto", ":1: this is a log of Libreswan's pluto", "`ip xfrm state`"),
     ] {

@@ -162,7 +162,10 @@ fn pcap_frames_over_the_snap_length_are_taken_up_to_wiresharks_limit() {
     let too_big = Little.pcap_record(0, 0, 262_145, &[&big[..], b"x"].concat());
     let (seen, warnings) = read(&[&header[..], &record, &record, &too_big, &record].concat());
     assert_eq!(seen, [Seen::plain(1, 1, 0, &big), Seen::plain(2, 1, 0, &big)]);
-    assert_eq!(warnings, ["made.cap: damaged after frame 2: a frame claims 262145 bytes; 262144 are the most"]);
+    assert_eq!(
+        warnings,
+        ["made.cap: damaged after frame 2: a frame has a length of 262145 bytes, but the maximum is 262144"]
+    );
 }
 
 #[test]
@@ -271,18 +274,24 @@ fn behind_damage_there_is_a_warning_and_the_end() {
     for (bad, problem) in [
         (differing, "the lengths around a pcapng block differ: 36 and 16777252"),
         (Little.packet(3, 0, 1, b"b", &[]), "a packet names interface 3, but the section has described 1"),
-        (Little.block(6, &[&Little.u32s([0, 0, 0, 9, 9]), b"12345678"]), "a frame claims 9 bytes, but its block has 8"),
-        (Little.block(3, &[&Little.u32(9), b"12345678"]), "a frame claims 9 bytes, but its block has 8"),
+        (
+            Little.block(6, &[&Little.u32s([0, 0, 0, 9, 9]), b"12345678"]),
+            "a frame has a length of 9 bytes, but its block has 8",
+        ),
+        (Little.block(3, &[&Little.u32(9), b"12345678"]), "a frame has a length of 9 bytes, but its block has 8"),
         (Little.block(6, &[&[0; 16]]), "a pcapng packet block is too short"),
         (Little.block(3, &[]), "a pcapng simple packet block is too short"),
         (Little.block(1, &[&[0; 4]]), "a pcapng interface description is too short"),
-        (Little.packet(0, 0, 0, &vec![0; 262_145], &[]), "a frame claims 262145 bytes; 262144 are the most"),
-        (vec![0; 40], "a pcapng block claims 0 bytes"),
-        (Little.u32s([7, 0x0400_0004, 0]), "a pcapng block claims 67108868 bytes"),
+        (
+            Little.packet(0, 0, 0, &vec![0; 262_145], &[]),
+            "a frame has a length of 262145 bytes, but the maximum is 262144",
+        ),
+        (vec![0; 40], "a pcapng block has an invalid length of 0 bytes"),
+        (Little.u32s([7, 0x0400_0004, 0]), "a pcapng block has an invalid length of 67108868 bytes"),
         (Little.u32s([0x0a0d_0d0a, 28, 5, 1]), "a pcapng section has a wrong byte-order magic"),
         (
             Little.block(0x0a0d_0d0a, &[&Little.u32(0x1a2b_3c4d), &Little.u16(2), &Little.u16(0), &[0xff; 8]]),
-            "a pcapng section has version 2.0, which is not known",
+            "a pcapng section has unknown version 2.0",
         ),
     ] {
         let capture = [&Little.section()[..], &Little.interface(1, 0, &[]), &good, &good, &bad, &good].concat();
@@ -295,13 +304,13 @@ fn behind_damage_there_is_a_warning_and_the_end() {
 #[test]
 fn what_is_no_capture_is_an_error() {
     for (bytes, problem) in [
-        (&b""[..], "made.cap: is empty"),
-        (b"\xd4\xc3", "made.cap: is too short to be a capture"),
-        (b"frame,time", "made.cap: is neither pcap nor pcapng"),
-        (b"\xd4\xc3\xb2\xa1\x02\x00\x04\x00", "made.cap: is too short to be a capture"),
-        (b"\x0a\x0d\x0d\x0a\x1c\0\0\0\x4d\x3c\x2b\x1a\x01\0\0\0", "made.cap: is too short to be a capture"),
+        (&b""[..], "made.cap: the file is empty"),
+        (b"\xd4\xc3", "made.cap: too short to be a capture"),
+        (b"frame,time", "made.cap: not a pcap or pcapng file"),
+        (b"\xd4\xc3\xb2\xa1\x02\x00\x04\x00", "made.cap: too short to be a capture"),
+        (b"\x0a\x0d\x0d\x0a\x1c\0\0\0\x4d\x3c\x2b\x1a\x01\0\0\0", "made.cap: too short to be a capture"),
         (b"\x0a\x0d\x0d\x0a\x1c\0\0\0abcd", "made.cap: a pcapng section has a wrong byte-order magic"),
-        (b"\xfd7zXZ\0", "made.cap: is compressed with xz, which is not read"),
+        (b"\xfd7zXZ\0", "made.cap: compressed with xz: format not supported"),
     ] {
         let error = reader(bytes).map(|_| ()).unwrap_err();
         assert_eq!(error.to_string(), problem);
@@ -310,7 +319,7 @@ fn what_is_no_capture_is_an_error() {
     let mut version_3 = Big.pcap_header(0xa1b2_c3d4, 1);
     version_3[5] = 3;
     let error = reader(&version_3).map(|_| ()).unwrap_err();
-    assert_eq!(error.to_string(), "made.cap: is pcap of major version 3, which is not known");
+    assert_eq!(error.to_string(), "made.cap: unknown major version 3 of pcap");
     assert!(matches!(Reader::open(Path::new("no/such.pcap")), Err(Error::Io { action: "open", .. })));
     assert!(matches!(Reader::open(Path::new(".")), Err(Error::Io { action: "read", .. })));
     // Headers alone are a capture of no packets.
@@ -458,7 +467,7 @@ fn a_cut_or_changed_compressed_capture_gives_what_was_good() {
         assert!(seen.len() > 1000, "{name}: {} of 2000", seen.len());
         assert_eq!(seen, expected[..seen.len()]);
         assert_eq!(warnings.len(), 1);
-        assert!(warnings[0].ends_with(&format!(": its {name} data ends early")), "{warnings:?}");
+        assert!(warnings[0].ends_with(&format!(": its {name} data is truncated")), "{warnings:?}");
         // Only the checksum is wrong.
         let mut changed = compressed.clone();
         let at = changed.len() - if name == "gzip" { 8 } else { 1 };

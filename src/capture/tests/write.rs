@@ -177,15 +177,15 @@ fn pcap_says_what_it_cannot_hold() {
     let error = writer.finish().unwrap_err();
     assert_eq!(
         error.to_string(),
-        format!("{}: pcap holds one link type, but packets of 101 and 1 come", path.display())
+        format!("{}: a pcap file holds one link type, but the packets have link types 101 and 1", path.display())
     );
-    assert_eq!(error.help(), "Write pcapng: let the output end in .pcapng.");
+    assert_eq!(error.help(), "write pcapng: let the output end in .pcapng");
     let mut writer = Writer::create(&path).unwrap();
     let ethernet = Interface::new(1);
     for seconds in [-1, 1 << 32] {
         let late = Packet { time: Some(Timestamp::new(seconds, 0)), ..small_packet(&ethernet) };
         let error = writer.write(&late, None).unwrap_err();
-        assert_eq!(error.to_string(), "frame 7: its time does not fit into the output");
+        assert_eq!(error.to_string(), "frame 7: its time does not fit in the output format");
     }
     drop(writer);
     assert_eq!(fs::read_dir(&folder).unwrap().count(), 0);
@@ -256,7 +256,7 @@ fn packets_without_time_have_none_in_pcapng() {
         let folder = tempfile::tempdir().unwrap();
         let mut writer = Writer::create(&folder.path().join("out.pcap")).unwrap();
         let error = writer.write(&Packet { time: None, ..small_packet(&interface) }, None).unwrap_err();
-        assert_eq!(error.to_string(), "frame 7 has no time stamp, and pcap cannot say so");
+        assert_eq!(error.to_string(), "frame 7 has no time stamp, which pcap cannot express");
     }
 }
 
@@ -336,7 +336,10 @@ fn a_file_appears_when_finished_and_only_then() {
     assert_eq!(error.help(), "create its folder first, or choose another one");
     for name in ["out.pcap.bz2", "out.pcapng.XZ", "out.lz4"] {
         let error = Writer::create(&folder.path().join(name)).map(|_| ()).unwrap_err();
-        assert!(error.to_string().ends_with(&format!("{name}: outputs are not compressed in this format")), "{error}");
+        assert!(
+            error.to_string().ends_with(&format!("{name}: this compression format is not supported for outputs")),
+            "{error}"
+        );
     }
     assert!(Writer::create(folder.path()).is_err());
 }
