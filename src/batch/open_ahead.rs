@@ -42,7 +42,7 @@ pub enum PacketState {
 #[derive(Debug)]
 pub struct AheadOpener<'t, 'g> {
     candidates: Candidates<'t>,
-    /// See [`link::Settings::outermost`]: no packet is looked into for ESP.
+    /// See [`link::Settings::outermost`]: ESP is not opened.
     outermost: bool,
     snapshot: &'g ProgressSnapshot,
     /// The streams of this window.
@@ -52,15 +52,15 @@ pub struct AheadOpener<'t, 'g> {
     planned: Vec<Planned<'static>>,
 }
 
-/// What a window has shown of its streams so far.
+/// The progress of the streams of a window.
 #[derive(Debug, Default)]
 struct Seen {
     streams: Vec<SeenStream>,
-    /// Numbers the windows, so that nothing has to be cleared.
+    /// The number of the window. Entries of other windows are ignored, so `places` need not be cleared.
     window: u32,
-    /// By SA, the window that its stream was last met in, and the place in `streams`.
+    /// By SA: the last window that had packets of it, and the place in `streams`.
     places: Vec<(u32, u32)>,
-    /// The same for the streams of the sources of multicast packets: by SA and source, the place in `streams`.
+    /// Multicast packets have a stream per source: by SA and source, the place in `streams`.
     multicast: HashMap<(u32, IpAddr), u32>,
 }
 
@@ -68,11 +68,11 @@ struct Seen {
 struct SeenStream {
     sa: u32,
     progress: Progress,
-    /// The first and the last packet that is planned.
+    /// The first and the last packet to open.
     planned: Option<(u32, u32)>,
 }
 
-/// A packet that can belong to one SA only and is opened next to others of its stream.
+/// A packet that can belong to one SA only. It is opened together with others of its stream.
 #[derive(Debug, Clone, Copy)]
 struct Planned<'w> {
     /// Its place among the outcomes.
@@ -86,7 +86,7 @@ struct Planned<'w> {
 
 const NONE: u32 = u32::MAX;
 
-/// The packets of a window that are planned.
+/// The packets of a window to open together.
 #[derive(Debug)]
 struct Plan<'w> {
     packets: Vec<Planned<'w>>,
@@ -109,7 +109,7 @@ impl Seen {
         }
     }
 
-    /// A stream, of which `snapshot` knows what came before.
+    /// A stream. At its first packet in the window its progress is copied from `snapshot`.
     #[inline]
     fn stream(&mut self, stream: StreamOf, snapshot: &ProgressSnapshot) -> Option<&mut SeenStream> {
         let next = self.streams.len() as u32;
@@ -130,7 +130,7 @@ impl Seen {
         self.streams.get_mut(place as usize)
     }
 
-    /// What is known of a stream, `None` if nothing was seen of it.
+    /// The progress of a stream; `None` if the window has had no packet of it.
     fn progress(&self, StreamOf { sa, multicast_source }: StreamOf) -> Option<Progress> {
         let place = match multicast_source {
             None => self.places.get(sa as usize).filter(|(window, _)| *window == self.window).map(|(_, place)| *place),
@@ -140,10 +140,10 @@ impl Seen {
     }
 }
 
-/// Streams of several packets in front of which keys are asked for.
+/// The keys of a stream are prefetched so many streams before it is opened.
 const STREAMS_AHEAD: usize = 4;
 
-/// Asks for the keys of a stream that is to be opened soon, if there are so many that they may be far away.
+/// Prefetches the keys of a stream that is opened soon, if there are so many SAs that the keys may not be cached.
 #[inline]
 fn prefetch_cipher(table: &SaTable, stream: Option<&SeenStream>) {
     if table.has_many()
@@ -153,11 +153,11 @@ fn prefetch_cipher(table: &SaTable, stream: Option<&SeenStream>) {
     }
 }
 
-/// Numbers tried before a packet waits for its turn, when more is known.
+/// Sequence numbers tried ahead. A packet that needs more is opened in its turn, when the progress of its stream is known.
 const EARLY_TRIES: u32 = 64;
 
 impl<'t, 'g> AheadOpener<'t, 'g> {
-    /// One that knows of streams what `snapshot` shows.
+    /// One that takes the progress of streams from `snapshot`.
     pub fn new(
         table: &'t SaTable,
         limits: Limits,
@@ -199,7 +199,7 @@ impl<'t, 'g> AheadOpener<'t, 'g> {
             outcome.link_type = packet.link_type();
             match link::parse_plain(outcome.link_type, packet.data, wants) {
                 Some(place) => {
-                    // Most packets have their headers at the same place as those before.
+                    // Most packets have their headers where the packet before had them.
                     if table.has_many()
                         && let Some(next) = window.get(index as usize + prefetch::PACKETS_AHEAD)
                     {
@@ -237,7 +237,7 @@ impl<'t, 'g> AheadOpener<'t, 'g> {
         self.planned = recycle(planned);
     }
 
-    /// A frame with more, or less, than a plain packet.
+    /// A frame that [`link::parse_plain`] does not parse.
     fn plan_other<'w>(
         &mut self,
         packet: &Packet<'w>,
@@ -309,7 +309,7 @@ impl<'t, 'g> AheadOpener<'t, 'g> {
         }
     }
 
-    /// Opens packets that are alone in their streams, [`SIDE_BY_SIDE`] of them at most, as [`AheadOpener::open_stream`] does.
+    /// Opens packets that are the only ones of their streams in the window, at most [`SIDE_BY_SIDE`] at once.
     fn open_alone<'w>(
         &mut self,
         places: &[usize],
@@ -331,13 +331,13 @@ impl<'t, 'g> AheadOpener<'t, 'g> {
         let mut count = 0;
         for ((place, packet, entry), apart) in chosen.iter().flatten().zip(&mut apart) {
             let Some(stream) = streams.get(*place) else { continue };
-            // One whose number is computed from the ICV fails here, as one that is too short.
+            // An empty request fails: the packet is too short, or its number is computed from the ICV.
             (apart.cipher, apart.esn) = (entry.cipher(), entry.esn());
             first_sealed(entry, packet.bytes, &stream.progress, packet.time_ns, &mut apart.sealed);
             count += 1;
         }
         let apart = apart.get(..count).unwrap_or_default();
-        // One after each packet: only so many can be on their way.
+        // One prefetch after each packet: the CPU has only so many outstanding loads.
         let mut next = places.last().and_then(|last| streams.get(last + 1..)).unwrap_or_default().iter();
         let after_each = || prefetch_cipher(table, next.next());
         let opened = open_multi_key(apart, &mut self.scratch, &mut arena.bytes, after_each);
@@ -355,7 +355,7 @@ impl<'t, 'g> AheadOpener<'t, 'g> {
         }
     }
 
-    /// Searches a packet that was planned.
+    /// Searches the SA and the sequence number of a packet that was not opened with the first try.
     fn search<'w>(
         &mut self,
         packet: &Planned<'w>,
@@ -367,8 +367,8 @@ impl<'t, 'g> AheadOpener<'t, 'g> {
         self.search_payload(packet.time_ns, in_frame, &payload, (outcome, state), arena);
     }
 
-    /// Opens packets of one stream with the number that each has if those before it have theirs. The first that does not
-    /// verify, and those opened with it, are searched for.
+    /// Opens the packets of one stream, assuming that none was lost. From the first packet that does not verify, those of
+    /// the same group are searched.
     fn open_stream<'w>(
         &mut self,
         place: usize,
@@ -431,7 +431,7 @@ impl<'t, 'g> AheadOpener<'t, 'g> {
         let Some(outer) = Outer::of(place.header(frame)) else { return };
         let lookup = Lookup { protocol: payload.protocol, outer: &outer, link: None, payload: payload.bytes };
         let found = candidates.open(&lookup, time_ns, false, |sa| {
-            // SAs that verify nothing wait until all others were tried with all that is known.
+            // SAs without ICV accept any packet, so they are tried last, when the progress of all others is known.
             table.entry(sa).filter(|entry| entry.authenticates())?;
             Some(seen.progress(StreamOf::new(sa, place, frame)).unwrap_or_else(|| snapshot.of(sa)))
         });
@@ -477,7 +477,7 @@ fn keep(
     }
 }
 
-/// The stream of a packet under an SA: that of the SA, for multicast packets that of their source.
+/// The stream of a packet under an SA. Multicast packets have one per source.
 #[derive(Debug, Clone, Copy)]
 struct StreamOf {
     sa: u32,

@@ -1,11 +1,11 @@
-//! Windows of a capture through the steps, on all cores.
+//! Reads a capture window by window and runs a command on it, on all cores.
 //!
-//! Workers take turns at the reader. Opening and rewriting go on side by side; what depends on the packets before is
-//! settled window by window in capture order, and so is the output, so that it does not depend on the number of threads.
+//! Workers take turns at the reader. They open and rewrite windows at the same time. Commits, decisions and output are
+//! done in capture order, so that the result does not depend on the number of threads.
 //!
 //! ```text
-//! read | attempt ........ | settle | prepare .... | decide | render ........ | emit
-//!      read | attempt ........     | settle | prepare ....  | decide | render ........ | emit
+//! read | open ahead ..... | commit | prepare .... | decide | render ........ | emit
+//!      read | open ahead .....     | commit | prepare ....  | decide | render ........ | emit
 //! ```
 
 use std::ops::ControlFlow;
@@ -25,17 +25,17 @@ use crate::error::Error;
 use crate::link;
 use crate::sa::table::SaTable;
 
-/// What a command does with the packets of a window; the result goes to an `Out`.
+/// What a command does with the packets of a window. The result is written to an `Out`.
 pub trait BatchCommand<Out>: Sync {
     /// What it keeps from window to window.
     type State: Send;
     /// What it makes of one window.
     type Work: Default + Send;
 
-    /// Side by side with other windows: makes ready what does not depend on the packets before.
+    /// Prepares what does not depend on earlier packets, while other workers do the same for other windows.
     fn prepare(&self, _window: &Window, _items: &[Outcome<'_>], _arena: &Arena, _work: &mut Self::Work) {}
 
-    /// In capture order: decides what depends on the packets before.
+    /// Decides what depends on earlier packets. Called in capture order.
     fn decide(
         &self,
         _state: &mut Self::State,
@@ -47,7 +47,7 @@ pub trait BatchCommand<Out>: Sync {
         Ok(())
     }
 
-    /// Side by side with other windows: makes the output.
+    /// Makes the output, while other workers do the same for other windows.
     fn render(
         &self,
         window: &Window,
@@ -56,7 +56,7 @@ pub trait BatchCommand<Out>: Sync {
         work: &mut Self::Work,
     ) -> Result<(), Error>;
 
-    /// In capture order: hands the output on. `bytes_read` is how far the input has been read.
+    /// Writes the output. Called in capture order. `bytes_read` is how far the input has been read.
     fn emit(
         &self,
         out: &mut Out,
@@ -81,15 +81,15 @@ pub struct Input<'i, 't> {
     pub threads: usize,
 }
 
-/// Reads a capture to its end. Gives back what is known of the streams.
+/// Reads a capture to its end. Gives the streams at the end.
 pub fn run<'t, Out: Send, J: BatchCommand<Out>>(
     input: Input<'_, 't>,
-    job: &J,
+    command: &J,
     state: &mut J::State,
     out: &mut Out,
 ) -> Result<Streams<'t>, Error> {
     let Input { reader, table, limits, link, threads } = input;
-    // One window is work for one worker; to start others takes longer than a short capture.
+    // A window is work for one worker, and starting more of them takes longer than decoding a short capture.
     let threads = if reader.fits_window() { 1 } else { threads };
     let snapshot = ProgressSnapshot::new(table);
     let reader = Mutex::new((reader, 0u64));
@@ -134,15 +134,15 @@ pub fn run<'t, Out: Send, J: BatchCommand<Out>>(
             if !committing.done(turn, Ok(())) {
                 return;
             }
-            job.prepare(&window, &outcomes, &arena, &mut work);
+            command.prepare(&window, &outcomes, &arena, &mut work);
             let Some(mut turn) = deciding.wait(ticket) else { return };
-            let result = job.decide(&mut turn, &window, &outcomes, &arena, &mut work);
+            let result = command.decide(&mut turn, &window, &outcomes, &arena, &mut work);
             if !deciding.done(turn, result) {
                 return committing.stop();
             }
-            let result = job.render(&window, &outcomes, &arena, &mut work);
+            let result = command.render(&window, &outcomes, &arena, &mut work);
             let Some(mut turn) = emitting.wait(ticket) else { return };
-            let result = result.and_then(|()| job.emit(&mut turn, &window, &outcomes, &mut work, bytes_read));
+            let result = result.and_then(|()| command.emit(&mut turn, &window, &outcomes, &mut work, bytes_read));
             if !emitting.done(turn, result) {
                 return committing.stop();
             }
@@ -162,7 +162,7 @@ pub fn run<'t, Out: Send, J: BatchCommand<Out>>(
     Ok(committing.into_inner().into_streams())
 }
 
-/// Shows every packet of a capture in order, until `see` breaks off or the capture ends; true if it broke off.
+/// Calls `see` for every packet of a capture in order, until it breaks; true if it did.
 pub fn visit(
     reader: &mut Reader,
     table: &SaTable,
@@ -192,7 +192,7 @@ pub fn visit(
     Ok(false)
 }
 
-/// What is to be done when a worker panics: the others would wait for its tickets for ever.
+/// Runs when a worker panics. Otherwise the other workers would wait for its tickets forever.
 struct OnPanic<F: Fn()>(F);
 
 impl<F: Fn()> Drop for OnPanic<F> {
@@ -203,7 +203,7 @@ impl<F: Fn()> Drop for OnPanic<F> {
     }
 }
 
-/// Something that workers use one after another, in the order of their tickets.
+/// A value that workers use one after another, in the order of their tickets.
 struct Turn<T> {
     inner: Mutex<TurnState<T>>,
     next: Condvar,
@@ -283,7 +283,7 @@ impl<T> Turn<T> {
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // A panic elsewhere ends the process; no state is half changed that anybody reads.
+    // After a panic the run ends, so half-changed state is not read.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -320,7 +320,7 @@ mod tests {
         }
     }
 
-    /// The packets that came out of a run with a job that panics.
+    /// The packets that came out of a run with a command that panics.
     fn run_with(threads: usize, panics: Panics) -> Vec<u64> {
         let mut capture = vec![];
         for word in [0xa1b2_c3d4_u32, 0x0004_0002, 0, 0, 262_144, 101] {

@@ -104,9 +104,9 @@ impl Args {
         let selection = self.opening.selection.selection();
         let ended = decode::run(input, selection, &writer, &mut sink);
         progress.finish();
-        let (totals, ledger) = ended?;
+        let (totals, streams) = ended?;
         let truncated = super::print_damage(&mut reader);
-        let summary = totals.counts_and_sizes() + &streams::remarks(&ledger) + &totals.remarks();
+        let summary = totals.counts_and_sizes() + &streams::remarks(&streams) + &totals.remarks();
         report(quiet, &(summary + advice::without_rules(&self.inputs, &totals)));
         Ok(Outcome { truncated, ..Outcome::of(&totals) }.into())
     }

@@ -82,11 +82,11 @@ impl Args {
         let input = Input { reader: &mut reader, table: &table, limits, link: &link, threads };
         let ended = decode::run(input, Selection::default(), &Nothing, &mut sink);
         progress.finish();
-        let (totals, ledger) = ended?;
+        let (totals, streams) = ended?;
         let truncated = super::print_damage(&mut reader);
         match self.format {
-            Format::Table => print(rows(&ledger, &selection).as_bytes())?,
-            Format::Jsonl => print(&lines(&ledger, &selection)?)?,
+            Format::Table => print(rows(&streams, &selection).as_bytes())?,
+            Format::Jsonl => print(&lines(&streams, &selection)?)?,
         };
         report(quiet, &(totals.summary() + advice::without_rules(&self.inputs, &totals)));
         Ok(Outcome { truncated, ..Outcome::of(&totals) }.into())
@@ -95,12 +95,12 @@ impl Args {
 
 /// The selected streams: the SA, the source if the SA counts each source separately, and the stream.
 fn selected<'l>(
-    ledger: &'l Streams<'_>,
+    streams: &'l Streams<'_>,
     selection: &Selection,
 ) -> impl Iterator<Item = (&'l PreparedSa, Option<IpAddr>, &'l Stream)> {
     let Selection { spi, src, dst, failed, .. } = *selection;
-    let all = ledger.streams(|_| true).into_iter();
-    let all = all.filter_map(|(sa, source, stream)| Some((ledger.table().entry(sa)?, source, stream)));
+    let all = streams.streams(|_| true).into_iter();
+    let all = all.filter_map(|(sa, source, stream)| Some((streams.table().entry(sa)?, source, stream)));
     all.filter(move |(entry, source, stream)| {
         let own_src = source.map_or(entry.sa.src, Selector::address);
         spi.is_none_or(|spi| entry.spi().is_none_or(|own| own == spi))
@@ -110,14 +110,14 @@ fn selected<'l>(
     })
 }
 
-fn rows(ledger: &Streams<'_>, selection: &Selection) -> String {
+fn rows(streams: &Streams<'_>, selection: &Selection) -> String {
     let mut table = Table::new();
     table.load_style(presets::NOTHING);
     table.set_header([
         "SA", "SPI", "Source", "Verified", "Failed", "Tries", "First", "Last", "Missing", "Gaps", "Repeats", "Replays",
         "Depth", "Resyncs",
     ]);
-    for (entry, source, stream) in selected(ledger, selection) {
+    for (entry, source, stream) in selected(streams, selection) {
         let (counts, numbers) = (&stream.counts, Numbers::of(stream));
         let anomalies = counts.anomalies();
         let number = |number: Option<u64>| number.map_or("-".to_owned(), |number| number.to_string());
@@ -144,9 +144,9 @@ fn rows(ledger: &Streams<'_>, selection: &Selection) -> String {
     format!("{}\n", table.trim_fmt())
 }
 
-fn lines(ledger: &Streams<'_>, selection: &Selection) -> Result<Vec<u8>, Error> {
+fn lines(streams: &Streams<'_>, selection: &Selection) -> Result<Vec<u8>, Error> {
     let mut text = vec![];
-    for (entry, source, stream) in selected(ledger, selection) {
+    for (entry, source, stream) in selected(streams, selection) {
         let (counts, numbers) = (&stream.counts, Numbers::of(stream));
         let anomalies = counts.anomalies();
         let gaps: Vec<Value> = numbers.gaps.iter().map(|(first, last)| json!([first, last])).collect();

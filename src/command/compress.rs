@@ -134,13 +134,13 @@ pub fn run(
     let frames = outlet.frames();
     let digester = Digester::default();
     let fitter = Fitter::new(input, output, digester.clone());
-    let job = Compress { input, output, settings, fitter, frames };
+    let command = Compress { input, output, settings, fitter, frames };
     let mut decider = Decider::new(input, output, settings, digester);
     let mut out = Out { outlet, result: Compressed::default(), tell };
     let Settings { limits, ref link, threads, .. } = *settings;
     let link = &link::Settings { outermost: settings.input == Input::Plain, ..link.clone() };
     let read = workers::Input { reader, table: input, limits, link, threads };
-    workers::run(read, &job, &mut decider, &mut out)?;
+    workers::run(read, &command, &mut decider, &mut out)?;
     let mut result = out.result;
     result.add(decider.counts);
     result.written = out.outlet.finish()?;
@@ -285,7 +285,7 @@ struct Work {
     texts: Texts,
     makes: Vec<Make>,
     payloads: Payloads,
-    /// Made of those of the job.
+    /// Made from those of the command.
     frames: Option<Frames>,
     counts: Compressed,
 }

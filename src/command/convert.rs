@@ -135,7 +135,7 @@ struct Work {
     rewritten: [u64; 3],
     unwritable: u64,
     still_encrypted: u64,
-    /// Made of those of the job.
+    /// Made of those of the command.
     frames: Option<Frames>,
 }
 
@@ -194,10 +194,10 @@ pub fn run(
     let frames = outlet.frames();
     let mut out = Out { outlet, totals: Totals::default(), rewritten: [0; 3], unwritable: 0, still_encrypted: 0, tell };
     let plans = table.entries().iter().map(|_| OnceLock::new()).collect();
-    let job = Convert { table, settings, plans, frames };
-    workers::run(input_of(reader, table, settings), &job, &mut state, &mut out)?;
+    let command = Convert { table, settings, plans, frames };
+    workers::run(input_of(reader, table, settings), &command, &mut state, &mut out)?;
     out.outlet.release_all()?;
-    keep(&used_keys(table, job.plans))?;
+    keep(&used_keys(table, command.plans))?;
     let Out { outlet, totals, rewritten, unwritable, still_encrypted, .. } = out;
     Ok(Converted { totals, written: outlet.finish()?, rewritten, unwritable, still_encrypted })
 }

@@ -46,10 +46,10 @@ pub fn run<'t, R: Render>(
     render: &R,
     sink: &mut Sink<'_>,
 ) -> Result<(Totals, Streams<'t>), Error> {
-    let job = Decode { table: input.table, selection, render };
+    let command = Decode { table: input.table, selection, render };
     let mut out = Out { totals: Totals::default(), sink };
-    let ledger = workers::run(input, &job, &mut (), &mut out)?;
-    Ok((out.totals, ledger))
+    let streams = workers::run(input, &command, &mut (), &mut out)?;
+    Ok((out.totals, streams))
 }
 
 impl<R: Render> BatchCommand<Out<'_>> for Decode<'_, R> {

@@ -1,13 +1,13 @@
 //! Memory for the clear texts and the restored packets of many frames.
 
-/// Bytes of an [`Arena`]. A window is a few hundred kilobytes, and no packet of it restores to more than 64 more.
+/// Bytes of an [`Arena`]. 32 bits are enough: it holds the packets of a few hundred kilobytes of a capture.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Span {
     pub start: u32,
     pub len: u32,
 }
 
-/// The restored packets and clear texts of one window.
+/// Restored packets and clear texts. The caller of the decoder clears it.
 #[derive(Debug, Default)]
 pub struct Arena {
     pub(crate) bytes: Vec<u8>,
@@ -22,7 +22,7 @@ impl Arena {
         self.given_up.clear();
     }
 
-    /// Frames, of this window and before, whose packet will never be whole.
+    /// Frames with fragments whose packet will never be complete. They may be from before the last [`Arena::clear`].
     pub fn given_up(&self) -> &[u64] {
         &self.given_up
     }

@@ -1,5 +1,5 @@
-//! Which SA and which Sequence Number a packet has (wire format §1 and §6). The ICV decides; what is known of the streams
-//! decides only what is tried first.
+//! Finds the SA and the sequence number of a packet (wire format §1 and §6). The ICV decides. The progress of the streams
+//! only decides what is tried first.
 
 use super::status::Method;
 use crate::capture::NO_TIME;
@@ -9,14 +9,15 @@ use crate::sa::stream::Progress;
 use crate::sa::table::{Hints, Lookup, PreparedSa, SaTable};
 use crate::suite::{OpenError, OpenRequest};
 
-/// How far the search for a Sequence Number goes.
+/// How many sequence numbers are tried.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
-    /// Candidates tried per SA and packet.
+    /// Sequence numbers tried per SA and packet.
     pub sn_tries: u32,
-    /// Candidates tried instead for an SA that has not verified yet or whose last 16 packets all failed.
+    /// Sequence numbers tried instead for an SA without verified packets, and for one whose last 16 packets all failed.
     pub resync_tries: Option<u64>,
-    /// Told of a wider search: candidates tried so far, and how many there are; the same twice when it ends.
+    /// Called during such a wide search with the sequence numbers tried so far, and how many there are. At the end both
+    /// are the same.
     pub notify: Option<fn(u64, u64)>,
 }
 
@@ -26,9 +27,9 @@ impl Default for Limits {
     }
 }
 
-/// Candidates of `--resync` (wire format §6 step 4).
+/// Sequence numbers that `--resync` tries (wire format §6 step 4).
 pub const RESYNC_TRIES: u64 = 1 << 24;
-/// Packets that fail in a row before an SA counts as lost.
+/// After this many failed packets in a row, the stream of an SA is searched again from scratch.
 const LOST_AFTER: u32 = 16;
 
 /// A packet whose ICV verified, or that belongs to an SA without ICV.
@@ -64,24 +65,24 @@ pub enum Failure {
     },
 }
 
-/// Searches, with buffers that are used again.
+/// Tries the candidates of packets. A candidate is an SA with several sequence numbers.
 #[derive(Debug)]
 pub struct Candidates<'t> {
     table: &'t SaTable,
     limits: Limits,
-    /// Flows of this searcher; another one may know others.
+    /// The SA that each flow had last, as far as this searcher opened its packets.
     hints: Hints,
     found: Vec<u32>,
     tried: Vec<u32>,
     scratch: Vec<u8>,
-    /// Openings tried for the packet at hand.
+    /// How often the cipher was tried for the current packet.
     tries_spent: u64,
     /// The clear text of the last packet that verified.
     pub clear: Vec<u8>,
 }
 
 impl<'t> Candidates<'t> {
-    /// A finder that knows no flow.
+    /// A searcher that has opened no packet.
     pub fn new(table: &'t SaTable, limits: Limits) -> Candidates<'t> {
         let (found, tried, scratch, clear) = (vec![], vec![], vec![], vec![]);
         let hints = Hints::default();
@@ -108,8 +109,8 @@ impl<'t> Candidates<'t> {
         (&self.found, &mut self.clear)
     }
 
-    /// Searches SA and number of a packet captured at `time_ns`. `progress` tells what is known of an SA's stream;
-    /// `None` leaves the SA out. With `wide` SAs that are lost are searched as far as `--resync` says.
+    /// Finds SA and sequence number of a packet that was captured at `time_ns`. `progress` gives the progress of an SA's
+    /// stream; an SA for which it gives `None` is not tried. With `wide`, [`Limits::resync_tries`] applies.
     pub fn open(
         &mut self,
         packet: &Lookup<'_>,
@@ -157,14 +158,14 @@ impl<'t> Candidates<'t> {
         Err(Failure::NotAuthentic { tries: self.tries_spent })
     }
 
-    /// The candidates of a packet that was cut, which cannot be tried.
+    /// Finds the candidates of a packet that was truncated. It cannot be opened, because its ICV is missing.
     pub fn truncated(&mut self, packet: &Lookup<'_>, mut progress: impl FnMut(u32) -> Option<Progress>) -> Failure {
         self.table.candidates(packet, &mut self.found);
         self.found.retain(|sa| progress(*sa).is_some());
         if self.found.is_empty() { Failure::NoSa } else { Failure::Truncated }
     }
 
-    /// Tries the first number of every SA that checks integrity.
+    /// Tries the likeliest sequence number of every SA that has an ICV.
     fn first_numbers(
         &mut self,
         packet: &Lookup<'_>,
@@ -178,8 +179,8 @@ impl<'t> Candidates<'t> {
             let order = candidates(entry, packet.payload, &progress, time_ns);
             let spi = spi(entry, packet.payload);
             self.tries_spent += 1;
-            // Most streams begin where they are expected to, and the first way back from an ICV is long: the key of GHASH
-            // is to be inverted.
+            // The first time, computing the number from the ICV is slow: the GHASH key must be inverted. Most streams start
+            // at the expected number, so that one is tried before.
             if progress.highest.is_none()
                 && recovers(entry)
                 && let Some(sn) = order.clone().next()
@@ -205,8 +206,8 @@ impl<'t> Candidates<'t> {
         None
     }
 
-    /// Tries the other numbers: the usual ones of every SA, then with `wide` the others of those that are lost, and at
-    /// last SAs without integrity check, to which any packet is right.
+    /// Tries more sequence numbers: first the usual count for every SA, then with `wide` the wide search, and last the SAs
+    /// without ICV, for which every packet verifies.
     fn further_numbers(
         &mut self,
         packet: &Lookup<'_>,
@@ -235,12 +236,12 @@ impl<'t> Candidates<'t> {
         self.further_of(sa, Step::Unauthenticated, packet, time_ns, &progress).map(|sn| (sa, sn))
     }
 
-    /// Whether the clear text looks like one: without an ICV, wrong padding is evidence against the key.
+    /// Whether the padding of the clear text is right. Without an ICV, wrong padding is evidence against the key.
     fn padding_is_right(&self, sa: u32) -> bool {
         self.table.entry(sa).is_some_and(|entry| entry.codec.padding_is_right(&self.clear))
     }
 
-    /// Tries the numbers of one SA that belong to `step`.
+    /// Tries the sequence numbers of one SA that belong to `step`.
     fn further_of(
         &mut self,
         sa: u32,
@@ -262,7 +263,7 @@ impl<'t> Candidates<'t> {
             return entry.cipher().open_search(spi, order.next(), esn, body, &mut self.clear).ok();
         }
         if recovers(entry) {
-            // The mask may have been wrong; the ICV itself never is.
+            // `first_numbers` tried the number from the mask only, and the mask may have been wrong.
             let recovered = (step == Step::Usual)
                 .then(|| entry.cipher().recover_aad(body, esn, &mut self.scratch))
                 .flatten()
@@ -289,11 +290,11 @@ impl<'t> Candidates<'t> {
         search_on_all_cores(entry, spi, order, tries, body, &mut self.clear, self.limits.notify).ok()
     }
 
-    /// Candidates to try under an SA.
+    /// How many sequence numbers are tried under an SA.
     fn tries(&self, progress: &Progress, wide: bool) -> u64 {
         let usual = u64::from(self.limits.sn_tries);
-        // After a wide search that found nothing, the next only when twice as many packets have failed: they may be
-        // nobody's.
+        // After a wide search without result, the next one starts when twice as many packets have failed, because they
+        // may belong to no SA.
         let failed = progress.failed_in_row;
         let due = match progress.highest {
             None => failed == 0 || failed.is_power_of_two(),
@@ -305,7 +306,7 @@ impl<'t> Candidates<'t> {
         }
     }
 
-    /// How a number that verified was found, and after how many tries under its SA.
+    /// How a sequence number that verified was found, and after how many tries under its SA.
     pub fn method(
         &self,
         entry: &PreparedSa,
@@ -334,7 +335,7 @@ impl<'t> Candidates<'t> {
         }
     }
 
-    /// Whether a search from `progress` makes so many tries under an SA.
+    /// Whether a search that starts from `progress` makes so many tries under an SA.
     pub fn reaches(&self, progress: &Progress, tries: u64) -> bool {
         tries <= self.tries(progress, true)
     }
@@ -348,10 +349,10 @@ enum Step {
     Unauthenticated,
 }
 
-/// Candidates that one core searches alone.
+/// Up to this many sequence numbers are tried on one core.
 const PARALLEL_FROM: u64 = 1 << 16;
 
-/// The wide search: blocks of candidates in order, taken by all cores in turn.
+/// The wide search. Each core takes the next block of sequence numbers.
 fn search_on_all_cores(
     entry: &PreparedSa,
     spi: u32,
@@ -398,23 +399,23 @@ fn search_on_all_cores(
     entry.cipher().open(spi, sn, entry.esn(), body, clear).map(|()| sn)
 }
 
-/// The candidates of a packet under an SA, best first.
+/// The sequence numbers that a packet may have under an SA, likeliest first.
 fn candidates(entry: &PreparedSa, payload: &[u8], progress: &Progress, time_ns: i64) -> SequenceNumbers {
-    // What no ICV verified shows no mask.
+    // Without an ICV the last number is a guess, and so is the mask computed from it.
     let mask = progress.iv_mask.filter(|_| entry.authenticates());
     let mask = mask.zip(explicit_iv(entry, payload)).map(|(mask, iv)| mask ^ iv);
     let (wire, bits) = (entry.sn_on_wire(payload), entry.codec.sn_bits());
     let order = SequenceNumbers::new(expected(entry, progress, time_ns), wire, bits, entry.esn(), mask);
     match entry.sa.sn_hint {
         Some(hint) if progress.highest.is_none() && entry.authenticates() => {
-            // A key file's hint is of another moment than the start of the capture.
+            // The hint of a key file is from another moment than the start of the capture.
             order.or_around(if start(entry).is_some() { hint } else { 1 }, wire, bits)
         }
         _ => order,
     }
 }
 
-/// The first number to expect, as the rule file gives it.
+/// The first sequence number, if the rule file has it.
 fn start(entry: &PreparedSa) -> Option<u64> {
     entry.context.as_ref().and_then(|context| context.esp_sn)
 }
@@ -424,7 +425,7 @@ fn timed_period(entry: &PreparedSa, progress: &Progress, time_ns: i64) -> Option
     entry.sn_period().filter(|_| time_ns != NO_TIME && progress.time_ns != NO_TIME)
 }
 
-/// The number that the next packet of a stream most likely has.
+/// The likeliest sequence number of the next packet of a stream.
 pub fn expected(entry: &PreparedSa, progress: &Progress, time_ns: i64) -> u64 {
     match (progress.highest, timed_period(entry, progress, time_ns)) {
         (None, _) => start(entry).or(entry.sa.sn_hint).unwrap_or(1),
@@ -436,9 +437,9 @@ pub fn expected(entry: &PreparedSa, progress: &Progress, time_ns: i64) -> u64 {
     }
 }
 
-/// Puts the number that is tried first for a packet under an SA with integrity check, and what it is to open, into `sealed`;
-/// false where the number is computed from the ICV, and where the packet is too short.
-// Not an `Option`: to copy out of it what was just written in parts stalls the CPU.
+/// Fills `sealed` with the first try for a packet under an SA with ICV. False if the sequence number is computed from the
+/// ICV, or if the packet is too short.
+// Not an `Option`: a copy out of an `Option` that was just written in parts stalls the CPU.
 #[inline]
 pub fn first_sealed<'a>(
     entry: &PreparedSa,
@@ -473,12 +474,12 @@ fn agrees(entry: &PreparedSa, payload: &[u8], sn: u64) -> bool {
     (sn ^ u64::from(entry.sn_on_wire(payload))) & ((1u64 << bits) - 1) == 0
 }
 
-/// What stands behind the header of a packet; `None` if it is too short.
+/// The packet without its ESP header; `None` if it is too short.
 pub fn body<'a>(entry: &PreparedSa, payload: &'a [u8]) -> Option<&'a [u8]> {
     if payload.len() < entry.least_len() { None } else { payload.get(entry.header_len()..) }
 }
 
-/// The SPI of a packet under an SA: the SA's own, or for an SA that takes every SPI the one on the wire.
+/// The SPI of a packet under an SA: the SA's own, or for an SA that accepts every SPI the one on the wire.
 pub fn spi(entry: &PreparedSa, payload: &[u8]) -> u32 {
     let wire = || payload.first_chunk().map_or(0, |word| u32::from_be_bytes(*word));
     entry.spi().unwrap_or_else(wire)

@@ -1,4 +1,4 @@
-//! Likely causes, for packets that no SA opened.
+//! The likely cause why a packet could not be opened.
 
 use std::fmt;
 
@@ -59,13 +59,13 @@ impl fmt::Display for Hint {
     }
 }
 
-/// Why no SA takes a packet.
+/// Why no SA matches a packet.
 pub fn without_sa(table: &SaTable, protocol: u8, payload: &[u8]) -> Option<Hint> {
     let spi = u32::from_be_bytes(*payload.first_chunk()?);
     table.has_whole_spi(protocol, spi).then_some(Hint::OtherAddresses)
 }
 
-/// Why a packet does not verify under an SA of which no packet has verified. The ICV proves all but the last.
+/// Why a packet does not verify under an SA without verified packets. The ICV proves all causes but the last.
 pub fn not_authentic(entry: &PreparedSa, payload: &[u8], clear: &mut Vec<u8>) -> Option<Hint> {
     if entry.authenticates()
         && entry.codec.sn_bits() >= 32

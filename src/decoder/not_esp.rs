@@ -1,4 +1,4 @@
-//! ESP where it is not looked for: what is said of such a packet.
+//! The reason of packets without ESP, with advice where they look like ESP.
 
 use super::status::Reason;
 use crate::link;

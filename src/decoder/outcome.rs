@@ -20,15 +20,15 @@ pub struct Outcome<'w> {
     pub(crate) source: Source,
     /// The verdict.
     pub status: Status,
-    /// Some SA was a candidate: such a packet failed, it is not somebody else's.
+    /// Some SA was a candidate. If the packet is not `ok`, it counts as failed.
     pub of_known_sa: bool,
-    /// A frame of IEEE 802.15.4 or 6LoWPAN: it stays as it is in what is written, and its packet goes beside it.
+    /// A radio frame. Outputs keep it unchanged and add its packet.
     pub radio: bool,
     /// The frame was encrypted on the link layer, and the packet is not.
     pub decrypted: bool,
-    /// The same link-layer frame as that of `repeat_of`: all else is what that frame had.
+    /// The same link-layer frame as `repeat_of`. The outcome is a copy of that frame's.
     pub repeat: bool,
-    /// A fragment whose packet is not whole yet.
+    /// A fragment whose packet is not complete yet.
     pub waits: bool,
     /// Warnings.
     pub warnings: Warnings,
@@ -67,21 +67,21 @@ struct Others<'w>(Vec<Outcome<'w>>);
 pub(crate) enum Source {
     /// There is none.
     None,
-    /// There is none that is whole, but its header.
+    /// The packet is not complete, but this is its header.
     Header(Box<Outer>),
     /// In the frame.
     Frame(IpLocation),
-    /// Put together from several frames, or hidden in one.
+    /// Reassembled, decompressed or taken out of a tunnel.
     Owned(Box<OwnedDatagram>),
 }
 
 impl Source {
-    /// Of a frame with a header, if it has one, but no whole packet.
+    /// That of a frame without a complete packet.
     pub fn header(outer: Option<Outer>) -> Source {
         outer.map_or(Source::None, |outer| Source::Header(Box::new(outer)))
     }
 
-    /// A packet that a receiver handed out; all its frames if it was reassembled.
+    /// That of a packet that `link` unpacked. `fragments` are all its frames if it was reassembled.
     pub fn owned(datagram: &Datagram<'_>, link_header_len: usize, fragments: &[u64]) -> Source {
         Source::Owned(Box::new(OwnedDatagram {
             packet: [datagram.header, datagram.payload].concat(),
@@ -168,7 +168,7 @@ impl<'w> Outcome<'w> {
         self.inside_of(outer).take_while(|part| part.status == Status::Ok).last().unwrap_or(outer)
     }
 
-    /// Whether the packet that it restored to may carry ESP.
+    /// Whether the restored packet may carry ESP.
     #[inline]
     pub(crate) fn nests(&self, table: &SaTable) -> bool {
         self.may_nest || table.esp_ports().has_others() && self.goes_to(table.esp_ports())
@@ -282,7 +282,7 @@ impl<'w> Outcome<'w> {
         }
     }
 
-    /// What is known of it but for where it is: what a repeat of its frame is told.
+    /// A copy without the place of the packet, for repeats of the frame.
     pub(crate) fn without_frame(&self) -> Outcome<'static> {
         let Outcome { status, reason, sa, of_known_sa, esp, restored, bytes, warnings, inside, .. } = *self;
         Outcome { status, reason, sa, of_known_sa, esp, restored, bytes, warnings, inside, ..Outcome::new(&[]) }
@@ -355,7 +355,7 @@ impl<'w> Outcome<'w> {
         state: &mut State,
         arena: &mut Arena,
     ) {
-        // Standard ESP: the packet stands in the clear text.
+        // Standard ESP: the packet is part of the clear text.
         if let Some(range) = entry.codec.restore_in_place(arena.get(clear), &mut self.restored) {
             self.packet = Span { start: clear.start + range.start as u32, len: range.len() as u32 };
         } else {
@@ -398,8 +398,8 @@ impl<'w> Outcome<'w> {
         self.bytes = Some(Bytes { diet: wire_len as u64, esp: standard as u64 });
     }
 
-    /// Notes the ESP header of a packet that verified: its Sequence Number was found by `method` after `tries` openings, all
-    /// candidates counted.
+    /// Notes the ESP header of a packet that verified. Its sequence number was found by `method`, after the cipher was tried
+    /// `tries` times under all candidates together.
     pub(crate) fn identified(
         &mut self,
         entry: &PreparedSa,
@@ -427,8 +427,8 @@ impl<'w> Outcome<'w> {
     }
 }
 
-/// Whether a restored packet may be ESP again, or a tunnel with ESP in it. What is common and never is, whatever protocol
-/// numbers contexts name, costs no more than this.
+/// Whether a restored packet may be ESP, or a tunnel with ESP in it. Common protocols are checked first: this runs for
+/// every packet.
 #[inline]
 fn may_carry_esp(upper: &Upper) -> bool {
     const ICMP: u8 = 1;

@@ -1,4 +1,4 @@
-//! What became of one packet.
+//! The parts of an outcome: status, reason, restored ESP header, sizes.
 
 use std::fmt;
 
@@ -7,18 +7,18 @@ use crate::capture::Packet;
 use crate::error::Fault;
 use crate::link;
 
-/// The verdict on one captured frame; every frame has one.
+/// The status of a packet, or of a frame without one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Status {
-    /// Opened, its ICV verified (or the SA has none), and rebuilt.
+    /// The ICV verified, or the SA has none, and the packet inside was restored.
     Ok,
     /// No ESP packet: another protocol, or a fragment of one that is not complete yet.
     NotEsp,
-    /// ESP, but of no SA known.
+    /// ESP, but no SA matches.
     NoSa,
-    /// Of a known SA, as far as can be told, but its ICV verified under none.
+    /// SAs match, but the ICV verified under none.
     AuthFailed,
-    /// Cut short, or what was opened makes no sense.
+    /// Truncated, or the clear text is invalid.
     Malformed,
     /// Verified, but uses something that this program or this context does not know.
     Unsupported,
@@ -49,13 +49,13 @@ pub enum Reason {
     Fault(Fault),
     /// One sentence.
     Text(&'static str),
-    /// A frame of this link type, which nothing here reads.
+    /// This link type is not supported.
     LinkType(u16),
     /// An IP packet that carries another protocol.
     Protocol(u8),
     /// A UDP datagram that starts like ESP of a known SA, on this port.
     EspPort(u16),
-    /// No SA takes these outer addresses and SPI bits; the first bytes of the ESP payload as far as they are there.
+    /// No SA matches the outer addresses and the first bytes of the ESP payload.
     NoSa {
         /// The first four bytes.
         head: u32,
@@ -66,7 +66,7 @@ pub enum Reason {
     NotAuthentic {
         /// SAs that were tried.
         sas: u32,
-        /// Openings that were tried.
+        /// How often the cipher was tried.
         tries: u64,
         /// The likely cause.
         hint: Option<Hint>,
@@ -149,7 +149,7 @@ pub fn protocol_name(protocol: u8) -> Option<&'static str> {
     })
 }
 
-/// What the ESP header was restored to.
+/// The restored ESP header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Esp {
     /// Security Parameters Index.
@@ -166,7 +166,7 @@ pub struct Esp {
     pub wire_bytes: usize,
     /// Whether an ICV verified; false for an SA without integrity check.
     pub verified: bool,
-    /// Openings tried before one verified, itself counted.
+    /// How often the cipher was tried, the try that verified included.
     pub tries: u64,
     /// `revision` of the draft that the context follows, in dialect `ietf`.
     pub revision: Option<u8>,

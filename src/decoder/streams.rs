@@ -1,4 +1,5 @@
-//! What the packets seen so far say of their streams. Packets enter in capture order.
+//! The stream of each SA: its highest sequence number, replay window and counters. Packets are committed in capture
+//! order.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
@@ -9,29 +10,29 @@ use crate::prefetch;
 use crate::sa::stream::{Progress, Stream};
 use crate::sa::table::{PreparedSa, SaTable};
 
-/// Provenance of multicast packets whose numbers are kept apart.
+/// How many sources of multicast packets are told apart. Each source has its own sequence numbers.
 pub const MULTICAST_SOURCES: usize = 1 << 14;
 
-/// The streams of all SAs. Packets to a multicast address have numbers by source: `multicast` is the IP header of such a
-/// packet, `None` for all others.
+/// The streams of all SAs. For packets to a multicast address each source has its own stream: the parameter `multicast` is
+/// the IP header of such a packet, and `None` for all other packets.
 #[derive(Debug)]
 pub struct Streams<'t> {
     table: &'t SaTable,
-    /// By SA, one more than the position of its stream in `streams`; 0 for an SA of which nothing was seen.
+    /// By SA, one more than the position of its stream in `streams`; 0 for an SA without packets so far.
     places: Vec<u32>,
     streams: Vec<Stream>,
-    /// Of SAs whose destination is a multicast address, by SA and source. What fails from sources that have verified
-    /// nothing counts in `streams`.
+    /// The streams of multicast packets, by SA and source. If no packet of a source has verified, its failed packets
+    /// count in `streams`.
     multicast: HashMap<(u32, IpAddr), Stream>,
     /// Streams that have counted a packet.
     active: usize,
 }
 
 impl<'t> Streams<'t> {
-    /// Nothing seen yet.
+    /// Streams without packets.
     pub fn new(table: &'t SaTable) -> Streams<'t> {
         let sas = table.entries().len();
-        // Memory that nothing is written to is not taken.
+        // Untouched pages are not committed.
         let streams = Vec::with_capacity(sas);
         Streams { table, places: vec![0; sas], streams, multicast: HashMap::new(), active: 0 }
     }
@@ -51,8 +52,8 @@ impl<'t> Streams<'t> {
         self.table
     }
 
-    /// What is known of the stream of a packet under an SA.
-    // Not an `Option`: to copy out of it what was just written would wait for all writes before, cache misses and all.
+    /// The progress of the stream that a packet has under an SA.
+    // Not an `Option`: a copy out of an `Option` that was just written stalls until earlier stores are done.
     #[inline]
     pub fn progress(&self, sa: u32, multicast: Option<&[u8]>) -> Progress {
         let Some(header) = multicast else {
@@ -70,8 +71,8 @@ impl<'t> Streams<'t> {
         }
     }
 
-    /// The stream of a packet that verified; a source is taken up only then, so that packets that belong to no SA cannot
-    /// fill the memory.
+    /// The stream of a packet that verified. Only now is a new source stored, so that packets of no SA cannot fill the
+    /// memory.
     #[inline]
     pub fn stream_mut(&mut self, sa: u32, multicast: Option<&[u8]>) -> &mut Stream {
         match multicast {
@@ -90,7 +91,7 @@ impl<'t> Streams<'t> {
         self.multicast.entry((sa, source)).or_default()
     }
 
-    /// The stream of a packet that verified and was not noted yet, and the number of streams that have any packet, this one
+    /// The stream of a packet that verified and was not counted yet; and the number of streams with packets, this one
     /// included.
     #[inline]
     pub fn next_of(&mut self, sa: u32, multicast: Option<&[u8]>) -> (&mut Stream, usize) {
@@ -106,7 +107,7 @@ impl<'t> Streams<'t> {
         (self.of_source_mut(sa, header), active)
     }
 
-    /// Asks for what is known of the stream of an SA.
+    /// Prefetches the stream of an SA.
     #[inline]
     pub fn prefetch(&self, sa: u32) {
         if let Some(own) = self.own(sa) {
@@ -114,7 +115,7 @@ impl<'t> Streams<'t> {
         }
     }
 
-    /// Asks for more of it, once the rest has come.
+    /// Prefetches the recent packets of the stream, after [`Streams::prefetch`] has loaded the pointer to them.
     #[inline]
     pub fn prefetch_recent(&self, sa: u32) {
         if let Some(own) = self.own(sa) {
@@ -122,21 +123,21 @@ impl<'t> Streams<'t> {
         }
     }
 
-    /// Shows what is known of an SA, packets to multicast addresses left out.
-    pub fn show(&self, sa: u32, glimpse: &ProgressSnapshot) {
+    /// Copies the progress of an SA to `snapshot`, without that of multicast sources.
+    pub fn show(&self, sa: u32, snapshot: &ProgressSnapshot) {
         if let Some(stream) = self.own(sa) {
-            glimpse.set(sa, &stream.progress);
+            snapshot.set(sa, &stream.progress);
         }
     }
 
-    /// A packet failed under its only candidate, after `tries` openings.
+    /// A packet failed under its only candidate, after the cipher was tried `tries` times.
     pub fn failed(&mut self, sa: u32, multicast: Option<&[u8]>, tries: u64) {
         let anomalies = self.failing(sa, multicast).counts.anomalies_mut();
         anomalies.failed += 1;
         anomalies.failed_tries = anomalies.failed_tries.saturating_add(tries);
     }
 
-    /// No number of an SA verified for a packet.
+    /// A packet verified under no sequence number of an SA.
     pub fn not_authentic(&mut self, sa: u32, multicast: Option<&[u8]>) {
         self.failing(sa, multicast).progress.failed();
     }
@@ -149,7 +150,7 @@ impl<'t> Streams<'t> {
         }
     }
 
-    /// The streams that are `wanted`, of those that have counted a packet: SA, source where it counts for itself, stream.
+    /// The streams that are `wanted` and have packets: SA, source of multicast packets, stream.
     pub fn streams(&self, wanted: impl Fn(&Stream) -> bool) -> Vec<(u32, Option<IpAddr>, &Stream)> {
         let sas = 0..self.places.len() as u32;
         let own = sas.filter_map(|sa| Some((sa, None, self.own(sa)?)));
@@ -161,7 +162,7 @@ impl<'t> Streams<'t> {
     }
 }
 
-/// The stream of an SA, made if nothing was seen of it; see [`Streams`] for `places`.
+/// The stream of an SA, added if it is new. `places` are those of [`Streams`].
 #[inline]
 fn own_mut<'s>(places: &mut [u32], streams: &'s mut Vec<Stream>, sa: u32) -> &'s mut Stream {
     let place = places.get_mut(sa as usize).expect("SAs are those of the table");
@@ -177,13 +178,13 @@ fn source(header: &[u8]) -> IpAddr {
     Outer::of(header).map_or(IpAddr::V6(Ipv6Addr::UNSPECIFIED), |outer| outer.src)
 }
 
-/// What the ledger said a moment ago, for searchers that run ahead of it. What they find is checked against the ledger
-/// itself, so a value out of date costs time, never a wrong answer.
+/// The progress of each SA a moment ago, for workers that open packets ahead. Their results are checked against
+/// [`Streams`], so an outdated value costs time but never gives a wrong result.
 #[derive(Debug)]
-pub struct ProgressSnapshot(Vec<Glimpsed>);
+pub struct ProgressSnapshot(Vec<SaProgress>);
 
 #[derive(Debug, Default)]
-struct Glimpsed {
+struct SaProgress {
     /// Highest number plus one; 0 for none.
     next: AtomicU64,
     /// The mask, where `has_mask` is 1.
@@ -193,20 +194,20 @@ struct Glimpsed {
 }
 
 impl ProgressSnapshot {
-    /// Nothing seen yet.
+    /// The progress of streams without packets.
     pub fn new(table: &SaTable) -> ProgressSnapshot {
-        // Numbers that are whole on the wire are not searched.
+        // A sequence number whose bits are all on the wire needs no search.
         let searched = !table.entries().iter().all(PreparedSa::has_whole_sn);
-        ProgressSnapshot(table.entries().iter().filter(|_| searched).map(|_| Glimpsed::default()).collect())
+        ProgressSnapshot(table.entries().iter().filter(|_| searched).map(|_| SaProgress::default()).collect())
     }
 
-    /// Asks for what is known of an SA.
+    /// Prefetches the progress of an SA.
     #[inline]
     pub fn prefetch(&self, sa: u32) {
         prefetch::element(&self.0, sa as usize);
     }
 
-    /// Takes what the ledger knows of an SA.
+    /// Stores the progress of an SA.
     fn set(&self, sa: u32, progress: &Progress) {
         let Some(own) = self.0.get(sa as usize) else { return };
         own.next.store(progress.highest.map_or(0, |highest| highest.wrapping_add(1)), Ordering::Relaxed);
@@ -215,7 +216,7 @@ impl ProgressSnapshot {
         own.time_ns.store(progress.time_ns as u64, Ordering::Relaxed);
     }
 
-    /// What was known of an SA.
+    /// The progress of an SA.
     pub fn of(&self, sa: u32) -> Progress {
         let Some(own) = self.0.get(sa as usize) else { return Progress::default() };
         let has_mask = own.has_mask.load(Ordering::Relaxed) == 1;

@@ -49,10 +49,10 @@ pub fn tries_per_packet(stream: &Stream) -> Option<f64> {
 const MOST: usize = 8;
 
 /// A line for each SA with gaps, repeats, packets out of order or failures; of many the first few.
-pub fn remarks(ledger: &Streams<'_>) -> String {
+pub fn remarks(streams: &Streams<'_>) -> String {
     // Most have nothing odd, and there may be very many.
-    let odd = ledger.streams(|stream| !stream.counts.are_regular()).into_iter();
-    let mut lines = odd.filter_map(|(sa, source, stream)| remark(ledger, sa, source, stream));
+    let odd = streams.streams(|stream| !stream.counts.are_regular()).into_iter();
+    let mut lines = odd.filter_map(|(sa, source, stream)| remark(streams, sa, source, stream));
     let mut text: String = lines.by_ref().take(MOST).collect();
     let more = lines.count();
     if more > 0 {
@@ -62,7 +62,7 @@ pub fn remarks(ledger: &Streams<'_>) -> String {
     text
 }
 
-fn remark(ledger: &Streams<'_>, sa: u32, source: Option<IpAddr>, stream: &Stream) -> Option<String> {
+fn remark(streams: &Streams<'_>, sa: u32, source: Option<IpAddr>, stream: &Stream) -> Option<String> {
     let (counts, numbers) = (&stream.counts, Numbers::of(stream));
     let mut parts = vec![];
     if let (Some(first), Some(last), true) = (numbers.first, numbers.last, numbers.missing > 0) {
@@ -93,7 +93,7 @@ fn remark(ledger: &Streams<'_>, sa: u32, source: Option<IpAddr>, stream: &Stream
     if parts.is_empty() {
         return None;
     }
-    let entry = ledger.table().entry(sa)?;
+    let entry = streams.table().entry(sa)?;
     let (name, verified) = (&entry.sa.name, if entry.authenticates() { "verified" } else { "unauthenticated" });
     let from = source.map(|source| format!(" from {source}")).unwrap_or_default();
     let tries = tries_per_packet(stream).map(|tries| format!(", {tries:.2} tries each")).unwrap_or_default();

@@ -218,7 +218,7 @@ impl<'t> Decider<'t> {
         if carry(outcome, (input, output), sending, room, &mut self.frame).is_err() {
             return;
         }
-        // As the receivers' ledger does.
+        // As the streams of a receiver do.
         if self.states.0.len() >= output.entries().len() + MULTICAST_SOURCES {
             self.states.0.retain(|(_, src), _| src.is_none());
         }
