@@ -1,7 +1,7 @@
 //! compress: standard ESP, or plain IP packets, to Diet-ESP (wire format §7).
 
 mod decide;
-mod fit;
+mod rule_match;
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
@@ -24,7 +24,7 @@ use crate::report::totals::Totals;
 use crate::sa::table::{PreparedSa, SaTable};
 use crate::suite::nonces::Digester;
 use decide::Decider;
-use fit::{Fit, Fitter, Text, Texts};
+use rule_match::{RuleMatch, RuleMatcher, Text, Texts};
 
 /// What is done with a packet that no context matches, and with a frame that holds no whole IP packet where all packets
 /// are to be compressed.
@@ -133,8 +133,8 @@ pub fn run(
     let outlet = Outlet::new(writer);
     let frames = outlet.frames();
     let digester = Digester::default();
-    let fitter = Fitter::new(input, output, digester.clone());
-    let command = Compress { input, output, settings, fitter, frames };
+    let matcher = RuleMatcher::new(input, output, digester.clone());
+    let command = Compress { input, output, settings, matcher, frames };
     let mut decider = Decider::new(input, output, settings, digester);
     let mut out = Out { outlet, result: Compressed::default(), tell };
     let Settings { limits, ref link, threads, .. } = *settings;
@@ -200,9 +200,9 @@ enum Route {
     /// A radio frame that brings no packet.
     NoPacket,
     /// An ESP packet that opened.
-    Esp(Option<Fit>),
+    Esp(Option<RuleMatch>),
     /// A packet of plain input.
-    Plain(Option<Fit>),
+    Plain(Option<RuleMatch>),
     /// Only the encryption of its radio frame protected it, and the packet would go on without that.
     Decrypted,
     /// There is no whole IP packet in it, and the input is plain.
@@ -268,7 +268,7 @@ struct Compress<'t> {
     input: &'t SaTable,
     output: &'t SaTable,
     settings: &'t Settings,
-    fitter: Fitter<'t>,
+    matcher: RuleMatcher<'t>,
     /// None yet.
     frames: Frames,
 }
@@ -301,12 +301,12 @@ impl Compress<'_> {
             // The packets of radio frames go on without them, and once.
             _ if is_without_packet(outcome) => Route::NoPacket,
             (Input::Plain, _) => match outcome.datagram() {
-                Some(datagram) => Route::Plain(self.fitter.plain(&datagram, None, texts)),
+                Some(datagram) => Route::Plain(self.matcher.plain(&datagram, None, texts)),
                 None => Route::Unprotected,
             },
             _ if outcome.waits => Route::Waits,
             (Input::Esp, Status::Ok) => match outcome.outer() {
-                Some(outer) => Route::Esp(self.fitter.esp(outcome, &outer, arena, None, texts)),
+                Some(outer) => Route::Esp(self.matcher.esp(outcome, &outer, arena, None, texts)),
                 None => Route::NotOurs,
             },
             (Input::Esp, _) if outcome.decrypted && outcome.payload(self.input).is_none() => Route::Decrypted,
@@ -411,18 +411,24 @@ impl<'t> BatchCommand<Out<'_>> for Compress<'t> {
             makes.push(match *route {
                 Route::Left => Make::Left,
                 Route::Waits => Make::Waits,
-                Route::Esp(Some(fit)) => decider.esp_packet(frame, outcome, arena, fit, texts)?,
+                Route::Esp(Some(rule_match)) => decider.esp_packet(frame, outcome, arena, rule_match, texts)?,
                 Route::Esp(None) => {
-                    let fit = outcome
+                    let rule_match = outcome
                         .outer()
-                        .and_then(|outer| self.fitter.esp(outcome, &outer, arena, Some(&decider.states), texts));
-                    decider.esp_packet(frame, outcome, arena, fit.unwrap_or(Fit::NotOurs), texts)?
+                        .and_then(|outer| self.matcher.esp(outcome, &outer, arena, Some(&decider.states), texts));
+                    decider.esp_packet(frame, outcome, arena, rule_match.unwrap_or(RuleMatch::NotOurs), texts)?
                 }
-                Route::Plain(fit) => match outcome.datagram() {
+                Route::Plain(rule_match) => match outcome.datagram() {
                     Some(datagram) => {
                         let states = Some(&decider.states);
-                        let fit = fit.or_else(|| self.fitter.plain(&datagram, states, texts));
-                        decider.plain_packet(frame, outcome, &datagram, fit.unwrap_or(Fit::NotOurs), texts)?
+                        let rule_match = rule_match.or_else(|| self.matcher.plain(&datagram, states, texts));
+                        decider.plain_packet(
+                            frame,
+                            outcome,
+                            &datagram,
+                            rule_match.unwrap_or(RuleMatch::NotOurs),
+                            texts,
+                        )?
                     }
                     None => decider.without_packet(frame, outcome)?,
                 },

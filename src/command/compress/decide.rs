@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 
-use super::fit::{Fit, Fitted, Texts};
+use super::rule_match::{MatchedPacket, RuleMatch, Texts};
 use super::{Compressed, Content, Input, Make, OnMismatch, Sending, Settings, carry, is_without_packet, new_outer};
 use crate::codec::{Mismatch, State};
 use crate::command::convert::iv_of;
@@ -106,13 +106,13 @@ impl<'t> Decider<'t> {
         frame: u64,
         outcome: &Outcome<'_>,
         arena: &Arena,
-        fit: Fit,
+        rule_match: RuleMatch,
         texts: &mut Texts,
     ) -> Result<Make, Error> {
         let Some(sn) = outcome.esp.map(|esp| esp.sequence) else { return Ok(Make::Unchanged) };
-        match fit {
-            Fit::NotOurs | Fit::NoTunnelIp(_) => Ok(Make::Unchanged),
-            Fit::Mismatch(index) => {
+        match rule_match {
+            RuleMatch::NotOurs | RuleMatch::NoTunnelIp(_) => Ok(Make::Unchanged),
+            RuleMatch::Mismatch(index) => {
                 let (_, mismatch) = texts.mismatch(index);
                 if self.mismatch(frame, mismatch)? == OnMismatch::Skip {
                     return Ok(Make::Left);
@@ -121,8 +121,8 @@ impl<'t> Decider<'t> {
                 let made = self.standard(&outer, None, texts, |clear| outcome.protected(arena, clear))?;
                 Ok(made.unwrap_or_else(|| self.refused()))
             }
-            Fit::Fits(index) => {
-                let Fitted { sa, clear, protected_len, as_it_is, digest, state, .. } = *texts.fitted(index);
+            RuleMatch::Matches(index) => {
+                let MatchedPacket { sa, clear, protected_len, as_it_is, digest, state, .. } = *texts.matched(index);
                 let Some((to, key)) = self.sa(sa) else { return Ok(Make::Unchanged) };
                 let (content, iv) = match as_it_is {
                     true => (Content::AsItIs, Some(0)),
@@ -146,13 +146,13 @@ impl<'t> Decider<'t> {
         frame: u64,
         outcome: &Outcome<'_>,
         datagram: &Datagram<'_>,
-        fit: Fit,
+        rule_match: RuleMatch,
         texts: &mut Texts,
     ) -> Result<Make, Error> {
-        match fit {
-            Fit::NotOurs => self.without_packet(frame, outcome),
-            Fit::NoTunnelIp(sa) => Err(self.no_tunnel_ip(frame, sa)),
-            Fit::Mismatch(index) => {
+        match rule_match {
+            RuleMatch::NotOurs => self.without_packet(frame, outcome),
+            RuleMatch::NoTunnelIp(sa) => Err(self.no_tunnel_ip(frame, sa)),
+            RuleMatch::Mismatch(index) => {
                 let (sa, mismatch) = texts.mismatch(index);
                 let sa = *sa;
                 if self.mismatch(frame, mismatch)? == OnMismatch::Skip {
@@ -177,8 +177,8 @@ impl<'t> Decider<'t> {
                 })?;
                 made.ok_or_else(|| same_key(to))
             }
-            Fit::Fits(index) => {
-                let Fitted { sa, in_front, clear, protected_len, digest, state, .. } = *texts.fitted(index);
+            RuleMatch::Matches(index) => {
+                let MatchedPacket { sa, in_front, clear, protected_len, digest, state, .. } = *texts.matched(index);
                 let Some((to, key)) = self.sa(sa) else { return Ok(Make::Left) };
                 let Some(outer) = new_outer(to, datagram) else { return Ok(Make::Left) };
                 let sn = self.next_number(sa, to)?;

@@ -1,5 +1,5 @@
-//! Which context takes a packet, and what it makes of it: what needs nothing of the packets before, but for the state of
-//! a dialect that keeps one.
+//! Finds the context that matches a packet and compresses the packet with it. This does not depend on earlier packets,
+//! except in dialects that keep state.
 
 use std::collections::HashMap;
 use std::hash::BuildHasherDefault;
@@ -14,22 +14,22 @@ use crate::net::{Datagram, Outer, esp};
 use crate::sa::table::{PreparedSa, SaTable};
 use crate::suite::nonces::Digester;
 
-/// What the contexts of the output say of a packet.
+/// Whether a context of the output matches a packet.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Fit {
-    /// There is none for it.
+pub(super) enum RuleMatch {
+    /// There is no context for its SA.
     NotOurs,
-    /// None takes it: see [`Texts::mismatch`].
+    /// None matches: see [`Texts::mismatch`].
     Mismatch(u32),
-    /// None takes it, but the one of this SA of the output would if it had a `tunnel_ip`.
+    /// None matches. The one of this SA of the output would if it had a `tunnel_ip`.
     NoTunnelIp(u32),
-    /// One takes it: see [`Texts::fitted`].
-    Fits(u32),
+    /// One matches: see [`Texts::matched`].
+    Matches(u32),
 }
 
-/// What a context makes of a packet that it takes.
+/// A packet that a context matches.
 #[derive(Debug)]
-pub(super) struct Fitted {
+pub(super) struct MatchedPacket {
     /// Its SA.
     pub sa: u32,
     /// Of a plain packet, what stays in front of ESP in transport mode.
@@ -38,7 +38,7 @@ pub(super) struct Fitted {
     pub clear: Text,
     /// Bytes that ESP protects of the packet.
     pub protected_len: u32,
-    /// What stands behind the ESP header of the input can stay.
+    /// The ciphertext of the input can stay as it is.
     pub as_it_is: bool,
     /// By the [`Digester`] of the run.
     pub digest: u64,
@@ -46,11 +46,11 @@ pub(super) struct Fitted {
     pub state: State,
 }
 
-/// What there is of the packets of a window: clear texts, what contexts make of them, what did not match, what is sent.
+/// The clear texts, matches, mismatches and packets to send of a window.
 #[derive(Debug, Default)]
 pub(super) struct Texts {
     bytes: Vec<u8>,
-    fitted: Vec<Fitted>,
+    matched: Vec<MatchedPacket>,
     sendings: Vec<Sending>,
     mismatches: Vec<(u32, Mismatch)>,
     plain: Vec<u8>,
@@ -73,7 +73,7 @@ impl Texts {
     /// Forgets the last window and keeps the memory.
     pub(super) fn clear(&mut self) {
         self.bytes.clear();
-        self.fitted.clear();
+        self.matched.clear();
         self.sendings.clear();
         self.mismatches.clear();
     }
@@ -93,15 +93,15 @@ impl Texts {
         self.bytes.get(start as usize..).and_then(|rest| rest.get(..len as usize)).unwrap_or_default()
     }
 
-    /// Of a [`Fit::Fits`] of this window.
-    pub(super) fn fitted(&self, index: u32) -> &Fitted {
-        self.fitted.get(index as usize).expect("the index was made when it was put in")
+    /// Of a [`RuleMatch::Matches`] of this window.
+    pub(super) fn matched(&self, index: u32) -> &MatchedPacket {
+        self.matched.get(index as usize).expect("the index was made when it was put in")
     }
 
     #[inline]
-    fn fits(&mut self, fitted: Fitted) -> Fit {
-        self.fitted.push(fitted);
-        Fit::Fits(self.fitted.len() as u32 - 1)
+    fn matches(&mut self, matched: MatchedPacket) -> RuleMatch {
+        self.matched.push(matched);
+        RuleMatch::Matches(self.matched.len() as u32 - 1)
     }
 
     /// A packet is to be made.
@@ -116,20 +116,20 @@ impl Texts {
         self.sendings.get(index as usize).expect("the index was made when it was put in")
     }
 
-    /// Of a [`Fit::Mismatch`] of this window: the SA that was asked first, and what it said.
+    /// Of a [`RuleMatch::Mismatch`] of this window: the SA that was asked first, and what it said.
     pub(super) fn mismatch(&self, index: u32) -> &(u32, Mismatch) {
         self.mismatches.get(index as usize).expect("the index was made when the mismatch was put in")
     }
 
-    fn put_mismatch(&mut self, sa: u32, mismatch: Mismatch) -> Fit {
+    fn put_mismatch(&mut self, sa: u32, mismatch: Mismatch) -> RuleMatch {
         self.mismatches.push((sa, mismatch));
-        Fit::Mismatch(self.mismatches.len() as u32 - 1)
+        RuleMatch::Mismatch(self.mismatches.len() as u32 - 1)
     }
 }
 
 /// Finds the contexts of packets.
 #[derive(Debug)]
-pub(super) struct Fitter<'t> {
+pub(super) struct RuleMatcher<'t> {
     input: &'t SaTable,
     output: &'t SaTable,
     /// SPI to SAs of the output with a context, in file order: an index of `of_spi`.
@@ -141,8 +141,8 @@ pub(super) struct Fitter<'t> {
     digester: Digester,
 }
 
-impl<'t> Fitter<'t> {
-    pub(super) fn new(input: &'t SaTable, output: &'t SaTable, digester: Digester) -> Fitter<'t> {
+impl<'t> RuleMatcher<'t> {
+    pub(super) fn new(input: &'t SaTable, output: &'t SaTable, digester: Digester) -> RuleMatcher<'t> {
         let mut by_spi: HashMap<u32, usize, _> = HashMap::default();
         let mut of_spi: Vec<Vec<u32>> = vec![];
         for (index, entry) in (0..).zip(output.entries()).filter(|(_, entry)| entry.context.is_some()) {
@@ -156,7 +156,7 @@ impl<'t> Fitter<'t> {
         }
         let by_input = input.entries().iter().map(|entry| by_spi.get(&entry.spi()?).copied()).collect();
         let has_states = output.entries().iter().any(|entry| entry.codec.is_stateful());
-        Fitter { input, output, by_spi, of_spi, by_input, has_states, digester }
+        RuleMatcher { input, output, by_spi, of_spi, by_input, has_states, digester }
     }
 
     /// An ESP packet that opened: the SA of the output is the one of the same SPI and outer addresses. Without `states`
@@ -168,16 +168,16 @@ impl<'t> Fitter<'t> {
         arena: &Arena,
         states: Option<&States>,
         texts: &mut Texts,
-    ) -> Option<Fit> {
-        let (Some(of_input), Some(esp)) = (outcome.sa, &outcome.esp) else { return Some(Fit::NotOurs) };
-        let Some(from) = self.input.entry(of_input) else { return Some(Fit::NotOurs) };
+    ) -> Option<RuleMatch> {
+        let (Some(of_input), Some(esp)) = (outcome.sa, &outcome.esp) else { return Some(RuleMatch::NotOurs) };
+        let Some(from) = self.input.entry(of_input) else { return Some(RuleMatch::NotOurs) };
         let place = match from.spi() {
             Some(_) => self.by_input.get(of_input as usize).copied().flatten(),
             None => self.by_spi.get(&esp.spi).copied(),
         };
         let in_udp = outcome.udp_header(self.input).is_some();
         let Some((sa, to)) = place.and_then(|place| self.sa_of(place, outer, in_udp)) else {
-            return Some(Fit::NotOurs);
+            return Some(RuleMatch::NotOurs);
         };
         let mut state = match states {
             Some(states) => states.of(sa, outer),
@@ -206,13 +206,18 @@ impl<'t> Fitter<'t> {
                 // What stays is not sealed.
                 let digest = if as_it_is { 0 } else { self.digester.of(sa, texts.get(clear)) };
                 let protected_len = (packet.len() - compressed.payload_offset) as u32;
-                texts.fits(Fitted { sa, in_front: None, clear, protected_len, as_it_is, digest, state })
+                texts.matches(MatchedPacket { sa, in_front: None, clear, protected_len, as_it_is, digest, state })
             }
         })
     }
 
     /// A plain IP packet: the first context that matches takes it. Without `states` `None` if there are such as take one.
-    pub(super) fn plain(&self, datagram: &Datagram<'_>, states: Option<&States>, texts: &mut Texts) -> Option<Fit> {
+    pub(super) fn plain(
+        &self,
+        datagram: &Datagram<'_>,
+        states: Option<&States>,
+        texts: &mut Texts,
+    ) -> Option<RuleMatch> {
         if states.is_none() && self.has_states {
             return None;
         }
@@ -220,12 +225,18 @@ impl<'t> Fitter<'t> {
         plain.clear();
         plain.extend_from_slice(datagram.header);
         plain.extend_from_slice(datagram.payload);
-        let fit = self.plain_packet(datagram, &plain, states, texts);
+        let rule_match = self.plain_packet(datagram, &plain, states, texts);
         texts.plain = plain;
-        Some(fit)
+        Some(rule_match)
     }
 
-    fn plain_packet(&self, datagram: &Datagram<'_>, plain: &[u8], states: Option<&States>, texts: &mut Texts) -> Fit {
+    fn plain_packet(
+        &self,
+        datagram: &Datagram<'_>,
+        plain: &[u8],
+        states: Option<&States>,
+        texts: &mut Texts,
+    ) -> RuleMatch {
         let mut first_mismatch = None;
         for (sa, to) in (0..).zip(self.output.entries()) {
             let Some(outer) = new_outer(to, datagram).filter(|outer| to.accepts(outer)) else { continue };
@@ -239,7 +250,15 @@ impl<'t> Fitter<'t> {
                     let [len, protocol_offset] =
                         [compressed.payload_offset, compressed.protocol_offset].map(|offset| offset as u32);
                     let in_front = Some(InFront { len, protocol_offset });
-                    return texts.fits(Fitted { sa, in_front, clear, protected_len, as_it_is: false, digest, state });
+                    return texts.matches(MatchedPacket {
+                        sa,
+                        in_front,
+                        clear,
+                        protected_len,
+                        as_it_is: false,
+                        digest,
+                        state,
+                    });
                 }
                 Err(mismatch) => {
                     texts.bytes.truncate(start);
@@ -259,7 +278,7 @@ impl<'t> Fitter<'t> {
         plain: &[u8],
         mut first_mismatch: Option<(u32, Mismatch)>,
         texts: &mut Texts,
-    ) -> Fit {
+    ) -> RuleMatch {
         for (sa, to) in (0..).zip(self.output.entries()).filter(|(_, to)| to.context.is_some()) {
             let outer = new_outer(to, datagram);
             if outer.is_some_and(|outer| to.accepts(&outer)) {
@@ -270,7 +289,7 @@ impl<'t> Fitter<'t> {
             let compressed = to.codec.append_compressed(plain, &around, &mut State::default(), &mut texts.bytes);
             texts.bytes.truncate(start);
             match (compressed, outer) {
-                (Ok(_), None) => return Fit::NoTunnelIp(sa),
+                (Ok(_), None) => return RuleMatch::NoTunnelIp(sa),
                 (Ok(_), Some(_)) => {
                     let mismatch = Mismatch::says("outer addresses", "are not among those of its SA");
                     return texts.put_mismatch(sa, mismatch);
@@ -280,7 +299,7 @@ impl<'t> Fitter<'t> {
         }
         match first_mismatch {
             Some((sa, mismatch)) => texts.put_mismatch(sa, mismatch),
-            None => Fit::NotOurs,
+            None => RuleMatch::NotOurs,
         }
     }
 
