@@ -1,4 +1,4 @@
-//! What Wireshark needs to decrypt ESP: `esp_sa` lines and preferences.
+//! The files with which Wireshark decrypts ESP: `esp_sa` lines and preferences.
 //!
 //! Facts about Wireshark 4.0 to 4.6: a line has 8 fields in quotes, 10 only for extended sequence numbers (4.4 and
 //! later; 4.0 refuses a file with them); the protocol is that of the outer header; the salt is appended to the key; the
@@ -95,7 +95,7 @@ impl Line<'_> {
     }
 }
 
-/// The `esp_sa` lines of SAs, which hold secrets, and what to tell the user: what Wireshark cannot do.
+/// The `esp_sa` lines of SAs, which contain secrets, and warnings about SAs that Wireshark cannot decrypt.
 pub fn lines(sas: &[UsedKeys]) -> (Zeroizing<String>, Vec<String>) {
     let mut text = Zeroizing::new(String::new());
     let mut warnings = vec![];
@@ -137,7 +137,7 @@ pub fn paths(folder: &Path) -> [PathBuf; 3] {
     [folder.to_owned(), folder.join("esp_sa"), folder.join("preferences")]
 }
 
-/// Refuses a folder for [`write_folder`] that holds a Wireshark profile of somebody else.
+/// Rejects a folder for [`write_folder`] that contains another Wireshark profile.
 ///
 /// # Errors
 /// It does.
@@ -150,7 +150,7 @@ pub fn check_folder(folder: &Path) -> Result<(), Error> {
         true => Ok(()),
         false => Err(Error::usage(
             format!("{} holds a Wireshark profile, whose esp_sa and preferences would be lost", folder.display()),
-            "name a folder of its own with --wireshark",
+            "give another folder with --wireshark",
         )),
     }
 }
@@ -165,7 +165,7 @@ pub fn write_folder(folder: &Path, esp_sa: &str) -> Result<(), Error> {
     for (name, text) in [("esp_sa", esp_sa), ("preferences", PREFERENCES)] {
         let path = folder.join(name);
         let write = || {
-            // Made with mode 0600, and put in place when whole.
+            // Created with mode 0600, and renamed when complete.
             let mut file = tempfile::NamedTempFile::new_in(folder)?;
             file.write_all(text.as_bytes())?;
             file.persist(&path)?;
@@ -179,7 +179,7 @@ pub fn write_folder(folder: &Path, esp_sa: &str) -> Result<(), Error> {
 #[cfg(unix)]
 fn make_private(folder: &Path) -> std::io::Result<()> {
     use std::os::unix::fs::DirBuilderExt;
-    // One that was there keeps its permissions: it may be a folder that others use.
+    // An existing folder keeps its permissions, because others may use it.
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)
 }
 

@@ -122,10 +122,10 @@ fn bad_lines_are_skipped_with_a_warning() {
         ("0,::1,::2,00,00", "expected four fields"),
         ("yesterday,::1,::2,00", "time: `yesterday`"),
         ("1767323045000,::1,::2,00", "between 1970 and 2106"),
-        ("0,::1,::2,", "no bytes"),
+        ("0,::1,::2,", "hex: empty"),
         ("0,::1,::2,123", "3 digits"),
         ("0,::1,::2,xy", "hex digits"),
-        ("0,::1,192.0.2.1,00", "one is IPv4"),
+        ("0,::1,192.0.2.1,00", "different IP versions"),
         ("0,sensor-7,::1,00", "src: `sensor-7`"),
         ("0,::1,2001:db8::1::2,00", "dst: `2001:db8::1::2`"),
         (&format!("0,::1,::2,{}", "00".repeat(65_536)), "65536 bytes"),
@@ -139,14 +139,15 @@ fn bad_lines_are_skipped_with_a_warning() {
         assert!(stderr.contains("packets.csv:2: ") && stderr.contains(problem), "{problem}: {stderr}");
         // Alone it is an error.
         let (stdout, stderr) = run(2, &format!("\n{line}\n"), &[]);
-        assert!(stdout.is_empty() && stderr.contains("no line that can be used"), "{stderr}");
+        assert!(stdout.is_empty() && stderr.contains("no usable line"), "{stderr}");
     }
     let (_, stderr) = run(2, "# nothing\n\n", &[]);
     assert!(stderr.contains("no line with a packet"), "{stderr}");
     let (_, stderr) = run(1, &format!("0,::1,::2,00\n{}", "x\n".repeat(1000)), &[]);
     assert!(stderr.contains("1000 of 1001 lines skipped"), "{stderr}");
     assert!(stderr.lines().count() < 20, "{stderr}");
-    for (hex, problem) in [("60000000000132", "says 41 bytes"), ("50", "IP version 5"), ("45000014", "says 20 bytes")] {
+    for (hex, problem) in [("60000000000132", "gives 41 bytes"), ("50", "IP version 5"), ("45000014", "gives 20 bytes")]
+    {
         let (_, stderr) = run(2, &format!("0,,,{hex}\n"), &["--hex-is", "ip"]);
         assert!(stderr.contains(problem), "{stderr}");
     }
@@ -155,7 +156,7 @@ fn bad_lines_are_skipped_with_a_warning() {
     let (_, stderr) = dietesp_ends(2, ["decode", &lines, "-k", &keys]);
     assert!(stderr.contains("--from hex"), "{stderr}");
     let (_, stderr) = dietesp_ends(2, ["decode", &file("samples/tcp/original.pcap"), "-k", &keys, "--from", "hex"]);
-    assert!(stderr.contains("no line that can be used"), "{stderr}");
+    assert!(stderr.contains("no usable line"), "{stderr}");
 }
 
 #[test]

@@ -46,19 +46,19 @@ pub struct Piece {
     pub residue_bits: usize,
 }
 
-/// Why a rule does not take a packet.
+/// Why a rule does not apply to a packet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum NotApplied {
-    /// The rule makes no sense.
+    /// The rule is invalid.
     Rule(RuleError),
-    /// The packet ends in front of the end of this field.
+    /// The packet ends before the end of this field.
     Short {
         /// FID of the row.
         field: FieldId,
         /// Bits needed from the start of the packet.
         needs_bits: usize,
     },
-    /// The matching operator of this row says no.
+    /// The matching operator of this row does not match.
     Unmatched {
         /// The row.
         row: FieldDescriptor,
@@ -69,18 +69,18 @@ pub enum NotApplied {
     },
 }
 
-/// A packet that was put together from a residue.
+/// A packet rebuilt from a residue.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Expanded {
     /// The packet.
     pub packet: Vec<u8>,
-    /// Fields that could not be worked out, because they come from headers that are not there; their bits are 0.
+    /// Fields that could not be restored, because they depend on other headers; their bits are 0.
     pub unknown: Vec<FieldId>,
     /// Bits of the residue that were read.
     pub residue_bits: usize,
 }
 
-/// Bits as `0` and `1`, for people.
+/// Bits as text of `0` and `1`.
 pub fn digits(bytes: &[u8], at: usize, count: usize) -> String {
     (at..at.saturating_add(count))
         .map_while(|at| bits::read(bytes, at, 1))

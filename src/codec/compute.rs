@@ -1,5 +1,5 @@
-//! The compute actions: what a receiver works out and writes into a rebuilt packet, and what a sender checks so that
-//! this gives the same bytes. draft-ietf-ipsecme-diet-esp-07 §5.1, RFC 8724 §7.4.
+//! The compute actions (draft-ietf-ipsecme-diet-esp-07 §5.1, RFC 8724 §7.4). A receiver computes fields of the rebuilt
+//! packet. A sender checks that the receiver will compute the original bytes.
 
 use crc::Crc;
 use sha2::{Digest, Sha256};
@@ -73,7 +73,7 @@ impl ComputedField {
         known.into_iter().find(|row| (row.0, row.1) == (field, compute)).map(|row| row.2)
     }
 
-    /// What the record says about the field; nothing about those that always come back as they were.
+    /// The source that records show for the field; none for fields that are always restored exactly.
     pub fn source(self) -> Provenance {
         let mut sources = Provenance::default();
         match self {

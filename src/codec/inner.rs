@@ -5,7 +5,7 @@
 //! 0 bits up to a whole byte | payload
 //! ```
 //!
-//! Dialects differ in the rules that they bring along; the steps are the same.
+//! Dialects differ only in their rules; the steps are the same.
 
 use super::compute::{ComputedField, udplite};
 use super::headers::{self, Carried, IPV4_LEN, IPV6_LEN, Ip, NotIp, TCP, Upper};
@@ -19,10 +19,10 @@ use crate::error::{Fault, Stage};
 use crate::net::{IpVersion, Outer};
 use crate::schc::{Action, Compiled, Direction, FieldDescriptor, Rule, RuleError, Unmatched, Unreadable, header_order};
 
-/// How payload data and packets become each other.
+/// Converts between payload data and packets.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Inner {
-    /// `None`: the Next Header of the trailer tells (RFC 4303).
+    /// `None`: the Next Header of the trailer shows the mode (RFC 4303).
     pub mode: Option<Mode>,
     /// The IP version that is agreed on.
     pub version: Option<IpVersion>,
@@ -585,7 +585,7 @@ fn whole_packet(next_header: Option<u8>, bytes: &[u8], offset: usize) -> Result<
 }
 
 impl Inner {
-    /// Appends payload data to `clear`. On a mismatch `clear` holds rubbish and `state` is as before.
+    /// Appends payload data to `clear`. After a mismatch, the content of `clear` is undefined and `state` is unchanged.
     pub fn compress(
         &self,
         packet: &[u8],

@@ -1,4 +1,4 @@
-//! How a dialect leaves headers out: the ESP header (EEC), the ESP trailer (CTEC) and the inner packet (IIPC).
+//! Header compression of each dialect: the ESP header (EEC), the ESP trailer (CTEC) and the inner packet (IIPC).
 //!
 //! ```text
 //! clear text --trailer--> payload data --inner--> packet        (compress: the same upwards)
@@ -31,7 +31,7 @@ use crate::schc::{self, fields};
 use inner::Inner;
 use trailer::Trailer;
 
-/// What one Security Association leaves out, ready for packets.
+/// The compiled header compression of one Security Association.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Codec {
     header: EspHeader,
@@ -45,7 +45,7 @@ struct EspHeader {
     spi_bits: u8,
     sn_bits: u8,
     rule_id: Option<u8>,
-    /// The rule of the SPI where it is not just low bits that are sent, or not any SPI that fits.
+    /// The rule of the SPI; `None` if it matches every SPI and sends just the low bits.
     spi_rule: Option<schc::Compiled>,
 }
 
@@ -90,7 +90,7 @@ pub struct Compressed {
     pub residue_bits: usize,
 }
 
-/// A rule as data, for people to read.
+/// A rule as data, for human-readable output.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Table {
     /// The compressor, and for the inner packet the header: `iipc ipv6`, `iipc udp`, `ctec`, `eec`.
@@ -100,8 +100,8 @@ pub struct Table {
 }
 
 impl Codec {
-    /// Compiles a context, `None` being standard ESP (RFC 4303), for a cipher whose clear texts are a multiple of
-    /// `cipher_block` bytes. An [`Error`] means that the context makes no rule.
+    /// Compiles a context for a cipher whose clear texts are a multiple of `cipher_block` bytes. `None` is standard ESP
+    /// (RFC 4303). An [`Error`] means that no valid rule follows from the context.
     pub fn new(context: Option<&Context>, cipher_block: usize) -> Result<Codec, Error> {
         let Some(context) = context else { return Ok(Codec::standard(cipher_block)) };
         let origin = (&context.origin.path, context.origin.line);
@@ -145,8 +145,8 @@ impl Codec {
         self.header.sn_bits
     }
 
-    /// What of `spi` is on the wire, right-aligned: its low [`Codec::spi_bits`] bits, or what a rule of the user's own
-    /// makes of it. A [`Mismatch`] if that rule is not for this SPI.
+    /// The bits of `spi` that are sent, right-aligned: its low [`Codec::spi_bits`] bits, or the residue of a
+    /// user-defined rule. A [`Mismatch`] if that rule does not match this SPI.
     pub fn spi_residue(&self, spi: u32) -> Result<u32, Mismatch> {
         let EspHeader { spi_bits, spi_rule, .. } = &self.header;
         match spi_rule {
@@ -159,24 +159,24 @@ impl Codec {
         }
     }
 
-    /// The RuleID in front of the ESP header.
+    /// The RuleID before the ESP header.
     pub fn header_rule_id(&self) -> Option<u8> {
         self.header.rule_id
     }
 
-    /// Bytes in front of IV and ciphertext: RuleID, SPI and Sequence Number.
+    /// Bytes before the IV and ciphertext: RuleID, SPI and Sequence Number.
     pub fn header_len(&self) -> usize {
         let EspHeader { spi_bits, sn_bits, rule_id, .. } = self.header;
         usize::from(rule_id.is_some()) + (usize::from(spi_bits) + usize::from(sn_bits)).div_ceil(8)
     }
 
-    /// The mode agreed on; `None` for standard ESP, where each packet tells.
+    /// The negotiated mode; `None` for standard ESP, where the Next Header of each packet shows the mode.
     pub fn mode(&self) -> Option<Mode> {
         self.inner.mode
     }
 
-    /// Whether what a packet restores to depends on the packet before it ([`State`]): then the packets of an SA are to
-    /// be taken in the order of the capture.
+    /// Whether restoring a packet depends on the packet before it ([`State`]). If so, the packets of an SA must be
+    /// restored in the order of the capture.
     pub fn is_stateful(&self) -> bool {
         self.inner.is_stateful()
     }
@@ -185,7 +185,7 @@ impl Codec {
     pub fn encode_header(&self, spi: u32, sn: u64, out: &mut Vec<u8>) {
         let EspHeader { spi_bits, sn_bits, rule_id, .. } = self.header;
         out.extend(rule_id);
-        // An SPI for which there is no residue was refused when the SA was loaded.
+        // An SPI without a residue was rejected when the SA was loaded.
         let spi = self.spi_residue(spi).unwrap_or(0);
         let residue = (u64::from(spi) << sn_bits) | low_bits(sn, sn_bits);
         // A multiple of 8 bits, at most 64: those behind go again.
@@ -195,20 +195,20 @@ impl Codec {
         out.truncate(end);
     }
 
-    /// Where the payload data is in a clear text: in front of it is a RuleID, where there is one, and behind it the
-    /// trailer. A [`Fault`] if the clear text is not long enough for its trailer, or has another RuleID.
+    /// The position of the payload data in a clear text: after an optional RuleID and before the trailer. A [`Fault`]
+    /// if the clear text is too short for its trailer, or has another RuleID.
     pub fn payload_range(&self, clear: &[u8]) -> Result<std::ops::Range<usize>, Fault> {
         let opened = self.trailer.open(clear)?;
         Ok(opened.offset..opened.offset + opened.payload.len())
     }
 
-    /// Whether every clear text is that of RFC 4303 and a multiple of 4 bytes: then standard ESP can be put together
-    /// without sealing again.
+    /// Whether every clear text is that of RFC 4303 and a multiple of 4 bytes. If so, a packet can be converted to
+    /// standard ESP without encrypting it again.
     pub fn clear_text_is_standard(&self) -> bool {
         self.inner.is_identity() && self.trailer.is_standard()
     }
 
-    /// Rebuilds the packet of a verified clear text into `packet`, whatever that held before.
+    /// Rebuilds the packet of a verified clear text into `packet`, replacing its content.
     ///
     /// Tunnel mode: the inner packet. Transport mode: `carrier`'s header with the protocol of the segment, new length
     /// and IPv4 checksum, then the segment. A dummy leaves `packet` empty. A [`Fault`] counts its offset from the start
@@ -230,9 +230,9 @@ impl Codec {
         self.trailer.open(clear).is_ok_and(|opened| !opened.warnings.contains(Warnings::PADDING))
     }
 
-    /// [`Codec::restore`] for a packet that stands in its clear text as it is, as in standard ESP in tunnel mode, and where it
-    /// stands there; `None`, and `restored` as before, for every other clear text.
-    // Not as a value: to copy as a whole what was just written in parts stalls the CPU.
+    /// [`Codec::restore`] for a packet that is uncompressed in its clear text, as in standard ESP in tunnel mode.
+    /// Returns its position there. For every other clear text, returns `None` and leaves `restored` unchanged.
+    // Not returned by value: copying as a whole what was just written in parts stalls the CPU.
     #[inline]
     pub fn restore_in_place(&self, clear: &[u8], restored: &mut Option<Restored>) -> Option<std::ops::Range<usize>> {
         if !self.inner.is_identity() {
@@ -268,7 +268,7 @@ impl Codec {
         let start = out.len();
         self.trailer.begin(out);
         let compressed = self.inner.compress(packet, outer, state, out)?;
-        // Only rules of the user's own can mismatch here, and those have no use for a state.
+        // Only user-defined rules can mismatch here, and they do not use the state.
         self.trailer.close(out, start, compressed.next_header)?;
         Ok(compressed)
     }

@@ -1,4 +1,4 @@
-//! What a context costs and saves: sample packets that it matches, compressed and counted.
+//! The overhead of a context and the bytes it saves, measured with sample packets that match it.
 
 use std::net::IpAddr;
 
@@ -11,10 +11,10 @@ use crate::error::Error;
 use crate::net::{IpVersion, Outer};
 use crate::schc::{Action, Compute, Direction, FieldDescriptor, FieldLength, Matching, Rule, header_order, index_bits};
 
-/// Payload lengths that are tried: every remainder of every alignment.
+/// Payload lengths of the sample packets. They cover every remainder of every alignment.
 const PAYLOAD_LENS: std::ops::Range<usize> = 1..65;
 
-/// What a cipher adds to each packet.
+/// The bytes that a cipher adds to each packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CipherLens {
     /// Clear texts are a multiple of this many bytes.
@@ -84,7 +84,7 @@ pub struct SampleMismatch {
 /// Compresses sample packets of each header kind.
 ///
 /// # Errors
-/// A context that makes no rule.
+/// No valid rule follows from the context.
 pub fn overhead(context: &Context, cipher: CipherLens) -> Result<Vec<Result<Overhead, SampleMismatch>>, Error> {
     let codec = Codec::new(Some(context), cipher.block)?;
     let tables = Codec::tables(context, cipher.block);

@@ -1,4 +1,5 @@
-//! What a codec says beside the packet: where fields came from, what was odd, or why a packet does not match.
+//! The results of a codec in addition to the packet: the sources of restored fields, warnings, and why a packet does
+//! not match.
 
 use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr};
@@ -7,7 +8,7 @@ use super::headers::Upper;
 use crate::schc::Unmatched;
 use crate::schc::fields::FieldId;
 
-/// What [`super::Codec::restore`] made of a clear text.
+/// The result of [`super::Codec::restore`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Restored {
     /// What the packet is.
@@ -19,7 +20,7 @@ pub struct Restored {
     pub payload_offset: usize,
     /// Which fields came from where; only those that may differ from the original.
     pub sources: Provenance,
-    /// What was odd.
+    /// Unusual properties of the clear text.
     pub warnings: Warnings,
     /// Bytes that hide the length of the packet, which standard ESP would carry as well: TFC padding (RFC 4303 §2.7), the
     /// content of a dummy, Padding beyond what the alignment needs.
@@ -28,12 +29,12 @@ pub struct Restored {
     pub upper: Option<Upper>,
 }
 
-/// What a clear text held.
+/// The content of a clear text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Form {
     /// An inner IP packet.
     Tunnel,
-    /// A segment, put behind the outer header.
+    /// A segment, placed after the outer header.
     Transport,
     /// No packet: Next Header 59 (RFC 4303 §2.6).
     Dummy,
@@ -46,7 +47,7 @@ pub enum Source {
     Outer,
     /// A hash of the packet, or 0.
     Generated,
-    /// Worked out from the packet.
+    /// Computed from the packet.
     Computed,
     /// The length of the segment.
     Length,
@@ -67,7 +68,7 @@ impl Source {
     }
 }
 
-/// A field that [`Provenance`] can tell about.
+/// A field whose source [`Provenance`] records.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Restorable {
     /// `dscp`.
@@ -194,7 +195,7 @@ impl Provenance {
     }
 }
 
-/// What was odd about a clear text that could be restored.
+/// Unusual properties of a clear text that could be restored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Warnings(u8);
 
@@ -203,7 +204,7 @@ impl Warnings {
     pub const PADDING: Warnings = Warnings(1);
     /// An address or port outside the traffic selectors.
     pub const OUTSIDE_SELECTOR: Warnings = Warnings(2);
-    /// Bits behind the residue that are not 0.
+    /// Padding bits after the residue that are not 0.
     pub const NONZERO_PAD_BITS: Warnings = Warnings(4);
     /// A dummy packet.
     pub const DUMMY: Warnings = Warnings(8);

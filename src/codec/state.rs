@@ -1,4 +1,4 @@
-//! What a stream of packets remembers for the next one: the TCP numbers of which dialect `ehc` sends low bits only.
+//! State that a stream keeps for its next packet: the TCP numbers of which dialect `ehc` sends only the low bits.
 
 use super::restored::Mismatch;
 
@@ -19,7 +19,7 @@ pub(crate) struct TcpLsb {
     pub first: [u32; 2],
 }
 
-/// What messages call the two numbers.
+/// Names of the two numbers in messages.
 const NAMES: [&str; 2] = ["tcp.sequence", "tcp.acknowledgment"];
 /// Their offset in a TCP header, in bytes (RFC 9293 §3.1).
 const NUMBERS: usize = 4;
@@ -32,8 +32,8 @@ impl State {
 }
 
 impl TcpLsb {
-    /// Checks that a receiver finds the numbers of `segment` again: both jump by less than half of what the bits can
-    /// tell.
+    /// Checks that a receiver can restore the numbers of `segment`: both must change by less than half the range of the
+    /// sent bits.
     pub fn check(&self, segment: &[u8], state: &State) -> Result<(), Mismatch> {
         let before = state.tcp.unwrap_or(self.first);
         for ((number, before), name) in numbers(segment).into_iter().zip(before).zip(NAMES) {

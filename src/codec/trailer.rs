@@ -4,7 +4,7 @@
 //! [RuleID] payload data | Padding | [Pad Length] | [Next Header]
 //! ```
 //!
-//! What stays keeps its place, and the whole is a multiple of the alignment.
+//! The fields that are sent keep their order, and the whole is a multiple of the alignment.
 
 use super::restored::{Mismatch, Warnings};
 use crate::bits;
@@ -16,11 +16,11 @@ use crate::schc::{Compiled, Compute, FieldDescriptor, FieldLength, Rule, Unreada
 /// Which fields of the trailer a Security Association sends.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Trailer {
-    /// The RuleID in front of the clear text.
+    /// The RuleID before the clear text.
     pub rule_id: Option<u8>,
-    /// Padding and Pad Length are there.
+    /// Padding and Pad Length are sent.
     pub pad: bool,
-    /// What is there of Next Header.
+    /// How Next Header is sent.
     pub next_header: NextHeader,
     /// The clear text, and `uncounted` bytes that are not there, are a multiple of this many bytes.
     pub align: usize,
@@ -28,14 +28,14 @@ pub(crate) struct Trailer {
     pub uncounted: usize,
 }
 
-/// What is sent of the Next Header field.
+/// How the Next Header field is sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum NextHeader {
     /// The whole byte.
     Sent,
-    /// Nothing: the traffic selectors tell.
+    /// Not sent: the traffic selectors give it.
     Elided,
-    /// Nothing: it is this one.
+    /// Not sent: it has this value.
     Known(u8),
     /// The residue of a rule for this one field, filled up with 0 bits to a whole byte; nothing if it has no bits.
     Rule(Compiled),
@@ -99,8 +99,8 @@ impl Trailer {
         Rule { fields: vec![padding, pad(ESP_PAD_LEN), next_header] }
     }
 
-    /// Takes the trailer off a clear text.
-    // Always inlined: what it gives would otherwise go through memory.
+    /// Removes the trailer from a clear text.
+    // Always inlined: otherwise the result is passed through memory.
     #[inline(always)]
     pub fn open<'a>(&self, clear: &'a [u8]) -> Result<Opened<'a>, Fault> {
         let mut warnings = Warnings::default();
@@ -147,7 +147,7 @@ impl Trailer {
         len.next_multiple_of(self.align) - len
     }
 
-    /// Puts the RuleID in front, where there is one.
+    /// Writes the RuleID, if there is one.
     pub fn begin(&self, clear: &mut Vec<u8>) {
         clear.extend(self.rule_id);
     }

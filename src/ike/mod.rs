@@ -1,4 +1,4 @@
-//! Keys of child SAs out of an IKE SA: from SK_d and the exchanges in a capture (RFC 7296).
+//! Derives the keys of child SAs from SK_d and the IKE exchanges in a capture (RFC 7296).
 //!
 //! ```text
 //! SK_d, prf           a file that gives them                       [`ChildSecret`]
@@ -8,8 +8,9 @@
 //! SPI, algorithms     the SA payloads
 //! ```
 //!
-//! A child that was made with a new key exchange (PFS) needs that exchange's secret beside SK_d, and so does the SK_d of
-//! an IKE SA that was rekeyed: no capture has it. Both are told in a warning. Messages over TCP (RFC 8229) are not read.
+//! A child SA with a new key exchange (PFS) needs the secret of that exchange in addition to SK_d. So does the SK_d of
+//! an IKE SA that was rekeyed. No capture contains this secret, so both cases get a warning. Messages over TCP (RFC
+//! 8229) are not read.
 
 mod child;
 mod message;
@@ -37,17 +38,17 @@ use crate::suite::{EspCipher, Hash, Keys};
 /// Protocol ID of ESP, and of IKE itself, in a proposal (RFC 7296 §3.3.1).
 const PROTOCOL_ESP: u8 = 3;
 const PROTOCOL_IKE: u8 = 1;
-/// Fragments of one message that are put together (RFC 7383); more are no message.
+/// Maximum number of fragments of one message (RFC 7383).
 const MAX_FRAGMENTS: u16 = 1024;
 /// Messages of one IKE SA whose fragments wait for the rest.
 const MAX_WAITING: usize = 64;
 
-/// What key files say of IKE SAs.
+/// The secrets of IKE SAs in key files.
 #[derive(Debug, Default)]
 pub struct Secrets {
     /// Where the keys of child SAs come from.
     pub children: Vec<ChildSecret>,
-    /// What opens messages.
+    /// Keys that decrypt messages.
     pub messages: Vec<MessageKeys>,
 }
 
@@ -109,12 +110,12 @@ pub struct MessageKeys {
     pub origin: Origin,
 }
 
-/// What [`derive()`] found.
+/// The result of [`derive()`].
 #[derive(Debug, Default)]
 pub struct Derived {
     /// Both directions of every child SA, in the order of their exchanges. Selectors are the addresses of the messages.
     pub sas: Vec<Arc<Sa>>,
-    /// What could not be derived, for people: one sentence each.
+    /// Warnings about child SAs that could not be derived: one sentence each.
     pub warnings: Vec<String>,
 }
 
@@ -166,11 +167,12 @@ impl<'s> Sessions<'s> {
                     continue;
                 }
                 let problem = format!("another SK_d of the same IKE SA is at {}", first.origin);
-                return wrong(&child.origin, problem, "an IKE SA has one SK_d: take one away");
+                return wrong(&child.origin, problem, "an IKE SA has one SK_d: remove one of the two");
             }
             let Some(keys) = messages.get(&child.spis) else {
                 let problem = format!("SK_d of the IKE SA {}, but not the keys of its messages", child.spis);
-                let help = "SPIs, algorithms and nonces of child SAs are in encrypted messages: name a Wireshark ikev2_decryption_table with this IKE SA too";
+                let help = "SPIs, algorithms and nonces of child SAs are in encrypted messages: name a Wireshark \
+                    ikev2_decryption_table with this IKE SA too";
                 return wrong(&child.origin, problem, help);
             };
             by_initiator.entry(child.spis.initiator).or_default().push(sessions.len());
@@ -219,7 +221,7 @@ impl<'s> Sessions<'s> {
     }
 }
 
-/// One IKE SA, and what its messages said.
+/// One IKE SA, and the content of its messages.
 struct Session<'s> {
     secret: &'s ChildSecret,
     keys: &'s MessageKeys,
@@ -254,7 +256,7 @@ struct Exchange {
     response: Option<Half>,
 }
 
-/// What is kept of a message.
+/// The relevant content of a message.
 #[derive(Debug)]
 struct Half {
     frame: u64,
@@ -303,7 +305,7 @@ impl<'s> Session<'s> {
         }
         let exchange = self.exchanges.entry(exchange).or_default();
         let half = if message.is_response { &mut exchange.response } else { &mut exchange.request };
-        // Retransmissions are the same.
+        // Retransmissions have the same content.
         half.get_or_insert(Half { frame, src: outer.src, dst: outer.dst, offer });
     }
 
@@ -458,7 +460,8 @@ fn children(
     let child = format!("child SA 0x{initiator_spi:08x}, 0x{responder_spi:08x}");
     if response.offer.key_exchange {
         return Err(format!(
-            "{child} was made with a new key exchange (PFS): its keys cannot be derived from SK_d, give them by themselves"
+            "{child} was created with a new key exchange (PFS): its keys cannot be derived from SK_d; give the keys of \
+                this SA in a key file"
         ));
     }
     let prf = prf.ok_or_else(|| format!("{child}: the prf of the IKE SA is not known: give `prf=` with SK_d"))?;

@@ -1,4 +1,4 @@
-//! Security Associations: who talks, under which keys; the table of them and its lookup.
+//! Security Associations: their selectors and keys, the table of all of them, and its lookup.
 
 pub mod sequence;
 pub mod stream;
@@ -14,16 +14,16 @@ use crate::suite::Keys;
 /// One direction of one Security Association, as a key file gives it.
 #[derive(Debug)]
 pub struct Sa {
-    /// Security Parameters Index, uncompressed. `None` takes every SPI (an `esp_sa` line with SPI `*`): such an SA has
-    /// no context and is for standard ESP only.
+    /// Security Parameters Index, uncompressed. `None` matches every SPI (an `esp_sa` line with SPI `*`); such an SA
+    /// has no context and is used for standard ESP only.
     pub spi: Option<u32>,
-    /// The outer source addresses it takes.
+    /// The outer source addresses it matches.
     pub src: Selector,
-    /// The outer destination addresses it takes.
+    /// The outer destination addresses it matches.
     pub dst: Selector,
-    /// The link-layer source address it takes; `None` takes all.
+    /// The link-layer source address it matches; `None` matches all.
     pub link_src: Option<LinkAddress>,
-    /// The link-layer destination address it takes; `None` takes all.
+    /// The link-layer destination address it matches; `None` matches all.
     pub link_dst: Option<LinkAddress>,
     /// Extended (64-bit) Sequence Numbers.
     pub esn: bool,

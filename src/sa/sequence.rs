@@ -1,7 +1,7 @@
-//! Which Sequence Numbers a captured packet may have, best guess first.
+//! The sequence numbers that a captured packet may have, most likely first.
 //!
-//! A window alone loses a stream for good after a gap of half the number space; a search whose every answer is
-//! verified by the ICV does not. The order below only decides how soon the answer is found, never which it is.
+//! A window alone loses a stream permanently after a gap of half the number space. A search whose results are verified
+//! by the ICV does not. The order of candidates affects only the time to find the number, never the result.
 
 /// The Sequence Numbers that agree with `bits` low bits on the wire, in the order in which they are tried.
 #[derive(Debug, Clone)]

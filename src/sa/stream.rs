@@ -1,4 +1,4 @@
-//! What is known of one stream of packets: the numbers seen and how the sender makes its IVs.
+//! The state of one stream of packets: the numbers received, and how the sender generates its IVs.
 
 use std::collections::BTreeMap;
 
@@ -15,7 +15,7 @@ pub fn runs_kept(streams: usize) -> usize {
 /// Packets of a stream whose numbers and digests are kept.
 const REMEMBERED: usize = 4096;
 
-/// What the search for the next Sequence Number starts from.
+/// The state from which the search for the next sequence number starts.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Progress {
     /// The highest Sequence Number that verified.
@@ -31,7 +31,7 @@ pub struct Progress {
 impl Progress {
     /// A packet verified. `explicit_iv` are the 8 bytes of its explicit IV.
     pub fn verified(&mut self, sn: u64, explicit_iv: Option<u64>, time_ns: i64) {
-        // A repeat of the highest comes late: it says nothing of the sender's clock.
+        // A repeat of the highest number arrives late, so it does not show the sender's clock.
         if self.highest.is_none_or(|highest| sn > highest) {
             self.highest = Some(sn);
             self.time_ns = time_ns;
@@ -46,7 +46,7 @@ impl Progress {
     }
 }
 
-/// Counts of a stream, for people.
+/// Counts of a stream, for output.
 #[derive(Debug, Clone, Default)]
 pub struct Counts {
     /// Packets that verified, repeats included.
@@ -55,11 +55,11 @@ pub struct Counts {
     pub tries: u64,
     /// Numbers that verified.
     pub numbers: Runs,
-    /// Few streams have any, and what all have is to be small.
+    /// Boxed because few streams have anomalies, and each stream should be small.
     anomalies: Option<Box<Anomalies>>,
 }
 
-/// Counts of what is not as it should be.
+/// Counts of failures, repeats and reordering.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Anomalies {
     /// Packets that failed and had this SA as their only candidate.
@@ -82,7 +82,7 @@ impl Counts {
         self.anomalies.is_none() && self.numbers.others.is_none()
     }
 
-    /// Counts of what is not as it should be.
+    /// Counts of failures, repeats and reordering.
     pub fn anomalies(&self) -> Anomalies {
         self.anomalies.as_deref().copied().unwrap_or_default()
     }
@@ -98,7 +98,7 @@ impl Counts {
 pub struct Runs {
     /// The run that grows at its end, first to last; [`Runs::NONE`] if there is none.
     current: (u64, u64),
-    /// Most streams have one run only, and what all have is to be small.
+    /// Boxed because most streams have a single run, and each stream should be small.
     others: Option<Box<OtherRuns>>,
 }
 
@@ -217,17 +217,18 @@ impl OtherRuns {
 pub struct Stream {
     /// Where the search for the next number starts.
     pub progress: Progress,
-    /// What the packets before left for the next one to be restored.
+    /// The codec state that restoring the next packet needs.
     pub codec: crate::codec::State,
     /// Counts.
     pub counts: Counts,
-    /// The packets remembered, in a ring of [`Seen`]; free places are 0.
+    /// The recent packets, in a ring of [`Seen`]; free slots are 0.
     recent: Box<[u128]>,
-    /// Where the next packet goes.
+    /// The slot for the next packet.
     next: u32,
 }
 
-/// A packet remembered. All of it is one number, because with many streams every cache line is fetched from far away.
+/// A recent packet. It is packed into one integer, because with many streams every cache line is fetched from main
+/// memory.
 ///
 /// ```text
 /// Sequence Number, low half (32 bits) | digest (48) | frame (48)
@@ -260,10 +261,10 @@ impl Seen {
     }
 }
 
-/// How a verified packet relates to those before it.
+/// The result of the replay check for a verified packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ReplayCheck {
-    /// The number was not seen among the packets remembered.
+    /// The number is not among the recent packets.
     New,
     /// The same ESP payload was in this frame.
     Duplicate(u64),
@@ -303,7 +304,7 @@ impl Stream {
             self.remember(Seen::new(sn, digest, frame));
         }
         match check {
-            // Too old a repeat to be known as one is no late packet.
+            // Outside the replay window, so not counted as reordering.
             ReplayCheck::New if !is_new || late == 0 => {}
             ReplayCheck::New => {
                 let depth = &mut self.counts.anomalies_mut().reorder_depth;
@@ -323,7 +324,7 @@ impl Stream {
         let mut same_number = seen.filter(|seen| seen.frame() != 0 && seen.has_number(sn)).peekable();
         match same_number.peek() {
             None => ReplayCheck::New,
-            // Of extended numbers two may have the same low half.
+            // Two extended sequence numbers can have the same low half.
             Some(_) => match same_number.find(|seen| seen.has_digest(digest)) {
                 Some(seen) => ReplayCheck::Duplicate(seen.frame()),
                 None => ReplayCheck::Replayed,

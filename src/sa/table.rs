@@ -1,8 +1,8 @@
-//! All Security Associations of a run, and which of them a packet may belong to (wire format §1, "SA lookup").
+//! All Security Associations, and the lookup of those that a packet may belong to (wire format §1, "SA lookup").
 //!
-//! The wire gives the low `esp_spi_lsb` bits of the SPI and nothing says how many, so SAs are kept in groups of one
-//! number of bits each, and, where these bits do not tell them apart, of how much of their outer addresses they give; a
-//! packet is looked up once in every group.
+//! A packet has the low `esp_spi_lsb` bits of the SPI, but does not say how many bits. So SAs are grouped by their
+//! number of bits. If these bits do not distinguish the SAs, they are also grouped by the lengths of their address
+//! prefixes. A packet is looked up once in every group.
 
 use std::net::IpAddr;
 use std::sync::{Arc, OnceLock};
@@ -19,21 +19,21 @@ use crate::suite::EspCipher;
 
 /// An SA ready for use: rules compiled, keys scheduled when they are first needed.
 ///
-/// What every packet needs is in one cache line, because with many SAs each is fetched from far away.
+/// The fields that every packet needs are in one cache line, because with many SAs each access is a cache miss.
 #[derive(Debug)]
 #[repr(align(64))]
 pub struct PreparedSa {
     cipher: OnceLock<Box<EspCipher>>,
-    /// How it leaves out what it leaves out.
+    /// Compiled header compression.
     pub codec: Arc<Codec>,
-    /// What it leaves out; `None` is standard ESP.
+    /// The context of the SA; `None` is standard ESP.
     pub context: Option<Arc<Context>>,
     /// The SA as its file gives it.
     pub sa: Arc<Sa>,
-    // What of `sa` every packet needs.
+    // The fields of `sa` that every packet needs.
     spi: Option<u32>,
     esn: bool,
-    /// Whether it takes every packet of IPv4, and of IPv6.
+    /// Whether it matches every packet of IPv4, and of IPv6.
     takes_every: [bool; 2],
     iv_len: u8,
     icv_len: u8,
@@ -43,7 +43,7 @@ pub struct PreparedSa {
     pub protocol: u8,
 }
 
-/// Prepares SAs one after the other. Those that leave out the same share what is made of it.
+/// Prepares SAs one after the other. SAs with the same compression share their compiled codec.
 #[derive(Debug, Default)]
 pub struct SaBuilder {
     /// By the block of the cipher.
@@ -124,12 +124,12 @@ impl PreparedSa {
         self.esn
     }
 
-    /// Whether it takes packets between these outer addresses that come in no radio frame.
+    /// Whether it matches packets with these outer addresses that were not in a radio frame.
     pub fn accepts(&self, outer: &Outer) -> bool {
         self.takes(outer.version, [outer.src, outer.dst].map(address_value), None)
     }
 
-    /// Whether it takes packets with these addresses.
+    /// Whether it matches packets with these addresses.
     #[inline]
     fn takes(&self, version: IpVersion, [src, dst]: [u128; 2], link: Option<LinkAddresses>) -> bool {
         if of_version(self.takes_every, version) {
@@ -144,7 +144,7 @@ impl PreparedSa {
         self.cipher.get_or_init(|| Box::new(EspCipher::new(&self.sa.keys)))
     }
 
-    /// Asks for its cipher, if it was used before.
+    /// Prefetches its cipher, if it was used before.
     #[inline]
     pub fn prefetch_cipher(&self) {
         match self.cipher.get() {
@@ -178,7 +178,7 @@ impl PreparedSa {
         self.authenticates
     }
 
-    /// Bytes in front of the IV: RuleID, SPI bits, Sequence Number bits.
+    /// Bytes before the IV: RuleID, SPI bits, Sequence Number bits.
     pub fn header_len(&self) -> usize {
         self.codec.header_len()
     }
@@ -197,7 +197,8 @@ impl PreparedSa {
         }
     }
 
-    /// Whether inner packets are whole IP packets; false for standard ESP, where each packet tells.
+    /// Whether inner packets are whole IP packets; false for standard ESP, where the Next Header of each packet shows
+    /// the mode.
     pub fn is_tunnel(&self) -> bool {
         self.codec.mode() == Some(Mode::Tunnel)
     }
@@ -239,7 +240,7 @@ pub struct SaTable {
     entries: Vec<PreparedSa>,
     /// Longest `esp_spi_lsb` first.
     groups: Vec<Group>,
-    /// The bits of the first 8 bytes of an ESP payload that tell SAs apart.
+    /// The bits of the first 8 bytes of an ESP payload that distinguish SAs.
     head_mask: u64,
     /// Protocol and SPI of the SAs that have the whole SPI on the wire, sorted; made when it is first asked for.
     whole_spis: OnceLock<Vec<(u8, u32)>>,
@@ -253,16 +254,16 @@ pub struct FlowCache {
     protocol: u8,
     version: IpVersion,
     addresses: [u128; 2],
-    /// Its SPI bits, as far as they tell SAs apart.
+    /// Its SPI bits, as far as they distinguish SAs.
     head: u64,
     sa: u32,
 }
 
-/// SAs that are told apart by the same bits of the packet.
+/// SAs that are distinguished by the same bits of the packet.
 #[derive(Debug)]
 struct Group {
     key: GroupKey,
-    /// Whether addresses are needed, too, to tell its SAs apart.
+    /// Whether addresses are also needed to distinguish its SAs.
     by_address: bool,
     /// By [`BucketKey`]: a power of two of places, half of them free at least, searched from [`Group::first_place`] on.
     buckets: Vec<Bucket>,
@@ -334,21 +335,21 @@ impl Group {
         group
     }
 
-    /// What of a packet's addresses tells its SAs apart.
+    /// The part of a packet's addresses that distinguishes its SAs.
     #[inline]
     fn addresses(&self, addresses: [u128; 2]) -> u32 {
         if self.by_address { self.key.addresses(addresses) } else { 0 }
     }
 
-    /// Where the search for the SAs of a key starts.
+    /// The slot where the search for a key starts.
     #[inline(always)]
     fn first_place(&self, BucketKey { low, addresses }: BucketKey) -> usize {
-        // SPIs that were given out one after the other share a cache line.
+        // Consecutive SPIs share a cache line.
         let hash = (mix(u64::from(addresses) << 32 | u64::from(low >> 3)) << 3) as usize;
         (hash | (low & 7) as usize) & (self.buckets.len() - 1)
     }
 
-    /// Where the SAs of `key` are, or would be.
+    /// The slot of `key`, or the free slot for it.
     fn place(&self, key: BucketKey) -> usize {
         let last = self.buckets.len() - 1;
         let mut place = self.first_place(key);
@@ -535,7 +536,7 @@ impl SaTable {
         Some(sa)
     }
 
-    /// Whether there are so many SAs that what is known of one may be far away.
+    /// Whether there are so many SAs that they do not fit in the CPU caches.
     #[inline]
     pub fn has_many(&self) -> bool {
         self.entries.len() >= prefetch::MANY_SAS
@@ -563,7 +564,7 @@ impl SaTable {
 
     fn search_only(&self, protocol: u8, (version, addresses): (IpVersion, [u128; 2]), head: u64) -> Option<u32> {
         let mut only = None;
-        // Those with integrity check stand first.
+        // Groups with an integrity check come first.
         for group in self.groups.iter().take_while(|group| group.key.authenticates) {
             let Some(low) = group.key.low_of_head(protocol, head) else { continue };
             let key = BucketKey { low, addresses: group.addresses(addresses) };
@@ -637,7 +638,7 @@ impl SaTable {
                     |low: u32| there == 0 || ((u64::from(low) << (64 - spi_bits)) ^ behind_rule) >> (64 - there) == 0;
                 let buckets = group.buckets.iter().filter(|bucket| same(bucket.key.low));
                 found.extend(buckets.flat_map(|bucket| group.sas_of(bucket)).filter(accepts));
-                // Buckets stand in no order.
+                // Buckets are not sorted.
                 found.get_mut(before..).unwrap_or_default().sort_unstable();
             }
             if before > run_start
@@ -650,7 +651,7 @@ impl SaTable {
     }
 }
 
-/// What a packet is looked up by.
+/// The properties of a packet that are used to look up its SAs.
 #[derive(Debug, Clone, Copy)]
 pub struct Lookup<'a> {
     /// IP protocol number: 50, or one that a context names. 50 for UDP encapsulation too.
@@ -663,7 +664,7 @@ pub struct Lookup<'a> {
     pub payload: &'a [u8],
 }
 
-/// An SA with a link-layer address takes only packets that came in a frame with it.
+/// An SA with a link-layer address matches only packets in frames with that address.
 fn takes_link(sa: &Sa, link: Option<LinkAddresses>) -> bool {
     if sa.link_src.is_none() && sa.link_dst.is_none() {
         return true;
@@ -672,9 +673,9 @@ fn takes_link(sa: &Sa, link: Option<LinkAddresses>) -> bool {
     (sa.link_src.is_none() || sa.link_src == link.src) && (sa.link_dst.is_none() || sa.link_dst == link.dst)
 }
 
-/// SAs that share their SPI bits with no more than this many are just tried.
+/// Up to this many SAs with the same SPI bits are tried without using hints.
 const FEW: usize = 1;
-/// Flows remembered. Two that fall on one place only cost a try more.
+/// Number of flows in the cache. A collision costs only one more decryption attempt.
 const HINTS: usize = 4096;
 
 /// Which SA the last packet of a flow belonged to, where many share the same SPI bits.

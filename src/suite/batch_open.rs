@@ -1,4 +1,4 @@
-//! Opening several packets side by side.
+//! Opens several packets in parallel on one core.
 //!
 //! AES is fast when it has many blocks at once. Of packets of one SA the key stream of all is one call; the CBC-MACs of
 //! AES-CCM, each of which is a chain of AES calls that wait for one another, go in lock step. Of packets of several SAs each
@@ -15,7 +15,7 @@ use super::esp_cipher::{Body, EspCipher, Header, Prepared};
 use super::gcm::Gcm;
 use super::same;
 
-/// Packets that are opened at a time, at most: as many as fill the AES units of a CPU.
+/// Maximum number of packets opened at a time: as many as keep the AES units of a CPU busy.
 pub const SIDE_BY_SIDE: usize = 8;
 
 /// A packet for [`EspCipher::open_side_by_side`].
@@ -40,7 +40,7 @@ pub struct MultiKeyRequest<'a> {
     pub sealed: OpenRequest<'a>,
 }
 
-/// Memory that opening and sealing side by side use again; wiped when dropped.
+/// Reusable memory for opening and sealing batches; wiped when dropped.
 #[derive(Default)]
 pub struct Scratch {
     /// Counter blocks, which become key stream.
@@ -316,16 +316,16 @@ struct InKeyStream {
     aad: (u128, usize),
     start: usize,
     end: usize,
-    /// False for one that is cut short: it has no ICV that could verify.
+    /// False for a truncated packet, which has no ICV to verify.
     is_whole: bool,
 }
 
-/// The Sequence Number as it goes into a nonce where there is no IV.
+/// The sequence number as used in a nonce if no IV is sent.
 fn number(sn: u64, esn: bool) -> u64 {
     if esn { sn } else { sn & u64::from(u32::MAX) }
 }
 
-/// A packet on its way.
+/// A packet being opened.
 #[derive(Clone, Copy, Default)]
 struct Lane<'a, Aad> {
     aad: Aad,
@@ -357,7 +357,7 @@ impl<'c> Text<'c> {
     }
 
     /// Decrypts the next one; `each` gets every block of it, the last with zeros behind.
-    // Blocks are put together in registers: to read as a whole what was just written in parts stalls the CPU.
+    // Blocks are assembled in registers, because reading as a whole what was just written in parts stalls the CPU.
     #[inline(always)]
     fn decrypt(&mut self, cipher_text: &[u8], key_stream: &[Block], mut each: impl FnMut(usize, Block)) {
         let places = self.clear.get_mut(self.next..).unwrap_or_default().as_chunks_mut::<16>().0;
@@ -388,7 +388,7 @@ impl<'c> Text<'c> {
         place
     }
 
-    /// Leaves those that verified, and wipes the others; where each of those is.
+    /// Keeps the texts that verified and wipes the others. Returns the position of each kept text.
     fn end_of_each<Aad>(
         self,
         lanes: &[Lane<'_, Aad>; SIDE_BY_SIDE],
@@ -408,7 +408,7 @@ impl<'c> Text<'c> {
         places
     }
 
-    /// Leaves the first `opened`, and wipes the others.
+    /// Keeps the first `opened` texts and wipes the others.
     fn end<Aad>(self, opened: usize, lanes: &[Lane<'_, Aad>]) {
         let len = lanes.iter().take(opened).map(|lane| lane.cipher_text.len()).sum::<usize>();
         if opened < lanes.len() {
@@ -427,7 +427,7 @@ pub(super) fn push_counters(first: u128, count: usize, blocks: &mut Vec<Block>) 
     }));
 }
 
-/// Wipes and drops what stands in `clear` from `start` on.
+/// Wipes and removes the content of `clear` from `start` on.
 fn forget(clear: &mut Vec<u8>, start: usize) {
     clear.get_mut(start..).unwrap_or_default().zeroize();
     clear.truncate(start);

@@ -1,4 +1,4 @@
-//! One SA made ready to open and seal.
+//! The cipher of one SA with its key schedules, ready to open and seal.
 
 use std::fmt;
 
@@ -14,12 +14,13 @@ use crate::prefetch;
 
 /// Key schedules and hash states of one SA, computed once. They are wiped when dropped; `Debug` shows names only.
 ///
-/// What opens packets with AES-128 is all in here and small, because with many SAs it is fetched from far away.
+/// All data for opening packets with AES-128 is stored inline and is small, because with many SAs each access is a
+/// cache miss.
 #[repr(align(64))]
 pub struct EspCipher {
     pub(super) suite: &'static Suite,
     pub(super) algorithm: Prepared,
-    /// What a counter block starts with. AES-CCM (RFC 4309 §4): 03 and the salt. AES-GCM (RFC 4106 §4), AES-CTR (RFC 3686
+    /// The start of a counter block. AES-CCM (RFC 4309 §4): 03 and the salt. AES-GCM (RFC 4106 §4), AES-CTR (RFC 3686
     /// §4), ChaCha20-Poly1305 (RFC 7634 §2): the salt.
     salt: Zeroizing<[u8; 4]>,
     /// The integrity check of a cipher that is no AEAD; `None` also where the ICV is not checked.
@@ -128,9 +129,9 @@ impl EspCipher {
         part.unwrap_or_default().to_vec()
     }
 
-    /// What the ICV covers. AES-CCM, AES-GCM, ChaCha20-Poly1305: the AAD, 8 bytes, with ESN 12, the cipher text not
-    /// counted. AES-GMAC (RFC 4543 §3.3): the same, IV and cipher text. HMACs (RFC 4303 §2.8, §2.2.1): SPI, low half of
-    /// the Sequence Number, IV, cipher text, and with ESN its high half. Nothing where no ICV is checked.
+    /// The bytes that the ICV covers. AES-CCM, AES-GCM, ChaCha20-Poly1305: the AAD, 8 bytes, with ESN 12, the cipher
+    /// text not counted. AES-GMAC (RFC 4543 §3.3): the same, IV and cipher text. HMACs (RFC 4303 §2.8, §2.2.1): SPI,
+    /// low half of the Sequence Number, IV, cipher text, and with ESN its high half. Nothing where no ICV is checked.
     pub fn aad(&self, spi: u32, sn: u64, esn: bool, iv: &[u8], cipher_text: &[u8]) -> Vec<u8> {
         let header = Header::new(spi, sn, esn);
         match &self.algorithm {
@@ -183,7 +184,7 @@ impl EspCipher {
         Ok(())
     }
 
-    /// Asks for its memory; that of keys longer than usual in part.
+    /// Prefetches its memory; for long keys only a part of it.
     #[inline]
     pub fn prefetch(&self) {
         prefetch::whole(self, &self.icv_len);
@@ -226,7 +227,7 @@ impl EspCipher {
         }
     }
 
-    /// Returns the ICV, in front of bytes that do not matter.
+    /// Returns the ICV, followed by bytes without meaning.
     pub(super) fn seal_in_place(&self, header: &Header, iv: &[u8], data: &mut [u8]) -> [u8; 64] {
         let counter_block = self.counter_block(iv, header);
         let tag: Block = match &self.algorithm {
@@ -300,7 +301,7 @@ pub(super) fn wipe(clear: &mut Vec<u8>) {
     clear.clear();
 }
 
-/// The parts of what stands behind SPI and Sequence Number.
+/// The parts of the packet after SPI and Sequence Number.
 #[derive(Clone, Copy)]
 pub(super) struct Body<'a> {
     pub(super) iv: &'a [u8],

@@ -10,17 +10,17 @@ use crate::secret::{Secret, SecretSlice};
 #[derive(Clone, PartialEq, Eq)]
 pub struct Keys {
     suite: &'static Suite,
-    /// Key, salt and integrity key one behind the other: thousands of SAs are to take little memory.
+    /// Key, salt and integrity key in one buffer, to save memory with thousands of SAs.
     secrets: Secret,
     integ: Option<&'static Integ>,
     /// Length of the integrity key in bytes.
     integ_key_len: u32,
 }
 
-/// What is known of the integrity algorithm when [`Keys`] are made.
+/// The integrity algorithm given for new [`Keys`].
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum IntegKey {
-    /// Nothing was said: right for AEADs only.
+    /// Not given, which is valid only for AEADs.
     #[default]
     Missing,
     /// `NONE`: there is no ICV beside that of an AEAD, and without one nothing is authenticated.
@@ -64,7 +64,7 @@ impl Keys {
         let integ_key_len = integ_key.len() as u32;
         let secrets = match salt.is_empty() && integ_key.is_empty() {
             true => key,
-            // Room enough from the beginning: growing would leave copies behind.
+            // Allocated at full size, because a growing buffer would leave copies of the keys in memory.
             false => Secret::new([key.expose(), salt.expose(), integ_key.expose()].concat()),
         };
         Keys { suite, secrets, integ, integ_key_len }
@@ -172,7 +172,7 @@ impl fmt::Debug for Keys {
     }
 }
 
-/// The secrets given do not make [`Keys`]. Shows lengths, never bytes.
+/// The given secrets are not valid [`Keys`]. Shows lengths, never bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum KeyError {
@@ -182,12 +182,12 @@ pub enum KeyError {
         algorithm: &'static str,
         /// The secret.
         part: Part,
-        /// The lengths it takes, in bytes; empty where it takes no such secret.
+        /// The valid lengths in bytes; empty if the algorithm has no such secret.
         expected: Vec<usize>,
         /// The length found, in bytes.
         got: usize,
     },
-    /// A cipher that is no AEAD, and not a word on integrity.
+    /// A cipher that is not an AEAD, without an integrity setting.
     IntegMissing {
         /// IANA name of the cipher.
         encr: &'static str,
@@ -236,7 +236,7 @@ impl fmt::Display for KeyError {
             KeyError::Length { algorithm, part, expected, got } => {
                 let part = part.name();
                 match (expected.as_slice(), got) {
-                    ([], got) => write!(f, "{algorithm} takes no {part}, but {got} bytes are given: leave it out"),
+                    ([], got) => write!(f, "{algorithm} has no {part}, but {got} bytes are given: omit it"),
                     ([one], 0) => write!(
                         f,
                         "{algorithm} needs {} {part} of {one} bytes",
@@ -308,11 +308,11 @@ mod tests {
         );
         assert_eq!(
             sentence(from_parts("ENCR_NULL", 16, None, IntegKey::None)),
-            "ENCR_NULL takes no key, but 16 bytes are given: leave it out"
+            "ENCR_NULL has no key, but 16 bytes are given: omit it"
         );
         assert_eq!(
             sentence(from_parts("ENCR_AES_CBC", 16, Some(4), IntegKey::None)),
-            "ENCR_AES_CBC takes no salt, but 4 bytes are given: leave it out"
+            "ENCR_AES_CBC has no salt, but 4 bytes are given: omit it"
         );
         assert_eq!(
             sentence(from_parts("ENCR_AES_CBC", 16, None, IntegKey::Algorithm(integ, secret(0)))),
@@ -334,7 +334,7 @@ mod tests {
     fn what_fits_is_taken() {
         let integ = Integ::by_name("AUTH_HMAC_SHA1_96").unwrap();
         let unchecked = Integ::by_name("ANY 96 bit authentication [no checking]").unwrap();
-        // RFC 2104 has keys of any length.
+        // RFC 2104 allows keys of any length.
         for len in [1, 16, 20, 64, 200] {
             let keys = from_parts("ENCR_AES_CTR", 28, None, IntegKey::Algorithm(integ, secret(len))).unwrap();
             assert_eq!((keys.key().len(), keys.salt().len(), keys.integ().unwrap().1.len()), (24, 4, len));

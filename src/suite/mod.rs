@@ -1,7 +1,7 @@
 //! Cipher suites of ESP as tables of rows, their keys, and opening and sealing of packets.
 //!
 //! ```text
-//! body = IV | cipher text | ICV          what stands behind SPI and Sequence Number (RFC 4303 §2)
+//! body = IV | cipher text | ICV          follows SPI and Sequence Number (RFC 4303 §2)
 //! ```
 //!
 //! [`Suite`] and [`Integ`] are the rows, [`Keys`] one of each with secrets, [`EspCipher`] the same made ready to work. The
@@ -39,7 +39,7 @@ pub use table::{Cipher, Hash, INTEGS, Integ, SUITES, Suite, WiresharkNames};
 fn same(tag: &[u8], icv: &[u8]) -> bool {
     use subtle::ConstantTimeEq;
     match tag.get(..icv.len()) {
-        // Word by word where it can be done: the comparison of slices goes byte by byte.
+        // Compares words if possible, because slices are compared byte by byte.
         Some(tag) if icv.len().is_multiple_of(4) => {
             let differences = tag.as_chunks::<4>().0.iter().zip(icv.as_chunks::<4>().0);
             let all = differences.fold(0, |all, (a, b)| all | (u32::from_ne_bytes(*a) ^ u32::from_ne_bytes(*b)));

@@ -1,4 +1,4 @@
-//! Sealing packets of one SA where they are, several side by side: the twin of [`super::lanes`].
+//! Seals packets of one SA in place, several in parallel: the counterpart of [`super::batch_open`].
 
 use super::aes::{Block, last_value, xor};
 use super::batch_open::{SIDE_BY_SIDE, Scratch, mac_of, push_counters, put, room};
@@ -17,7 +17,7 @@ pub struct SealRequest<'a> {
     pub body: &'a mut [u8],
 }
 
-/// A packet and what stands in front of it.
+/// A packet and the bytes before its text.
 struct Lane<'a> {
     spi: u32,
     sn: u64,
@@ -284,7 +284,7 @@ mod tests {
         }
     }
 
-    /// Nothing is left of a clear text that could not be sealed; the others are sealed.
+    /// A clear text that could not be sealed is wiped; the others are sealed.
     #[test]
     fn what_cannot_be_sealed_is_overwritten() {
         let suite = Suite::by_name("ENCR_AES_CBC").unwrap();

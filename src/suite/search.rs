@@ -1,4 +1,4 @@
-//! Opening a packet whose Sequence Number is not known.
+//! Opens a packet whose sequence number is not known.
 
 use super::aes::{Block, padded};
 use super::ccm::{Ccm, aad_block};
@@ -6,7 +6,7 @@ use super::esp_cipher::{Body, EspCipher, Header, OpenError, Prepared, wipe};
 use super::gcm::{Gcm, lengths};
 use super::same;
 
-/// MACs of AES-CCM computed side by side: as many as hide the latency of AES.
+/// Number of AES-CCM MACs computed in parallel: enough to hide the latency of AES.
 const LANES: usize = 8;
 
 impl EspCipher {

@@ -1,4 +1,4 @@
-//! A kit worked out again.
+//! Checks a kit by computing all its values again.
 
 use std::fmt;
 use std::path::Path;
@@ -12,7 +12,7 @@ use crate::error::Error;
 use crate::files::{self, Json};
 use crate::sa::table::{PreparedSa, SaTable};
 
-/// What [`check`] found.
+/// The result of [`check`].
 #[derive(Debug, PartialEq, Eq)]
 pub struct Checked {
     /// Packet vectors in the kit.
@@ -23,16 +23,16 @@ pub struct Checked {
     pub difference: Option<Difference>,
 }
 
-/// A value of a kit that is not what it should be.
+/// A wrong value of a kit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Difference {
     /// Where: `packet 3`, `failure 2`, `tables 1`, `sas 4`, or the kit itself.
     pub item: String,
     /// The name of the value.
     pub name: String,
-    /// What was worked out, bytes as hex digits; or what is expected, in words.
+    /// The computed value, bytes as hex digits; or a description of what is expected.
     pub expected: String,
-    /// What the kit has.
+    /// The value in the kit.
     pub got: String,
 }
 

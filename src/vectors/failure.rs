@@ -1,4 +1,4 @@
-//! Packets that must fail, and where.
+//! Packets that must fail, and the stage at which they fail.
 
 use super::kit::hex_of;
 use super::packet::{Failed, Problem, Vector, datagram, open, seal, sn_values};
@@ -7,12 +7,12 @@ use crate::error::Stage;
 use crate::files::Json;
 use crate::sa::table::{PreparedSa, SaTable};
 
-/// What a failure vector starts from.
+/// The inputs of a failure vector.
 #[derive(Debug, Clone)]
 pub(super) enum Case<'a> {
     /// Packet `of`, `vector`, with one bit of `wire` inverted.
     Flipped { kind: &'static str, of: usize, bit: usize, vector: &'a Vector },
-    /// Another clear text with a right ICV.
+    /// Another clear text with a valid ICV.
     ClearText { outer_header: &'a [u8], sn: u64, iv: &'a [u8], clear_text: &'a [u8] },
     /// A packet that the context does not match.
     NoMatch { outer_header: &'a [u8], inner_packet: &'a [u8] },

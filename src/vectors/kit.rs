@@ -69,7 +69,7 @@ pub(super) fn read(path: &Path, text: &str) -> Result<Kit, Error> {
     const HELP: &str = "is this a kit that `dietesp vectors make` wrote?";
     let wrong = |problem: String| Error::file(path, problem, HELP);
     let mut root: Value = serde_json::from_str(text).map_err(|error| {
-        // The line of a kit may hold a key: only its number is told.
+        // The line of a kit may contain a key, so the message shows only its number.
         Error::line(path, error.line() as u64, "not JSON, or cut short", HELP)
     })?;
     let members = root.as_object_mut().ok_or_else(|| wrong("not a JSON object".to_owned()))?;

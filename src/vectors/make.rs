@@ -1,4 +1,4 @@
-//! A kit out of rules, keys and packets.
+//! Makes a kit from rules, keys and packets.
 
 use std::collections::HashSet;
 use std::ops::ControlFlow;
@@ -23,13 +23,13 @@ use crate::suite::nonces::{IvIssuer, KeyIds, UsedNumbers};
 pub struct Settings<'a> {
     /// The SAs that open the packets; `None` for plain IP packets.
     pub esp: Option<&'a SaTable>,
-    /// What the link layer of the packets has to be told.
+    /// Settings of the link layer of the packets.
     pub link: link::Settings,
     /// Makes IVs repeatable.
     pub seed: Option<u64>,
 }
 
-/// What [`make`] made.
+/// The result of [`make`].
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Made {
     /// The text of the kit.
@@ -83,7 +83,7 @@ pub fn make(reader: &mut Reader, table: &SaTable, settings: Settings<'_>) -> Res
     if packets.is_empty() {
         return Err(Error::usage(
             "no packet matches any context",
-            "`dietesp rules check` says of a capture of ESP which field stops its packets",
+            "for a capture of ESP, `dietesp rules check` shows which field stops its packets",
         ));
     }
     Ok(Made {
@@ -220,7 +220,7 @@ impl Maker<'_> {
                 Err(Problem::Mismatch(_)) => unmatched.push(source),
                 Err(Problem::Wrong(name, what)) => {
                     let problem = format!("frame {} on SA {}: {name}: {what}", source.frame, entry.sa.name);
-                    return Err(Error::usage(problem, "take the packet or the SA out"));
+                    return Err(Error::usage(problem, "remove the packet or the SA"));
                 }
             }
         }
@@ -289,7 +289,7 @@ impl Maker<'_> {
         if entry.cipher().suite().implicit_iv && !self.used.take(self.ids.of(&entry.sa.keys), sn, None) {
             return Err(Error::usage(
                 format!("SA {}: another SA has the same key and would use the same nonces", entry.sa.name),
-                "give every SA a key of its own",
+                "give each SA its own key",
             ));
         }
         Ok(())

@@ -14,7 +14,7 @@ use crate::net::{Datagram, Outer};
 use crate::sa::table::{Lookup, PreparedSa, SaTable};
 use crate::suite::OpenError;
 
-/// What a packet vector starts from; the rest is worked out.
+/// The inputs of a packet vector; all other values are computed.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Inputs<'a> {
     /// The outer IP header; its length and checksum count as not filled yet.
