@@ -80,11 +80,13 @@ impl Args {
             Some(ResealArg::Keep) => Reseal::Keep,
             Some(ResealArg::Fresh) | None => Reseal::Fresh(self.cipher.unwrap_or_else(default_cipher)),
         };
-        let to_stdout = is_standard_output(&self.output);
+        // A folder next to a device or a pipe, such as /dev/null, would be in the wrong place.
+        let is_device = std::fs::metadata(&self.output).is_ok_and(|metadata| !metadata.is_file());
+        let to_file = !is_standard_output(&self.output) && !is_device;
         let folder = match (&self.wireshark, self.to) {
             (_, To::Plain) => None,
             (Some(folder), To::Esp) => Some(folder.clone()),
-            (None, To::Esp) if to_stdout => None,
+            (None, To::Esp) if !to_file => None,
             (None, To::Esp) => {
                 let mut name = self.output.clone().into_os_string();
                 name.push(".wireshark");
@@ -93,7 +95,7 @@ impl Args {
         };
         if folder.is_none() && self.to == To::Esp && reseal != Reseal::Keep {
             return Err(Error::usage(
-                "the fresh keys would be lost, because the output is standard output",
+                "the fresh keys would be lost, because the output is not a file",
                 "add --wireshark DIR to keep them, or use --reseal keep",
             ));
         }

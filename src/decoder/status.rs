@@ -108,7 +108,7 @@ impl fmt::Display for Reason {
                 None => write!(f, "IP protocol {protocol}"),
             },
             Reason::NoSa { head, .. } => {
-                write!(f, "no SA takes these outer addresses and a payload that starts with 0x{head:08x}")
+                write!(f, "no SA matches these addresses and the leading bytes 0x{head:08x}")
             }
             Reason::NotAuthentic { sas: 1, tries: 1, .. } => {
                 write!(f, "open at byte 0: the ICV does not verify (1 try)")

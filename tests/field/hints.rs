@@ -33,7 +33,7 @@ fn an_spi_between_other_addresses_is_named() {
     let (_folder, keys) = file_with("keys", &text);
     let (records, _) = decode([&capture, "-k", &keys]);
     let reason = records[0]["reason"].as_str().unwrap();
-    assert!(reason.ends_with("starts with 0xc0ffee01"), "{reason}");
+    assert!(reason.ends_with("the leading bytes 0xc0ffee01"), "{reason}");
 }
 
 #[test]
