@@ -81,7 +81,7 @@ impl Args {
             Some(ResealArg::Fresh) | None => Reseal::Fresh(self.cipher.unwrap_or_else(default_cipher)),
         };
         // A folder next to a device or a pipe, such as /dev/null, would be in the wrong place.
-        let is_device = std::fs::metadata(&self.output).is_ok_and(|metadata| !metadata.is_file());
+        let is_device = std::fs::metadata(&self.output).is_ok_and(|metadata| !metadata.is_file() && !metadata.is_dir());
         let to_file = !is_standard_output(&self.output) && !is_device;
         let folder = match (&self.wireshark, self.to) {
             (_, To::Plain) => None,

@@ -521,7 +521,7 @@ fn esp_header(rows: &Rows) -> Result<EspHeader, RowError> {
     }
     let bits = header.spi_bits + header.sn_bits;
     if !bits.is_multiple_of(8) {
-        let problem = format!("SPI and Sequence Number leave {bits} bits, which are no whole bytes");
+        let problem = format!("SPI and Sequence Number leave {bits} bits, which is not a whole number of bytes");
         return Err(rows.wrong(Some(sn_position), problem));
     }
     Ok(header)
