@@ -75,7 +75,7 @@ struct Fields {
 }
 
 impl Header {
-    /// Reads the header that `bytes` starts with. The variants that share a magic number are told apart by the records
+    /// Reads the header that `bytes` starts with. The variants that share a magic number are distinguished by the records
     /// that follow, as far as they are there: a pipe may have none yet, and is then taken for the usual one.
     pub(super) fn of(bytes: &[u8]) -> Header {
         let Some(magic) = bytes.first_chunk::<4>() else { return Header::More };

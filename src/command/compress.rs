@@ -150,7 +150,7 @@ pub fn run(
 }
 
 impl Compressed {
-    /// Adds the counts of a window, which comes behind.
+    /// Adds the counts of the next window.
     fn add(&mut self, window: Compressed) {
         self.totals.add(&window.totals);
         self.compressed += window.compressed;
@@ -193,7 +193,7 @@ pub fn holds_esp(reader: &mut Reader, input: &SaTable, limits: Limits, link: &li
 /// Where a packet goes; what its context makes of it, if that needs nothing of the packets before.
 #[derive(Debug, Clone, Copy)]
 enum Route {
-    /// It is left out.
+    /// It is omitted.
     Left,
     /// A fragment whose packet is not whole yet.
     Waits,
@@ -216,9 +216,9 @@ enum Route {
 enum Make {
     /// It passes as it is.
     Unchanged,
-    /// It is left out.
+    /// It is omitted.
     Left,
-    /// A radio frame that brings no packet is left out.
+    /// A radio frame without a packet is omitted.
     NoPacket,
     /// A fragment whose packet is not whole yet.
     Waits,
@@ -253,7 +253,7 @@ struct InFront {
     protocol_offset: u32,
 }
 
-/// What stands behind an ESP header.
+/// What follows an ESP header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Content {
     /// What stands there in the input.

@@ -107,7 +107,7 @@ enum Make {
     Pass,
     /// A fragment that waits.
     Hold,
-    /// It is left out.
+    /// It is omitted.
     Leave,
     /// The inner packet, the innermost one if there are several.
     Plain,

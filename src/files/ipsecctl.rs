@@ -72,7 +72,7 @@ enum EntryError {
 
 use EntryError::Invalid;
 
-/// The words of an SA, `esp` left out.
+/// The words of an SA without `esp`.
 struct Entry<'w, 't> {
     line: u64,
     words: &'w [&'t str],

@@ -148,7 +148,7 @@ fn secrets_that_lack_their_other_half_are_refused() {
     assert!(problem.contains("made.ike:3: no SK_d of the IKE SA") && help.contains("SK_d="), "{problem}");
 }
 
-/// Its key is passed over: the keys behind it stay where they are.
+/// Its key is skipped, and the keys after it stay at their offsets.
 #[test]
 fn of_an_integrity_algorithm_that_is_not_supported_the_icv_is_not_checked() {
     let sk_d = Secret::new(vec![7; 32]);

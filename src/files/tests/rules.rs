@@ -339,7 +339,7 @@ contexts:
     assert_eq!(bound(&["spi: 2", "spi: 1, dst: 10.0.0.7"]), [Some(1), None, Some(0)]);
     assert_eq!(bound(&["spi: 1, dst: 10.0.0.0/31"]), [None, Some(0), None]);
     assert_eq!(bound(&["spi: 1, dst: 10.0.0.1, esp_sn: 4294967296"]), [None, Some(0), None]);
-    // Thousands of one SPI, told apart by an address inside of their prefix.
+    // Thousands with one SPI, distinguished by an address inside their prefix.
     let (mut text, mut contexts) = ("sas:\n".to_owned(), "contexts:\n".to_owned());
     for index in 0..3000 {
         let (net, host) = (format!("10.{}.{}", index >> 8, index & 0xff), index % 2 * 200);
