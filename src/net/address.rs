@@ -88,7 +88,7 @@ pub enum Selector {
     Any,
     /// The addresses that share the first `len` bits with `address` (32 or 128: this address only).
     Prefix {
-        /// The address; bits behind the prefix are 0.
+        /// The address. The bits after the prefix are 0.
         address: IpAddr,
         /// Prefix length in bits.
         len: u8,

@@ -123,7 +123,7 @@ pub struct IpLocation {
     pub protocol: u8,
 }
 
-// By value: behind a reference a place would have to stand in memory, and to copy it from there right after it was written in
+// Methods take the location by value. A reference would force it into memory, and copying it right after it was written in
 // parts stalls the CPU.
 impl IpLocation {
     /// What stands before the IP header.

@@ -216,7 +216,7 @@ impl Sender<'_> {
     }
 }
 
-/// An IPv6 packet between the hosts behind the tunnels, with the checksum of its segment at `at`.
+/// An IPv6 packet between the inner hosts, with the checksum of its segment at `at`.
 fn ipv6(protocol: u8, at: usize, mut segment: Vec<u8>) -> Vec<u8> {
     let hosts: [IpAddr; 2] = ["2001:db8:a::1", "2001:db8:b::1"].map(|host| host.parse().unwrap());
     let sum = checksum::upper_layer(hosts[0], hosts[1], protocol, &segment);

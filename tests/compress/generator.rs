@@ -267,7 +267,7 @@ fn no_ip(numbers: &mut Numbers) -> Made {
         0..=2 => (1, ethernet([8, 6])),
         3 => (1, ethernet([0x88, 0xcc])),
         4 => (1, ethernet([0, 0x26])),
-        // A frame that ends in its link header; raw IP of another version; a link type of nobody.
+        // A frame that ends in its link header; raw IP of another version; an unassigned link type.
         5 => (1, mark.clone()),
         _ => (147, [&[0x45][..], &mark].concat()),
     };

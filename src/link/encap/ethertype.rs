@@ -87,7 +87,7 @@ pub(super) fn is_ip(ether_type: u16) -> bool {
     matches!(EtherType(ether_type), ether_type::IPV4 | ether_type::IPV6)
 }
 
-/// Reads the tag that an EtherType names, and the EtherType behind it; or says what the EtherType names.
+/// Reads the tag that an EtherType names and the EtherType after it. For other EtherTypes, returns what they name.
 pub(super) fn header(ether_type: u16, reader: &mut Reader<'_>) -> Result<Next, Fault> {
     let tag_len = match EtherType(ether_type) {
         ether_type::IPV4 => return Ok(IPV4),

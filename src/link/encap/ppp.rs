@@ -12,7 +12,7 @@ use crate::error::{Fault, Stage};
 /// Reads a PPP header.
 pub(in crate::link) fn header(reader: &mut Reader<'_>) -> Result<Next, Fault> {
     *reader = reader.named("PPP header");
-    // Address and control may be left out; pppd writes the direction, 0 or 1, in place of the address.
+    // Address and control may be omitted; pppd writes the direction, 0 or 1, in place of the address.
     if matches!(reader.rest(), [0xff | 1] | [0xff | 0 | 1, 3, ..]) {
         reader.take(2)?;
     }
