@@ -8,7 +8,7 @@
 //! * [`codec::Codec`]: how one dialect omits it;
 //! * [`decoder::outcome::Outcome`]: the result for one packet.
 //!
-//! A captured frame ([`capture::Packet`]) becomes an IP packet ([`net::Datagram`]), and that becomes an outcome:
+//! A captured frame ([`capture::Frame`]) becomes an IP packet ([`net::Datagram`]), and that becomes an outcome:
 //!
 //! ```text
 //! capture -> link -> SA lookup -> ESP header -> decrypt -> ESP trailer -> inner packet     (compress: the other way)
@@ -20,6 +20,7 @@ pub mod batch;
 pub mod bits;
 pub mod bytes;
 pub mod capture;
+pub mod cipher;
 #[cfg(feature = "cli")]
 pub mod cli;
 pub mod codec;
@@ -34,11 +35,10 @@ pub mod ike;
 pub mod link;
 pub mod net;
 mod prefetch;
-pub mod report;
+pub mod records;
 pub mod sa;
 pub mod schc;
 pub mod secret;
-pub mod suite;
 pub mod vectors;
 pub mod wireshark;
 

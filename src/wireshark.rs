@@ -11,10 +11,10 @@ use std::path::{Path, PathBuf};
 
 use zeroize::Zeroizing;
 
+use crate::cipher::{Cipher, Keys};
 use crate::error::Error;
 use crate::net::IpVersion;
 use crate::sa::UsedKeys;
-use crate::suite::{Cipher, Keys};
 
 /// One line of `esp_sa`.
 #[derive(Debug, Clone, Copy)]
@@ -191,8 +191,8 @@ fn make_private(folder: &Path) -> std::io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cipher::{INTEGS, Integ, IntegKey, SUITES, Suite};
     use crate::secret::Secret;
-    use crate::suite::{INTEGS, Integ, IntegKey, SUITES, Suite};
 
     fn keys(suite: &'static Suite, integ: Option<&'static Integ>) -> Keys {
         let key_len = suite.key_lens.first().copied().unwrap_or(0);

@@ -131,7 +131,7 @@ fn frames(capture: &str) -> (u16, Vec<Vec<u8>>) {
     let mut window = dietesp::capture::Window::default();
     let (mut link_type, mut frames) = (0, vec![]);
     while reader.fill(&mut window).unwrap() {
-        for packet in window.packets() {
+        for packet in window.frames() {
             link_type = packet.link_type();
             frames.push(packet.data.to_vec());
         }

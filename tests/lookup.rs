@@ -5,7 +5,7 @@
 use std::net::IpAddr;
 
 use dietesp::files;
-use dietesp::net::{IpVersion, Outer, Selector};
+use dietesp::net::{IpVersion, OuterHeader, Selector};
 use dietesp::sa::table::{Lookup, PreparedSa, SaTable};
 
 /// Numbers that look random and are the same in every run.
@@ -139,7 +139,8 @@ fn candidates_are_those_that_each_sa_takes_by_itself() {
             })
             .collect();
         expected.sort_unstable();
-        let outer = Outer { version: IpVersion::of(src), src, dst, dscp: 0, ecn: 0, hop_limit: 64, flow_label: 0 };
+        let outer =
+            OuterHeader { version: IpVersion::of(src), src, dst, dscp: 0, ecn: 0, hop_limit: 64, flow_label: 0 };
         table.candidates(&Lookup { protocol, outer: &outer, link: None, payload: &payload }, &mut found);
         assert_eq!(found, expected.iter().map(|(_, _, index)| *index).collect::<Vec<u32>>());
         most = most.max(found.len());
@@ -170,7 +171,7 @@ fn candidates_of_a_short_packet_are_in_file_order() {
     let loaded = files::parse(std::path::Path::new("keys.yaml"), text.as_bytes()).unwrap();
     let table = SaTable::new(loaded.sas.into_iter().map(|sa| PreparedSa::new(sa, None).unwrap()).collect());
     let [src, dst] = ["10.0.0.1", "10.0.0.2"].map(|address| address.parse::<IpAddr>().unwrap());
-    let outer = Outer { version: IpVersion::V4, src, dst, dscp: 0, ecn: 0, hop_limit: 64, flow_label: 0 };
+    let outer = OuterHeader { version: IpVersion::V4, src, dst, dscp: 0, ecn: 0, hop_limit: 64, flow_label: 0 };
     let mut found = vec![];
     table.candidates(&Lookup { protocol: 50, outer: &outer, link: None, payload: &[0, 0] }, &mut found);
     assert_eq!(found, (0..100).collect::<Vec<u32>>());

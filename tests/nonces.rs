@@ -58,7 +58,7 @@ fn payloads(capture: &str) -> Vec<Vec<u8>> {
     let mut window = dietesp::capture::Window::default();
     let mut frames = vec![];
     while reader.fill(&mut window).unwrap() {
-        frames.extend(window.packets().map(|packet| packet.data.to_vec()));
+        frames.extend(window.frames().map(|packet| packet.data.to_vec()));
     }
     frames
 }
@@ -215,7 +215,7 @@ impl Pair {
     fn sealed(&self, at: usize, sn: u64, iv: u64, clear: &[u8]) -> Vec<u8> {
         let loaded = dietesp::files::load(&[self.path("in.yaml").into()], &[]).unwrap();
         let sa = &loaded.sas[at];
-        let cipher = dietesp::suite::EspCipher::new(&sa.keys);
+        let cipher = dietesp::cipher::EspCipher::new(&sa.keys);
         let mut esp = [sa.spi.unwrap().to_be_bytes(), (sn as u32).to_be_bytes()].concat();
         cipher.seal(sa.spi.unwrap(), sn, false, &iv.to_be_bytes(), clear, &mut esp).unwrap();
         ipv6(50, "2001:db8:0:1::2", "2001:db8:0:1::1", &esp)

@@ -9,12 +9,12 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use dietesp::capture::{Interface, Options, Packet, Timestamp, Writer};
+use dietesp::capture::{Frame, Interface, Options, Timestamp, Writer};
+use dietesp::cipher::EspCipher;
 use dietesp::codec::Codec;
 use dietesp::context::Context;
-use dietesp::net::Outer;
+use dietesp::net::OuterHeader;
 use dietesp::sa::Sa;
-use dietesp::suite::EspCipher;
 use dietesp::{codec, files, link};
 use serde_json::Value;
 
@@ -44,7 +44,7 @@ struct Sender {
     sa: Arc<Sa>,
     codec: Codec,
     cipher: EspCipher,
-    outer: Outer,
+    outer: OuterHeader,
 }
 
 impl Sender {
@@ -52,7 +52,7 @@ impl Sender {
         let cipher = EspCipher::new(&sa.keys);
         let codec = Codec::new(Some(context), cipher.block()).unwrap();
         let (src, dst) = context.tunnel_ip.unwrap();
-        let outer = Outer {
+        let outer = OuterHeader {
             version: dietesp::net::IpVersion::of(src),
             src,
             dst,
@@ -149,7 +149,7 @@ fn write_capture(path: &Path, frames: &[Vec<u8>]) {
         let time = Some(Timestamp::new(1_700_000_000 + number / 1000, (number % 1000 * 1_000_000) as u32));
         let orig_len = data.len() as u32;
         let packet =
-            Packet { number: number as u64, interface: &interface, time, orig_len, data, options: Options::default() };
+            Frame { number: number as u64, interface: &interface, time, orig_len, data, options: Options::default() };
         writer.write(&packet, None).unwrap();
     }
     writer.finish().unwrap();

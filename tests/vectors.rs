@@ -9,8 +9,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use common::{decode, dietesp_ends, file, pcap};
+use dietesp::cipher::{INTEGS, Integ, SUITES};
 use dietesp::files::{SchemaOf, schema};
-use dietesp::suite::{INTEGS, Integ, SUITES};
 use dietesp::vectors::check;
 use serde_json::{Value, json};
 

@@ -13,19 +13,19 @@ use std::sync::Arc;
 
 use dietesp::batch::workers::{self, Input};
 use dietesp::capture::{Reader, Window};
+use dietesp::cipher::SUITES;
 use dietesp::codec::{Carrier, State};
 use dietesp::command::decode::{self, Render};
 use dietesp::decoder::candidates::Limits;
 use dietesp::decoder::status::Status;
 use dietesp::error::Error;
-use dietesp::link::{self, Frame};
-use dietesp::net::Outer;
-use dietesp::report::json;
-use dietesp::report::record::{Field, Record};
-use dietesp::report::select::Selection;
-use dietesp::report::table::Table;
+use dietesp::link::{self, LinkContent};
+use dietesp::net::OuterHeader;
+use dietesp::records::json;
+use dietesp::records::record::{Field, Record};
+use dietesp::records::select::Selection;
+use dietesp::records::table::Table;
 use dietesp::sa::table::{Lookup, SaTable};
-use dietesp::suite::SUITES;
 use divan::counter::{BytesCount, ItemsCount};
 use divan::{Bencher, black_box_drop};
 
@@ -53,7 +53,7 @@ fn read(bencher: Bencher<'_, '_>, format: &str) {
         let mut reader = reader(&capture);
         let mut packets = 0;
         while reader.fill(&mut window).unwrap() {
-            packets += window.packets().filter(|packet| !packet.data.is_empty()).count();
+            packets += window.frames().filter(|packet| !packet.data.is_empty()).count();
         }
         assert_eq!(packets, PACKETS);
     });
@@ -79,7 +79,7 @@ fn parse_link(bencher: Bencher<'_, '_>, kind: &str) {
     let esp_ports = link::EspPorts::default();
     bencher.counter(ItemsCount::new(1usize)).bench_local(|| {
         match link::parse(black_box(link_type), black_box(&frame)) {
-            Frame::Datagram(datagram) => {
+            LinkContent::Datagram(datagram) => {
                 if datagram.protocol == link::UDP {
                     black_box_drop(link::udp_encapsulation(&datagram, &esp_ports));
                 }
@@ -118,14 +118,14 @@ fn look_up_sa(bencher: Bencher<'_, '_>, (dialect, sas): (&str, usize)) {
 #[divan::bench(args = [1, 1000, 100_000])]
 fn look_up_sensor(bencher: Bencher<'_, '_>, sas: usize) {
     let table = traffic::sensors("ENCR_AES_GCM_16", sas);
-    let packets: Vec<(Outer, Vec<u8>)> = (0..1000usize)
+    let packets: Vec<(OuterHeader, Vec<u8>)> = (0..1000usize)
         .map(|index| {
             let sensor = index * 7919 % sas;
             let entry = &table.entries()[sensor];
             let mut header = vec![];
             entry.codec.encode_header(entry.sa.spi.unwrap(), 1, &mut header);
             header.resize(40, 0);
-            (Outer { src: traffic::sensor(sensor), ..traffic::outer() }, header)
+            (OuterHeader { src: traffic::sensor(sensor), ..traffic::outer() }, header)
         })
         .collect();
     let mut found = vec![];

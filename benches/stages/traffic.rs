@@ -6,15 +6,15 @@ use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
 
+use dietesp::cipher::{Integ, IntegKey, Keys, SUITES, Suite};
 use dietesp::codec::State;
 use dietesp::context::{Context, Origin};
 use dietesp::files;
-use dietesp::link::{Frame, parse};
-use dietesp::net::{Outer, Selector};
+use dietesp::link::{LinkContent, parse};
+use dietesp::net::{OuterHeader, Selector};
 use dietesp::sa::Sa;
 use dietesp::sa::table::{PreparedSa, SaTable};
 use dietesp::secret::Secret;
-use dietesp::suite::{Integ, IntegKey, Keys, SUITES, Suite};
 use etherparse::PacketBuilder;
 
 pub const ETHERNET: u16 = 1;
@@ -156,9 +156,9 @@ pub fn outer_header(payload_len: usize) -> [u8; IPV6_LEN] {
 }
 
 /// What the outer headers say.
-pub fn outer() -> Outer {
+pub fn outer() -> OuterHeader {
     match parse(dietesp::capture::LINKTYPE_RAW, &outer_header(0)) {
-        Frame::Datagram(datagram) => datagram.outer,
+        LinkContent::Datagram(datagram) => datagram.outer,
         other => panic!("{other:?}"),
     }
 }

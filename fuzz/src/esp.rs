@@ -4,8 +4,8 @@ use dietesp::codec::{Carrier, Codec, Compressed, Form, Restorable, Restored, Sta
 use dietesp::context::{Mode, TrafficSelectors};
 use dietesp::decoder::candidates::{Candidates, Failure, Limits, Opened};
 use dietesp::link::ESP;
-use dietesp::net::Outer;
-use dietesp::report::inner::Inner;
+use dietesp::net::OuterHeader;
+use dietesp::records::inner::Inner;
 use dietesp::sa::stream::Progress;
 use dietesp::sa::table::{Lookup, PreparedSa, SaTable};
 
@@ -85,7 +85,7 @@ fn seal(entry: &PreparedSa, sn: u64, clear: &[u8]) -> Vec<u8> {
 }
 
 /// Looks for a payload when `sn` is the number to expect; also gives the clear text.
-fn find(table: &SaTable, outer: &Outer, payload: &[u8], sn: u64) -> (Result<Opened, Failure>, Vec<u8>) {
+fn find(table: &SaTable, outer: &OuterHeader, payload: &[u8], sn: u64) -> (Result<Opened, Failure>, Vec<u8>) {
     let mut candidates = Candidates::new(table, LIMITS);
     let progress = Progress { highest: Some(sn - 1), ..Progress::default() };
     let protocol = table.entries().first().map_or(ESP, |entry| entry.protocol);

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
 use dietesp::capture::LINKTYPE_RAW;
+use dietesp::cipher::{Hash, IntegKey, Keys, Suite};
 use dietesp::codec::{Codec, apply};
 use dietesp::context::{Context, Origin};
 use dietesp::files::{self, Json, Loaded, RuleForm, context_entry, sa_entry};
@@ -13,7 +14,6 @@ use dietesp::sa::UsedKeys;
 use dietesp::sa::table::{PreparedSa, SaTable};
 use dietesp::schc::Direction;
 use dietesp::secret::Secret;
-use dietesp::suite::{Hash, IntegKey, Keys, Suite};
 use dietesp::{vectors, wireshark};
 use serde_json::Value;
 

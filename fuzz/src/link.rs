@@ -6,11 +6,11 @@ use std::io::Cursor;
 use std::net::IpAddr;
 use std::path::Path;
 
-use dietesp::capture::{Form, HexIs, LINKTYPE_RAW, Packet, Reader, Source, Window, Writer};
+use dietesp::capture::{Form, Frame, HexIs, LINKTYPE_RAW, Reader, Source, Window, Writer};
 use dietesp::context::Origin;
 use dietesp::link::LinkKey;
-use dietesp::link::{self, Alone, Content, EspPorts, Fcs, Frame, Reassembled, Reassembler, Receiver, Settings};
-use dietesp::net::{Datagram, IpVersion, Outer};
+use dietesp::link::{self, Alone, Content, EspPorts, Fcs, LinkContent, Reassembled, Reassembler, Receiver, Settings};
+use dietesp::net::{Datagram, IpVersion, OuterHeader};
 use dietesp::secret::Secret;
 
 use super::input::Input;
@@ -45,7 +45,7 @@ pub fn capture(data: &[u8]) {
     let (mut last, mut text, mut written) = (0, vec![], vec![]);
     while reader.fill(&mut window).expect("memory can be read") {
         assert!(!window.is_empty());
-        for packet in window.packets() {
+        for packet in window.frames() {
             assert!(packet.number > last);
             last = packet.number;
             assert!(packet.options.comments().count() <= packet.options.iter().count());
@@ -68,7 +68,7 @@ pub fn capture(data: &[u8]) {
         std::fs::remove_file(&path).expect("it is there");
         let mut written = written.into_iter();
         while reader.fill(&mut window).expect("memory can be read") {
-            for packet in window.packets() {
+            for packet in window.frames() {
                 let (mut wrote, read) = (written.next().expect("no more than was written"), Kept::of(&packet));
                 if kept == Some("pcapng") {
                     // A Simple Packet Block has no options.
@@ -104,7 +104,7 @@ impl Kept {
         self
     }
 
-    fn of(packet: &Packet<'_>) -> Kept {
+    fn of(packet: &Frame<'_>) -> Kept {
         let (link_type, nanos) = (packet.link_type(), packet.time.map_or(i128::MIN, |time| time.nanos()));
         Kept { link_type, nanos, orig_len: packet.orig_len, data: packet.data.to_vec() }
     }
@@ -117,7 +117,7 @@ pub fn hex_lines(data: &[u8]) {
     let Some(packets) = packets_of_lines(input.rest().to_vec(), hex_is) else { return };
     let mut lines = String::new();
     for (nanos, packet) in &packets {
-        let Frame::Datagram(datagram) = link::parse(LINKTYPE_RAW, packet) else {
+        let LinkContent::Datagram(datagram) = link::parse(LINKTYPE_RAW, packet) else {
             assert_eq!(hex_is, HexIs::Ip);
             lines += &format!("{}.{:09},,,{}\n", nanos / 1_000_000_000, nanos % 1_000_000_000, hex(packet));
             continue;
@@ -148,7 +148,7 @@ fn packets_of_lines(lines: Vec<u8>, hex_is: HexIs) -> Option<Vec<(i128, Vec<u8>)
     let mut reader = Reader::from_read_as(Path::new("input"), Box::new(Cursor::new(lines)), &source).ok()?;
     let (mut window, mut packets) = (WINDOW.take(), vec![]);
     while reader.fill(&mut window).expect("memory can be read") {
-        for packet in window.packets() {
+        for packet in window.frames() {
             assert_eq!((packet.link_type(), packet.orig_len as usize), (LINKTYPE_RAW, packet.data.len()));
             packets.push((packet.time.expect("a line has a time").nanos(), packet.data.to_vec()));
         }
@@ -181,7 +181,7 @@ pub fn link(data: &[u8]) {
     let link_type = input.choose(&LINK_TYPES);
     let frame = input.rest();
     match link::parse(link_type, frame) {
-        Frame::Datagram(datagram) => {
+        LinkContent::Datagram(datagram) => {
             assert!(datagram.frame_offset + datagram.header.len() + datagram.payload.len() <= frame.len());
             assert!(datagram.protocol_offset < datagram.header.len());
             let encapsulated = link::udp_encapsulation(&datagram, &EspPorts::default());
@@ -210,14 +210,15 @@ pub fn link(data: &[u8]) {
                     assert_eq!((again.payload, again.missing), (&payload.concat()[..], 0));
                 }
             }
-            let v4 = Outer {
+            let v4 = OuterHeader {
                 version: IpVersion::V4,
                 src: [192, 0, 2, 1].into(),
                 dst: [192, 0, 2, 2].into(),
                 ..datagram.outer
             };
-            let v4 = Outer { flow_label: v4.flow_label & 0xffff, ..v4 };
-            let v6 = Outer { version: IpVersion::V6, src: [0xfd; 16].into(), dst: [1; 16].into(), ..datagram.outer };
+            let v4 = OuterHeader { flow_label: v4.flow_label & 0xffff, ..v4 };
+            let v6 =
+                OuterHeader { version: IpVersion::V6, src: [0xfd; 16].into(), dst: [1; 16].into(), ..datagram.outer };
             for outer in [datagram.outer, v4, v6] {
                 if link::encapsulate(link_type, link_header, &outer, link::ESP, &payload, &mut out).is_ok() {
                     let again = parsed_again(link_type, &out);
@@ -229,18 +230,18 @@ pub fn link(data: &[u8]) {
                 }
             }
         }
-        Frame::Fragment(fragment) => {
+        LinkContent::Fragment(fragment) => {
             assert!(fragment.frame_offset + fragment.header.len() + fragment.payload.len() <= frame.len());
             assert!(fragment.protocol_offset < fragment.header.len());
         }
-        Frame::NotIp(_) | Frame::Malformed { .. } => {}
+        LinkContent::NotIp(_) | LinkContent::Malformed { .. } => {}
     }
 }
 
 /// A frame that was written.
 fn parsed_again(link_type: u16, frame: &[u8]) -> Datagram<'_> {
     match link::parse(link_type, frame) {
-        Frame::Datagram(datagram) if datagram.missing == 0 => datagram,
+        LinkContent::Datagram(datagram) if datagram.missing == 0 => datagram,
         other => panic!("{other:?}: {frame:02x?}"),
     }
 }
@@ -255,7 +256,7 @@ pub fn fragments(data: &[u8]) {
         number += 1;
         time += i64::from(input.u8()) * 100_000_000;
         let frame = fragment(&mut input);
-        let Frame::Fragment(fragment) = link::parse(LINKTYPE_RAW, &frame) else { continue };
+        let LinkContent::Fragment(fragment) = link::parse(LINKTYPE_RAW, &frame) else { continue };
         let pushed = reassembler.push(number, time, &fragment, &mut whole);
         if pushed.is_ok() {
             waiting.insert(number);
@@ -375,8 +376,8 @@ pub fn receiver(data: &[u8]) {
     let mut reader = reader(pcap(link_type, &frames)).expect("a capture");
     let mut window = WINDOW.take();
     while reader.fill(&mut window).expect("memory can be read") {
-        receiver.survey(window.packets());
-        for packet in window.packets() {
+        receiver.survey(window.frames());
+        for packet in window.frames() {
             let wants = |protocol| protocol == link::ESP;
             let alone = link::parse_standalone(packet.link_type(), packet.data, wants);
             if let Some(plain) = link::parse_plain(packet.link_type(), packet.data, wants) {

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use dietesp::context::TrafficSelectors;
-use dietesp::net::{IpVersion, Outer, checksum};
+use dietesp::net::{IpVersion, OuterHeader, checksum};
 
 use super::input::Input;
 
@@ -182,16 +182,16 @@ fn addresses(ip: &[u8]) -> (IpAddr, IpAddr) {
 }
 
 /// What the header of an IP packet of at least 40 (IPv4: 20) bytes says.
-pub fn outer(ip: &[u8]) -> Outer {
+pub fn outer(ip: &[u8]) -> OuterHeader {
     let (src, dst) = addresses(ip);
     let u16_at = |at: usize| u32::from(u16::from_be_bytes([ip[at], ip[at + 1]]));
     if ip[0] >> 4 == 4 {
         let (dscp, ecn) = (ip[1] >> 2, ip[1] & 3);
-        Outer { version: IpVersion::V4, src, dst, dscp, ecn, hop_limit: ip[8], flow_label: u16_at(4) }
+        OuterHeader { version: IpVersion::V4, src, dst, dscp, ecn, hop_limit: ip[8], flow_label: u16_at(4) }
     } else {
         let class = ip[0] << 4 | ip[1] >> 4;
         let flow_label = u32::from(ip[1] & 15) << 16 | u16_at(2);
-        Outer { version: IpVersion::V6, src, dst, dscp: class >> 2, ecn: class & 3, hop_limit: ip[7], flow_label }
+        OuterHeader { version: IpVersion::V6, src, dst, dscp: class >> 2, ecn: class & 3, hop_limit: ip[7], flow_label }
     }
 }
 

@@ -6,6 +6,7 @@ use std::sync::OnceLock;
 
 use dietesp::batch::workers::Input;
 use dietesp::capture::{Reader, Writer};
+use dietesp::cipher::Suite;
 use dietesp::command::compress::{self, OnMismatch};
 use dietesp::command::convert::{self, Reseal, Target};
 use dietesp::command::decode::{self, Render};
@@ -13,14 +14,13 @@ use dietesp::context::Origin;
 use dietesp::decoder::candidates::Limits;
 use dietesp::files;
 use dietesp::link;
-use dietesp::report::json;
-use dietesp::report::record::Record;
-use dietesp::report::select::Selection;
-use dietesp::report::totals::Totals;
+use dietesp::records::json;
+use dietesp::records::record::Record;
+use dietesp::records::select::Selection;
+use dietesp::records::totals::Totals;
 use dietesp::sa::Sa;
 use dietesp::sa::UsedKeys;
 use dietesp::sa::table::{PreparedSa, SaTable};
-use dietesp::suite::Suite;
 use dietesp::wireshark;
 
 use super::link::reader;

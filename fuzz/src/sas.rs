@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
+use dietesp::cipher::{INTEGS, IntegKey, Keys, SUITES};
 use dietesp::codec::Codec;
 use dietesp::context::{Context, Origin};
 use dietesp::files::{self, Loaded};
@@ -11,7 +12,6 @@ use dietesp::net::Selector;
 use dietesp::sa::Sa;
 use dietesp::sa::table::{PreparedSa, SaTable};
 use dietesp::secret::Secret;
-use dietesp::suite::{INTEGS, IntegKey, Keys, SUITES};
 
 fn read(name: &str, bytes: &[u8]) -> Loaded {
     files::parse(Path::new(name), bytes).unwrap_or_else(|error| panic!("{error}"))

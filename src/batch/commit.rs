@@ -4,7 +4,7 @@
 //! All other frames are decoded as if nothing had been opened ahead.
 
 use super::open_ahead::PacketState;
-use crate::capture::{Packet, Window};
+use crate::capture::{Frame, Window};
 use crate::decoder::Decoder;
 use crate::decoder::arena::Arena;
 use crate::decoder::candidates::Opened;
@@ -23,11 +23,11 @@ pub fn commit<'w>(
     snapshot: &ProgressSnapshot,
 ) {
     if states.iter().any(|state| matches!(state, PacketState::InOrder)) {
-        decoder.survey(window.packets());
+        decoder.survey(window.frames());
     }
     let has_many = decoder.streams().table().has_many();
     let mut shown = None;
-    for (at, frame) in window.packets().enumerate() {
+    for (at, frame) in window.frames().enumerate() {
         if has_many {
             prefetch(decoder.streams(), states.get(at + PACKETS_AHEAD), states.get(at + PACKETS_AHEAD / 2), snapshot);
         }
@@ -58,7 +58,7 @@ pub fn commit<'w>(
 #[inline]
 fn commit_opened<'w>(
     decoder: &mut Decoder<'_>,
-    frame: &Packet<'w>,
+    frame: &Frame<'w>,
     (opened, digest): (&Opened, u64),
     outcome: &mut Outcome<'w>,
     arena: &mut Arena,

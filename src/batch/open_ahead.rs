@@ -4,7 +4,8 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 
 use super::recycle::recycle;
-use crate::capture::{LINKTYPE_RAW, Packet, Window};
+use crate::capture::{Frame, LINKTYPE_RAW, Window};
+use crate::cipher::{MultiKeyRequest, OpenRequest, SIDE_BY_SIDE, Scratch, open_multi_key};
 use crate::codec::State;
 use crate::decoder::arena::{Arena, Span};
 use crate::decoder::candidates::{Candidates, Limits, Opened, explicit_iv, first_sealed};
@@ -14,11 +15,10 @@ use crate::decoder::outcome::{Outcome, Source};
 use crate::decoder::status::{Reason, Status};
 use crate::decoder::streams::ProgressSnapshot;
 use crate::link::{self, Alone};
-use crate::net::{IpLocation, Outer};
+use crate::net::{IpLocation, OuterHeader};
 use crate::prefetch;
 use crate::sa::stream::{Progress, digest};
 use crate::sa::table::{FlowCache, Lookup, PreparedSa, SaTable};
-use crate::suite::{MultiKeyRequest, OpenRequest, SIDE_BY_SIDE, Scratch, open_multi_key};
 
 /// What was done with the first packet of a frame ahead of its turn.
 #[derive(Debug, Clone, Copy)]
@@ -192,7 +192,7 @@ impl<'t, 'g> AheadOpener<'t, 'g> {
         states.resize(window.len(), PacketState::Done);
         let mut planned = Plan { packets: recycle(std::mem::take(&mut self.planned)), before: None };
         planned.packets.reserve(window.len());
-        for packet in window.packets() {
+        for packet in window.frames() {
             let index = outcomes.len() as u32;
             outcomes.push(Outcome::new(packet.data));
             let (Some(outcome), Some(state)) = (outcomes.last_mut(), states.get_mut(index as usize)) else { continue };
@@ -240,7 +240,7 @@ impl<'t, 'g> AheadOpener<'t, 'g> {
     /// A frame that [`link::parse_plain`] does not parse.
     fn plan_other<'w>(
         &mut self,
-        packet: &Packet<'w>,
+        packet: &Frame<'w>,
         (outcome, state): (&mut Outcome<'w>, &mut PacketState),
         index: u32,
         planned: &mut Plan<'w>,
@@ -266,7 +266,7 @@ impl<'t, 'g> AheadOpener<'t, 'g> {
     #[inline(always)]
     fn plan_in_frame<'w>(
         &mut self,
-        packet: &Packet<'w>,
+        packet: &Frame<'w>,
         place: IpLocation,
         (outcome, state): (&mut Outcome<'w>, &mut PacketState),
         index: u32,
@@ -428,7 +428,7 @@ impl<'t, 'g> AheadOpener<'t, 'g> {
     ) {
         let AheadOpener { candidates, snapshot, seen, .. } = self;
         let table = candidates.table();
-        let Some(outer) = Outer::of(place.header(frame)) else { return };
+        let Some(outer) = OuterHeader::of(place.header(frame)) else { return };
         let lookup = Lookup { protocol: payload.protocol, outer: &outer, link: None, payload: payload.bytes };
         let found = candidates.open(&lookup, time_ns, false, |sa| {
             // SAs without ICV accept any packet, so they are tried last, when the progress of all others is known.

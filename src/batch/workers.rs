@@ -14,7 +14,7 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use super::commit::commit;
 use super::open_ahead::AheadOpener;
 use super::recycle::recycle;
-use crate::capture::{Packet, Reader, Window};
+use crate::capture::{Frame, Reader, Window};
 use crate::cores;
 use crate::decoder::Decoder;
 use crate::decoder::arena::Arena;
@@ -168,7 +168,7 @@ pub fn visit(
     table: &SaTable,
     limits: Limits,
     link: &link::Settings,
-    mut see: impl FnMut(&Packet<'_>, &Outcome<'_>, &Arena) -> ControlFlow<()>,
+    mut see: impl FnMut(&Frame<'_>, &Outcome<'_>, &Arena) -> ControlFlow<()>,
 ) -> Result<bool, Error> {
     let snapshot = ProgressSnapshot::new(table);
     let mut opener = AheadOpener::new(table, limits, link, &snapshot);
@@ -180,7 +180,7 @@ pub fn visit(
         let mut outcomes = recycle(memory);
         opener.open_ahead(&window, &mut outcomes, &mut states, &mut arena);
         commit(&mut decoder, &window, (&mut outcomes, &states), &mut arena, &snapshot);
-        for (packet, outcome) in window.packets().zip(&outcomes) {
+        for (packet, outcome) in window.frames().zip(&outcomes) {
             for part in outcome.parts() {
                 if see(&packet, part, &arena).is_break() {
                     return Ok(true);
@@ -303,7 +303,7 @@ mod tests {
         type Work = ();
 
         fn render(&self, window: &Window, _: &[Outcome<'_>], _: &Arena, (): &mut ()) -> Result<(), Error> {
-            assert!(window.packets().all(|packet| packet.number != self.0), "as the test wants it");
+            assert!(window.frames().all(|packet| packet.number != self.0), "as the test wants it");
             Ok(())
         }
 
@@ -315,7 +315,7 @@ mod tests {
             (): &mut (),
             _: u64,
         ) -> Result<(), Error> {
-            out.extend(window.packets().map(|packet| packet.number));
+            out.extend(window.frames().map(|packet| packet.number));
             Ok(())
         }
     }

@@ -1,4 +1,4 @@
-//! Disk to [`Packet`] and back: pcap and pcapng, compressed or not, from files and pipes.
+//! Disk to [`Frame`] and back: pcap and pcapng, compressed or not, from files and pipes.
 //!
 //! * pcap (draft-ietf-opsawg-pcap): a 24-byte header with one link type, then records of a 16-byte header and the frame.
 //! * pcapng (draft-ietf-opsawg-pcapng): blocks of type, length, body, length. A Section Header Block sets the byte
@@ -57,7 +57,7 @@ const MAX_PACKET_LEN: u32 = 262_144;
 
 /// One captured frame.
 #[derive(Debug, Clone, Copy)]
-pub struct Packet<'a> {
+pub struct Frame<'a> {
     /// Frame number from 1, as Wireshark counts.
     pub number: u64,
     /// Where it was captured.
@@ -72,10 +72,10 @@ pub struct Packet<'a> {
     pub options: Options<'a>,
 }
 
-impl Packet<'_> {
+impl Frame<'_> {
     /// The same packet with other, complete bytes.
-    pub fn with_data<'b>(&'b self, data: &'b [u8]) -> Packet<'b> {
-        Packet { data, orig_len: u32::try_from(data.len()).unwrap_or(u32::MAX), ..*self }
+    pub fn with_data<'b>(&'b self, data: &'b [u8]) -> Frame<'b> {
+        Frame { data, orig_len: u32::try_from(data.len()).unwrap_or(u32::MAX), ..*self }
     }
 
     /// Bytes at the end of the frame on the wire that are a frame check sequence, as its flags or its interface declare.
@@ -100,8 +100,8 @@ impl Packet<'_> {
 
 /// A captured frame that outlives the window it was read into.
 #[derive(Debug, Clone)]
-pub struct OwnedPacket {
-    /// As in [`Packet`].
+pub struct OwnedFrame {
+    /// As in [`Frame`].
     pub number: u64,
     interface: Arc<Interface>,
     time: Option<Timestamp>,
@@ -110,10 +110,10 @@ pub struct OwnedPacket {
     options: options::OwnedOptions,
 }
 
-impl OwnedPacket {
+impl OwnedFrame {
     /// The packet, borrowed.
-    pub fn as_packet(&self) -> Packet<'_> {
-        Packet {
+    pub fn as_frame(&self) -> Frame<'_> {
+        Frame {
             number: self.number,
             interface: &self.interface,
             time: self.time,
@@ -124,15 +124,15 @@ impl OwnedPacket {
     }
 }
 
-impl From<&Packet<'_>> for OwnedPacket {
-    fn from(packet: &Packet<'_>) -> Self {
-        OwnedPacket {
-            number: packet.number,
-            interface: Arc::clone(packet.interface),
-            time: packet.time,
-            orig_len: packet.orig_len,
-            data: packet.data.to_vec(),
-            options: packet.options.to_owned(),
+impl From<&Frame<'_>> for OwnedFrame {
+    fn from(frame: &Frame<'_>) -> Self {
+        OwnedFrame {
+            number: frame.number,
+            interface: Arc::clone(frame.interface),
+            time: frame.time,
+            orig_len: frame.orig_len,
+            data: frame.data.to_vec(),
+            options: frame.options.to_owned(),
         }
     }
 }

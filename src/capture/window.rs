@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Interface, Options, Packet, Timestamp};
+use super::{Frame, Interface, Options, Timestamp};
 
 /// Bytes requested with one read.
 pub(super) const READ_LEN: usize = 128 * 1024;
@@ -48,16 +48,16 @@ impl Window {
     }
 
     /// The packets in file order.
-    pub fn packets(&self) -> impl ExactSizeIterator<Item = Packet<'_>> {
+    pub fn frames(&self) -> impl ExactSizeIterator<Item = Frame<'_>> {
         (0..self.len()).map(|index| self.get(index).expect("every record was made from a packet of the window"))
     }
 
     /// The packet at `index`, from 0.
-    pub fn get(&self, index: usize) -> Option<Packet<'_>> {
+    pub fn get(&self, index: usize) -> Option<Frame<'_>> {
         let record = self.records.get(index)?;
         let interface = self.interfaces.get(record.interface as usize)?;
         let part = |offset: u32, len: u32| self.bytes.get(offset as usize..)?.get(..len as usize);
-        Some(Packet {
+        Some(Frame {
             number: record.number,
             interface,
             time: record.timed.then_some(Timestamp {

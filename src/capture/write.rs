@@ -9,7 +9,7 @@ use std::sync::Arc;
 use super::encoder::names_pcap;
 use super::options::{self, Block};
 use super::sink::Sink;
-use super::{Interface, Options, Packet, pcap, pcapng};
+use super::{Frame, Interface, Options, pcap, pcapng};
 use crate::Error;
 
 /// [`Writer::write`] collects this many bytes.
@@ -86,8 +86,8 @@ impl Writer {
     ///
     /// # Errors
     /// As [`Batch::push`] and [`Writer::append`].
-    pub fn write(&mut self, packet: &Packet<'_>, comment: Option<&str>) -> Result<(), Error> {
-        self.pending.push(packet, comment)?;
+    pub fn write(&mut self, frame: &Frame<'_>, comment: Option<&str>) -> Result<(), Error> {
+        self.pending.push(frame, comment)?;
         if self.pending.bytes.len() >= FLUSH_LEN { self.flush() } else { Ok(()) }
     }
 
@@ -346,39 +346,39 @@ impl Batch {
     }
 
     /// Adds a packet. `comment` is added to the comments that the packet has; pcap has none. To change a packet that was
-    /// read, take it with other data and lengths: `Packet { data, orig_len, ..packet }`.
+    /// read, take it with other data and lengths: `Frame { data, orig_len, ..frame }`.
     ///
     /// # Errors
     /// The format cannot hold the packet's time (pcap: 1970 to 2106) or its length.
-    pub fn push(&mut self, packet: &Packet<'_>, comment: Option<&str>) -> Result<(), Error> {
+    pub fn push(&mut self, frame: &Frame<'_>, comment: Option<&str>) -> Result<(), Error> {
         let as_it_is = |out: &mut Vec<u8>| {
-            out.extend_from_slice(packet.data);
+            out.extend_from_slice(frame.data);
             Ok::<_, Infallible>(())
         };
-        self.push_whole(packet, Some(packet.orig_len), comment, as_it_is).map(|_| ())
+        self.push_whole(frame, Some(frame.orig_len), comment, as_it_is).map(|_| ())
     }
 
     /// As [`Batch::push`], with other data: what `write` appends, which is all of the frame. Where `write` fails nothing is
     /// added.
     pub fn push_written<T, E>(
         &mut self,
-        packet: &Packet<'_>,
+        frame: &Frame<'_>,
         comment: Option<&str>,
         write: impl FnOnce(&mut Vec<u8>) -> Result<T, E>,
     ) -> Result<Result<T, E>, Error> {
-        self.push_whole(packet, None, comment, write)
+        self.push_whole(frame, None, comment, write)
     }
 
     /// Without `orig_len` the data are all of the frame.
     fn push_whole<T, E>(
         &mut self,
-        packet: &Packet<'_>,
+        frame: &Frame<'_>,
         orig_len: Option<u32>,
         comment: Option<&str>,
         write: impl FnOnce(&mut Vec<u8>) -> Result<T, E>,
     ) -> Result<Result<T, E>, Error> {
         let before = self.bytes.len();
-        let result = self.try_push(packet, orig_len, comment, write);
+        let result = self.try_push(frame, orig_len, comment, write);
         if !matches!(result, Ok(Ok(_))) {
             self.bytes.truncate(before);
         }
@@ -387,24 +387,24 @@ impl Batch {
 
     fn try_push<T, E>(
         &mut self,
-        packet: &Packet<'_>,
+        frame: &Frame<'_>,
         orig_len: Option<u32>,
         comment: Option<&str>,
         write: impl FnOnce(&mut Vec<u8>) -> Result<T, E>,
     ) -> Result<Result<T, E>, Error> {
         let unfit = |what| {
             let help = if self.format == Format::Pcap { "write pcapng: let the output end in .pcapng" } else { "" };
-            Error::usage(format!("frame {}: its {what} does not fit in the output format", packet.number), help)
+            Error::usage(format!("frame {}: its {what} does not fit in the output format", frame.number), help)
         };
         let has_new_data = orig_len.is_none();
-        let source = if has_new_data { packet.interface.without_fcs() } else { packet.interface };
+        let source = if has_new_data { frame.interface.without_fcs() } else { frame.interface };
         let out = &mut self.bytes;
         let (offset, header) = match self.format {
             Format::Pcap => (out.len(), [0; PCAP_HEADER_LEN].as_slice()),
             Format::Pcapng => {
                 pad(out);
                 let header = [0; ENHANCED_PACKET_HEADER_LEN].as_slice();
-                let len = if packet.time.is_none() { SIMPLE_PACKET_HEADER_LEN } else { header.len() };
+                let len = if frame.time.is_none() { SIMPLE_PACKET_HEADER_LEN } else { header.len() };
                 (out.len(), header.get(..len).unwrap_or_default())
             }
         };
@@ -415,7 +415,7 @@ impl Batch {
         };
         let mut data_len = u32::try_from(out.len() - offset - header.len()).map_err(|_| unfit("length"))?;
         let mut orig_len = orig_len.unwrap_or(data_len);
-        let fcs_len = if self.format == Format::Pcap && !has_new_data { packet.fcs_len() } else { 0 };
+        let fcs_len = if self.format == Format::Pcap && !has_new_data { frame.fcs_len() } else { 0 };
         if fcs_len > 0 {
             orig_len = orig_len.saturating_sub(fcs_len);
             data_len = data_len.min(orig_len);
@@ -423,9 +423,9 @@ impl Batch {
         }
         let interface = match self.format {
             Format::Pcap => {
-                let Some(time) = packet.time else {
+                let Some(time) = frame.time else {
                     return Err(Error::usage(
-                        format!("frame {} has no time stamp, which pcap cannot express", packet.number),
+                        format!("frame {} has no time stamp, which pcap cannot express", frame.number),
                         "write pcapng: let the output end in .pcapng",
                     ));
                 };
@@ -435,7 +435,7 @@ impl Batch {
                 self.interface_index(source)
             }
             Format::Pcapng => {
-                let Some(time) = packet.time else {
+                let Some(time) = frame.time else {
                     // It has no options, so comments are lost.
                     pad(out);
                     let len = (out.len() - offset + 4) as u32;
@@ -448,7 +448,7 @@ impl Batch {
                 };
                 let Interface { ts_resolution, ts_offset, .. } = **source;
                 let ticks = time.ticks_in(ts_resolution, ts_offset).ok_or_else(|| unfit("time"))?;
-                push_options(out, packet.options, has_new_data, comment);
+                push_options(out, frame.options, has_new_data, comment);
                 let len = (out.len() - offset + 4) as u32;
                 push_fields(out, [len]);
                 let interface = self.interface_index(source);

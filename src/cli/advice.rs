@@ -2,7 +2,7 @@
 
 use super::options::Inputs;
 use crate::decoder::status::Status;
-use crate::report::totals::Totals;
+use crate::records::totals::Totals;
 
 /// Advice to add a rule file, if packets were not decoded and none was given; empty otherwise.
 pub fn without_rules(inputs: &Inputs, totals: &Totals) -> &'static str {

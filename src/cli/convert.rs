@@ -7,10 +7,10 @@ use super::outputs::Files;
 use super::progress::Progress;
 use super::{Ended, Outcome, advice, counted, report};
 use crate::capture::{Writer, is_standard_output};
+use crate::cipher::{SUITES, Suite};
 use crate::command::convert::{self, Converted, Reseal, Settings, Target};
 use crate::error::Error;
 use crate::sa::UsedKeys;
-use crate::suite::{SUITES, Suite};
 use crate::wireshark;
 
 /// Convert a Diet-ESP capture to standard ESP for Wireshark, or to the inner packets

@@ -9,10 +9,10 @@ use super::{Ended, Outcome, advice, report};
 use crate::batch::workers::Input;
 use crate::command::decode;
 use crate::error::Error;
-use crate::report::json;
-use crate::report::record::{FIELDS, Field, Record};
-use crate::report::streams;
-use crate::report::table::Table;
+use crate::records::json;
+use crate::records::record::{FIELDS, Field, Record};
+use crate::records::streams;
+use crate::records::table::Table;
 
 /// Decode a capture: print one record per frame
 #[derive(Debug, clap::Args)]

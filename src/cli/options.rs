@@ -16,7 +16,7 @@ use crate::files;
 use crate::ike;
 use crate::link;
 use crate::net::Selector;
-use crate::report::select::Selection;
+use crate::records::select::Selection;
 use crate::sa::table::{SaBuilder, SaTable};
 
 /// Key and rule files.

@@ -15,9 +15,9 @@ use crate::command::decode;
 use crate::decoder::streams::Streams;
 use crate::error::Error;
 use crate::net::Selector;
-use crate::report::record::Record;
-use crate::report::select::Selection;
-use crate::report::streams::{Numbers, tries_per_packet};
+use crate::records::record::Record;
+use crate::records::select::Selection;
+use crate::records::streams::{Numbers, tries_per_packet};
 use crate::sa::stream::Stream;
 use crate::sa::table::PreparedSa;
 

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use crate::report::totals::Totals;
+use crate::records::totals::Totals;
 
 /// How a run ended. A run that could do nothing ends with an [`Error`](crate::error::Error): exit status 2.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use super::compute::ComputedField;
 use super::headers::{IPV4_LEN, IPV6_LEN};
 use crate::bits::{self, BitWriter};
-use crate::net::{IpVersion, Outer};
+use crate::net::{IpVersion, OuterHeader};
 use crate::schc::fields::{FieldId, IPV4_IHL, IPV4_OPTIONS, IPV4_VER, IPV6_VER};
 use crate::schc::{
     Action, Compute, Direction, FieldDescriptor, FieldLength, Matching, Rule, RuleError, Target, header_order,
@@ -179,8 +179,15 @@ impl Rule {
         };
         // Nothing is copied from it.
         let nobody = IpAddr::from([0; 16]);
-        let outer =
-            Outer { version: IpVersion::V6, src: nobody, dst: nobody, dscp: 0, ecn: 0, hop_limit: 0, flow_label: 0 };
+        let outer = OuterHeader {
+            version: IpVersion::V6,
+            src: nobody,
+            dst: nobody,
+            dscp: 0,
+            ecn: 0,
+            hop_limit: 0,
+            flow_label: 0,
+        };
         for (fill, field) in fills {
             // A checksum of the transport header covers addresses; a length does not.
             let alone = matches!(fill, ComputedField::UdpLength | ComputedField::UdpLiteCoverage) && segment == 0;

@@ -6,7 +6,7 @@ use sha2::{Digest, Sha256};
 
 use super::headers::{self, fill_u16};
 use super::restored::{Mismatch, Provenance, Restorable, Source};
-use crate::net::{Outer, checksum};
+use crate::net::{OuterHeader, checksum};
 use crate::schc::Compute;
 use crate::schc::fields::{self, FieldId};
 
@@ -78,21 +78,21 @@ impl ComputedField {
         let mut sources = Provenance::default();
         match self {
             ComputedField::Ipv6TrafficClass => {
-                sources.set(Restorable::Dscp, Source::Outer);
-                sources.set(Restorable::Ecn, Source::Outer);
+                sources.set(Restorable::Dscp, Source::OuterHeader);
+                sources.set(Restorable::Ecn, Source::OuterHeader);
             }
-            ComputedField::Ipv6Dscp | ComputedField::Ipv4Dscp => sources.set(Restorable::Dscp, Source::Outer),
-            ComputedField::Ipv6Ecn | ComputedField::Ipv4Ecn => sources.set(Restorable::Ecn, Source::Outer),
-            ComputedField::FlowLabel => sources.set(Restorable::FlowLabel, Source::Outer),
+            ComputedField::Ipv6Dscp | ComputedField::Ipv4Dscp => sources.set(Restorable::Dscp, Source::OuterHeader),
+            ComputedField::Ipv6Ecn | ComputedField::Ipv4Ecn => sources.set(Restorable::Ecn, Source::OuterHeader),
+            ComputedField::FlowLabel => sources.set(Restorable::FlowLabel, Source::OuterHeader),
             ComputedField::GeneratedFlowLabel | ComputedField::ZeroFlowLabel => {
                 sources.set(Restorable::FlowLabel, Source::Generated)
             }
-            ComputedField::Identification => sources.set(Restorable::Identification, Source::Outer),
+            ComputedField::Identification => sources.set(Restorable::Identification, Source::OuterHeader),
             ComputedField::GeneratedIdentification | ComputedField::ZeroIdentification => {
                 sources.set(Restorable::Identification, Source::Generated);
             }
-            ComputedField::HopLimit => sources.set(Restorable::HopLimit, Source::Outer),
-            ComputedField::Ttl => sources.set(Restorable::Ttl, Source::Outer),
+            ComputedField::HopLimit => sources.set(Restorable::HopLimit, Source::OuterHeader),
+            ComputedField::Ttl => sources.set(Restorable::Ttl, Source::OuterHeader),
             ComputedField::UdpChecksum => sources.set(Restorable::UdpChecksum, Source::Computed),
             ComputedField::UdpLiteCoverage => sources.set(Restorable::UdpLiteCoverage, Source::Length),
             ComputedField::PayloadLength
@@ -123,7 +123,7 @@ impl ComputedField {
     /// in all, whose segment begins at `segment`.
     ///
     /// Actions are to be applied in the order of the header: a checksum needs the fields in front of it.
-    pub fn apply(self, packet: &mut [u8], segment: usize, outer: &Outer) {
+    pub fn apply(self, packet: &mut [u8], segment: usize, outer: &OuterHeader) {
         let segment_len = packet.len().saturating_sub(segment) as u16;
         match self {
             ComputedField::Ipv6TrafficClass => {

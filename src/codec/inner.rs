@@ -16,7 +16,7 @@ use super::{Carrier, Compressed};
 use crate::bits;
 use crate::context::{Mode, Range, TrafficSelectors};
 use crate::error::{Fault, Stage};
-use crate::net::{IpVersion, Outer};
+use crate::net::{IpVersion, OuterHeader};
 use crate::schc::{Action, Compiled, Direction, FieldDescriptor, Rule, RuleError, Unmatched, Unreadable, header_order};
 
 /// Converts between payload data and packets.
@@ -287,7 +287,7 @@ impl Inner {
     }
 
     /// The rule of the IP header of a packet that `outer` carries.
-    fn ip_rule(&self, outer: &Outer) -> Option<&IpRule> {
+    fn ip_rule(&self, outer: &OuterHeader) -> Option<&IpRule> {
         match &self.ip_over_v4 {
             Some(rule) if outer.version == IpVersion::V4 => Some(rule),
             _ => self.ip.as_ref(),
@@ -589,7 +589,7 @@ impl Inner {
     pub fn compress(
         &self,
         packet: &[u8],
-        outer: &Outer,
+        outer: &OuterHeader,
         state: &mut State,
         clear: &mut Vec<u8>,
     ) -> Result<Compressed, Mismatch> {
@@ -614,7 +614,7 @@ impl Inner {
         &self,
         packet: &[u8],
         ip: &Ip,
-        outer: &Outer,
+        outer: &OuterHeader,
         state: &mut State,
         clear: &mut Vec<u8>,
     ) -> Result<Compressed, Mismatch> {

@@ -26,7 +26,7 @@ pub use state::State;
 
 use crate::context::{Context, Dialect, Mode};
 use crate::error::{Error, Fault};
-use crate::net::Outer;
+use crate::net::OuterHeader;
 use crate::schc::{self, fields};
 use inner::Inner;
 use trailer::Trailer;
@@ -69,7 +69,7 @@ impl EspHeader {
 #[derive(Debug, Clone, Copy)]
 pub struct Carrier<'a> {
     /// What the outer IP header says.
-    pub outer: &'a Outer,
+    pub outer: &'a OuterHeader,
     /// The outer IP header with options and extension headers.
     pub header: &'a [u8],
     /// Offset inside `header` of the byte that names the protocol of what follows it.
@@ -249,7 +249,7 @@ impl Codec {
     pub fn compress(
         &self,
         packet: &[u8],
-        outer: &Outer,
+        outer: &OuterHeader,
         state: &mut State,
         clear: &mut Vec<u8>,
     ) -> Result<Compressed, Mismatch> {
@@ -261,7 +261,7 @@ impl Codec {
     pub fn append_compressed(
         &self,
         packet: &[u8],
-        outer: &Outer,
+        outer: &OuterHeader,
         state: &mut State,
         out: &mut Vec<u8>,
     ) -> Result<Compressed, Mismatch> {

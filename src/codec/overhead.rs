@@ -8,7 +8,7 @@ use super::{Codec, Mismatch, State, Table, fields};
 use crate::bits;
 use crate::context::{Context, Dialect};
 use crate::error::Error;
-use crate::net::{IpVersion, Outer};
+use crate::net::{IpVersion, OuterHeader};
 use crate::schc::{Action, Compute, Direction, FieldDescriptor, FieldLength, Matching, Rule, header_order, index_bits};
 
 /// Payload lengths of the sample packets. They cover every remainder of every alignment.
@@ -199,11 +199,11 @@ fn is_for_outer(table: &Table, tables: &[Table], outer: IpVersion) -> bool {
     }
 }
 
-fn outer(context: &Context, version: IpVersion) -> Outer {
+fn outer(context: &Context, version: IpVersion) -> OuterHeader {
     let nobody = IpAddr::from([0; 16]);
     let (src, dst) = context.tunnel_ip.unwrap_or((nobody, nobody));
     let version = if context.tunnel_ip.is_some() { IpVersion::of(src) } else { version };
-    Outer { version, src, dst, dscp: 0, ecn: 0, hop_limit: 64, flow_label: 0 }
+    OuterHeader { version, src, dst, dscp: 0, ecn: 0, hop_limit: 64, flow_label: 0 }
 }
 
 /// A packet with the first values of the selectors and the target values of the rules, and the length of its headers.

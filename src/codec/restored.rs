@@ -44,7 +44,7 @@ pub enum Form {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Source {
     /// The outer IP header.
-    Outer,
+    OuterHeader,
     /// A hash of the packet, or 0.
     Generated,
     /// Computed from the packet.
@@ -59,7 +59,7 @@ impl Source {
     /// The word of the records.
     pub fn name(self) -> &'static str {
         match self {
-            Source::Outer => "outer",
+            Source::OuterHeader => "outer",
             Source::Generated => "generated",
             Source::Computed => "computed",
             Source::Length => "length",
@@ -161,7 +161,8 @@ const RESTORABLE: [(&str, Restorable); 23] = [
 pub struct Provenance([u32; 3]);
 
 impl Provenance {
-    const ALL: [Source; 5] = [Source::Outer, Source::Generated, Source::Computed, Source::Length, Source::TargetValue];
+    const ALL: [Source; 5] =
+        [Source::OuterHeader, Source::Generated, Source::Computed, Source::Length, Source::TargetValue];
 
     /// Notes that `field` came from `source`, whatever was noted before.
     pub fn set(&mut self, field: Restorable, source: Source) {

@@ -10,19 +10,19 @@ use super::convert::is_beside;
 use super::frame_writer::{End, Frames, Outlet};
 use super::seal_queue::Payloads;
 use crate::batch::workers::{self, BatchCommand};
-use crate::capture::{Packet, Reader, Window, Writer};
+use crate::capture::{Frame, Reader, Window, Writer};
+use crate::cipher::nonces::Digester;
 use crate::decoder::arena::Arena;
 use crate::decoder::candidates::Limits;
 use crate::decoder::outcome::Outcome;
 use crate::decoder::status::{Bytes, Status};
 use crate::error::{Error, Fault, Stage};
 use crate::link::{self, UdpChecksum};
-use crate::net::{Datagram, IpVersion, Outer, esp};
-use crate::report::record::Record;
-use crate::report::select::Selection;
-use crate::report::totals::Totals;
+use crate::net::{Datagram, IpVersion, OuterHeader, esp};
+use crate::records::record::Record;
+use crate::records::select::Selection;
+use crate::records::totals::Totals;
 use crate::sa::table::{PreparedSa, SaTable};
-use crate::suite::nonces::Digester;
 use decide::Decider;
 use rule_match::{RuleMatch, RuleMatcher, Text, Texts};
 
@@ -291,7 +291,7 @@ struct Work {
 }
 
 impl Compress<'_> {
-    fn route(&self, packet: &Packet<'_>, outcome: &Outcome<'_>, arena: &Arena, texts: &mut Texts) -> Route {
+    fn route(&self, packet: &Frame<'_>, outcome: &Outcome<'_>, arena: &Arena, texts: &mut Texts) -> Route {
         if !self.settings.selection.takes(&Record::new(packet, outcome, self.input, arena)) {
             return Route::Left;
         }
@@ -384,7 +384,7 @@ impl<'t> BatchCommand<Out<'_>> for Compress<'t> {
         let Work { routes, texts, .. } = work;
         routes.clear();
         texts.clear();
-        for (packet, outcome) in window.packets().zip(outcomes) {
+        for (packet, outcome) in window.frames().zip(outcomes) {
             for part in outcome.packets() {
                 routes.push(self.route(&packet, part, arena, texts));
             }
@@ -401,7 +401,7 @@ impl<'t> BatchCommand<Out<'_>> for Compress<'t> {
     ) -> Result<(), Error> {
         let Work { routes, texts, makes, .. } = work;
         makes.clear();
-        let frames = window.packets().zip(outcomes);
+        let frames = window.frames().zip(outcomes);
         let parts = frames.flat_map(|(packet, all)| all.packets().map(move |outcome| (packet.number, all, outcome)));
         for ((frame, all, outcome), route) in parts.zip(routes) {
             decider.note_iv(outcome)?;
@@ -452,7 +452,7 @@ impl<'t> BatchCommand<Out<'_>> for Compress<'t> {
         let frames = frames.get_or_insert_with(|| self.frames.clone());
         frames.begin(arena.given_up());
         let mut makes = makes.iter();
-        for (packet, outcome) in window.packets().zip(outcomes) {
+        for (packet, outcome) in window.frames().zip(outcomes) {
             let own = outcome.packets().zip(makes.clone());
             // Then packets of the same frame that are not ours go on without it.
             let frame_goes = outcome.part > 0 && own.into_iter().any(|(_, make)| matches!(make, Make::Esp(_)));
@@ -525,7 +525,7 @@ impl Sending {
 }
 
 /// A frame that is not ours passes as it is; of a radio frame, and `without_frame`, the packet goes on.
-fn pass(packet: &Packet<'_>, outcome: &Outcome<'_>, without_frame: bool, frames: &mut Frames) -> Result<End, Error> {
+fn pass(packet: &Frame<'_>, outcome: &Outcome<'_>, without_frame: bool, frames: &mut Frames) -> Result<End, Error> {
     match outcome.datagram().filter(|_| outcome.radio || without_frame) {
         Some(Datagram { header, payload, missing, .. }) => {
             frames.raw(packet, &[header, payload].concat(), missing, &origin(packet))?;
@@ -539,7 +539,7 @@ fn pass(packet: &Packet<'_>, outcome: &Outcome<'_>, without_frame: bool, frames:
     }
 }
 
-fn origin(packet: &Packet<'_>) -> String {
+fn origin(packet: &Frame<'_>) -> String {
     format!("dietesp: rebuilt from frame {}", packet.number)
 }
 
@@ -591,11 +591,11 @@ fn carry(
 }
 
 /// The outer header of a plain packet on this SA; `None` if the SA cannot take plain packets.
-fn new_outer(to: &PreparedSa, datagram: &Datagram<'_>) -> Option<Outer> {
+fn new_outer(to: &PreparedSa, datagram: &Datagram<'_>) -> Option<OuterHeader> {
     let context = to.context.as_ref()?;
     if !to.is_tunnel() {
         return Some(datagram.outer);
     }
     let (src, dst) = context.tunnel_ip?;
-    Some(Outer { version: IpVersion::of(src), src, dst, ..datagram.outer })
+    Some(OuterHeader { version: IpVersion::of(src), src, dst, ..datagram.outer })
 }

@@ -7,7 +7,9 @@ use std::sync::OnceLock;
 use super::frame_writer::{End, Frames, Outlet};
 use super::seal_queue::Payloads;
 use crate::batch::workers::{self, BatchCommand, Input};
-use crate::capture::{Packet, Reader, Window, Writer};
+use crate::capture::{Frame, Reader, Window, Writer};
+use crate::cipher::nonces::{IvIssuer, KeyId, KeyIds};
+use crate::cipher::{EspCipher, Keys, Random, Suite};
 use crate::decoder::arena::Arena;
 use crate::decoder::candidates::{Limits, explicit_iv};
 use crate::decoder::outcome::Outcome;
@@ -15,14 +17,12 @@ use crate::decoder::status::Status;
 use crate::error::{Error, Fault};
 use crate::link;
 use crate::net::esp;
-use crate::report::record::Record;
-use crate::report::select::Selection;
-use crate::report::totals::Totals;
+use crate::records::record::Record;
+use crate::records::select::Selection;
+use crate::records::totals::Totals;
 use crate::sa::UsedKeys;
 use crate::sa::table::{PreparedSa, SaTable};
-use crate::suite::nonces::{IvIssuer, KeyId, KeyIds};
-use crate::suite::{EspCipher, Keys, Random, Suite};
-use frame::Frame;
+use frame::OutputFrame;
 
 /// What comes out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -204,7 +204,7 @@ pub fn run(
 
 impl Convert<'_, '_> {
     /// Whether the selection takes a packet, or one inside it.
-    fn takes(&self, packet: &Packet<'_>, frame: &Outcome<'_>, outer: &Outcome<'_>, arena: &Arena) -> bool {
+    fn takes(&self, packet: &Frame<'_>, frame: &Outcome<'_>, outer: &Outcome<'_>, arena: &Arena) -> bool {
         let takes = |part: &Outcome<'_>| self.settings.selection.takes(&Record::new(packet, part, self.table, arena));
         takes(outer) || frame.inside_of(outer).any(takes)
     }
@@ -422,7 +422,7 @@ impl BatchCommand<Out<'_>> for Convert<'_, '_> {
         work: &mut Work,
     ) -> Result<(), Error> {
         work.makes.clear();
-        for (packet, outcome) in window.packets().zip(outcomes) {
+        for (packet, outcome) in window.frames().zip(outcomes) {
             let mut taken = false;
             for part in outcome.parts() {
                 if part.inside == 0 {
@@ -441,8 +441,8 @@ impl BatchCommand<Out<'_>> for Convert<'_, '_> {
         let frames = frames.get_or_insert_with(|| self.frames.clone());
         frames.begin(arena.given_up());
         let mut makes = makes.iter();
-        for (packet, outcome) in window.packets().zip(outcomes) {
-            let mut frame = Frame::new(&packet, outcome);
+        for (packet, outcome) in window.frames().zip(outcomes) {
+            let mut frame = OutputFrame::new(&packet, outcome);
             let mut end = End::Leaves;
             for (part, make) in outcome.parts().zip(makes.by_ref()) {
                 totals.count(part);

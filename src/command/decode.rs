@@ -6,9 +6,9 @@ use crate::decoder::arena::Arena;
 use crate::decoder::outcome::Outcome;
 use crate::decoder::streams::Streams;
 use crate::error::Error;
-use crate::report::record::Record;
-use crate::report::select::Selection;
-use crate::report::totals::Totals;
+use crate::records::record::Record;
+use crate::records::select::Selection;
+use crate::records::totals::Totals;
 use crate::sa::table::SaTable;
 
 /// How records become text. Records of one window are rendered side by side with those of others.
@@ -60,7 +60,7 @@ impl<R: Render> BatchCommand<Out<'_>> for Decode<'_, R> {
         work.text.clear();
         work.totals = Totals::default();
         work.totals.shown = self.selection.is_any().then_some(0);
-        for (packet, outcome) in window.packets().zip(outcomes) {
+        for (packet, outcome) in window.frames().zip(outcomes) {
             let mut render = |part: &Outcome<'_>| {
                 let record = Record::new(&packet, part, self.table, arena);
                 work.totals.count(part);

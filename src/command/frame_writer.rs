@@ -7,7 +7,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use crate::capture::{Batch, Interface, LINKTYPE_RAW, Options, OwnedPacket, Packet, Window, Writer};
+use crate::capture::{Batch, Frame, Interface, LINKTYPE_RAW, Options, OwnedFrame, Window, Writer};
 use crate::decoder::outcome::Outcome;
 use crate::error::Error;
 
@@ -64,7 +64,7 @@ impl Frames {
     }
 
     /// Writes a frame, as it is or rewritten, with one more comment if there is one.
-    pub fn frame(&mut self, packet: &Packet<'_>, comment: Option<&str>) -> Result<(), Error> {
+    pub fn frame(&mut self, packet: &Frame<'_>, comment: Option<&str>) -> Result<(), Error> {
         self.batch.push(packet, comment)
     }
 
@@ -73,7 +73,7 @@ impl Frames {
     #[inline]
     pub fn rewritten<E>(
         &mut self,
-        packet: &Packet<'_>,
+        packet: &Frame<'_>,
         comment: Option<&str>,
         write: impl FnOnce(&mut Vec<u8>) -> Result<(), E>,
     ) -> Result<Result<(), E>, Error> {
@@ -83,11 +83,11 @@ impl Frames {
     /// Writes what `write` appends, a packet that came out of `frame`, as in [`Frames::raw`]; nothing where `write` fails.
     pub fn raw_written<E>(
         &mut self,
-        frame: &Packet<'_>,
+        frame: &Frame<'_>,
         comment: &str,
         write: impl FnOnce(&mut Vec<u8>) -> Result<(), E>,
     ) -> Result<Result<(), E>, Error> {
-        let packet = Packet { interface: &self.raw, options: Options::default(), ..*frame };
+        let packet = Frame { interface: &self.raw, options: Options::default(), ..*frame };
         self.batch.push_written(&packet, Some(comment), write)
     }
 
@@ -98,9 +98,9 @@ impl Frames {
 
     /// Writes a packet that came out of `frame` or was completed by it, without link header, on an interface of its own.
     /// The capture lacks `missing` bytes of it. The comment says where it comes from.
-    pub fn raw(&mut self, frame: &Packet<'_>, data: &[u8], missing: usize, comment: &str) -> Result<(), Error> {
+    pub fn raw(&mut self, frame: &Frame<'_>, data: &[u8], missing: usize, comment: &str) -> Result<(), Error> {
         let orig_len = u32::try_from(data.len().saturating_add(missing)).unwrap_or(u32::MAX);
-        let packet = Packet { interface: &self.raw, data, orig_len, options: Options::default(), ..*frame };
+        let packet = Frame { interface: &self.raw, data, orig_len, options: Options::default(), ..*frame };
         self.batch.push(&packet, Some(comment))
     }
 
@@ -134,7 +134,7 @@ struct Waiting {
 #[derive(Debug)]
 enum Waiter {
     /// A fragment.
-    Fragment(OwnedPacket),
+    Fragment(OwnedFrame),
     /// What stands behind one: a batch of one.
     Ready(Batch),
 }
@@ -142,7 +142,7 @@ enum Waiter {
 impl Waiter {
     fn len(&self) -> usize {
         match self {
-            Waiter::Fragment(packet) => packet.as_packet().data.len(),
+            Waiter::Fragment(packet) => packet.as_frame().data.len(),
             Waiter::Ready(batch) => batch.bytes_len(),
         }
     }
@@ -168,7 +168,7 @@ impl Outlet {
             return self.writer.append(batch);
         }
         let mut next = 0;
-        for ((packet, outcome), change) in window.packets().zip(outcomes).zip(&*changes) {
+        for ((packet, outcome), change) in window.frames().zip(outcomes).zip(&*changes) {
             match *change {
                 Change::Hold => self.hold(&packet)?,
                 Change::Write { end, fragments_go } => {
@@ -196,8 +196,8 @@ impl Outlet {
     }
 
     /// Takes a fragment whose packet is not whole yet.
-    fn hold(&mut self, packet: &Packet<'_>) -> Result<(), Error> {
-        self.queue(packet.number, Waiter::Fragment(OwnedPacket::from(packet)), true)
+    fn hold(&mut self, packet: &Frame<'_>) -> Result<(), Error> {
+        self.queue(packet.number, Waiter::Fragment(OwnedFrame::from(packet)), true)
     }
 
     /// Writes what waits.
@@ -249,7 +249,7 @@ impl Outlet {
             if !first.dropped {
                 self.written += 1;
                 match &first.frame {
-                    Waiter::Fragment(packet) => self.writer.write(&packet.as_packet(), None)?,
+                    Waiter::Fragment(packet) => self.writer.write(&packet.as_frame(), None)?,
                     Waiter::Ready(batch) => self.writer.write_from(batch, 0)?,
                 }
             }

@@ -1,8 +1,8 @@
 //! What is still to be done to the frames of a window when all are laid out: their ESP payloads are sealed where they are,
 //! those of one SA side by side, and then UDP checksums can be written.
 
+use crate::cipher::{EspCipher, Scratch, SealRequest};
 use crate::link::UdpChecksum;
-use crate::suite::{EspCipher, Scratch, SealRequest};
 
 /// ESP payloads that are not sealed yet. Offsets are those of the buffer that the frames are written to.
 #[derive(Debug, Default)]

@@ -3,11 +3,11 @@
 
 use super::status::Method;
 use crate::capture::NO_TIME;
+use crate::cipher::{OpenError, OpenRequest};
 use crate::cores;
 use crate::sa::sequence::SequenceNumbers;
 use crate::sa::stream::Progress;
 use crate::sa::table::{Hints, Lookup, PreparedSa, SaTable};
-use crate::suite::{OpenError, OpenRequest};
 
 /// How many sequence numbers are tried.
 #[derive(Debug, Clone, Copy)]

@@ -8,9 +8,9 @@ use super::outcome::Outcome;
 use super::outcomes::Outcomes;
 use super::status::Method;
 use super::warnings::Warnings;
-use crate::capture::Packet;
+use crate::capture::Frame;
 use crate::codec::Form;
-use crate::net::Outer;
+use crate::net::OuterHeader;
 use crate::sa::stream::{ReplayCheck, digest};
 use crate::sa::table::{Lookup, PreparedSa};
 
@@ -36,7 +36,7 @@ impl EspDecoder<'_> {
     #[inline]
     pub(crate) fn commit_ahead(
         &mut self,
-        frame: &Packet<'_>,
+        frame: &Frame<'_>,
         esp: &EspPacket<'_>,
         opened: (&Opened, u64),
         outcome: &mut Outcome<'_>,
@@ -48,7 +48,7 @@ impl EspDecoder<'_> {
     fn commit_if(
         &mut self,
         is_ahead: bool,
-        frame: &Packet<'_>,
+        frame: &Frame<'_>,
         esp: &EspPacket<'_>,
         (opened, digest): (&Opened, u64),
         outcome: &mut Outcome<'_>,
@@ -62,7 +62,7 @@ impl EspDecoder<'_> {
         if is_ahead && !self.candidates.reaches(&progress, own_tries) {
             return None;
         }
-        let tries = match ambiguous.then(|| Outer::of(esp.header)).flatten() {
+        let tries = match ambiguous.then(|| OuterHeader::of(esp.header)).flatten() {
             None => own_tries,
             Some(outer) => {
                 let lookup = esp.lookup(&outer);

@@ -11,11 +11,11 @@ use super::outcomes::Outcomes;
 use super::repeats::RecentFrames;
 use super::status::{Reason, Status};
 use super::streams::Streams;
-use crate::capture::Packet;
+use crate::capture::Frame;
 use crate::error::{Fault, Stage};
 use crate::ike;
 use crate::link::{self, InnerReceiver, Receiver};
-use crate::net::{Datagram, Outer, esp};
+use crate::net::{Datagram, OuterHeader, esp};
 use crate::sa::table::{Hints, PreparedSa, SaTable};
 
 /// Candidates of a packet that are checked for the likely cause of a failure.
@@ -53,7 +53,7 @@ impl<'t> Decoder<'t> {
     }
 
     /// Looks at frames that will be decoded later, to find out what follows IEEE 802.15.4 frames.
-    pub fn survey<'p>(&mut self, frames: impl Iterator<Item = Packet<'p>>) {
+    pub fn survey<'p>(&mut self, frames: impl Iterator<Item = Frame<'p>>) {
         self.link.survey(frames);
     }
 
@@ -68,7 +68,7 @@ impl<'t> Decoder<'t> {
     }
 
     /// Decodes the packet of `frame` that `outcome` has found, but that was not opened yet.
-    pub(crate) fn decode_in_frame<'f>(&mut self, frame: &Packet<'f>, outcome: &mut Outcome<'f>, arena: &mut Arena) {
+    pub(crate) fn decode_in_frame<'f>(&mut self, frame: &Frame<'f>, outcome: &mut Outcome<'f>, arena: &mut Arena) {
         let Some((place, bytes)) = outcome.in_frame() else { return };
         let Ok(esp) = EspPacket::in_frame(self.esp.streams.table(), bytes, place) else { return };
         let mut outcomes = Outcomes::with_first(frame, outcome, arena);
@@ -78,7 +78,7 @@ impl<'t> Decoder<'t> {
 
     /// Decodes the ESP packets nested in the packet of `outcome`, which was restored.
     #[cold]
-    pub(crate) fn decode_nested_in<'f>(&mut self, frame: &Packet<'f>, outcome: &mut Outcome<'f>, arena: &mut Arena) {
+    pub(crate) fn decode_nested_in<'f>(&mut self, frame: &Frame<'f>, outcome: &mut Outcome<'f>, arena: &mut Arena) {
         self.esp.decode_nested(&mut Outcomes::with_first(frame, outcome, arena));
     }
 
@@ -105,9 +105,9 @@ impl<'t> EspDecoder<'t> {
     }
 
     /// Tries the candidates of a packet, the likeliest first. The clear text stays in [`Candidates::clear`].
-    pub(super) fn open(&mut self, esp: &EspPacket<'_>, frame: &Packet<'_>) -> Result<Opened, Failure> {
+    pub(super) fn open(&mut self, esp: &EspPacket<'_>, frame: &Frame<'_>) -> Result<Opened, Failure> {
         let EspPacket { payload, multicast, .. } = esp;
-        let outer = Outer::of(esp.header).ok_or(Failure::NotEsp)?;
+        let outer = OuterHeader::of(esp.header).ok_or(Failure::NotEsp)?;
         let (lookup, streams) = (esp.lookup(&outer), &self.streams);
         let progress = |sa| Some(streams.progress(sa, *multicast));
         let opened = match payload.missing {

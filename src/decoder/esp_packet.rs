@@ -2,7 +2,7 @@
 
 use super::status::Reason;
 use crate::link;
-use crate::net::{Datagram, IpLocation, LinkAddresses, Outer, esp};
+use crate::net::{Datagram, IpLocation, LinkAddresses, OuterHeader, esp};
 use crate::sa::table::{Lookup, SaTable};
 
 /// A packet that carries ESP.
@@ -38,7 +38,7 @@ impl<'a> EspPacket<'a> {
         Ok(EspPacket { payload, header, protocol_offset: place.protocol_offset(), link: None, multicast })
     }
 
-    pub(crate) fn lookup<'l>(&'l self, outer: &'l Outer) -> Lookup<'l> {
+    pub(crate) fn lookup<'l>(&'l self, outer: &'l OuterHeader) -> Lookup<'l> {
         Lookup { protocol: self.payload.protocol, outer, link: self.link, payload: self.payload.bytes }
     }
 }

@@ -18,7 +18,7 @@ pub mod status;
 pub mod streams;
 pub mod warnings;
 
-use crate::capture::Packet;
+use crate::capture::Frame;
 use crate::link::{Content, Receiver};
 use crate::net::Datagram;
 use arena::Arena;
@@ -39,7 +39,7 @@ pub struct Decoder<'t> {
 impl Decoder<'_> {
     /// Decodes one captured frame. The outcome is that of its first packet and has the others as [`Outcome::parts`].
     /// What the packets are restored to is added to `arena`.
-    pub fn decode<'f>(&mut self, frame: &Packet<'f>, arena: &mut Arena) -> Outcome<'f> {
+    pub fn decode<'f>(&mut self, frame: &Frame<'f>, arena: &mut Arena) -> Outcome<'f> {
         let Decoder { link, esp, recent } = self;
         let mut first = Outcome::new(frame.data);
         let mut outcomes = Outcomes::new(frame, &mut first, arena);

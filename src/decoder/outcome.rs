@@ -8,8 +8,8 @@ use super::warnings::Warnings;
 use crate::capture::LINKTYPE_RAW;
 use crate::codec::{self, Carrier, Restored, State, Upper};
 use crate::error::FaultKind;
-use crate::link::{self, EspPorts, Frame};
-use crate::net::{Datagram, IpLocation, LinkAddresses, Outer, esp};
+use crate::link::{self, EspPorts, LinkContent};
+use crate::net::{Datagram, IpLocation, LinkAddresses, OuterHeader, esp};
 use crate::sa::table::{PreparedSa, SaTable};
 
 /// What became of a packet of a captured frame.
@@ -68,7 +68,7 @@ pub(crate) enum Source {
     /// There is none.
     None,
     /// The packet is not complete, but this is its header.
-    Header(Box<Outer>),
+    Header(Box<OuterHeader>),
     /// In the frame.
     Frame(IpLocation),
     /// Reassembled, decompressed or taken out of a tunnel.
@@ -77,7 +77,7 @@ pub(crate) enum Source {
 
 impl Source {
     /// That of a frame without a complete packet.
-    pub fn header(outer: Option<Outer>) -> Source {
+    pub fn header(outer: Option<OuterHeader>) -> Source {
         outer.map_or(Source::None, |outer| Source::Header(Box::new(outer)))
     }
 
@@ -97,7 +97,7 @@ impl Source {
 #[derive(Debug)]
 pub(crate) struct OwnedDatagram {
     pub packet: Vec<u8>,
-    pub outer: Option<Outer>,
+    pub outer: Option<OuterHeader>,
     pub link_header_len: usize,
     pub fragments: Vec<u64>,
     pub rebuilt: bool,
@@ -226,11 +226,11 @@ impl<'w> Outcome<'w> {
     }
 
     /// The outer IP header, if there was one.
-    pub fn outer(&self) -> Option<Outer> {
+    pub fn outer(&self) -> Option<OuterHeader> {
         match &self.source {
             Source::None => None,
             Source::Header(outer) => Some(**outer),
-            Source::Frame(place) => Outer::of(place.header(self.frame)),
+            Source::Frame(place) => OuterHeader::of(place.header(self.frame)),
             Source::Owned(whole) => whole.outer,
         }
     }
@@ -250,7 +250,9 @@ impl<'w> Outcome<'w> {
             Source::None | Source::Header(_) => None,
             Source::Frame(place) => place.datagram(self.frame),
             Source::Owned(whole) => match link::parse(LINKTYPE_RAW, &whole.packet).apart(&whole.packet) {
-                Frame::Datagram(datagram) => Some(Datagram { rebuilt: whole.rebuilt, link: whole.link, ..datagram }),
+                LinkContent::Datagram(datagram) => {
+                    Some(Datagram { rebuilt: whole.rebuilt, link: whole.link, ..datagram })
+                }
                 _ => None,
             },
         }
@@ -359,7 +361,7 @@ impl<'w> Outcome<'w> {
         if let Some(range) = entry.codec.restore_in_place(arena.get(clear), &mut self.restored) {
             self.packet = Span { start: clear.start + range.start as u32, len: range.len() as u32 };
         } else {
-            let Some(outer) = Outer::of(header) else { return };
+            let Some(outer) = OuterHeader::of(header) else { return };
             let carrier = Carrier { outer: &outer, header, protocol_offset };
             let mut packet = std::mem::take(&mut arena.packet);
             let restored = entry.codec.restore(arena.get(clear), &carrier, state, &mut packet);

@@ -4,12 +4,12 @@ use super::arena::Arena;
 use super::outcome::{Outcome, Source};
 use super::status::{Reason, Status};
 use super::warnings::Warnings;
-use crate::capture::Packet;
+use crate::capture::Frame;
 use crate::link::{Content, Received};
 
 /// The outcomes of the packets of a frame, in the order in which they were found.
 pub(super) struct Outcomes<'o, 'f> {
-    frame: &'o Packet<'f>,
+    frame: &'o Frame<'f>,
     /// The first packet; it has the others.
     pub first: &'o mut Outcome<'f>,
     pub arena: &'o mut Arena,
@@ -22,17 +22,17 @@ pub(super) struct Outcomes<'o, 'f> {
 
 impl<'o, 'f> Outcomes<'o, 'f> {
     /// No packet of `frame` was found yet. `first` will be the outcome of the first one.
-    pub fn new(frame: &'o Packet<'f>, first: &'o mut Outcome<'f>, arena: &'o mut Arena) -> Outcomes<'o, 'f> {
+    pub fn new(frame: &'o Frame<'f>, first: &'o mut Outcome<'f>, arena: &'o mut Arena) -> Outcomes<'o, 'f> {
         Outcomes { frame, first, arena, is_empty: true, may_repeat: false, unread: None }
     }
 
     /// The first packet of `frame` was found already.
-    pub fn with_first(frame: &'o Packet<'f>, first: &'o mut Outcome<'f>, arena: &'o mut Arena) -> Outcomes<'o, 'f> {
+    pub fn with_first(frame: &'o Frame<'f>, first: &'o mut Outcome<'f>, arena: &'o mut Arena) -> Outcomes<'o, 'f> {
         Outcomes { is_empty: false, ..Outcomes::new(frame, first, arena) }
     }
 
     /// The frame.
-    pub fn frame(&self) -> &'o Packet<'f> {
+    pub fn frame(&self) -> &'o Frame<'f> {
         self.frame
     }
 
@@ -80,7 +80,7 @@ impl<'o, 'f> Outcomes<'o, 'f> {
 }
 
 /// Notes what `received` says, before anything is known of ESP.
-fn describe(outcome: &mut Outcome<'_>, received: &Received<'_>, frame: &Packet<'_>) {
+fn describe(outcome: &mut Outcome<'_>, received: &Received<'_>, frame: &Frame<'_>) {
     (outcome.radio, outcome.decrypted) = (received.radio, received.decrypted);
     if received.unknown_context {
         outcome.warnings.add(Warnings::UNKNOWN_CONTEXT);

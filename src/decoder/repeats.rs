@@ -7,7 +7,7 @@ use super::outcome::{Outcome, OwnedDatagram, Source};
 use super::outcomes::Outcomes;
 use super::warnings::Warnings;
 use crate::link;
-use crate::net::Outer;
+use crate::net::OuterHeader;
 
 /// The outcomes of a frame that may be repeated.
 #[derive(Debug)]
@@ -20,7 +20,7 @@ struct Kept {
 #[derive(Debug)]
 struct KeptPart {
     outcome: Outcome<'static>,
-    outer: Option<Outer>,
+    outer: Option<OuterHeader>,
     fragments: Vec<u64>,
     packet: Vec<u8>,
 }

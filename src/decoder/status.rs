@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::hints::Hint;
-use crate::capture::Packet;
+use crate::capture::Frame;
 use crate::error::Fault;
 use crate::link;
 
@@ -83,7 +83,7 @@ impl Reason {
     }
 
     /// Why a frame has no IP packet.
-    pub(crate) fn not_ip(what: &'static str, packet: &Packet<'_>) -> Reason {
+    pub(crate) fn not_ip(what: &'static str, packet: &Frame<'_>) -> Reason {
         if what == link::UNSUPPORTED { Reason::LinkType(packet.link_type()) } else { Reason::Text(what) }
     }
 }

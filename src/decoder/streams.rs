@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::net::Outer;
+use crate::net::OuterHeader;
 use crate::prefetch;
 use crate::sa::stream::{Progress, Stream};
 use crate::sa::table::{PreparedSa, SaTable};
@@ -175,7 +175,7 @@ fn own_mut<'s>(places: &mut [u32], streams: &'s mut Vec<Stream>, sa: u32) -> &'s
 
 /// The source of a packet.
 fn source(header: &[u8]) -> IpAddr {
-    Outer::of(header).map_or(IpAddr::V6(Ipv6Addr::UNSPECIFIED), |outer| outer.src)
+    OuterHeader::of(header).map_or(IpAddr::V6(Ipv6Addr::UNSPECIFIED), |outer| outer.src)
 }
 
 /// The progress of each SA a moment ago, for workers that open packets ahead. Their results are checked against

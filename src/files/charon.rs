@@ -25,11 +25,11 @@ use zeroize::Zeroizing;
 
 use super::skipped::Skipped;
 use super::values::{shown, spi, spi_name};
+use crate::cipher::{Integ, IntegKey, Keys, Suite};
 use crate::context::Origin;
 use crate::net::Selector;
 use crate::sa::Sa;
 use crate::secret::{Secret, SecretSlice};
-use crate::suite::{Integ, IntegKey, Keys, Suite};
 
 /// Bytes of the longest key that is collected. Keys of strongSwan have at most 64 bytes and a salt.
 const MAX_KEY_LEN: usize = 128;

@@ -13,11 +13,11 @@ use zeroize::Zeroizing;
 use super::integrity::Integrity;
 use super::skipped::Skipped;
 use super::values::{NO_HEX_DIGIT, address, hex_digit, prefix, shown, spi, spi_name};
+use crate::cipher::{Cipher, INTEGS, Integ, IntegKey, Keys, SUITES, Suite};
 use crate::context::Origin;
 use crate::net::{IpVersion, Selector};
 use crate::sa::Sa;
 use crate::secret::Secret;
-use crate::suite::{Cipher, INTEGS, Integ, IntegKey, Keys, SUITES, Suite};
 
 /// The prefix of an entry in `-o uat:esp_sa:...` of Wireshark.
 const OPTION: &str = "uat:esp_sa:";

@@ -12,10 +12,10 @@ use std::sync::Arc;
 
 use super::skipped::Skipped;
 use super::values::{hex, shown};
+use crate::cipher::{Hash, Integ, IntegKey, Keys, Suite};
 use crate::context::Origin;
 use crate::ike::{ChildSecret, MessageKeys, Secrets, Spis};
 use crate::secret::Secret;
-use crate::suite::{Hash, Integ, IntegKey, Keys, Suite};
 
 const HELP: &str = "a line is `ispi=... rspi=... prf=HMAC-SHA2-256 SK_d=...`, or one of Wireshark's ikev2_decryption_table with 8 fields";
 

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use super::skipped::Skipped;
+use crate::cipher::{Integ, IntegKey};
 use crate::sa::Sa;
 use crate::secret::Secret;
-use crate::suite::{Integ, IntegKey};
 
 /// An integrity algorithm of a file.
 pub(super) struct Integrity<'t> {

@@ -14,11 +14,11 @@ use std::sync::Arc;
 use super::integrity::Integrity;
 use super::skipped::Skipped;
 use super::values::{address, hex, shown, spi, spi_name};
+use crate::cipher::{IntegKey, Keys, Suite};
 use crate::context::Origin;
 use crate::net::Selector;
 use crate::sa::Sa;
 use crate::secret::Secret;
-use crate::suite::{IntegKey, Keys, Suite};
 
 const HELP: &str = "an SA is `esp from SRC to DST spi 0x... auth ALGORITHM enc ALGORITHM authkey 0x... enckey 0x...`";
 

@@ -6,12 +6,12 @@ use std::sync::Arc;
 use super::fields::{Entry, Fields};
 use super::values::{ValueError, boolean, byte, hex, link_address, near, selector, shown, spi, spi_name, value_error};
 use super::yaml::{Node, Value};
+use crate::cipher::{INTEGS, Integ, IntegKey, KeyError, Keys, Part, SUITES, Suite};
 use crate::context::Origin;
 use crate::error::Error;
 use crate::link::LinkKey;
 use crate::net::{LinkAddress, Selector};
 use crate::sa::Sa;
-use crate::suite::{INTEGS, Integ, IntegKey, KeyError, Keys, Part, SUITES, Suite};
 
 /// Reads the items of `sas`: every SA and whether its name was given.
 pub(super) fn sas(path: &Path, list: &Node) -> Result<Vec<(Arc<Sa>, bool)>, Error> {

@@ -5,8 +5,8 @@
 use serde_json::{Map, Value, json};
 
 use super::rule_table::{ACTIONS, DIRECTIONS, FUNCTION, OPERATORS, ROW_KEYS, VARIABLE};
+use crate::cipher::{INTEGS, SUITES};
 use crate::schc::fields::FIELDS;
-use crate::suite::{INTEGS, SUITES};
 
 /// A kind of file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

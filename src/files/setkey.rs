@@ -14,11 +14,11 @@ use std::sync::Arc;
 use super::integrity::Integrity;
 use super::skipped::Skipped;
 use super::values::{address, hex, shown, spi, spi_name};
+use crate::cipher::{IntegKey, Keys, Suite};
 use crate::context::Origin;
 use crate::net::Selector;
 use crate::sa::Sa;
 use crate::secret::Secret;
-use crate::suite::{IntegKey, Keys, Suite};
 
 const HELP: &str =
     "a statement is `add SRC DST esp SPI -E ALGORITHM KEY -A ALGORITHM KEY ;`, a key \"text\" or 0x and hex digits";

@@ -16,11 +16,11 @@ use std::sync::Arc;
 
 use super::skipped::Skipped;
 use super::values::{address, hex, shown, spi, spi_name};
+use crate::cipher::{Integ, IntegKey, Keys, Suite};
 use crate::context::Origin;
 use crate::net::Selector;
 use crate::sa::Sa;
 use crate::secret::Secret;
-use crate::suite::{Integ, IntegKey, Keys, Suite};
 
 const HELP: &str = "a line is `SPI@ADDRESS aes128-cbc-hmac96:0xKEY`, as for tcpdump -E";
 

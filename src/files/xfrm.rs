@@ -20,10 +20,10 @@ use std::sync::Arc;
 use super::skipped::Skipped;
 use super::values::{spi, spi_name};
 use super::xfrm_algorithms::Algorithm;
+use crate::cipher::{IntegKey, Keys, Suite};
 use crate::context::Origin;
 use crate::net::Selector;
 use crate::sa::Sa;
-use crate::suite::{IntegKey, Keys, Suite};
 
 pub(super) const HELP: &str = "give the complete output of `ip xfrm state`";
 

@@ -1,8 +1,8 @@
 //! Keys of a child SA out of SK_d and the two messages that made it (RFC 7296 §2.17).
 
 use super::message::Proposal;
+use crate::cipher::{Hash, Integ, IntegKey, Keys, Suite, prf_plus};
 use crate::secret::Secret;
-use crate::suite::{Hash, Integ, IntegKey, Keys, Suite, prf_plus};
 
 /// Transform types (RFC 7296 §3.3.2).
 const ENCR: u8 = 1;

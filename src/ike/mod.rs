@@ -27,13 +27,13 @@ use zeroize::Zeroizing;
 pub use self::message::is_after_marker;
 use self::message::{CREATE_CHILD_SA, Encrypted, IKE_AUTH, IKE_SA_INIT, Message, Offer, Payloads, Proposal};
 use crate::capture::{Reader, Window};
+use crate::cipher::{EspCipher, Hash, Keys};
 use crate::context::Origin;
 use crate::error::Error;
-use crate::link::{self, Frame, Reassembled, Reassembler};
-use crate::net::{Datagram, Outer, Selector};
+use crate::link::{self, LinkContent, Reassembled, Reassembler};
+use crate::net::{Datagram, OuterHeader, Selector};
 use crate::sa::Sa;
 use crate::secret::Secret;
-use crate::suite::{EspCipher, Hash, Keys};
 
 /// Protocol ID of ESP, and of IKE itself, in a proposal (RFC 7296 §3.3.1).
 const PROTOCOL_ESP: u8 = 3;
@@ -129,10 +129,10 @@ pub fn derive(reader: &mut Reader, secrets: &Secrets) -> Result<Derived, Error> 
     let mut reassembler = Reassembler::new();
     let mut reassembled = Reassembled::default();
     while reader.fill(&mut window)? {
-        for packet in window.packets() {
+        for packet in window.frames() {
             match link::parse(packet.link_type(), packet.data) {
-                Frame::Datagram(datagram) => sessions.datagram(packet.number, &datagram),
-                Frame::Fragment(fragment) if fragment.protocol == link::UDP => {
+                LinkContent::Datagram(datagram) => sessions.datagram(packet.number, &datagram),
+                LinkContent::Fragment(fragment) if fragment.protocol == link::UDP => {
                     let time = packet.time_ns();
                     if let Ok(true) = reassembler.push(packet.number, time, &fragment, &mut reassembled)
                         && let Ok(datagram) = reassembled.datagram()
@@ -289,7 +289,7 @@ impl<'s> Session<'s> {
         }
     }
 
-    fn message(&mut self, frame: u64, outer: Outer, message: &Message<'_>) {
+    fn message(&mut self, frame: u64, outer: OuterHeader, message: &Message<'_>) {
         let exchange = match message.exchange {
             IKE_SA_INIT => return self.initial(message),
             _ if message.spis != self.secret.spis => return,

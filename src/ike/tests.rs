@@ -4,8 +4,8 @@ use proptest::prelude::*;
 
 use super::message::{Proposal, Transform, without_padding};
 use super::*;
+use crate::cipher::prf_plus;
 use crate::files;
-use crate::suite::prf_plus;
 
 fn folder(name: &str) -> std::path::PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(name)
@@ -79,7 +79,7 @@ fn made_packets() -> Vec<Vec<u8>> {
     let mut reader = Reader::open(&folder("tests/ike/made.pcap")).unwrap();
     let (mut window, mut packets) = (Window::default(), vec![]);
     while reader.fill(&mut window).unwrap() {
-        packets.extend(window.packets().map(|packet| packet.data.to_vec()));
+        packets.extend(window.frames().map(|packet| packet.data.to_vec()));
     }
     packets
 }

@@ -10,7 +10,7 @@ use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
 use std::ops::Range;
 
-use super::{Frame, parse_ip};
+use super::{LinkContent, parse_ip};
 use crate::capture::deadline;
 use crate::error::{Fault, Stage};
 use crate::net::{Datagram, Fragment, IpVersion, ip};
@@ -52,9 +52,11 @@ impl Reassembled {
     /// offset and More Fragments (IPv4), lengths and checksum right. Faults are offsets in the packet.
     pub fn datagram(&self) -> Result<Datagram<'_>, Fault> {
         match parse_ip(&self.packet, 0, None) {
-            Frame::Datagram(datagram) => Ok(datagram),
-            Frame::Malformed { fault, .. } => Err(fault),
-            Frame::Fragment(_) | Frame::NotIp(_) => Err(Fault::unsupported(Stage::Link, 0, "a fragment of fragments")),
+            LinkContent::Datagram(datagram) => Ok(datagram),
+            LinkContent::Malformed { fault, .. } => Err(fault),
+            LinkContent::Fragment(_) | LinkContent::NotIp(_) => {
+                Err(Fault::unsupported(Stage::Link, 0, "a fragment of fragments"))
+            }
         }
     }
 

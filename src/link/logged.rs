@@ -13,7 +13,7 @@
 //! ```
 
 use super::encap::Next;
-use super::frame::of_family;
+use super::link_type::of_family;
 use crate::bytes::Reader;
 use crate::error::{Fault, Stage};
 

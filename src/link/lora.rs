@@ -8,7 +8,7 @@
 //! LoRaWAN encrypts what it carries. Frames of other networks may hold an IP packet, or 6LoWPAN, in the clear.
 
 use super::LinkAddresses;
-use super::frame::Network;
+use super::link_type::Network;
 use crate::bytes::Reader;
 use crate::error::{Fault, Stage};
 use crate::net::IpVersion;

@@ -7,9 +7,9 @@
 mod bluetooth;
 mod encap;
 mod fragments;
-mod frame;
 mod ieee802154;
 mod link_key;
+mod link_type;
 mod logged;
 mod lora;
 mod lowpan;
@@ -24,12 +24,12 @@ mod wireless;
 use self::encap::tunnel;
 pub use self::encap::tunnel::may_be_tunnel;
 use crate::error::Fault;
-use crate::net::{Datagram, Fragment, IpLocation, IpVersion, LinkAddresses, Outer, ip};
+use crate::net::{Datagram, Fragment, IpLocation, IpVersion, LinkAddresses, OuterHeader, ip};
 
 pub use fragments::{Reassembled, Reassembler};
-pub use frame::UNSUPPORTED;
 pub use ieee802154::fcs::Fcs;
 pub use link_key::LinkKey;
+pub use link_type::UNSUPPORTED;
 pub use names::link_type_name;
 pub use rebuild::{Begun, UdpChecksum, append, begin, begin_encapsulated, encapsulate, rebuild, replace};
 pub use receiver::{Content, InnerReceiver, Received, Receiver, Settings};
@@ -50,30 +50,30 @@ pub const UDP_LITE: u8 = 136;
 /// 117, PPI 192, NFLOG 239, IPoIB 242; with VLAN tags, MPLS, NSH, PPPoE and the like. The frames of IEEE 802.15.4 (195,
 /// 215, 230, 283), of Bluetooth LE (187, 201, 251, 254, 256, 272) and of LoRaTAP 270 need a [`Receiver`], and so do tunnels
 /// and frames with several packets (A-MSDU of IEEE 802.11).
-pub fn parse(link_type: u16, frame: &[u8]) -> Frame<'_> {
-    match frame::network(link_type, frame) {
-        Ok(frame::Network::Ip { offset, version }) => parse_ip(frame, offset, version),
-        Ok(frame::Network::Enclosed { offset, version }) => match parse_ip(frame, offset, version) {
-            Frame::Datagram(datagram) => Frame::Datagram(Datagram { rebuilt: true, ..datagram }),
+pub fn parse(link_type: u16, frame: &[u8]) -> LinkContent<'_> {
+    match link_type::network(link_type, frame) {
+        Ok(link_type::Network::Ip { offset, version }) => parse_ip(frame, offset, version),
+        Ok(link_type::Network::Enclosed { offset, version }) => match parse_ip(frame, offset, version) {
+            LinkContent::Datagram(datagram) => LinkContent::Datagram(Datagram { rebuilt: true, ..datagram }),
             other => other,
         },
-        Ok(frame::Network::Aggregate { .. }) => Frame::NotIp("an aggregate of IEEE 802.11 (A-MSDU)"),
-        Ok(frame::Network::Radio(_) | frame::Network::Lowpan { .. }) => Frame::NotIp("IEEE 802.15.4"),
-        Ok(frame::Network::Bluetooth) => Frame::NotIp("Bluetooth"),
-        Ok(frame::Network::Other(reason)) => Frame::NotIp(reason),
-        Err(fault) => Frame::Malformed { outer: None, fault },
+        Ok(link_type::Network::Aggregate { .. }) => LinkContent::NotIp("an aggregate of IEEE 802.11 (A-MSDU)"),
+        Ok(link_type::Network::Radio(_) | link_type::Network::Lowpan { .. }) => LinkContent::NotIp("IEEE 802.15.4"),
+        Ok(link_type::Network::Bluetooth) => LinkContent::NotIp("Bluetooth"),
+        Ok(link_type::Network::Other(reason)) => LinkContent::NotIp(reason),
+        Err(fault) => LinkContent::Malformed { outer: None, fault },
     }
 }
 
 /// Reads the IP packet at `offset` of `frame`; `version` is what the link header announced.
-fn parse_ip(frame: &[u8], offset: usize, version: Option<IpVersion>) -> Frame<'_> {
+fn parse_ip(frame: &[u8], offset: usize, version: Option<IpVersion>) -> LinkContent<'_> {
     match ip::locate(frame, offset, version) {
         Ok(ip::Located::Packet(place)) => match place.datagram(frame) {
-            Some(datagram) => Frame::Datagram(datagram),
-            None => Frame::NotIp("the frame is longer than 4 GiB"),
+            Some(datagram) => LinkContent::Datagram(datagram),
+            None => LinkContent::NotIp("the frame is longer than 4 GiB"),
         },
-        Ok(ip::Located::Fragment(fragment)) => Frame::Fragment(fragment),
-        Err(fault) => Frame::Malformed { outer: ip::outer(frame, offset, version), fault },
+        Ok(ip::Located::Fragment(fragment)) => LinkContent::Fragment(fragment),
+        Err(fault) => LinkContent::Malformed { outer: ip::outer(frame, offset, version), fault },
     }
 }
 
@@ -81,18 +81,18 @@ fn parse_ip(frame: &[u8], offset: usize, version: Option<IpVersion>) -> Frame<'_
 /// [`Receiver`] must take in their turn: fragments, radio frames, tunnels. `wants` as in [`Receiver::receive`].
 #[inline]
 pub fn parse_standalone(link_type: u16, frame: &[u8], wants: impl Fn(u8) -> bool) -> Option<Alone> {
-    if frame::is_radio(link_type) {
+    if link_type::is_radio(link_type) {
         return None;
     }
-    let (outer, fault) = match frame::network(link_type, frame) {
-        Ok(frame::Network::Ip { offset, version }) => match ip::locate(frame, offset, version) {
+    let (outer, fault) = match link_type::network(link_type, frame) {
+        Ok(link_type::Network::Ip { offset, version }) => match ip::locate(frame, offset, version) {
             Ok(ip::Located::Packet(place)) => {
                 return stands_alone(frame, place, wants).then_some(Alone::Packet(place));
             }
             Ok(ip::Located::Fragment(_)) => return None,
             Err(fault) => (ip::outer(frame, offset, version), fault),
         },
-        Ok(frame::Network::Other(reason)) => return Some(Alone::NotIp(reason)),
+        Ok(link_type::Network::Other(reason)) => return Some(Alone::NotIp(reason)),
         Ok(_) => return None,
         Err(fault) => (None, fault),
     };
@@ -103,7 +103,7 @@ pub fn parse_standalone(link_type: u16, frame: &[u8], wants: impl Fn(u8) -> bool
 // Inlined, so that the place stays in registers: to copy it as a whole right after it was written in parts stalls the CPU.
 #[inline(always)]
 pub fn parse_plain(link_type: u16, frame: &[u8], wants: impl Fn(u8) -> bool) -> Option<IpLocation> {
-    let (offset, version) = frame::plain_ip(link_type, frame)?;
+    let (offset, version) = link_type::plain_ip(link_type, frame)?;
     let place = ip::locate_plain(frame, offset, version)?;
     if stands_alone(frame, place, wants) { Some(place) } else { None }
 }
@@ -122,12 +122,12 @@ fn stands_alone(frame: &[u8], place: IpLocation, wants: impl Fn(u8) -> bool) -> 
 pub enum Alone {
     /// A whole IP packet.
     Packet(IpLocation),
-    /// As [`Frame::NotIp`].
+    /// As [`LinkContent::NotIp`].
     NotIp(&'static str),
-    /// As [`Frame::Malformed`].
+    /// As [`LinkContent::Malformed`].
     Malformed {
         /// What the IP header says, if that much could be read.
-        outer: Option<Outer>,
+        outer: Option<OuterHeader>,
         /// What is wrong, as offset in the frame.
         fault: Fault,
     },
@@ -135,7 +135,7 @@ pub enum Alone {
 
 /// What a captured frame holds.
 #[derive(Debug, Clone, Copy)]
-pub enum Frame<'a> {
+pub enum LinkContent<'a> {
     /// A whole IP packet.
     Datagram(Datagram<'a>),
     /// A piece of an IP packet.
@@ -145,19 +145,19 @@ pub enum Frame<'a> {
     /// The link or IP headers are cut short or contradict themselves.
     Malformed {
         /// What the IP header says, if that much could be read.
-        outer: Option<Outer>,
+        outer: Option<OuterHeader>,
         /// What is wrong, as offset in the frame.
         fault: Fault,
     },
 }
 
-impl<'a> Frame<'a> {
+impl<'a> LinkContent<'a> {
     /// Makes a fragment a packet of its own. `frame` is what was parsed: an IPv6 Fragment header becomes the first of the
     /// payload (RFC 8200 §4.5).
-    pub fn apart(self, frame: &'a [u8]) -> Frame<'a> {
+    pub fn apart(self, frame: &'a [u8]) -> LinkContent<'a> {
         const IPV6_FRAGMENT: u8 = 44;
         const FRAGMENT_HEADER_LEN: usize = 8;
-        let Frame::Fragment(fragment) = self else { return self };
+        let LinkContent::Fragment(fragment) = self else { return self };
         let Fragment { outer, header, protocol_offset, protocol, payload, missing, frame_offset, .. } = fragment;
         let (protocol, payload) = match outer.version {
             IpVersion::V4 => (protocol, payload),
@@ -170,7 +170,7 @@ impl<'a> Frame<'a> {
         let (rebuilt, link) = (false, None);
         let datagram =
             Datagram { outer, header, protocol_offset, protocol, payload, missing, frame_offset, rebuilt, link };
-        Frame::Datagram(datagram)
+        LinkContent::Datagram(datagram)
     }
 }
 

@@ -5,9 +5,9 @@ use std::ops::Range;
 
 use etherparse::{IpFragOffset, Ipv4Header, Ipv6FlowLabel, Ipv6Header};
 
-use super::{UDP, frame};
+use super::{UDP, link_type};
 use crate::error::{Fault, Stage};
-use crate::net::{Datagram, IpVersion, Outer, checksum, ip};
+use crate::net::{Datagram, IpVersion, OuterHeader, checksum, ip};
 
 /// The headers of a frame that is being written: its payload follows, then [`Begun::finish`]. Offsets are those of the
 /// buffer that the frame is written to.
@@ -92,7 +92,7 @@ impl UdpChecksum {
     pub fn put(&self, out: &mut [u8]) {
         let UdpChecksum { packet, udp } = self;
         let Some(packet_bytes) = out.get_mut(packet.clone()) else { return };
-        let Some(Outer { src, dst, .. }) = Outer::of(packet_bytes) else { return };
+        let Some(OuterHeader { src, dst, .. }) = OuterHeader::of(packet_bytes) else { return };
         let segment = packet_bytes.get_mut(udp - packet.start..).unwrap_or_default();
         ip::put(segment, 6, 0);
         let checksum = checksum::upper_layer(src, dst, UDP, segment);
@@ -136,7 +136,7 @@ pub fn rebuild(
 pub fn encapsulate(
     link_type: u16,
     link_header: &[u8],
-    outer: &Outer,
+    outer: &OuterHeader,
     protocol: u8,
     payload: &[&[u8]],
     out: &mut Vec<u8>,
@@ -155,11 +155,11 @@ pub fn encapsulate(
 pub fn begin_encapsulated(
     link_type: u16,
     link_header: &[u8],
-    outer: &Outer,
+    outer: &OuterHeader,
     protocol: u8,
     out: &mut Vec<u8>,
 ) -> Result<Begun, Fault> {
-    frame::write(link_type, link_header, outer.version, out)?;
+    link_type::write(link_type, link_header, outer.version, out)?;
     let packet = out.len();
     match (outer.src, outer.dst) {
         (IpAddr::V4(src), IpAddr::V4(dst)) => {
@@ -210,7 +210,7 @@ pub fn append(link_type: u16, link_header: &[u8], packet: &[u8], out: &mut Vec<u
         Some(first) if first >> 4 == 4 => IpVersion::V4,
         _ => IpVersion::V6,
     };
-    frame::write(link_type, link_header, version, out)?;
+    link_type::write(link_type, link_header, version, out)?;
     out.extend_from_slice(packet);
     Ok(())
 }

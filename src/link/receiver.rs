@@ -12,11 +12,11 @@ use super::ieee802154::{self, Kind, zigbee};
 use super::lowpan::{self, Carried, Lowpan, Taken};
 use super::repeats::Repeats;
 use super::unwrap::Unwrap;
-use super::{EspPorts, Fcs, Frame, Reassembled, Reassembler, UDP, frame, parse_ip, udp};
-use crate::capture::Packet;
+use super::{EspPorts, Fcs, LinkContent, Reassembled, Reassembler, UDP, link_type, parse_ip, udp};
+use crate::capture::Frame;
 use crate::error::{Fault, Stage};
 use crate::link::LinkKey;
-use crate::net::{Datagram, IpVersion, LinkAddress, LinkAddresses, Outer};
+use crate::net::{Datagram, IpVersion, LinkAddress, LinkAddresses, OuterHeader};
 
 /// What a [`Receiver`] has to be told.
 #[derive(Debug, Clone, Default)]
@@ -71,7 +71,7 @@ impl InnerReceiver {
     }
 
     /// Takes one packet out of `frame`; `wants` as in [`Receiver::receive`].
-    pub fn receive<'s>(&'s mut self, frame: &Packet<'_>, bytes: &'s [u8], wants: impl Fn(u8) -> bool) -> Received<'s> {
+    pub fn receive<'s>(&'s mut self, frame: &Frame<'_>, bytes: &'s [u8], wants: impl Fn(u8) -> bool) -> Received<'s> {
         let InnerReceiver { esp_ports, reassembler, reassembled } = self;
         reassembler.begin();
         Unwrap::new(frame, reassembler, esp_ports, wants).ip_packet(parse_ip(bytes, 0, None), reassembled, bytes)
@@ -110,7 +110,7 @@ pub enum Content<'a> {
     /// A fragment.
     Fragment {
         /// What its IP header says.
-        outer: Option<Outer>,
+        outer: Option<OuterHeader>,
         /// The frame waits in the [`Reassembler`]: [`Received::fragments`] or [`Receiver::given_up`] will tell of it.
         waits: bool,
     },
@@ -119,7 +119,7 @@ pub enum Content<'a> {
     /// Cut short, damaged, or contradicting itself.
     Malformed {
         /// What the IP header says, if that much could be read.
-        outer: Option<Outer>,
+        outer: Option<OuterHeader>,
         /// What is wrong, as offset in the frame.
         fault: Fault,
     },
@@ -151,15 +151,15 @@ impl Receiver {
 
     /// Looks at the first frames, to decide what stands behind IEEE 802.15.4 frames; to be called with the frames of a
     /// window before they are received. It looks no more when it has seen enough.
-    pub fn survey<'p>(&mut self, packets: impl Iterator<Item = Packet<'p>>) {
+    pub fn survey<'p>(&mut self, frames: impl Iterator<Item = Frame<'p>>) {
         if self.fcs != Fcs::Auto || self.survey.is_complete() {
             return;
         }
-        for packet in packets {
-            let radio = match frame::network(packet.link_type(), packet.data) {
-                Ok(frame::Network::Radio(radio)) => Some(radio),
-                Ok(frame::Network::Ip { offset, version }) => match parse_ip(packet.data, offset, version) {
-                    Frame::Datagram(datagram) => zep(&datagram).ok().flatten(),
+        for frame in frames {
+            let radio = match link_type::network(frame.link_type(), frame.data) {
+                Ok(link_type::Network::Radio(radio)) => Some(radio),
+                Ok(link_type::Network::Ip { offset, version }) => match parse_ip(frame.data, offset, version) {
+                    LinkContent::Datagram(datagram) => zep(&datagram).ok().flatten(),
                     _ => None,
                 },
                 _ => None,
@@ -167,7 +167,7 @@ impl Receiver {
             if let Some(radio) = radio
                 && radio.trailer == Trailer::Unknown
                 && radio.missing == 0
-                && packet.orig_len as usize <= packet.data.len()
+                && frame.orig_len as usize <= frame.data.len()
             {
                 self.survey.count(radio.frame);
             }
@@ -179,28 +179,28 @@ impl Receiver {
 
     /// Takes one frame. `wants` tells whether an IP protocol number may be that of ESP: such a packet is not looked into
     /// any further. [`Receiver::next`] gives the other packets of the frame.
-    pub fn receive<'s>(&'s mut self, packet: &Packet<'s>, wants: impl Fn(u8) -> bool) -> Received<'s> {
-        let (link_type, data) = (packet.link_type(), packet.data);
+    pub fn receive<'s>(&'s mut self, frame: &Frame<'s>, wants: impl Fn(u8) -> bool) -> Received<'s> {
+        let (link_type, data) = (frame.link_type(), frame.data);
         self.next = None;
         self.reassembler.begin();
-        match frame::network(link_type, data) {
-            Ok(frame::Network::Aggregate { offset }) => self.subframe(packet, offset, wants),
-            network => self.network(packet, network, wants),
+        match link_type::network(link_type, data) {
+            Ok(link_type::Network::Aggregate { offset }) => self.subframe(frame, offset, wants),
+            network => self.network(frame, network, wants),
         }
     }
 
     /// The next packet of the frame that was received last; `None` if there are no more.
-    pub fn next<'s>(&'s mut self, packet: &Packet<'s>, wants: impl Fn(u8) -> bool) -> Option<Received<'s>> {
+    pub fn next<'s>(&'s mut self, frame: &Frame<'s>, wants: impl Fn(u8) -> bool) -> Option<Received<'s>> {
         let offset = self.next.take()?;
-        Some(self.subframe(packet, offset, wants))
+        Some(self.subframe(frame, offset, wants))
     }
 
-    fn subframe<'s>(&'s mut self, packet: &Packet<'s>, offset: usize, wants: impl Fn(u8) -> bool) -> Received<'s> {
-        let mut own = *packet;
-        let network = frame::subframe(packet.data, offset).map(|(network, end, next)| {
+    fn subframe<'s>(&'s mut self, frame: &Frame<'s>, offset: usize, wants: impl Fn(u8) -> bool) -> Received<'s> {
+        let mut own = *frame;
+        let network = link_type::subframe(frame.data, offset).map(|(network, end, next)| {
             self.next = next;
             // No IP length may reach into the next one.
-            own.data = packet.data.get(..end).unwrap_or(packet.data);
+            own.data = frame.data.get(..end).unwrap_or(frame.data);
             network
         });
         let mut received = self.network(&own, network, wants);
@@ -213,40 +213,40 @@ impl Receiver {
 
     fn network<'s>(
         &'s mut self,
-        packet: &Packet<'s>,
-        network: Result<frame::Network<'s>, Fault>,
+        frame: &Frame<'s>,
+        network: Result<link_type::Network<'s>, Fault>,
         wants: impl Fn(u8) -> bool,
     ) -> Received<'s> {
-        let (link_type, data, outermost) = (packet.link_type(), packet.data, self.outermost);
+        let (link_type, data, outermost) = (frame.link_type(), frame.data, self.outermost);
         let wants = |protocol| outermost || wants(protocol);
         let mut enclosed = false;
         let parsed = match network {
-            Ok(frame::Network::Ip { offset, version }) => parse_ip(data, offset, version),
-            Ok(frame::Network::Enclosed { offset, version }) => {
+            Ok(link_type::Network::Ip { offset, version }) => parse_ip(data, offset, version),
+            Ok(link_type::Network::Enclosed { offset, version }) => {
                 enclosed = true;
                 parse_ip(data, offset, version)
             }
-            Ok(frame::Network::Radio(radio)) => return self.radio(packet, radio, 0, wants),
-            Ok(frame::Network::Lowpan { offset, link }) => {
+            Ok(link_type::Network::Radio(radio)) => return self.radio(frame, radio, 0, wants),
+            Ok(link_type::Network::Lowpan { offset, link }) => {
                 let payload = data.get(offset..).unwrap_or_default();
-                let missing = (packet.orig_len as usize).saturating_sub(data.len());
-                let taken = self.lowpan(packet, payload, link, missing);
-                return self.hand_out(packet, taken.map(Step::Taken), offset, wants);
+                let missing = (frame.orig_len as usize).saturating_sub(data.len());
+                let taken = self.lowpan(frame, payload, link, missing);
+                return self.hand_out(frame, taken.map(Step::Taken), offset, wants);
             }
-            Ok(frame::Network::Bluetooth) => {
-                let step = self.bluetooth(packet);
-                return self.hand_out(packet, step, 0, wants);
+            Ok(link_type::Network::Bluetooth) => {
+                let step = self.bluetooth(frame);
+                return self.hand_out(frame, step, 0, wants);
             }
-            Ok(frame::Network::Aggregate { .. }) => Frame::NotIp("an aggregate inside another one"),
-            Ok(frame::Network::Other(reason)) => Frame::NotIp(reason),
-            Err(fault) => Frame::Malformed { outer: None, fault },
+            Ok(link_type::Network::Aggregate { .. }) => LinkContent::NotIp("an aggregate inside another one"),
+            Ok(link_type::Network::Other(reason)) => LinkContent::NotIp(reason),
+            Err(fault) => LinkContent::Malformed { outer: None, fault },
         };
-        if let Frame::Datagram(datagram) = &parsed {
+        if let LinkContent::Datagram(datagram) = &parsed {
             match zep(datagram) {
                 Ok(None) => {}
                 Ok(Some(radio)) => {
                     let offset = datagram.frame_offset.saturating_add(datagram.header.len());
-                    return self.radio(packet, radio, offset, wants);
+                    return self.radio(frame, radio, offset, wants);
                 }
                 // No gateway looks for radio frames in a datagram.
                 Err(_) if outermost => {}
@@ -259,8 +259,8 @@ impl Receiver {
         }
         let parsed = if outermost { parsed.apart(data) } else { parsed };
         let Receiver { reassembler, reassembled, esp_ports, .. } = self;
-        let mut received = Unwrap::new(packet, reassembler, esp_ports, wants).ip_packet(parsed, reassembled, data);
-        received.radio = frame::is_radio(link_type);
+        let mut received = Unwrap::new(frame, reassembler, esp_ports, wants).ip_packet(parsed, reassembled, data);
+        received.radio = link_type::is_radio(link_type);
         if enclosed && let Content::Datagram(datagram) = &mut received.content {
             datagram.rebuilt = true;
             received.link_header = &[];
@@ -276,34 +276,34 @@ impl Receiver {
     /// Takes a frame of IEEE 802.15.4, which starts at `offset` or behind.
     fn radio<'s>(
         &'s mut self,
-        packet: &Packet<'s>,
+        frame: &Frame<'s>,
         radio: Radio<'s>,
         offset: usize,
         wants: impl Fn(u8) -> bool,
     ) -> Received<'s> {
-        let step = self.mac(packet, radio);
-        self.hand_out(packet, step, offset, wants)
+        let step = self.mac(frame, radio);
+        self.hand_out(frame, step, offset, wants)
     }
 
-    fn mac(&mut self, packet: &Packet<'_>, radio: Radio<'_>) -> Result<Step, Fault> {
+    fn mac(&mut self, frame: &Frame<'_>, radio: Radio<'_>) -> Result<Step, Fault> {
         let other = |what| Ok(Step::Taken(Taken::Other(what)));
-        let cut = (packet.orig_len as usize).saturating_sub(packet.data.len());
+        let cut = (frame.orig_len as usize).saturating_sub(frame.data.len());
         let mode = if self.fcs == Fcs::Auto { self.survey.mode() } else { self.fcs };
-        let Some((frame, missing)) = fcs::strip(radio.frame, radio.missing.max(cut), radio.trailer, mode) else {
+        let Some((mac_frame, missing)) = fcs::strip(radio.frame, radio.missing.max(cut), radio.trailer, mode) else {
             let at = radio.frame.len().saturating_sub(2);
             return Err(Fault::unsupported(Stage::Link, at, "the FCS of the IEEE 802.15.4 frame is wrong"));
         };
-        let mac = ieee802154::parse(frame)?;
+        let mac = ieee802154::parse(mac_frame)?;
         if let Kind::Other(what) = mac.kind {
             return other(what);
         }
-        if let Some(of) = self.repeats.check(packet.number, packet.time_ns(), frame) {
+        if let Some(of) = self.repeats.check(frame.number, frame.time_ns(), mac_frame) {
             return Ok(Step::Repeat(of));
         }
         let payload = match mac.security {
             None => mac.payload,
             Some(_) if missing > 0 => {
-                let (needs, has) = (frame.len().saturating_add(missing), frame.len());
+                let (needs, has) = (mac_frame.len().saturating_add(missing), mac_frame.len());
                 return Err(Fault::short(Stage::Link, 0, "secured IEEE 802.15.4 frame", needs, has));
             }
             Some(auxiliary) => match self.security.open(&mac, auxiliary, radio.asn) {
@@ -326,7 +326,7 @@ impl Receiver {
         }
         let link = LinkAddresses { src: mac.src, dst: mac.dst };
         let network = mac.pan.map(u64::from);
-        let carried = Carried { frame: packet.number, time_ns: packet.time_ns(), link, network, missing };
+        let carried = Carried { frame: frame.number, time_ns: frame.time_ns(), link, network, missing };
         let taken = match self.lowpan.take(payload, carried) {
             Err(_) if zigbee::starts_like(payload, &mac) => return other(lowpan::NOT_LOWPAN),
             taken => taken.map_err(|mut fault| {
@@ -345,13 +345,13 @@ impl Receiver {
 
     fn lowpan(
         &mut self,
-        packet: &Packet<'_>,
+        frame: &Frame<'_>,
         payload: &[u8],
         link: LinkAddresses,
         missing: usize,
     ) -> Result<Taken, Fault> {
         let network = None;
-        let carried = Carried { frame: packet.number, time_ns: packet.time_ns(), link, network, missing };
+        let carried = Carried { frame: frame.number, time_ns: frame.time_ns(), link, network, missing };
         let taken = self.lowpan.take(payload, carried)?;
         if matches!(taken, Taken::Whole { .. }) {
             self.lowpan.learn(network);
@@ -359,15 +359,15 @@ impl Receiver {
         Ok(taken)
     }
 
-    fn bluetooth(&mut self, packet: &Packet<'_>) -> Result<Step, Fault> {
-        let (link, network, guessed) = match self.bluetooth.take(packet, packet.time_ns(), &mut self.repeats)? {
+    fn bluetooth(&mut self, frame: &Frame<'_>) -> Result<Step, Fault> {
+        let (link, network, guessed) = match self.bluetooth.take(frame, frame.time_ns(), &mut self.repeats)? {
             // No PAN has such a number.
             Heard::Whole { link, connection, guessed } => (link, Some(connection | 1 << 63), guessed),
             Heard::Waits => return Ok(Step::Taken(Taken::Waits)),
             Heard::Other(what) => return Ok(Step::Taken(Taken::Other(what))),
             Heard::Repeat(of) => return Ok(Step::Repeat(of)),
         };
-        let carried = Carried { frame: packet.number, time_ns: packet.time_ns(), link, network, missing: 0 };
+        let carried = Carried { frame: frame.number, time_ns: frame.time_ns(), link, network, missing: 0 };
         let taken = match self.lowpan.take(self.bluetooth.sdu(), carried) {
             Err(_) if guessed => Taken::Other("an L2CAP channel whose set-up was not captured"),
             taken => taken?,
@@ -382,12 +382,12 @@ impl Receiver {
     /// `offset` is where in the frame the faults of `step` count from.
     fn hand_out<'s>(
         &'s mut self,
-        packet: &Packet<'s>,
+        frame: &Frame<'s>,
         step: Result<Step, Fault>,
         offset: usize,
         wants: impl Fn(u8) -> bool,
     ) -> Received<'s> {
-        let may_repeat = self.repeats.remembers(packet.number);
+        let may_repeat = self.repeats.remembers(frame.number);
         let decrypted = std::mem::take(&mut self.decrypted);
         let radio = |content| Received { radio: true, decrypted, may_repeat, ..Received::of(content) };
         let (link, unknown_context) = match step {
@@ -403,7 +403,7 @@ impl Receiver {
         let Receiver { outermost, reassembler, reassembled, lowpan, esp_ports, .. } = self;
         let parsed = parse_ip(lowpan.packet(), 0, Some(IpVersion::V6));
         let parsed = if *outermost { parsed.apart(lowpan.packet()) } else { parsed };
-        let unwrap = &mut Unwrap::new(packet, reassembler, esp_ports, wants);
+        let unwrap = &mut Unwrap::new(frame, reassembler, esp_ports, wants);
         let mut received = unwrap.ip_packet(parsed, reassembled, lowpan.packet());
         received.radio = true;
         received.decrypted = decrypted;

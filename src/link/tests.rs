@@ -19,7 +19,7 @@ pub(super) fn bytes(hex: &str) -> Vec<u8> {
 #[track_caller]
 pub(super) fn datagram(link_type: u16, frame: &[u8]) -> Datagram<'_> {
     match parse(link_type, frame) {
-        Frame::Datagram(datagram) => datagram,
+        LinkContent::Datagram(datagram) => datagram,
         other => panic!("{other:?}"),
     }
 }
@@ -27,7 +27,7 @@ pub(super) fn datagram(link_type: u16, frame: &[u8]) -> Datagram<'_> {
 #[track_caller]
 fn fault(link_type: u16, hex: &str) -> (bool, Fault) {
     match parse(link_type, &bytes(hex)) {
-        Frame::Malformed { outer, fault } => (outer.is_some(), fault),
+        LinkContent::Malformed { outer, fault } => (outer.is_some(), fault),
         other => panic!("{other:?}"),
     }
 }
@@ -81,7 +81,7 @@ fn every_link_type_and_extension_header() {
 
         let v4 = frame[ip_offset] >> 4 == 4;
         let address = |v4_text: &str, v6_text: &str| if v4 { v4_text } else { v6_text }.parse::<IpAddr>().unwrap();
-        let outer = Outer {
+        let outer = OuterHeader {
             version: if v4 { IpVersion::V4 } else { IpVersion::V6 },
             src: address("192.0.2.1", "2001:db8::1"),
             dst: address("198.51.100.7", "2001:db8::2"),
@@ -102,14 +102,14 @@ fn frames_cut_at_every_byte() {
         let has_length = !name.ends_with("Length 0");
         for len in 0..whole {
             match parse(link_type, &frame[..len]) {
-                Frame::Datagram(read) => {
+                LinkContent::Datagram(read) => {
                     // Less than 8 bytes would be Ethernet padding.
                     let is_padding = name == "IPv6 Payload Length 0" && len < ip_offset + header_len + 8;
                     let captured = if is_padding { 0 } else { len - ip_offset - header_len };
                     assert_eq!(read.payload.len(), captured, "{name} {len}");
                     assert_eq!(read.missing, if has_length { whole - len } else { 0 }, "{name} {len}");
                 }
-                Frame::Malformed { outer, fault } => {
+                LinkContent::Malformed { outer, fault } => {
                     assert!(len < ip_offset + header_len, "{name} {len}");
                     let first = usize::from(frame[ip_offset]);
                     let base = if first >> 4 == 6 { 40 } else { (first & 0xf) * 4 };
@@ -152,13 +152,13 @@ fn after_payload_length_0_ethernet_padding_is_no_payload() {
     // A Jumbo Payload option says the length; without one, the Hop-by-Hop header is cut.
     let jumbo = frame(0, "3b00c20400000008000000000000");
     assert_eq!((datagram(1, &jumbo).header.len(), datagram(1, &jumbo).payload.len()), (48, 0));
-    assert!(matches!(parse(1, &frame(0, "3b0001000000")), Frame::Malformed { outer: Some(_), .. }));
+    assert!(matches!(parse(1, &frame(0, "3b0001000000")), LinkContent::Malformed { outer: Some(_), .. }));
 }
 
 #[test]
 fn what_is_not_ip_says_so() {
     let reason = |link_type, hex: &str| match parse(link_type, &bytes(hex)) {
-        Frame::NotIp(reason) => reason,
+        LinkContent::NotIp(reason) => reason,
         other => panic!("{other:?}"),
     };
     let macs = "020000000002020000000001";
@@ -239,7 +239,7 @@ fn fragments_are_told_from_atomic_ones() {
     // scapy: fragment(..., 16) of 40 bytes behind 4 bytes of options, the second fragment.
     let frame =
         bytes("46b90028123420023f325977c0000201c633640701010101101112131415161718191a1b1c1d1e1f00000000000000000000");
-    let Frame::Fragment(read) = parse(101, &frame) else { panic!() };
+    let LinkContent::Fragment(read) = parse(101, &frame) else { panic!() };
     assert_eq!((read.offset, read.more, read.identification), (16, true, 0x1234));
     assert_eq!((read.protocol_offset, read.protocol, read.missing, read.frame_offset), (9, 50, 0, 0));
     assert_eq!((read.header, read.payload), (&frame[..24], &frame[24..40]));
@@ -250,11 +250,11 @@ fn fragments_are_told_from_atomic_ones() {
         "2b000104000000002c0200000000000020010db80000000000000000000000093c00002001020304",
         "18191a1b1c1d1e1f2021222324252627"
     ));
-    let Frame::Fragment(read) = parse(229, &frame) else { panic!() };
+    let LinkContent::Fragment(read) = parse(229, &frame) else { panic!() };
     assert_eq!((read.offset, read.more, read.identification), (32, false, 0x0102_0304));
     assert_eq!((read.protocol_offset, read.protocol, read.missing, read.frame_offset), (48, 60, 0, 0));
     assert_eq!((read.header, read.payload), (&frame[..72], &frame[80..]));
-    let Frame::Fragment(read) = parse(229, &frame[..84]) else { panic!() };
+    let LinkContent::Fragment(read) = parse(229, &frame[..84]) else { panic!() };
     assert_eq!((read.payload.len(), read.missing), (4, 12));
 }
 
@@ -333,7 +333,7 @@ proptest! {
 
 fn check_invariants(link_type: u16, frame: &[u8]) {
     match parse(link_type, frame) {
-        Frame::Datagram(read) => {
+        LinkContent::Datagram(read) => {
             let packet = &frame[read.frame_offset..];
             assert_eq!(read.header, &packet[..read.header.len()]);
             assert_eq!(read.payload, &packet[read.header.len()..][..read.payload.len()]);
@@ -347,7 +347,7 @@ fn check_invariants(link_type: u16, frame: &[u8]) {
                 assert_eq!((again.outer, again.payload, again.missing), (read.outer, read.payload, 0));
             }
         }
-        Frame::Fragment(read) => {
+        LinkContent::Fragment(read) => {
             let packet = &frame[read.frame_offset..];
             assert_eq!(read.header, &packet[..read.header.len()]);
             assert!(read.protocol_offset < read.header.len());
@@ -358,8 +358,8 @@ fn check_invariants(link_type: u16, frame: &[u8]) {
                 assert_eq!(reassembler.finish(), [1]);
             }
         }
-        Frame::NotIp(reason) => assert!(!reason.is_empty()),
-        Frame::Malformed { fault, .. } => {
+        LinkContent::NotIp(reason) => assert!(!reason.is_empty()),
+        LinkContent::Malformed { fault, .. } => {
             assert_eq!(fault.stage, Stage::Link);
             assert!(fault.offset <= frame.len() + 1);
         }

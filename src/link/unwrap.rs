@@ -4,8 +4,8 @@
 use super::encap::Nesting;
 use super::encap::tunnel::{self, Carried};
 use super::receiver::{Content, Received};
-use super::{EspPorts, Frame, Reassembled, Reassembler, UDP, UDP_LITE, udp_encapsulation};
-use crate::capture::Packet;
+use super::{EspPorts, LinkContent, Reassembled, Reassembler, UDP, UDP_LITE, udp_encapsulation};
+use crate::capture::Frame;
 use crate::net::{Datagram, Fragment};
 
 /// What is said of a packet with more fragments in fragments than there are buffers.
@@ -13,7 +13,7 @@ const TOO_MANY_FRAGMENTED: &str = "fragments of fragments, in too many tunnels i
 
 /// Unwraps the packet of one frame.
 pub(super) struct Unwrap<'u, W> {
-    packet: &'u Packet<'u>,
+    frame: &'u Frame<'u>,
     reassembler: &'u mut Reassembler,
     esp_ports: &'u EspPorts,
     wants: W,
@@ -47,30 +47,30 @@ impl<'a> Whole<'a> {
 
 impl<'u, W: Fn(u8) -> bool> Unwrap<'u, W> {
     /// `wants` as in [`Receiver::receive`](super::Receiver::receive).
-    pub fn new(packet: &'u Packet<'u>, reassembler: &'u mut Reassembler, esp_ports: &'u EspPorts, wants: W) -> Self {
-        Unwrap { packet, reassembler, esp_ports, wants, nesting: Nesting::new() }
+    pub fn new(frame: &'u Frame<'u>, reassembler: &'u mut Reassembler, esp_ports: &'u EspPorts, wants: W) -> Self {
+        Unwrap { frame, reassembler, esp_ports, wants, nesting: Nesting::new() }
     }
 
     /// What `parsed`, read from `bytes`, brings. `buffers` take reassembled packets, one each.
     pub fn ip_packet<'a>(
         &mut self,
-        parsed: Frame<'a>,
+        parsed: LinkContent<'a>,
         buffers: &'a mut [Reassembled],
         bytes: &'a [u8],
     ) -> Received<'a> {
         let link_header = |offset| bytes.get(..offset).unwrap_or_default();
         match parsed {
-            Frame::Datagram(datagram) => {
+            LinkContent::Datagram(datagram) => {
                 let link_header = link_header(datagram.frame_offset);
                 self.whole(Whole { datagram, link_header, fragments: &[] }, buffers)
             }
-            Frame::Fragment(fragment) => {
+            LinkContent::Fragment(fragment) => {
                 let outer = Some(fragment.outer);
                 if !self.collects(fragment.protocol) {
                     return Received::of(Content::Fragment { outer, waits: false });
                 }
                 let [buffer, buffers @ ..] = buffers else { return Received::of(Content::NotIp(TOO_MANY_FRAGMENTED)) };
-                match self.reassemble(&[self.packet.number], &fragment, buffer) {
+                match self.reassemble(&[self.frame.number], &fragment, buffer) {
                     Joined::Not(content) => Received::of(content),
                     Joined::Whole(datagram, fragments) => {
                         let link_header = link_header(fragment.frame_offset);
@@ -78,8 +78,8 @@ impl<'u, W: Fn(u8) -> bool> Unwrap<'u, W> {
                     }
                 }
             }
-            Frame::NotIp(what) => Received::of(Content::NotIp(what)),
-            Frame::Malformed { outer, fault } => Received::of(Content::Malformed { outer, fault }),
+            LinkContent::NotIp(what) => Received::of(Content::NotIp(what)),
+            LinkContent::Malformed { outer, fault } => Received::of(Content::Malformed { outer, fault }),
         }
     }
 
@@ -95,7 +95,7 @@ impl<'u, W: Fn(u8) -> bool> Unwrap<'u, W> {
 
     /// Adds a fragment that came in `frames`.
     fn reassemble<'a>(&mut self, frames: &[u64], fragment: &Fragment<'_>, buffer: &'a mut Reassembled) -> Joined<'a> {
-        let pushed = self.reassembler.push_inner(frames, self.packet.time_ns(), fragment, buffer);
+        let pushed = self.reassembler.push_inner(frames, self.frame.time_ns(), fragment, buffer);
         let buffer = &*buffer;
         let (frames, fault) = match pushed {
             Ok(false) => return Joined::Not(Content::Fragment { outer: Some(fragment.outer), waits: true }),
@@ -149,7 +149,7 @@ impl<'u, W: Fn(u8) -> bool> Unwrap<'u, W> {
         let [buffer, buffers @ ..] = buffers else {
             return Received { unread: Some(TOO_MANY_FRAGMENTED), ..outermost.received() };
         };
-        let this_frame = [self.packet.number];
+        let this_frame = [self.frame.number];
         let frames = if outermost.fragments.is_empty() { &this_frame } else { outermost.fragments };
         let link = tunnel.link;
         match self.reassemble(frames, &fragment, buffer) {

@@ -39,7 +39,7 @@ pub(crate) const V6_HEADER_LEN: usize = 40;
 
 /// The fields of an outer IP header that the inner one may be restored from, and its addresses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Outer {
+pub struct OuterHeader {
     /// IP version.
     pub version: IpVersion,
     /// Source address.
@@ -60,7 +60,7 @@ pub struct Outer {
 #[derive(Debug, Clone, Copy)]
 pub struct Datagram<'a> {
     /// What the outer IP header says.
-    pub outer: Outer,
+    pub outer: OuterHeader,
     /// The IP header with its options and extension headers, up to the header that `protocol` names. An Authentication
     /// Header counts as one of them, and so does the Fragment header of an atomic fragment (RFC 6946).
     pub header: &'a [u8],
@@ -85,7 +85,7 @@ pub struct Datagram<'a> {
 #[derive(Debug, Clone, Copy)]
 pub struct Fragment<'a> {
     /// What the outer IP header says.
-    pub outer: Outer,
+    pub outer: OuterHeader,
     /// IPv4: the header with its options. IPv6: the headers in front of the Fragment header.
     pub header: &'a [u8],
     /// Offset inside `header` of the byte that names `protocol` (IPv4) or the Fragment header (IPv6).
@@ -171,7 +171,7 @@ impl IpLocation {
     #[inline]
     pub fn datagram(self, frame: &[u8]) -> Option<Datagram<'_>> {
         Some(Datagram {
-            outer: Outer::of(self.packet(frame))?,
+            outer: OuterHeader::of(self.packet(frame))?,
             header: self.header(frame),
             protocol_offset: self.protocol_offset as usize,
             protocol: self.protocol,
@@ -190,8 +190,8 @@ impl IpLocation {
 }
 
 /// What the IP header at `offset` of `frame` says, if that much can be read.
-pub(crate) fn outer(frame: &[u8], offset: usize, version: Option<IpVersion>) -> Option<Outer> {
-    Outer::of(frame.get(offset..)?).filter(|outer| version.is_none_or(|announced| announced == outer.version))
+pub(crate) fn outer(frame: &[u8], offset: usize, version: Option<IpVersion>) -> Option<OuterHeader> {
+    OuterHeader::of(frame.get(offset..)?).filter(|outer| version.is_none_or(|announced| announced == outer.version))
 }
 
 /// What [`locate`] finds.
@@ -282,10 +282,10 @@ pub fn address_values(packet: &[u8]) -> Option<(IpVersion, [u128; 2])> {
     }
 }
 
-impl Outer {
+impl OuterHeader {
     /// What the IP header at the start of `packet` says; `None` if it cannot be read.
     #[inline]
-    pub fn of(packet: &[u8]) -> Option<Outer> {
+    pub fn of(packet: &[u8]) -> Option<OuterHeader> {
         match packet.first()? >> 4 {
             4 => Ipv4HeaderSlice::from_slice(packet).ok().map(|header| v4_outer(&header)),
             6 => Ipv6HeaderSlice::from_slice(packet).ok().map(|header| v6_outer(&header)),
@@ -295,8 +295,8 @@ impl Outer {
 }
 
 #[inline]
-fn v4_outer(header: &Ipv4HeaderSlice<'_>) -> Outer {
-    Outer {
+fn v4_outer(header: &Ipv4HeaderSlice<'_>) -> OuterHeader {
+    OuterHeader {
         version: IpVersion::V4,
         src: IpAddr::V4(header.source_addr()),
         dst: IpAddr::V4(header.destination_addr()),
@@ -308,8 +308,8 @@ fn v4_outer(header: &Ipv4HeaderSlice<'_>) -> Outer {
 }
 
 #[inline]
-fn v6_outer(header: &Ipv6HeaderSlice<'_>) -> Outer {
-    Outer {
+fn v6_outer(header: &Ipv6HeaderSlice<'_>) -> OuterHeader {
+    OuterHeader {
         version: IpVersion::V6,
         src: IpAddr::V6(header.source_addr()),
         dst: IpAddr::V6(header.destination_addr()),
@@ -397,7 +397,7 @@ fn extension_headers(
             let (offset, more) = (usize::from(u16::from_be_bytes([a, b]) & !7), b & 1 == 1);
             // Offset 0 and no more: an atomic fragment, which is whole (RFC 6946).
             if (offset != 0 || more)
-                && let Some(outer) = Outer::of(packet)
+                && let Some(outer) = OuterHeader::of(packet)
             {
                 return Ok(Located::Fragment(Fragment {
                     outer,

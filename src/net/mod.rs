@@ -8,4 +8,4 @@ pub mod esp;
 pub(crate) mod ip;
 
 pub use address::{IpVersion, LinkAddress, LinkAddresses, Selector, address_value};
-pub use ip::{Datagram, Fragment, IpLocation, Outer, address_values, addresses};
+pub use ip::{Datagram, Fragment, IpLocation, OuterHeader, address_values, addresses};

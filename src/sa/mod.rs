@@ -7,9 +7,9 @@ mod used_keys;
 
 pub use used_keys::UsedKeys;
 
+use crate::cipher::Keys;
 use crate::context::Origin;
 use crate::net::{LinkAddress, Selector};
-use crate::suite::Keys;
 
 /// One direction of one Security Association, as a key file gives it.
 #[derive(Debug)]

@@ -8,14 +8,14 @@ use std::net::IpAddr;
 use std::sync::{Arc, OnceLock};
 
 use super::Sa;
+use crate::cipher::EspCipher;
 use crate::codec::Codec;
 use crate::context::{Context, Dialect, Mode, Origin};
 use crate::error::Error;
 use crate::hash::mix;
 use crate::link::EspPorts;
-use crate::net::{IpVersion, LinkAddresses, Outer, Selector, address_value};
+use crate::net::{IpVersion, LinkAddresses, OuterHeader, Selector, address_value};
 use crate::prefetch;
-use crate::suite::EspCipher;
 
 /// An SA ready for use: rules compiled, keys scheduled when they are first needed.
 ///
@@ -125,7 +125,7 @@ impl PreparedSa {
     }
 
     /// Whether it matches packets with these outer addresses that were not in a radio frame.
-    pub fn accepts(&self, outer: &Outer) -> bool {
+    pub fn accepts(&self, outer: &OuterHeader) -> bool {
         self.takes(outer.version, [outer.src, outer.dst].map(address_value), None)
     }
 
@@ -657,7 +657,7 @@ pub struct Lookup<'a> {
     /// IP protocol number: 50, or one that a context names. 50 for UDP encapsulation too.
     pub protocol: u8,
     /// The outer header.
-    pub outer: &'a Outer,
+    pub outer: &'a OuterHeader,
     /// Addresses of the radio frame, if it came in one.
     pub link: Option<LinkAddresses>,
     /// The ESP payload.
@@ -697,7 +697,7 @@ impl Hints {
     }
 }
 
-fn hint_key(group: usize, low: u32, outer: &Outer) -> u64 {
+fn hint_key(group: usize, low: u32, outer: &OuterHeader) -> u64 {
     let addresses = hash([outer.src, outer.dst].map(address_value));
     let group = (group as u64) << 32 | u64::from(low);
     // 0 marks an empty place.

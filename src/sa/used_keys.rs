@@ -1,7 +1,7 @@
 //! The keys of an output, for tools that decrypt it.
 
+use crate::cipher::Keys;
 use crate::net::Selector;
-use crate::suite::Keys;
 
 /// A Security Association of an output, with the keys that decrypt its packets.
 #[derive(Debug)]

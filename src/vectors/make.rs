@@ -8,15 +8,15 @@ use super::kit;
 use super::packet::{Inputs, Problem, States, Vector, datagram};
 use crate::batch::workers;
 use crate::capture::{LINKTYPE_RAW, Reader, Window};
+use crate::cipher::Random;
+use crate::cipher::nonces::{IvIssuer, KeyIds, UsedNumbers};
 use crate::decoder::candidates::Limits;
 use crate::decoder::status::Status;
 use crate::error::Error;
 use crate::files::Json;
-use crate::link::{self, Frame};
-use crate::net::{Datagram, IpVersion, Outer};
+use crate::link::{self, LinkContent};
+use crate::net::{Datagram, IpVersion, OuterHeader};
 use crate::sa::table::{PreparedSa, SaTable};
-use crate::suite::Random;
-use crate::suite::nonces::{IvIssuer, KeyIds, UsedNumbers};
 
 /// Settings of [`make`].
 #[derive(Debug, Clone, Default)]
@@ -100,7 +100,7 @@ fn plain_sources(reader: &mut Reader, table: &SaTable) -> Result<(Vec<Vec<Source
     let mut sources: Vec<Vec<Source>> = table.entries().iter().map(|_| vec![]).collect();
     let (mut window, mut frame) = (Window::default(), 0);
     while reader.fill(&mut window)? {
-        for captured in window.packets() {
+        for captured in window.frames() {
             let Some((outer, packet)) = ip_packet(captured.link_type(), captured.data) else { continue };
             frame += 1;
             for (entry, sources) in table.entries().iter().zip(&mut sources) {
@@ -114,10 +114,10 @@ fn plain_sources(reader: &mut Reader, table: &SaTable) -> Result<(Vec<Vec<Source
 }
 
 /// The IP packet of a frame, a fragment too, and what its header says.
-fn ip_packet(link_type: u16, data: &[u8]) -> Option<(Outer, &[u8])> {
+fn ip_packet(link_type: u16, data: &[u8]) -> Option<(OuterHeader, &[u8])> {
     let (outer, offset) = match link::parse(link_type, data) {
-        Frame::Datagram(datagram) => (datagram.outer, datagram.frame_offset),
-        Frame::Fragment(fragment) => (fragment.outer, fragment.frame_offset),
+        LinkContent::Datagram(datagram) => (datagram.outer, datagram.frame_offset),
+        LinkContent::Fragment(fragment) => (fragment.outer, fragment.frame_offset),
         _ => return None,
     };
     let packet = data.get(offset..)?;
@@ -130,12 +130,12 @@ fn ip_packet(link_type: u16, data: &[u8]) -> Option<(Outer, &[u8])> {
 }
 
 /// The outer header, its length not filled, in which `entry` would send a plain packet; `None` if it would not.
-fn outer_header(entry: &PreparedSa, inner: &Outer, packet: &[u8]) -> Option<Vec<u8>> {
+fn outer_header(entry: &PreparedSa, inner: &OuterHeader, packet: &[u8]) -> Option<Vec<u8>> {
     let context = entry.context.as_ref()?;
     let mut header = vec![];
     let outer = if entry.is_tunnel() {
         let (src, dst) = context.tunnel_ip?;
-        let outer = Outer { version: IpVersion::of(src), src, dst, ..*inner };
+        let outer = OuterHeader { version: IpVersion::of(src), src, dst, ..*inner };
         link::encapsulate(LINKTYPE_RAW, &[], &outer, entry.protocol, &[], &mut header).ok()?;
         outer
     } else {

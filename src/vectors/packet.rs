@@ -5,14 +5,14 @@ use std::net::IpAddr;
 
 use super::kit::hex_of;
 use crate::capture::LINKTYPE_RAW;
+use crate::cipher::OpenError;
 use crate::codec::{Carrier, Mismatch, Restored, State};
 use crate::decoder::status::Status;
 use crate::error::{Fault, FaultKind, Stage};
 use crate::files::Json;
-use crate::link::{self, Frame};
-use crate::net::{Datagram, Outer};
+use crate::link::{self, LinkContent};
+use crate::net::{Datagram, OuterHeader};
 use crate::sa::table::{Lookup, PreparedSa, SaTable};
-use crate::suite::OpenError;
 
 /// The inputs of a packet vector; all other values are computed.
 #[derive(Debug, Clone, Copy)]
@@ -71,7 +71,7 @@ pub(super) enum Problem {
 pub(super) struct States(HashMap<(usize, Option<IpAddr>), [State; 2]>);
 
 impl States {
-    fn of(&mut self, sa: usize, outer: &Outer) -> &mut [State; 2] {
+    fn of(&mut self, sa: usize, outer: &OuterHeader) -> &mut [State; 2] {
         self.0.entry((sa, Some(outer.src).filter(|_| outer.dst.is_multicast()))).or_default()
     }
 }
@@ -89,8 +89,8 @@ pub(super) struct Failed {
 /// The IP packet in `bytes`, which may end behind its header.
 pub(super) fn datagram(bytes: &[u8]) -> Result<Datagram<'_>, Problem> {
     match link::parse(LINKTYPE_RAW, bytes) {
-        Frame::Datagram(datagram) => Ok(datagram),
-        Frame::Malformed { fault, .. } => Err(Problem::Wrong("outer_header", fault.to_string())),
+        LinkContent::Datagram(datagram) => Ok(datagram),
+        LinkContent::Malformed { fault, .. } => Err(Problem::Wrong("outer_header", fault.to_string())),
         _ => Err(Problem::Wrong("outer_header", "not that of a whole IP packet".to_owned())),
     }
 }

@@ -4,12 +4,12 @@ use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
 
+use dietesp::cipher::EspCipher;
 use dietesp::codec::{Codec, State};
 use dietesp::context::Context;
-use dietesp::net::{IpVersion, Outer, Selector, checksum};
+use dietesp::net::{IpVersion, OuterHeader, Selector, checksum};
 use dietesp::sa::Sa;
 use dietesp::sa::table::{PreparedSa, SaTable};
-use dietesp::suite::EspCipher;
 use dietesp::{files, link};
 
 const ETHERNET: u16 = 1;
@@ -51,7 +51,7 @@ struct SaOfSender {
     sa: Arc<Sa>,
     codec: Codec,
     cipher: EspCipher,
-    outer: Outer,
+    outer: OuterHeader,
     /// The inner packet must be TCP between the addresses of the context.
     tcp: bool,
 }
@@ -162,7 +162,8 @@ impl SaOfSender {
         let (src, dst) = context
             .and_then(|context| context.tunnel_ip)
             .unwrap_or_else(|| (address(sa.src, "2001:db8:1::1"), address(sa.dst, "2001:db8:2::1")));
-        let outer = Outer { version: IpVersion::of(src), src, dst, dscp: 0, ecn: 0, hop_limit: 64, flow_label: 0 };
+        let outer =
+            OuterHeader { version: IpVersion::of(src), src, dst, dscp: 0, ecn: 0, hop_limit: 64, flow_label: 0 };
         SaOfSender { sa, codec, cipher, outer, tcp }
     }
 }
@@ -221,8 +222,15 @@ fn ipv6(protocol: u8, at: usize, mut segment: Vec<u8>) -> Vec<u8> {
     let hosts: [IpAddr; 2] = ["2001:db8:a::1", "2001:db8:b::1"].map(|host| host.parse().unwrap());
     let sum = checksum::upper_layer(hosts[0], hosts[1], protocol, &segment);
     segment[at..at + 2].copy_from_slice(&sum.to_be_bytes());
-    let outer =
-        Outer { version: IpVersion::V6, src: hosts[0], dst: hosts[1], dscp: 0, ecn: 0, hop_limit: 64, flow_label: 0 };
+    let outer = OuterHeader {
+        version: IpVersion::V6,
+        src: hosts[0],
+        dst: hosts[1],
+        dscp: 0,
+        ecn: 0,
+        hop_limit: 64,
+        flow_label: 0,
+    };
     let mut packet = vec![];
     link::encapsulate(RAW, &[], &outer, protocol, &[&segment], &mut packet).unwrap();
     packet
@@ -340,8 +348,15 @@ pub fn frames(network: &Network, random: &mut Random, count: usize) -> Vec<Frame
 /// A packet that is not ESP, or ESP of no SA.
 fn noise(random: &mut Random) -> Vec<u8> {
     let ends: [IpAddr; 2] = ["2001:db8:1::1", "2001:db8:2::1"].map(|end| end.parse().unwrap());
-    let outer =
-        Outer { version: IpVersion::V6, src: ends[0], dst: ends[1], dscp: 0, ecn: 0, hop_limit: 1, flow_label: 0 };
+    let outer = OuterHeader {
+        version: IpVersion::V6,
+        src: ends[0],
+        dst: ends[1],
+        dscp: 0,
+        ecn: 0,
+        hop_limit: 1,
+        flow_label: 0,
+    };
     let len = random.below(80);
     let bytes = random.bytes(len);
     let udp_header = [4500u16, 4500, 8 + len as u16, 0].map(u16::to_be_bytes).concat();
@@ -405,7 +420,7 @@ fn captured(link_type: u16, packet: &[u8], sequence: u8, random: &mut Random) ->
     let packet = match random.percent(5) {
         true => {
             let ends: [IpAddr; 2] = ["198.51.100.1", "198.51.100.2"].map(|end| end.parse().unwrap());
-            let outer = Outer {
+            let outer = OuterHeader {
                 version: IpVersion::V4,
                 src: ends[0],
                 dst: ends[1],

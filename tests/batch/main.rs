@@ -20,9 +20,9 @@ use dietesp::decoder::arena::Arena;
 use dietesp::decoder::candidates::Limits;
 use dietesp::decoder::streams::Streams;
 use dietesp::link;
-use dietesp::report::json;
-use dietesp::report::record::Record;
-use dietesp::report::select::Selection;
+use dietesp::records::json;
+use dietesp::records::record::Record;
+use dietesp::records::select::Selection;
 use generator::{Network, Random};
 
 /// Captures of each network.
@@ -84,8 +84,8 @@ impl<'n> Case<'n> {
         let (mut reader, mut window, mut arena) = (self.reader(), Window::default(), Arena::default());
         let mut text = vec![];
         while reader.fill(&mut window).unwrap() {
-            decoder.survey(window.packets());
-            for frame in window.packets() {
+            decoder.survey(window.frames());
+            for frame in window.frames() {
                 arena.clear();
                 let outcome = decoder.decode(&frame, &mut arena);
                 for part in outcome.parts() {

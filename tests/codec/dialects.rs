@@ -523,7 +523,7 @@ impl Case {
             SaReference::Name(name) => (name.clone(), context),
             SaReference::Spi { .. } => unreachable!(),
         });
-        let block = |sa: &dietesp::sa::Sa| dietesp::suite::EspCipher::new(&sa.keys).block();
+        let block = |sa: &dietesp::sa::Sa| dietesp::cipher::EspCipher::new(&sa.keys).block();
         let expected = std::fs::read_to_string(folder.join("expected.jsonl")).unwrap();
         let pcap = folder.join("capture.pcap");
         let capture = if pcap.exists() { pcap } else { folder.join("capture.pcapng") };
@@ -543,7 +543,7 @@ fn packets(path: &Path) -> Vec<Vec<u8>> {
     let mut window = dietesp::capture::Window::default();
     let mut packets = vec![];
     while reader.fill(&mut window).unwrap() {
-        for packet in window.packets() {
+        for packet in window.frames() {
             let skip = if packet.link_type() == 1 { 14 } else { 0 };
             packets.push(packet.data[skip..].to_vec());
         }
@@ -595,7 +595,7 @@ fn custom_rules_that_are_those_of_another_dialect() {
         let keys = folder.join("keys.yaml");
         let loaded = dietesp::files::load(&[keys], &[folder.join("rules.yaml")]).unwrap();
         let blocks: HashMap<_, _> =
-            loaded.sas.iter().map(|sa| (sa.name.as_str(), dietesp::suite::EspCipher::new(&sa.keys).block())).collect();
+            loaded.sas.iter().map(|sa| (sa.name.as_str(), dietesp::cipher::EspCipher::new(&sa.keys).block())).collect();
         let original = packets(&folder.join("original.pcap"));
         for context in &loaded.contexts {
             let SaReference::Name(sa) = &context.sa else { unreachable!() };

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use dietesp::codec::{Carrier, Codec, Restored, State};
 use dietesp::context::*;
 use dietesp::error::Fault;
-use dietesp::net::{IpVersion, Outer};
+use dietesp::net::{IpVersion, OuterHeader};
 use serde_json::Value;
 
 /// A context of dialect `ietf` for any traffic, everything sent as the defaults have it, then `change`d.
@@ -51,21 +51,22 @@ pub fn hex(value: &Value) -> Vec<u8> {
 }
 
 /// The outer header of an IP packet, its length, and the offset of its protocol byte.
-pub fn outer(ip: &[u8]) -> (Outer, usize, usize) {
+pub fn outer(ip: &[u8]) -> (OuterHeader, usize, usize) {
     let u16_at = |offset: usize| u32::from(u16::from_be_bytes([ip[offset], ip[offset + 1]]));
     let traffic_class = |byte: u8| (byte >> 2, byte & 3);
     if ip[0] >> 4 == 4 {
         let (dscp, ecn) = traffic_class(ip[1]);
         let address = |at: usize| IpAddr::from(<[u8; 4]>::try_from(&ip[at..at + 4]).unwrap());
         let (src, dst) = (address(12), address(16));
-        let outer = Outer { version: IpVersion::V4, src, dst, dscp, ecn, hop_limit: ip[8], flow_label: u16_at(4) };
+        let outer =
+            OuterHeader { version: IpVersion::V4, src, dst, dscp, ecn, hop_limit: ip[8], flow_label: u16_at(4) };
         (outer, usize::from(ip[0] & 15) * 4, 9)
     } else {
         let (dscp, ecn) = traffic_class((ip[0] << 4) | (ip[1] >> 4));
         let address = |at: usize| IpAddr::from(<[u8; 16]>::try_from(&ip[at..at + 16]).unwrap());
         let flow_label = (u32::from(ip[1] & 15) << 16) | u16_at(2);
         let (src, dst) = (address(8), address(24));
-        (Outer { version: IpVersion::V6, src, dst, dscp, ecn, hop_limit: ip[7], flow_label }, 40, 6)
+        (OuterHeader { version: IpVersion::V6, src, dst, dscp, ecn, hop_limit: ip[7], flow_label }, 40, 6)
     }
 }
 

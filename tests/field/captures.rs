@@ -90,7 +90,7 @@ fn frames(capture: &str) -> Vec<Seen> {
     let (mut reader, mut window) = (Reader::open(Path::new(capture)).unwrap(), Window::default());
     let mut seen = vec![];
     while reader.fill(&mut window).unwrap() {
-        seen.extend(window.packets().map(|packet| Seen {
+        seen.extend(window.frames().map(|packet| Seen {
             data: packet.data.to_vec(),
             options: owned(packet.options),
             interface: owned(packet.interface.options()),

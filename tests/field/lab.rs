@@ -5,12 +5,12 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use dietesp::cipher::EspCipher;
 use dietesp::files;
 use dietesp::link;
 use dietesp::net::esp;
-use dietesp::net::{IpVersion, Outer};
+use dietesp::net::{IpVersion, OuterHeader};
 use dietesp::sa::Sa;
-use dietesp::suite::EspCipher;
 use serde_json::Value;
 
 use super::common::pcap::{self, RAW};
@@ -121,7 +121,7 @@ impl Lab {
 pub fn ip(addresses: [&str; 2], protocol: u8, payload: &[u8]) -> Vec<u8> {
     let [src, dst] = addresses.map(|address| address.parse::<IpAddr>().unwrap());
     let version = IpVersion::of(src);
-    let outer = Outer { version, src, dst, dscp: 0, ecn: 0, hop_limit: 64, flow_label: 7 };
+    let outer = OuterHeader { version, src, dst, dscp: 0, ecn: 0, hop_limit: 64, flow_label: 7 };
     let mut packet = vec![];
     link::encapsulate(101, &[], &outer, protocol, &[payload], &mut packet).unwrap();
     packet

@@ -135,8 +135,8 @@ fn receive(path: &Path) -> BTreeMap<u64, Vec<u8>> {
     let mut window = Window::default();
     let mut packets = BTreeMap::new();
     while reader.fill(&mut window).unwrap() {
-        receiver.survey(window.packets());
-        for packet in window.packets() {
+        receiver.survey(window.frames());
+        for packet in window.frames() {
             match receiver.receive(&packet, |_| true).content {
                 Content::Datagram(datagram) => {
                     assert!(datagram.rebuilt && datagram.missing == 0);

@@ -7,7 +7,7 @@ mod write;
 use std::io::{self, Cursor, Read};
 use std::path::Path;
 
-use super::{NO_TIME, Packet, Reader, Window};
+use super::{Frame, NO_TIME, Reader, Window};
 use crate::Error;
 
 /// Integers in one byte order.
@@ -88,7 +88,7 @@ struct Seen {
 }
 
 impl Seen {
-    fn of(packet: &Packet<'_>) -> Seen {
+    fn of(packet: &Frame<'_>) -> Seen {
         Seen {
             number: packet.number,
             interface: packet.interface.index,
@@ -113,7 +113,7 @@ fn drain(mut reader: Reader) -> Result<(Vec<Seen>, Vec<String>), Error> {
     let mut seen = Vec::new();
     while reader.fill(&mut window)? {
         assert!(!window.is_empty());
-        seen.extend(window.packets().map(|packet| Seen::of(&packet)));
+        seen.extend(window.frames().map(|packet| Seen::of(&packet)));
     }
     assert!(window.is_empty());
     assert!(!reader.fill(&mut window)?);

@@ -380,7 +380,7 @@ fn a_live_pipe_shows_each_packet_at_once() {
     let mut window = Window::default();
     let mut numbers = Vec::new();
     while reader.fill(&mut window).unwrap() {
-        numbers.push(window.packets().map(|packet| packet.number).collect::<Vec<_>>());
+        numbers.push(window.frames().map(|packet| packet.number).collect::<Vec<_>>());
     }
     assert_eq!(numbers, [vec![1], vec![2], vec![3, 4], vec![5]]);
     assert_eq!(reader.bytes_read(), 24 + 5 * 19);

@@ -52,7 +52,7 @@ fn copy(input: &Path, output: &Path, comment: Option<&str>) {
     let mut writer = Writer::create(output).unwrap();
     let mut window = Window::default();
     while reader.fill(&mut window).unwrap() {
-        window.packets().for_each(|packet| writer.write(&packet, comment).unwrap());
+        window.frames().for_each(|packet| writer.write(&packet, comment).unwrap());
     }
     writer.finish().unwrap();
 }

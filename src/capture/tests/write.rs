@@ -9,14 +9,14 @@ use super::super::{Batch, Interface, LINKTYPE_RAW, Options, Timestamp, Writer};
 use super::*;
 
 /// Reads `capture` and writes every packet to `name` with `write`; the bytes written.
-fn rewrite(capture: &[u8], name: &str, mut write: impl FnMut(&mut Writer, &Packet<'_>)) -> Vec<u8> {
+fn rewrite(capture: &[u8], name: &str, mut write: impl FnMut(&mut Writer, &Frame<'_>)) -> Vec<u8> {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join(name);
     let mut writer = Writer::create(&path).unwrap();
     let mut reader = reader(capture).unwrap();
     let mut window = Window::default();
     while reader.fill(&mut window).unwrap() {
-        window.packets().for_each(|packet| write(&mut writer, &packet));
+        window.frames().for_each(|packet| write(&mut writer, &packet));
     }
     assert!(!path.exists());
     writer.finish().unwrap();
@@ -95,7 +95,7 @@ fn several_sections_become_one_and_interfaces_come_when_used() {
         Little.interface(113, 0, &[]),
         Little.packet(1, 2, 1, b"b", &[]),
     ];
-    let write_through = |writer: &mut Writer, packet: &Packet<'_>| {
+    let write_through = |writer: &mut Writer, packet: &Frame<'_>| {
         writer.write(packet, None).unwrap();
         writer.flush().unwrap();
     };
@@ -162,9 +162,9 @@ fn pcap_takes_its_unit_from_the_first_interface() {
     }
 }
 
-fn small_packet(interface: &Arc<Interface>) -> Packet<'_> {
+fn small_packet(interface: &Arc<Interface>) -> Frame<'_> {
     let time = Some(Timestamp::new(1, 0));
-    Packet { number: 7, interface, time, orig_len: 1, data: b"a", options: Options::default() }
+    Frame { number: 7, interface, time, orig_len: 1, data: b"a", options: Options::default() }
 }
 
 #[test]
@@ -183,7 +183,7 @@ fn pcap_says_what_it_cannot_hold() {
     let mut writer = Writer::create(&path).unwrap();
     let ethernet = Interface::new(1);
     for seconds in [-1, 1 << 32] {
-        let late = Packet { time: Some(Timestamp::new(seconds, 0)), ..small_packet(&ethernet) };
+        let late = Frame { time: Some(Timestamp::new(seconds, 0)), ..small_packet(&ethernet) };
         let error = writer.write(&late, None).unwrap_err();
         assert_eq!(error.to_string(), "frame 7: its time does not fit in the output format");
     }
@@ -200,8 +200,8 @@ fn a_packet_can_be_changed_and_commented() {
     ];
     let raw = Interface::new(LINKTYPE_RAW);
     let written = rewrite(&capture.concat(), "out.pcapng", |writer, packet| {
-        writer.write(&Packet { data: b"longer than it was", orig_len: 18, ..*packet }, Some("new")).unwrap();
-        let inner = Packet { interface: &raw, data: b"inner", options: Options::default(), ..*packet };
+        writer.write(&Frame { data: b"longer than it was", orig_len: 18, ..*packet }, Some("new")).unwrap();
+        let inner = Frame { interface: &raw, data: b"inner", options: Options::default(), ..*packet };
         writer.write(&inner, Some(&"é".repeat(40_000))).unwrap();
     });
     let comments =
@@ -242,7 +242,7 @@ fn packets_without_time_have_none_in_pcapng() {
         // Other data: longer than the snap length, and less than all of the frame.
         for (data, orig_len) in [(&b"longer than it was"[..], 18), (b"part", 90)] {
             let written = rewrite(&capture, "out", |writer, packet| {
-                writer.write(&Packet { data, orig_len, ..*packet }, Some("lost without time")).unwrap();
+                writer.write(&Frame { data, orig_len, ..*packet }, Some("lost without time")).unwrap();
             });
             let (before, after) = (read_clean(&capture), read_clean(&written));
             assert_eq!(before.len(), after.len());
@@ -255,7 +255,7 @@ fn packets_without_time_have_none_in_pcapng() {
         let interface = Interface::new(1);
         let folder = tempfile::tempdir().unwrap();
         let mut writer = Writer::create(&folder.path().join("out.pcap")).unwrap();
-        let error = writer.write(&Packet { time: None, ..small_packet(&interface) }, None).unwrap_err();
+        let error = writer.write(&Frame { time: None, ..small_packet(&interface) }, None).unwrap_err();
         assert_eq!(error.to_string(), "frame 7 has no time stamp, which pcap cannot express");
     }
 }
@@ -273,7 +273,7 @@ fn batches_made_apart_are_what_a_writer_makes() {
     .concat();
     for name in ["out.pcapng", "out.pcap"] {
         // pcap: only the packets of one link type.
-        let wanted = |packet: &Packet<'_>| name == "out.pcapng" || packet.link_type() == 101;
+        let wanted = |packet: &Frame<'_>| name == "out.pcapng" || packet.link_type() == 101;
         let one_by_one = rewrite(&capture, name, |writer, packet| {
             if wanted(packet) {
                 writer.write(packet, None).unwrap();
@@ -287,7 +287,7 @@ fn batches_made_apart_are_what_a_writer_makes() {
         assert!(reader.fill(&mut window).unwrap());
         // The last batch is made first; the first has interface 1 as its first.
         let mut batches = vec![];
-        for packet in window.packets().filter(wanted).collect::<Vec<_>>().iter().rev() {
+        for packet in window.frames().filter(wanted).collect::<Vec<_>>().iter().rev() {
             let mut batch: Batch = writer.batch();
             batch.push(packet, None).unwrap();
             batches.push(batch);
@@ -314,7 +314,7 @@ fn a_file_appears_when_finished_and_only_then() {
     fs::write(&path, "before").unwrap();
     let interface = Interface::new(LINKTYPE_RAW);
     let data = vec![0; 200_000];
-    let packet = Packet {
+    let packet = Frame {
         number: 1,
         interface: &interface,
         time: Some(Timestamp::new(0, 0)),
@@ -382,7 +382,7 @@ fn another_implementation_reads_what_is_written() {
     let raw: Arc<Interface> = Interface::new(LINKTYPE_RAW);
     let written = rewrite(&capture, "out.pcapng", |writer, packet| {
         writer.write(packet, Some("second")).unwrap();
-        writer.write(&Packet { interface: &raw, options: Options::default(), ..*packet }, None).unwrap();
+        writer.write(&Frame { interface: &raw, options: Options::default(), ..*packet }, None).unwrap();
     });
     let mut reader = pcap_file::pcapng::PcapNgReader::new(&written[..]).unwrap();
     let mut packets = Vec::new();

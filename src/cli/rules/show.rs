@@ -6,6 +6,7 @@ use comfy_table::{CellAlignment, ContentArrangement, Table as Grid, presets};
 use serde::Serialize;
 
 use super::Format;
+use crate::cipher::{EspCipher, SUITES, Suite};
 use crate::cli::outputs::Files;
 use crate::cli::{Ended, print, report};
 use crate::codec::overhead::{CipherLens, Overhead, SampleMismatch, Span, overhead, rule_bits, sent_bits};
@@ -14,7 +15,6 @@ use crate::context::{Context, Mode, SaReference};
 use crate::error::Error;
 use crate::files::{self, length_name, target_text};
 use crate::schc::{FieldDescriptor, Matching, Rule, Target};
-use crate::suite::{EspCipher, SUITES, Suite};
 
 /// Show the rules of each context as tables, and how many bytes they save
 ///

@@ -5,6 +5,8 @@ use std::net::IpAddr;
 
 use super::rule_match::{MatchedPacket, RuleMatch, Texts};
 use super::{Compressed, Content, Input, Make, OnMismatch, Sending, Settings, carry, is_without_packet, new_outer};
+use crate::cipher::Random;
+use crate::cipher::nonces::{Digester, IvIssuer, KeyId, KeyIds, UsedNumbers};
 use crate::codec::{Mismatch, State};
 use crate::command::convert::iv_of;
 use crate::decoder::arena::Arena;
@@ -12,10 +14,8 @@ use crate::decoder::outcome::Outcome;
 use crate::decoder::status::Reason;
 use crate::decoder::streams::MULTICAST_SOURCES;
 use crate::error::Error;
-use crate::net::{Datagram, IpVersion, Outer, esp};
+use crate::net::{Datagram, IpVersion, OuterHeader, esp};
 use crate::sa::table::{PreparedSa, SaTable};
-use crate::suite::Random;
-use crate::suite::nonces::{Digester, IvIssuer, KeyId, KeyIds, UsedNumbers};
 
 /// What the packets sent before left for the next one, by SA of the output and, as receivers keep it, by source where the
 /// destination is a multicast address.
@@ -24,12 +24,12 @@ pub(super) struct States(HashMap<(u32, Option<IpAddr>), State>);
 
 impl States {
     /// The state that the next packet of an SA meets.
-    pub(super) fn of(&self, sa: u32, outer: &Outer) -> State {
+    pub(super) fn of(&self, sa: u32, outer: &OuterHeader) -> State {
         self.0.get(&state_key(sa, outer)).copied().unwrap_or_default()
     }
 }
 
-fn state_key(sa: u32, outer: &Outer) -> (u32, Option<IpAddr>) {
+fn state_key(sa: u32, outer: &OuterHeader) -> (u32, Option<IpAddr>) {
     (sa, Some(outer.src).filter(|_| outer.dst.is_multicast()))
 }
 
@@ -208,7 +208,7 @@ impl<'t> Decider<'t> {
 
     /// Notes that a packet is sent, and the state it leaves; not if no frame can hold it.
     #[cold]
-    fn sent(&mut self, outcome: &Outcome<'_>, sending: &Sending, outer: &Outer, state: State) {
+    fn sent(&mut self, outcome: &Outcome<'_>, sending: &Sending, outer: &OuterHeader, state: State) {
         if state == State::default() {
             return;
         }
@@ -324,7 +324,7 @@ impl<'t> Decider<'t> {
     /// `carrier`. `write` appends what is protected, and tells its Next Header.
     fn standard(
         &mut self,
-        outer: &Outer,
+        outer: &OuterHeader,
         carrier: Option<u32>,
         texts: &mut Texts,
         write: impl FnOnce(&mut Vec<u8>) -> u8,

@@ -6,13 +6,13 @@ use std::hash::BuildHasherDefault;
 
 use super::decide::States;
 use super::{InFront, Make, Sending, new_outer};
+use crate::cipher::nonces::Digester;
 use crate::codec::{Mismatch, State};
 use crate::decoder::arena::Arena;
 use crate::decoder::outcome::Outcome;
 use crate::hash::MixHasher;
-use crate::net::{Datagram, Outer, esp};
+use crate::net::{Datagram, OuterHeader, esp};
 use crate::sa::table::{PreparedSa, SaTable};
-use crate::suite::nonces::Digester;
 
 /// Whether a context of the output matches a packet.
 #[derive(Debug, Clone, Copy)]
@@ -164,7 +164,7 @@ impl<'t> RuleMatcher<'t> {
     pub(super) fn esp(
         &self,
         outcome: &Outcome<'_>,
-        outer: &Outer,
+        outer: &OuterHeader,
         arena: &Arena,
         states: Option<&States>,
         texts: &mut Texts,
@@ -305,7 +305,7 @@ impl<'t> RuleMatcher<'t> {
 
     /// The SA of the output with a context that an ESP packet of the input belongs to, among those of its SPI. ESP in UDP
     /// is for those of protocol 50.
-    fn sa_of(&self, place: usize, outer: &Outer, in_udp: bool) -> Option<(u32, &'t PreparedSa)> {
+    fn sa_of(&self, place: usize, outer: &OuterHeader, in_udp: bool) -> Option<(u32, &'t PreparedSa)> {
         self.of_spi.get(place)?.iter().find_map(|sa| {
             let entry = self.output.entry(*sa)?;
             let ours = entry.accepts(outer) && (!in_udp || entry.protocol == esp::PROTOCOL);

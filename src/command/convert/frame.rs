@@ -1,24 +1,24 @@
 //! A frame of the output: where what is made of its packets is written.
 
 use super::{Make, Unwritten, is_beside};
-use crate::capture::Packet;
+use crate::capture::Frame;
 use crate::command::frame_writer::{End, Frames};
 use crate::decoder::outcome::Outcome;
 use crate::error::Error;
 
 /// A frame whose packets are being written.
-pub(super) struct Frame<'f> {
-    packet: &'f Packet<'f>,
+pub(super) struct OutputFrame<'f> {
+    packet: &'f Frame<'f>,
     /// Why packets in it could not be opened.
     comment: Option<String>,
     /// It was written as it is.
     is_there: bool,
 }
 
-impl<'f> Frame<'f> {
+impl<'f> OutputFrame<'f> {
     /// The frame `packet`, of whose packets `outcome` is the first.
-    pub(super) fn new(packet: &'f Packet<'f>, outcome: &Outcome<'_>) -> Frame<'f> {
-        Frame { packet, comment: comment(outcome), is_there: false }
+    pub(super) fn new(packet: &'f Frame<'f>, outcome: &Outcome<'_>) -> OutputFrame<'f> {
+        OutputFrame { packet, comment: comment(outcome), is_there: false }
     }
 
     /// Writes what is made of one of its packets, as `write` appends it.
@@ -63,7 +63,7 @@ impl<'f> Frame<'f> {
         frames: &mut Frames,
         write: impl FnOnce(&mut Vec<u8>) -> Result<(), Unwritten>,
     ) -> Result<Result<(), Unwritten>, Error> {
-        let Frame { packet, comment, .. } = self;
+        let OutputFrame { packet, comment, .. } = self;
         if !std::mem::replace(&mut self.is_there, true) && (!part.radio || frames.mixes_link_types()) {
             frames.frame(packet, comment.as_deref())?;
         }

@@ -19,7 +19,7 @@ use self::l2cap::Connection;
 use super::LinkAddresses;
 use super::repeats::Repeats;
 use crate::bytes::Reader;
-use crate::capture::Packet;
+use crate::capture::Frame;
 use crate::error::{Fault, Stage};
 use crate::net::LinkAddress;
 
@@ -135,18 +135,18 @@ impl Bluetooth {
     }
 
     /// Takes a frame. Faults are offsets in it, or in the L2CAP frame that it completes.
-    pub(super) fn take(&mut self, packet: &Packet<'_>, time_ns: i64, repeats: &mut Repeats) -> Result<Heard, Fault> {
-        let (has, needs) = (packet.data.len(), packet.orig_len as usize);
+    pub(super) fn take(&mut self, frame: &Frame<'_>, time_ns: i64, repeats: &mut Repeats) -> Result<Heard, Fault> {
+        let (has, needs) = (frame.data.len(), frame.orig_len as usize);
         if has < needs {
             return Err(Fault::short(Stage::Link, 0, "Bluetooth frame", needs, has));
         }
-        let when = When { frame: packet.number, time_ns };
-        match packet.link_type() {
-            air::LE_LL | air::LE_LL_WITH_PHDR | air::NORDIC_BLE => match air::read(packet.link_type(), packet.data)? {
+        let when = When { frame: frame.number, time_ns };
+        match frame.link_type() {
+            air::LE_LL | air::LE_LL_WITH_PHDR | air::NORDIC_BLE => match air::read(frame.link_type(), frame.data)? {
                 Ok(pdu) => self.air(&pdu, when, repeats),
                 Err(what) => Ok(Heard::Other(what)),
             },
-            _ => self.hci(hci::read(packet.link_type(), packet.data, packet.interface.index)?, when),
+            _ => self.hci(hci::read(frame.link_type(), frame.data, frame.interface.index)?, when),
         }
     }
 

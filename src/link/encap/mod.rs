@@ -21,9 +21,9 @@ mod vxlan;
 pub(super) use ethertype::{Addresses, ethernet_header};
 pub(super) use frame_relay::header as frame_relay;
 
-use super::frame::Network;
 use super::ieee802154::carrier::Radio;
 use super::ieee802154::fcs::Trailer;
+use super::link_type::Network;
 use crate::bytes::Reader;
 use crate::error::Fault;
 use crate::net::IpVersion;

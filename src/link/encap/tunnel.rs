@@ -3,8 +3,8 @@
 use super::{ETHERNET, IPV4, IPV6, Nesting, Next, geneve, gre, gtpu, l2tp, lisp, mpls, teredo, vxlan, walk};
 use crate::bytes::Reader;
 use crate::error::{Fault, Stage};
-use crate::link::frame::Network;
-use crate::link::{Frame, UDP, parse_ip, udp};
+use crate::link::link_type::Network;
+use crate::link::{LinkContent, UDP, parse_ip, udp};
 use crate::net::{Datagram, Fragment};
 
 const IP_IN_IP: u8 = 4;
@@ -111,19 +111,19 @@ pub(in crate::link) fn carried<'a>(outer: &Datagram<'a>, nesting: &mut Nesting) 
     // The capture lacks what is at the end of all of them.
     let missing = |inner: usize| inner.max(if inner > 0 { outer.missing } else { 0 });
     match parse_ip(payload, offset, version) {
-        Frame::Datagram(inner) => Carried::Packet(Datagram {
+        LinkContent::Datagram(inner) => Carried::Packet(Datagram {
             missing: missing(inner.missing),
             frame_offset: inner.frame_offset.saturating_add(before),
             rebuilt: true,
             link: outer.link,
             ..inner
         }),
-        Frame::Fragment(inner) => Carried::Fragment(Fragment {
+        LinkContent::Fragment(inner) => Carried::Fragment(Fragment {
             missing: missing(inner.missing),
             frame_offset: inner.frame_offset.saturating_add(before),
             ..inner
         }),
-        Frame::NotIp(_) | Frame::Malformed { .. } => Carried::Nothing,
+        LinkContent::NotIp(_) | LinkContent::Malformed { .. } => Carried::Nothing,
     }
 }
 

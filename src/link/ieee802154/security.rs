@@ -9,9 +9,9 @@
 use std::collections::HashMap;
 
 use super::{Auxiliary, Mac};
+use crate::cipher::CcmStar;
 use crate::link::LinkKey;
 use crate::net::LinkAddress;
-use crate::suite::CcmStar;
 
 /// Keys tried on one frame.
 const MAX_TRIES: usize = 256;

@@ -55,15 +55,15 @@ fn esp(link_type: u16, frames: &[Vec<u8>]) -> Vec<(IpAddr, Vec<u8>)> {
     };
     for (number, frame) in (1..).zip(frames) {
         match parse(link_type, frame) {
-            Frame::Datagram(datagram) => take(datagram),
-            Frame::Fragment(fragment) => {
+            LinkContent::Datagram(datagram) => take(datagram),
+            LinkContent::Fragment(fragment) => {
                 if reassembler.push(number, 10_000_000 * number as i64, &fragment, &mut reassembled).unwrap() {
                     take(reassembled.datagram().unwrap());
                 }
                 assert!(reassembler.given_up().is_empty());
             }
-            Frame::NotIp(_) => {}
-            Frame::Malformed { fault, .. } => panic!("{number}: {fault}"),
+            LinkContent::NotIp(_) => {}
+            LinkContent::Malformed { fault, .. } => panic!("{number}: {fault}"),
         }
     }
     assert!(reassembler.finish().is_empty());
@@ -117,7 +117,7 @@ fn rebuilding_real_frames_changes_nothing() {
         let mut out = Vec::new();
         let mut rebuilt = 0;
         for frame in &frames {
-            let Frame::Datagram(read) = parse(link_type, frame) else { continue };
+            let LinkContent::Datagram(read) = parse(link_type, frame) else { continue };
             rebuild(&frame[..read.frame_offset], &read, read.protocol, None, &[read.payload], &mut out).unwrap();
             assert_eq!(out, frame[..out.len()]);
             rebuilt += 1;

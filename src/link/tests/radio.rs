@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::*;
-use crate::capture::{Interface, Options, Packet, Timestamp};
+use crate::capture::{Frame, Interface, Options, Timestamp};
 use crate::context::Origin;
 use crate::net::LinkAddress;
 use crate::secret::Secret;
@@ -37,7 +37,7 @@ impl Taker {
     pub(super) fn take<T>(&mut self, data: &[u8], look: impl FnOnce(Received<'_>) -> T) -> T {
         self.number += 1;
         let ticks = self.seconds * 1_000_000_000 + self.number * 1_000_000;
-        let packet = Packet {
+        let packet = Frame {
             number: self.number,
             interface: &self.interface,
             time: Some(Timestamp { ticks, resolution: 9, offset: 0 }),
@@ -349,7 +349,7 @@ fn a_packet_cut_by_the_snap_length_lacks_bytes() {
     let mut taker = Taker::new(230, &Settings::default());
     let frame = hexes(&[MAC, IPHC]);
     taker.number = 1;
-    let packet = Packet {
+    let packet = Frame {
         number: 1,
         interface: &taker.interface.clone(),
         time: Some(Timestamp { ticks: 0, resolution: 9, offset: 0 }),
@@ -374,7 +374,7 @@ fn the_fcs_is_decided_by_the_first_frames() {
         .collect();
     let interface = Interface::new(195);
     let packets = || {
-        (1..).zip(&frames).map(|(number, data)| Packet {
+        (1..).zip(&frames).map(|(number, data)| Frame {
             number,
             interface: &interface,
             time: Some(Timestamp { ticks: 0, resolution: 9, offset: 0 }),

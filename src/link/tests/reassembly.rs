@@ -47,7 +47,7 @@ impl Bench {
     /// Pushes the next frame; the payload of the packet that it completes.
     #[track_caller]
     fn push(&mut self, packet: &[u8]) -> Result<Option<Vec<u8>>, Fault> {
-        let Frame::Fragment(fragment) = parse(101, packet) else { panic!("no fragment") };
+        let LinkContent::Fragment(fragment) = parse(101, packet) else { panic!("no fragment") };
         self.frames += 1;
         let time_ns = self.time_s * 1_000_000_000;
         if !self.reassembler.push(self.frames, time_ns, &fragment, &mut self.out)? {
@@ -313,7 +313,7 @@ fn a_fragment_inside_fragments_is_a_fault() {
     first[40] = 44;
     bench.wait(&first);
     let last = v6(1, 8, false, &[0; 8]);
-    let Frame::Fragment(last) = parse(101, &last) else { panic!() };
+    let LinkContent::Fragment(last) = parse(101, &last) else { panic!() };
     assert_eq!(bench.reassembler.push(2, 0, &last, &mut bench.out), Ok(true));
     assert!(bench.out.datagram().is_err());
 }

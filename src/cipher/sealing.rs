@@ -188,8 +188,8 @@ fn encrypt(text: &mut [u8], key_stream: &[Block], mut each: impl FnMut(usize, Bl
 mod tests {
     use super::super::{IntegKey, Keys, SUITES, Suite};
     use super::*;
+    use crate::cipher::{OpenRequest, Random};
     use crate::secret::Secret;
-    use crate::suite::{OpenRequest, Random};
 
     /// One packet: SPI, Sequence Number, IV, clear text.
     struct Packet {

@@ -226,8 +226,8 @@ fn insert(runs: &mut Runs, number: u64) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cipher::{IntegKey, Suite};
     use crate::secret::Secret;
-    use crate::suite::{IntegKey, Suite};
 
     fn keys(byte: u8) -> Keys {
         let suite = Suite::by_name("ENCR_AES_CCM_8").unwrap();

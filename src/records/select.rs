@@ -2,7 +2,7 @@
 
 use crate::decoder::status::Status;
 use crate::net::Selector;
-use crate::report::record::Record;
+use crate::records::record::Record;
 
 /// The selection of `--spi`, `--src`, `--dst`, `--frames`, `--failed`; all that are given must hold.
 #[derive(Debug, Clone, Copy, Default)]

@@ -2,20 +2,20 @@
 
 use std::net::IpAddr;
 
-use crate::capture::{Packet, Timestamp};
+use crate::capture::{Frame, Timestamp};
 use crate::codec::{Provenance, Restorable, Upper};
 use crate::decoder::arena::Arena;
 use crate::decoder::outcome::Outcome;
 use crate::decoder::status::{Bytes, Esp, Reason, Status};
 use crate::decoder::warnings::Warnings;
-use crate::net::Outer;
-use crate::report::inner::Inner;
+use crate::net::OuterHeader;
+use crate::records::inner::Inner;
 use crate::sa::table::{PreparedSa, SaTable};
 
 /// What is reported of one packet of a frame, read from where it is when it is asked for.
 #[derive(Debug, Clone, Copy)]
 pub struct Record<'a> {
-    frame: &'a Packet<'a>,
+    frame: &'a Frame<'a>,
     outcome: &'a Outcome<'a>,
     entry: Option<&'a PreparedSa>,
     packet: &'a [u8],
@@ -24,7 +24,7 @@ pub struct Record<'a> {
 impl<'a> Record<'a> {
     /// The record of a packet of `frame`. `table` and `arena` are those of the decoder that gave its outcome.
     #[inline]
-    pub fn new(frame: &'a Packet<'a>, outcome: &'a Outcome<'a>, table: &'a SaTable, arena: &'a Arena) -> Record<'a> {
+    pub fn new(frame: &'a Frame<'a>, outcome: &'a Outcome<'a>, table: &'a SaTable, arena: &'a Arena) -> Record<'a> {
         let entry = outcome.sa.and_then(|sa| table.entry(sa));
         Record { frame, outcome, entry, packet: outcome.packet(arena) }
     }
@@ -76,7 +76,7 @@ impl<'a> Record<'a> {
 
     /// Outer IP header, if there was one.
     #[inline]
-    pub fn outer(&self) -> Option<Outer> {
+    pub fn outer(&self) -> Option<OuterHeader> {
         self.outcome.outer()
     }
 
