@@ -41,7 +41,7 @@ fn main() {
     };
     let mut capture = std::fs::read(Path::new(&folder).join("esp.pcap")).expect("esp.pcap of gen_esp.py");
     let keys: Vec<PathBuf> = vec![Path::new(&folder).join("esp_keys.yaml")];
-    let sas = dietesp::files::load(&keys, &[]).expect("esp_keys.yaml of gen_esp.py").sas;
+    let sas = dietesp::internals::files::load(&keys, &[]).expect("esp_keys.yaml of gen_esp.py").sas;
     let peers: Vec<Peer> =
         sas.iter().map(|sa| Peer::new_from_slice(sa.keys.key().expose()).expect("keys of 16 bytes")).collect();
     let salts: Vec<&[u8]> = sas.iter().map(|sa| sa.keys.salt().expose()).collect();

@@ -90,65 +90,9 @@ fn insert(bytes: &mut [u8], at: usize, bits: usize, value: u64) {
     }
 }
 
-/// A cursor over a bit string.
-#[derive(Debug, Clone)]
-pub struct BitReader<'a> {
-    bytes: &'a [u8],
-    position: usize,
-}
-
-impl<'a> BitReader<'a> {
-    /// Reads `bytes` from the first bit.
-    pub fn new(bytes: &'a [u8]) -> Self {
-        BitReader { bytes, position: 0 }
-    }
-
-    /// Bits read so far.
-    pub fn position(&self) -> usize {
-        self.position
-    }
-
-    /// Bits left.
-    pub fn left(&self) -> usize {
-        self.bytes.len() * 8 - self.position
-    }
-
-    /// The next `bits` bits (0 to 128) as an integer, or `None` if there are fewer.
-    pub fn read(&mut self, bits: u32) -> Option<u128> {
-        debug_assert!(bits <= 128);
-        if bits as usize > self.left() {
-            return None;
-        }
-        let mut value = 0u128;
-        let mut wanted = bits;
-        while wanted > 0 {
-            let byte = *self.bytes.get(self.position / 8)?;
-            let offset = (self.position % 8) as u32;
-            let taken = wanted.min(8 - offset);
-            let piece = (byte >> (8 - offset - taken)) & (0xff >> (8 - taken));
-            value = (value << taken) | u128::from(piece);
-            self.position += taken as usize;
-            wanted -= taken;
-        }
-        Some(value)
-    }
-
-    /// Skips to the next byte boundary; true if all skipped bits were 0.
-    pub fn align(&mut self) -> bool {
-        let padding = (8 - self.position % 8) % 8;
-        self.read(padding as u32).is_none_or(|bits| bits == 0)
-    }
-
-    /// The bytes behind the cursor, which must stand on a byte boundary.
-    pub fn rest(&self) -> &'a [u8] {
-        debug_assert_eq!(self.position % 8, 0);
-        self.bytes.get(self.position / 8..).unwrap_or_default()
-    }
-}
-
 /// Appends a bit string to a byte vector.
 #[derive(Debug)]
-pub struct BitWriter<'a> {
+pub(crate) struct BitWriter<'a> {
     bytes: &'a mut Vec<u8>,
     /// Bits still free in the last byte, 0 to 7.
     free: u32,
@@ -156,12 +100,12 @@ pub struct BitWriter<'a> {
 
 impl<'a> BitWriter<'a> {
     /// Appends behind what `bytes` holds.
-    pub fn new(bytes: &'a mut Vec<u8>) -> Self {
+    pub(crate) fn new(bytes: &'a mut Vec<u8>) -> Self {
         BitWriter { bytes, free: 0 }
     }
 
     /// Appends the low `bits` bits (0 to 128) of `value`.
-    pub fn write(&mut self, value: u128, bits: u32) {
+    pub(crate) fn write(&mut self, value: u128, bits: u32) {
         debug_assert!(bits <= 128);
         let mut left = bits;
         while left > 0 {
@@ -178,11 +122,6 @@ impl<'a> BitWriter<'a> {
             left -= written;
         }
     }
-
-    /// Bits (0) that fill the last byte.
-    pub fn padding(&self) -> u32 {
-        self.free
-    }
 }
 
 #[cfg(test)]
@@ -196,7 +135,6 @@ mod tests {
         let mut writer = BitWriter::new(&mut bytes);
         writer.write(0b101, 3);
         writer.write(0xabcd, 16);
-        assert_eq!(writer.padding(), 5);
         assert_eq!(bytes, [0b1011_0101, 0b0111_1001, 0b1010_0000]);
     }
 
@@ -240,13 +178,14 @@ mod tests {
             }
             let total: usize = fields.iter().map(|(_, bits)| *bits as usize).sum();
             prop_assert_eq!(bytes.len(), total.div_ceil(8));
-            let mut reader = BitReader::new(&bytes);
+            let mut at = 0;
             for (value, bits) in &fields {
                 let mask = if *bits == 128 { u128::MAX } else { (1 << bits) - 1 };
-                prop_assert_eq!(reader.read(*bits), Some(value & mask));
+                prop_assert_eq!(read(&bytes, at, *bits as usize), Some(value & mask));
+                at += *bits as usize;
             }
-            prop_assert!(reader.align());
-            prop_assert_eq!(reader.read(1), None);
+            let padding = bytes.len() * 8 - total;
+            prop_assert_eq!(read(&bytes, at, padding), Some(0));
         }
     }
 }

@@ -4,7 +4,7 @@ use crate::error::{Fault, Stage};
 
 /// The bytes behind the last whole eight, as the upper ones of a word; 0 bits follow.
 #[inline]
-pub fn last_word(bytes: &[u8]) -> u64 {
+pub(crate) fn last_word(bytes: &[u8]) -> u64 {
     let last = match bytes.last_chunk() {
         Some(last) => u64::from_be_bytes(*last),
         None => bytes.iter().fold(0, |word, byte| word << 8 | u64::from(*byte)),
@@ -16,7 +16,7 @@ pub fn last_word(bytes: &[u8]) -> u64 {
 
 /// A cursor over the bytes of one structure; reading past the end is a [`Fault`] that names the structure.
 #[derive(Debug, Clone, Copy)]
-pub struct Reader<'a> {
+pub(crate) struct Reader<'a> {
     bytes: &'a [u8],
     position: usize,
     stage: Stage,
@@ -25,32 +25,32 @@ pub struct Reader<'a> {
 
 impl<'a> Reader<'a> {
     /// Reads `bytes`, which `what` names in faults.
-    pub fn new(stage: Stage, what: &'static str, bytes: &'a [u8]) -> Self {
+    pub(crate) fn new(stage: Stage, what: &'static str, bytes: &'a [u8]) -> Self {
         Reader { bytes, position: 0, stage, what }
     }
 
     /// The same place, in a structure that faults call `what`.
-    pub fn named(self, what: &'static str) -> Self {
+    pub(crate) fn named(self, what: &'static str) -> Self {
         Reader { what, ..self }
     }
 
     /// Bytes read so far.
-    pub fn position(&self) -> usize {
+    pub(crate) fn position(&self) -> usize {
         self.position
     }
 
     /// Bytes left.
-    pub fn left(&self) -> usize {
+    pub(crate) fn left(&self) -> usize {
         self.bytes.len() - self.position
     }
 
     /// All bytes that are left; does not move.
-    pub fn rest(&self) -> &'a [u8] {
+    pub(crate) fn rest(&self) -> &'a [u8] {
         self.bytes.get(self.position..).unwrap_or_default()
     }
 
     /// The next `len` bytes.
-    pub fn take(&mut self, len: usize) -> Result<&'a [u8], Fault> {
+    pub(crate) fn take(&mut self, len: usize) -> Result<&'a [u8], Fault> {
         let rest = self.rest();
         match rest.get(..len) {
             Some(taken) => {
@@ -62,7 +62,7 @@ impl<'a> Reader<'a> {
     }
 
     /// The next `N` bytes as an array.
-    pub fn array<const N: usize>(&mut self) -> Result<[u8; N], Fault> {
+    pub(crate) fn array<const N: usize>(&mut self) -> Result<[u8; N], Fault> {
         let rest = self.rest();
         match rest.first_chunk::<N>() {
             Some(taken) => {
@@ -74,17 +74,17 @@ impl<'a> Reader<'a> {
     }
 
     /// The next byte.
-    pub fn u8(&mut self) -> Result<u8, Fault> {
+    pub(crate) fn u8(&mut self) -> Result<u8, Fault> {
         Ok(u8::from_be_bytes(self.array()?))
     }
 
     /// The next two bytes, big-endian.
-    pub fn u16(&mut self) -> Result<u16, Fault> {
+    pub(crate) fn u16(&mut self) -> Result<u16, Fault> {
         Ok(u16::from_be_bytes(self.array()?))
     }
 
     /// The next four bytes, big-endian.
-    pub fn u32(&mut self) -> Result<u32, Fault> {
+    pub(crate) fn u32(&mut self) -> Result<u32, Fault> {
         Ok(u32::from_be_bytes(self.array()?))
     }
 }

@@ -3,13 +3,13 @@
 use std::thread::{Builder, Scope, ScopedJoinHandle};
 
 /// How many cores there are for this process.
-pub fn count() -> usize {
+pub(crate) fn count() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }
 
 /// Runs `work` on this thread and `threads - 1` others, which share out among themselves what there is to do. Gives what
 /// each came to.
-pub fn side_by_side<T: Send>(threads: usize, work: impl Fn() -> T + Sync) -> Vec<T> {
+pub(crate) fn side_by_side<T: Send>(threads: usize, work: impl Fn() -> T + Sync) -> Vec<T> {
     std::thread::scope(|scope| {
         let others: Vec<_> = (1..threads).map_while(|_| spawn(scope, &work)).collect();
         let own = work();
@@ -18,7 +18,7 @@ pub fn side_by_side<T: Send>(threads: usize, work: impl Fn() -> T + Sync) -> Vec
 }
 
 /// Runs both, `beside` on another thread.
-pub fn both<A, B: Send>(work: impl FnOnce() -> A, beside: impl Fn() -> B + Sync) -> (A, B) {
+pub(crate) fn both<A, B: Send>(work: impl FnOnce() -> A, beside: impl Fn() -> B + Sync) -> (A, B) {
     std::thread::scope(|scope| {
         let other = spawn(scope, &beside);
         let own = work();

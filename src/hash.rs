@@ -3,14 +3,14 @@
 use std::hash::Hasher;
 
 /// Spreads the bits of a word.
-pub fn mix(word: u64) -> u64 {
+pub(crate) fn mix(word: u64) -> u64 {
     let wide = u128::from(word ^ 0xf39c_c060_5ced_c835) * 0x9e37_79b9_7f4a_7c15;
     (wide >> 64) as u64 ^ wide as u64
 }
 
 /// Hashes integers by [`mix`].
 #[derive(Debug, Default)]
-pub struct MixHasher(u64);
+pub(crate) struct MixHasher(u64);
 
 impl Hasher for MixHasher {
     fn finish(&self) -> u64 {

@@ -16,30 +16,42 @@
 //!
 //! A packet that fails has a status and a reason, and the run continues. An [`Error`] ends the run.
 
-pub mod batch;
-pub mod bits;
-pub mod bytes;
-pub mod capture;
-pub mod cipher;
+#![deny(unreachable_pub)]
+// Maintainers read the documentation with `--document-private-items`.
+#![allow(rustdoc::private_intra_doc_links)]
+// The command line uses more than the facade does.
+#![cfg_attr(not(feature = "cli"), allow(dead_code, unused_imports))]
+
+mod batch;
+mod bits;
+mod bytes;
+mod capture;
+mod cipher;
 #[cfg(feature = "cli")]
-pub mod cli;
-pub mod codec;
-pub mod command;
-pub mod context;
+mod cli;
+mod codec;
+mod command;
+mod context;
 mod cores;
-pub mod decoder;
-pub mod error;
-pub mod files;
+mod decoder;
+mod error;
+mod files;
 mod hash;
-pub mod ike;
-pub mod link;
-pub mod net;
+mod ike;
+#[doc(hidden)]
+pub mod internals;
+mod link;
+mod net;
 mod prefetch;
-pub mod records;
-pub mod sa;
-pub mod schc;
-pub mod secret;
-pub mod vectors;
-pub mod wireshark;
+mod records;
+mod sa;
+mod schc;
+mod secret;
+mod vectors;
+mod wireshark;
 
 pub use error::{Error, Fault};
+
+#[cfg(feature = "cli")]
+#[doc(hidden)]
+pub use cli::main;

@@ -1,5 +1,5 @@
 //! The `dietesp` command.
 
 fn main() -> std::process::ExitCode {
-    dietesp::cli::main()
+    dietesp::main()
 }

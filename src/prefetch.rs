@@ -7,17 +7,17 @@ use std::slice;
 use prefetch_index::prefetch_index;
 
 /// SAs from which on what is known of them does not stay near the CPU. Tests are to come here, too.
-pub const MANY_SAS: usize = if cfg!(any(test, fuzzing)) { 2 } else { 4096 };
+pub(crate) const MANY_SAS: usize = if cfg!(any(test, fuzzing)) { 2 } else { 4096 };
 
 /// Packets in front of which memory is asked for: some 2 microseconds.
-pub const PACKETS_AHEAD: usize = 16;
+pub(crate) const PACKETS_AHEAD: usize = 16;
 
 /// Bytes that come together.
 const CACHE_LINE: usize = 64;
 
 /// Asks for all of `value`, which is aligned to a cache line, and of which `part` is a part.
 #[inline(always)]
-pub fn whole<T, P>(value: &T, part: &P) {
+pub(crate) fn whole<T, P>(value: &T, part: &P) {
     const { assert!(align_of::<T>() >= CACHE_LINE && CACHE_LINE.is_multiple_of(size_of::<P>())) };
     let before_part = from_ref(part).addr() - from_ref(value).addr();
     for offset in (0..size_of::<T>()).step_by(CACHE_LINE) {
@@ -28,7 +28,7 @@ pub fn whole<T, P>(value: &T, part: &P) {
 
 /// Asks for the first cache line of the element at `index`, if there is one.
 #[inline(always)]
-pub fn element<T>(elements: &[T], index: usize) {
+pub(crate) fn element<T>(elements: &[T], index: usize) {
     // To ask for what is not there costs a search through the page tables.
     if index < elements.len() {
         prefetch_index(elements, index);

@@ -39,7 +39,7 @@ pub struct Line<'a> {
 pub struct Unnamed(&'static str);
 
 /// The preferences that make Wireshark decrypt and verify ESP.
-pub const PREFERENCES: &str = "esp.enable_encryption_decode: TRUE\nesp.enable_authentication_check: TRUE\n";
+pub(crate) const PREFERENCES: &str = "esp.enable_encryption_decode: TRUE\nesp.enable_authentication_check: TRUE\n";
 
 impl Line<'_> {
     /// Appends the line and its line end to `text`, which then holds secrets.
@@ -133,7 +133,7 @@ fn push_hex(text: &mut String, bytes: &[u8]) {
 }
 
 /// What [`write_folder`] writes: the folder and its files.
-pub fn paths(folder: &Path) -> [PathBuf; 3] {
+pub(crate) fn paths(folder: &Path) -> [PathBuf; 3] {
     [folder.to_owned(), folder.join("esp_sa"), folder.join("preferences")]
 }
 
@@ -141,7 +141,7 @@ pub fn paths(folder: &Path) -> [PathBuf; 3] {
 ///
 /// # Errors
 /// It does.
-pub fn check_folder(folder: &Path) -> Result<(), Error> {
+pub(crate) fn check_folder(folder: &Path) -> Result<(), Error> {
     let is_own = match std::fs::read_to_string(folder.join("preferences")) {
         Ok(preferences) => preferences == PREFERENCES,
         Err(_) => !folder.join("preferences").exists() && !folder.join("esp_sa").exists(),

@@ -7,7 +7,7 @@ mod common;
 
 use std::path::{Path, PathBuf};
 
-use dietesp::net::checksum;
+use dietesp::internals::net::checksum;
 use serde_json::Value;
 
 const KEYS: &str = "sas:

@@ -10,7 +10,7 @@ use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
 use common::{dietesp, file, pcap};
-use dietesp::capture::{Reader, Window};
+use dietesp::internals::capture::{Reader, Window};
 
 const SAMPLE: &str = "samples/ipv4/diet-esp.pcapng";
 

@@ -127,8 +127,8 @@ targets! {
 
 /// The frames of a sample, and their link type.
 fn frames(capture: &str) -> (u16, Vec<Vec<u8>>) {
-    let mut reader = dietesp::capture::Reader::open(common::file(capture).as_ref()).unwrap();
-    let mut window = dietesp::capture::Window::default();
+    let mut reader = dietesp::internals::capture::Reader::open(common::file(capture).as_ref()).unwrap();
+    let mut window = dietesp::internals::capture::Window::default();
     let (mut link_type, mut frames) = (0, vec![]);
     while reader.fill(&mut window).unwrap() {
         for packet in window.frames() {
@@ -166,7 +166,7 @@ fn a_million_mutated_packets() {
             lines.fetch_add(text.iter().filter(|byte| **byte == b'\n').count() as u64, Ordering::Relaxed);
         };
         let totals = bodies::decode(bodies::pcap(*link_type, &mutated), 2, &mut count).unwrap();
-        ok += totals.of(dietesp::decoder::status::Status::Ok);
+        ok += totals.of(dietesp::internals::decoder::status::Status::Ok);
         done += AT_ONCE;
     }
     assert_eq!(lines.into_inner(), done as u64, "every frame has one record");

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 /// The folders and files of `src`, highest first. Those in one row may not use each other.
 const LAYERS: [&[&str]; 18] = [
     &["main"],
-    &["lib"],
+    &["lib", "internals"],
     &["cli"],
     &["command"],
     &["records", "vectors", "wireshark"],

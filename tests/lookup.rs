@@ -4,9 +4,9 @@
 
 use std::net::IpAddr;
 
-use dietesp::files;
-use dietesp::net::{IpVersion, OuterHeader, Selector};
-use dietesp::sa::table::{Lookup, PreparedSa, SaTable};
+use dietesp::internals::files;
+use dietesp::internals::net::{IpVersion, OuterHeader, Selector};
+use dietesp::internals::sa::table::{Lookup, PreparedSa, SaTable};
 
 /// Numbers that look random and are the same in every run.
 fn numbers() -> impl Iterator<Item = u32> {

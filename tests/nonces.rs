@@ -54,8 +54,8 @@ fn nonces(capture: &str, keys: &str, rules: Option<&str>) -> HashMap<(String, St
 }
 
 fn payloads(capture: &str) -> Vec<Vec<u8>> {
-    let mut reader = dietesp::capture::Reader::open(Path::new(capture)).unwrap();
-    let mut window = dietesp::capture::Window::default();
+    let mut reader = dietesp::internals::capture::Reader::open(Path::new(capture)).unwrap();
+    let mut window = dietesp::internals::capture::Window::default();
     let mut frames = vec![];
     while reader.fill(&mut window).unwrap() {
         frames.extend(window.frames().map(|packet| packet.data.to_vec()));
@@ -213,9 +213,9 @@ impl Pair {
     }
 
     fn sealed(&self, at: usize, sn: u64, iv: u64, clear: &[u8]) -> Vec<u8> {
-        let loaded = dietesp::files::load(&[self.path("in.yaml").into()], &[]).unwrap();
+        let loaded = dietesp::internals::files::load(&[self.path("in.yaml").into()], &[]).unwrap();
         let sa = &loaded.sas[at];
-        let cipher = dietesp::cipher::EspCipher::new(&sa.keys);
+        let cipher = dietesp::internals::cipher::EspCipher::new(&sa.keys);
         let mut esp = [sa.spi.unwrap().to_be_bytes(), (sn as u32).to_be_bytes()].concat();
         cipher.seal(sa.spi.unwrap(), sn, false, &iv.to_be_bytes(), clear, &mut esp).unwrap();
         ipv6(50, "2001:db8:0:1::2", "2001:db8:0:1::1", &esp)
@@ -254,7 +254,7 @@ fn plain(data: &str) -> Vec<u8> {
         &[&[0x16, 0x33, 0x16, 0x33, 0, len, 0, 0], data.as_bytes()].concat(),
     );
     let [src, dst] = ["2001:db8:a::10", "2001:db8:b::1"].map(|address| address.parse().unwrap());
-    let checksum = dietesp::net::checksum::upper_layer(src, dst, 17, &packet[40..]);
+    let checksum = dietesp::internals::net::checksum::upper_layer(src, dst, 17, &packet[40..]);
     packet[46..48].copy_from_slice(&checksum.to_be_bytes());
     packet
 }
@@ -346,7 +346,7 @@ fn ciphers_without_counters_share_a_key_as_they_like() {
             let [src, dst] =
                 [8, 24].map(|at| std::net::IpAddr::from(<[u8; 16]>::try_from(&packet[at..at + 16]).unwrap()));
             packet[46..48].fill(0);
-            let checksum = dietesp::net::checksum::upper_layer(src, dst, 17, &packet[40..]);
+            let checksum = dietesp::internals::net::checksum::upper_layer(src, dst, 17, &packet[40..]);
             packet[46..48].copy_from_slice(&checksum.to_be_bytes());
             packet
         };

@@ -8,7 +8,7 @@ mod common;
 use std::net::{IpAddr, Ipv6Addr};
 use std::path::Path;
 
-use dietesp::net::checksum;
+use dietesp::internals::net::checksum;
 
 const OUTER: [&str; 2] = ["2001:db8:1::1", "2001:db8:2::1"];
 const INNER: [&str; 2] = ["2001:db8:a::1", "2001:db8:b::1"];

@@ -9,13 +9,13 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use dietesp::capture::{Frame, Interface, Options, Timestamp, Writer};
-use dietesp::cipher::EspCipher;
-use dietesp::codec::Codec;
-use dietesp::context::Context;
-use dietesp::net::OuterHeader;
-use dietesp::sa::Sa;
-use dietesp::{codec, files, link};
+use dietesp::internals::capture::{Frame, Interface, Options, Timestamp, Writer};
+use dietesp::internals::cipher::EspCipher;
+use dietesp::internals::codec::Codec;
+use dietesp::internals::context::Context;
+use dietesp::internals::net::OuterHeader;
+use dietesp::internals::sa::Sa;
+use dietesp::internals::{codec, files, link};
 use serde_json::Value;
 
 /// A small generator of pseudo-random numbers (SplitMix64), so that every run makes the same captures.
@@ -53,7 +53,7 @@ impl Sender {
         let codec = Codec::new(Some(context), cipher.block()).unwrap();
         let (src, dst) = context.tunnel_ip.unwrap();
         let outer = OuterHeader {
-            version: dietesp::net::IpVersion::of(src),
+            version: dietesp::internals::net::IpVersion::of(src),
             src,
             dst,
             dscp: 0,
@@ -73,7 +73,7 @@ impl Sender {
         inner.extend(sn.to_be_bytes());
         inner.extend([0xca, 0xfe]);
         let [src, dst] = [8, 24].map(|at| IpAddr::from(<[u8; 16]>::try_from(&inner[at..at + 16]).unwrap()));
-        let checksum = dietesp::net::checksum::upper_layer(src, dst, 17, &inner[40..]);
+        let checksum = dietesp::internals::net::checksum::upper_layer(src, dst, 17, &inner[40..]);
         inner[46..48].copy_from_slice(&checksum.to_be_bytes());
         let mut clear = vec![];
         self.codec.compress(&inner, &self.outer, &mut codec::State::default(), &mut clear).unwrap();

@@ -9,9 +9,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use common::{decode, dietesp_ends, file, pcap};
-use dietesp::cipher::{INTEGS, Integ, SUITES};
-use dietesp::files::{SchemaOf, schema};
-use dietesp::vectors::check;
+use dietesp::internals::cipher::{INTEGS, Integ, SUITES};
+use dietesp::internals::files::{SchemaOf, schema};
+use dietesp::internals::vectors::check;
 use serde_json::{Value, json};
 
 fn published() -> Value {

@@ -7,10 +7,10 @@ use std::path::Path;
 use std::process::Command;
 
 use common::{dietesp_ends, file};
-use dietesp::files;
-use dietesp::net::IpVersion;
-use dietesp::sa::Sa;
-use dietesp::wireshark::{Line, write_folder};
+use dietesp::internals::files;
+use dietesp::internals::net::IpVersion;
+use dietesp::internals::sa::Sa;
+use dietesp::internals::wireshark::{Line, write_folder};
 use zeroize::Zeroizing;
 
 fn line(sa: &Sa) -> Line<'_> {

@@ -11,21 +11,21 @@ use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
 
-use dietesp::batch::workers::{self, Input};
-use dietesp::capture::{Reader, Window};
-use dietesp::cipher::SUITES;
-use dietesp::codec::{Carrier, State};
-use dietesp::command::decode::{self, Render};
-use dietesp::decoder::candidates::Limits;
-use dietesp::decoder::status::Status;
-use dietesp::error::Error;
-use dietesp::link::{self, LinkContent};
-use dietesp::net::OuterHeader;
-use dietesp::records::json;
-use dietesp::records::record::{Field, Record};
-use dietesp::records::select::Selection;
-use dietesp::records::table::Table;
-use dietesp::sa::table::{Lookup, SaTable};
+use dietesp::internals::batch::workers::{self, Input};
+use dietesp::internals::capture::{Reader, Window};
+use dietesp::internals::cipher::SUITES;
+use dietesp::internals::codec::{Carrier, State};
+use dietesp::internals::command::decode::{self, Render};
+use dietesp::internals::decoder::candidates::Limits;
+use dietesp::internals::decoder::status::Status;
+use dietesp::internals::error::Error;
+use dietesp::internals::link::{self, LinkContent};
+use dietesp::internals::net::OuterHeader;
+use dietesp::internals::records::json;
+use dietesp::internals::records::record::{Field, Record};
+use dietesp::internals::records::select::Selection;
+use dietesp::internals::records::table::Table;
+use dietesp::internals::sa::table::{Lookup, SaTable};
 use divan::counter::{BytesCount, ItemsCount};
 use divan::{Bencher, black_box_drop};
 
@@ -65,7 +65,7 @@ fn parse_link(bencher: Bencher<'_, '_>, kind: &str) {
     let frame = traffic::frames(&traffic::table("ENCR_AES_GCM_16", "none", 1), 1).remove(0);
     let (link_type, frame) = match kind {
         "ethernet-ipv6" => (traffic::ETHERNET, frame),
-        "raw-ipv6" => (dietesp::capture::LINKTYPE_RAW, frame[traffic::ETHERNET_LEN..].to_vec()),
+        "raw-ipv6" => (dietesp::internals::capture::LINKTYPE_RAW, frame[traffic::ETHERNET_LEN..].to_vec()),
         _ => {
             let vlan = etherparse::SingleVlanHeader { vlan_id: 5.try_into().unwrap(), ..Default::default() };
             let builder =

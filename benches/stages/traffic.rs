@@ -6,15 +6,15 @@ use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
 
-use dietesp::cipher::{Integ, IntegKey, Keys, SUITES, Suite};
-use dietesp::codec::State;
-use dietesp::context::{Context, Origin};
-use dietesp::files;
-use dietesp::link::{LinkContent, parse};
-use dietesp::net::{OuterHeader, Selector};
-use dietesp::sa::Sa;
-use dietesp::sa::table::{PreparedSa, SaTable};
-use dietesp::secret::Secret;
+use dietesp::internals::cipher::{Integ, IntegKey, Keys, SUITES, Suite};
+use dietesp::internals::codec::State;
+use dietesp::internals::context::{Context, Origin};
+use dietesp::internals::files;
+use dietesp::internals::link::{LinkContent, parse};
+use dietesp::internals::net::{OuterHeader, Selector};
+use dietesp::internals::sa::Sa;
+use dietesp::internals::sa::table::{PreparedSa, SaTable};
+use dietesp::internals::secret::Secret;
 use etherparse::PacketBuilder;
 
 pub const ETHERNET: u16 = 1;
@@ -157,7 +157,7 @@ pub fn outer_header(payload_len: usize) -> [u8; IPV6_LEN] {
 
 /// What the outer headers say.
 pub fn outer() -> OuterHeader {
-    match parse(dietesp::capture::LINKTYPE_RAW, &outer_header(0)) {
+    match parse(dietesp::internals::capture::LINKTYPE_RAW, &outer_header(0)) {
         LinkContent::Datagram(datagram) => datagram.outer,
         other => panic!("{other:?}"),
     }

@@ -1,13 +1,13 @@
 //! ESP: lookup, opening, and what the codecs make of clear texts.
 
-use dietesp::codec::{Carrier, Codec, Compressed, Form, Restorable, Restored, State};
-use dietesp::context::{Mode, TrafficSelectors};
-use dietesp::decoder::candidates::{Candidates, Failure, Limits, Opened};
-use dietesp::link::ESP;
-use dietesp::net::OuterHeader;
-use dietesp::records::inner::Inner;
-use dietesp::sa::stream::Progress;
-use dietesp::sa::table::{Lookup, PreparedSa, SaTable};
+use dietesp::internals::codec::{Carrier, Codec, Compressed, Form, Restorable, Restored, State};
+use dietesp::internals::context::{Mode, TrafficSelectors};
+use dietesp::internals::decoder::candidates::{Candidates, Failure, Limits, Opened};
+use dietesp::internals::link::ESP;
+use dietesp::internals::net::OuterHeader;
+use dietesp::internals::records::inner::Inner;
+use dietesp::internals::sa::stream::Progress;
+use dietesp::internals::sa::table::{Lookup, PreparedSa, SaTable};
 
 use super::input::Input;
 use super::packets::{self, SCTP, TCP, UDP, UDP_LITE};

@@ -3,18 +3,18 @@
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
-use dietesp::capture::LINKTYPE_RAW;
-use dietesp::cipher::{Hash, IntegKey, Keys, Suite};
-use dietesp::codec::{Codec, apply};
-use dietesp::context::{Context, Origin};
-use dietesp::files::{self, Json, Loaded, RuleForm, context_entry, sa_entry};
-use dietesp::ike::{self, ChildSecret, MessageKeys, Secrets, Spis};
-use dietesp::sa::Sa;
-use dietesp::sa::UsedKeys;
-use dietesp::sa::table::{PreparedSa, SaTable};
-use dietesp::schc::Direction;
-use dietesp::secret::Secret;
-use dietesp::{vectors, wireshark};
+use dietesp::internals::capture::LINKTYPE_RAW;
+use dietesp::internals::cipher::{Hash, IntegKey, Keys, Suite};
+use dietesp::internals::codec::{Codec, apply};
+use dietesp::internals::context::{Context, Origin};
+use dietesp::internals::files::{self, Json, Loaded, RuleForm, context_entry, sa_entry};
+use dietesp::internals::ike::{self, ChildSecret, MessageKeys, Secrets, Spis};
+use dietesp::internals::sa::Sa;
+use dietesp::internals::sa::UsedKeys;
+use dietesp::internals::sa::table::{PreparedSa, SaTable};
+use dietesp::internals::schc::Direction;
+use dietesp::internals::secret::Secret;
+use dietesp::internals::{vectors, wireshark};
 use serde_json::Value;
 
 use super::input::Input;

@@ -6,12 +6,14 @@ use std::io::Cursor;
 use std::net::IpAddr;
 use std::path::Path;
 
-use dietesp::capture::{Form, Frame, HexIs, LINKTYPE_RAW, Reader, Source, Window, Writer};
-use dietesp::context::Origin;
-use dietesp::link::LinkKey;
-use dietesp::link::{self, Alone, Content, EspPorts, Fcs, LinkContent, Reassembled, Reassembler, Receiver, Settings};
-use dietesp::net::{Datagram, IpVersion, OuterHeader};
-use dietesp::secret::Secret;
+use dietesp::internals::capture::{Form, Frame, HexIs, LINKTYPE_RAW, Reader, Source, Window, Writer};
+use dietesp::internals::context::Origin;
+use dietesp::internals::link::LinkKey;
+use dietesp::internals::link::{
+    self, Alone, Content, EspPorts, Fcs, LinkContent, Reassembled, Reassembler, Receiver, Settings,
+};
+use dietesp::internals::net::{Datagram, IpVersion, OuterHeader};
+use dietesp::internals::secret::Secret;
 
 use super::input::Input;
 use super::packets;

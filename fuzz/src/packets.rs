@@ -2,8 +2,8 @@
 
 use std::net::IpAddr;
 
-use dietesp::context::TrafficSelectors;
-use dietesp::net::{IpVersion, OuterHeader, checksum};
+use dietesp::internals::context::TrafficSelectors;
+use dietesp::internals::net::{IpVersion, OuterHeader, checksum};
 
 use super::input::Input;
 

@@ -4,14 +4,14 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
-use dietesp::cipher::{INTEGS, IntegKey, Keys, SUITES};
-use dietesp::codec::Codec;
-use dietesp::context::{Context, Origin};
-use dietesp::files::{self, Loaded};
-use dietesp::net::Selector;
-use dietesp::sa::Sa;
-use dietesp::sa::table::{PreparedSa, SaTable};
-use dietesp::secret::Secret;
+use dietesp::internals::cipher::{INTEGS, IntegKey, Keys, SUITES};
+use dietesp::internals::codec::Codec;
+use dietesp::internals::context::{Context, Origin};
+use dietesp::internals::files::{self, Loaded};
+use dietesp::internals::net::Selector;
+use dietesp::internals::sa::Sa;
+use dietesp::internals::sa::table::{PreparedSa, SaTable};
+use dietesp::internals::secret::Secret;
 
 fn read(name: &str, bytes: &[u8]) -> Loaded {
     files::parse(Path::new(name), bytes).unwrap_or_else(|error| panic!("{error}"))

@@ -15,7 +15,7 @@ use crate::prefetch::PACKETS_AHEAD;
 
 /// Finishes `outcomes`, those of the frames of `window` that were opened ahead as `states` says. Then `snapshot` has the
 /// progress of the streams.
-pub fn commit<'w>(
+pub(super) fn commit<'w>(
     decoder: &mut Decoder<'_>,
     window: &'w Window,
     (outcomes, states): (&mut [Outcome<'w>], &[PacketState]),

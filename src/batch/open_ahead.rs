@@ -22,7 +22,7 @@ use crate::sa::table::{FlowCache, Lookup, PreparedSa, SaTable};
 
 /// What was done with the first packet of a frame ahead of its turn.
 #[derive(Debug, Clone, Copy)]
-pub enum PacketState {
+pub(crate) enum PacketState {
     /// The outcome is final: there is no ESP.
     Done,
     /// The frame depends on frames before it. Nothing was done.
@@ -40,7 +40,7 @@ pub enum PacketState {
 
 /// Opens packets ahead of their turn.
 #[derive(Debug)]
-pub struct AheadOpener<'t, 'g> {
+pub(crate) struct AheadOpener<'t, 'g> {
     candidates: Candidates<'t>,
     /// See [`link::Settings::outermost`]: ESP is not opened.
     outermost: bool,
@@ -158,7 +158,7 @@ const EARLY_TRIES: u32 = 64;
 
 impl<'t, 'g> AheadOpener<'t, 'g> {
     /// One that takes the progress of streams from `snapshot`.
-    pub fn new(
+    pub(crate) fn new(
         table: &'t SaTable,
         limits: Limits,
         link: &link::Settings,
@@ -176,7 +176,7 @@ impl<'t, 'g> AheadOpener<'t, 'g> {
     }
 
     /// Fills `outcomes` and `states` with those of the frames of `window`. What packets are restored to is added to `arena`.
-    pub fn open_ahead<'w>(
+    pub(crate) fn open_ahead<'w>(
         &mut self,
         window: &'w Window,
         outcomes: &mut Vec<Outcome<'w>>,

@@ -2,7 +2,7 @@
 
 /// The memory of a list for another list, of elements that differ in their lifetimes only: big pieces of memory that come
 /// and go with every window would leave holes in the heap.
-pub fn recycle<A, B>(mut list: Vec<A>) -> Vec<B> {
+pub(crate) fn recycle<A, B>(mut list: Vec<A>) -> Vec<B> {
     list.clear();
     // Collected where it stands.
     list.into_iter().map(|_| unreachable!("it is empty")).collect()

@@ -26,7 +26,7 @@ use crate::link;
 use crate::sa::table::SaTable;
 
 /// What a command does with the packets of a window. The result is written to an `Out`.
-pub trait BatchCommand<Out>: Sync {
+pub(crate) trait BatchCommand<Out>: Sync {
     /// What it keeps from window to window.
     type State: Send;
     /// What it makes of one window.
@@ -82,7 +82,7 @@ pub struct Input<'i, 't> {
 }
 
 /// Reads a capture to its end. Gives the streams at the end.
-pub fn run<'t, Out: Send, J: BatchCommand<Out>>(
+pub(crate) fn run<'t, Out: Send, J: BatchCommand<Out>>(
     input: Input<'_, 't>,
     command: &J,
     state: &mut J::State,

@@ -38,16 +38,18 @@ use std::sync::Arc;
 
 #[cfg(feature = "cli")]
 pub(crate) use input::read_whole;
-pub use live::Stop;
+pub(crate) use live::Stop;
 pub use options::Options;
 pub use read::Reader;
 #[cfg(feature = "cli")]
 pub(crate) use sink::{is_standard_output, resolve, write_whole};
 pub use source::{Form, HexIs, Source};
-pub use time::{NO_TIME, Timestamp, deadline};
-pub use twice::Twice;
+pub use time::Timestamp;
+pub(crate) use time::{NO_TIME, deadline};
+pub(crate) use twice::Twice;
 pub use window::Window;
-pub use write::{Batch, Writer};
+pub(crate) use write::Batch;
+pub use write::Writer;
 
 /// LINKTYPE_RAW: the frame is an IPv4 or IPv6 packet.
 pub const LINKTYPE_RAW: u16 = 101;
@@ -100,7 +102,7 @@ impl Frame<'_> {
 
 /// A captured frame that outlives the window it was read into.
 #[derive(Debug, Clone)]
-pub struct OwnedFrame {
+pub(crate) struct OwnedFrame {
     /// As in [`Frame`].
     pub number: u64,
     interface: Arc<Interface>,
@@ -112,7 +114,7 @@ pub struct OwnedFrame {
 
 impl OwnedFrame {
     /// The packet, borrowed.
-    pub fn as_frame(&self) -> Frame<'_> {
+    pub(crate) fn as_frame(&self) -> Frame<'_> {
         Frame {
             number: self.number,
             interface: &self.interface,

@@ -5,10 +5,10 @@ use std::fmt;
 const NANOS_PER_SECOND: u64 = 1_000_000_000;
 
 /// Used instead of nanoseconds since 1970 if a frame has no time stamp. Earlier than every time.
-pub const NO_TIME: i64 = i64::MIN;
+pub(crate) const NO_TIME: i64 = i64::MIN;
 
 /// The end of something that began at `time_ns`. If the start is unknown, it never ends.
-pub fn deadline(time_ns: i64, timeout_ns: i64) -> i64 {
+pub(crate) fn deadline(time_ns: i64, timeout_ns: i64) -> i64 {
     if time_ns == NO_TIME { i64::MAX } else { time_ns.saturating_add(timeout_ns) }
 }
 

@@ -13,7 +13,7 @@ use super::source::Source;
 use crate::Error;
 
 /// A capture, to be read with [`Twice::first`], and then again with [`Twice::second`].
-pub struct Twice {
+pub(crate) struct Twice {
     path: PathBuf,
     source: Source,
     pipe: Option<Pipe>,
@@ -30,7 +30,7 @@ impl Twice {
     ///
     /// # Errors
     /// It cannot be opened, or there is no room for a temporary file.
-    pub fn open(path: &Path, source: &Source) -> Result<Twice, Error> {
+    pub(crate) fn open(path: &Path, source: &Source) -> Result<Twice, Error> {
         let pipe = match open_live(path, source)? {
             Some(live) => {
                 let kept = tempfile::tempfile().map_err(no_copy)?;
@@ -42,7 +42,7 @@ impl Twice {
     }
 
     /// Whether it is a pipe, which ends early when the source is stopped.
-    pub fn is_pipe(&self) -> bool {
+    pub(crate) fn is_pipe(&self) -> bool {
         self.pipe.is_some()
     }
 
@@ -50,7 +50,7 @@ impl Twice {
     ///
     /// # Errors
     /// As [`Reader::open_as`].
-    pub fn first(&mut self) -> Result<Reader, Error> {
+    pub(crate) fn first(&mut self) -> Result<Reader, Error> {
         let Some(Pipe { live, kept }) = &self.pipe else { return Reader::open_as(&self.path, &self.source) };
         let kept = kept.try_clone().map_err(no_copy)?;
         self.live(Keeping { live: live.clone(), kept })
@@ -60,7 +60,7 @@ impl Twice {
     ///
     /// # Errors
     /// As [`Reader::open_as`].
-    pub fn second(mut self) -> Result<Reader, Error> {
+    pub(crate) fn second(mut self) -> Result<Reader, Error> {
         let Some(Pipe { live, mut kept }) = self.pipe.take() else {
             return Reader::open_as(&self.path, &self.source);
         };

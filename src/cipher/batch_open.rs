@@ -16,7 +16,7 @@ use super::gcm::Gcm;
 use super::same;
 
 /// Maximum number of packets opened at a time: as many as keep the AES units of a CPU busy.
-pub const SIDE_BY_SIDE: usize = 8;
+pub(crate) const SIDE_BY_SIDE: usize = 8;
 
 /// A packet for [`EspCipher::open_side_by_side`].
 #[derive(Debug, Clone, Copy, Default)]
@@ -31,7 +31,7 @@ pub struct OpenRequest<'a> {
 
 /// A packet for [`open_multi_key`].
 #[derive(Debug, Clone, Copy)]
-pub struct MultiKeyRequest<'a> {
+pub(crate) struct MultiKeyRequest<'a> {
     /// The cipher of its SA.
     pub cipher: &'a EspCipher,
     /// Extended Sequence Numbers.
@@ -224,7 +224,7 @@ pub(super) fn mac_of<const N: usize>(rows: &[[Block; N]], blocks: usize, index: 
 /// [`EspCipher::open`] of several packets, each of another SA, of which only the first [`SIDE_BY_SIDE`] count. Appends clear
 /// texts to `clear`, and tells where that of each packet that verified stands. `after_each` is called once for every packet,
 /// in time to ask for the keys of the next ones.
-pub fn open_multi_key(
+pub(crate) fn open_multi_key(
     packets: &[MultiKeyRequest<'_>],
     scratch: &mut Scratch,
     clear: &mut Vec<u8>,

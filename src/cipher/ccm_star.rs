@@ -7,17 +7,17 @@ use aes::cipher::array::ArraySize;
 use super::aes::{Aes, Block};
 
 /// A key.
-pub struct CcmStar(Aes);
+pub(crate) struct CcmStar(Aes);
 
 impl CcmStar {
     /// `None` if `key` is not 16 bytes.
-    pub fn new(key: &[u8]) -> Option<CcmStar> {
+    pub(crate) fn new(key: &[u8]) -> Option<CcmStar> {
         Aes::new(key).filter(|_| key.len() == 16).map(CcmStar)
     }
 
     /// Decrypts `data`. Returns whether `mic` (0, 4, 8 or 16 bytes) authenticates it and `aad`: true for a `mic` of 0 bytes,
     /// which security level 4 has. If it does not, `data` is of no use.
-    pub fn open(&self, nonce: &[u8; 13], aad: &[u8], data: &mut [u8], mic: &[u8]) -> bool {
+    pub(crate) fn open(&self, nonce: &[u8; 13], aad: &[u8], data: &mut [u8], mic: &[u8]) -> bool {
         match mic.len() {
             0 => {
                 // L - 1 = 1, the nonce, and a counter of 2 bytes.

@@ -9,7 +9,7 @@ use super::{EspCipher, Hash, same};
 use crate::secret::Secret;
 
 /// prf+ counts its blocks in one byte (RFC 7296 §2.13).
-pub const MAX_PRF_PLUS_BLOCKS: usize = 255;
+pub(crate) const MAX_PRF_PLUS_BLOCKS: usize = 255;
 
 impl Hash {
     /// Length of its output in bytes.
@@ -29,7 +29,7 @@ impl Hash {
 /// ```text
 /// T1 = prf(K, S | 01),  T2 = prf(K, T1 | S | 02),  ...           prf+(K, S) = T1 | T2 | ...        (RFC 7296 §2.13)
 /// ```
-pub fn prf_plus(hash: Hash, key: &Secret, seed: &[&[u8]], len: usize) -> Option<Secret> {
+pub(crate) fn prf_plus(hash: Hash, key: &Secret, seed: &[&[u8]], len: usize) -> Option<Secret> {
     let prf = KeyedHmac::new(hash, key.expose());
     let block_len = hash.output_len();
     if len.div_ceil(block_len) > MAX_PRF_PLUS_BLOCKS {

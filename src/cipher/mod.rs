@@ -17,7 +17,7 @@ mod gcm;
 mod hmac;
 mod ike;
 mod keys;
-pub mod nonces;
+pub(crate) mod nonces;
 mod random;
 mod sealing;
 mod search;
@@ -25,14 +25,22 @@ mod table;
 #[cfg(test)]
 mod vectors;
 
-pub use batch_open::{MultiKeyRequest, OpenRequest, SIDE_BY_SIDE, Scratch, open_multi_key};
-pub use ccm_star::CcmStar;
-pub use esp_cipher::{EspCipher, OpenError, SealError};
-pub use ike::{MAX_PRF_PLUS_BLOCKS, prf_plus};
-pub use keys::{IntegKey, KeyError, Keys, Part};
-pub use random::Random;
-pub use sealing::SealRequest;
-pub use table::{Cipher, Hash, INTEGS, Integ, SUITES, Suite, WiresharkNames};
+pub(crate) use batch_open::{MultiKeyRequest, OpenRequest, SIDE_BY_SIDE, Scratch, open_multi_key};
+pub(crate) use ccm_star::CcmStar;
+pub use esp_cipher::EspCipher;
+pub(crate) use esp_cipher::OpenError;
+pub(crate) use ike::prf_plus;
+pub use keys::IntegKey;
+pub use keys::Keys;
+pub(crate) use keys::{KeyError, Part};
+pub(crate) use random::Random;
+pub(crate) use sealing::SealRequest;
+pub(crate) use table::Cipher;
+pub use table::Hash;
+pub use table::INTEGS;
+pub use table::Integ;
+pub use table::SUITES;
+pub use table::Suite;
 
 /// Whether `icv` is the beginning of `tag`, in constant time.
 #[inline(always)]

@@ -28,23 +28,23 @@ struct Ivs {
 
 /// A key, or several that share what makes nonces of two packets meet; of those that one [`KeyIds`] knows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct KeyId(u32);
+pub(crate) struct KeyId(u32);
 
 /// Tells the keys of a run apart by their fingerprints, which are computed once for an SA and not for every packet.
 #[derive(Debug, Default)]
-pub struct KeyIds {
+pub(crate) struct KeyIds {
     by_fingerprint: HashMap<[u8; 32], KeyId>,
 }
 
 impl KeyIds {
     /// That of `keys`; a new one if they were not met before.
-    pub fn of(&mut self, keys: &Keys) -> KeyId {
+    pub(crate) fn of(&mut self, keys: &Keys) -> KeyId {
         let next = KeyId(self.by_fingerprint.len() as u32);
         *self.by_fingerprint.entry(keys.fingerprint()).or_insert(next)
     }
 
     /// That of `keys` if they were met before.
-    pub fn known(&self, keys: &Keys) -> Option<KeyId> {
+    pub(crate) fn known(&self, keys: &Keys) -> Option<KeyId> {
         self.by_fingerprint.get(&keys.fingerprint()).copied()
     }
 }
@@ -60,20 +60,20 @@ fn place_of<T: Default>(by_key: &mut Vec<T>, KeyId(index): KeyId) -> &mut T {
 
 /// Issues explicit IVs, for keys that are also used by the sender of the capture.
 #[derive(Debug)]
-pub struct IvIssuer {
+pub(crate) struct IvIssuer {
     by_key: Vec<Option<Ivs>>,
     random: Random,
 }
 
 impl IvIssuer {
     /// No key known yet.
-    pub fn new(random: Random) -> IvIssuer {
+    pub(crate) fn new(random: Random) -> IvIssuer {
         IvIssuer { by_key: vec![], random }
     }
 
     /// Notes an IV (or an implicit one) that the capture shows under `key`. If this IV was issued before, which has
     /// odds of about packets squared in 2^64, the output cannot be used and the error says so.
-    pub fn seen(&mut self, key: KeyId, iv: u64) -> Result<(), Error> {
+    pub(crate) fn seen(&mut self, key: KeyId, iv: u64) -> Result<(), Error> {
         let ivs = self.ivs(key)?;
         let iv = iv.wrapping_sub(ivs.first);
         if iv >= MAX_ISSUED {
@@ -92,7 +92,7 @@ impl IvIssuer {
     }
 
     /// The next IV to seal with under `key`.
-    pub fn issue(&mut self, key: KeyId) -> Result<u64, Error> {
+    pub(crate) fn issue(&mut self, key: KeyId) -> Result<u64, Error> {
         let ivs = self.ivs(key)?;
         if let Some((_, last)) = ivs.seen.range(..=ivs.next).next_back().filter(|(_, last)| **last >= ivs.next) {
             ivs.next = last + 1;
@@ -116,7 +116,7 @@ impl IvIssuer {
 
 /// Nonces used, by key, where they are made of Sequence Numbers.
 #[derive(Debug, Default)]
-pub struct UsedNumbers {
+pub(crate) struct UsedNumbers {
     by_key: Vec<Runs>,
     /// What the last packets were: key, number and digest, each at the place of its key and number.
     recent: Vec<Option<(KeyId, u64, u64)>>,
@@ -125,7 +125,7 @@ pub struct UsedNumbers {
 /// Tells packets apart that have the same key and number: 64 bits under keys of the run that nobody sees. Two packets that
 /// differ have the same ones with odds of 2^-64.
 #[derive(Clone)]
-pub struct Digester {
+pub(crate) struct Digester {
     /// One for each word of a text that is not long.
     keys: Arc<[u128]>,
     of_long: RandomState,
@@ -152,7 +152,7 @@ impl fmt::Debug for Digester {
 impl Digester {
     /// That of the SA of the output and the clear text: the upper half of the sum of all words times their keys, which is
     /// strongly universal (Lemire and Kaser, "Strongly Universal String Hashing is Fast", 2014, section 3).
-    pub fn of(&self, sa: u32, clear: &[u8]) -> u64 {
+    pub(crate) fn of(&self, sa: u32, clear: &[u8]) -> u64 {
         let Some((first_key, keys)) = self.keys.split_first().filter(|_| clear.len() <= LONG) else {
             return self.of_long.hash_one((sa, clear));
         };
@@ -173,7 +173,7 @@ impl UsedNumbers {
     /// Takes a number for `key`; false if it was taken before, or may have been: of a stream with very many holes the
     /// lowest count as taken. It may be taken again for the very same `packet`, by its [`Digester`], as long as that is
     /// remembered: of one key the last `REMEMBERED` numbers are, of several keys those whose place no other has taken.
-    pub fn take(&mut self, key: KeyId, number: u64, packet: Option<u64>) -> bool {
+    pub(crate) fn take(&mut self, key: KeyId, number: u64, packet: Option<u64>) -> bool {
         let runs = place_of(&mut self.by_key, key);
         let is_new = insert(runs, number);
         if runs.len() > MAX_RUNS

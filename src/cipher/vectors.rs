@@ -358,9 +358,12 @@ fn what_is_too_short_or_no_multiple_is_refused() {
         }
         let mut out = vec![];
         let iv = vec![0; cipher.iv_len() + 1];
-        assert_eq!(cipher.seal(1, 1, esn, &iv, &[0; 48], &mut out), Err(SealError::Iv));
+        assert_eq!(cipher.seal(1, 1, esn, &iv, &[0; 48], &mut out), Err(crate::cipher::esp_cipher::SealError::Iv));
         if cipher.block() > 1 {
-            assert_eq!(cipher.seal(1, 1, esn, &iv[1..], &[0; 47], &mut out), Err(SealError::Block));
+            assert_eq!(
+                cipher.seal(1, 1, esn, &iv[1..], &[0; 47], &mut out),
+                Err(crate::cipher::esp_cipher::SealError::Block)
+            );
         }
         assert!(out.is_empty());
     }

@@ -5,7 +5,7 @@ use crate::decoder::status::Status;
 use crate::records::totals::Totals;
 
 /// Advice to add a rule file, if packets were not decoded and none was given; empty otherwise.
-pub fn without_rules(inputs: &Inputs, totals: &Totals) -> &'static str {
+pub(super) fn without_rules(inputs: &Inputs, totals: &Totals) -> &'static str {
     if !inputs.rules.is_empty() || totals.failed + totals.of(Status::NoSa) == 0 {
         return "";
     }

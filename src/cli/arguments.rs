@@ -7,7 +7,7 @@ const RESYNC_VALUES: [&str; 2] = ["wide", "full"];
 
 /// Joins `--resync full` to `--resync=full`. If the parser accepted an optional value after a space, it would use any
 /// next argument as the value, even the name of the capture.
-pub fn join_resync(args: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
+pub(super) fn join_resync(args: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
     let mut joined: Vec<OsString> = vec![];
     let mut only_files = false;
     for arg in args {

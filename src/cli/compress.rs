@@ -32,7 +32,7 @@ use crate::error::Error;
       --esp-keys esp_sa
   dietesp compress plain.pcap -o diet.pcapng -r rules.yaml -k new.yaml \\
       --on-mismatch skip")]
-pub struct Args {
+pub(super) struct Args {
     /// pcap or pcapng file, also compressed (.gz, .zst); `-` is standard input
     capture: PathBuf,
     /// Output: pcap if the name ends in .pcap, otherwise pcapng; .gz or .zst after it compresses; `-` is standard output

@@ -24,7 +24,7 @@ use crate::wireshark;
 
 The exit status is also 1 if a packet does not fit its frame after conversion,
 and with `--to plain` if packets are still encrypted in the output.")]
-pub struct Args {
+pub(super) struct Args {
     /// pcap or pcapng file, also compressed (.gz, .zst); `-` is standard input
     capture: PathBuf,
     /// Output: pcap if the name ends in .pcap, otherwise pcapng; .gz or .zst after it compresses; `-` is standard output

@@ -34,7 +34,7 @@ Lines of `--from hex` are `time,src,dst,hex`, separated by commas, `;` or tabs:
   hex       the ESP payload, which follows the outer IP header; with
             `--hex-is ip` the whole IP packet, and src and dst are ignored
 Blank lines, lines that start with #, and a heading are skipped.")]
-pub struct Args {
+pub(super) struct Args {
     /// pcap or pcapng file, also compressed (.gz, .zst); `-` is standard input
     capture: PathBuf,
     #[command(flatten)]

@@ -9,7 +9,7 @@ const KILLED: i32 = 130;
 
 /// From now on, the first signal triggers `stop`. If the system cannot create a thread to wait for signals, a signal
 /// ends the program, as is the default.
-pub fn stops(stop: &Stop) -> Result<(), Error> {
+pub(super) fn stops(stop: &Stop) -> Result<(), Error> {
     let stop = stop.clone();
     let handler = move || {
         if !stop.request() {

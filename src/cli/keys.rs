@@ -16,7 +16,7 @@ use crate::wireshark;
 
 /// List the SAs of key files, or export them for Wireshark
 #[derive(Debug, clap::Args)]
-pub struct Args {
+pub(super) struct Args {
     #[command(subcommand)]
     command: Command,
 }

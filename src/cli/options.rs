@@ -21,7 +21,7 @@ use crate::sa::table::{SaBuilder, SaTable};
 
 /// Key and rule files.
 #[derive(Debug, Args)]
-pub struct Inputs {
+pub(super) struct Inputs {
     /// Rule file with the contexts of the SAs (YAML); repeatable
     #[arg(long = "rules", short = 'r', value_name = "R")]
     pub rules: Vec<PathBuf>,
@@ -33,7 +33,7 @@ pub struct Inputs {
 
 /// How far to search for sequence numbers, how to read the capture, and which packets to select.
 #[derive(Debug, Args)]
-pub struct Opening {
+pub(super) struct Opening {
     /// Sequence numbers to try per SA and packet
     #[arg(long, value_name = "N", default_value_t = 1024, value_parser = clap::value_parser!(u32).range(1..))]
     pub sn_tries: u32,
@@ -61,7 +61,7 @@ pub struct Opening {
 
 /// UDP ports of ESP.
 #[derive(Debug, Args)]
-pub struct EspPortArgs {
+pub(super) struct EspPortArgs {
     /// UDP port of ESP, in addition to 4500; repeatable
     #[arg(long = "esp-port", value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     pub esp_ports: Vec<u16>,
@@ -69,7 +69,7 @@ pub struct EspPortArgs {
 
 impl EspPortArgs {
     /// Sets these ports in the SA table and in the link layer.
-    pub fn apply(&self, (table, link): (SaTable, link::Settings)) -> (SaTable, link::Settings) {
+    pub(super) fn apply(&self, (table, link): (SaTable, link::Settings)) -> (SaTable, link::Settings) {
         let esp_ports = link::EspPorts::with(&self.esp_ports);
         (table.with_esp_ports(esp_ports.clone()), link::Settings { esp_ports, ..link })
     }
@@ -77,7 +77,7 @@ impl EspPortArgs {
 
 /// The values of `--from`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub enum FromArg {
+pub(super) enum FromArg {
     /// A pcap or pcapng file
     Capture,
     /// Lines of `time,src,dst,hex`, one packet each
@@ -86,7 +86,7 @@ pub enum FromArg {
 
 /// The values of `--hex-is`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub enum HexIsArg {
+pub(super) enum HexIsArg {
     /// The ESP payload, which follows the outer IP header
     Esp,
     /// The whole IP packet
@@ -95,7 +95,7 @@ pub enum HexIsArg {
 
 /// The values of `--fcs`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub enum FcsArg {
+pub(super) enum FcsArg {
     /// CRC (ITU-T CRC-16)
     Crc,
     /// Metadata of a TI radio: RSSI, CRC_OK and LQI
@@ -108,7 +108,7 @@ pub enum FcsArg {
 
 /// Which packets to select.
 #[derive(Debug, Args)]
-pub struct SelectionArgs {
+pub(super) struct SelectionArgs {
     /// Only packets with this SPI (decimal, or hex with 0x)
     #[arg(long, value_parser = parse_spi)]
     pub spi: Option<u32>,
@@ -128,20 +128,20 @@ pub struct SelectionArgs {
 
 impl Inputs {
     /// All input files: keys, rules and the capture.
-    pub fn files<'p>(&'p self, capture: &'p PathBuf) -> Files<'p> {
+    pub(super) fn files<'p>(&'p self, capture: &'p PathBuf) -> Files<'p> {
         Files::default().read("capture", [capture]).read("key file", &self.keys).read("rule file", &self.rules)
     }
 
     /// Loads the files, prepares every SA, and prints warnings. If the files have secrets of IKE SAs, this first reads
     /// the capture for the IKE exchanges.
-    pub fn table(&self, capture: &Path, quiet: bool) -> Result<(SaTable, link::Settings), Error> {
+    pub(super) fn table(&self, capture: &Path, quiet: bool) -> Result<(SaTable, link::Settings), Error> {
         load_table(&self.keys, &self.rules, capture, quiet)
     }
 }
 
 /// Loads key and rule files and prepares every SA, as [`Inputs::table`]. Also returns the settings of the link layer in
 /// these files.
-pub fn load_table(
+pub(super) fn load_table(
     keys: &[PathBuf],
     rules: &[PathBuf],
     capture: &Path,
@@ -166,7 +166,7 @@ pub fn load_table(
 }
 
 /// Adds the SAs derived from secrets of IKE SAs and the IKE exchanges in a capture.
-pub fn derive_children(loaded: &mut files::Loaded, capture: Option<&Path>) -> Result<(), Error> {
+pub(super) fn derive_children(loaded: &mut files::Loaded, capture: Option<&Path>) -> Result<(), Error> {
     let Some(origin) = loaded.ike.origin() else { return Ok(()) };
     let Some(capture) = capture else {
         loaded.warnings.push(format!(
@@ -191,14 +191,14 @@ pub fn derive_children(loaded: &mut files::Loaded, capture: Option<&Path>) -> Re
 
 impl Opening {
     /// Opens the input. The reader stops at the first signal.
-    pub fn reader(&self, path: &Path) -> Result<Reader, Error> {
+    pub(super) fn reader(&self, path: &Path) -> Result<Reader, Error> {
         let source = self.source()?;
         super::interrupt::stops(&source.stop)?;
         Reader::open_as(path, &source)
     }
 
     /// The form of the input.
-    pub fn source(&self) -> Result<Source, Error> {
+    pub(super) fn source(&self) -> Result<Source, Error> {
         let form = match self.from {
             FromArg::Hex if self.fcs.is_some() => {
                 return Err(Error::usage(
@@ -219,7 +219,7 @@ impl Opening {
     }
 
     /// Applies these options to the SA table and the link settings.
-    pub fn apply(&self, loaded: (SaTable, link::Settings)) -> (SaTable, link::Settings) {
+    pub(super) fn apply(&self, loaded: (SaTable, link::Settings)) -> (SaTable, link::Settings) {
         let (table, link) = self.esp_ports.apply(loaded);
         (table, link::Settings { fcs: self.fcs(), ..link })
     }
@@ -235,7 +235,7 @@ impl Opening {
     }
 
     /// The limits of the search.
-    pub fn limits(&self, quiet: bool) -> Limits {
+    pub(super) fn limits(&self, quiet: bool) -> Limits {
         if self.resync.as_deref() == Some("full") {
             super::report(
                 quiet,
@@ -248,14 +248,14 @@ impl Opening {
     }
 
     /// Worker threads: the number given, otherwise one per core.
-    pub fn threads(&self) -> usize {
+    pub(super) fn threads(&self) -> usize {
         self.threads.map_or_else(cores::count, usize::from)
     }
 }
 
 impl SelectionArgs {
     /// The selection for the decoder.
-    pub fn selection(&self) -> Selection {
+    pub(super) fn selection(&self) -> Selection {
         Selection { spi: self.spi, src: self.src, dst: self.dst, frames: self.frames, failed: self.failed }
     }
 }

@@ -8,26 +8,26 @@ use crate::error::Error;
 
 /// The files that a command reads and writes; `-` is standard input or output.
 #[derive(Debug, Default)]
-pub struct Files<'p> {
+pub(super) struct Files<'p> {
     inputs: Vec<(&'static str, &'p Path)>,
     outputs: Vec<PathBuf>,
 }
 
 impl<'p> Files<'p> {
     /// Adds files that are read. `what` describes them in messages.
-    pub fn read(mut self, what: &'static str, paths: impl IntoIterator<Item = &'p PathBuf>) -> Self {
+    pub(super) fn read(mut self, what: &'static str, paths: impl IntoIterator<Item = &'p PathBuf>) -> Self {
         self.inputs.extend(paths.into_iter().map(|path| (what, path.as_path())));
         self
     }
 
     /// Adds a file that is written.
-    pub fn write(mut self, path: impl Into<PathBuf>) -> Self {
+    pub(super) fn write(mut self, path: impl Into<PathBuf>) -> Self {
         self.outputs.push(path.into());
         self
     }
 
     /// Adds standard output.
-    pub fn print(self) -> Self {
+    pub(super) fn print(self) -> Self {
         self.write("-")
     }
 
@@ -35,7 +35,7 @@ impl<'p> Files<'p> {
     ///
     /// # Errors
     /// An output is an input, or another output; or two inputs are standard input.
-    pub fn check(self) -> Result<(), Error> {
+    pub(super) fn check(self) -> Result<(), Error> {
         let mut from_standard = self.inputs.iter().filter(|(_, path)| *path == Path::new("-")).map(|(what, _)| what);
         if let (Some(first), Some(second)) = (from_standard.next(), from_standard.next()) {
             return Err(Error::usage(

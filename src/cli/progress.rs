@@ -7,12 +7,12 @@ use std::time::{Duration, Instant};
 use indicatif::{HumanDuration, ProgressBar, ProgressStyle};
 
 /// Shows how far a capture has been read.
-pub struct Progress(Option<ProgressBar>);
+pub(super) struct Progress(Option<ProgressBar>);
 
 impl Progress {
     /// A bar over `total` bytes, or a counter if the total is unknown. Shows nothing if `quiet`, if standard error is
     /// not a terminal, or if `results_on_terminal`, because rows would overwrite the bar.
-    pub fn new(quiet: bool, total: Option<u64>, results_on_terminal: bool) -> Progress {
+    pub(super) fn new(quiet: bool, total: Option<u64>, results_on_terminal: bool) -> Progress {
         if quiet || results_on_terminal || !std::io::stderr().is_terminal() {
             return Progress(None);
         }
@@ -26,14 +26,14 @@ impl Progress {
     }
 
     /// `position` bytes have been read.
-    pub fn at(&self, position: u64) {
+    pub(super) fn at(&self, position: u64) {
         if let Some(bar) = &self.0 {
             bar.set_position(position);
         }
     }
 
     /// Removes the bar.
-    pub fn finish(self) {
+    pub(super) fn finish(self) {
         if let Some(bar) = &self.0 {
             bar.finish_and_clear();
         }
@@ -46,7 +46,7 @@ fn style(template: &str) -> ProgressStyle {
 
 /// Shows the progress of a resync search on a terminal, at most about three times a second. Removes the line at the end
 /// of the search.
-pub fn search(tried: u64, all: u64) {
+pub(super) fn search(tried: u64, all: u64) {
     /// When the search began, when its progress was last shown, and the numbers tried so far.
     static SEARCH: Mutex<Option<(Instant, Option<Instant>, u64)>> = Mutex::new(None);
     if !std::io::stderr().is_terminal() {

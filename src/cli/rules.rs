@@ -16,7 +16,7 @@ use crate::files::{self, RuleForm, SchemaOf};
 
 /// Show, check, apply, import and export SCHC rules
 #[derive(Debug, clap::Args)]
-pub struct Args {
+pub(super) struct Args {
     #[command(subcommand)]
     command: Command,
 }

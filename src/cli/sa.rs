@@ -37,7 +37,7 @@ use crate::sa::table::PreparedSa;
 
 With --frames, only these frames are read, as if they were the whole capture.
 --spi, --src, --dst and --failed choose which SAs are listed.")]
-pub struct Args {
+pub(super) struct Args {
     /// pcap or pcapng file, also compressed (.gz, .zst); `-` is standard input
     capture: PathBuf,
     #[command(flatten)]

@@ -16,7 +16,7 @@ use crate::vectors::{self, Settings};
 /// A kit of test vectors is one JSON file with every intermediate value of each packet, so that other implementations can
 /// check their own results. samples/vectors has a kit and describes its format.
 #[derive(Debug, clap::Args)]
-pub struct Args {
+pub(super) struct Args {
     #[command(subcommand)]
     command: Command,
 }

@@ -41,7 +41,7 @@ pub(crate) enum ComputedField {
 
 impl ComputedField {
     /// The action of a `compute` row, `None` if the field cannot be computed in this way.
-    pub fn of(field: FieldId, compute: Compute) -> Option<ComputedField> {
+    pub(super) fn of(field: FieldId, compute: Compute) -> Option<ComputedField> {
         use Compute::{Checksum, Generated, GeneratedZero, Length, Lower};
         if let (fields::UDPLITE_COVERAGE, Compute::LengthAtMost(agreed)) = (field, compute) {
             return Some(ComputedField::UdpLiteCoverageAtMost(agreed));
@@ -74,7 +74,7 @@ impl ComputedField {
     }
 
     /// The source that records show for the field; none for fields that are always restored exactly.
-    pub fn source(self) -> Provenance {
+    pub(super) fn source(self) -> Provenance {
         let mut sources = Provenance::default();
         match self {
             ComputedField::Ipv6TrafficClass => {
@@ -108,7 +108,7 @@ impl ComputedField {
     }
 
     /// The field, if it is a checksum.
-    pub fn checksum(self) -> Option<Restorable> {
+    pub(super) fn checksum(self) -> Option<Restorable> {
         Some(match self {
             ComputedField::HeaderChecksum => Restorable::HeaderChecksum,
             ComputedField::UdpChecksum => Restorable::UdpChecksum,
@@ -123,7 +123,7 @@ impl ComputedField {
     /// in all, whose segment begins at `segment`.
     ///
     /// Actions are to be applied in the order of the header: a checksum needs the fields in front of it.
-    pub fn apply(self, packet: &mut [u8], segment: usize, outer: &OuterHeader) {
+    pub(super) fn apply(self, packet: &mut [u8], segment: usize, outer: &OuterHeader) {
         let segment_len = packet.len().saturating_sub(segment) as u16;
         match self {
             ComputedField::Ipv6TrafficClass => {
@@ -175,7 +175,7 @@ impl ComputedField {
     }
 
     /// Checks that [`ComputedField::apply`] would write what `packet` has, for the fields where this is a condition of matching.
-    pub fn check(self, packet: &[u8], segment: usize) -> Result<(), Mismatch> {
+    pub(super) fn check(self, packet: &[u8], segment: usize) -> Result<(), Mismatch> {
         let wrong = |field| Err(Mismatch::says(field, "is not right"));
         let u16_at = |offset: usize| packet.get(offset..).and_then(|rest| rest.first_chunk()).map_or(0, be);
         let segment_len = packet.len().saturating_sub(segment);

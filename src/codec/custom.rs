@@ -16,7 +16,7 @@ use crate::schc::{Action, Direction, FieldDescriptor, FieldLength, Matching, Rul
 
 /// A rule of dialect `custom` that cannot work.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RowError {
+pub(crate) struct RowError {
     /// The rule: `iipc`, `ctec` or `eec`.
     pub rule: &'static str,
     /// The row, from 0; `None` for the rule as a whole.
@@ -35,7 +35,7 @@ impl fmt::Display for RowError {
 ///
 /// # Errors
 /// The first row that cannot work.
-pub fn check(context: &Context) -> Result<(), RowError> {
+pub(crate) fn check(context: &Context) -> Result<(), RowError> {
     match &context.dialect {
         Dialect::Custom(custom) => compile(context, custom, 1).map(|_| ()),
         _ => Ok(()),

@@ -43,7 +43,7 @@ pub(crate) struct NotIp {
 
 impl Ip {
     /// Reads the header at the start of `packet`; the length field is checked against the header only.
-    pub fn parse(packet: &[u8]) -> Result<Ip, NotIp> {
+    pub(crate) fn parse(packet: &[u8]) -> Result<Ip, NotIp> {
         let bad = |field, got: usize, expected| Err(NotIp { field, got: got as u64, expected });
         let version = packet.first().map_or(0, |byte| byte >> 4);
         match version {
@@ -89,7 +89,7 @@ impl Ip {
     }
 
     /// Offset in the header of the byte that names the protocol.
-    pub fn protocol_offset(&self) -> usize {
+    pub(crate) fn protocol_offset(&self) -> usize {
         match self.version {
             IpVersion::V4 => 9,
             IpVersion::V6 => 6,
@@ -97,7 +97,7 @@ impl Ip {
     }
 
     /// What the packet's length field is called.
-    pub fn length_field(&self) -> &'static str {
+    pub(crate) fn length_field(&self) -> &'static str {
         match self.version {
             IpVersion::V4 => "total_length",
             IpVersion::V6 => "payload_length",
@@ -180,7 +180,7 @@ pub(crate) struct Carried {
 
 impl Carried {
     /// Splits `packet`, whose first header is `ip`: hop-by-hop, routing and destination options stay in front.
-    pub fn split(packet: &[u8], ip: &Ip) -> Carried {
+    pub(super) fn split(packet: &[u8], ip: &Ip) -> Carried {
         let mut carried =
             Carried { segment: ip.header_len, protocol: ip.protocol, protocol_offset: ip.protocol_offset() };
         while ip.version == IpVersion::V6 && matches!(carried.protocol, 0 | 43 | 60) {
@@ -195,7 +195,7 @@ impl Carried {
     }
 
     /// Whether a Fragment header stands where the segment should.
-    pub fn is_fragment(&self, ip: &Ip) -> bool {
+    pub(super) fn is_fragment(&self, ip: &Ip) -> bool {
         ip.fragment || (ip.version == IpVersion::V6 && self.protocol == IPV6_FRAGMENT)
     }
 }

@@ -137,12 +137,12 @@ impl Selected {
 
 impl Header {
     /// Compiles `rule`; `extra` actions follow those of its rows. `selected` are fields of this header.
-    pub fn new(rule: &Rule, extra: &[ComputedField], selected: Vec<Selected>) -> Result<Header, RuleError> {
+    pub(super) fn new(rule: &Rule, extra: &[ComputedField], selected: Vec<Selected>) -> Result<Header, RuleError> {
         Header::of_direction(rule, Direction::Both, extra, selected)
     }
 
     /// Likewise, for the packets of one direction; all rows apply to it.
-    pub fn of_direction(
+    pub(super) fn of_direction(
         rule: &Rule,
         direction: Direction,
         extra: &[ComputedField],
@@ -175,7 +175,7 @@ impl Header {
     }
 
     /// Notes that the checksums that are computed are those of other values than were sent.
-    pub fn note_checksums(&mut self) {
+    pub(super) fn note_checksums(&mut self) {
         for field in self.fills.iter().filter_map(|fill| fill.checksum()) {
             self.sources.set(field, Source::Computed);
         }
@@ -210,12 +210,12 @@ impl Header {
 
 impl IpRule {
     /// The rule of an IP header of `version`, as in [`Header::new`].
-    pub fn new(version: IpVersion, length_sent: bool, header: Header) -> IpRule {
+    pub(super) fn new(version: IpVersion, length_sent: bool, header: Header) -> IpRule {
         IpRule { version, length_sent, header }
     }
 
     /// Whether the addresses, which the checksums of most transports cover, can come back different.
-    pub fn loses_addresses(&self) -> bool {
+    pub(super) fn loses_addresses(&self) -> bool {
         [Restorable::Src, Restorable::Dst].iter().any(|field| self.header.sources.of(*field).is_some())
     }
 }
@@ -267,7 +267,7 @@ impl<'a> Residue<'a> {
 
 impl Inner {
     /// The IP packet or segment as it is.
-    pub fn uncompressed(mode: Option<Mode>, version: Option<IpVersion>, protocol: Option<u8>) -> Inner {
+    pub(super) fn uncompressed(mode: Option<Mode>, version: Option<IpVersion>, protocol: Option<u8>) -> Inner {
         Inner {
             mode,
             version,
@@ -282,7 +282,7 @@ impl Inner {
     }
 
     /// Whether what a packet restores to depends on the packet before.
-    pub fn is_stateful(&self) -> bool {
+    pub(super) fn is_stateful(&self) -> bool {
         self.transports.iter().any(|transport| transport.near.is_some())
     }
 
@@ -295,7 +295,7 @@ impl Inner {
     }
 
     /// Whether payload data is always what standard ESP carries.
-    pub fn is_identity(&self) -> bool {
+    pub(super) fn is_identity(&self) -> bool {
         self.rule_id.is_none() && self.ip.is_none() && self.transports.is_empty()
     }
 
@@ -330,7 +330,11 @@ impl Inner {
     /// Where in the clear text the packet stands, if this is an identity ([`Inner::is_identity`]) in tunnel mode; then what
     /// it is goes into `restored`.
     #[inline]
-    pub fn restore_in_place(&self, opened: &Opened, restored: &mut Option<Restored>) -> Option<std::ops::Range<usize>> {
+    pub(super) fn restore_in_place(
+        &self,
+        opened: &Opened,
+        restored: &mut Option<Restored>,
+    ) -> Option<std::ops::Range<usize>> {
         let (form, next_header) = self.announced(opened).ok()?;
         if form != Form::Tunnel {
             return None;
@@ -355,7 +359,7 @@ impl Inner {
     }
 
     /// Appends the packet to `packet`, which is empty.
-    pub fn restore(
+    pub(super) fn restore(
         &self,
         opened: &Opened,
         carrier: &Carrier,
@@ -586,7 +590,7 @@ fn whole_packet(next_header: Option<u8>, bytes: &[u8], offset: usize) -> Result<
 
 impl Inner {
     /// Appends payload data to `clear`. After a mismatch, the content of `clear` is undefined and `state` is unchanged.
-    pub fn compress(
+    pub(super) fn compress(
         &self,
         packet: &[u8],
         outer: &OuterHeader,

@@ -6,22 +6,26 @@
 //!
 //! A [`Codec`] is compiled once per Security Association from its [`Context`]; then every packet costs a few copies.
 
-pub mod apply;
+pub(crate) mod apply;
 mod compute;
 mod custom;
 mod ehc;
 mod headers;
 mod ietf;
 mod inner;
-pub mod overhead;
+pub(crate) mod overhead;
 mod restored;
 mod sixlo;
 mod state;
 mod trailer;
 
-pub use custom::{RowError, check as check_custom};
-pub use headers::Upper;
-pub use restored::{Form, Mismatch, Provenance, Reason, Restorable, Restored, Source, Warnings};
+pub(crate) use custom::check as check_custom;
+pub(crate) use headers::Upper;
+pub use restored::Form;
+pub use restored::Mismatch;
+pub use restored::Restorable;
+pub use restored::Restored;
+pub(crate) use restored::{Provenance, Warnings};
 pub use state::State;
 
 use crate::context::{Context, Dialect, Mode};

@@ -16,7 +16,7 @@ const PAYLOAD_LENS: std::ops::Range<usize> = 1..65;
 
 /// The bytes that a cipher adds to each packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct CipherLens {
+pub(crate) struct CipherLens {
     /// Clear texts are a multiple of this many bytes.
     pub block: usize,
     /// Bytes of the explicit IV.
@@ -27,7 +27,7 @@ pub struct CipherLens {
 
 /// Fewest and most bytes, over all payload lengths.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Span {
+pub(crate) struct Span {
     /// The fewest.
     pub least: isize,
     /// The most.
@@ -36,7 +36,7 @@ pub struct Span {
 
 /// Bytes per packet of one header kind. None of them counts the IV, which is the same in both.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Overhead {
+pub(crate) struct Overhead {
     /// The headers: `IPv6 UDP`.
     pub headers: String,
     /// Bits of the residue of the inner headers.
@@ -52,7 +52,7 @@ pub struct Overhead {
 }
 
 /// Bits that a row sends; `None` where the length of the field varies.
-pub fn sent_bits(row: &FieldDescriptor) -> Option<usize> {
+pub(crate) fn sent_bits(row: &FieldDescriptor) -> Option<usize> {
     match (row.action, row.length) {
         (Action::NotSent | Action::Compute(_), _) => Some(0),
         (Action::MappingSent, _) => Some(index_bits(row.target.list().len())),
@@ -67,14 +67,14 @@ pub fn sent_bits(row: &FieldDescriptor) -> Option<usize> {
 }
 
 /// Bits that all fixed rows of a rule send, and whether there are rows whose length varies.
-pub fn rule_bits(rule: &Rule) -> (usize, bool) {
+pub(crate) fn rule_bits(rule: &Rule) -> (usize, bool) {
     let sent = rule.fields.iter().map(sent_bits);
     (sent.clone().flatten().sum(), sent.clone().any(|bits| bits.is_none()))
 }
 
 /// A header kind of which no sample packet matches.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SampleMismatch {
+pub(crate) struct SampleMismatch {
     /// The headers: `IPv6 UDP`.
     pub headers: String,
     /// What does not match.
@@ -85,7 +85,7 @@ pub struct SampleMismatch {
 ///
 /// # Errors
 /// No valid rule follows from the context.
-pub fn overhead(context: &Context, cipher: CipherLens) -> Result<Vec<Result<Overhead, SampleMismatch>>, Error> {
+pub(crate) fn overhead(context: &Context, cipher: CipherLens) -> Result<Vec<Result<Overhead, SampleMismatch>>, Error> {
     let codec = Codec::new(Some(context), cipher.block)?;
     let tables = Codec::tables(context, cipher.block);
     let versions = match context.selectors.version.or(known_version(&tables)) {

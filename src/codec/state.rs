@@ -34,7 +34,7 @@ impl State {
 impl TcpLsb {
     /// Checks that a receiver can restore the numbers of `segment`: both must change by less than half the range of the
     /// sent bits.
-    pub fn check(&self, segment: &[u8], state: &State) -> Result<(), Mismatch> {
+    pub(super) fn check(&self, segment: &[u8], state: &State) -> Result<(), Mismatch> {
         let before = state.tcp.unwrap_or(self.first);
         for ((number, before), name) in numbers(segment).into_iter().zip(before).zip(NAMES) {
             // The shorter way round the circle of 2^32 numbers.
@@ -47,7 +47,7 @@ impl TcpLsb {
     }
 
     /// Completes the numbers of `segment`, which has their low bits, and notes them.
-    pub fn fill(&self, segment: &mut [u8], state: &mut State) {
+    pub(super) fn fill(&self, segment: &mut [u8], state: &mut State) {
         let before = state.tcp.unwrap_or(self.first);
         let low = numbers(segment);
         let [sequence, acknowledgment] = [0, 1].map(|index: usize| {

@@ -68,17 +68,17 @@ pub(crate) struct Opened<'a> {
 
 impl Trailer {
     /// The trailer of RFC 4303 for a cipher of `cipher_block` bytes: a multiple of 4 (§2.4).
-    pub fn standard(cipher_block: usize) -> Trailer {
+    pub(super) fn standard(cipher_block: usize) -> Trailer {
         Trailer { rule_id: None, pad: true, next_header: NextHeader::Sent, align: cipher_block.max(4), uncounted: 0 }
     }
 
     /// Whether every clear text is one of RFC 4303 that is a multiple of 4.
-    pub fn is_standard(&self) -> bool {
+    pub(super) fn is_standard(&self) -> bool {
         self.rule_id.is_none() && self.pad && self.next_header == NextHeader::Sent && self.align.is_multiple_of(4)
     }
 
     /// The rule of the trailer as data.
-    pub fn table(&self, context: &Context) -> Rule {
+    pub(super) fn table(&self, context: &Context) -> Rule {
         let pad = |field| match self.pad {
             true => FieldDescriptor::sent(field),
             false => FieldDescriptor::computed(field, Compute::Length),
@@ -102,7 +102,7 @@ impl Trailer {
     /// Removes the trailer from a clear text.
     // Always inlined: otherwise the result is passed through memory.
     #[inline(always)]
-    pub fn open<'a>(&self, clear: &'a [u8]) -> Result<Opened<'a>, Fault> {
+    pub(super) fn open<'a>(&self, clear: &'a [u8]) -> Result<Opened<'a>, Fault> {
         let mut warnings = Warnings::default();
         let mut payload = clear;
         let mut offset = 0;
@@ -148,13 +148,13 @@ impl Trailer {
     }
 
     /// Writes the RuleID, if there is one.
-    pub fn begin(&self, clear: &mut Vec<u8>) {
+    pub(super) fn begin(&self, clear: &mut Vec<u8>) {
         clear.extend(self.rule_id);
     }
 
     /// Appends the trailer to `clear`, which holds what stands in front of it from `start` on. Only a rule for Next Header can
     /// mismatch.
-    pub fn close(&self, clear: &mut Vec<u8>, start: usize, next_header: u8) -> Result<(), Mismatch> {
+    pub(super) fn close(&self, clear: &mut Vec<u8>, start: usize, next_header: u8) -> Result<(), Mismatch> {
         if self.pad {
             // Alignments are 48 at most.
             let pad_len = self.padding(clear.len() - start) as u8;

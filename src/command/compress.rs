@@ -183,7 +183,12 @@ fn note_first(first: &mut Option<(u64, String)>, other: Option<(u64, String)>) {
 }
 
 /// Whether a capture has ESP that decrypts under these SAs: then it is [`Input::Esp`]. Reads up to the first such packet.
-pub fn holds_esp(reader: &mut Reader, input: &SaTable, limits: Limits, link: &link::Settings) -> Result<bool, Error> {
+pub(crate) fn holds_esp(
+    reader: &mut Reader,
+    input: &SaTable,
+    limits: Limits,
+    link: &link::Settings,
+) -> Result<bool, Error> {
     workers::visit(reader, input, limits, link, |_, outcome, _| match outcome.status {
         Status::Ok => ControlFlow::Break(()),
         _ => ControlFlow::Continue(()),

@@ -394,12 +394,12 @@ impl State {
 }
 
 /// Whether a frame cannot hold the packet that came out of it.
-pub fn is_beside(outcome: &Outcome<'_>) -> bool {
+pub(crate) fn is_beside(outcome: &Outcome<'_>) -> bool {
     outcome.radio || outcome.is_rebuilt()
 }
 
 /// The IV of a packet, sent or implicit, if it is 8 bytes long.
-pub fn iv_of(outcome: &Outcome<'_>, entry: &PreparedSa, table: &SaTable) -> Option<u64> {
+pub(crate) fn iv_of(outcome: &Outcome<'_>, entry: &PreparedSa, table: &SaTable) -> Option<u64> {
     let implicit = || outcome.esp.filter(|_| entry.cipher().suite().implicit_iv).map(|esp| esp.sequence);
     outcome.payload(table).and_then(|payload| explicit_iv(entry, payload.bytes)).or_else(implicit)
 }

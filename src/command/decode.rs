@@ -18,7 +18,7 @@ pub trait Render: Sync {
 }
 
 /// Takes the text of each window, in capture order, and how many bytes of the input have been read.
-pub type Sink<'s> = dyn FnMut(&[u8], u64) -> Result<(), Error> + Send + 's;
+pub(crate) type Sink<'s> = dyn FnMut(&[u8], u64) -> Result<(), Error> + Send + 's;
 
 struct Out<'s> {
     totals: Totals,

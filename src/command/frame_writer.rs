@@ -18,7 +18,7 @@ const OVERHEAD: usize = 256;
 
 /// The frames that a window gives, made by a worker in the format of the output.
 #[derive(Debug, Clone)]
-pub struct Frames {
+pub(crate) struct Frames {
     batch: Batch,
     /// By frame of the window.
     changes: Vec<Change>,
@@ -30,7 +30,7 @@ pub struct Frames {
 
 /// What becomes of a frame when all its packets are written, and of the fragments that it completes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum End {
+pub(crate) enum End {
     /// It is written anew, or not at all, and the fragments go.
     Leaves,
     /// It passes as it is, and so do they.
@@ -50,7 +50,7 @@ enum Change {
 
 impl Frames {
     /// Forgets the last window and keeps the memory. The packets of the frames `given_up` will never be whole.
-    pub fn begin(&mut self, given_up: &[u64]) {
+    pub(crate) fn begin(&mut self, given_up: &[u64]) {
         self.batch.clear();
         self.changes.clear();
         self.given_up.clear();
@@ -59,19 +59,19 @@ impl Frames {
 
     /// Whether frames and packets without one can be written into one file: into pcapng. pcap holds one link type: there
     /// the packets of radio frames are alone.
-    pub fn mixes_link_types(&self) -> bool {
+    pub(crate) fn mixes_link_types(&self) -> bool {
         self.batch.mixes_link_types()
     }
 
     /// Writes a frame, as it is or rewritten, with one more comment if there is one.
-    pub fn frame(&mut self, packet: &Frame<'_>, comment: Option<&str>) -> Result<(), Error> {
+    pub(crate) fn frame(&mut self, packet: &Frame<'_>, comment: Option<&str>) -> Result<(), Error> {
         self.batch.push(packet, comment)
     }
 
     /// Writes a frame with other data, what `write` appends, and with one more comment if there is one. Where `write` fails
     /// nothing is written.
     #[inline]
-    pub fn rewritten<E>(
+    pub(crate) fn rewritten<E>(
         &mut self,
         packet: &Frame<'_>,
         comment: Option<&str>,
@@ -81,7 +81,7 @@ impl Frames {
     }
 
     /// Writes what `write` appends, a packet that came out of `frame`, as in [`Frames::raw`]; nothing where `write` fails.
-    pub fn raw_written<E>(
+    pub(crate) fn raw_written<E>(
         &mut self,
         frame: &Frame<'_>,
         comment: &str,
@@ -92,13 +92,13 @@ impl Frames {
     }
 
     /// All that was written, to complete it where it is.
-    pub fn bytes_mut(&mut self) -> &mut [u8] {
+    pub(crate) fn bytes_mut(&mut self) -> &mut [u8] {
         self.batch.bytes_mut()
     }
 
     /// Writes a packet that came out of `frame` or was completed by it, without link header, on an interface of its own.
     /// The capture lacks `missing` bytes of it. The comment says where it comes from.
-    pub fn raw(&mut self, frame: &Frame<'_>, data: &[u8], missing: usize, comment: &str) -> Result<(), Error> {
+    pub(crate) fn raw(&mut self, frame: &Frame<'_>, data: &[u8], missing: usize, comment: &str) -> Result<(), Error> {
         let orig_len = u32::try_from(data.len().saturating_add(missing)).unwrap_or(u32::MAX);
         let packet = Frame { interface: &self.raw, data, orig_len, options: Options::default(), ..*frame };
         self.batch.push(&packet, Some(comment))
@@ -106,7 +106,7 @@ impl Frames {
 
     /// That was all of a frame of the window.
     #[inline]
-    pub fn end(&mut self, end: End) {
+    pub(crate) fn end(&mut self, end: End) {
         self.changes.push(match end {
             End::Waits => Change::Hold,
             End::Stays | End::Leaves => Change::Write { end: self.batch.len(), fragments_go: end == End::Leaves },
@@ -115,7 +115,7 @@ impl Frames {
 }
 
 /// Writes the frames of a run.
-pub struct Outlet {
+pub(crate) struct Outlet {
     writer: Writer,
     waiting: VecDeque<Waiting>,
     bytes: usize,
@@ -150,18 +150,23 @@ impl Waiter {
 
 impl Outlet {
     /// Writes to `writer`.
-    pub fn new(writer: Writer) -> Outlet {
+    pub(crate) fn new(writer: Writer) -> Outlet {
         Outlet { writer, waiting: VecDeque::new(), bytes: 0, written: 0 }
     }
 
     /// No frames yet; each worker takes a clone.
-    pub fn frames(&self) -> Frames {
+    pub(crate) fn frames(&self) -> Frames {
         let raw = Interface::new(LINKTYPE_RAW);
         Frames { batch: self.writer.batch(), changes: vec![], given_up: vec![], raw }
     }
 
     /// Writes the frames of a window.
-    pub fn apply(&mut self, window: &Window, outcomes: &[Outcome<'_>], frames: &mut Frames) -> Result<(), Error> {
+    pub(crate) fn apply(
+        &mut self,
+        window: &Window,
+        outcomes: &[Outcome<'_>],
+        frames: &mut Frames,
+    ) -> Result<(), Error> {
         let Frames { batch, changes, given_up, .. } = frames;
         if self.waiting.is_empty() && !changes.iter().any(|change| matches!(change, Change::Hold)) {
             self.written += batch.len() as u64;
@@ -201,14 +206,14 @@ impl Outlet {
     }
 
     /// Writes what waits.
-    pub fn release_all(&mut self) -> Result<(), Error> {
+    pub(crate) fn release_all(&mut self) -> Result<(), Error> {
         self.waiting.iter_mut().for_each(|waiting| waiting.undecided = false);
         self.flush()?;
         self.writer.flush()
     }
 
     /// Writes what waits and completes the output.
-    pub fn finish(mut self) -> Result<u64, Error> {
+    pub(crate) fn finish(mut self) -> Result<u64, Error> {
         self.release_all()?;
         self.writer.finish()?;
         Ok(self.written)

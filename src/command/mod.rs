@@ -1,7 +1,7 @@
 //! What the commands do with the packets of a capture.
 
-pub mod compress;
-pub mod convert;
-pub mod decode;
-pub mod frame_writer;
-pub mod seal_queue;
+pub(crate) mod compress;
+pub(crate) mod convert;
+pub(crate) mod decode;
+pub(crate) mod frame_writer;
+pub(crate) mod seal_queue;

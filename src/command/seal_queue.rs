@@ -6,7 +6,7 @@ use crate::link::UdpChecksum;
 
 /// ESP payloads that are not sealed yet. Offsets are those of the buffer that the frames are written to.
 #[derive(Debug, Default)]
-pub struct Payloads {
+pub(crate) struct Payloads {
     unsealed: Vec<Body>,
     checksums: Vec<UdpChecksum>,
     scratch: Scratch,
@@ -25,20 +25,20 @@ struct Body {
 
 impl Payloads {
     /// Forgets all payloads and keeps the memory.
-    pub fn clear(&mut self) {
+    pub(crate) fn clear(&mut self) {
         self.unsealed.clear();
         self.checksums.clear();
     }
 
     /// The payload that was laid out last, from `start` on in `out`, is not to be sealed: its frame is given up.
-    pub fn give_up(&mut self, start: usize) {
+    pub(crate) fn give_up(&mut self, start: usize) {
         self.unsealed.pop_if(|body| body.start >= start);
     }
 
     /// Appends what stands behind an ESP header: `iv`, the clear text that `write` appends, and room for the ICV. It is
     /// sealed by [`Payloads::complete`], under the Sequence Number `sn` of an SA with this `spi`.
     #[inline]
-    pub fn body(
+    pub(crate) fn body(
         &mut self,
         (sa, spi, sn): (u32, u32, u64),
         iv: &[u8],
@@ -62,13 +62,13 @@ impl Payloads {
     }
 
     /// Keeps a checksum that [`Payloads::complete`] writes.
-    pub fn checksum(&mut self, checksum: Option<UdpChecksum>) {
+    pub(crate) fn checksum(&mut self, checksum: Option<UdpChecksum>) {
         self.checksums.extend(checksum);
     }
 
     /// Seals all bodies in `bytes`, and writes the checksums over them. `cipher` gives that of an SA, and whether its
     /// Sequence Numbers are extended.
-    pub fn complete<'c>(&mut self, bytes: &mut [u8], cipher: impl Fn(u32) -> Option<(&'c EspCipher, bool)>) {
+    pub(crate) fn complete<'c>(&mut self, bytes: &mut [u8], cipher: impl Fn(u32) -> Option<(&'c EspCipher, bool)>) {
         let Payloads { unsealed, checksums, scratch } = self;
         if !unsealed.is_sorted_by_key(|body| body.sa) {
             // Of each SA from the first to the last.

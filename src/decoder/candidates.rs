@@ -28,7 +28,7 @@ impl Default for Limits {
 }
 
 /// Sequence numbers that `--resync` tries (wire format §6 step 4).
-pub const RESYNC_TRIES: u64 = 1 << 24;
+pub(crate) const RESYNC_TRIES: u64 = 1 << 24;
 /// After this many failed packets in a row, the stream of an SA is searched again from scratch.
 const LOST_AFTER: u32 = 16;
 
@@ -188,7 +188,7 @@ impl<'t> Candidates<'t> {
             {
                 return Some((*sa, sn));
             }
-            let sn = match order.from_mask() {
+            let sn = match order.mask_number() {
                 None if recovers(entry) => match entry.cipher().recover_aad(body, entry.esn(), &mut self.scratch) {
                     Some((found, sn)) if found == spi && agrees(entry, packet.payload, sn) => sn,
                     _ => continue,
@@ -319,7 +319,7 @@ impl<'t> Candidates<'t> {
             return (Method::Wire, 1);
         }
         let order = candidates(entry, payload, progress, time_ns);
-        let mask = order.from_mask();
+        let mask = order.mask_number();
         if mask == Some(sn) {
             return (Method::IvMask, 1);
         }
@@ -426,7 +426,7 @@ fn timed_period(entry: &PreparedSa, progress: &Progress, time_ns: i64) -> Option
 }
 
 /// The likeliest sequence number of the next packet of a stream.
-pub fn expected(entry: &PreparedSa, progress: &Progress, time_ns: i64) -> u64 {
+pub(crate) fn expected(entry: &PreparedSa, progress: &Progress, time_ns: i64) -> u64 {
     match (progress.highest, timed_period(entry, progress, time_ns)) {
         (None, _) => start(entry).or(entry.sa.sn_hint).unwrap_or(1),
         (Some(highest), None) => highest.saturating_add(1),
@@ -441,7 +441,7 @@ pub fn expected(entry: &PreparedSa, progress: &Progress, time_ns: i64) -> u64 {
 /// ICV, or if the packet is too short.
 // Not an `Option`: a copy out of an `Option` that was just written in parts stalls the CPU.
 #[inline]
-pub fn first_sealed<'a>(
+pub(crate) fn first_sealed<'a>(
     entry: &PreparedSa,
     payload: &'a [u8],
     progress: &Progress,
@@ -453,7 +453,7 @@ pub fn first_sealed<'a>(
         u64::from(entry.sn_on_wire(payload))
     } else {
         let mut order = candidates(entry, payload, progress, time_ns);
-        if order.from_mask().is_none() && recovers(entry) {
+        if order.mask_number().is_none() && recovers(entry) {
             return false;
         }
         let Some(sn) = order.next() else { return false };
@@ -475,18 +475,18 @@ fn agrees(entry: &PreparedSa, payload: &[u8], sn: u64) -> bool {
 }
 
 /// The packet without its ESP header; `None` if it is too short.
-pub fn body<'a>(entry: &PreparedSa, payload: &'a [u8]) -> Option<&'a [u8]> {
+pub(crate) fn body<'a>(entry: &PreparedSa, payload: &'a [u8]) -> Option<&'a [u8]> {
     if payload.len() < entry.least_len() { None } else { payload.get(entry.header_len()..) }
 }
 
 /// The SPI of a packet under an SA: the SA's own, or for an SA that accepts every SPI the one on the wire.
-pub fn spi(entry: &PreparedSa, payload: &[u8]) -> u32 {
+pub(crate) fn spi(entry: &PreparedSa, payload: &[u8]) -> u32 {
     let wire = || payload.first_chunk().map_or(0, |word| u32::from_be_bytes(*word));
     entry.spi().unwrap_or_else(wire)
 }
 
 /// The explicit IV of a packet, if it is 8 bytes long.
-pub fn explicit_iv(entry: &PreparedSa, payload: &[u8]) -> Option<u64> {
+pub(crate) fn explicit_iv(entry: &PreparedSa, payload: &[u8]) -> Option<u64> {
     if entry.iv_len() != 8 {
         return None;
     }

@@ -7,7 +7,7 @@ use crate::sa::table::{Lookup, SaTable};
 
 /// A packet that carries ESP.
 #[derive(Debug, Clone, Copy)]
-pub struct EspPacket<'a> {
+pub(crate) struct EspPacket<'a> {
     /// The ESP payload.
     pub payload: EspPayload<'a>,
     /// See [`Carrier`](crate::codec::Carrier).
@@ -22,7 +22,7 @@ pub struct EspPacket<'a> {
 
 impl<'a> EspPacket<'a> {
     /// The ESP packet that `datagram` is, or why it is none.
-    pub fn of(table: &SaTable, datagram: &Datagram<'a>) -> Result<EspPacket<'a>, Reason> {
+    pub(crate) fn of(table: &SaTable, datagram: &Datagram<'a>) -> Result<EspPacket<'a>, Reason> {
         let payload = EspPayload::of(table, datagram)?;
         let Datagram { outer, header, protocol_offset, link, .. } = *datagram;
         let multicast = outer.dst.is_multicast().then_some(header);

@@ -60,13 +60,13 @@ impl fmt::Display for Hint {
 }
 
 /// Why no SA matches a packet.
-pub fn without_sa(table: &SaTable, protocol: u8, payload: &[u8]) -> Option<Hint> {
+pub(crate) fn without_sa(table: &SaTable, protocol: u8, payload: &[u8]) -> Option<Hint> {
     let spi = u32::from_be_bytes(*payload.first_chunk()?);
     table.has_whole_spi(protocol, spi).then_some(Hint::OtherAddresses)
 }
 
 /// Why a packet does not verify under an SA without verified packets. The ICV proves all causes but the last.
-pub fn not_authentic(entry: &PreparedSa, payload: &[u8], clear: &mut Vec<u8>) -> Option<Hint> {
+pub(crate) fn not_authentic(entry: &PreparedSa, payload: &[u8], clear: &mut Vec<u8>) -> Option<Hint> {
     if entry.authenticates()
         && entry.codec.sn_bits() >= 32
         && let Some(body) = body(entry, payload)

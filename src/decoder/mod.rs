@@ -3,20 +3,20 @@
 //! [`Decoder::decode`] and `EspDecoder::decode` are the whole story. Frames come in capture order, because sequence
 //! numbers, fragments and repeats depend on the frames before. [`batch`](crate::batch) gives the same outcomes faster.
 
-pub mod arena;
-pub mod candidates;
+pub(crate) mod arena;
+pub(crate) mod candidates;
 mod commit;
 mod esp_decoder;
-pub mod esp_packet;
-pub mod hints;
+pub(crate) mod esp_packet;
+pub(crate) mod hints;
 mod nested;
 pub(crate) mod not_esp;
-pub mod outcome;
+pub(crate) mod outcome;
 mod outcomes;
 mod repeats;
-pub mod status;
-pub mod streams;
-pub mod warnings;
+pub(crate) mod status;
+pub(crate) mod streams;
+pub(crate) mod warnings;
 
 use crate::capture::Frame;
 use crate::link::{Content, Receiver};

@@ -77,12 +77,12 @@ pub(crate) enum Source {
 
 impl Source {
     /// That of a frame without a complete packet.
-    pub fn header(outer: Option<OuterHeader>) -> Source {
+    pub(crate) fn header(outer: Option<OuterHeader>) -> Source {
         outer.map_or(Source::None, |outer| Source::Header(Box::new(outer)))
     }
 
     /// That of a packet that `link` unpacked. `fragments` are all its frames if it was reassembled.
-    pub fn owned(datagram: &Datagram<'_>, link_header_len: usize, fragments: &[u64]) -> Source {
+    pub(crate) fn owned(datagram: &Datagram<'_>, link_header_len: usize, fragments: &[u64]) -> Source {
         Source::Owned(Box::new(OwnedDatagram {
             packet: [datagram.header, datagram.payload].concat(),
             outer: Some(datagram.outer),

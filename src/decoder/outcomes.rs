@@ -22,32 +22,36 @@ pub(super) struct Outcomes<'o, 'f> {
 
 impl<'o, 'f> Outcomes<'o, 'f> {
     /// No packet of `frame` was found yet. `first` will be the outcome of the first one.
-    pub fn new(frame: &'o Frame<'f>, first: &'o mut Outcome<'f>, arena: &'o mut Arena) -> Outcomes<'o, 'f> {
+    pub(super) fn new(frame: &'o Frame<'f>, first: &'o mut Outcome<'f>, arena: &'o mut Arena) -> Outcomes<'o, 'f> {
         Outcomes { frame, first, arena, is_empty: true, may_repeat: false, unread: None }
     }
 
     /// The first packet of `frame` was found already.
-    pub fn with_first(frame: &'o Frame<'f>, first: &'o mut Outcome<'f>, arena: &'o mut Arena) -> Outcomes<'o, 'f> {
+    pub(super) fn with_first(
+        frame: &'o Frame<'f>,
+        first: &'o mut Outcome<'f>,
+        arena: &'o mut Arena,
+    ) -> Outcomes<'o, 'f> {
         Outcomes { is_empty: false, ..Outcomes::new(frame, first, arena) }
     }
 
     /// The frame.
-    pub fn frame(&self) -> &'o Frame<'f> {
+    pub(super) fn frame(&self) -> &'o Frame<'f> {
         self.frame
     }
 
     /// The outcome of the packet added last.
-    pub fn last(&mut self) -> &mut Outcome<'f> {
+    pub(super) fn last(&mut self) -> &mut Outcome<'f> {
         self.first.last_mut()
     }
 
     /// The same, and the arena.
-    pub fn last_and_arena(&mut self) -> (&mut Outcome<'f>, &mut Arena) {
+    pub(super) fn last_and_arena(&mut self) -> (&mut Outcome<'f>, &mut Arena) {
         (self.first.last_mut(), self.arena)
     }
 
     /// Adds the next packet of the frame, or the reason why there is none.
-    pub fn add(&mut self, received: &Received<'_>) {
+    pub(super) fn add(&mut self, received: &Received<'_>) {
         self.unread = received.unread;
         if std::mem::take(&mut self.is_empty) {
             self.may_repeat = received.may_repeat;
@@ -60,7 +64,7 @@ impl<'o, 'f> Outcomes<'o, 'f> {
     }
 
     /// Adds a packet that was inside the packet added last.
-    pub fn add_nested(&mut self, received: &Received<'_>) {
+    pub(super) fn add_nested(&mut self, received: &Received<'_>) {
         self.unread = received.unread;
         let mut part = Outcome::new(self.frame.data);
         describe(&mut part, received, self.frame);
@@ -68,13 +72,13 @@ impl<'o, 'f> Outcomes<'o, 'f> {
     }
 
     /// The packet added last is not ESP.
-    pub fn not_esp(&mut self, reason: Reason) {
+    pub(super) fn not_esp(&mut self, reason: Reason) {
         let reason = self.unread.map_or(reason, Reason::Text);
         self.last().set(Status::NotEsp, reason);
     }
 
     /// These frames hold fragments whose packet will never be complete.
-    pub fn give_up(&mut self, frames: &[u64]) {
+    pub(super) fn give_up(&mut self, frames: &[u64]) {
         self.arena.given_up.extend_from_slice(frames);
     }
 }

@@ -31,7 +31,7 @@ pub(super) struct RecentFrames(VecDeque<Kept>);
 
 impl RecentFrames {
     /// Keeps the outcomes of a frame for its repeats, if it may have some.
-    pub fn keep(&mut self, outcomes: &Outcomes<'_, '_>) {
+    pub(super) fn keep(&mut self, outcomes: &Outcomes<'_, '_>) {
         if !outcomes.may_repeat {
             return;
         }
@@ -48,7 +48,7 @@ impl RecentFrames {
     }
 
     /// A frame that repeats frame `of` on the link layer has the outcomes of that frame.
-    pub fn repeat(&self, of: u64, outcomes: &mut Outcomes<'_, '_>) {
+    pub(super) fn repeat(&self, of: u64, outcomes: &mut Outcomes<'_, '_>) {
         let kept = self.0.binary_search_by_key(&of, |kept| kept.frame).ok().and_then(|at| self.0.get(at));
         let (outcome, arena) = (&mut *outcomes.first, &mut *outcomes.arena);
         if let Some((first, others)) = kept.and_then(|kept| kept.parts.split_first()) {

@@ -123,7 +123,7 @@ impl fmt::Display for Reason {
 }
 
 /// Name of an IP protocol number (IANA "Protocol Numbers"), for those that are met often.
-pub fn protocol_name(protocol: u8) -> Option<&'static str> {
+pub(crate) fn protocol_name(protocol: u8) -> Option<&'static str> {
     Some(match protocol {
         1 => "ICMP",
         2 => "IGMP",

@@ -11,7 +11,7 @@ use crate::sa::stream::{Progress, Stream};
 use crate::sa::table::{PreparedSa, SaTable};
 
 /// How many sources of multicast packets are distinguished. Each source has its own sequence numbers.
-pub const MULTICAST_SOURCES: usize = 1 << 14;
+pub(crate) const MULTICAST_SOURCES: usize = 1 << 14;
 
 /// The streams of all SAs. For packets to a multicast address each source has its own stream: the parameter `multicast` is
 /// the IP header of such a packet, and `None` for all other packets.

@@ -253,7 +253,7 @@ fn custom(custom: &Custom) -> Vec<(&'static str, Json)> {
 }
 
 /// The rows of a rule, as rule files have them.
-pub fn rule_rows(rule: &Rule) -> Json {
+pub(crate) fn rule_rows(rule: &Rule) -> Json {
     Json::List(rule.fields.iter().map(row).collect())
 }
 

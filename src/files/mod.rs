@@ -43,13 +43,19 @@ use std::sync::Arc;
 
 use zeroize::Zeroizing;
 
-pub use self::export::{Json, context_entry, rule_rows, sa_entry};
+pub use self::export::Json;
+pub use self::export::context_entry;
+pub(crate) use self::export::rule_rows;
+pub use self::export::sa_entry;
 use self::fields::Fields;
 use self::formats::Kind;
 use self::parts::Yaml;
-pub use self::rule_set::{NumberedRule, RuleId, RuleSet, load_custom_rules, load_rules, parse_rules};
-pub use self::rule_text::{RuleForm, length_name, target_text};
-pub use self::schema::{SchemaOf, schema};
+pub use self::rule_set::parse_rules;
+pub(crate) use self::rule_set::{NumberedRule, RuleSet, load_custom_rules, load_rules};
+pub use self::rule_text::RuleForm;
+pub(crate) use self::rule_text::{length_name, target_text};
+pub use self::schema::SchemaOf;
+pub(crate) use self::schema::schema;
 use self::skipped::Skipped;
 use self::values::{near, shown_name};
 use crate::context::{Context, SaReference};

@@ -42,7 +42,7 @@ pub struct RuleId {
 ///
 /// # Errors
 /// The file cannot be read or used. The error names what the rules of this program cannot express.
-pub fn load_rules(path: &Path) -> Result<RuleSet, Error> {
+pub(crate) fn load_rules(path: &Path) -> Result<RuleSet, Error> {
     read_text(path, |text| parse_rules(path, text))
 }
 
@@ -50,7 +50,7 @@ pub fn load_rules(path: &Path) -> Result<RuleSet, Error> {
 ///
 /// # Errors
 /// As [`load_rules`]; no custom context.
-pub fn load_custom_rules(path: &Path) -> Result<RuleSet, Error> {
+pub(crate) fn load_custom_rules(path: &Path) -> Result<RuleSet, Error> {
     read_text(path, |text| match yaml::parse(path, text)? {
         Some(root) if has(&root, "contexts") => Ok(RuleSet { device: None, rules: contexts(path, &root)? }),
         _ => parse_rules(path, text),

@@ -107,7 +107,7 @@ fn yaml_row(row: &FieldDescriptor) -> String {
 }
 
 /// FL as rule tables write it.
-pub fn length_name(length: FieldLength) -> String {
+pub(crate) fn length_name(length: FieldLength) -> String {
     match length {
         FieldLength::Fixed(bits) => bits.to_string(),
         FieldLength::Variable => super::rule_table::VARIABLE.to_owned(),
@@ -116,7 +116,7 @@ pub fn length_name(length: FieldLength) -> String {
 }
 
 /// One target value of a row in human-readable form: an address, a number, or `0x` and hex digits.
-pub fn target_text(row: &FieldDescriptor, value: u128) -> String {
+pub(crate) fn target_text(row: &FieldDescriptor, value: u128) -> String {
     match target_json(row, value) {
         Value::String(text) => text,
         other => other.to_string(),

@@ -27,7 +27,7 @@ pub(super) const CREATE_CHILD_SA: u8 = 36;
 
 /// Whether a UDP 4500 payload is the non-ESP marker and one whole IKE message, as its header says (RFC 7296 §3.1, and
 /// RFC 2408 §3.1 of IKE version 1, which is the same).
-pub fn is_after_marker(payload: &[u8]) -> bool {
+pub(crate) fn is_after_marker(payload: &[u8]) -> bool {
     let Some(message) = payload.strip_prefix(&[0; 4]) else { return false };
     let Some(header) = message.first_chunk::<HEADER_LEN>() else { return false };
     let [initiator @ .., _, _, _, _, _, _, _, _, _, version, _, _, _, _, _, _, a, b, c, d] = header;

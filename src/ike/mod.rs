@@ -24,7 +24,7 @@ use std::sync::Arc;
 
 use zeroize::Zeroizing;
 
-pub use self::message::is_after_marker;
+pub(crate) use self::message::is_after_marker;
 use self::message::{CREATE_CHILD_SA, Encrypted, IKE_AUTH, IKE_SA_INIT, Message, Offer, Payloads, Proposal};
 use crate::capture::{Reader, Window};
 use crate::cipher::{EspCipher, Hash, Keys};

@@ -108,7 +108,7 @@ pub(super) fn plain_ip(link_type: u16, frame: &[u8]) -> Option<(usize, Option<Ip
 }
 
 /// What is said of a frame of any other link type.
-pub const UNSUPPORTED: &str = "the link type is not supported";
+pub(crate) const UNSUPPORTED: &str = "the link type is not supported";
 
 pub(super) fn network(link_type: u16, frame: &[u8]) -> Result<Network<'_>, Fault> {
     network_at(link_type, Reader::new(Stage::Link, "link header", frame))

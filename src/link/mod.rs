@@ -22,26 +22,34 @@ mod unwrap;
 mod wireless;
 
 use self::encap::tunnel;
-pub use self::encap::tunnel::may_be_tunnel;
+pub(crate) use self::encap::tunnel::may_be_tunnel;
 use crate::error::Fault;
 use crate::net::{Datagram, Fragment, IpLocation, IpVersion, LinkAddresses, OuterHeader, ip};
 
 pub use fragments::{Reassembled, Reassembler};
 pub use ieee802154::fcs::Fcs;
 pub use link_key::LinkKey;
-pub use link_type::UNSUPPORTED;
-pub use names::link_type_name;
-pub use rebuild::{Begun, UdpChecksum, append, begin, begin_encapsulated, encapsulate, rebuild, replace};
-pub use receiver::{Content, InnerReceiver, Received, Receiver, Settings};
-pub use repeats::REPEATS_KEPT;
-pub use udp::{Encapsulated, EspPorts, ports, udp_encapsulation};
+pub(crate) use link_type::UNSUPPORTED;
+pub(crate) use names::link_type_name;
+pub use rebuild::encapsulate;
+pub use rebuild::rebuild;
+pub use rebuild::replace;
+pub(crate) use rebuild::{UdpChecksum, append, begin, begin_encapsulated};
+pub use receiver::Content;
+pub use receiver::Receiver;
+pub use receiver::Settings;
+pub(crate) use receiver::{InnerReceiver, Received};
+pub(crate) use repeats::REPEATS_KEPT;
+pub use udp::EspPorts;
+pub(crate) use udp::ports;
+pub use udp::udp_encapsulation;
 
 /// The IP protocol number of ESP.
 pub const ESP: u8 = 50;
 /// The IP protocol number of UDP.
 pub const UDP: u8 = 17;
 /// The IP protocol number of UDP-Lite.
-pub const UDP_LITE: u8 = 136;
+pub(crate) const UDP_LITE: u8 = 136;
 
 /// Reads a frame captured on `link_type` (a `LINKTYPE_` value of the tcpdump.org registry).
 ///

@@ -1,7 +1,7 @@
 //! Names of link types that are not supported (tcpdump.org, "Link-layer header types").
 
 /// The name of a link type, as after `LINKTYPE_`.
-pub fn link_type_name(link_type: u16) -> Option<&'static str> {
+pub(crate) fn link_type_name(link_type: u16) -> Option<&'static str> {
     Some(match link_type {
         3 => "AX25",
         6 => "token ring, IEEE802_5",

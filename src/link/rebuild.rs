@@ -12,7 +12,7 @@ use crate::net::{Datagram, IpVersion, OuterHeader, checksum, ip};
 /// The headers of a frame that is being written: its payload follows, then [`Begun::finish`]. Offsets are those of the
 /// buffer that the frame is written to.
 #[derive(Debug, Clone, Copy)]
-pub struct Begun {
+pub(crate) struct Begun {
     /// Where the IP header starts.
     packet: usize,
     /// Where the UDP header is, if there is one.
@@ -21,7 +21,7 @@ pub struct Begun {
 
 /// A UDP checksum that is still to be written, because the payload is not what it will be.
 #[derive(Debug, Clone)]
-pub struct UdpChecksum {
+pub(crate) struct UdpChecksum {
     /// The IP packet, to its end.
     packet: Range<usize>,
     /// Where the UDP header is.
@@ -33,7 +33,7 @@ pub struct UdpChecksum {
 /// there is one.
 ///
 /// `protocol` becomes the protocol named by the last IP header, at `protocol_offset`.
-pub fn begin(
+pub(crate) fn begin(
     link_header: &[u8],
     (header, protocol_offset): (&[u8], usize),
     protocol: u8,
@@ -73,7 +73,7 @@ impl Begun {
     /// caller.
     ///
     /// A fault if the packet is longer than a length field can say.
-    pub fn finish(self, out: &mut [u8]) -> Result<Option<UdpChecksum>, Fault> {
+    pub(crate) fn finish(self, out: &mut [u8]) -> Result<Option<UdpChecksum>, Fault> {
         let Begun { packet, udp } = self;
         ip::finish(out.get_mut(packet..).unwrap_or_default())?;
         let Some(udp) = udp else { return Ok(None) };
@@ -89,7 +89,7 @@ impl Begun {
 
 impl UdpChecksum {
     /// Writes it into the buffer that the frame was written to.
-    pub fn put(&self, out: &mut [u8]) {
+    pub(crate) fn put(&self, out: &mut [u8]) {
         let UdpChecksum { packet, udp } = self;
         let Some(packet_bytes) = out.get_mut(packet.clone()) else { return };
         let Some(OuterHeader { src, dst, .. }) = OuterHeader::of(packet_bytes) else { return };
@@ -152,7 +152,7 @@ pub fn encapsulate(
 /// Appends the headers of a frame as in [`encapsulate`].
 ///
 /// A fault if `link_type` cannot carry this IP version.
-pub fn begin_encapsulated(
+pub(crate) fn begin_encapsulated(
     link_type: u16,
     link_header: &[u8],
     outer: &OuterHeader,
@@ -205,7 +205,7 @@ pub fn replace(link_type: u16, link_header: &[u8], packet: &[u8], out: &mut Vec<
 }
 
 /// Appends such a frame.
-pub fn append(link_type: u16, link_header: &[u8], packet: &[u8], out: &mut Vec<u8>) -> Result<(), Fault> {
+pub(crate) fn append(link_type: u16, link_header: &[u8], packet: &[u8], out: &mut Vec<u8>) -> Result<(), Fault> {
     let version = match packet.first() {
         Some(first) if first >> 4 == 4 => IpVersion::V4,
         _ => IpVersion::V6,

@@ -58,7 +58,7 @@ pub struct Receiver {
 /// Takes IP packets that were inside the packet of a frame, decrypted by now, and hands them out as a [`Receiver`] does:
 /// reassembled, and out of tunnels. Fragments are not those of the frames, so they are kept apart.
 #[derive(Debug, Default)]
-pub struct InnerReceiver {
+pub(crate) struct InnerReceiver {
     esp_ports: EspPorts,
     reassembler: Reassembler,
     reassembled: Buffers,
@@ -66,12 +66,17 @@ pub struct InnerReceiver {
 
 impl InnerReceiver {
     /// One that has taken no packet.
-    pub fn new(settings: &Settings) -> InnerReceiver {
+    pub(crate) fn new(settings: &Settings) -> InnerReceiver {
         InnerReceiver { esp_ports: settings.esp_ports.clone(), ..InnerReceiver::default() }
     }
 
     /// Takes one packet out of `frame`; `wants` as in [`Receiver::receive`].
-    pub fn receive<'s>(&'s mut self, frame: &Frame<'_>, bytes: &'s [u8], wants: impl Fn(u8) -> bool) -> Received<'s> {
+    pub(crate) fn receive<'s>(
+        &'s mut self,
+        frame: &Frame<'_>,
+        bytes: &'s [u8],
+        wants: impl Fn(u8) -> bool,
+    ) -> Received<'s> {
         let InnerReceiver { esp_ports, reassembler, reassembled } = self;
         reassembler.begin();
         Unwrap::new(frame, reassembler, esp_ports, wants).ip_packet(parse_ip(bytes, 0, None), reassembled, bytes)

@@ -8,7 +8,7 @@ use std::hash::{BuildHasher, Hash, RandomState};
 use crate::capture::NO_TIME;
 
 /// Frames that are remembered.
-pub const REPEATS_KEPT: usize = 1024;
+pub(crate) const REPEATS_KEPT: usize = 1024;
 /// How long a frame is remembered.
 const MAX_AGE_NS: i64 = 16_000_000_000;
 

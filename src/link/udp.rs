@@ -49,7 +49,7 @@ pub struct Encapsulated<'a> {
 
 /// Source and destination port of a UDP datagram, or of any other protocol that starts with them.
 #[inline]
-pub fn ports(segment: &[u8]) -> Option<[u16; 2]> {
+pub(crate) fn ports(segment: &[u8]) -> Option<[u16; 2]> {
     let &[a, b, c, d] = segment.first_chunk()?;
     Some([u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d])])
 }

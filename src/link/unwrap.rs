@@ -47,12 +47,17 @@ impl<'a> Whole<'a> {
 
 impl<'u, W: Fn(u8) -> bool> Unwrap<'u, W> {
     /// `wants` as in [`Receiver::receive`](super::Receiver::receive).
-    pub fn new(frame: &'u Frame<'u>, reassembler: &'u mut Reassembler, esp_ports: &'u EspPorts, wants: W) -> Self {
+    pub(super) fn new(
+        frame: &'u Frame<'u>,
+        reassembler: &'u mut Reassembler,
+        esp_ports: &'u EspPorts,
+        wants: W,
+    ) -> Self {
         Unwrap { frame, reassembler, esp_ports, wants, nesting: Nesting::new() }
     }
 
     /// What `parsed`, read from `bytes`, brings. `buffers` take reassembled packets, one each.
-    pub fn ip_packet<'a>(
+    pub(super) fn ip_packet<'a>(
         &mut self,
         parsed: LinkContent<'a>,
         buffers: &'a mut [Reassembled],

@@ -19,7 +19,7 @@ pub fn upper_layer(src: IpAddr, dst: IpAddr, protocol: u8, segment: &[u8]) -> u1
 }
 
 /// [`upper_layer`] with source and destination address as they stand in an IP header.
-pub fn upper_layer_of(addresses: &[u8], protocol: u8, segment: &[u8]) -> u16 {
+pub(crate) fn upper_layer_of(addresses: &[u8], protocol: u8, segment: &[u8]) -> u16 {
     finish(sum(addresses) + behind_addresses(protocol, segment))
 }
 

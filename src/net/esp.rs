@@ -14,13 +14,13 @@
 //! ```
 
 /// IP protocol number of ESP.
-pub const PROTOCOL: u8 = 50;
+pub(crate) const PROTOCOL: u8 = 50;
 /// IP protocol number of UDP.
-pub const UDP: u8 = 17;
+pub(crate) const UDP: u8 = 17;
 /// UDP port of ESP in UDP and of IKE behind a non-ESP marker (RFC 3948).
-pub const UDP_PORT: u16 = 4500;
+pub(crate) const UDP_PORT: u16 = 4500;
 /// Bytes of SPI and Sequence Number.
-pub const HEADER_LEN: usize = 8;
+pub(crate) const HEADER_LEN: usize = 8;
 
 /// Appends SPI and the low half of the Sequence Number.
 pub fn write_header(spi: u32, sn: u64, out: &mut Vec<u8>) {
@@ -41,7 +41,7 @@ pub fn write_trailer(start: usize, next_header: u8, block: usize, clear: &mut Ve
 
 /// Bytes of standard ESP of a cipher for a payload (packet or segment) of `len` bytes: header, IV, payload, trailer
 /// rounded up to 4 bytes or the cipher block, ICV.
-pub fn standard_len(len: usize, iv_len: usize, block: usize, icv_len: usize) -> usize {
+pub(crate) fn standard_len(len: usize, iv_len: usize, block: usize, icv_len: usize) -> usize {
     // Faster than `next_multiple_of`: it is a power of two.
     let unit = block.max(4);
     HEADER_LEN + iv_len + ((len + 1 + unit) & !(unit - 1)) + icv_len
@@ -49,7 +49,7 @@ pub fn standard_len(len: usize, iv_len: usize, block: usize, icv_len: usize) -> 
 
 /// Whether a UDP 4500 payload that belongs to no SA is not ESP at all: an IKE message behind its non-ESP marker, or
 /// a NAT keepalive (RFC 3948 §2.2, §2.3).
-pub fn is_marker_or_keepalive(payload: &[u8]) -> bool {
+pub(crate) fn is_marker_or_keepalive(payload: &[u8]) -> bool {
     payload.starts_with(&[0; 4]) || payload == [0xff]
 }
 

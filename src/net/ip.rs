@@ -257,7 +257,7 @@ pub(crate) fn locate_plain(frame: &[u8], offset: usize, version: Option<IpVersio
 }
 
 /// Source and destination of the IP header at the start of `packet`; `None` if there is none.
-pub fn addresses(packet: &[u8]) -> Option<(IpAddr, IpAddr)> {
+pub(crate) fn addresses(packet: &[u8]) -> Option<(IpAddr, IpAddr)> {
     let (version, [src, dst]) = address_values(packet)?;
     let address = |value: u128| match version {
         IpVersion::V4 => IpAddr::from(Ipv4Addr::from(value as u32)),
@@ -268,7 +268,7 @@ pub fn addresses(packet: &[u8]) -> Option<(IpAddr, IpAddr)> {
 
 /// The same as its version and [values](super::address_value).
 #[inline]
-pub fn address_values(packet: &[u8]) -> Option<(IpVersion, [u128; 2])> {
+pub(crate) fn address_values(packet: &[u8]) -> Option<(IpVersion, [u128; 2])> {
     match packet.first()? >> 4 {
         4 => {
             let addresses = packet.get(12..)?.as_chunks::<4>().0.first_chunk()?;

@@ -3,9 +3,14 @@
 //! This folder is at the bottom: it knows nothing of captures, Security Associations or Diet-ESP.
 
 mod address;
-pub mod checksum;
-pub mod esp;
+pub(crate) mod checksum;
+pub(crate) mod esp;
 pub(crate) mod ip;
 
-pub use address::{IpVersion, LinkAddress, LinkAddresses, Selector, address_value};
-pub use ip::{Datagram, Fragment, IpLocation, OuterHeader, address_values, addresses};
+pub use address::IpVersion;
+pub use address::Selector;
+pub use address::address_value;
+pub(crate) use address::{LinkAddress, LinkAddresses};
+pub use ip::Datagram;
+pub use ip::OuterHeader;
+pub(crate) use ip::{Fragment, IpLocation, address_values, addresses};

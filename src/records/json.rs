@@ -87,7 +87,7 @@ fn write_value(value: Value<'_>, out: &mut Vec<u8>) {
 }
 
 /// Appends a value as people read it: no quotes, lists separated by commas, no tab or line break.
-pub fn write_plain(value: Value<'_>, out: &mut Vec<u8>) {
+pub(crate) fn write_plain(value: Value<'_>, out: &mut Vec<u8>) {
     match value {
         Value::Name(name) => out.extend_from_slice(name.as_bytes()),
         Value::Text(text) => {

@@ -1,9 +1,9 @@
 //! Outcome to text: JSON Lines, fields, a table; totals.
 
-pub mod inner;
-pub mod json;
-pub mod record;
-pub mod select;
-pub mod streams;
-pub mod table;
-pub mod totals;
+pub(crate) mod inner;
+pub(crate) mod json;
+pub(crate) mod record;
+pub(crate) mod select;
+pub(crate) mod streams;
+pub(crate) mod table;
+pub(crate) mod totals;

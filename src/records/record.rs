@@ -160,7 +160,7 @@ pub struct Field {
 }
 
 /// Every field, in the order of the JSON record.
-pub const FIELDS: &[Field] = &[
+pub(crate) const FIELDS: &[Field] = &[
     field(&[], "frame", |r| Some(Value::Number(r.frame()))),
     field(&[], "part", |r| r.part().map(|part| Value::Number(part.into()))),
     field(&[], "inside", |r| r.inside().map(|part| Value::Number(part.into()))),

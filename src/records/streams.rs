@@ -8,7 +8,7 @@ use crate::sa::stream::Stream;
 
 /// What the numbers of a stream show.
 #[derive(Debug)]
-pub struct Numbers {
+pub(crate) struct Numbers {
     /// The lowest.
     pub first: Option<u64>,
     /// The highest.
@@ -23,7 +23,7 @@ pub struct Numbers {
 
 impl Numbers {
     /// Those of `stream`.
-    pub fn of(stream: &Stream) -> Numbers {
+    pub(crate) fn of(stream: &Stream) -> Numbers {
         let runs: Vec<(u64, u64)> = stream.counts.numbers.iter().collect();
         let between = runs.iter().zip(runs.iter().skip(1));
         let gaps: Vec<(u64, u64)> = between.map(|(before, after)| (before.1 + 1, after.0 - 1)).collect();
@@ -34,13 +34,13 @@ impl Numbers {
     }
 
     /// All gaps.
-    pub fn gap_count(&self) -> u64 {
+    pub(crate) fn gap_count(&self) -> u64 {
         self.gaps_not_listed + self.gaps.len() as u64
     }
 }
 
 /// Openings per packet that verified, `None` if none did.
-pub fn tries_per_packet(stream: &Stream) -> Option<f64> {
+pub(crate) fn tries_per_packet(stream: &Stream) -> Option<f64> {
     let counts = &stream.counts;
     (counts.verified > 0).then(|| counts.tries as f64 / counts.verified as f64)
 }
@@ -49,7 +49,7 @@ pub fn tries_per_packet(stream: &Stream) -> Option<f64> {
 const MOST: usize = 8;
 
 /// A line for each SA with gaps, repeats, packets out of order or failures; of many the first few.
-pub fn remarks(streams: &Streams<'_>) -> String {
+pub(crate) fn remarks(streams: &Streams<'_>) -> String {
     // Most have nothing odd, and there may be very many.
     let odd = streams.streams(|stream| !stream.counts.are_regular()).into_iter();
     let mut lines = odd.filter_map(|(sa, source, stream)| remark(streams, sa, source, stream));

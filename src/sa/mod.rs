@@ -1,8 +1,8 @@
 //! Security Associations: their selectors and keys, the table of all of them, and its lookup.
 
-pub mod sequence;
-pub mod stream;
-pub mod table;
+pub(crate) mod sequence;
+pub(crate) mod stream;
+pub(crate) mod table;
 mod used_keys;
 
 pub use used_keys::UsedKeys;

@@ -5,7 +5,7 @@
 
 /// The Sequence Numbers that agree with `bits` low bits on the wire, in the order in which they are tried.
 #[derive(Debug, Clone)]
-pub struct SequenceNumbers {
+pub(crate) struct SequenceNumbers {
     /// Tried before all others: IV xor mask.
     from_mask: Option<u64>,
     order: Order,
@@ -32,7 +32,7 @@ const BLIND_RUN: u64 = 64;
 impl SequenceNumbers {
     /// SequenceNumbers around `expected` (the highest verified number plus one) that end in the low `bits` bits of `wire`.
     /// `from_mask` comes first if it agrees with them.
-    pub fn new(expected: u64, wire: u32, bits: u8, esn: bool, from_mask: Option<u64>) -> SequenceNumbers {
+    pub(crate) fn new(expected: u64, wire: u32, bits: u8, esn: bool, from_mask: Option<u64>) -> SequenceNumbers {
         let max = if esn { u64::MAX } else { u64::from(u32::MAX) };
         let step = 1u64 << bits.min(32);
         let from_mask = from_mask.filter(|sn| *sn <= max && (sn ^ u64::from(wire)) & (step - 1) == 0);
@@ -40,17 +40,17 @@ impl SequenceNumbers {
     }
 
     /// The same, and in turns with them those around `expected`, of a stream that may be near either.
-    pub fn or_around(self, expected: u64, wire: u32, bits: u8) -> SequenceNumbers {
+    pub(crate) fn or_around(self, expected: u64, wire: u32, bits: u8) -> SequenceNumbers {
         SequenceNumbers { other: Some(Order::new(expected, wire, bits, self.max)), ..self }
     }
 
     /// The candidate from the IV mask, if it agrees with the wire; it is the first.
-    pub fn from_mask(&self) -> Option<u64> {
+    pub(crate) fn mask_number(&self) -> Option<u64> {
         self.from_mask
     }
 
     /// How many numbers agree with the wire, at most; without the one from the mask.
-    pub fn space(&self) -> u64 {
+    pub(crate) fn space(&self) -> u64 {
         match self.order {
             Order::One(_) => 1,
             Order::Nearest { step, .. } => self.max / step + 1,
@@ -59,7 +59,7 @@ impl SequenceNumbers {
     }
 
     /// How many candidates of a fresh search come before `sn`, which is one of them; without the one from the mask.
-    pub fn position(&self, sn: u64) -> u64 {
+    pub(crate) fn position(&self, sn: u64) -> u64 {
         let own = self.order.position(sn, self.max);
         // Both orders are of the same numbers, so neither ends before the other.
         match &self.other {

@@ -7,7 +7,7 @@ use crate::prefetch;
 
 /// Runs of numbers that each of so many streams may keep: 4096, or less if the memory would grow and grow; of a stream
 /// with more holes the lowest runs are joined.
-pub fn runs_kept(streams: usize) -> usize {
+pub(crate) fn runs_kept(streams: usize) -> usize {
     const ALL: usize = 1 << 18;
     (ALL / streams.max(1)).clamp(16, 4096)
 }
@@ -357,7 +357,7 @@ impl Stream {
 /// Tells ESP payloads apart that carry the same number under the same key. Of one whose ICV verified, 8 bytes at least, the
 /// end of the ICV does. Otherwise all bytes are taken; that is no cryptographic digest.
 #[inline]
-pub fn digest(payload: &[u8], icv_verified: bool) -> u64 {
+pub(crate) fn digest(payload: &[u8], icv_verified: bool) -> u64 {
     match payload.last_chunk() {
         Some(end) if icv_verified => u64::from_ne_bytes(*end),
         _ => digest_of_all(payload),

@@ -45,7 +45,7 @@ pub struct PreparedSa {
 
 /// Prepares SAs one after the other. SAs with the same compression share their compiled codec.
 #[derive(Debug, Default)]
-pub struct SaBuilder {
+pub(crate) struct SaBuilder {
     /// By the block of the cipher.
     standard: Vec<(usize, Arc<Codec>)>,
     /// That of the last context, and the block of its cipher.
@@ -54,7 +54,7 @@ pub struct SaBuilder {
 
 impl SaBuilder {
     /// Prepares one SA. The error names what its cipher or context cannot do.
-    pub fn entry(&mut self, sa: impl Into<Arc<Sa>>, context: Option<Arc<Context>>) -> Result<PreparedSa, Error> {
+    pub(crate) fn entry(&mut self, sa: impl Into<Arc<Sa>>, context: Option<Arc<Context>>) -> Result<PreparedSa, Error> {
         let sa = sa.into();
         let codec = self.codec(context.as_ref(), sa.keys.suite().block)?;
         PreparedSa::of(sa, context, codec)

@@ -5,7 +5,7 @@
 //! knows nothing of ESP or IP: it cuts a bit string in the order of the rule's fields. What `compute` actions put into
 //! a rebuilt header is done by the `compute` module beside it.
 
-pub mod fields;
+pub(crate) mod fields;
 
 use std::fmt;
 

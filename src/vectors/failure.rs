@@ -91,7 +91,7 @@ pub(super) fn damaged(entry: &PreparedSa, vector: &Vector) -> Vec<Vec<u8>> {
 
 impl Case<'_> {
     /// What becomes of the packet: the line of failure `number`, or `None` if nothing fails.
-    pub fn line(&self, table: &SaTable, sa: usize, number: usize) -> Result<Option<Json>, Problem> {
+    pub(super) fn line(&self, table: &SaTable, sa: usize, number: usize) -> Result<Option<Json>, Problem> {
         let Some(entry) = table.entries().get(sa) else {
             return Err(Problem::Wrong("sa", "there is no such SA".to_owned()));
         };

@@ -13,5 +13,7 @@ mod kit;
 mod make;
 mod packet;
 
-pub use check::{Checked, Difference, check};
-pub use make::{Made, Settings, make};
+pub use check::check;
+pub(crate) use make::Made;
+pub use make::Settings;
+pub use make::make;

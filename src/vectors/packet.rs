@@ -97,7 +97,12 @@ pub(super) fn datagram(bytes: &[u8]) -> Result<Datagram<'_>, Problem> {
 
 impl Vector {
     /// Compresses, seals, opens and restores a packet of the SA at position `sa` of `table`.
-    pub fn compute(table: &SaTable, sa: usize, inputs: &Inputs<'_>, states: &mut States) -> Result<Vector, Problem> {
+    pub(super) fn compute(
+        table: &SaTable,
+        sa: usize,
+        inputs: &Inputs<'_>,
+        states: &mut States,
+    ) -> Result<Vector, Problem> {
         let wrong = |name, what: &str| Problem::Wrong(name, what.to_owned());
         let entry = table.entries().get(sa).ok_or_else(|| wrong("sa", "there is no such SA"))?;
         let Inputs { outer_header, inner_packet, sn, iv } = *inputs;
@@ -161,7 +166,7 @@ impl Vector {
     }
 
     /// The vector as the kit has it: packet `number` of the SA named.
-    pub fn line(&self, number: usize, sa: &str) -> Json {
+    pub(super) fn line(&self, number: usize, sa: &str) -> Json {
         let [sn, sn_high] = sn_values(self.sn, self.esn);
         let restored = self.restored.iter().map(|(name, source)| (*name, (*source).into())).collect();
         Json::Object(vec![

@@ -4,13 +4,13 @@ use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
 
-use dietesp::cipher::EspCipher;
-use dietesp::codec::{Codec, State};
-use dietesp::context::Context;
-use dietesp::net::{IpVersion, OuterHeader, Selector, checksum};
-use dietesp::sa::Sa;
-use dietesp::sa::table::{PreparedSa, SaTable};
-use dietesp::{files, link};
+use dietesp::internals::cipher::EspCipher;
+use dietesp::internals::codec::{Codec, State};
+use dietesp::internals::context::Context;
+use dietesp::internals::net::{IpVersion, OuterHeader, Selector, checksum};
+use dietesp::internals::sa::Sa;
+use dietesp::internals::sa::table::{PreparedSa, SaTable};
+use dietesp::internals::{files, link};
 
 const ETHERNET: u16 = 1;
 const RAW: u16 = 101;

@@ -12,17 +12,17 @@ use std::collections::BTreeMap;
 use std::io::{Cursor, Read};
 use std::path::Path;
 
-use dietesp::batch::workers::Input;
-use dietesp::capture::{Reader, Window};
-use dietesp::command::decode::{self, Render};
-use dietesp::decoder::Decoder;
-use dietesp::decoder::arena::Arena;
-use dietesp::decoder::candidates::Limits;
-use dietesp::decoder::streams::Streams;
-use dietesp::link;
-use dietesp::records::json;
-use dietesp::records::record::Record;
-use dietesp::records::select::Selection;
+use dietesp::internals::batch::workers::Input;
+use dietesp::internals::capture::{Reader, Window};
+use dietesp::internals::command::decode::{self, Render};
+use dietesp::internals::decoder::Decoder;
+use dietesp::internals::decoder::arena::Arena;
+use dietesp::internals::decoder::candidates::Limits;
+use dietesp::internals::decoder::streams::Streams;
+use dietesp::internals::link;
+use dietesp::internals::records::json;
+use dietesp::internals::records::record::Record;
+use dietesp::internals::records::select::Selection;
 use generator::{Network, Random};
 
 /// Captures of each network.

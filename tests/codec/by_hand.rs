@@ -1,9 +1,9 @@
 //! Clear texts worked out by hand from packets that scapy 2.5 made.
 
-use dietesp::codec::{Codec, Form, Mismatch, State, close_standard};
-use dietesp::context::*;
-use dietesp::error::{Fault, FaultKind};
-use dietesp::net::{IpVersion, address_value};
+use dietesp::internals::codec::{Codec, Form, Mismatch, State, close_standard};
+use dietesp::internals::context::*;
+use dietesp::internals::error::{Fault, FaultKind};
+use dietesp::internals::net::{IpVersion, address_value};
 
 use crate::support::{context, outer, restore};
 

@@ -4,9 +4,9 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
-use dietesp::codec::{Carrier, Codec, State};
-use dietesp::context::*;
-use dietesp::net::{IpVersion, address_value};
+use dietesp::internals::codec::{Carrier, Codec, State};
+use dietesp::internals::context::*;
+use dietesp::internals::net::{IpVersion, address_value};
 use serde_json::Value;
 
 use crate::support::{data, hex, outer};

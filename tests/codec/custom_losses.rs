@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use dietesp::codec::{Codec, State};
+use dietesp::internals::codec::{Codec, State};
 
 use crate::by_hand::{OUTER_V6, V4_UDP, V6_SCTP, V6_TCP, V6_UDP};
 use crate::support::{load, outer, restore};

@@ -4,10 +4,10 @@
 use std::collections::HashMap;
 use std::path::Path;
 
-use dietesp::codec::{Carrier, Codec, Mismatch, State};
-use dietesp::context::*;
-use dietesp::schc::fields;
-use dietesp::schc::{Action, Direction, FieldDescriptor, Matching, Rule, Target};
+use dietesp::internals::codec::{Carrier, Codec, Mismatch, State};
+use dietesp::internals::context::*;
+use dietesp::internals::schc::fields;
+use dietesp::internals::schc::{Action, Direction, FieldDescriptor, Matching, Rule, Target};
 use serde_json::Value;
 
 use crate::by_hand::{COAP, OUTER_V4, OUTER_V6, V4_OPTIONS, V4_UDP, V6_TCP, V6_UDP};
@@ -183,7 +183,7 @@ fn ehc_tcp_numbers_follow_the_packets() {
         bytes[48..52].fill(0);
         bytes[56..58].fill(0);
         let (src, dst) = (outer(&bytes).0.src, outer(&bytes).0.dst);
-        let sum = dietesp::net::checksum::upper_layer(src, dst, 6, &bytes[40..]);
+        let sum = dietesp::internals::net::checksum::upper_layer(src, dst, 6, &bytes[40..]);
         bytes[56..58].copy_from_slice(&sum.to_be_bytes());
         bytes
     };
@@ -518,12 +518,12 @@ struct Case {
 impl Case {
     fn read(folder: &Path) -> Case {
         let [keys, rules] = ["keys.yaml", "rules.yaml"].map(|name| folder.join(name));
-        let loaded = dietesp::files::load(&[keys], &[rules]).unwrap();
+        let loaded = dietesp::internals::files::load(&[keys], &[rules]).unwrap();
         let contexts = loaded.contexts.into_iter().map(|context| match &context.sa {
             SaReference::Name(name) => (name.clone(), context),
             SaReference::Spi { .. } => unreachable!(),
         });
-        let block = |sa: &dietesp::sa::Sa| dietesp::cipher::EspCipher::new(&sa.keys).block();
+        let block = |sa: &dietesp::internals::sa::Sa| dietesp::internals::cipher::EspCipher::new(&sa.keys).block();
         let expected = std::fs::read_to_string(folder.join("expected.jsonl")).unwrap();
         let pcap = folder.join("capture.pcap");
         let capture = if pcap.exists() { pcap } else { folder.join("capture.pcapng") };
@@ -539,8 +539,8 @@ impl Case {
 
 /// The IP packets of a capture of link type RAW or Ethernet.
 fn packets(path: &Path) -> Vec<Vec<u8>> {
-    let mut reader = dietesp::capture::Reader::open(path).unwrap();
-    let mut window = dietesp::capture::Window::default();
+    let mut reader = dietesp::internals::capture::Reader::open(path).unwrap();
+    let mut window = dietesp::internals::capture::Window::default();
     let mut packets = vec![];
     while reader.fill(&mut window).unwrap() {
         for packet in window.frames() {
@@ -593,9 +593,12 @@ fn custom_rules_that_are_those_of_another_dialect() {
         // With ehc what is copied depends on the version of the outer header, which no row can say.
         let carriers: &[&str] = if is_ehc { &[OUTER_V6] } else { &[OUTER_V6, OUTER_V4] };
         let keys = folder.join("keys.yaml");
-        let loaded = dietesp::files::load(&[keys], &[folder.join("rules.yaml")]).unwrap();
-        let blocks: HashMap<_, _> =
-            loaded.sas.iter().map(|sa| (sa.name.as_str(), dietesp::cipher::EspCipher::new(&sa.keys).block())).collect();
+        let loaded = dietesp::internals::files::load(&[keys], &[folder.join("rules.yaml")]).unwrap();
+        let blocks: HashMap<_, _> = loaded
+            .sas
+            .iter()
+            .map(|sa| (sa.name.as_str(), dietesp::internals::cipher::EspCipher::new(&sa.keys).block()))
+            .collect();
         let original = packets(&folder.join("original.pcap"));
         for context in &loaded.contexts {
             let SaReference::Name(sa) = &context.sa else { unreachable!() };

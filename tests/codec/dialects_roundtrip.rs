@@ -1,11 +1,11 @@
 //! Any context of the dialects `ehc`, `6lo` and `custom`, and any packet that it takes: what is compressed comes back.
 
-use dietesp::bits;
-use dietesp::codec::{Codec, State};
-use dietesp::context::*;
-use dietesp::net::IpVersion;
-use dietesp::schc::fields;
-use dietesp::schc::{Action, Compute, Direction, FieldDescriptor, Matching, Rule, Target};
+use dietesp::internals::bits;
+use dietesp::internals::codec::{Codec, State};
+use dietesp::internals::context::*;
+use dietesp::internals::net::IpVersion;
+use dietesp::internals::schc::fields;
+use dietesp::internals::schc::{Action, Compute, Direction, FieldDescriptor, Matching, Rule, Target};
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
 

@@ -1,8 +1,8 @@
 //! Rules as field tables against residues that microschc and the crate `schc` agree on (`tests/data/vectors`).
 
-use dietesp::bits;
-use dietesp::schc::fields::FieldId;
-use dietesp::schc::*;
+use dietesp::internals::bits;
+use dietesp::internals::schc::fields::FieldId;
+use dietesp::internals::schc::*;
 use serde_json::Value;
 
 use crate::support::data;

@@ -1,8 +1,8 @@
 //! Any valid context and any packet that it takes: what is compressed comes back. Any clear text: no panic.
 
-use dietesp::codec::{Codec, State};
-use dietesp::context::*;
-use dietesp::net::{IpVersion, checksum};
+use dietesp::internals::codec::{Codec, State};
+use dietesp::internals::context::*;
+use dietesp::internals::net::{IpVersion, checksum};
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
 

@@ -3,10 +3,10 @@
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
-use dietesp::codec::{Carrier, Codec, Restored, State};
-use dietesp::context::*;
-use dietesp::error::Fault;
-use dietesp::net::{IpVersion, OuterHeader};
+use dietesp::internals::codec::{Carrier, Codec, Restored, State};
+use dietesp::internals::context::*;
+use dietesp::internals::error::Fault;
+use dietesp::internals::net::{IpVersion, OuterHeader};
 use serde_json::Value;
 
 /// A context of dialect `ietf` for any traffic, everything sent as the defaults have it, then `change`d.
@@ -74,7 +74,7 @@ pub fn outer(ip: &[u8]) -> (OuterHeader, usize, usize) {
 pub fn load(rules: &str) -> Result<Vec<Context>, String> {
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), rules).unwrap();
-    let loaded = dietesp::files::load(&[], &[file.path().to_owned()]);
+    let loaded = dietesp::internals::files::load(&[], &[file.path().to_owned()]);
     loaded.map(|loaded| loaded.contexts).map_err(|error| {
         let text = error.to_string();
         // Without the folder.

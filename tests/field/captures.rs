@@ -4,7 +4,7 @@ use std::io::Write as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use dietesp::capture::{Options, Reader, Window};
+use dietesp::internals::capture::{Options, Reader, Window};
 
 use crate::case;
 use crate::common::{count, decode, dietesp_ends, file, tshark, tshark_verified};

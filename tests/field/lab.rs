@@ -5,12 +5,12 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use dietesp::cipher::EspCipher;
-use dietesp::files;
-use dietesp::link;
-use dietesp::net::esp;
-use dietesp::net::{IpVersion, OuterHeader};
-use dietesp::sa::Sa;
+use dietesp::internals::cipher::EspCipher;
+use dietesp::internals::files;
+use dietesp::internals::link;
+use dietesp::internals::net::esp;
+use dietesp::internals::net::{IpVersion, OuterHeader};
+use dietesp::internals::sa::Sa;
 use serde_json::Value;
 
 use super::common::pcap::{self, RAW};

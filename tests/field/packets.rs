@@ -207,7 +207,7 @@ fn fragments_inside_a_tunnel_are_put_together() {
         packet[2..4].copy_from_slice(&len.to_be_bytes());
         packet[6..8].copy_from_slice(&(u16::from(more) << 13 | (range.start / 8) as u16).to_be_bytes());
         packet[10..12].copy_from_slice(&[0; 2]);
-        let checksum = dietesp::net::checksum::internet(&packet[..20]);
+        let checksum = dietesp::internals::net::checksum::internet(&packet[..20]);
         packet[10..12].copy_from_slice(&checksum.to_be_bytes());
         packet
     };

@@ -166,7 +166,7 @@ fn destination_options_stay_on_their_side_of_esp() {
     // UDP whose checksum is right: it is elided, as is the length. ANY leaves both ports in.
     let mut datagram = udp([7000, 7001], b"data");
     let addresses = V6.map(|address| address.parse().unwrap());
-    let checksum = dietesp::net::checksum::upper_layer(addresses[0], addresses[1], 17, &datagram);
+    let checksum = dietesp::internals::net::checksum::upper_layer(addresses[0], addresses[1], 17, &datagram);
     datagram[6..8].copy_from_slice(&checksum.to_be_bytes());
     let residue = [&datagram[..4], b"data"].concat();
 

@@ -11,11 +11,11 @@ mod generator;
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use dietesp::capture::{Reader, Window};
-use dietesp::context::Origin;
-use dietesp::link::LinkKey;
-use dietesp::link::{Content, Receiver, Settings};
-use dietesp::secret::Secret;
+use dietesp::internals::capture::{Reader, Window};
+use dietesp::internals::context::Origin;
+use dietesp::internals::link::LinkKey;
+use dietesp::internals::link::{Content, Receiver, Settings};
+use dietesp::internals::secret::Secret;
 use generator::{CONTEXTS, Generator, KEYS, MODES, Made, NODES, PAN, eui64, short};
 
 const WITH_FCS: u32 = 195;

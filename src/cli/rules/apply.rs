@@ -25,7 +25,7 @@ use crate::schc::{Direction, FieldDescriptor, Matching, Target};
   dietesp rules apply rules.json --rule-id 5 --packet - < packets.hex
 
 The exit status is 0 whether the rule matches or not.")]
-pub struct Args {
+pub(super) struct Args {
     /// File with a list of rows, a rule with RuleID and fields, or OpenSCHC or RFC 9363 JSON
     rule: PathBuf,
     /// Packet in hexadecimal; `-` reads one packet per line from standard input

@@ -26,7 +26,7 @@ use crate::schc::{Action, Compute, Direction, FieldDescriptor};
 
 The exit status is 1 if packets of the capture do not match or cannot be
 decrypted, or if no packet matches.")]
-pub struct Args {
+pub(super) struct Args {
     /// Rule file with contexts (YAML)
     #[arg(required = true)]
     files: Vec<PathBuf>,

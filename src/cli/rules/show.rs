@@ -23,7 +23,7 @@ use crate::schc::{FieldDescriptor, Matching, Rule, Target};
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:
   dietesp rules show rules.yaml --keys keys.yaml")]
-pub struct Args {
+pub(super) struct Args {
     /// Rule files with contexts (YAML), or rules in a form that `rules apply` reads
     #[arg(required = true)]
     files: Vec<PathBuf>,

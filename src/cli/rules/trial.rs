@@ -24,7 +24,7 @@ use crate::sa::Sa;
 use crate::sa::table::{PreparedSa, SaTable};
 
 /// The SAs of the contexts, and those of the capture.
-pub struct Trial {
+pub(super) struct Trial {
     /// SAs with a context, prepared.
     entries: Vec<PreparedSa>,
     /// The results for each of `entries`.
@@ -52,7 +52,7 @@ struct Tried {
 }
 
 /// Whether the key files have none of the SAs that the contexts name.
-pub fn names_are_unknown(sas: &[Arc<Sa>], contexts: &[Context]) -> bool {
+pub(super) fn names_are_unknown(sas: &[Arc<Sa>], contexts: &[Context]) -> bool {
     contexts.iter().all(|context| match &context.sa {
         SaReference::Name(name) => !sas.iter().any(|sa| sa.name == *name),
         SaReference::Spi { .. } => false,
@@ -61,7 +61,7 @@ pub fn names_are_unknown(sas: &[Arc<Sa>], contexts: &[Context]) -> bool {
 
 impl Trial {
     /// Checks the packets of each SA of `capture` against the context of the SA in `entries` with the same SPI.
-    pub fn by_spi(entries: Vec<PreparedSa>, capture: files::Loaded) -> Result<Trial, Error> {
+    pub(super) fn by_spi(entries: Vec<PreparedSa>, capture: files::Loaded) -> Result<Trial, Error> {
         let entries: Vec<PreparedSa> = entries.into_iter().filter(|entry| entry.context.is_some()).collect();
         let mut by_spi: HashMap<u32, Vec<usize>> = HashMap::new();
         for (at, entry) in entries.iter().enumerate() {
@@ -79,7 +79,7 @@ impl Trial {
     }
 
     /// Checks the packets of each SA of `capture` against all contexts whose tunnel has its addresses.
-    pub fn by_tunnel(contexts: &[Context], capture: files::Loaded) -> Result<Trial, Error> {
+    pub(super) fn by_tunnel(contexts: &[Context], capture: files::Loaded) -> Result<Trial, Error> {
         let mut entries: Vec<PreparedSa> = vec![];
         let mut places: Vec<Option<usize>> = vec![None; contexts.len()];
         let mut by_sa = vec![];
@@ -116,7 +116,7 @@ impl Trial {
     }
 
     /// Reads a capture.
-    pub fn run(mut self, path: &Path, esp_ports: &EspPortArgs) -> Result<Trial, Error> {
+    pub(super) fn run(mut self, path: &Path, esp_ports: &EspPortArgs) -> Result<Trial, Error> {
         let (capture, link) = esp_ports.apply((std::mem::take(&mut self.capture), link::Settings::default()));
         let mut clear = vec![];
         let mut reader = Reader::open(path)?;
@@ -162,20 +162,20 @@ impl Trial {
     }
 
     /// What decides the exit status: packets that matched, and packets that did not or could not be decrypted.
-    pub fn outcome(&self) -> Outcome {
+    pub(super) fn outcome(&self) -> Outcome {
         let decoded = self.tried.iter().map(|tried| tried.matched).sum();
         let stopped: u64 = self.tried.iter().map(Tried::stopped).sum();
         Outcome { decoded, failed: self.failed + stopped, truncated: self.truncated }
     }
 
     /// Packets that were decrypted.
-    pub fn decrypted(&self) -> u64 {
+    pub(super) fn decrypted(&self) -> u64 {
         self.without_context + self.tried.iter().map(|tried| tried.matched + tried.stopped()).sum::<u64>()
     }
 
     /// The result: a line for each context and for each field that stops packets. A context of an unknown SA is shown
     /// under its own name.
-    pub fn text(&self, has_sas: bool) -> String {
+    pub(super) fn text(&self, has_sas: bool) -> String {
         let mut text = String::new();
         for (entry, tried) in self.entries.iter().zip(&self.tried) {
             let name = match &entry.context {

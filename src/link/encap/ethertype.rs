@@ -50,7 +50,7 @@ pub(in crate::link) struct Addresses(Option<([u8; 6], [u8; 6])>);
 
 impl Addresses {
     /// As EUI-64s.
-    pub fn link(self) -> LinkAddresses {
+    pub(crate) fn link(self) -> LinkAddresses {
         let (src, dst) = self.0.unzip();
         LinkAddresses { src: src.map(eui64), dst: dst.map(eui64) }
     }

@@ -61,15 +61,15 @@ impl Nesting {
     const MOST: u8 = 32;
 
     /// What is said of a frame with more.
-    pub const TOO_DEEP: &str = "more than 32 encapsulations inside each other";
+    pub(super) const TOO_DEEP: &str = "more than 32 encapsulations inside each other";
 
     /// At the start of a frame.
-    pub fn new() -> Nesting {
+    pub(super) fn new() -> Nesting {
         Nesting(Nesting::MOST)
     }
 
     /// Counts an encapsulation; false if there were too many.
-    pub fn enter(&mut self) -> bool {
+    pub(super) fn enter(&mut self) -> bool {
         let left = self.0.checked_sub(1);
         self.0 = left.unwrap_or(0);
         left.is_some()

@@ -58,7 +58,7 @@ const PORTS: [u16; 9] = [1701, 2152, 3544, 4341, 4754, 4789, 4790, 6081, 6635];
 
 /// Whether a UDP datagram comes from or goes to the port of a tunnel.
 #[inline(always)]
-pub fn may_be_tunnel(ports: [u16; 2]) -> bool {
+pub(crate) fn may_be_tunnel(ports: [u16; 2]) -> bool {
     // A bit for every port below 8192.
     static TUNNELS: [u64; 128] = {
         let (mut bits, mut ports) = ([0; 128], PORTS.as_slice());

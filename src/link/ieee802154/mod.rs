@@ -57,7 +57,7 @@ pub(super) struct Auxiliary {
 
 impl Auxiliary {
     /// Levels below 4 have a MIC at most.
-    pub fn is_encrypted(self) -> bool {
+    pub(super) fn is_encrypted(self) -> bool {
         self.level & 4 != 0
     }
 }
