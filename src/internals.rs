@@ -57,7 +57,9 @@ pub mod error {
     pub use crate::error::{Error, Fault, FaultKind};
 }
 pub mod files {
-    pub use crate::files::{Json, Loaded, RuleForm, SchemaOf, bind, context_entry, load, parse, parse_rules, sa_entry};
+    pub use crate::files::{
+        Json, Loaded, RuleForm, SchemaOf, bind, context_entry, load, parse, parse_rules, sa_entry, schema,
+    };
 }
 pub mod ike {
     pub use crate::ike::{ChildSecret, MessageKeys, Secrets, Spis, derive};

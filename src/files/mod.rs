@@ -55,7 +55,7 @@ pub(crate) use self::rule_set::{NumberedRule, RuleSet, load_custom_rules, load_r
 pub use self::rule_text::RuleForm;
 pub(crate) use self::rule_text::{length_name, target_text};
 pub use self::schema::SchemaOf;
-pub(crate) use self::schema::schema;
+pub use self::schema::schema;
 use self::skipped::Skipped;
 use self::values::{near, shown_name};
 use crate::context::{Context, SaReference};

@@ -18,7 +18,7 @@ pub enum SchemaOf {
 }
 
 /// The schema of a kind of file, with a line feed at the end.
-pub(crate) fn schema(of: SchemaOf) -> String {
+pub fn schema(of: SchemaOf) -> String {
     let (title, one_of) = match of {
         SchemaOf::Rules => (
             "dietesp rule file",
