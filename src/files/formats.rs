@@ -1,7 +1,7 @@
 //! Recognizes the format of a key or rule file by its lines.
 
-use super::foreign::{self, Foreign};
-use super::{charon, esp_sa, ike, ipsecctl, setkey, setkey_dump, tcpdump, xfrm};
+use super::import::foreign::{self, Foreign};
+use super::import::{charon, esp_sa, ike, ipsecctl, setkey, setkey_dump, tcpdump, xfrm};
 
 /// The form of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -5,9 +5,10 @@ use std::net::IpAddr;
 
 use proptest::prelude::*;
 
+use super::formats::Kind;
 use super::*;
-use crate::context::{Dialect, DscpCda, FlowLabelCda, HeaderCda, Ietf, Mode, Origin, Range, TcpHeader};
-use crate::net::{IpVersion, LinkAddress};
+use crate::context::{Dialect, DscpCda, FlowLabelCda, HeaderCda, Ietf, Mode, Origin, Range, SaReference, TcpHeader};
+use crate::net::{IpVersion, LinkAddress, Selector};
 
 fn load_bytes(text: &[u8]) -> Result<Loaded, Error> {
     parse(Path::new("f"), text)

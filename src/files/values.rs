@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
 
-use super::yaml::{Node, Value};
+use super::native::yaml::{Node, Value};
 use crate::net::{IpVersion, LinkAddress, Selector, address_value};
 use crate::secret::Secret;
 

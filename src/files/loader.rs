@@ -1,0 +1,125 @@
+//! Collects the content of several files, and checks that the SAs of all YAML files are distinct.
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use super::formats::Kind;
+use super::import::skipped::Skipped;
+use super::import::{charon, esp_sa, ike, integrity, ipsecctl, setkey, setkey_dump, tcpdump, xfrm};
+use super::native::fields::Fields;
+use super::native::parts::Yaml;
+use super::native::{keys, rules};
+use super::read::{Content, FileRead};
+use super::values::shown_name;
+use super::{Loaded, overlap};
+use crate::error::Error;
+use crate::sa::Sa;
+
+/// The content of the files read so far.
+#[derive(Default)]
+pub(super) struct Loader {
+    loaded: Loaded,
+    /// The SAs of YAML files, and whether their name was given.
+    native: Vec<(usize, bool)>,
+}
+
+impl Loader {
+    pub(super) fn files(&mut self, files: &[FileRead], contents: Vec<Result<Content<'_>, Error>>) -> Result<(), Error> {
+        files.iter().zip(contents).try_for_each(|(file, content)| self.take(&file.path, content?))
+    }
+
+    pub(super) fn take(&mut self, path: &Path, content: Content<'_>) -> Result<(), Error> {
+        let Content { kind, text, yaml } = content;
+        let mut skipped = Skipped::new(path);
+        // A YAML file may have contexts only, and an empty one gets a warning of its own.
+        let should_have_sas = !matches!(kind, Kind::Yaml | Kind::Empty);
+        let read_before = (self.loaded.sas.len(), self.loaded.ike.len());
+        let sas = &mut self.loaded.sas;
+        match kind {
+            Kind::Yaml => self.yaml(path, yaml)?,
+            Kind::EspSa => esp_sa::read(path, text, sas, &mut skipped),
+            Kind::Xfrm => xfrm::read(path, text, sas, &mut skipped),
+            Kind::Charon => charon::read(path, text, sas, &mut skipped),
+            Kind::Setkey => setkey::read(path, text, sas, &mut skipped),
+            Kind::SetkeyDump => setkey_dump::read(path, text, sas, &mut skipped),
+            Kind::Ipsecctl => ipsecctl::read(path, text, sas, &mut skipped),
+            Kind::Tcpdump => tcpdump::read(path, text, sas, &mut skipped),
+            Kind::Ike => ike::read(path, text, &mut self.loaded.ike, &mut skipped),
+            Kind::Foreign(format, line) => {
+                return Err(Error::line(path, line, format!("this is {}", format.name), format.help));
+            }
+            Kind::Empty => self.loaded.warnings.push(format!("{}: the file has only comments", path.display())),
+        }
+        let read_any = read_before != (self.loaded.sas.len(), self.loaded.ike.len());
+        let warnings = &mut self.loaded.warnings;
+        let warned_before = warnings.len();
+        skipped.finish(read_any, warnings)?;
+        if should_have_sas && !read_any && warnings.len() == warned_before {
+            warnings.push(format!("{}: the file has no ESP SA", path.display()));
+        }
+        Ok(())
+    }
+
+    pub(super) fn yaml(&mut self, path: &Path, yaml: Yaml<'_>) -> Result<(), Error> {
+        let Some(root) = yaml.root else { return Ok(()) };
+        let mut fields = Fields::new(path, "a key or rule file", &root)?;
+        if let Some(entry) = fields.entry("sas") {
+            let first = keys::sas(path, entry.node)?;
+            let further = yaml.sas;
+            let count = first.len() + further.iter().map(Vec::len).sum::<usize>();
+            self.native.reserve(count);
+            self.loaded.sas.reserve(count);
+            for (sa, named) in first.into_iter().chain(further.into_iter().flatten()) {
+                self.native.push((self.loaded.sas.len(), named));
+                self.loaded.sas.push(sa);
+            }
+        }
+        if let Some(entry) = fields.entry("link_keys") {
+            self.loaded.link_keys.extend(keys::link_keys(path, entry.node)?);
+        }
+        if let Some(entry) = fields.entry("contexts") {
+            let first = rules::contexts(path, entry.node)?;
+            self.loaded.contexts.reserve(first.len() + yaml.contexts.iter().map(Vec::len).sum::<usize>());
+            self.loaded.contexts.extend(first.into_iter().chain(yaml.contexts.into_iter().flatten()));
+        }
+        if let Some(entry) = fields.entry("lowpan_contexts") {
+            rules::lowpan_contexts(path, entry.node, &mut self.loaded.lowpan_contexts)?;
+        }
+        fields.finish()
+    }
+
+    pub(super) fn finish(mut self) -> Result<Loaded, Error> {
+        self.loaded.warnings.extend(integrity::odd_keys(&self.loaded.sas));
+        let sas = &self.loaded.sas;
+        let mut names: HashMap<&str, (&Sa, bool)> = HashMap::with_capacity(self.native.len());
+        for (index, named) in &self.native {
+            let Some(sa) = sas.get(*index) else { continue };
+            if let Some((first, first_named)) = names.insert(&sa.name, (sa, *named))
+                && (*named || first_named)
+            {
+                return Err(Error::line(
+                    &sa.origin.path,
+                    sa.origin.line,
+                    format!("name {} is given twice, first at {}", shown_name(&sa.name), first.origin),
+                    "give each SA a unique name",
+                ));
+            }
+        }
+        let native: Vec<&Sa> = self.native.iter().filter_map(|(index, _)| sas.get(*index)).map(|sa| &**sa).collect();
+        if let Some((first, second)) = overlap::find(&native) {
+            return Err(Error::line(
+                &second.origin.path,
+                second.origin.line,
+                format!(
+                    "SPI 0x{:08x} of {} is also the SPI of {} at {}, and their `src` and `dst` overlap",
+                    second.spi.unwrap_or_default(),
+                    shown_name(&second.name),
+                    shown_name(&first.name),
+                    first.origin
+                ),
+                "give both `src` and `dst` so that no packet matches both, or remove one SA",
+            ));
+        }
+        Ok(self.loaded)
+    }
+}

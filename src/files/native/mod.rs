@@ -1,0 +1,13 @@
+//! This program's own key and rule files, in YAML.
+
+mod custom;
+mod ehc;
+pub(super) mod fields;
+mod ietf;
+pub(super) mod keys;
+pub(super) mod parts;
+pub(super) mod rule_table;
+pub(super) mod rules;
+mod sixlo;
+pub(super) mod yaml;
+mod yaml_flow;
