@@ -19,7 +19,7 @@ pub mod cipher {
     pub use crate::cipher::{EspCipher, Hash, INTEGS, Integ, IntegKey, Keys, SUITES, Suite};
 }
 pub mod codec {
-    pub use crate::codec::{Carrier, Codec, Compressed, Form, Mismatch, Restorable, Restored, State, close_standard};
+    pub use crate::codec::{Codec, Compressed, Form, Mismatch, Restorable, Restored, State, close_standard};
     pub mod apply {
         pub use crate::codec::apply::digits;
     }
@@ -66,12 +66,12 @@ pub mod ike {
 }
 pub mod link {
     pub use crate::link::{
-        Alone, Content, ESP, EspPorts, Fcs, LinkContent, LinkKey, Reassembled, Reassembler, Receiver, Settings, UDP,
-        encapsulate, parse, parse_plain, parse_standalone, rebuild, replace, udp_encapsulation,
+        Content, ESP, EspPorts, Fcs, LinkContent, LinkKey, Reassembled, Reassembler, Receiver, Settings, Standalone,
+        UDP, encapsulate, parse, parse_plain, parse_standalone, rebuild, replace, udp_encapsulation,
     };
 }
 pub mod net {
-    pub use crate::net::{Datagram, IpVersion, OuterHeader, Selector, address_value};
+    pub use crate::net::{Datagram, IpHeaders, IpVersion, OuterHeader, Selector, address_value};
     pub mod checksum {
         pub use crate::net::checksum::{internet, upper_layer};
     }

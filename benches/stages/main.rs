@@ -14,13 +14,13 @@ use std::sync::Arc;
 use dietesp::internals::batch::workers::{self, Input};
 use dietesp::internals::capture::{Reader, Window};
 use dietesp::internals::cipher::SUITES;
-use dietesp::internals::codec::{Carrier, State};
+use dietesp::internals::codec::State;
 use dietesp::internals::command::decode::{self, Render};
 use dietesp::internals::decoder::candidates::Limits;
 use dietesp::internals::decoder::status::Status;
 use dietesp::internals::error::Error;
 use dietesp::internals::link::{self, LinkContent};
-use dietesp::internals::net::OuterHeader;
+use dietesp::internals::net::{IpHeaders, OuterHeader};
 use dietesp::internals::records::json;
 use dietesp::internals::records::record::{Field, Record};
 use dietesp::internals::records::select::Selection;
@@ -160,7 +160,7 @@ fn restore(bencher: Bencher<'_, '_>, dialect: &str) {
     let entry = &table.entries()[0];
     let clear: Vec<_> = (0..LENGTHS).map(|index| traffic::clear_text(entry, index)).collect();
     let (outer, header) = (traffic::outer(), traffic::outer_header(0));
-    let carrier = Carrier { outer: &outer, header: &header, protocol_offset: 6 };
+    let carrier = IpHeaders { outer: &outer, header: &header, protocol_offset: 6 };
     let (mut state, mut packet) = (State::default(), vec![]);
     bencher.counter(ItemsCount::new(LENGTHS)).bench_local(|| {
         for clear in &clear {

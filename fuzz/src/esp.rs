@@ -1,10 +1,10 @@
 //! ESP: lookup, opening, and what the codecs make of clear texts.
 
-use dietesp::internals::codec::{Carrier, Codec, Compressed, Form, Restorable, Restored, State};
+use dietesp::internals::codec::{Codec, Compressed, Form, Restorable, Restored, State};
 use dietesp::internals::context::{Mode, TrafficSelectors};
 use dietesp::internals::decoder::candidates::{Candidates, Failure, Limits, Opened};
 use dietesp::internals::link::ESP;
-use dietesp::internals::net::OuterHeader;
+use dietesp::internals::net::{IpHeaders, OuterHeader};
 use dietesp::internals::records::inner::Inner;
 use dietesp::internals::sa::stream::Progress;
 use dietesp::internals::sa::table::{Lookup, PreparedSa, SaTable};
@@ -99,7 +99,7 @@ fn restore(codec: &Codec, clear: &[u8], carrier: &[u8], state: &mut State, packe
     let outer = packets::outer(carrier);
     let (header_len, protocol_offset) = packets::header(carrier);
     let before = *state;
-    let carrier = Carrier { outer: &outer, header: &carrier[..header_len], protocol_offset };
+    let carrier = IpHeaders { outer: &outer, header: &carrier[..header_len], protocol_offset };
     match codec.restore(clear, &carrier, state, packet) {
         Err(fault) => {
             assert_eq!(*state, before, "{fault}");
@@ -245,7 +245,7 @@ fn comes_back(
             (header, compressed.protocol_offset)
         }
     };
-    let carrier = Carrier { outer: &outer, header: &header, protocol_offset };
+    let carrier = IpHeaders { outer: &outer, header: &header, protocol_offset };
     let mut back = vec![];
     let restored = codec.restore(clear, &carrier, receiver, &mut back);
     let restored = restored.unwrap_or_else(|fault| panic!("{fault}: {packet:02x?} -> {clear:02x?}"));

@@ -10,7 +10,7 @@ use dietesp::internals::capture::{Form, Frame, HexIs, LINKTYPE_RAW, Reader, Sour
 use dietesp::internals::context::Origin;
 use dietesp::internals::link::LinkKey;
 use dietesp::internals::link::{
-    self, Alone, Content, EspPorts, Fcs, LinkContent, Reassembled, Reassembler, Receiver, Settings,
+    self, Content, EspPorts, Fcs, LinkContent, Reassembled, Reassembler, Receiver, Settings, Standalone,
 };
 use dietesp::internals::net::{Datagram, IpVersion, OuterHeader};
 use dietesp::internals::secret::Secret;
@@ -380,15 +380,15 @@ pub fn receiver(data: &[u8]) {
     while reader.fill(&mut window).expect("memory can be read") {
         receiver.survey(window.frames());
         for packet in window.frames() {
-            let wants = |protocol| protocol == link::ESP;
-            let alone = link::parse_standalone(packet.link_type(), packet.data, wants);
-            if let Some(plain) = link::parse_plain(packet.link_type(), packet.data, wants) {
-                assert!(matches!(alone, Some(Alone::Packet(place)) if place == plain), "{plain:?} {alone:?}");
+            let is_esp = |protocol| protocol == link::ESP;
+            let alone = link::parse_standalone(packet.link_type(), packet.data, is_esp);
+            if let Some(plain) = link::parse_plain(packet.link_type(), packet.data, is_esp) {
+                assert!(matches!(alone, Some(Standalone::Packet(place)) if place == plain), "{plain:?} {alone:?}");
             }
-            let received = receiver.receive(&packet, wants);
+            let received = receiver.receive(&packet, is_esp);
             if let Some(alone) = alone {
                 match (alone, &received.content) {
-                    (Alone::Packet(place), Content::Datagram(datagram)) => {
+                    (Standalone::Packet(place), Content::Datagram(datagram)) => {
                         let alone = place.datagram(packet.data).expect("it is there");
                         let seen = |packet: &Datagram<'_>| {
                             let Datagram { protocol_offset, protocol, missing, frame_offset, rebuilt, link, .. } =
@@ -400,8 +400,8 @@ pub fn receiver(data: &[u8]) {
                         assert_eq!(place.link_header(packet.data), received.link_header);
                         assert_eq!(place.is_multicast(packet.data), datagram.outer.dst.is_multicast());
                     }
-                    (Alone::NotIp(alone), Content::NotIp(what)) => assert_eq!(alone, *what),
-                    (Alone::Malformed { outer: alone, fault: of_alone }, Content::Malformed { outer, fault }) => {
+                    (Standalone::NotIp(alone), Content::NotIp(what)) => assert_eq!(alone, *what),
+                    (Standalone::Malformed { outer: alone, fault: of_alone }, Content::Malformed { outer, fault }) => {
                         assert_eq!((alone, of_alone), (*outer, *fault));
                     }
                     (alone, content) => panic!("{alone:?} {content:?}"),

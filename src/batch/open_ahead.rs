@@ -14,7 +14,7 @@ use crate::decoder::not_esp;
 use crate::decoder::outcome::{Outcome, Source};
 use crate::decoder::status::{Reason, Status};
 use crate::decoder::streams::ProgressSnapshot;
-use crate::link::{self, Alone};
+use crate::link::{self, Standalone};
 use crate::net::{IpLocation, OuterHeader};
 use crate::prefetch;
 use crate::sa::stream::{Progress, digest};
@@ -184,7 +184,7 @@ impl<'t, 'g> AheadOpener<'t, 'g> {
         arena: &mut Arena,
     ) {
         let (table, outermost) = (self.candidates.table(), self.outermost);
-        let wants = |protocol| outermost || table.uses_protocol(protocol);
+        let is_esp = |protocol| outermost || table.uses_protocol(protocol);
         self.seen.clear();
         outcomes.clear();
         outcomes.reserve(window.len());
@@ -197,7 +197,7 @@ impl<'t, 'g> AheadOpener<'t, 'g> {
             outcomes.push(Outcome::new(packet.data));
             let (Some(outcome), Some(state)) = (outcomes.last_mut(), states.get_mut(index as usize)) else { continue };
             outcome.link_type = packet.link_type();
-            match link::parse_plain(outcome.link_type, packet.data, wants) {
+            match link::parse_plain(outcome.link_type, packet.data, is_esp) {
                 Some(place) => {
                     // Most packets have their headers where the packet before had them.
                     if table.has_many()
@@ -250,11 +250,11 @@ impl<'t, 'g> AheadOpener<'t, 'g> {
         match link::parse_standalone(outcome.link_type, packet.data, |protocol| {
             outermost || table.uses_protocol(protocol)
         }) {
-            Some(Alone::Packet(place)) => {
+            Some(Standalone::Packet(place)) => {
                 return self.plan_in_frame(packet, place, (outcome, state), index, planned, arena);
             }
-            Some(Alone::NotIp(what)) => outcome.set(Status::NotEsp, Reason::not_ip(what, packet)),
-            Some(Alone::Malformed { outer, fault }) => {
+            Some(Standalone::NotIp(what)) => outcome.set(Status::NotEsp, Reason::not_ip(what, packet)),
+            Some(Standalone::Malformed { outer, fault }) => {
                 outcome.source = Source::header(outer);
                 outcome.set(Status::Malformed, Reason::Fault(fault));
             }

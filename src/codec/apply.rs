@@ -20,7 +20,7 @@ const MAX_PACKET_LEN: usize = IPV6_LEN + 65_535;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Applied {
     /// What became of each row that applies, in the rule's order.
-    pub pieces: Vec<Piece>,
+    pub fields: Vec<AppliedField>,
     /// Length of the header that the rule describes.
     pub header_bits: usize,
     /// The compression residue without RuleID, filled up with 0 bits.
@@ -31,7 +31,7 @@ pub struct Applied {
 
 /// A field of a packet, and what is sent of it. Offsets and lengths are in bits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Piece {
+pub struct AppliedField {
     /// FID of the row.
     pub fid: FieldId,
     /// FP of the row.
@@ -48,7 +48,7 @@ pub struct Piece {
 
 /// Why a rule does not apply to a packet.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum NotApplied {
+pub enum ApplyError {
     /// The rule is invalid.
     Rule(RuleError),
     /// The packet ends before the end of this field.
@@ -95,7 +95,7 @@ fn read(bytes: &[u8], at: usize, count: usize) -> Option<u128> {
 
 /// A field that was cut out: offset and length in bits.
 #[derive(Debug, Clone, Copy)]
-struct Cut {
+struct FieldLocation {
     at: usize,
     bits: usize,
 }
@@ -104,28 +104,28 @@ impl Rule {
     /// Compresses `packet`, which is cut in the order of the rows from its first bit (as in [`Rule::compile`]).
     ///
     /// Compute actions are taken at their word: whether the receiver gets the same value is not checked.
-    pub fn apply(&self, direction: Direction, packet: &[u8]) -> Result<Applied, NotApplied> {
+    pub fn apply(&self, direction: Direction, packet: &[u8]) -> Result<Applied, ApplyError> {
         let rows = self.rows(direction);
         for row in &rows {
-            row.check().map_err(|problem| NotApplied::Rule(RuleError { field: row.fid, problem }))?;
+            row.check().map_err(|problem| ApplyError::Rule(RuleError { field: row.fid, problem }))?;
         }
         let cuts = cut(&rows, direction, packet)?;
         let mut residue = vec![];
-        let mut writer = Residue { bits: 0, writer: BitWriter::new(&mut residue) };
-        let mut pieces = Vec::with_capacity(rows.len());
-        for (row, Cut { at, bits }) in rows.iter().zip(&cuts) {
+        let mut writer = FieldWriter { bits: 0, writer: BitWriter::new(&mut residue) };
+        let mut fields = Vec::with_capacity(rows.len());
+        for (row, FieldLocation { at, bits }) in rows.iter().zip(&cuts) {
             let (at, bits) = (*at, *bits);
             if !matches(row, packet, at, bits) {
-                return Err(NotApplied::Unmatched { row: (*row).clone(), at, bits });
+                return Err(ApplyError::Unmatched { row: (*row).clone(), at, bits });
             }
             let residue_at = writer.bits;
             writer.field(row, packet, at, bits)?;
             let residue_bits = writer.bits - residue_at;
-            pieces.push(Piece { fid: row.fid, position: row.position, at, bits, residue_at, residue_bits });
+            fields.push(AppliedField { fid: row.fid, position: row.position, at, bits, residue_at, residue_bits });
         }
         let residue_bits = writer.bits;
         let header_bits = cuts.iter().map(|cut| cut.at + cut.bits).max().unwrap_or(0);
-        Ok(Applied { pieces, header_bits, residue, residue_bits })
+        Ok(Applied { fields, header_bits, residue, residue_bits })
     }
 
     /// Puts the packet together again: the header of the residue, then `payload` from its bit `payload_at` on, then what
@@ -138,7 +138,7 @@ impl Rule {
         payload_at: usize,
     ) -> Result<Expanded, RuleError> {
         let rows = self.rows(direction);
-        let mut reader = Reader { bytes: residue, at: 0 };
+        let mut reader = FieldReader { bytes: residue, at: 0 };
         // Values with their length in bits, in the order of the rows.
         let mut values: Vec<(Vec<u8>, usize)> = Vec::with_capacity(rows.len());
         for (index, row) in rows.iter().enumerate() {
@@ -206,14 +206,14 @@ fn is_ip(field: FieldId) -> bool {
 }
 
 /// Where each row's field stands.
-fn cut(rows: &[&FieldDescriptor], direction: Direction, packet: &[u8]) -> Result<Vec<Cut>, NotApplied> {
+fn cut(rows: &[&FieldDescriptor], direction: Direction, packet: &[u8]) -> Result<Vec<FieldLocation>, ApplyError> {
     let order = header_order(rows, direction);
     let fixed = |index: &usize| match rows.get(*index).map(|row| row.length) {
         Some(FieldLength::Fixed(bits)) => usize::from(bits),
         _ => 0,
     };
     let has_bits = packet.len() * 8;
-    let mut cuts = vec![Cut { at: 0, bits: 0 }; rows.len()];
+    let mut cuts = vec![FieldLocation { at: 0, bits: 0 }; rows.len()];
     let mut at = 0usize;
     let mut ihl = None;
     for (step, (index, field)) in order.iter().enumerate() {
@@ -230,13 +230,13 @@ fn cut(rows: &[&FieldDescriptor], direction: Direction, packet: &[u8]) -> Result
         };
         let needs_bits = at.saturating_add(bits);
         if needs_bits > has_bits {
-            return Err(NotApplied::Short { field: row.fid, needs_bits });
+            return Err(ApplyError::Short { field: row.fid, needs_bits });
         }
         if *field == IPV4_IHL {
             ihl = read(packet, at, bits);
         }
         if let Some(cut) = cuts.get_mut(*index) {
-            *cut = Cut { at, bits };
+            *cut = FieldLocation { at, bits };
         }
         at = needs_bits;
     }
@@ -277,13 +277,13 @@ fn listed(row: &FieldDescriptor, packet: &[u8], at: usize, bits: usize) -> Optio
     values.iter().position(|value| *value == got && target_bits(row, *value) == bits)
 }
 
-struct Residue<'a> {
+struct FieldWriter<'a> {
     bits: usize,
     writer: BitWriter<'a>,
 }
 
-impl Residue<'_> {
-    fn field(&mut self, row: &FieldDescriptor, packet: &[u8], at: usize, bits: usize) -> Result<(), NotApplied> {
+impl FieldWriter<'_> {
+    fn field(&mut self, row: &FieldDescriptor, packet: &[u8], at: usize, bits: usize) -> Result<(), ApplyError> {
         match (row.action, row.matching) {
             (Action::NotSent | Action::Compute(_), _) => Ok(()),
             (Action::MappingSent, _) => {
@@ -303,9 +303,9 @@ impl Residue<'_> {
     }
 
     /// The bits as they are, behind their size in bytes if the length varies (RFC 8724 §7.4.2).
-    fn value(&mut self, row: &FieldDescriptor, packet: &[u8], at: usize, bits: usize) -> Result<(), NotApplied> {
+    fn value(&mut self, row: &FieldDescriptor, packet: &[u8], at: usize, bits: usize) -> Result<(), ApplyError> {
         if row.length == FieldLength::Variable {
-            let problem = |problem| NotApplied::Rule(RuleError { field: row.fid, problem });
+            let problem = |problem| ApplyError::Rule(RuleError { field: row.fid, problem });
             if !bits.is_multiple_of(8) {
                 return Err(problem("what is sent of a field whose length varies is no whole number of bytes"));
             }
@@ -337,12 +337,12 @@ fn append(writer: &mut BitWriter, from: &[u8], mut at: usize, count: usize) {
     }
 }
 
-struct Reader<'a> {
+struct FieldReader<'a> {
     bytes: &'a [u8],
     at: usize,
 }
 
-impl Reader<'_> {
+impl FieldReader<'_> {
     fn take(&mut self, count: usize) -> Option<u128> {
         let value = read(self.bytes, self.at, count)?;
         self.at += count;
@@ -519,7 +519,7 @@ mod tests {
                     prop_assert_eq!(residue, applied.residue);
                     prop_assert_eq!(compiled.header_bits(), applied.header_bits);
                 }
-                (Err(_), Err(NotApplied::Unmatched { .. })) => {}
+                (Err(_), Err(ApplyError::Unmatched { .. })) => {}
                 (compiled, applied) => prop_assert!(false, "{compiled:?} {applied:?}"),
             }
         }

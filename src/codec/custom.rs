@@ -6,9 +6,9 @@
 use std::fmt;
 
 use super::headers::{SCTP, TCP, UDP, UDPLITE};
-use super::inner::{Header, Inner, IpRule, Selected, TCP_LEN, Transport, addresses, limits, ports};
+use super::inner::{HeaderRule, InnerRules, IpRule, SelectorField, TCP_LEN, TransportRule, addresses, limits, ports};
 use super::trailer::{NextHeader, Trailer};
-use super::{Codec, EspHeader, Table};
+use super::{Codec, EspHeader, NamedRule};
 use crate::context::{Context, Custom, Dialect, Mode};
 use crate::net::IpVersion;
 use crate::schc::fields::*;
@@ -70,15 +70,15 @@ fn check_direction(custom: &Custom) -> Result<(), RowError> {
 }
 
 /// The rules as data; what of the ESP header and trailer has no rows is sent.
-pub(super) fn tables(context: &Context, custom: &Custom) -> Vec<Table> {
+pub(super) fn tables(context: &Context, custom: &Custom) -> Vec<NamedRule> {
     let mut tables = vec![];
     if !custom.iipc.fields.is_empty() {
-        tables.push(Table { name: "iipc", rule: custom.iipc.clone() });
+        tables.push(NamedRule { name: "iipc", rule: custom.iipc.clone() });
     }
     let or_sent = |rule: &Rule, sent: Rule| if rule.fields.is_empty() { sent } else { rule.clone() };
     let ctec = or_sent(&custom.ctec, Trailer::standard(1).table(context));
-    tables.push(Table { name: "ctec", rule: ctec });
-    tables.push(Table { name: "eec", rule: or_sent(&custom.eec, EspHeader::low_bits(32, 32).table()) });
+    tables.push(NamedRule { name: "ctec", rule: ctec });
+    tables.push(NamedRule { name: "eec", rule: or_sent(&custom.eec, EspHeader::low_bits(32, 32).table()) });
     tables
 }
 
@@ -159,8 +159,8 @@ impl<'a> Rows<'a> {
         }
     }
 
-    fn compile_header(&self, selected: Vec<Selected>) -> Result<Header, RowError> {
-        Header::of_direction(&self.as_rule(), self.direction, &[], selected).map_err(|error| {
+    fn compile_header(&self, selected: Vec<SelectorField>) -> Result<HeaderRule, RowError> {
+        HeaderRule::of_direction(&self.as_rule(), self.direction, &[], selected).map_err(|error| {
             let row = self.rows.iter().find(|(_, row)| row.fid == error.field).map(|(position, _)| *position);
             self.wrong(row, error.to_string())
         })
@@ -270,7 +270,7 @@ const HEADERS: [HeaderForm; 6] = [
     },
 ];
 
-fn inner(context: &Context, custom: &Custom) -> Result<Inner, RowError> {
+fn inner(context: &Context, custom: &Custom) -> Result<InnerRules, RowError> {
     let Context { mode, selectors, .. } = context;
     let mut rows = Rows::of("iipc", &custom.iipc, custom.direction);
     if rows.rows.is_empty() && !custom.iipc.fields.is_empty() {
@@ -317,14 +317,14 @@ fn inner(context: &Context, custom: &Custom) -> Result<Inner, RowError> {
         if named != SCTP && ip.as_ref().is_some_and(|(_, rule, _)| rule.loses_addresses()) {
             header.note_checksums();
         }
-        transport = Some(Transport {
+        transport = Some(TransportRule {
             protocol: named,
             min_len: match named {
                 TCP => TCP_LEN,
                 _ => usize::from(form.bits / 8),
             },
             ports_only: false,
-            near: None,
+            tcp_lsb: None,
             header,
         });
     }
@@ -335,7 +335,7 @@ fn inner(context: &Context, custom: &Custom) -> Result<Inner, RowError> {
     if let (Some(protocol), Some((_, _, header))) = (protocol, &ip) {
         check_next_header(protocol, header)?;
     }
-    Ok(Inner {
+    Ok(InnerRules {
         addresses: match selectors.version {
             Some(version) if ip.is_none() => limits(addresses(selectors, version)),
             _ => [].into(),
@@ -343,7 +343,7 @@ fn inner(context: &Context, custom: &Custom) -> Result<Inner, RowError> {
         ports: limits(ports(selectors)),
         ip: ip.map(|(_, rule, _)| rule),
         transports: transport.into_iter().collect(),
-        ..Inner::uncompressed(Some(*mode), version, protocol)
+        ..InnerRules::uncompressed(Some(*mode), version, protocol)
     })
 }
 
@@ -419,7 +419,7 @@ fn single_field(rows: &Rows, position: usize, row: &FieldDescriptor) -> Result<c
 }
 
 /// The rule of Padding, Pad Length and Next Header: what is sent follows the payload.
-fn trailer(rows: &Rows, custom: &Custom, inner: &Inner, cipher_block: usize) -> Result<Trailer, RowError> {
+fn trailer(rows: &Rows, custom: &Custom, inner: &InnerRules, cipher_block: usize) -> Result<Trailer, RowError> {
     in_order(rows, &[ESP_PAD, ESP_PAD_LEN, ESP_NXT])?;
     let mut trailer = Trailer {
         rule_id: None,

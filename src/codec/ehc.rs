@@ -2,10 +2,10 @@
 //! single values of the traffic selectors compress.
 
 use super::headers::{TCP, UDP, UDPLITE};
-use super::inner::{Header, Inner, IpRule, Selected, TCP_LEN, Transport, addresses, limits, ports};
+use super::inner::{HeaderRule, InnerRules, IpRule, SelectorField, TCP_LEN, TransportRule, addresses, limits, ports};
 use super::state::TcpLsb;
 use super::trailer::{NextHeader, Trailer};
-use super::{Codec, EspHeader, Table};
+use super::{Codec, EspHeader, NamedRule};
 use crate::context::{Context, Ehc, Mode, Range, UdpLiteCoverage};
 use crate::net::IpVersion;
 use crate::schc::fields::*;
@@ -22,15 +22,15 @@ pub(super) fn compile(context: &Context, ehc: &Ehc, cipher_block: usize) -> Resu
 }
 
 /// The rules of a context as data, in the order in which a packet meets them.
-pub(super) fn tables(context: &Context, ehc: &Ehc, cipher_block: usize) -> Vec<Table> {
+pub(super) fn tables(context: &Context, ehc: &Ehc, cipher_block: usize) -> Vec<NamedRule> {
     let rules = Rules { context, ehc };
     let mut tables = vec![];
     match (context.mode, context.selectors.version) {
         (Mode::Tunnel, Some(IpVersion::V6)) => {
-            tables.push(Table { name: "iipc ipv6", rule: rules.ipv6(IpVersion::V6) });
-            tables.push(Table { name: "iipc ipv6, outer ipv4", rule: rules.ipv6(IpVersion::V4) });
+            tables.push(NamedRule { name: "iipc ipv6", rule: rules.ipv6(IpVersion::V6) });
+            tables.push(NamedRule { name: "iipc ipv6, outer ipv4", rule: rules.ipv6(IpVersion::V4) });
         }
-        (Mode::Tunnel, Some(IpVersion::V4)) => tables.push(Table { name: "iipc ipv4", rule: rules.ipv4() }),
+        (Mode::Tunnel, Some(IpVersion::V4)) => tables.push(NamedRule { name: "iipc ipv4", rule: rules.ipv4() }),
         _ => {}
     }
     if let Some((protocol, rule)) = rules.transport() {
@@ -39,11 +39,11 @@ pub(super) fn tables(context: &Context, ehc: &Ehc, cipher_block: usize) -> Vec<T
             UDPLITE => "iipc udp-lite",
             _ => "iipc tcp",
         };
-        tables.push(Table { name, rule });
+        tables.push(NamedRule { name, rule });
     }
     let trailer = rules.trailer(cipher_block);
-    tables.push(Table { name: "ctec", rule: trailer.table(context) });
-    tables.push(Table { name: "eec", rule: EspHeader::low_bits(ehc.spi_bytes * 8, ehc.sn_bytes * 8).table() });
+    tables.push(NamedRule { name: "ctec", rule: trailer.table(context) });
+    tables.push(NamedRule { name: "eec", rule: EspHeader::low_bits(ehc.spi_bytes * 8, ehc.sn_bytes * 8).table() });
     tables
 }
 
@@ -54,12 +54,12 @@ struct Rules<'a> {
 }
 
 impl Rules<'_> {
-    fn inner(&self) -> Result<Inner, RuleError> {
+    fn inner(&self) -> Result<InnerRules, RuleError> {
         let Context { mode, selectors, .. } = self.context;
         let version = selectors.version;
         let ip_rule = |version, rule: &Rule| {
             let selected = addresses(selectors, version).map(whole_or_single);
-            Ok(IpRule::new(version, false, Header::new(rule, &[], selected.into())?))
+            Ok(IpRule::new(version, false, HeaderRule::new(rule, &[], selected.into())?))
         };
         let (ip, ip_over_v4) = match (mode, version) {
             (Mode::Tunnel, Some(version @ IpVersion::V6)) => {
@@ -69,19 +69,19 @@ impl Rules<'_> {
             _ => (None, None),
         };
         let transport = match self.transport() {
-            Some((protocol, rule)) => Some(Transport {
+            Some((protocol, rule)) => Some(TransportRule {
                 protocol,
                 min_len: if protocol == TCP { TCP_LEN } else { 8 },
                 ports_only: false,
-                near: (protocol == TCP && self.ehc.tcp_lsb < 4).then(|| TcpLsb {
+                tcp_lsb: (protocol == TCP && self.ehc.tcp_lsb < 4).then(|| TcpLsb {
                     bits: u32::from(self.ehc.tcp_lsb) * 8,
                     first: [self.ehc.tcp_sn, self.ehc.tcp_ack],
                 }),
-                header: Header::new(&rule, &[], ports(selectors).map(whole_or_single).into())?,
+                header: HeaderRule::new(&rule, &[], ports(selectors).map(whole_or_single).into())?,
             }),
             None => None,
         };
-        Ok(Inner {
+        Ok(InnerRules {
             // What a rule looks at is checked with the rule.
             addresses: match version {
                 Some(version) if ip.is_none() => limits(addresses(selectors, version)),
@@ -91,7 +91,7 @@ impl Rules<'_> {
             ip,
             ip_over_v4,
             transports: transport.into_iter().collect(),
-            ..Inner::uncompressed(Some(*mode), version, selectors.protocol)
+            ..InnerRules::uncompressed(Some(*mode), version, selectors.protocol)
         })
     }
 
@@ -221,9 +221,9 @@ fn single(field: FieldId, range: Range) -> FieldDescriptor {
     if range.is_single() { FieldDescriptor::equal(field, range.start) } else { FieldDescriptor::sent(field) }
 }
 
-fn whole_or_single(selected: Selected) -> Selected {
+fn whole_or_single(selected: SelectorField) -> SelectorField {
     let is_prefix = selected.range.is_single() || selected.range == Range::whole(selected.bits as u32);
-    Selected { is_prefix, ..selected }
+    SelectorField { is_prefix, ..selected }
 }
 
 /// Of an alignment and a block, both at least 1 and far below what overflows.

@@ -117,7 +117,7 @@ pub(crate) fn both_addresses(packet: &[u8]) -> Option<&[u8]> {
 
 /// The upper layer of a packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Upper {
+pub struct UpperLayer {
     /// Its protocol, behind all extension headers; the extension header's own number where that is cut short.
     pub protocol: u8,
     /// Offset in bytes where it starts.
@@ -128,22 +128,22 @@ pub struct Upper {
     pub fragment: bool,
 }
 
-impl Upper {
-    /// [`Upper::find`], into `upper`: where the protocol has ports it follows at once, and is put where it stays.
+impl UpperLayer {
+    /// [`UpperLayer::find`], into `upper`: where the protocol has ports it follows at once, and is put where it stays.
     #[inline]
-    pub(crate) fn find_into(packet: &[u8], ip: &Ip, upper: &mut Option<Upper>) {
+    pub(crate) fn find_into(packet: &[u8], ip: &Ip, upper: &mut Option<UpperLayer>) {
         if !has_ports(ip.protocol) {
-            *upper = Some(Upper::find(packet, ip));
+            *upper = Some(UpperLayer::find(packet, ip));
             return;
         }
         let segment = packet.get(ip.header_len..).unwrap_or_default();
         let ports = if ip.later_fragment { None } else { ports(ip.protocol, segment) };
-        *upper = Some(Upper { protocol: ip.protocol, offset: ip.header_len, ports, fragment: ip.fragment });
+        *upper = Some(UpperLayer { protocol: ip.protocol, offset: ip.header_len, ports, fragment: ip.fragment });
     }
 
     /// Finds the upper layer of `packet`, whose first header is `ip`.
-    pub(crate) fn find(packet: &[u8], ip: &Ip) -> Upper {
-        let mut upper = Upper { protocol: ip.protocol, offset: ip.header_len, ports: None, fragment: ip.fragment };
+    pub(crate) fn find(packet: &[u8], ip: &Ip) -> UpperLayer {
+        let mut upper = UpperLayer { protocol: ip.protocol, offset: ip.header_len, ports: None, fragment: ip.fragment };
         let mut later_fragment = ip.later_fragment;
         // Every turn moves on by 8 bytes at least.
         while ip.version == IpVersion::V6 && !later_fragment {
@@ -169,7 +169,7 @@ impl Upper {
 
 /// The headers of a packet that transport mode leaves in front of ESP (RFC 4303 §3.1.1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Carried {
+pub(crate) struct TransportSplit {
     /// Offset of the segment.
     pub segment: usize,
     /// Its protocol.
@@ -178,20 +178,20 @@ pub(crate) struct Carried {
     pub protocol_offset: usize,
 }
 
-impl Carried {
+impl TransportSplit {
     /// Splits `packet`, whose first header is `ip`: hop-by-hop, routing and destination options stay in front.
-    pub(super) fn split(packet: &[u8], ip: &Ip) -> Carried {
-        let mut carried =
-            Carried { segment: ip.header_len, protocol: ip.protocol, protocol_offset: ip.protocol_offset() };
-        while ip.version == IpVersion::V6 && matches!(carried.protocol, 0 | 43 | 60) {
-            let Some((next_header, len)) = extension_header(carried.protocol, packet.get(carried.segment..)) else {
+    pub(super) fn split(packet: &[u8], ip: &Ip) -> TransportSplit {
+        let mut split =
+            TransportSplit { segment: ip.header_len, protocol: ip.protocol, protocol_offset: ip.protocol_offset() };
+        while ip.version == IpVersion::V6 && matches!(split.protocol, 0 | 43 | 60) {
+            let Some((next_header, len)) = extension_header(split.protocol, packet.get(split.segment..)) else {
                 break;
             };
-            carried.protocol = next_header;
-            carried.protocol_offset = carried.segment;
-            carried.segment += len;
+            split.protocol = next_header;
+            split.protocol_offset = split.segment;
+            split.segment += len;
         }
-        carried
+        split
     }
 
     /// Whether a Fragment header stands where the segment should.

@@ -2,9 +2,9 @@
 
 use super::compute::ComputedField;
 use super::headers::{SCTP, TCP, UDP, UDPLITE};
-use super::inner::{Header, Inner, IpRule, TCP_LEN, Transport, addresses, limits, ports};
+use super::inner::{HeaderRule, InnerRules, IpRule, TCP_LEN, TransportRule, addresses, limits, ports};
 use super::trailer::{NextHeader, Trailer};
-use super::{Codec, EspHeader, Table};
+use super::{Codec, EspHeader, NamedRule};
 use crate::context::{Context, DscpCda, FlowLabelCda, HeaderCda, Ietf, Mode, Range, TcpHeader};
 use crate::net::IpVersion;
 use crate::schc::fields::*;
@@ -24,13 +24,13 @@ pub(super) fn compile(context: &Context, ietf: &Ietf, cipher_block: usize) -> Re
 }
 
 /// The rules of a context as data, in the order in which a packet meets them.
-pub(super) fn tables(context: &Context, ietf: &Ietf, cipher_block: usize) -> Vec<Table> {
+pub(super) fn tables(context: &Context, ietf: &Ietf, cipher_block: usize) -> Vec<NamedRule> {
     let rules = Rules { context, ietf };
     let mut tables = vec![];
     if ietf.compress_inner {
         if let (Mode::Tunnel, Some(version)) = (context.mode, context.selectors.version) {
             let name = if version == IpVersion::V4 { "iipc ipv4" } else { "iipc ipv6" };
-            tables.push(Table { name, rule: rules.ip(version) });
+            tables.push(NamedRule { name, rule: rules.ip(version) });
         }
         for protocol in rules.protocols() {
             let name = match protocol {
@@ -44,11 +44,11 @@ pub(super) fn tables(context: &Context, ietf: &Ietf, cipher_block: usize) -> Vec
                 // Not next to the ports: what stands between is payload.
                 rule.fields.push(FieldDescriptor::computed(TCP_CKSUM, Compute::Checksum));
             }
-            tables.push(Table { name, rule });
+            tables.push(NamedRule { name, rule });
         }
     }
-    tables.push(Table { name: "ctec", rule: rules.trailer(cipher_block).table(context) });
-    tables.push(Table { name: "eec", rule: EspHeader::low_bits(ietf.spi_bits, ietf.sn_bits).table() });
+    tables.push(NamedRule { name: "ctec", rule: rules.trailer(cipher_block).table(context) });
+    tables.push(NamedRule { name: "eec", rule: EspHeader::low_bits(ietf.spi_bits, ietf.sn_bits).table() });
     tables
 }
 
@@ -59,13 +59,14 @@ struct Rules<'a> {
 }
 
 impl Rules<'_> {
-    fn inner(&self) -> Result<Inner, RuleError> {
+    fn inner(&self) -> Result<InnerRules, RuleError> {
         let Context { mode, selectors, .. } = self.context;
         let compressed = self.ietf.compress_inner;
         let version = selectors.version;
         let ip = match (mode, version) {
             (Mode::Tunnel, Some(version)) if compressed => {
-                let header = Header::new(&self.ip(version), &[], addresses(&self.context.selectors, version).into())?;
+                let header =
+                    HeaderRule::new(&self.ip(version), &[], addresses(&self.context.selectors, version).into())?;
                 Some(IpRule::new(version, self.ietf.payload_length_sent, header))
             }
             _ => None,
@@ -74,7 +75,7 @@ impl Rules<'_> {
         for protocol in self.protocols() {
             let ports_only = self.is_ports_only(protocol);
             let extra: &[ComputedField] = if ports_only { &[ComputedField::TcpChecksum] } else { &[] };
-            transports.push(Transport {
+            transports.push(TransportRule {
                 protocol,
                 min_len: match protocol {
                     TCP => TCP_LEN,
@@ -82,8 +83,8 @@ impl Rules<'_> {
                     _ => 8,
                 },
                 ports_only,
-                near: None,
-                header: Header::new(&self.transport(protocol), extra, ports(selectors).into())?,
+                tcp_lsb: None,
+                header: HeaderRule::new(&self.transport(protocol), extra, ports(selectors).into())?,
             });
         }
         // What a rule looks at is checked with the rule.
@@ -91,7 +92,7 @@ impl Rules<'_> {
             Some(version) if ip.is_none() => limits(addresses(selectors, version)),
             _ => [].into(),
         };
-        Ok(Inner {
+        Ok(InnerRules {
             mode: Some(*mode),
             version,
             protocol: selectors.protocol,

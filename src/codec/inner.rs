@@ -7,21 +7,23 @@
 //!
 //! Dialects differ only in their rules; the steps are the same.
 
+use super::Compressed;
 use super::compute::{ComputedField, udplite};
-use super::headers::{self, Carried, IPV4_LEN, IPV6_LEN, Ip, NotIp, TCP, Upper};
-use super::restored::{Form, Mismatch, Provenance, Reason, Restorable, Restored, Source, Warnings};
+use super::headers::{self, IPV4_LEN, IPV6_LEN, Ip, NotIp, TCP, TransportSplit, UpperLayer};
+use super::restored::{Form, Mismatch, MismatchReason, Provenance, Restorable, Restored, Source, Warnings};
 use super::state::{State, TcpLsb};
-use super::trailer::Opened;
-use super::{Carrier, Compressed};
+use super::trailer::PayloadData;
 use crate::bits;
 use crate::context::{Mode, Range, TrafficSelectors};
 use crate::error::{Fault, Stage};
-use crate::net::{IpVersion, OuterHeader};
-use crate::schc::{Action, Compiled, Direction, FieldDescriptor, Rule, RuleError, Unmatched, Unreadable, header_order};
+use crate::net::{IpHeaders, IpVersion, OuterHeader};
+use crate::schc::{
+    Action, Compiled, Direction, FieldDescriptor, FieldMismatch, ResidueError, Rule, RuleError, header_order,
+};
 
 /// Converts between payload data and packets.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Inner {
+pub(crate) struct InnerRules {
     /// `None`: the Next Header of the trailer shows the mode (RFC 4303).
     pub mode: Option<Mode>,
     /// The IP version that is agreed on.
@@ -35,11 +37,11 @@ pub(crate) struct Inner {
     /// Another rule of the IP header for packets that an IPv4 header carries (dialect `ehc`).
     pub ip_over_v4: Option<IpRule>,
     /// The rules of transport headers, one for each protocol that is compressed.
-    pub transports: Box<[Transport]>,
+    pub transports: Box<[TransportRule]>,
     /// Selectors of addresses, where no rule looks at them.
-    pub addresses: Box<[Selected]>,
+    pub addresses: Box<[SelectorField]>,
     /// Selectors of ports, counted from the start of the segment, for transport headers that no rule looks at.
-    pub ports: Box<[Selected]>,
+    pub ports: Box<[SelectorField]>,
 }
 
 /// The rule of the IP header.
@@ -48,34 +50,34 @@ pub(crate) struct IpRule {
     version: IpVersion,
     /// The residue holds the length of the packet.
     length_sent: bool,
-    header: Header,
+    header: HeaderRule,
 }
 
 /// The rule of a transport header.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Transport {
+pub(crate) struct TransportRule {
     pub protocol: u8,
     /// A shorter segment does not match.
     pub min_len: usize,
     /// Only the ports are in the rule; the rest of a TCP header follows in the payload, without its checksum.
     pub ports_only: bool,
     /// TCP numbers of which only low bits are sent.
-    pub near: Option<TcpLsb>,
-    pub header: Header,
+    pub tcp_lsb: Option<TcpLsb>,
+    pub header: HeaderRule,
 }
 
 /// A compiled rule and what belongs to its fields.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Header {
+pub(crate) struct HeaderRule {
     rule: Compiled,
-    fills: Box<[ComputedField]>,
+    computed: Box<[ComputedField]>,
     sources: Provenance,
-    selected: Box<[Selected]>,
+    selected: Box<[SelectorField]>,
 }
 
 /// A field that the traffic selectors limit to a range.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) struct Selected {
+pub(crate) struct SelectorField {
     /// What messages call it.
     pub field: &'static str,
     /// Offset in its header, in bits.
@@ -89,32 +91,35 @@ pub(crate) struct Selected {
 }
 
 /// Source and destination in an IP header of `version`, under rules that take the prefix of a range.
-pub(crate) fn addresses(selectors: &TrafficSelectors, version: IpVersion) -> [Selected; 2] {
+pub(crate) fn addresses(selectors: &TrafficSelectors, version: IpVersion) -> [SelectorField; 2] {
     let [src, dst] = match version {
         IpVersion::V4 => [12 * 8, 16 * 8],
         IpVersion::V6 => [8 * 8, 24 * 8],
     };
     let bits = version.address_bits();
-    [Selected::new("src", src, bits, selectors.src), Selected::new("dst", dst, bits, selectors.dst)]
+    [SelectorField::new("src", src, bits, selectors.src), SelectorField::new("dst", dst, bits, selectors.dst)]
 }
 
 /// Source and destination port in a transport header, likewise.
-pub(crate) fn ports(selectors: &TrafficSelectors) -> [Selected; 2] {
-    [Selected::new("src_port", 0, 16, selectors.src_port), Selected::new("dst_port", 16, 16, selectors.dst_port)]
+pub(crate) fn ports(selectors: &TrafficSelectors) -> [SelectorField; 2] {
+    [
+        SelectorField::new("src_port", 0, 16, selectors.src_port),
+        SelectorField::new("dst_port", 16, 16, selectors.dst_port),
+    ]
 }
 
 /// Those that limit anything, under rules that leave it to the selectors.
-pub(crate) fn limits(selected: [Selected; 2]) -> Box<[Selected]> {
+pub(crate) fn limits(selected: [SelectorField; 2]) -> Box<[SelectorField]> {
     let limiting = selected.into_iter().filter(|field| field.range != Range::whole(field.bits as u32));
-    limiting.map(|field| Selected { is_prefix: false, ..field }).collect()
+    limiting.map(|field| SelectorField { is_prefix: false, ..field }).collect()
 }
 
-impl Selected {
-    fn new(field: &'static str, at: usize, bits: u32, range: Range) -> Selected {
+impl SelectorField {
+    fn new(field: &'static str, at: usize, bits: u32, range: Range) -> SelectorField {
         let behind_prefix = bits - range.common_prefix(bits);
         let host = u128::MAX.checked_shr(128 - behind_prefix).unwrap_or(0);
         let is_prefix = range.start & host == 0 && range.end & host == host;
-        Selected { field, at, bits: bits as usize, range, is_prefix }
+        SelectorField { field, at, bits: bits as usize, range, is_prefix }
     }
 
     /// The value in `header` if it is outside.
@@ -124,10 +129,10 @@ impl Selected {
 
     fn mismatch(&self, got: u128) -> Mismatch {
         let Range { start, end } = self.range;
-        Mismatch { field: self.field, reason: Reason::Outside { got, start, end, bits: self.bits as u8 } }
+        Mismatch { field: self.field, reason: MismatchReason::Outside { got, start, end, bits: self.bits as u8 } }
     }
 
-    fn check(all: &[Selected], header: &[u8]) -> Result<(), Mismatch> {
+    fn check(all: &[SelectorField], header: &[u8]) -> Result<(), Mismatch> {
         match all.iter().find_map(|selected| Some(selected.mismatch(selected.outside(header)?))) {
             Some(mismatch) => Err(mismatch),
             None => Ok(()),
@@ -135,10 +140,14 @@ impl Selected {
     }
 }
 
-impl Header {
+impl HeaderRule {
     /// Compiles `rule`; `extra` actions follow those of its rows. `selected` are fields of this header.
-    pub(super) fn new(rule: &Rule, extra: &[ComputedField], selected: Vec<Selected>) -> Result<Header, RuleError> {
-        Header::of_direction(rule, Direction::Both, extra, selected)
+    pub(super) fn new(
+        rule: &Rule,
+        extra: &[ComputedField],
+        selected: Vec<SelectorField>,
+    ) -> Result<HeaderRule, RuleError> {
+        HeaderRule::of_direction(rule, Direction::Both, extra, selected)
     }
 
     /// Likewise, for the packets of one direction; all rows apply to it.
@@ -146,20 +155,20 @@ impl Header {
         rule: &Rule,
         direction: Direction,
         extra: &[ComputedField],
-        selected: Vec<Selected>,
-    ) -> Result<Header, RuleError> {
-        let mut fills = vec![];
+        selected: Vec<SelectorField>,
+    ) -> Result<HeaderRule, RuleError> {
+        let mut computed = vec![];
         for row in &rule.fields {
             if let Action::Compute(compute) = row.action {
                 let problem = "this field cannot be computed so";
-                fills.push(ComputedField::of(row.fid, compute).ok_or(RuleError { field: row.fid, problem })?);
+                computed.push(ComputedField::of(row.fid, compute).ok_or(RuleError { field: row.fid, problem })?);
             }
         }
-        fills.extend(extra);
-        let mut header = Header {
+        computed.extend(extra);
+        let mut header = HeaderRule {
             rule: rule.compile(direction)?,
-            sources: fills.iter().fold(Provenance::default(), |all, fill| all.and(fill.source())),
-            fills: fills.into(),
+            sources: computed.iter().fold(Provenance::default(), |all, field| all.and(field.source())),
+            computed: computed.into(),
             selected: selected.into(),
         };
         let rows: Vec<&FieldDescriptor> = rule.fields.iter().collect();
@@ -176,7 +185,7 @@ impl Header {
 
     /// Notes that the checksums that are computed are those of other values than were sent.
     pub(super) fn note_checksums(&mut self) {
-        for field in self.fills.iter().filter_map(|fill| fill.checksum()) {
+        for field in self.computed.iter().filter_map(|field| field.checksum()) {
             self.sources.set(field, Source::Computed);
         }
     }
@@ -193,12 +202,12 @@ impl Header {
     }
 
     #[cold]
-    fn mismatch(&self, Unmatched { field, got, expected }: Unmatched) -> Mismatch {
+    fn mismatch(&self, FieldMismatch { field, got, expected }: FieldMismatch) -> Mismatch {
         let bits = field.bits.map(usize::from);
         let selected = self.selected.iter().find(|selected| selected.field == field.key && Some(selected.bits) == bits);
         match (selected, expected) {
             (Some(selected), _) if !selected.range.contains(got) => selected.mismatch(got),
-            _ => Unmatched { field, got, expected }.into(),
+            _ => FieldMismatch { field, got, expected }.into(),
         }
     }
 
@@ -209,8 +218,8 @@ impl Header {
 }
 
 impl IpRule {
-    /// The rule of an IP header of `version`, as in [`Header::new`].
-    pub(super) fn new(version: IpVersion, length_sent: bool, header: Header) -> IpRule {
+    /// The rule of an IP header of `version`, as in [`HeaderRule::new`].
+    pub(super) fn new(version: IpVersion, length_sent: bool, header: HeaderRule) -> IpRule {
         IpRule { version, length_sent, header }
     }
 
@@ -221,7 +230,7 @@ impl IpRule {
 }
 
 /// A residue that is being read.
-struct Residue<'a> {
+struct ResidueReader<'a> {
     bytes: &'a [u8],
     /// Bits read.
     at: usize,
@@ -229,12 +238,12 @@ struct Residue<'a> {
     offset: usize,
 }
 
-impl<'a> Residue<'a> {
+impl<'a> ResidueReader<'a> {
     /// Appends a header.
     fn expand(&mut self, rule: &Compiled, packet: &mut Vec<u8>) -> Result<(), Fault> {
         self.at = rule.expand(self.bytes, self.at, packet).map_err(|unreadable| match unreadable {
-            Unreadable::Short { needs_bits } => self.short(needs_bits),
-            Unreadable::Index { field, got, at } => {
+            ResidueError::Short { needs_bits } => self.short(needs_bits),
+            ResidueError::Index { field, got, at } => {
                 let offset = self.offset + at / 8;
                 Fault::value(Stage::Inner, offset, field.key, got, "an index in the list of the context")
             }
@@ -265,10 +274,10 @@ impl<'a> Residue<'a> {
     }
 }
 
-impl Inner {
+impl InnerRules {
     /// The IP packet or segment as it is.
-    pub(super) fn uncompressed(mode: Option<Mode>, version: Option<IpVersion>, protocol: Option<u8>) -> Inner {
-        Inner {
+    pub(super) fn uncompressed(mode: Option<Mode>, version: Option<IpVersion>, protocol: Option<u8>) -> InnerRules {
+        InnerRules {
             mode,
             version,
             protocol,
@@ -283,7 +292,7 @@ impl Inner {
 
     /// Whether what a packet restores to depends on the packet before.
     pub(super) fn is_stateful(&self) -> bool {
-        self.transports.iter().any(|transport| transport.near.is_some())
+        self.transports.iter().any(|transport| transport.tcp_lsb.is_some())
     }
 
     /// The rule of the IP header of a packet that `outer` carries.
@@ -299,13 +308,13 @@ impl Inner {
         self.rule_id.is_none() && self.ip.is_none() && self.transports.is_empty()
     }
 
-    fn transport(&self, protocol: u8) -> Option<&Transport> {
+    fn transport(&self, protocol: u8) -> Option<&TransportRule> {
         self.transports.iter().find(|transport| transport.protocol == protocol)
     }
 
     /// What the trailer announces, and the Next Header where one is known.
     #[inline]
-    fn announced(&self, opened: &Opened) -> Result<(Form, Option<u8>), Fault> {
+    fn announced(&self, opened: &PayloadData) -> Result<(Form, Option<u8>), Fault> {
         if opened.next_header == Some(headers::NO_NEXT_HEADER) {
             return Ok((Form::Dummy, opened.next_header));
         }
@@ -327,12 +336,12 @@ impl Inner {
         Ok((form, opened.next_header.or(known)))
     }
 
-    /// Where in the clear text the packet stands, if this is an identity ([`Inner::is_identity`]) in tunnel mode; then what
+    /// Where in the clear text the packet stands, if this is an identity ([`InnerRules::is_identity`]) in tunnel mode; then what
     /// it is goes into `restored`.
     #[inline]
     pub(super) fn restore_in_place(
         &self,
-        opened: &Opened,
+        opened: &PayloadData,
         restored: &mut Option<Restored>,
     ) -> Option<std::ops::Range<usize>> {
         let (form, next_header) = self.announced(opened).ok()?;
@@ -350,7 +359,7 @@ impl Inner {
             length_hiding: opened.excess_padding + (opened.payload.len() - packet.len()) as u32,
             upper: None,
         });
-        Upper::find_into(packet, &ip, &mut restored.upper);
+        UpperLayer::find_into(packet, &ip, &mut restored.upper);
         if self.selects() {
             let outside = self.is_outside(packet, &ip, restored.upper);
             restored.warnings.add_if(outside, Warnings::OUTSIDE_SELECTOR);
@@ -361,8 +370,8 @@ impl Inner {
     /// Appends the packet to `packet`, which is empty.
     pub(super) fn restore(
         &self,
-        opened: &Opened,
-        carrier: &Carrier,
+        opened: &PayloadData,
+        outer_ip: &IpHeaders,
         state: &mut State,
         packet: &mut Vec<u8>,
     ) -> Result<Restored, Fault> {
@@ -382,7 +391,7 @@ impl Inner {
             return Ok(restored);
         }
 
-        let mut residue = Residue { bytes: opened.payload, at: 0, offset: opened.offset };
+        let mut residue = ResidueReader { bytes: opened.payload, at: 0, offset: opened.offset };
         if let Some(rule_id) = self.rule_id {
             let got = bits::read(residue.bytes, 0, 8).ok_or_else(|| residue.short(8))?;
             if got != u128::from(rule_id) {
@@ -391,33 +400,33 @@ impl Inner {
             }
             residue.at = 8;
         }
-        match (restored.form, self.ip_rule(carrier.outer)) {
+        match (restored.form, self.ip_rule(outer_ip.outer)) {
             (Form::Tunnel, Some(ip)) => {
                 restored.next_header = ip.version.next_header();
-                self.restore_tunnel(ip, residue, carrier, state, packet, &mut restored)?;
+                self.restore_tunnel(ip, residue, outer_ip, state, packet, &mut restored)?;
             }
             (Form::Tunnel, None) => {
                 let ip = whole_packet(next_header, residue.bytes, residue.offset)?;
                 packet.extend_from_slice(residue.bytes.get(..ip.packet_len).unwrap_or_default());
                 restored.length_hiding += (residue.bytes.len() - packet.len()) as u32;
-                let upper = Some(Upper::find(packet, &ip));
+                let upper = Some(UpperLayer::find(packet, &ip));
                 restored.warnings.add_if(self.is_outside(packet, &ip, upper), Warnings::OUTSIDE_SELECTOR);
                 restored.next_header = ip.version.next_header();
             }
             _ => {
                 restored.next_header = next_header.unwrap_or(0);
-                self.restore_transport(residue, carrier, state, packet, &mut restored)?;
+                self.restore_transport(residue, outer_ip, state, packet, &mut restored)?;
             }
         }
-        restored.upper = Ip::parse(packet).ok().map(|ip| Upper::find(packet, &ip));
+        restored.upper = Ip::parse(packet).ok().map(|ip| UpperLayer::find(packet, &ip));
         Ok(restored)
     }
 
     fn restore_tunnel(
         &self,
         ip: &IpRule,
-        mut residue: Residue,
-        carrier: &Carrier,
+        mut residue: ResidueReader,
+        outer_ip: &IpHeaders,
         state: &mut State,
         packet: &mut Vec<u8>,
         restored: &mut Restored,
@@ -474,44 +483,44 @@ impl Inner {
         if packet.len() > len_limit {
             return Err(Fault::value(Stage::Inner, 0, "rebuilt packet", packet.len() as u64, "65535 bytes at most"));
         }
-        for fill in &ip.header.fills {
-            fill.apply(packet, segment, carrier.outer);
+        for field in &ip.header.computed {
+            field.apply(packet, segment, outer_ip.outer);
         }
         restored.sources = restored.sources.and(ip.header.sources);
         let outside_ports = transport.is_none() && !fragment && self.is_port_outside(protocol, packet.get(segment..));
         let outside = outside_ports || ip.header.is_outside(packet);
         restored.warnings.add_if(outside, Warnings::OUTSIDE_SELECTOR);
-        finish_segment(transport, segment, (offset, carrier), state, packet)
+        finish_segment(transport, segment, (offset, outer_ip), state, packet)
     }
 
     fn restore_transport(
         &self,
-        residue: Residue,
-        carrier: &Carrier,
+        residue: ResidueReader,
+        outer_ip: &IpHeaders,
         state: &mut State,
         packet: &mut Vec<u8>,
         restored: &mut Restored,
     ) -> Result<(), Fault> {
-        packet.extend_from_slice(carrier.header);
+        packet.extend_from_slice(outer_ip.header);
         let segment = packet.len();
         restored.payload_offset = segment;
         let transport = self.transport(restored.next_header);
         let offset = residue.offset;
         self.restore_segment(transport, residue, packet, restored)?;
-        headers::repair_carrier(packet, segment, carrier.protocol_offset, restored.next_header)?;
+        headers::repair_carrier(packet, segment, outer_ip.protocol_offset, restored.next_header)?;
         let outside_ports =
             transport.is_none() && self.is_port_outside(Some(restored.next_header), packet.get(segment..));
-        let outside = outside_ports || Selected::check(&self.addresses, packet).is_err();
+        let outside = outside_ports || SelectorField::check(&self.addresses, packet).is_err();
         restored.warnings.add_if(outside, Warnings::OUTSIDE_SELECTOR);
-        finish_segment(transport, segment, (offset, carrier), state, packet)
+        finish_segment(transport, segment, (offset, outer_ip), state, packet)
     }
 
     /// Appends transport header and payload; computed fields are still to be filled. Returns the length in bytes of the
     /// transport header.
     fn restore_segment(
         &self,
-        transport: Option<&Transport>,
-        mut residue: Residue,
+        transport: Option<&TransportRule>,
+        mut residue: ResidueReader,
         packet: &mut Vec<u8>,
         restored: &mut Restored,
     ) -> Result<usize, Fault> {
@@ -550,9 +559,9 @@ const TCP_CHECKSUM: usize = 16;
 
 /// `offset` is that of the residue in the clear text.
 fn finish_segment(
-    transport: Option<&Transport>,
+    transport: Option<&TransportRule>,
     segment: usize,
-    (offset, carrier): (usize, &Carrier),
+    (offset, outer_ip): (usize, &IpHeaders),
     state: &mut State,
     packet: &mut [u8],
 ) -> Result<(), Fault> {
@@ -564,11 +573,11 @@ fn finish_segment(
         let coverage = bits::read(packet, (segment + 4) * 8, 16).unwrap_or(0) as u64;
         return Err(Fault::value(Stage::Inner, offset, "udplite.coverage", coverage, "0, or 8 to the length"));
     }
-    if let Some(near) = &transport.near {
-        near.fill(packet.get_mut(segment..).unwrap_or_default(), state);
+    if let Some(tcp_lsb) = &transport.tcp_lsb {
+        tcp_lsb.fill(packet.get_mut(segment..).unwrap_or_default(), state);
     }
-    for fill in &transport.header.fills {
-        fill.apply(packet, segment, carrier.outer);
+    for field in &transport.header.computed {
+        field.apply(packet, segment, outer_ip.outer);
     }
     Ok(())
 }
@@ -588,7 +597,7 @@ fn whole_packet(next_header: Option<u8>, bytes: &[u8], offset: usize) -> Result<
     Ok(ip)
 }
 
-impl Inner {
+impl InnerRules {
     /// Appends payload data to `clear`. After a mismatch, the content of `clear` is undefined and `state` is unchanged.
     pub(super) fn compress(
         &self,
@@ -630,7 +639,7 @@ impl Inner {
         let compressed = Compressed { payload_offset: 0, protocol_offset: 0, next_header, residue_bits: 0 };
         let segment = packet.get(ip.header_len..).unwrap_or_default();
         let Some(rule) = self.ip_rule(outer) else {
-            Selected::check(&self.addresses, packet)?;
+            SelectorField::check(&self.addresses, packet)?;
             self.check_ports(ip.protocol, ip.fragment, segment)?;
             clear.extend_from_slice(packet);
             return Ok(compressed);
@@ -666,27 +675,27 @@ impl Inner {
         state: &mut State,
         clear: &mut Vec<u8>,
     ) -> Result<Compressed, Mismatch> {
-        let carried = Carried::split(packet, ip);
+        let split = TransportSplit::split(packet, ip);
         // RFC 4303 §3.1.1: transport mode protects whole packets only.
-        if carried.is_fragment(ip) {
+        if split.is_fragment(ip) {
             return Err(Mismatch::says("fragment_offset", "is that of a fragment"));
         }
-        self.check_protocol(carried.protocol)?;
-        Selected::check(&self.addresses, packet)?;
-        let segment = packet.get(carried.segment..).unwrap_or_default();
-        let transport = self.transport(carried.protocol);
+        self.check_protocol(split.protocol)?;
+        SelectorField::check(&self.addresses, packet)?;
+        let segment = packet.get(split.segment..).unwrap_or_default();
+        let transport = self.transport(split.protocol);
         match transport {
-            Some(transport) => transport.check(packet, carried.segment, state)?,
-            None => self.check_ports(carried.protocol, false, segment)?,
+            Some(transport) => transport.check(packet, split.segment, state)?,
+            None => self.check_ports(split.protocol, false, segment)?,
         }
         let start = clear.len();
         let residue_bits = transport.map_or(0, |transport| transport.header.rule.residue_bits());
         room(residue_bits, clear);
         compress_segment(transport, segment, 0, (start, residue_bits), state, clear)?;
         Ok(Compressed {
-            payload_offset: carried.segment,
-            protocol_offset: carried.protocol_offset,
-            next_header: carried.protocol,
+            payload_offset: split.segment,
+            protocol_offset: split.protocol_offset,
+            next_header: split.protocol,
             residue_bits,
         })
     }
@@ -703,7 +712,7 @@ impl Inner {
         if fragment || headers::ports(protocol, segment).is_none() {
             return Ok(());
         }
-        Selected::check(&self.ports, segment)
+        SelectorField::check(&self.ports, segment)
     }
 
     /// Whether there are selectors that no rule looks at.
@@ -713,11 +722,11 @@ impl Inner {
     }
 
     /// Whether an uncompressed packet is outside the selectors.
-    fn is_outside(&self, packet: &[u8], ip: &Ip, upper: Option<Upper>) -> bool {
+    fn is_outside(&self, packet: &[u8], ip: &Ip, upper: Option<UpperLayer>) -> bool {
         let segment = packet.get(ip.header_len..).unwrap_or_default();
         let is_of = |protocol| protocol == ip.protocol || upper.is_some_and(|upper| upper.protocol == protocol);
         self.protocol.is_some_and(|protocol| !is_of(protocol))
-            || Selected::check(&self.addresses, packet).is_err()
+            || SelectorField::check(&self.addresses, packet).is_err()
             || self.check_ports(ip.protocol, ip.fragment, segment).is_err()
     }
 
@@ -728,7 +737,7 @@ impl Inner {
     }
 }
 
-impl Transport {
+impl TransportRule {
     /// Whether the segment of `packet` at byte `segment` comes back as it is.
     fn check(&self, packet: &[u8], segment: usize, state: &State) -> Result<(), Mismatch> {
         let bytes = packet.get(segment..).unwrap_or_default();
@@ -746,10 +755,10 @@ impl Transport {
         {
             return Err(Mismatch::differs("tcp.data_offset", data_offset, 5u8));
         }
-        if let Some(near) = &self.near {
-            near.check(bytes, state)?;
+        if let Some(tcp_lsb) = &self.tcp_lsb {
+            tcp_lsb.check(bytes, state)?;
         }
-        self.header.fills.iter().try_for_each(|fill| fill.check(packet, segment))
+        self.header.computed.iter().try_for_each(|field| field.check(packet, segment))
     }
 }
 
@@ -764,7 +773,7 @@ fn room(residue_bits: usize, clear: &mut Vec<u8>) -> &mut [u8] {
 /// Writes the residue of a transport header at bit `at` behind byte `start` of `clear`, where there is [`room`] for all
 /// `residue_bits`, and appends the payload.
 fn compress_segment(
-    transport: Option<&Transport>,
+    transport: Option<&TransportRule>,
     segment: &[u8],
     at: usize,
     (start, residue_bits): (usize, usize),
@@ -779,7 +788,7 @@ fn compress_segment(
     };
     transport.header.compress(segment, clear.get_mut(start..).unwrap_or_default(), at)?;
     clear.truncate(residue_end);
-    if transport.near.is_some() {
+    if transport.tcp_lsb.is_some() {
         state.note(segment);
     }
     let payload = segment.get(transport.header.rule.header_len()..).unwrap_or_default();

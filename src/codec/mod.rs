@@ -20,7 +20,7 @@ mod state;
 mod trailer;
 
 pub(crate) use custom::check as check_custom;
-pub(crate) use headers::Upper;
+pub(crate) use headers::UpperLayer;
 pub use restored::Form;
 pub use restored::Mismatch;
 pub use restored::Restorable;
@@ -30,9 +30,9 @@ pub use state::State;
 
 use crate::context::{Context, Dialect, Mode};
 use crate::error::{Error, Fault};
-use crate::net::OuterHeader;
+use crate::net::{IpHeaders, OuterHeader};
 use crate::schc::{self, fields};
-use inner::Inner;
+use inner::InnerRules;
 use trailer::Trailer;
 
 /// The compiled header compression of one Security Association.
@@ -40,7 +40,7 @@ use trailer::Trailer;
 pub struct Codec {
     header: EspHeader,
     trailer: Trailer,
-    inner: Inner,
+    inner: InnerRules,
 }
 
 /// The compressed ESP header (draft-ietf-ipsecme-diet-esp-07 §5.3).
@@ -69,17 +69,6 @@ impl EspHeader {
     }
 }
 
-/// What carried a packet: transport mode takes its header for the restored packet, `lower` its fields.
-#[derive(Debug, Clone, Copy)]
-pub struct Carrier<'a> {
-    /// What the outer IP header says.
-    pub outer: &'a OuterHeader,
-    /// The outer IP header with options and extension headers.
-    pub header: &'a [u8],
-    /// Offset inside `header` of the byte that names the protocol of what follows it.
-    pub protocol_offset: usize,
-}
-
 /// What [`Codec::compress`] left in front of ESP, and what standard ESP would say.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Compressed {
@@ -96,7 +85,7 @@ pub struct Compressed {
 
 /// A rule as data, for human-readable output.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Table {
+pub struct NamedRule {
     /// The compressor, and for the inner packet the header: `iipc ipv6`, `iipc udp`, `ctec`, `eec`.
     pub name: &'static str,
     /// The rule.
@@ -125,12 +114,12 @@ impl Codec {
         Codec {
             header: EspHeader::low_bits(32, 32),
             trailer: Trailer::standard(cipher_block),
-            inner: Inner::uncompressed(None, None, None),
+            inner: InnerRules::uncompressed(None, None, None),
         }
     }
 
     /// The rules of a context as data, in the order in which a sender uses them.
-    pub fn tables(context: &Context, cipher_block: usize) -> Vec<Table> {
+    pub fn tables(context: &Context, cipher_block: usize) -> Vec<NamedRule> {
         match &context.dialect {
             Dialect::Ietf(attributes) => ietf::tables(context, attributes, cipher_block),
             Dialect::Ehc(attributes) => ehc::tables(context, attributes, cipher_block),
@@ -214,19 +203,19 @@ impl Codec {
 
     /// Rebuilds the packet of a verified clear text into `packet`, replacing its content.
     ///
-    /// Tunnel mode: the inner packet. Transport mode: `carrier`'s header with the protocol of the segment, new length
+    /// Tunnel mode: the inner packet. Transport mode: the header of `outer_ip` with the protocol of the segment, new length
     /// and IPv4 checksum, then the segment. A dummy leaves `packet` empty. A [`Fault`] counts its offset from the start
     /// of the clear text. `state` is that of the stream; it changes only where the packet could be rebuilt.
     pub fn restore(
         &self,
         clear: &[u8],
-        carrier: &Carrier<'_>,
+        outer_ip: &IpHeaders<'_>,
         state: &mut State,
         packet: &mut Vec<u8>,
     ) -> Result<Restored, Fault> {
         packet.clear();
         let opened = self.trailer.open(clear)?;
-        self.inner.restore(&opened, carrier, state, packet)
+        self.inner.restore(&opened, outer_ip, state, packet)
     }
 
     /// Whether a clear text ends in a trailer whose padding is 1, 2, 3, ...

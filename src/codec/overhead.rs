@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use super::compute::ComputedField;
 use super::headers::{IPV4_LEN, IPV6_LEN, SCTP, TCP, UDP, UDPLITE};
-use super::{Codec, Mismatch, State, Table, fields};
+use super::{Codec, Mismatch, NamedRule, State, fields};
 use crate::bits;
 use crate::context::{Context, Dialect};
 use crate::error::Error;
@@ -110,7 +110,7 @@ pub(crate) fn overhead(context: &Context, cipher: CipherLens) -> Result<Vec<Resu
 }
 
 /// The IP version that a rule is for.
-fn known_version(tables: &[Table]) -> Option<IpVersion> {
+fn known_version(tables: &[NamedRule]) -> Option<IpVersion> {
     let first = tables.iter().filter_map(|table| table.rule.fields.first());
     first.map(|row| row.fid.name).find_map(|name| match name.split_once('.') {
         Some(("IPV4", _)) => Some(IpVersion::V4),
@@ -120,7 +120,7 @@ fn known_version(tables: &[Table]) -> Option<IpVersion> {
 }
 
 /// The protocol that a rule fixes.
-fn known_protocol(tables: &[Table]) -> Option<u8> {
+fn known_protocol(tables: &[NamedRule]) -> Option<u8> {
     let rows = tables.iter().flat_map(|table| &table.rule.fields);
     let is_protocol = |row: &&FieldDescriptor| matches!(row.fid, fields::IPV6_NXT | fields::IPV4_PROTO);
     rows.filter(is_protocol).find_map(|row| row.target.value()).and_then(|value| u8::try_from(value).ok())
@@ -139,7 +139,7 @@ fn protocol_name(protocol: u8) -> String {
 fn of_kind(
     context: &Context,
     codec: &Codec,
-    tables: &[Table],
+    tables: &[NamedRule],
     version: IpVersion,
     protocol: u8,
     cipher: CipherLens,
@@ -176,7 +176,7 @@ fn of_kind(
 }
 
 /// Whether a rule is for the inner headers of such packets.
-fn is_of(table: &Table, version: IpVersion, protocol: u8) -> bool {
+fn is_of(table: &NamedRule, version: IpVersion, protocol: u8) -> bool {
     let Some(first) = table.rule.fields.first() else { return false };
     let header = first.fid.name.split('.').next().unwrap_or_default();
     match header {
@@ -191,7 +191,7 @@ fn is_of(table: &Table, version: IpVersion, protocol: u8) -> bool {
 }
 
 /// Dialect `ehc` has a rule of its own for an outer header of the other version (wire format §3, bypass).
-fn is_for_outer(table: &Table, tables: &[Table], outer: IpVersion) -> bool {
+fn is_for_outer(table: &NamedRule, tables: &[NamedRule], outer: IpVersion) -> bool {
     let suffix = if outer == IpVersion::V4 { ", outer ipv4" } else { ", outer ipv6" };
     match table.name.split_once(',') {
         Some(_) => table.name.ends_with(suffix),
@@ -209,7 +209,7 @@ fn outer(context: &Context, version: IpVersion) -> OuterHeader {
 /// A packet with the first values of the selectors and the target values of the rules, and the length of its headers.
 fn sample(
     context: &Context,
-    tables: &[Table],
+    tables: &[NamedRule],
     version: IpVersion,
     protocol: u8,
     payload_len: usize,

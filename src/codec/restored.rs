@@ -4,8 +4,8 @@
 use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-use super::headers::Upper;
-use crate::schc::Unmatched;
+use super::headers::UpperLayer;
+use crate::schc::FieldMismatch;
 use crate::schc::fields::FieldId;
 
 /// The result of [`super::Codec::restore`].
@@ -26,7 +26,7 @@ pub struct Restored {
     /// content of a dummy, Padding beyond what the alignment needs.
     pub length_hiding: u32,
     /// The upper layer of the packet; `None` for a dummy.
-    pub upper: Option<Upper>,
+    pub upper: Option<UpperLayer>,
 }
 
 /// The content of a clear text.
@@ -241,12 +241,12 @@ pub struct Mismatch {
     /// The field as records call it: `version`, `dst_port`, `udp.length`, ...
     pub field: &'static str,
     /// What is wrong with it.
-    pub reason: Reason,
+    pub reason: MismatchReason,
 }
 
 /// What is wrong with a field.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Reason {
+pub enum MismatchReason {
     /// Another value than the context has.
     Differs {
         /// The field.
@@ -276,19 +276,19 @@ pub enum Reason {
 
 impl Mismatch {
     pub(crate) fn differs(field: &'static str, got: impl Into<u128>, expected: impl Into<u128>) -> Mismatch {
-        Mismatch { field, reason: Reason::Differs { got: got.into(), expected: expected.into() } }
+        Mismatch { field, reason: MismatchReason::Differs { got: got.into(), expected: expected.into() } }
     }
 
     pub(crate) fn says(field: &'static str, what: &'static str) -> Mismatch {
-        Mismatch { field, reason: Reason::Says(what) }
+        Mismatch { field, reason: MismatchReason::Says(what) }
     }
 }
 
-impl From<Unmatched> for Mismatch {
-    fn from(Unmatched { field, got, expected }: Unmatched) -> Mismatch {
+impl From<FieldMismatch> for Mismatch {
+    fn from(FieldMismatch { field, got, expected }: FieldMismatch) -> Mismatch {
         match expected {
             Some(expected) => Mismatch::differs(field.key, got, expected),
-            None => Mismatch { field: field.key, reason: Reason::NotListed { got } },
+            None => Mismatch { field: field.key, reason: MismatchReason::NotListed { got } },
         }
     }
 }
@@ -297,13 +297,13 @@ impl fmt::Display for Mismatch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} ", self.field)?;
         match self.reason {
-            Reason::Differs { got, expected } => write!(f, "is {got}, not {expected}"),
-            Reason::Outside { got, start, end, bits } => {
+            MismatchReason::Differs { got, expected } => write!(f, "is {got}, not {expected}"),
+            MismatchReason::Outside { got, start, end, bits } => {
                 let [got, start, end] = [got, start, end].map(|value| Value { value, bits });
                 write!(f, "is {got}, outside {start} to {end}")
             }
-            Reason::NotListed { got } => write!(f, "is {got}, which is not in the list"),
-            Reason::Says(what) => f.write_str(what),
+            MismatchReason::NotListed { got } => write!(f, "is {got}, which is not in the list"),
+            MismatchReason::Says(what) => f.write_str(what),
         }
     }
 }
@@ -341,8 +341,10 @@ mod tests {
 
     #[test]
     fn a_mismatch_is_a_sentence() {
-        let outside =
-            |bits, got, start, end| Mismatch { field: "dst", reason: Reason::Outside { got, start, end, bits } };
+        let outside = |bits, got, start, end| Mismatch {
+            field: "dst",
+            reason: MismatchReason::Outside { got, start, end, bits },
+        };
         let v6 = outside(128, 0x2001_0db8 << 96, 1, 2);
         assert_eq!(v6.to_string(), "dst is 2001:db8::, outside ::1 to ::2");
         assert_eq!(outside(32, 0x0a00_0001, 0, 1).to_string(), "dst is 10.0.0.1, outside 0.0.0.0 to 0.0.0.1");

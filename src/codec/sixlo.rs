@@ -1,8 +1,8 @@
 //! Dialect `6lo`: draft-mglt-6lo-diet-esp and the slides of 2016 (wire format §4). ESP header and trailer only.
 
-use super::inner::{Inner, addresses, limits, ports};
+use super::inner::{InnerRules, addresses, limits, ports};
 use super::trailer::{NextHeader, Trailer};
-use super::{Codec, EspHeader, Table};
+use super::{Codec, EspHeader, NamedRule};
 use crate::context::{Context, Mode, SixLo};
 use crate::schc::RuleError;
 use crate::schc::fields::{ESP_NXT, ESP_PAD};
@@ -21,19 +21,19 @@ pub(super) fn compile(context: &Context, sixlo: &SixLo, cipher_block: usize) -> 
     Ok(Codec {
         header: EspHeader::low_bits(sixlo.spi_bytes * 8, sixlo.sn_bytes * 8),
         trailer: trailer(sixlo, cipher_block),
-        inner: Inner {
+        inner: InnerRules {
             addresses: selectors.version.map_or_else(|| [].into(), |version| limits(addresses(selectors, version))),
             ports: limits(ports(selectors)),
-            ..Inner::uncompressed(Some(*mode), selectors.version, selectors.protocol)
+            ..InnerRules::uncompressed(Some(*mode), selectors.version, selectors.protocol)
         },
     })
 }
 
 /// The rules of a context as data; the inner packet is sent as it is.
-pub(super) fn tables(context: &Context, sixlo: &SixLo, cipher_block: usize) -> Vec<Table> {
+pub(super) fn tables(context: &Context, sixlo: &SixLo, cipher_block: usize) -> Vec<NamedRule> {
     vec![
-        Table { name: "ctec", rule: trailer(sixlo, cipher_block).table(context) },
-        Table { name: "eec", rule: EspHeader::low_bits(sixlo.spi_bytes * 8, sixlo.sn_bytes * 8).table() },
+        NamedRule { name: "ctec", rule: trailer(sixlo, cipher_block).table(context) },
+        NamedRule { name: "eec", rule: EspHeader::low_bits(sixlo.spi_bytes * 8, sixlo.sn_bytes * 8).table() },
     ]
 }
 

@@ -11,7 +11,7 @@ use crate::bits;
 use crate::context::{Context, Mode};
 use crate::error::{Fault, Stage};
 use crate::schc::fields::{ESP_NXT, ESP_PAD, ESP_PAD_LEN};
-use crate::schc::{Compiled, Compute, FieldDescriptor, FieldLength, Rule, Unreadable};
+use crate::schc::{Compiled, Compute, FieldDescriptor, FieldLength, ResidueError, Rule};
 
 /// Which fields of the trailer a Security Association sends.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,7 +54,7 @@ impl NextHeader {
 
 /// A clear text without its trailer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Opened<'a> {
+pub(crate) struct PayloadData<'a> {
     /// The payload data.
     pub payload: &'a [u8],
     /// Its offset in the clear text.
@@ -102,7 +102,7 @@ impl Trailer {
     /// Removes the trailer from a clear text.
     // Always inlined: otherwise the result is passed through memory.
     #[inline(always)]
-    pub(super) fn open<'a>(&self, clear: &'a [u8]) -> Result<Opened<'a>, Fault> {
+    pub(super) fn open<'a>(&self, clear: &'a [u8]) -> Result<PayloadData<'a>, Fault> {
         let mut warnings = Warnings::default();
         let mut payload = clear;
         let mut offset = 0;
@@ -138,7 +138,7 @@ impl Trailer {
             }
             payload = data;
         }
-        Ok(Opened { payload, offset, next_header, excess_padding, warnings })
+        Ok(PayloadData { payload, offset, next_header, excess_padding, warnings })
     }
 
     /// The least Padding after so many bytes, RuleID and payload data.
@@ -181,8 +181,8 @@ impl Trailer {
 fn expand(rule: &Compiled, residue: &[u8], offset: usize, warnings: &mut Warnings) -> Result<u8, Fault> {
     let mut header = Vec::with_capacity(1);
     let end = rule.expand(residue, 0, &mut header).map_err(|unreadable| match unreadable {
-        Unreadable::Short { needs_bits } => short("Next Header", offset, needs_bits.div_ceil(8), residue.len()),
-        Unreadable::Index { got, .. } => {
+        ResidueError::Short { needs_bits } => short("Next Header", offset, needs_bits.div_ceil(8), residue.len()),
+        ResidueError::Index { got, .. } => {
             Fault::value(Stage::Trailer, offset, "Next Header", got, "an index in the list of the context")
         }
     })?;

@@ -10,9 +10,9 @@ use crate::sa::table::{Lookup, SaTable};
 pub(crate) struct EspPacket<'a> {
     /// The ESP payload.
     pub payload: EspPayload<'a>,
-    /// See [`Carrier`](crate::codec::Carrier).
+    /// See [`IpHeaders`](crate::net::IpHeaders).
     pub header: &'a [u8],
-    /// See [`Carrier`](crate::codec::Carrier).
+    /// See [`IpHeaders`](crate::net::IpHeaders).
     pub protocol_offset: usize,
     /// The link-layer addresses, if a codec may restore addresses from them.
     pub link: Option<LinkAddresses>,

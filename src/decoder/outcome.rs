@@ -6,10 +6,10 @@ use super::esp_packet::EspPayload;
 use super::status::{Bytes, Esp, Method, Reason, Status};
 use super::warnings::Warnings;
 use crate::capture::LINKTYPE_RAW;
-use crate::codec::{self, Carrier, Restored, State, Upper};
+use crate::codec::{self, Restored, State, UpperLayer};
 use crate::error::FaultKind;
 use crate::link::{self, EspPorts, LinkContent};
-use crate::net::{Datagram, IpLocation, LinkAddresses, OuterHeader, esp};
+use crate::net::{Datagram, IpHeaders, IpLocation, LinkAddresses, OuterHeader, esp};
 use crate::sa::table::{PreparedSa, SaTable};
 
 /// What became of a packet of a captured frame.
@@ -249,7 +249,7 @@ impl<'w> Outcome<'w> {
         match &self.source {
             Source::None | Source::Header(_) => None,
             Source::Frame(place) => place.datagram(self.frame),
-            Source::Owned(whole) => match link::parse(LINKTYPE_RAW, &whole.packet).apart(&whole.packet) {
+            Source::Owned(whole) => match link::parse(LINKTYPE_RAW, &whole.packet).fragment_as_packet(&whole.packet) {
                 LinkContent::Datagram(datagram) => {
                     Some(Datagram { rebuilt: whole.rebuilt, link: whole.link, ..datagram })
                 }
@@ -344,7 +344,7 @@ impl<'w> Outcome<'w> {
     }
 
     /// Restores the packet of a clear text that verified under `entry`. `header` and `protocol_offset` are those of the
-    /// [`Carrier`].
+    /// [`IpHeaders`].
     #[allow(clippy::too_many_arguments)] // a tuple of them would go through memory
     #[inline(always)]
     pub(crate) fn restore(
@@ -362,7 +362,7 @@ impl<'w> Outcome<'w> {
             self.packet = Span { start: clear.start + range.start as u32, len: range.len() as u32 };
         } else {
             let Some(outer) = OuterHeader::of(header) else { return };
-            let carrier = Carrier { outer: &outer, header, protocol_offset };
+            let carrier = IpHeaders { outer: &outer, header, protocol_offset };
             let mut packet = std::mem::take(&mut arena.packet);
             let restored = entry.codec.restore(arena.get(clear), &carrier, state, &mut packet);
             if restored.is_ok() {
@@ -432,7 +432,7 @@ impl<'w> Outcome<'w> {
 /// Whether a restored packet may be ESP, or a tunnel with ESP in it. Common protocols are checked first: this runs for
 /// every packet.
 #[inline]
-fn may_carry_esp(upper: &Upper) -> bool {
+fn may_carry_esp(upper: &UpperLayer) -> bool {
     const ICMP: u8 = 1;
     const TCP: u8 = 6;
     const ICMPV6: u8 = 58;

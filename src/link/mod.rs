@@ -86,48 +86,48 @@ fn parse_ip(frame: &[u8], offset: usize, version: Option<IpVersion>) -> LinkCont
 }
 
 /// Like [`parse`], for frames that need no memory of others and hold their packet in the open; `None` for those that a
-/// [`Receiver`] must take in their turn: fragments, radio frames, tunnels. `wants` as in [`Receiver::receive`].
+/// [`Receiver`] must take in their turn: fragments, radio frames, tunnels. `is_esp` as in [`Receiver::receive`].
 #[inline]
-pub fn parse_standalone(link_type: u16, frame: &[u8], wants: impl Fn(u8) -> bool) -> Option<Alone> {
+pub fn parse_standalone(link_type: u16, frame: &[u8], is_esp: impl Fn(u8) -> bool) -> Option<Standalone> {
     if link_type::is_radio(link_type) {
         return None;
     }
     let (outer, fault) = match link_type::network(link_type, frame) {
         Ok(link_type::Network::Ip { offset, version }) => match ip::locate(frame, offset, version) {
             Ok(ip::Located::Packet(place)) => {
-                return stands_alone(frame, place, wants).then_some(Alone::Packet(place));
+                return is_standalone(frame, place, is_esp).then_some(Standalone::Packet(place));
             }
             Ok(ip::Located::Fragment(_)) => return None,
             Err(fault) => (ip::outer(frame, offset, version), fault),
         },
-        Ok(link_type::Network::Other(reason)) => return Some(Alone::NotIp(reason)),
+        Ok(link_type::Network::Other(reason)) => return Some(Standalone::NotIp(reason)),
         Ok(_) => return None,
         Err(fault) => (None, fault),
     };
-    Some(Alone::Malformed { outer, fault })
+    Some(Standalone::Malformed { outer, fault })
 }
 
 /// The same for a plain packet, with the usual headers and nothing odd; `None` for every other. Faster.
 // Inlined, so that the place stays in registers: to copy it as a whole right after it was written in parts stalls the CPU.
 #[inline(always)]
-pub fn parse_plain(link_type: u16, frame: &[u8], wants: impl Fn(u8) -> bool) -> Option<IpLocation> {
+pub fn parse_plain(link_type: u16, frame: &[u8], is_esp: impl Fn(u8) -> bool) -> Option<IpLocation> {
     let (offset, version) = link_type::plain_ip(link_type, frame)?;
     let place = ip::locate_plain(frame, offset, version)?;
-    if stands_alone(frame, place, wants) { Some(place) } else { None }
+    if is_standalone(frame, place, is_esp) { Some(place) } else { None }
 }
 
 /// Whether a packet is all that counts of its frame: it carries no other packet, or is one that is wanted as it is.
 #[inline(always)]
-fn stands_alone(frame: &[u8], place: IpLocation, wants: impl Fn(u8) -> bool) -> bool {
+fn is_standalone(frame: &[u8], place: IpLocation, is_esp: impl Fn(u8) -> bool) -> bool {
     match place.protocol {
         UDP => !receiver::may_carry_packets(place.payload(frame)),
-        protocol => wants(protocol) || protocol != UDP_LITE && !tunnel::is_tunnel(protocol),
+        protocol => is_esp(protocol) || protocol != UDP_LITE && !tunnel::is_tunnel(protocol),
     }
 }
 
 /// What [`parse_standalone`] finds.
 #[derive(Debug, Clone, Copy)]
-pub enum Alone {
+pub enum Standalone {
     /// A whole IP packet.
     Packet(IpLocation),
     /// As [`LinkContent::NotIp`].
@@ -162,7 +162,7 @@ pub enum LinkContent<'a> {
 impl<'a> LinkContent<'a> {
     /// Makes a fragment a packet of its own. `frame` is what was parsed: an IPv6 Fragment header becomes the first of the
     /// payload (RFC 8200 §4.5).
-    pub fn apart(self, frame: &'a [u8]) -> LinkContent<'a> {
+    pub fn fragment_as_packet(self, frame: &'a [u8]) -> LinkContent<'a> {
         const IPV6_FRAGMENT: u8 = 44;
         const FRAGMENT_HEADER_LEN: usize = 8;
         let LinkContent::Fragment(fragment) = self else { return self };

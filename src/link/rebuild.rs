@@ -9,10 +9,10 @@ use super::{UDP, link_type};
 use crate::error::{Fault, Stage};
 use crate::net::{Datagram, IpVersion, OuterHeader, checksum, ip};
 
-/// The headers of a frame that is being written: its payload follows, then [`Begun::finish`]. Offsets are those of the
+/// The headers of a frame that is being written: its payload follows, then [`FrameHeaders::finish`]. Offsets are those of the
 /// buffer that the frame is written to.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Begun {
+pub(crate) struct FrameHeaders {
     /// Where the IP header starts.
     packet: usize,
     /// Where the UDP header is, if there is one.
@@ -39,7 +39,7 @@ pub(crate) fn begin(
     protocol: u8,
     udp_header: Option<&[u8; 8]>,
     out: &mut Vec<u8>,
-) -> Begun {
+) -> FrameHeaders {
     append_header(link_header, out);
     let packet = out.len();
     append_header(header, out);
@@ -51,7 +51,7 @@ pub(crate) fn begin(
         out.extend_from_slice(udp_header);
         start
     });
-    Begun { packet, udp }
+    FrameHeaders { packet, udp }
 }
 
 /// Nearly all headers have one of few lengths, which need no call.
@@ -68,13 +68,13 @@ fn append_header(header: &[u8], out: &mut Vec<u8>) {
     }
 }
 
-impl Begun {
+impl FrameHeaders {
     /// Writes the lengths and the IPv4 checksum of a frame whose payload ends where `out` does. A UDP checksum is left to the
     /// caller.
     ///
     /// A fault if the packet is longer than a length field can say.
     pub(crate) fn finish(self, out: &mut [u8]) -> Result<Option<UdpChecksum>, Fault> {
-        let Begun { packet, udp } = self;
+        let FrameHeaders { packet, udp } = self;
         ip::finish(out.get_mut(packet..).unwrap_or_default())?;
         let Some(udp) = udp else { return Ok(None) };
         let end = out.len();
@@ -158,7 +158,7 @@ pub(crate) fn begin_encapsulated(
     outer: &OuterHeader,
     protocol: u8,
     out: &mut Vec<u8>,
-) -> Result<Begun, Fault> {
+) -> Result<FrameHeaders, Fault> {
     link_type::write(link_type, link_header, outer.version, out)?;
     let packet = out.len();
     match (outer.src, outer.dst) {
@@ -192,7 +192,7 @@ pub(crate) fn begin_encapsulated(
         }
         _ => return Err(Fault::unsupported(Stage::Link, 0, "source and destination are of two IP versions")),
     }
-    Ok(Begun { packet, udp: None })
+    Ok(FrameHeaders { packet, udp: None })
 }
 
 /// Replaces the content of `out` by a frame that holds an IP packet alone: `link_header` (of a frame on `link_type`, its

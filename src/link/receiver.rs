@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 use std::net::Ipv6Addr;
 
-use super::bluetooth::{Bluetooth, Heard};
+use super::bluetooth::{Bluetooth, BluetoothContent};
 use super::encap::tunnel;
 use super::ieee802154::carrier::{self, Radio};
 use super::ieee802154::fcs::{self, Survey, Trailer};
 use super::ieee802154::security::Security;
 use super::ieee802154::{self, Kind, zigbee};
-use super::lowpan::{self, Carried, Lowpan, Taken};
+use super::lowpan::{self, FrameInfo, Lowpan, LowpanContent};
 use super::repeats::Repeats;
 use super::unwrap::Unwrap;
 use super::{EspPorts, Fcs, LinkContent, Reassembled, Reassembler, UDP, link_type, parse_ip, udp};
@@ -70,16 +70,16 @@ impl InnerReceiver {
         InnerReceiver { esp_ports: settings.esp_ports.clone(), ..InnerReceiver::default() }
     }
 
-    /// Takes one packet out of `frame`; `wants` as in [`Receiver::receive`].
+    /// Takes one packet out of `frame`; `is_esp` as in [`Receiver::receive`].
     pub(crate) fn receive<'s>(
         &'s mut self,
         frame: &Frame<'_>,
         bytes: &'s [u8],
-        wants: impl Fn(u8) -> bool,
+        is_esp: impl Fn(u8) -> bool,
     ) -> Received<'s> {
         let InnerReceiver { esp_ports, reassembler, reassembled } = self;
         reassembler.begin();
-        Unwrap::new(frame, reassembler, esp_ports, wants).ip_packet(parse_ip(bytes, 0, None), reassembled, bytes)
+        Unwrap::new(frame, reassembler, esp_ports, is_esp).ip_packet(parse_ip(bytes, 0, None), reassembled, bytes)
     }
 }
 
@@ -136,8 +136,8 @@ pub enum Content<'a> {
 }
 
 /// What became of a radio frame; its packet is in the [`Lowpan`].
-enum Step {
-    Taken(Taken),
+enum RadioContent {
+    Lowpan(LowpanContent),
     Repeat(u64),
 }
 
@@ -182,25 +182,25 @@ impl Receiver {
         }
     }
 
-    /// Takes one frame. `wants` tells whether an IP protocol number may be that of ESP: such a packet is not looked into
+    /// Takes one frame. `is_esp` tells whether an IP protocol number may be that of ESP: such a packet is not looked into
     /// any further. [`Receiver::next`] gives the other packets of the frame.
-    pub fn receive<'s>(&'s mut self, frame: &Frame<'s>, wants: impl Fn(u8) -> bool) -> Received<'s> {
+    pub fn receive<'s>(&'s mut self, frame: &Frame<'s>, is_esp: impl Fn(u8) -> bool) -> Received<'s> {
         let (link_type, data) = (frame.link_type(), frame.data);
         self.next = None;
         self.reassembler.begin();
         match link_type::network(link_type, data) {
-            Ok(link_type::Network::Aggregate { offset }) => self.subframe(frame, offset, wants),
-            network => self.network(frame, network, wants),
+            Ok(link_type::Network::Aggregate { offset }) => self.subframe(frame, offset, is_esp),
+            network => self.network(frame, network, is_esp),
         }
     }
 
     /// The next packet of the frame that was received last; `None` if there are no more.
-    pub fn next<'s>(&'s mut self, frame: &Frame<'s>, wants: impl Fn(u8) -> bool) -> Option<Received<'s>> {
+    pub fn next<'s>(&'s mut self, frame: &Frame<'s>, is_esp: impl Fn(u8) -> bool) -> Option<Received<'s>> {
         let offset = self.next.take()?;
-        Some(self.subframe(frame, offset, wants))
+        Some(self.subframe(frame, offset, is_esp))
     }
 
-    fn subframe<'s>(&'s mut self, frame: &Frame<'s>, offset: usize, wants: impl Fn(u8) -> bool) -> Received<'s> {
+    fn subframe<'s>(&'s mut self, frame: &Frame<'s>, offset: usize, is_esp: impl Fn(u8) -> bool) -> Received<'s> {
         let mut own = *frame;
         let network = link_type::subframe(frame.data, offset).map(|(network, end, next)| {
             self.next = next;
@@ -208,7 +208,7 @@ impl Receiver {
             own.data = frame.data.get(..end).unwrap_or(frame.data);
             network
         });
-        let mut received = self.network(&own, network, wants);
+        let mut received = self.network(&own, network, is_esp);
         if let Content::Fragment { waits, .. } = &mut received.content {
             // The frame has other packets, too.
             *waits = false;
@@ -220,10 +220,10 @@ impl Receiver {
         &'s mut self,
         frame: &Frame<'s>,
         network: Result<link_type::Network<'s>, Fault>,
-        wants: impl Fn(u8) -> bool,
+        is_esp: impl Fn(u8) -> bool,
     ) -> Received<'s> {
         let (link_type, data, outermost) = (frame.link_type(), frame.data, self.outermost);
-        let wants = |protocol| outermost || wants(protocol);
+        let is_esp = |protocol| outermost || is_esp(protocol);
         let mut enclosed = false;
         let parsed = match network {
             Ok(link_type::Network::Ip { offset, version }) => parse_ip(data, offset, version),
@@ -231,16 +231,16 @@ impl Receiver {
                 enclosed = true;
                 parse_ip(data, offset, version)
             }
-            Ok(link_type::Network::Radio(radio)) => return self.radio(frame, radio, 0, wants),
+            Ok(link_type::Network::Radio(radio)) => return self.radio(frame, radio, 0, is_esp),
             Ok(link_type::Network::Lowpan { offset, link }) => {
                 let payload = data.get(offset..).unwrap_or_default();
                 let missing = (frame.orig_len as usize).saturating_sub(data.len());
                 let taken = self.lowpan(frame, payload, link, missing);
-                return self.hand_out(frame, taken.map(Step::Taken), offset, wants);
+                return self.hand_out(frame, taken.map(RadioContent::Lowpan), offset, is_esp);
             }
             Ok(link_type::Network::Bluetooth) => {
                 let step = self.bluetooth(frame);
-                return self.hand_out(frame, step, 0, wants);
+                return self.hand_out(frame, step, 0, is_esp);
             }
             Ok(link_type::Network::Aggregate { .. }) => LinkContent::NotIp("an aggregate inside another one"),
             Ok(link_type::Network::Other(reason)) => LinkContent::NotIp(reason),
@@ -251,7 +251,7 @@ impl Receiver {
                 Ok(None) => {}
                 Ok(Some(radio)) => {
                     let offset = datagram.frame_offset.saturating_add(datagram.header.len());
-                    return self.radio(frame, radio, offset, wants);
+                    return self.radio(frame, radio, offset, is_esp);
                 }
                 // No gateway looks for radio frames in a datagram.
                 Err(_) if outermost => {}
@@ -262,9 +262,9 @@ impl Receiver {
                 }
             }
         }
-        let parsed = if outermost { parsed.apart(data) } else { parsed };
+        let parsed = if outermost { parsed.fragment_as_packet(data) } else { parsed };
         let Receiver { reassembler, reassembled, esp_ports, .. } = self;
-        let mut received = Unwrap::new(frame, reassembler, esp_ports, wants).ip_packet(parsed, reassembled, data);
+        let mut received = Unwrap::new(frame, reassembler, esp_ports, is_esp).ip_packet(parsed, reassembled, data);
         received.radio = link_type::is_radio(link_type);
         if enclosed && let Content::Datagram(datagram) = &mut received.content {
             datagram.rebuilt = true;
@@ -284,14 +284,14 @@ impl Receiver {
         frame: &Frame<'s>,
         radio: Radio<'s>,
         offset: usize,
-        wants: impl Fn(u8) -> bool,
+        is_esp: impl Fn(u8) -> bool,
     ) -> Received<'s> {
         let step = self.mac(frame, radio);
-        self.hand_out(frame, step, offset, wants)
+        self.hand_out(frame, step, offset, is_esp)
     }
 
-    fn mac(&mut self, frame: &Frame<'_>, radio: Radio<'_>) -> Result<Step, Fault> {
-        let other = |what| Ok(Step::Taken(Taken::Other(what)));
+    fn mac(&mut self, frame: &Frame<'_>, radio: Radio<'_>) -> Result<RadioContent, Fault> {
+        let other = |what| Ok(RadioContent::Lowpan(LowpanContent::Other(what)));
         let cut = (frame.orig_len as usize).saturating_sub(frame.data.len());
         let mode = if self.fcs == Fcs::Auto { self.survey.mode() } else { self.fcs };
         let Some((mac_frame, missing)) = fcs::strip(radio.frame, radio.missing.max(cut), radio.trailer, mode) else {
@@ -303,7 +303,7 @@ impl Receiver {
             return other(what);
         }
         if let Some(of) = self.repeats.check(frame.number, frame.time_ns(), mac_frame) {
-            return Ok(Step::Repeat(of));
+            return Ok(RadioContent::Repeat(of));
         }
         let payload = match mac.security {
             None => mac.payload,
@@ -331,21 +331,21 @@ impl Receiver {
         }
         let link = LinkAddresses { src: mac.src, dst: mac.dst };
         let network = mac.pan.map(u64::from);
-        let carried = Carried { frame: frame.number, time_ns: frame.time_ns(), link, network, missing };
-        let taken = match self.lowpan.take(payload, carried) {
+        let info = FrameInfo { frame: frame.number, time_ns: frame.time_ns(), link, network, missing };
+        let taken = match self.lowpan.take(payload, info) {
             Err(_) if zigbee::starts_like(payload, &mac) => return other(lowpan::NOT_LOWPAN),
             taken => taken.map_err(|mut fault| {
                 fault.offset = fault.offset.saturating_add(mac.header.len());
                 fault
             })?,
         };
-        if let Taken::Whole { link, .. } = taken
+        if let LowpanContent::Packet { link, .. } = taken
             && let Some(eui64) = self.lowpan.learn(network)
             && let Some(LinkAddress::Short(short)) = link.src
         {
             self.security.neighbors().learn(mac.pan, short, eui64);
         }
-        Ok(Step::Taken(taken))
+        Ok(RadioContent::Lowpan(taken))
     }
 
     fn lowpan(
@@ -354,43 +354,43 @@ impl Receiver {
         payload: &[u8],
         link: LinkAddresses,
         missing: usize,
-    ) -> Result<Taken, Fault> {
+    ) -> Result<LowpanContent, Fault> {
         let network = None;
-        let carried = Carried { frame: frame.number, time_ns: frame.time_ns(), link, network, missing };
-        let taken = self.lowpan.take(payload, carried)?;
-        if matches!(taken, Taken::Whole { .. }) {
+        let info = FrameInfo { frame: frame.number, time_ns: frame.time_ns(), link, network, missing };
+        let taken = self.lowpan.take(payload, info)?;
+        if matches!(taken, LowpanContent::Packet { .. }) {
             self.lowpan.learn(network);
         }
         Ok(taken)
     }
 
-    fn bluetooth(&mut self, frame: &Frame<'_>) -> Result<Step, Fault> {
+    fn bluetooth(&mut self, frame: &Frame<'_>) -> Result<RadioContent, Fault> {
         let (link, network, guessed) = match self.bluetooth.take(frame, frame.time_ns(), &mut self.repeats)? {
             // No PAN has such a number.
-            Heard::Whole { link, connection, guessed } => (link, Some(connection | 1 << 63), guessed),
-            Heard::Waits => return Ok(Step::Taken(Taken::Waits)),
-            Heard::Other(what) => return Ok(Step::Taken(Taken::Other(what))),
-            Heard::Repeat(of) => return Ok(Step::Repeat(of)),
+            BluetoothContent::Sdu { link, connection, guessed } => (link, Some(connection | 1 << 63), guessed),
+            BluetoothContent::Incomplete => return Ok(RadioContent::Lowpan(LowpanContent::Incomplete)),
+            BluetoothContent::Other(what) => return Ok(RadioContent::Lowpan(LowpanContent::Other(what))),
+            BluetoothContent::Repeat(of) => return Ok(RadioContent::Repeat(of)),
         };
-        let carried = Carried { frame: frame.number, time_ns: frame.time_ns(), link, network, missing: 0 };
-        let taken = match self.lowpan.take(self.bluetooth.sdu(), carried) {
-            Err(_) if guessed => Taken::Other("an L2CAP channel whose set-up was not captured"),
+        let info = FrameInfo { frame: frame.number, time_ns: frame.time_ns(), link, network, missing: 0 };
+        let taken = match self.lowpan.take(self.bluetooth.sdu(), info) {
+            Err(_) if guessed => LowpanContent::Other("an L2CAP channel whose set-up was not captured"),
             taken => taken?,
         };
-        if matches!(taken, Taken::Whole { .. }) {
+        if matches!(taken, LowpanContent::Packet { .. }) {
             self.lowpan.brought_by(self.bluetooth.frames());
             self.lowpan.learn(network);
         }
-        Ok(Step::Taken(taken))
+        Ok(RadioContent::Lowpan(taken))
     }
 
     /// `offset` is where in the frame the faults of `step` count from.
     fn hand_out<'s>(
         &'s mut self,
         frame: &Frame<'s>,
-        step: Result<Step, Fault>,
+        step: Result<RadioContent, Fault>,
         offset: usize,
-        wants: impl Fn(u8) -> bool,
+        is_esp: impl Fn(u8) -> bool,
     ) -> Received<'s> {
         let may_repeat = self.repeats.remembers(frame.number);
         let decrypted = std::mem::take(&mut self.decrypted);
@@ -400,15 +400,17 @@ impl Receiver {
                 fault.offset = fault.offset.saturating_add(offset);
                 return radio(Content::Malformed { outer: None, fault });
             }
-            Ok(Step::Repeat(of)) => return radio(Content::Repeat { of }),
-            Ok(Step::Taken(Taken::Other(what))) => return radio(Content::NotIp(what)),
-            Ok(Step::Taken(Taken::Waits)) => return radio(Content::Fragment { outer: None, waits: false }),
-            Ok(Step::Taken(Taken::Whole { link, unknown_context })) => (link, unknown_context),
+            Ok(RadioContent::Repeat(of)) => return radio(Content::Repeat { of }),
+            Ok(RadioContent::Lowpan(LowpanContent::Other(what))) => return radio(Content::NotIp(what)),
+            Ok(RadioContent::Lowpan(LowpanContent::Incomplete)) => {
+                return radio(Content::Fragment { outer: None, waits: false });
+            }
+            Ok(RadioContent::Lowpan(LowpanContent::Packet { link, unknown_context })) => (link, unknown_context),
         };
         let Receiver { outermost, reassembler, reassembled, lowpan, esp_ports, .. } = self;
         let parsed = parse_ip(lowpan.packet(), 0, Some(IpVersion::V6));
-        let parsed = if *outermost { parsed.apart(lowpan.packet()) } else { parsed };
-        let unwrap = &mut Unwrap::new(frame, reassembler, esp_ports, wants);
+        let parsed = if *outermost { parsed.fragment_as_packet(lowpan.packet()) } else { parsed };
+        let unwrap = &mut Unwrap::new(frame, reassembler, esp_ports, is_esp);
         let mut received = unwrap.ip_packet(parsed, reassembled, lowpan.packet());
         received.radio = true;
         received.decrypted = decrypted;

@@ -144,7 +144,7 @@ fn after_payload_length_0_ethernet_padding_is_no_payload() {
         let read = datagram(1, &frame);
         assert_eq!((read.payload.len(), read.missing, read.protocol), (payload_len, 0, next_header), "{rest}");
         let place = match parse_standalone(1, &frame, |protocol| protocol == ESP) {
-            Some(Alone::Packet(place)) => place,
+            Some(Standalone::Packet(place)) => place,
             other => panic!("{other:?}"),
         };
         assert_eq!(place.payload(&frame).len(), payload_len);

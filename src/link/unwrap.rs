@@ -2,7 +2,7 @@
 //! which may come in fragments too.
 
 use super::encap::Nesting;
-use super::encap::tunnel::{self, Carried};
+use super::encap::tunnel::{self, TunnelContent};
 use super::receiver::{Content, Received};
 use super::{EspPorts, LinkContent, Reassembled, Reassembler, UDP, UDP_LITE, udp_encapsulation};
 use crate::capture::Frame;
@@ -16,13 +16,13 @@ pub(super) struct Unwrap<'u, W> {
     frame: &'u Frame<'u>,
     reassembler: &'u mut Reassembler,
     esp_ports: &'u EspPorts,
-    wants: W,
+    is_esp: W,
     nesting: Nesting,
 }
 
 /// A packet, and the frames that brought it.
 #[derive(Clone, Copy)]
-struct Whole<'a> {
+struct WholePacket<'a> {
     datagram: Datagram<'a>,
     link_header: &'a [u8],
     /// None if it is all in this frame.
@@ -30,30 +30,30 @@ struct Whole<'a> {
 }
 
 /// What a fragment makes of those before.
-enum Joined<'a> {
+enum Reassembly<'a> {
     /// A packet, and all frames that brought it.
-    Whole(Datagram<'a>, &'a [u64]),
+    Packet(Datagram<'a>, &'a [u64]),
     /// None; what is to be said of this frame.
-    Not(Content<'static>),
+    NoPacket(Content<'static>),
 }
 
-impl<'a> Whole<'a> {
+impl<'a> WholePacket<'a> {
     /// It is what the frame brings.
     fn received(self) -> Received<'a> {
-        let Whole { datagram, link_header, fragments } = self;
+        let WholePacket { datagram, link_header, fragments } = self;
         Received { link_header, fragments, ..Received::of(Content::Datagram(datagram)) }
     }
 }
 
 impl<'u, W: Fn(u8) -> bool> Unwrap<'u, W> {
-    /// `wants` as in [`Receiver::receive`](super::Receiver::receive).
+    /// `is_esp` as in [`Receiver::receive`](super::Receiver::receive).
     pub(super) fn new(
         frame: &'u Frame<'u>,
         reassembler: &'u mut Reassembler,
         esp_ports: &'u EspPorts,
-        wants: W,
+        is_esp: W,
     ) -> Self {
-        Unwrap { frame, reassembler, esp_ports, wants, nesting: Nesting::new() }
+        Unwrap { frame, reassembler, esp_ports, is_esp, nesting: Nesting::new() }
     }
 
     /// What `parsed`, read from `bytes`, brings. `buffers` take reassembled packets, one each.
@@ -67,7 +67,7 @@ impl<'u, W: Fn(u8) -> bool> Unwrap<'u, W> {
         match parsed {
             LinkContent::Datagram(datagram) => {
                 let link_header = link_header(datagram.frame_offset);
-                self.whole(Whole { datagram, link_header, fragments: &[] }, buffers)
+                self.whole(WholePacket { datagram, link_header, fragments: &[] }, buffers)
             }
             LinkContent::Fragment(fragment) => {
                 let outer = Some(fragment.outer);
@@ -76,10 +76,10 @@ impl<'u, W: Fn(u8) -> bool> Unwrap<'u, W> {
                 }
                 let [buffer, buffers @ ..] = buffers else { return Received::of(Content::NotIp(TOO_MANY_FRAGMENTED)) };
                 match self.reassemble(&[self.frame.number], &fragment, buffer) {
-                    Joined::Not(content) => Received::of(content),
-                    Joined::Whole(datagram, fragments) => {
+                    Reassembly::NoPacket(content) => Received::of(content),
+                    Reassembly::Packet(datagram, fragments) => {
                         let link_header = link_header(fragment.frame_offset);
-                        self.whole(Whole { datagram, link_header, fragments }, buffers)
+                        self.whole(WholePacket { datagram, link_header, fragments }, buffers)
                     }
                 }
             }
@@ -90,39 +90,43 @@ impl<'u, W: Fn(u8) -> bool> Unwrap<'u, W> {
 
     /// Whether fragments with this protocol are put together.
     fn collects(&self, protocol: u8) -> bool {
-        matches!(protocol, UDP | UDP_LITE) || (self.wants)(protocol) || tunnel::is_tunnel(protocol)
+        matches!(protocol, UDP | UDP_LITE) || (self.is_esp)(protocol) || tunnel::is_tunnel(protocol)
     }
 
     /// Whether ESP may be right inside a packet.
     fn has_esp(&self, datagram: &Datagram<'_>) -> bool {
-        (self.wants)(datagram.protocol) || matches!(udp_encapsulation(datagram, self.esp_ports), Ok(Some(_)))
+        (self.is_esp)(datagram.protocol) || matches!(udp_encapsulation(datagram, self.esp_ports), Ok(Some(_)))
     }
 
     /// Adds a fragment that came in `frames`.
-    fn reassemble<'a>(&mut self, frames: &[u64], fragment: &Fragment<'_>, buffer: &'a mut Reassembled) -> Joined<'a> {
+    fn reassemble<'a>(
+        &mut self,
+        frames: &[u64],
+        fragment: &Fragment<'_>,
+        buffer: &'a mut Reassembled,
+    ) -> Reassembly<'a> {
         let pushed = self.reassembler.push_inner(frames, self.frame.time_ns(), fragment, buffer);
         let buffer = &*buffer;
         let (frames, fault) = match pushed {
-            Ok(false) => return Joined::Not(Content::Fragment { outer: Some(fragment.outer), waits: true }),
+            Ok(false) => return Reassembly::NoPacket(Content::Fragment { outer: Some(fragment.outer), waits: true }),
             Ok(true) => match buffer.datagram() {
-                Ok(datagram) => return Joined::Whole(datagram, buffer.fragments()),
+                Ok(datagram) => return Reassembly::Packet(datagram, buffer.fragments()),
                 Err(fault) => (buffer.fragments(), fault),
             },
             Err(fault) => (frames, fault),
         };
         self.reassembler.give_up(frames);
-        Joined::Not(Content::Malformed { outer: Some(fragment.outer), fault })
+        Reassembly::NoPacket(Content::Malformed { outer: Some(fragment.outer), fault })
     }
 
     /// What a whole packet brings: the outermost packet with ESP in it, or itself.
-    fn whole<'a>(&mut self, whole: Whole<'a>, buffers: &'a mut [Reassembled]) -> Received<'a> {
+    fn whole<'a>(&mut self, whole: WholePacket<'a>, buffers: &'a mut [Reassembled]) -> Received<'a> {
         if self.has_esp(&whole.datagram) {
             // A header of UDP-Lite cannot be written back.
-            let rebuilt = whole.datagram.protocol == UDP_LITE && !(self.wants)(UDP_LITE);
+            let rebuilt = whole.datagram.protocol == UDP_LITE && !(self.is_esp)(UDP_LITE);
             return match rebuilt {
-                true => {
-                    Whole { datagram: Datagram { rebuilt, ..whole.datagram }, link_header: &[], ..whole }.received()
-                }
+                true => WholePacket { datagram: Datagram { rebuilt, ..whole.datagram }, link_header: &[], ..whole }
+                    .received(),
                 false => whole.received(),
             };
         }
@@ -132,21 +136,21 @@ impl<'u, W: Fn(u8) -> bool> Unwrap<'u, W> {
     /// The outermost packet with ESP inside `tunnel`, which `outermost` carries; `outermost`, if there is none.
     fn inside<'a>(
         &mut self,
-        outermost: Whole<'a>,
+        outermost: WholePacket<'a>,
         mut tunnel: Datagram<'a>,
         buffers: &'a mut [Reassembled],
     ) -> Received<'a> {
         let fragment = loop {
-            match tunnel::carried(&tunnel, &mut self.nesting) {
-                Carried::Packet(inner) if self.has_esp(&inner) => {
-                    return Whole { datagram: inner, link_header: &[], ..outermost }.received();
+            match tunnel::inner_packet(&tunnel, &mut self.nesting) {
+                TunnelContent::Packet(inner) if self.has_esp(&inner) => {
+                    return WholePacket { datagram: inner, link_header: &[], ..outermost }.received();
                 }
-                Carried::Packet(inner) => tunnel = inner,
-                Carried::Fragment(fragment) if self.collects(fragment.protocol) => {
+                TunnelContent::Packet(inner) => tunnel = inner,
+                TunnelContent::Fragment(fragment) if self.collects(fragment.protocol) => {
                     break fragment;
                 }
-                Carried::Fragment(_) | Carried::Nothing => return outermost.received(),
-                Carried::TooDeep => {
+                TunnelContent::Fragment(_) | TunnelContent::Nothing => return outermost.received(),
+                TunnelContent::TooDeep => {
                     return Received { unread: Some(Nesting::TOO_DEEP), ..outermost.received() };
                 }
             }
@@ -158,12 +162,12 @@ impl<'u, W: Fn(u8) -> bool> Unwrap<'u, W> {
         let frames = if outermost.fragments.is_empty() { &this_frame } else { outermost.fragments };
         let link = tunnel.link;
         match self.reassemble(frames, &fragment, buffer) {
-            Joined::Not(content) => Received::of(content),
-            Joined::Whole(datagram, fragments) => {
+            Reassembly::NoPacket(content) => Received::of(content),
+            Reassembly::Packet(datagram, fragments) => {
                 let datagram = Datagram { rebuilt: true, link, ..datagram };
                 match self.has_esp(&datagram) {
-                    true => Whole { datagram, link_header: &[], fragments }.received(),
-                    false => self.inside(Whole { fragments, ..outermost }, datagram, buffers),
+                    true => WholePacket { datagram, link_header: &[], fragments }.received(),
+                    false => self.inside(WholePacket { fragments, ..outermost }, datagram, buffers),
                 }
             }
         }

@@ -81,6 +81,17 @@ pub struct Datagram<'a> {
     pub link: Option<LinkAddresses>,
 }
 
+/// The IP header in front of a payload, as bytes and as fields.
+#[derive(Debug, Clone, Copy)]
+pub struct IpHeaders<'a> {
+    /// The fields of the IP header.
+    pub outer: &'a OuterHeader,
+    /// The IP header with options and extension headers.
+    pub header: &'a [u8],
+    /// Offset inside `header` of the byte that names the protocol of the payload.
+    pub protocol_offset: usize,
+}
+
 /// One fragment of an IP packet (RFC 791 §3.2, RFC 8200 §4.5).
 #[derive(Debug, Clone, Copy)]
 pub struct Fragment<'a> {

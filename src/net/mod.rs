@@ -12,5 +12,6 @@ pub use address::Selector;
 pub use address::address_value;
 pub(crate) use address::{LinkAddress, LinkAddresses};
 pub use ip::Datagram;
+pub use ip::IpHeaders;
 pub use ip::OuterHeader;
 pub(crate) use ip::{Fragment, IpLocation, address_values, addresses};

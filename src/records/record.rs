@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use crate::capture::{Frame, Timestamp};
-use crate::codec::{Provenance, Restorable, Upper};
+use crate::codec::{Provenance, Restorable, UpperLayer};
 use crate::decoder::arena::Arena;
 use crate::decoder::outcome::Outcome;
 use crate::decoder::status::{Bytes, Esp, Reason, Status};
@@ -97,7 +97,7 @@ impl<'a> Record<'a> {
     }
 
     /// The upper layer of [`Record::packet`]; `ok` only.
-    pub fn upper(&self) -> Option<Upper> {
+    pub fn upper(&self) -> Option<UpperLayer> {
         self.packet().and(self.outcome.restored.as_ref()?.upper)
     }
 

@@ -301,14 +301,14 @@ pub struct Compiled {
     /// The bits of a header that must be those of `template`.
     mask: Box<[u8]>,
     /// What the residue holds, in its order.
-    parts: Box<[Part]>,
+    parts: Box<[ResiduePart]>,
     /// Where each field is, to say which one does not match.
-    slots: Box<[Slot]>,
+    slots: Box<[FieldPlace]>,
 }
 
 /// A run of the residue. Offsets and lengths are in bits of the header.
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Part {
+enum ResiduePart {
     /// Header bits as they are; neighbours are merged into one run.
     Copy { at: usize, bits: usize },
     /// The index of a value.
@@ -316,7 +316,7 @@ enum Part {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Slot {
+struct FieldPlace {
     field: FieldId,
     at: usize,
     bits: usize,
@@ -324,7 +324,7 @@ struct Slot {
 
 /// The field at which a header does not match a rule.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Unmatched {
+pub struct FieldMismatch {
     /// The field.
     pub field: FieldId,
     /// Its value.
@@ -335,7 +335,7 @@ pub struct Unmatched {
 
 /// Why a residue cannot be expanded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Unreadable {
+pub enum ResidueError {
     /// It has fewer bits than the rule needs.
     Short {
         /// Bits needed, from the start of the residue.
@@ -415,8 +415,8 @@ struct Compiler {
     residue_bits: usize,
     template: Vec<u8>,
     mask: Vec<u8>,
-    parts: Vec<Part>,
-    slots: Vec<Slot>,
+    parts: Vec<ResiduePart>,
+    slots: Vec<FieldPlace>,
 }
 
 impl Compiler {
@@ -429,7 +429,7 @@ impl Compiler {
         self.header_bits = self.header_bits.max(at + bits);
         self.template.resize(self.header_bits.div_ceil(8), 0);
         self.mask.resize(self.header_bits.div_ceil(8), 0);
-        self.slots.push(Slot { field, at, bits });
+        self.slots.push(FieldPlace { field, at, bits });
 
         let all = u128::MAX >> (128 - bits);
         let value = row.target.value();
@@ -456,7 +456,7 @@ impl Compiler {
                 let values = row.target.list();
                 let index_bits = index_bits(values.len());
                 self.residue_bits += index_bits;
-                self.parts.push(Part::Index { field, at, bits, index_bits, values: values.into() });
+                self.parts.push(ResiduePart::Index { field, at, bits, index_bits, values: values.into() });
                 0
             }
             Action::Nearest(low) if usize::from(low) > bits => return Err("it has fewer bits than are sent"),
@@ -475,8 +475,10 @@ impl Compiler {
     fn copy(&mut self, at: usize, bits: usize) {
         self.residue_bits += bits;
         match self.parts.last_mut() {
-            Some(Part::Copy { at: last_at, bits: last_bits }) if *last_at + *last_bits == at => *last_bits += bits,
-            _ if bits > 0 => self.parts.push(Part::Copy { at, bits }),
+            Some(ResiduePart::Copy { at: last_at, bits: last_bits }) if *last_at + *last_bits == at => {
+                *last_bits += bits
+            }
+            _ if bits > 0 => self.parts.push(ResiduePart::Copy { at, bits }),
             _ => {}
         }
     }
@@ -514,7 +516,7 @@ impl Compiled {
     ///
     /// `header` must hold [`Compiled::header_bits`] and `residue` the residue's bits.
     #[inline]
-    pub fn compress(&self, header: &[u8], residue: &mut [u8], at: usize) -> Result<usize, Unmatched> {
+    pub fn compress(&self, header: &[u8], residue: &mut [u8], at: usize) -> Result<usize, FieldMismatch> {
         self.compressed(header, residue, at).ok_or_else(|| self.unmatched(header))
     }
 
@@ -527,12 +529,12 @@ impl Compiled {
         let mut end = at;
         for part in &self.parts {
             match part {
-                Part::Copy { at, bits } => {
+                ResiduePart::Copy { at, bits } => {
                     let copied = bits::copy(header, *at, residue, end, *bits);
                     debug_assert!(copied.is_some());
                     end += bits;
                 }
-                Part::Index { at, bits, index_bits, values, .. } => {
+                ResiduePart::Index { at, bits, index_bits, values, .. } => {
                     let value = bits::read(header, *at, *bits).unwrap_or(0);
                     let index = values.iter().position(|listed| *listed == value)?;
                     let written = bits::write(residue, end, *index_bits, index as u128);
@@ -560,10 +562,10 @@ impl Compiled {
 
     /// Appends the header to `out`, which ends on a byte boundary: the template with the residue's bits, read from bit
     /// `at` of `residue`; computed fields are still to be filled. Returns the bit behind the residue.
-    pub fn expand(&self, residue: &[u8], at: usize, out: &mut Vec<u8>) -> Result<usize, Unreadable> {
+    pub fn expand(&self, residue: &[u8], at: usize, out: &mut Vec<u8>) -> Result<usize, ResidueError> {
         let needs_bits = at + self.residue_bits;
         if needs_bits > residue.len() * 8 {
-            return Err(Unreadable::Short { needs_bits });
+            return Err(ResidueError::Short { needs_bits });
         }
         let start = out.len();
         out.extend_from_slice(&self.template);
@@ -571,15 +573,15 @@ impl Compiled {
         let mut end = at;
         for part in &self.parts {
             match part {
-                Part::Copy { at, bits } => {
+                ResiduePart::Copy { at, bits } => {
                     let copied = bits::copy(residue, end, header, *at, *bits);
                     debug_assert!(copied.is_some());
                     end += bits;
                 }
-                Part::Index { field, at, bits, index_bits, values } => {
+                ResiduePart::Index { field, at, bits, index_bits, values } => {
                     let index = bits::read(residue, end, *index_bits).unwrap_or(0) as usize;
                     let Some(value) = values.get(index) else {
-                        return Err(Unreadable::Index { field: *field, got: index as u64, at: end });
+                        return Err(ResidueError::Index { field: *field, got: index as u64, at: end });
                     };
                     let written = bits::write(header, *at, *bits, *value);
                     debug_assert!(written.is_some());
@@ -593,19 +595,19 @@ impl Compiled {
     /// The field at which `header` does not match: the first whose bits are not those that the rule knows, or whose value
     /// is in no list.
     #[cold]
-    fn unmatched(&self, header: &[u8]) -> Unmatched {
-        let differing = self.slots.iter().find_map(|Slot { field, at, bits }| {
+    fn unmatched(&self, header: &[u8]) -> FieldMismatch {
+        let differing = self.slots.iter().find_map(|FieldPlace { field, at, bits }| {
             let of = |bytes: &[u8]| bits::read(bytes, *at, *bits).unwrap_or(0);
             let (got, expected, mask) = (of(header), of(&self.template), of(&self.mask));
             let differs = (got ^ expected) & mask != 0;
-            differs.then_some(Unmatched { field: *field, got, expected: Some(expected) })
+            differs.then_some(FieldMismatch { field: *field, got, expected: Some(expected) })
         });
         let not_listed = || {
             self.parts.iter().find_map(|part| match part {
-                Part::Copy { .. } => None,
-                Part::Index { field, at, bits, values, .. } => {
+                ResiduePart::Copy { .. } => None,
+                ResiduePart::Index { field, at, bits, values, .. } => {
                     let got = bits::read(header, *at, *bits).unwrap_or(0);
-                    (!values.contains(&got)).then_some(Unmatched { field: *field, got, expected: None })
+                    (!values.contains(&got)).then_some(FieldMismatch { field: *field, got, expected: None })
                 }
             })
         };

@@ -42,7 +42,7 @@ pub(super) fn lines_of(entry: &PreparedSa) -> Result<[Json; 3], Error> {
 
 fn tables(entry: &PreparedSa) -> Json {
     let tables = entry.context.as_ref().map(|context| Codec::tables(context, entry.cipher().block()));
-    let rule = |table: &crate::codec::Table| {
+    let rule = |table: &crate::codec::NamedRule| {
         let sent = table.rule.fields.iter().map(|row| sent_bits(row).map_or(Value::Null, Value::from).into());
         Json::Object(vec![
             ("name", table.name.into()),

@@ -6,12 +6,12 @@ use std::net::IpAddr;
 use super::kit::hex_of;
 use crate::capture::LINKTYPE_RAW;
 use crate::cipher::OpenError;
-use crate::codec::{Carrier, Mismatch, Restored, State};
+use crate::codec::{Mismatch, Restored, State};
 use crate::decoder::status::Status;
 use crate::error::{Fault, FaultKind, Stage};
 use crate::files::Json;
 use crate::link::{self, LinkContent};
-use crate::net::{Datagram, OuterHeader};
+use crate::net::{Datagram, IpHeaders, OuterHeader};
 use crate::sa::table::{Lookup, PreparedSa, SaTable};
 
 /// The inputs of a packet vector; all other values are computed.
@@ -265,7 +265,7 @@ pub(super) fn open(
         failed(Stage::Open, Status::AuthFailed, "ICV", reason)
     })?;
     let mut packet = vec![];
-    let carrier = Carrier { outer: &outer, header, protocol_offset };
+    let carrier = IpHeaders { outer: &outer, header, protocol_offset };
     let restored = entry.codec.restore(&clear, &carrier, state, &mut packet).map_err(fault_of)?;
     Ok((packet, restored))
 }

@@ -4,9 +4,9 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
-use dietesp::internals::codec::{Carrier, Codec, State};
+use dietesp::internals::codec::{Codec, State};
 use dietesp::internals::context::*;
-use dietesp::internals::net::{IpVersion, address_value};
+use dietesp::internals::net::{IpHeaders, IpVersion, address_value};
 use serde_json::Value;
 
 use crate::support::{data, hex, outer};
@@ -41,7 +41,7 @@ fn clear_texts_restore_to_the_packets_and_packets_compress_to_them() {
             let clear = hex(&expected["x_clear"]);
             let ip = &captured[frame - 1][14..];
             let (outer, header_len, protocol_offset) = outer(ip);
-            let carrier = Carrier { outer: &outer, header: &ip[..header_len], protocol_offset };
+            let carrier = IpHeaders { outer: &outer, header: &ip[..header_len], protocol_offset };
 
             let mut packet = vec![1, 2, 3];
             let restored = codec

@@ -4,8 +4,9 @@
 use std::collections::HashMap;
 use std::path::Path;
 
-use dietesp::internals::codec::{Carrier, Codec, Mismatch, State};
+use dietesp::internals::codec::{Codec, Mismatch, State};
 use dietesp::internals::context::*;
+use dietesp::internals::net::IpHeaders;
 use dietesp::internals::schc::fields;
 use dietesp::internals::schc::{Action, Direction, FieldDescriptor, Matching, Rule, Target};
 use serde_json::Value;
@@ -189,7 +190,7 @@ fn ehc_tcp_numbers_follow_the_packets() {
     };
     let carrier = hex::decode(OUTER_V6).unwrap();
     let (outer, header_len, protocol_offset) = outer(&carrier);
-    let carrier = Carrier { outer: &outer, header: &carrier[..header_len], protocol_offset };
+    let carrier = IpHeaders { outer: &outer, header: &carrier[..header_len], protocol_offset };
     // Steps of 7000 with 16 bits, past 2^32.
     let sent: Vec<u32> = (0..20u32).map(|step| 0u32.wrapping_sub(21_000).wrapping_add(step * 7000)).collect();
     let mut state = State::default();
@@ -564,7 +565,7 @@ fn clear_texts_of_the_cases() {
             let [sender, receiver] = states.entry(sa).or_default();
             let carrier = &case.captured[frame];
             let (outer, header_len, protocol_offset) = outer(carrier);
-            let carrier = Carrier { outer: &outer, header: &carrier[..header_len], protocol_offset };
+            let carrier = IpHeaders { outer: &outer, header: &carrier[..header_len], protocol_offset };
             let clear = hex(&expected["x_clear"]);
             let original = &case.original[expected["x_original"].as_u64().unwrap() as usize - 1];
             let mut made = vec![];
@@ -611,7 +612,7 @@ fn custom_rules_that_are_those_of_another_dialect() {
                 for carrier in carriers {
                     let carrier = hex::decode(carrier).unwrap();
                     let (outer, header_len, protocol_offset) = outer(&carrier);
-                    let carrier = Carrier { outer: &outer, header: &carrier[..header_len], protocol_offset };
+                    let carrier = IpHeaders { outer: &outer, header: &carrier[..header_len], protocol_offset };
                     let mut state = State::default();
                     let one = ietf.compress(packet, &outer, &mut state, &mut expected);
                     let other = custom.compress(packet, &outer, &mut state, &mut made);

@@ -54,7 +54,7 @@ fn residues_are_those_of_two_other_engines() {
         if end > 0 {
             let short = &shifted[..(3 + end).div_ceil(8) - 1];
             let unreadable = compiled.expand(short, 3, &mut header);
-            assert_eq!(unreadable, Err(Unreadable::Short { needs_bits: 3 + end }), "{name}");
+            assert_eq!(unreadable, Err(ResidueError::Short { needs_bits: 3 + end }), "{name}");
         }
     }
 }

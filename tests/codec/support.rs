@@ -3,10 +3,10 @@
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
-use dietesp::internals::codec::{Carrier, Codec, Restored, State};
+use dietesp::internals::codec::{Codec, Restored, State};
 use dietesp::internals::context::*;
 use dietesp::internals::error::Fault;
-use dietesp::internals::net::{IpVersion, OuterHeader};
+use dietesp::internals::net::{IpHeaders, IpVersion, OuterHeader};
 use serde_json::Value;
 
 /// A context of dialect `ietf` for any traffic, everything sent as the defaults have it, then `change`d.
@@ -35,7 +35,7 @@ pub fn context(
 
 pub fn restore(codec: &Codec, clear: &[u8], carrier: &[u8]) -> Result<(Restored, Vec<u8>), Fault> {
     let (outer, header_len, protocol_offset) = outer(carrier);
-    let carrier = Carrier { outer: &outer, header: &carrier[..header_len], protocol_offset };
+    let carrier = IpHeaders { outer: &outer, header: &carrier[..header_len], protocol_offset };
     let mut packet = vec![1, 2, 3];
     let restored = codec.restore(clear, &carrier, &mut State::default(), &mut packet)?;
     Ok((restored, packet))

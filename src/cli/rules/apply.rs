@@ -10,7 +10,7 @@ use super::Format;
 use crate::bits;
 use crate::cli::outputs::Files;
 use crate::cli::{Ended, counted};
-use crate::codec::apply::{Applied, NotApplied, digits};
+use crate::codec::apply::{Applied, ApplyError, digits};
 use crate::error::Error;
 use crate::files::{self, NumberedRule, target_text};
 use crate::schc::{Direction, FieldDescriptor, Matching, Target};
@@ -149,7 +149,7 @@ impl Args {
     fn answer(&self, rule: &NumberedRule, direction: Direction, hex: &str, out: &mut impl Write) -> Result<(), Error> {
         let packet = packet_bytes(hex)?;
         let applied = rule.rule.apply(direction, &packet);
-        if let Err(NotApplied::Rule(error)) = &applied {
+        if let Err(ApplyError::Rule(error)) = &applied {
             return Err(Error::file(&self.rule, error.to_string(), "correct the rule"));
         }
         let answer = answer(rule, direction, &packet, applied);
@@ -172,7 +172,7 @@ fn packet_bytes(text: &str) -> Result<Vec<u8>, Error> {
     hex::decode(digits).map_err(wrong)
 }
 
-fn answer(rule: &NumberedRule, direction: Direction, packet: &[u8], applied: Result<Applied, NotApplied>) -> Answer {
+fn answer(rule: &NumberedRule, direction: Direction, packet: &[u8], applied: Result<Applied, ApplyError>) -> Answer {
     let mut answer = Answer {
         matched: false,
         rule_id: rule.id.map(|id| id.value),
@@ -186,12 +186,12 @@ fn answer(rule: &NumberedRule, direction: Direction, packet: &[u8], applied: Res
             answer.matched = true;
             answer.taken = Some(taken(rule, direction, packet, &applied));
         }
-        Err(NotApplied::Rule(error)) => answer.reason = Some(error.to_string()),
-        Err(NotApplied::Short { field, needs_bits }) => {
+        Err(ApplyError::Rule(error)) => answer.reason = Some(error.to_string()),
+        Err(ApplyError::Short { field, needs_bits }) => {
             answer.field = Some(field.name);
             answer.reason = Some(format!("ends at bit {needs_bits}, but the packet ends at bit {}", packet.len() * 8));
         }
-        Err(NotApplied::Unmatched { row, at, bits }) => {
+        Err(ApplyError::Unmatched { row, at, bits }) => {
             answer.field = Some(row.fid.name);
             answer.reason = Some(format!("is {}, {}", value_text(&row, packet, at, bits), expected(&row)));
         }
@@ -212,7 +212,7 @@ fn taken(rule: &NumberedRule, direction: Direction, packet: &[u8], applied: &App
         residue_bits: digits(&applied.residue, 0, applied.residue_bits),
         residue_len: applied.residue_bits,
         fields: applied
-            .pieces
+            .fields
             .iter()
             .map(|piece| FieldAnswer {
                 fid: piece.fid.name,

@@ -10,7 +10,7 @@ use crate::cipher::{EspCipher, SUITES, Suite};
 use crate::cli::outputs::Files;
 use crate::cli::{Ended, print, report};
 use crate::codec::overhead::{CipherLens, Overhead, SampleMismatch, Span, overhead, rule_bits, sent_bits};
-use crate::codec::{Codec, Mismatch, Table};
+use crate::codec::{Codec, Mismatch, NamedRule};
 use crate::context::{Context, Mode, SaReference};
 use crate::error::Error;
 use crate::files::{self, length_name, target_text};
@@ -180,7 +180,7 @@ fn show(
         icv_bytes: lens.icv,
         rules: Codec::tables(context, lens.block)
             .iter()
-            .map(|Table { name, rule: rows }| rule((*name).to_owned(), rows))
+            .map(|NamedRule { name, rule: rows }| rule((*name).to_owned(), rows))
             .collect(),
         packets,
     })

@@ -6,7 +6,7 @@
 //! | length 2 | channel 2 | SDU length 2, in the first one of an SDU | ...  channels 0040 to 007f
 //! ```
 
-use super::{Heard, Side, When, link, u16_le};
+use super::{BluetoothContent, Side, When, link, u16_le};
 use crate::bytes::Reader;
 use crate::capture::deadline;
 use crate::error::{Fault, Stage};
@@ -179,7 +179,7 @@ impl Connection {
         data: &[u8],
         when: When,
         out: (&mut Vec<u8>, &mut Vec<u64>),
-    ) -> Result<Heard, Fault> {
+    ) -> Result<BluetoothContent, Fault> {
         const MIC_LEN: usize = 4;
         const HEADER_LEN: usize = 4;
         let direction = self.direction(from);
@@ -187,15 +187,15 @@ impl Connection {
             direction.frame.clear();
         }
         if !start && direction.frame.frames.is_empty() {
-            return Ok(Heard::Other("the rest of an L2CAP frame whose start was not captured"));
+            return Ok(BluetoothContent::Other("the rest of an L2CAP frame whose start was not captured"));
         }
         direction.frame.add(data, &[when.frame], when.time_ns);
         let Some((&[a, b, c, d], rest)) = direction.frame.data.split_first_chunk::<HEADER_LEN>() else {
-            return Ok(Heard::Waits);
+            return Ok(BluetoothContent::Incomplete);
         };
         let (len, id) = (usize::from(u16::from_le_bytes([a, b])), u16::from_le_bytes([c, d]));
         if rest.len() < len {
-            return Ok(Heard::Waits);
+            return Ok(BluetoothContent::Incomplete);
         }
         let mut whole = std::mem::take(&mut direction.frame);
         let too_long = whole.data.len() - HEADER_LEN - len;
@@ -218,19 +218,19 @@ impl Connection {
         payload: &[u8],
         brought: (&[u64], i64),
         out: (&mut Vec<u8>, &mut Vec<u64>),
-    ) -> Result<Heard, Fault> {
+    ) -> Result<BluetoothContent, Fault> {
         const ATTRIBUTES: u16 = 4;
         const LE_SIGNALLING: u16 = 5;
         const SECURITY_MANAGER: u16 = 6;
         match id {
-            ATTRIBUTES => Ok(Heard::Other("Bluetooth attributes (ATT)")),
+            ATTRIBUTES => Ok(BluetoothContent::Other("Bluetooth attributes (ATT)")),
             LE_SIGNALLING => {
                 self.signalling(from, payload)?;
-                Ok(Heard::Other("L2CAP signalling"))
+                Ok(BluetoothContent::Other("L2CAP signalling"))
             }
-            SECURITY_MANAGER => Ok(Heard::Other("the Bluetooth Security Manager")),
+            SECURITY_MANAGER => Ok(BluetoothContent::Other("the Bluetooth Security Manager")),
             0x40..=0x7f => self.k_frame(from, id, payload, brought, out),
-            _ => Ok(Heard::Other("an L2CAP channel that is none of IPSP")),
+            _ => Ok(BluetoothContent::Other("an L2CAP channel that is none of IPSP")),
         }
     }
 
@@ -312,16 +312,16 @@ impl Connection {
         payload: &[u8],
         (frames, time_ns): (&[u64], i64),
         (sdu, sdu_frames): (&mut Vec<u8>, &mut Vec<u64>),
-    ) -> Result<Heard, Fault> {
+    ) -> Result<BluetoothContent, Fault> {
         let (link, connection) = (link(from, self.addresses), self.id);
         if !self.channels.iter().any(|channel| (channel.from, channel.id) == (from, id)) {
             self.open(Channel::new(from, id, Kind::Guessed { likely: false }, MAX_GUESSED_LEN));
         }
         let Some(channel) = self.channels.iter_mut().find(|channel| (channel.from, channel.id) == (from, id)) else {
-            return Ok(Heard::Waits);
+            return Ok(BluetoothContent::Incomplete);
         };
         if channel.kind == Kind::OtherProfile {
-            return Ok(Heard::Other("an L2CAP channel of another profile than IPSP"));
+            return Ok(BluetoothContent::Other("an L2CAP channel of another profile than IPSP"));
         }
         let guessed = channel.kind != Kind::Ipsp;
         if channel.sdu.deadline <= time_ns {
@@ -337,10 +337,10 @@ impl Connection {
                 let is_alone = len == data.len();
                 match channel.kind {
                     _ if !may_begin => {
-                        return Ok(Heard::Other("an L2CAP channel, but not the start of a 6LoWPAN frame"));
+                        return Ok(BluetoothContent::Other("an L2CAP channel, but not the start of a 6LoWPAN frame"));
                     }
                     Kind::Guessed { likely: false } if !is_alone => {
-                        return Ok(Heard::Other("an L2CAP channel whose set-up was not captured"));
+                        return Ok(BluetoothContent::Other("an L2CAP channel whose set-up was not captured"));
                     }
                     Kind::Guessed { .. } => channel.kind = Kind::Guessed { likely: true },
                     _ => {}
@@ -352,7 +352,7 @@ impl Connection {
         channel.sdu_len = Some(len);
         let has = channel.sdu.data.len();
         if has < len {
-            return Ok(Heard::Waits);
+            return Ok(BluetoothContent::Incomplete);
         }
         channel.sdu_len = None;
         if has > len {
@@ -362,7 +362,7 @@ impl Connection {
         sdu.append(&mut channel.sdu.data);
         sdu_frames.clear();
         sdu_frames.append(&mut channel.sdu.frames);
-        Ok(Heard::Whole { link, connection, guessed })
+        Ok(BluetoothContent::Sdu { link, connection, guessed })
     }
 }
 

@@ -36,11 +36,11 @@ const ENCRYPTED: &str = "encrypted on the link layer (Bluetooth LE)";
 
 /// What became of a frame.
 #[derive(Debug)]
-pub(super) enum Heard {
+pub(super) enum BluetoothContent {
     /// [`Bluetooth::sdu`] is whole: a 6LoWPAN frame. `guessed`: nothing but its first byte says so.
-    Whole { link: LinkAddresses, connection: u64, guessed: bool },
+    Sdu { link: LinkAddresses, connection: u64, guessed: bool },
     /// A piece of an L2CAP frame or of an SDU.
-    Waits,
+    Incomplete,
     /// A frame that the link layer sent again.
     Repeat(u64),
     /// Something else, in a few words.
@@ -135,7 +135,12 @@ impl Bluetooth {
     }
 
     /// Takes a frame. Faults are offsets in it, or in the L2CAP frame that it completes.
-    pub(super) fn take(&mut self, frame: &Frame<'_>, time_ns: i64, repeats: &mut Repeats) -> Result<Heard, Fault> {
+    pub(super) fn take(
+        &mut self,
+        frame: &Frame<'_>,
+        time_ns: i64,
+        repeats: &mut Repeats,
+    ) -> Result<BluetoothContent, Fault> {
         let (has, needs) = (frame.data.len(), frame.orig_len as usize);
         if has < needs {
             return Err(Fault::short(Stage::Link, 0, "Bluetooth frame", needs, has));
@@ -144,13 +149,13 @@ impl Bluetooth {
         match frame.link_type() {
             air::LE_LL | air::LE_LL_WITH_PHDR | air::NORDIC_BLE => match air::read(frame.link_type(), frame.data)? {
                 Ok(pdu) => self.air(&pdu, when, repeats),
-                Err(what) => Ok(Heard::Other(what)),
+                Err(what) => Ok(BluetoothContent::Other(what)),
             },
             _ => self.hci(hci::read(frame.link_type(), frame.data, frame.interface.index)?, when),
         }
     }
 
-    fn air(&mut self, pdu: &Pdu<'_>, when: When, repeats: &mut Repeats) -> Result<Heard, Fault> {
+    fn air(&mut self, pdu: &Pdu<'_>, when: When, repeats: &mut Repeats) -> Result<BluetoothContent, Fault> {
         const ADVERTISING_CRC_INIT: u32 = 0x55_5555;
         const CONNECT_IND: u8 = 5;
         // LLID.
@@ -179,7 +184,7 @@ impl Bluetooth {
             if first & 0xf == CONNECT_IND {
                 self.connect(pdu.payload)?;
             }
-            return Ok(Heard::Other("Bluetooth LE advertising"));
+            return Ok(BluetoothContent::Other("Bluetooth LE advertising"));
         }
         let connection = self.connections.used(key);
         let (llid, sequence) = (first & 3, first >> 3 & 1);
@@ -191,7 +196,7 @@ impl Bluetooth {
             let repeated =
                 if pdu.payload.is_empty() { None } else { repeats.check(when.frame, when.time_ns, identity) };
             match repeated {
-                Some(of) => return Ok(Heard::Repeat(of)),
+                Some(of) => return Ok(BluetoothContent::Repeat(of)),
                 // The capture lacks one in between.
                 None if !is_next && !pdu.payload.is_empty() => connection.lost(pdu.from),
                 None => {}
@@ -199,10 +204,10 @@ impl Bluetooth {
         }
         // What is encrypted has a MIC and a byte more at least.
         if connection.encrypted && !pdu.decrypted && pdu.payload.len() > 4 {
-            return Ok(Heard::Other(ENCRYPTED));
+            return Ok(BluetoothContent::Other(ENCRYPTED));
         }
         match (llid, pdu.payload) {
-            (_, []) => Ok(Heard::Other("a Bluetooth LE frame without data")),
+            (_, []) => Ok(BluetoothContent::Other("a Bluetooth LE frame without data")),
             (CONTROL, [opcode, ..]) => {
                 match *opcode {
                     LL_TERMINATE_IND => self.connections.end(key),
@@ -211,13 +216,13 @@ impl Bluetooth {
                     LL_REJECT_IND | LL_REJECT_EXT_IND => connection.encrypted = false,
                     _ => {}
                 }
-                Ok(Heard::Other("Bluetooth LE link control"))
+                Ok(BluetoothContent::Other("Bluetooth LE link control"))
             }
             (REST | START, payload) => {
                 let out = (&mut self.sdu, &mut self.frames);
                 connection.piece(pdu.from, llid == START, pdu.decrypted, payload, when, out)
             }
-            _ => Ok(Heard::Other("a reserved kind of Bluetooth LE frame")),
+            _ => Ok(BluetoothContent::Other("a reserved kind of Bluetooth LE frame")),
         }
     }
 
@@ -235,16 +240,18 @@ impl Bluetooth {
         Ok(())
     }
 
-    fn hci(&mut self, hci: Hci<'_>, when: When) -> Result<Heard, Fault> {
+    fn hci(&mut self, hci: Hci<'_>, when: When) -> Result<BluetoothContent, Fault> {
         match hci {
             Hci::Command { adapter, opcode, parameters } => {
                 if let Some(host) = self.host(adapter) {
                     host.command(opcode, parameters);
                 }
-                Ok(Heard::Other("a Bluetooth HCI command"))
+                Ok(BluetoothContent::Other("a Bluetooth HCI command"))
             }
             Hci::Event { adapter, code, parameters } => {
-                let Some(host) = self.host(adapter) else { return Ok(Heard::Other("a Bluetooth HCI event")) };
+                let Some(host) = self.host(adapter) else {
+                    return Ok(BluetoothContent::Other("a Bluetooth HCI event"));
+                };
                 match host.event(code, parameters)? {
                     Some(hci::Event::Connected { handle, addresses, is_le }) => {
                         let key = Key::Handle { adapter, handle };
@@ -258,17 +265,17 @@ impl Bluetooth {
                     }
                     None => {}
                 }
-                Ok(Heard::Other("a Bluetooth HCI event"))
+                Ok(BluetoothContent::Other("a Bluetooth HCI event"))
             }
             Hci::Acl { adapter, from, handle, start, data } => {
                 let connection = self.connections.used(Key::Handle { adapter, handle });
                 if connection.is_classic {
-                    return Ok(Heard::Other("Bluetooth BR/EDR"));
+                    return Ok(BluetoothContent::Other("Bluetooth BR/EDR"));
                 }
                 let from = if start || from != Side::Unknown { from } else { connection.waiting() };
                 connection.piece(from, start, false, data, when, (&mut self.sdu, &mut self.frames))
             }
-            Hci::Other(what) => Ok(Heard::Other(what)),
+            Hci::Other(what) => Ok(BluetoothContent::Other(what)),
         }
     }
 

@@ -83,7 +83,7 @@ fn ether_ip(reader: &mut Reader<'_>) -> Result<Next, Fault> {
 }
 
 /// What an IP packet carries.
-pub(in crate::link) enum Carried<'a> {
+pub(in crate::link) enum TunnelContent<'a> {
     /// Another IP packet.
     Packet(Datagram<'a>),
     /// A fragment of one.
@@ -95,35 +95,35 @@ pub(in crate::link) enum Carried<'a> {
 }
 
 /// The IP packet right inside `outer`.
-pub(in crate::link) fn carried<'a>(outer: &Datagram<'a>, nesting: &mut Nesting) -> Carried<'a> {
-    let Some((next, at, payload)) = tunnel(outer) else { return Carried::Nothing };
+pub(in crate::link) fn inner_packet<'a>(outer: &Datagram<'a>, nesting: &mut Nesting) -> TunnelContent<'a> {
+    let Some((next, at, payload)) = tunnel(outer) else { return TunnelContent::Nothing };
     if !nesting.enter() {
-        return Carried::TooDeep;
+        return TunnelContent::TooDeep;
     }
     let reader = Reader::new(Stage::Link, "tunnel header", payload);
     let (offset, version) = match walk(next, reader, false, None, nesting) {
         Ok(Network::Ip { offset, version } | Network::Enclosed { offset, version }) => (offset, version),
-        Ok(Network::Other(Nesting::TOO_DEEP)) => return Carried::TooDeep,
-        _ => return Carried::Nothing,
+        Ok(Network::Other(Nesting::TOO_DEEP)) => return TunnelContent::TooDeep,
+        _ => return TunnelContent::Nothing,
     };
     // Where `payload` is in the frame.
     let before = outer.frame_offset.saturating_add(outer.header.len()).saturating_add(at);
     // The capture lacks what is at the end of all of them.
     let missing = |inner: usize| inner.max(if inner > 0 { outer.missing } else { 0 });
     match parse_ip(payload, offset, version) {
-        LinkContent::Datagram(inner) => Carried::Packet(Datagram {
+        LinkContent::Datagram(inner) => TunnelContent::Packet(Datagram {
             missing: missing(inner.missing),
             frame_offset: inner.frame_offset.saturating_add(before),
             rebuilt: true,
             link: outer.link,
             ..inner
         }),
-        LinkContent::Fragment(inner) => Carried::Fragment(Fragment {
+        LinkContent::Fragment(inner) => TunnelContent::Fragment(Fragment {
             missing: missing(inner.missing),
             frame_offset: inner.frame_offset.saturating_add(before),
             ..inner
         }),
-        LinkContent::NotIp(_) | LinkContent::Malformed { .. } => Carried::Nothing,
+        LinkContent::NotIp(_) | LinkContent::Malformed { .. } => TunnelContent::Nothing,
     }
 }
 

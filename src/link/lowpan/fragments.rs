@@ -7,7 +7,7 @@
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, VecDeque};
 
-use super::iphc::Blanks;
+use super::iphc::ElidedFields;
 use crate::capture::deadline;
 use crate::error::{Fault, Stage};
 use crate::net::LinkAddresses;
@@ -37,7 +37,7 @@ pub(super) struct Piece<'a> {
     /// What was found there, headers put back.
     pub bytes: &'a [u8],
     /// What is blank in the headers; of the first fragment.
-    pub blanks: Option<&'a Blanks>,
+    pub elided: Option<&'a ElidedFields>,
 }
 
 #[derive(Debug, Default)]
@@ -60,7 +60,7 @@ struct Slot {
     pieces: Vec<(usize, usize)>,
     frames: Vec<u64>,
     has_first: bool,
-    blanks: Blanks,
+    elided: ElidedFields,
     /// `data` is that of a finished packet, and the fragments are repeats of it so far.
     repeat: bool,
 }
@@ -74,7 +74,7 @@ impl Fragments {
         piece: Piece<'_>,
         packet: &mut Vec<u8>,
         frames: &mut Vec<u64>,
-    ) -> Result<Option<&Blanks>, Fault> {
+    ) -> Result<Option<&ElidedFields>, Fault> {
         let size = usize::from(key.size);
         let range = (piece.offset, piece.offset.saturating_add(piece.bytes.len()));
         if range.1 > size || piece.bytes.is_empty() {
@@ -108,7 +108,7 @@ impl Fragments {
         packet.extend_from_slice(&slot.data);
         std::mem::swap(frames, &mut slot.frames);
         slot.rest();
-        Ok(Some(&slot.blanks))
+        Ok(Some(&slot.elided))
     }
 }
 
@@ -144,11 +144,11 @@ impl Slot {
             self.pieces.push(range);
         }
         self.frames.push(piece.frame);
-        if let Some(blanks) = piece.blanks
+        if let Some(elided) = piece.elided
             && !self.has_first
         {
             self.has_first = true;
-            self.blanks.copy_from(blanks);
+            self.elided.copy_from(elided);
         }
     }
 }

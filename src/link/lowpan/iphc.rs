@@ -24,7 +24,7 @@ const IPV6: u8 = 41;
 
 /// What is filled in when the packet is whole: offsets in it.
 #[derive(Debug, Default, Clone)]
-pub(super) struct Blanks {
+pub(super) struct ElidedFields {
     /// IPv6 headers; of their Payload Length.
     ipv6: Vec<usize>,
     /// UDP header; of its Length.
@@ -35,16 +35,16 @@ pub(super) struct Blanks {
     pub unknown_context: bool,
 }
 
-impl Blanks {
+impl ElidedFields {
     pub(super) fn clear(&mut self) {
         self.ipv6.clear();
-        *self = Blanks { ipv6: std::mem::take(&mut self.ipv6), ..Blanks::default() };
+        *self = ElidedFields { ipv6: std::mem::take(&mut self.ipv6), ..ElidedFields::default() };
     }
 
-    pub(super) fn copy_from(&mut self, other: &Blanks) {
+    pub(super) fn copy_from(&mut self, other: &ElidedFields) {
         self.ipv6.clear();
         self.ipv6.extend_from_slice(&other.ipv6);
-        *self = Blanks { ipv6: std::mem::take(&mut self.ipv6), ..*other };
+        *self = ElidedFields { ipv6: std::mem::take(&mut self.ipv6), ..*other };
     }
 
     /// Fills in lengths and checksum. `missing` bytes of the packet are not in the capture.
@@ -89,16 +89,16 @@ pub(super) fn decompress(
     mut ids: [Option<u64>; 2],
     contexts: &dyn Fn(u8) -> Option<Context>,
     out: &mut Vec<u8>,
-    blanks: &mut Blanks,
+    elided: &mut ElidedFields,
 ) -> Result<(), Fault> {
-    blanks.clear();
+    elided.clear();
     let mut reader = Reader::new(Stage::Link, "6LoWPAN header", compressed);
-    while blanks.ipv6.len() < MAX_IPV6_HEADERS {
+    while elided.ipv6.len() < MAX_IPV6_HEADERS {
         let at = out.len();
-        blanks.ipv6.push(at);
-        let in_line = ipv6_header(&mut reader, ids, contexts, out, blanks)?;
+        elided.ipv6.push(at);
+        let in_line = ipv6_header(&mut reader, ids, contexts, out, elided)?;
         let mut next_at = at + 6;
-        if in_line || !next_headers(&mut reader, &mut next_at, out, blanks)? {
+        if in_line || !next_headers(&mut reader, &mut next_at, out, elided)? {
             out.extend_from_slice(reader.rest());
             return Ok(());
         }
@@ -115,7 +115,7 @@ fn ipv6_header(
     ids: [Option<u64>; 2],
     contexts: &dyn Fn(u8) -> Option<Context>,
     out: &mut Vec<u8>,
-    blanks: &mut Blanks,
+    elided: &mut ElidedFields,
 ) -> Result<bool, Fault> {
     let iphc = reader.u16()?;
     if iphc >> 13 != 0b011 {
@@ -139,7 +139,7 @@ fn ipv6_header(
     };
     let mut context = |id: u8| {
         let known = contexts(id);
-        blanks.unknown_context |= known.is_none();
+        elided.unknown_context |= known.is_none();
         known.unwrap_or(Context::UNKNOWN)
     };
     let [src_id, dst_id] = ids;
@@ -231,14 +231,14 @@ fn next_headers(
     reader: &mut Reader<'_>,
     next_at: &mut usize,
     out: &mut Vec<u8>,
-    blanks: &mut Blanks,
+    elided: &mut ElidedFields,
 ) -> Result<bool, Fault> {
     loop {
         let nhc = reader.u8()?;
         match nhc {
             0xf0..=0xf7 => {
                 name(out, *next_at, UDP);
-                udp_header(nhc, reader, out, blanks)?;
+                udp_header(nhc, reader, out, elided)?;
                 return Ok(false);
             }
             0xe0..=0xef => {
@@ -307,7 +307,7 @@ fn extension_header(protocol: u8, in_line: bool, reader: &mut Reader<'_>, out: &
 }
 
 /// UDP (RFC 6282 §4.3).
-fn udp_header(nhc: u8, reader: &mut Reader<'_>, out: &mut Vec<u8>, blanks: &mut Blanks) -> Result<(), Fault> {
+fn udp_header(nhc: u8, reader: &mut Reader<'_>, out: &mut Vec<u8>, elided: &mut ElidedFields) -> Result<(), Fault> {
     let (src, dst) = match nhc & 3 {
         0 => (reader.u16()?, reader.u16()?),
         1 => (reader.u16()?, 0xf000 | u16::from(reader.u8()?)),
@@ -317,9 +317,9 @@ fn udp_header(nhc: u8, reader: &mut Reader<'_>, out: &mut Vec<u8>, blanks: &mut 
             (0xf0b0 | both >> 4, 0xf0b0 | both & 0xf)
         }
     };
-    blanks.udp = Some(out.len());
-    blanks.checksum = nhc & 4 != 0;
-    let checksum = if blanks.checksum { 0 } else { reader.u16()? };
+    elided.udp = Some(out.len());
+    elided.checksum = nhc & 4 != 0;
+    let checksum = if elided.checksum { 0 } else { reader.u16()? };
     for field in [src, dst, 0, checksum] {
         out.extend_from_slice(&field.to_be_bytes());
     }

@@ -13,7 +13,7 @@ use std::net::Ipv6Addr;
 
 use self::contexts::{Contexts, Network};
 use self::fragments::{Fragments, Key, Piece};
-use self::iphc::Blanks;
+use self::iphc::ElidedFields;
 use super::LinkAddresses;
 use super::ip::V6_HEADER_LEN;
 use crate::bytes::Reader;
@@ -30,25 +30,25 @@ pub(super) struct Lowpan {
     fragments: Fragments,
     packet: Vec<u8>,
     frames: Vec<u64>,
-    blanks: Blanks,
+    elided: ElidedFields,
     /// Headers of a first fragment, put back.
     first: Vec<u8>,
 }
 
 /// What became of a frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Taken {
+pub(super) enum LowpanContent {
     /// [`Lowpan::packet`] is whole. A context may have been unknown.
-    Whole { link: LinkAddresses, unknown_context: bool },
+    Packet { link: LinkAddresses, unknown_context: bool },
     /// A fragment whose packet is not whole yet.
-    Waits,
+    Incomplete,
     /// No IPv6 packet, in a few words.
     Other(&'static str),
 }
 
 /// The frame that a payload came in.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Carried {
+pub(super) struct FrameInfo {
     pub frame: u64,
     pub time_ns: i64,
     pub link: LinkAddresses,
@@ -81,19 +81,19 @@ impl Lowpan {
     }
 
     /// Takes the payload of a frame. Faults are offsets in it.
-    pub(super) fn take(&mut self, payload: &[u8], carried: Carried) -> Result<Taken, Fault> {
+    pub(super) fn take(&mut self, payload: &[u8], info: FrameInfo) -> Result<LowpanContent, Fault> {
         let mut reader = Reader::new(Stage::Link, "6LoWPAN header", payload);
-        let mut link = carried.link;
+        let mut link = info.link;
         let mut page = 0;
         let mut first = None;
         loop {
             let at = reader.position();
             let Some(&dispatch) = reader.rest().first() else {
-                return Ok(Taken::Other("a frame without payload"));
+                return Ok(LowpanContent::Other("a frame without payload"));
             };
             let unsupported = |what| Err(Fault::unsupported(Stage::Link, at, what));
             match dispatch {
-                0x00..=0x3f => return Ok(Taken::Other(NOT_LOWPAN)),
+                0x00..=0x3f => return Ok(LowpanContent::Other(NOT_LOWPAN)),
                 0xf0..=0xff => {
                     reader.u8()?;
                     page = dispatch & 0xf;
@@ -106,8 +106,8 @@ impl Lowpan {
                     reader.take(2)?;
                 }
                 0xc0..=0xc7 | 0xe0..=0xe7 => {
-                    if carried.missing > 0 {
-                        let (has, needs) = (payload.len(), payload.len().saturating_add(carried.missing));
+                    if info.missing > 0 {
+                        let (has, needs) = (payload.len(), payload.len().saturating_add(info.missing));
                         return Err(Fault::short(Stage::Link, 0, "6LoWPAN fragment", needs, has));
                     }
                     let key = Key { size: reader.u16()? & 0x7ff, tag: reader.u16()?, link };
@@ -116,34 +116,34 @@ impl Lowpan {
                     }
                     if dispatch >= 0xe0 {
                         let offset = usize::from(reader.u8()?) * 8;
-                        let (frame, time_ns) = (carried.frame, carried.time_ns);
-                        let piece = Piece { frame, time_ns, offset, bytes: reader.rest(), blanks: None };
+                        let (frame, time_ns) = (info.frame, info.time_ns);
+                        let piece = Piece { frame, time_ns, offset, bytes: reader.rest(), elided: None };
                         return self.fragment(key, piece);
                     }
                     first = Some(key);
                 }
                 0x41 => {
                     reader.u8()?;
-                    self.blanks.clear();
+                    self.elided.clear();
                     self.first.clear();
                     self.first.extend_from_slice(reader.rest());
-                    return self.headers_restored(link, first, carried);
+                    return self.headers_restored(link, first, info);
                 }
                 0x60..=0x7f => {
                     let ids = [link.src, link.dst].map(|address| address.map(iphc::interface_id));
                     self.first.clear();
-                    let Lowpan { contexts, blanks, first: out, .. } = self;
-                    let known = |id| contexts.get(carried.network, id);
-                    iphc::decompress(reader.rest(), ids, &known, out, blanks).map_err(|mut fault| {
+                    let Lowpan { contexts, elided, first: out, .. } = self;
+                    let known = |id| contexts.get(info.network, id);
+                    iphc::decompress(reader.rest(), ids, &known, out, elided).map_err(|mut fault| {
                         fault.offset = fault.offset.saturating_add(at);
                         fault
                     })?;
-                    return self.headers_restored(link, first, carried);
+                    return self.headers_restored(link, first, info);
                 }
                 0x42 => return unsupported("6LoWPAN HC1, which RFC 6282 replaced"),
                 0xe8..=0xef => return unsupported("6LoWPAN recoverable fragments (RFC 8931)"),
                 // Unassigned; Zigbee frames start with 48 or 49.
-                _ if at == 0 => return Ok(Taken::Other(NOT_LOWPAN)),
+                _ if at == 0 => return Ok(LowpanContent::Other(NOT_LOWPAN)),
                 _ => return unsupported("an unknown 6LoWPAN dispatch"),
             }
         }
@@ -154,29 +154,29 @@ impl Lowpan {
         &mut self,
         link: LinkAddresses,
         first: Option<Key>,
-        Carried { frame, time_ns, missing, .. }: Carried,
-    ) -> Result<Taken, Fault> {
+        FrameInfo { frame, time_ns, missing, .. }: FrameInfo,
+    ) -> Result<LowpanContent, Fault> {
         let Some(key) = first else {
             std::mem::swap(&mut self.packet, &mut self.first);
             self.frames.clear();
-            self.blanks.fill(&mut self.packet, missing)?;
-            return Ok(Taken::Whole { link, unknown_context: self.blanks.unknown_context });
+            self.elided.fill(&mut self.packet, missing)?;
+            return Ok(LowpanContent::Packet { link, unknown_context: self.elided.unknown_context });
         };
         let bytes = std::mem::take(&mut self.first);
-        let blanks = std::mem::take(&mut self.blanks);
-        let piece = Piece { frame, time_ns, offset: 0, bytes: &bytes, blanks: Some(&blanks) };
+        let elided = std::mem::take(&mut self.elided);
+        let piece = Piece { frame, time_ns, offset: 0, bytes: &bytes, elided: Some(&elided) };
         let taken = self.fragment(key, piece);
         self.first = bytes;
-        self.blanks = blanks;
+        self.elided = elided;
         taken
     }
 
-    fn fragment(&mut self, key: Key, piece: Piece<'_>) -> Result<Taken, Fault> {
-        let Some(blanks) = self.fragments.push(key, piece, &mut self.packet, &mut self.frames)? else {
-            return Ok(Taken::Waits);
+    fn fragment(&mut self, key: Key, piece: Piece<'_>) -> Result<LowpanContent, Fault> {
+        let Some(elided) = self.fragments.push(key, piece, &mut self.packet, &mut self.frames)? else {
+            return Ok(LowpanContent::Incomplete);
         };
-        blanks.fill(&mut self.packet, 0)?;
-        Ok(Taken::Whole { link: key.link, unknown_context: blanks.unknown_context })
+        elided.fill(&mut self.packet, 0)?;
+        Ok(LowpanContent::Packet { link: key.link, unknown_context: elided.unknown_context })
     }
 
     /// Learns from Neighbor Discovery, if that is what the last packet was: contexts, and the EUI-64 of its sender, which

@@ -51,7 +51,7 @@ fn each_kind() {
         });
         // No short way leads past a tunnel.
         let alone = parse_standalone(link_type, frame, |protocol| protocol == ESP);
-        if let Some(Alone::Packet(place)) = alone {
+        if let Some(Standalone::Packet(place)) = alone {
             assert_eq!(place.protocol, ESP, "{name}");
         } else {
             assert!(alone.is_none(), "{name} {alone:?}");

@@ -108,7 +108,7 @@ const ZEP_PORTS: &str = "45000000 00000000 4011 0000 c0000201 c0000202 455a 455a
 fn other_datagrams_on_the_port_of_zep_are_udp() {
     for data in ["", "45", "4559", "00000000000000000000000000000000"] {
         let frame = hexes(&[ZEP_PORTS, data]);
-        let Some(Alone::Packet(place)) = parse_standalone(101, &frame, |_| false) else { panic!("{data}") };
+        let Some(Standalone::Packet(place)) = parse_standalone(101, &frame, |_| false) else { panic!("{data}") };
         assert_eq!(place.payload(&frame), &frame[20..]);
         let is_whole = |received: Received<'_>| matches!(received.content, Content::Datagram(datagram) if datagram.protocol == UDP && !datagram.rebuilt);
         assert!(Taker::new(101, &Settings::default()).take(&frame, is_whole), "{data}");
