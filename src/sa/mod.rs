@@ -1,5 +1,9 @@
 //! Security Associations: their selectors and keys, the table of all of them, and its lookup.
 
+mod buckets;
+mod hints;
+mod prepared;
+mod runs;
 pub(crate) mod sequence;
 pub(crate) mod stream;
 pub(crate) mod table;
