@@ -1,7 +1,7 @@
-//! Reading and writing of bit strings, most significant bit first (RFC 8724 §7.4 residues). Offsets and lengths are in
+//! Reads and writes bit strings, most significant bit first (RFC 8724 §7.4 residues). Offsets and lengths are in
 //! bits.
 
-/// The `bits` bits (0 to 128) of `bytes` from bit `at`, or `None` if there are fewer.
+/// Returns the `bits` bits (0 to 128) of `bytes` from bit `at` on, or `None` if there are fewer.
 pub fn read(bytes: &[u8], mut at: usize, bits: usize) -> Option<u128> {
     debug_assert!(bits <= 128);
     if !fits(bytes, at, bits) {
@@ -18,8 +18,8 @@ pub fn read(bytes: &[u8], mut at: usize, bits: usize) -> Option<u128> {
     Some(value)
 }
 
-/// Overwrites `bits` bits (0 to 128) of `bytes` from bit `at` with the low bits of `value`; `None`, and nothing
-/// written, if they do not fit.
+/// Overwrites `bits` bits (0 to 128) of `bytes` from bit `at` on with the low bits of `value`. Returns `None` and
+/// writes nothing if they do not fit.
 pub fn write(bytes: &mut [u8], mut at: usize, bits: usize, value: u128) -> Option<()> {
     debug_assert!(bits <= 128);
     if !fits(bytes, at, bits) {
@@ -28,7 +28,7 @@ pub fn write(bytes: &mut [u8], mut at: usize, bits: usize, value: u128) -> Optio
     let mut left = bits;
     while left > 0 {
         let taken = left.min(CHUNK);
-        // The low `taken` bits count, `insert` masks the others.
+        // `insert` keeps only the low `taken` bits.
         insert(bytes, at, taken, (value >> (left - taken)) as u64);
         at += taken;
         left -= taken;
@@ -36,8 +36,8 @@ pub fn write(bytes: &mut [u8], mut at: usize, bits: usize, value: u128) -> Optio
     Some(())
 }
 
-/// Overwrites `bits` bits of `to` from bit `to_at` with those of `from` from bit `from_at`; `None`, and nothing
-/// written, if either is too short.
+/// Copies `bits` bits of `from`, from bit `from_at` on, to bit `to_at` of `to`. Returns `None` and writes nothing
+/// if either is too short.
 pub fn copy(from: &[u8], mut from_at: usize, to: &mut [u8], mut to_at: usize, bits: usize) -> Option<()> {
     if (from_at | to_at | bits).is_multiple_of(8) {
         let from = from.get(from_at / 8..)?.get(..bits / 8)?;
@@ -58,14 +58,14 @@ pub fn copy(from: &[u8], mut from_at: usize, to: &mut [u8], mut to_at: usize, bi
     Some(())
 }
 
-/// Bits that a 64-bit word holds wherever in its first byte they begin.
+/// Number of bits that a 64-bit load always contains, whatever bit of the first byte they start at.
 const CHUNK: usize = 56;
 
 fn fits(bytes: &[u8], at: usize, bits: usize) -> bool {
     at.checked_add(bits).is_some_and(|end| end <= bytes.len().saturating_mul(8))
 }
 
-/// At least [`CHUNK`] bits from bit `at`, first bit in front; 0 bits follow the end of `bytes`.
+/// At least [`CHUNK`] bits from bit `at` on, left-aligned. Past the end of `bytes`, the bits are 0.
 fn window(bytes: &[u8], at: usize) -> u64 {
     let tail = bytes.get(at / 8..).unwrap_or_default();
     let word = tail.first_chunk().copied().unwrap_or_else(|| {
@@ -90,16 +90,16 @@ fn insert(bytes: &mut [u8], at: usize, bits: usize, value: u64) {
     }
 }
 
-/// Appends a bit string to a byte vector.
+/// A writer that appends bit strings to a byte vector.
 #[derive(Debug)]
 pub(crate) struct BitWriter<'a> {
     bytes: &'a mut Vec<u8>,
-    /// Bits still free in the last byte, 0 to 7.
+    /// Unused bits in the last byte, 0 to 7.
     free: u32,
 }
 
 impl<'a> BitWriter<'a> {
-    /// Appends behind what `bytes` holds.
+    /// A writer that appends after the present content of `bytes`.
     pub(crate) fn new(bytes: &'a mut Vec<u8>) -> Self {
         BitWriter { bytes, free: 0 }
     }

@@ -1,20 +1,20 @@
-//! Bounded reading of bytes: the only place that does offset arithmetic on input.
+//! Bounded reading of bytes. No other module does offset arithmetic on input.
 
 use crate::error::{Fault, Stage};
 
-/// The bytes behind the last whole eight, as the upper ones of a word; 0 bits follow.
+/// The last 0 to 7 bytes, after all whole groups of eight, in the upper bytes of a word. The other bits are 0.
 #[inline]
 pub(crate) fn last_word(bytes: &[u8]) -> u64 {
     let last = match bytes.last_chunk() {
         Some(last) => u64::from_be_bytes(*last),
         None => bytes.iter().fold(0, |word, byte| word << 8 | u64::from(*byte)),
     };
-    // What belongs to the word before is shifted out. In two steps, because it may be all of it: how many bytes are left
-    // cannot be foretold, and a branch costs more.
+    // Shifts out the bytes of the previous word. Two shifts, because one by 64 would overflow if no byte is left. A
+    // branch would be slower, because the number of bytes left cannot be predicted.
     last << (63 - 8 * (bytes.len() % 8)) << 1
 }
 
-/// A cursor over the bytes of one structure; reading past the end is a [`Fault`] that names the structure.
+/// A cursor over the bytes of one structure. Reading past the end is a [`Fault`] that names the structure.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Reader<'a> {
     bytes: &'a [u8],
@@ -24,12 +24,12 @@ pub(crate) struct Reader<'a> {
 }
 
 impl<'a> Reader<'a> {
-    /// Reads `bytes`, which `what` names in faults.
+    /// Reads `bytes`. Faults call them `what`.
     pub(crate) fn new(stage: Stage, what: &'static str, bytes: &'a [u8]) -> Self {
         Reader { bytes, position: 0, stage, what }
     }
 
-    /// The same place, in a structure that faults call `what`.
+    /// The same position, but faults call the structure `what`.
     pub(crate) fn named(self, what: &'static str) -> Self {
         Reader { what, ..self }
     }
@@ -44,7 +44,7 @@ impl<'a> Reader<'a> {
         self.bytes.len() - self.position
     }
 
-    /// All bytes that are left; does not move.
+    /// All bytes that are left, without reading them.
     pub(crate) fn rest(&self) -> &'a [u8] {
         self.bytes.get(self.position..).unwrap_or_default()
     }

@@ -1,14 +1,14 @@
-//! Work on all cores. Where the system gives no more threads, fewer do it.
+//! Runs work on all cores. If the system refuses to start a thread, fewer threads do the work.
 
 use std::thread::{Builder, Scope, ScopedJoinHandle};
 
-/// How many cores there are for this process.
+/// Number of cores that this process may use.
 pub(crate) fn count() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }
 
-/// Runs `work` on this thread and `threads - 1` others, which share out among themselves what there is to do. Gives what
-/// each came to.
+/// Runs `work` on this thread and on `threads - 1` others, which divide the work among themselves. Returns the
+/// result of each.
 pub(crate) fn side_by_side<T: Send>(threads: usize, work: impl Fn() -> T + Sync) -> Vec<T> {
     std::thread::scope(|scope| {
         let others: Vec<_> = (1..threads).map_while(|_| spawn(scope, &work)).collect();
@@ -17,7 +17,7 @@ pub(crate) fn side_by_side<T: Send>(threads: usize, work: impl Fn() -> T + Sync)
     })
 }
 
-/// Runs both, `beside` on another thread.
+/// Runs `work` on this thread and `beside` on another one. Returns both results.
 pub(crate) fn both<A, B: Send>(work: impl FnOnce() -> A, beside: impl Fn() -> B + Sync) -> (A, B) {
     std::thread::scope(|scope| {
         let other = spawn(scope, &beside);

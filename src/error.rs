@@ -1,10 +1,10 @@
-//! Two kinds of trouble: an [`Error`] ends the run, a [`Fault`] ends one packet.
+//! Two kinds of errors: an [`Error`] ends the run, a [`Fault`] ends only one packet.
 
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// The run cannot start or cannot go on. `main` prints what happened, then what to do, and exits with status 2.
+/// The run cannot start or continue. `main` prints what happened, then what to do, and exits with status 2.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -13,12 +13,12 @@ pub enum Error {
     Io {
         /// The file, or `-` for a standard stream.
         path: PathBuf,
-        /// What was tried: `open`, `read`, `write`, ...
+        /// The action that failed: `open`, `read`, `write`, ...
         action: &'static str,
-        /// The operating system's answer.
+        /// The error of the operating system.
         source: io::Error,
     },
-    /// A capture, key or rule file says something that cannot be used.
+    /// A capture, key or rule file has content that cannot be used.
     #[error("{}{}: {problem}", path.display(), Place(*line, *column))]
     File {
         /// The file, or `-` for standard input.
@@ -27,12 +27,12 @@ pub enum Error {
         line: Option<u64>,
         /// Column, from 1.
         column: Option<u64>,
-        /// What is wrong, naming the key; never the value of a secret.
+        /// What is wrong, naming the YAML key but never the value of a secret.
         problem: String,
         /// What to do about it; may be empty.
         help: String,
     },
-    /// compress was told to stop at a packet that its context does not match.
+    /// `compress` was told to stop at a packet that its context does not match.
     #[error("frame {frame}: {problem}")]
     Mismatch {
         /// The frame.
@@ -40,7 +40,7 @@ pub enum Error {
         /// The field and its value.
         problem: String,
     },
-    /// The arguments do not fit together.
+    /// The command-line arguments contradict each other.
     #[error("{problem}")]
     Usage {
         /// What is wrong.
@@ -63,18 +63,18 @@ impl fmt::Display for Place {
 }
 
 impl Error {
-    /// An [`Error::Io`] for `path`, to be used with `map_err`.
+    /// Makes an [`Error::Io`] for `path`, to be used with `map_err`.
     pub fn io(path: &Path, action: &'static str) -> impl FnOnce(io::Error) -> Error {
         let path = path.to_owned();
         move |source| Error::Io { path, action, source }
     }
 
-    /// An [`Error::File`] about the whole file.
+    /// Makes an [`Error::File`] about the whole file.
     pub fn file(path: &Path, problem: impl Into<String>, help: impl Into<String>) -> Error {
         Error::File { path: path.to_owned(), line: None, column: None, problem: problem.into(), help: help.into() }
     }
 
-    /// An [`Error::File`] about one line.
+    /// Makes an [`Error::File`] about one line.
     pub fn line(path: &Path, line: u64, problem: impl Into<String>, help: impl Into<String>) -> Error {
         Error::File {
             path: path.to_owned(),
@@ -85,7 +85,7 @@ impl Error {
         }
     }
 
-    /// An [`Error::Usage`].
+    /// Makes an [`Error::Usage`].
     pub fn usage(problem: impl Into<String>, help: impl Into<String>) -> Error {
         Error::Usage { problem: problem.into(), help: help.into() }
     }
@@ -102,7 +102,7 @@ impl Error {
         }
     }
 
-    /// Whether the reader of our output has gone away, which is no failure.
+    /// Whether the program that reads our output has exited. This is not a failure.
     pub fn is_broken_pipe(&self) -> bool {
         matches!(self, Error::Io { source, .. } if source.kind() == io::ErrorKind::BrokenPipe)
     }
@@ -122,7 +122,7 @@ fn io_help(action: &str, kind: io::ErrorKind) -> &'static str {
     }
 }
 
-/// The step at which a packet failed; the steps are in the order a packet travels.
+/// The step at which a packet failed, in processing order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Stage {
@@ -151,15 +151,15 @@ impl Stage {
     }
 }
 
-/// One packet failed: where, and what was found there.
+/// Why one packet failed: the step, the place in the packet, and what is wrong there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Fault {
     /// The step.
     pub stage: Stage,
-    /// Offset in bytes from the start of what that step reads: the frame ([`Stage::Link`]), the ESP payload
+    /// Offset in bytes from the start of what the step reads: the frame ([`Stage::Link`]), the ESP payload
     /// ([`Stage::EspHeader`], [`Stage::Open`]) or the clear text ([`Stage::Trailer`], [`Stage::Inner`]).
     pub offset: usize,
-    /// What is wrong there.
+    /// What is wrong at this place.
     pub kind: FaultKind,
 }
 
@@ -167,40 +167,40 @@ pub struct Fault {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum FaultKind {
-    /// `what` needs more bytes than there are.
+    /// The structure or field `what` is truncated.
     Short {
         /// The structure or field.
         what: &'static str,
-        /// Bytes needed.
+        /// Bytes that it needs.
         needs: usize,
-        /// Bytes there.
+        /// Bytes that are left.
         has: usize,
     },
-    /// `what` has a value that it must not have.
+    /// The field `what` has an invalid value.
     Value {
         /// The field.
         what: &'static str,
         /// The value found.
         got: u64,
-        /// What would be right, in words.
+        /// Which values are valid, in words.
         expected: &'static str,
     },
-    /// The packet uses something that this program or this context does not know.
+    /// The packet uses a feature that this program or this context does not support.
     Unsupported(&'static str),
 }
 
 impl Fault {
-    /// A [`FaultKind::Short`].
+    /// Makes a [`FaultKind::Short`].
     pub fn short(stage: Stage, offset: usize, what: &'static str, needs: usize, has: usize) -> Fault {
         Fault { stage, offset, kind: FaultKind::Short { what, needs, has } }
     }
 
-    /// A [`FaultKind::Value`].
+    /// Makes a [`FaultKind::Value`].
     pub fn value(stage: Stage, offset: usize, what: &'static str, got: u64, expected: &'static str) -> Fault {
         Fault { stage, offset, kind: FaultKind::Value { what, got, expected } }
     }
 
-    /// A [`FaultKind::Unsupported`].
+    /// Makes a [`FaultKind::Unsupported`].
     pub fn unsupported(stage: Stage, offset: usize, what: &'static str) -> Fault {
         Fault { stage, offset, kind: FaultKind::Unsupported(what) }
     }

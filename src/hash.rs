@@ -1,8 +1,8 @@
-//! A fast hash for numbers that are no attacker's to choose: SPIs of key files, Sequence Numbers that verified.
+//! A fast hash for numbers that an attacker cannot choose: SPIs of key files, and sequence numbers that verified.
 
 use std::hash::Hasher;
 
-/// Spreads the bits of a word.
+/// Mixes all bits of a word.
 pub(crate) fn mix(word: u64) -> u64 {
     let wide = u128::from(word ^ 0xf39c_c060_5ced_c835) * 0x9e37_79b9_7f4a_7c15;
     (wide >> 64) as u64 ^ wide as u64

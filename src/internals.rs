@@ -1,4 +1,5 @@
-//! What the tests, benchmarks and fuzz targets of this project use beyond the facade. It may change at any time.
+//! The items that tests, benchmarks and fuzz targets of this project use in addition to the facade. They may change
+//! at any time.
 
 #![allow(missing_docs, reason = "each item is documented where it is defined")]
 

@@ -19,7 +19,7 @@
 #![deny(unreachable_pub)]
 // Maintainers read the documentation with `--document-private-items`.
 #![allow(rustdoc::private_intra_doc_links)]
-// The command line uses more than the facade does.
+// The command line uses more items than the facade does.
 #![cfg_attr(not(feature = "cli"), allow(dead_code, unused_imports))]
 
 mod batch;

@@ -1,21 +1,22 @@
-//! Memory that is asked for before it is needed. With many SAs what is known of each is far from the CPU; asked for early, it
-//! comes while other packets are at work.
+//! Prefetching. With many SAs, the state of each is usually not in the CPU cache. Requested early, it is loaded
+//! while other packets are processed.
 
 use std::ptr::from_ref;
 use std::slice;
 
 use prefetch_index::prefetch_index;
 
-/// SAs from which on what is known of them does not stay near the CPU. Tests are to come here, too.
+/// From this number of SAs on, their state does not fit into the CPU caches. Lower in tests, so that they reach
+/// this code.
 pub(crate) const MANY_SAS: usize = if cfg!(any(test, fuzzing)) { 2 } else { 4096 };
 
-/// Packets in front of which memory is asked for: some 2 microseconds.
+/// How many packets ahead memory is prefetched: about 2 microseconds.
 pub(crate) const PACKETS_AHEAD: usize = 16;
 
-/// Bytes that come together.
+/// Size of a cache line in bytes.
 const CACHE_LINE: usize = 64;
 
-/// Asks for all of `value`, which is aligned to a cache line, and of which `part` is a part.
+/// Prefetches all of `value`, which is aligned to a cache line. `part` is a field of it.
 #[inline(always)]
 pub(crate) fn whole<T, P>(value: &T, part: &P) {
     const { assert!(align_of::<T>() >= CACHE_LINE && CACHE_LINE.is_multiple_of(size_of::<P>())) };
@@ -26,10 +27,10 @@ pub(crate) fn whole<T, P>(value: &T, part: &P) {
     }
 }
 
-/// Asks for the first cache line of the element at `index`, if there is one.
+/// Prefetches the first cache line of the element at `index`, if there is one.
 #[inline(always)]
 pub(crate) fn element<T>(elements: &[T], index: usize) {
-    // To ask for what is not there costs a search through the page tables.
+    // Prefetching an unmapped address costs a page table walk.
     if index < elements.len() {
         prefetch_index(elements, index);
     }

@@ -1,16 +1,16 @@
-//! Key material: never shown, wiped when dropped.
+//! Key material: never printed, and wiped when dropped.
 
 use std::fmt;
 
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
-/// Secret bytes. `Debug` shows their number only; they are wiped when dropped.
+/// Secret bytes. `Debug` shows only how many there are. They are wiped when dropped.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Secret(Vec<u8>);
 
 impl Drop for Secret {
     fn drop(&mut self) {
-        // To wipe no memory takes longer than to wipe some.
+        // Skip an empty buffer: `zeroize` issues a fence even then.
         if self.0.capacity() > 0 {
             self.0.zeroize();
         }
@@ -20,12 +20,12 @@ impl Drop for Secret {
 impl ZeroizeOnDrop for Secret {}
 
 impl Secret {
-    /// Takes over `bytes`.
+    /// Takes ownership of `bytes`.
     pub fn new(bytes: Vec<u8>) -> Secret {
         Secret(bytes)
     }
 
-    /// The bytes; to be handed to a cipher or a key file, nothing else.
+    /// The bytes, to be passed only to a cipher or a key file.
     pub fn expose(&self) -> &[u8] {
         &self.0
     }
@@ -41,7 +41,7 @@ impl Secret {
     }
 }
 
-/// Some of the bytes of a [`Secret`]. `Debug` shows their number only.
+/// A part of a [`Secret`]. `Debug` shows only its length.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct SecretSlice<'s>(&'s [u8]);
 
@@ -50,7 +50,7 @@ impl<'s> SecretSlice<'s> {
         SecretSlice(bytes)
     }
 
-    /// The bytes; to be handed to a cipher or a key file, nothing else.
+    /// The bytes, to be passed only to a cipher or a key file.
     pub fn expose(self) -> &'s [u8] {
         self.0
     }

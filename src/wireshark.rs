@@ -1,8 +1,9 @@
-//! The files with which Wireshark decrypts ESP: `esp_sa` lines and preferences.
+//! Writes the files with which Wireshark decrypts ESP: `esp_sa` lines and preferences.
 //!
-//! Facts about Wireshark 4.0 to 4.6: a line has 8 fields in quotes, 10 only for extended sequence numbers (4.4 and
-//! later; 4.0 refuses a file with them); the protocol is that of the outer header; the salt is appended to the key; the
-//! first line that fits a packet is used, whatever its key; prefixes are not matched as such.
+//! Wireshark 4.0 to 4.6 reads a line as follows. It has 8 quoted fields, or 10 with extended sequence numbers; 4.0
+//! rejects a file with such a line. The protocol is that of the outer header. The salt is appended to the key.
+//! Wireshark uses the first line that matches a packet, even if its key is wrong. Address prefixes are not
+//! supported.
 
 use std::fmt::Write as _;
 use std::io::Write as _;
@@ -21,15 +22,15 @@ use crate::sa::UsedKeys;
 pub struct Line<'a> {
     /// Version of the outer header.
     pub version: IpVersion,
-    /// Outer source; `None` is every one.
+    /// Outer source address; `None` matches every address.
     pub src: Option<IpAddr>,
-    /// Outer destination; `None` is every one.
+    /// Outer destination address; `None` matches every address.
     pub dst: Option<IpAddr>,
-    /// The SPI; `None` is every one.
+    /// The SPI; `None` matches every SPI.
     pub spi: Option<u32>,
     /// Cipher suite and secrets.
     pub keys: &'a Keys,
-    /// With extended sequence numbers: the high half.
+    /// The high half, for extended sequence numbers.
     pub esn_high: Option<u32>,
 }
 
@@ -42,11 +43,12 @@ pub struct Unnamed(&'static str);
 pub(crate) const PREFERENCES: &str = "esp.enable_encryption_decode: TRUE\nesp.enable_authentication_check: TRUE\n";
 
 impl Line<'_> {
-    /// Appends the line and its line end to `text`, which then holds secrets.
+    /// Appends the line and its line end to `text`, which then contains secrets.
     ///
     /// # Errors
-    /// Wireshark has no name for the cipher or integrity algorithm: implicit IVs (RFC 8750), AES-GMAC. Nothing is
-    /// appended then.
+    ///
+    /// Wireshark does not support the cipher or integrity algorithm: implicit IVs (RFC 8750) and AES-GMAC. Nothing
+    /// is appended then.
     pub fn append_to(&self, text: &mut Zeroizing<String>) -> Result<(), Unnamed> {
         let (suite, integ) = (self.keys.suite(), self.keys.integ());
         let names = suite.wireshark.ok_or(Unnamed(suite.name))?;
@@ -54,7 +56,7 @@ impl Line<'_> {
         let mut key_hex = Zeroizing::new(String::with_capacity(128));
         push_hex(&mut key_hex, self.keys.key().expose());
         if suite.cipher == Cipher::AesCcm {
-            // Its keystream is that of AES-CTR with the flags byte 03 in front of the salt (RFC 3610 §2.3, RFC 4309 §4).
+            // Its keystream is that of AES-CTR if the flags byte 03 precedes the salt (RFC 3610 §2.3, RFC 4309 §4).
             key_hex.push_str("03");
         }
         push_hex(&mut key_hex, self.keys.salt().expose());
@@ -85,7 +87,7 @@ impl Line<'_> {
         Ok(())
     }
 
-    /// The first Wireshark that reads the line. An earlier one refuses the whole file because of it.
+    /// The first version of Wireshark that can read the line. Earlier versions reject the whole file because of it.
     pub fn since(&self) -> &'static str {
         match (self.keys.suite().cipher, self.esn_high) {
             (Cipher::ChaCha20Poly1305, _) => "4.6",
@@ -132,15 +134,16 @@ fn push_hex(text: &mut String, bytes: &[u8]) {
     }
 }
 
-/// What [`write_folder`] writes: the folder and its files.
+/// The folder that [`write_folder`] writes, and its files.
 pub(crate) fn paths(folder: &Path) -> [PathBuf; 3] {
     [folder.to_owned(), folder.join("esp_sa"), folder.join("preferences")]
 }
 
-/// Rejects a folder for [`write_folder`] that contains another Wireshark profile.
+/// Rejects a folder for [`write_folder`] that already contains a different Wireshark profile.
 ///
 /// # Errors
-/// It does.
+///
+/// The folder contains one.
 pub(crate) fn check_folder(folder: &Path) -> Result<(), Error> {
     let is_own = match std::fs::read_to_string(folder.join("preferences")) {
         Ok(preferences) => preferences == PREFERENCES,
@@ -155,11 +158,13 @@ pub(crate) fn check_folder(folder: &Path) -> Result<(), Error> {
     }
 }
 
-/// Writes `esp_sa` and `preferences` into `folder`, to be used as `WIRESHARK_CONFIG_DIR`. The folder is made if it is
-/// missing; on Unix nobody else may enter it then, and the files are readable by their owner only: they hold keys.
+/// Writes `esp_sa` and `preferences` into `folder`, to be used as `WIRESHARK_CONFIG_DIR`. Creates the folder if it
+/// is missing. The files contain keys, so on Unix only their owner may read them, and only the owner may enter a
+/// new folder.
 ///
 /// # Errors
-/// What the operating system refuses.
+///
+/// The operating system refuses to create or write them.
 pub fn write_folder(folder: &Path, esp_sa: &str) -> Result<(), Error> {
     make_private(folder).map_err(Error::io(folder, "create"))?;
     for (name, text) in [("esp_sa", esp_sa), ("preferences", PREFERENCES)] {
@@ -179,7 +184,7 @@ pub fn write_folder(folder: &Path, esp_sa: &str) -> Result<(), Error> {
 #[cfg(unix)]
 fn make_private(folder: &Path) -> std::io::Result<()> {
     use std::os::unix::fs::DirBuilderExt;
-    // An existing folder keeps its permissions, because others may use it.
+    // An existing folder keeps its permissions, because other users may need it.
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)
 }
 
@@ -222,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_as_wireshark_writes_them() {
+    fn lines_have_the_form_that_wireshark_writes() {
         let suite = |name| Suite::by_name(name).unwrap();
         let key = "11".repeat(16);
         let head = "\"IPv6\",\"fd01::1\",\"fd01::2\",\"0x0000a1b2\"";
@@ -254,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_is_read_again() {
+    fn written_lines_are_read_back() {
         let mut named = 0;
         for suite in SUITES {
             let integs = if suite.is_aead() { vec![None] } else { INTEGS.iter().map(Some).chain([None]).collect() };
@@ -277,7 +282,7 @@ mod tests {
     }
 
     #[test]
-    fn what_wireshark_cannot_decrypt_has_no_line() {
+    fn unsupported_ciphers_get_no_line() {
         for name in ["ENCR_NULL_AUTH_AES_GMAC", "ENCR_AES_CCM_8_IIV"] {
             let error = text(line(&keys(Suite::by_name(name).unwrap(), None))).unwrap_err();
             assert_eq!(error.to_string(), format!("Wireshark cannot decrypt {name}"));
@@ -286,11 +291,11 @@ mod tests {
 
     #[cfg(unix)]
     #[test]
-    fn nobody_else_may_read_the_keys() {
+    fn only_the_owner_may_read_the_keys() {
         use std::os::unix::fs::PermissionsExt;
         let parent = tempfile::tempdir().unwrap();
         let folder = parent.path().join("OUT.wireshark");
-        // A folder that was there stays as open as it is, but the files in it do not.
+        // An existing folder keeps its permissions, but the files in it are private.
         for (text, folder_mode) in [("first\n", 0o700), ("second\n", 0o755)] {
             write_folder(&folder, text).unwrap();
             let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;

@@ -1,9 +1,10 @@
 //! Reassembly of IPv4 fragments (RFC 791 §3.2) and IPv6 fragments (RFC 8200 §4.5, RFC 5722), in any order and with
 //! repeats.
 //!
-//! Pieces of the same Identification, addresses and (IPv4) protocol belong together. Captures repeat fragments more than
-//! networks do (the same frame seen on two interfaces), so that the bytes of a finished packet are kept for a while: a
-//! late repeat is told from the first fragment of another packet with the same Identification by its bytes.
+//! Fragments with the same Identification, addresses and (IPv4) protocol belong to one packet. A capture may
+//! contain a fragment twice, for example when it was seen on two interfaces. So the bytes of a complete packet are
+//! kept for a while: if a later fragment has the same bytes, it is a repeat. Otherwise it starts a new packet with
+//! the same Identification.
 
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, VecDeque};
@@ -15,32 +16,32 @@ use crate::capture::deadline;
 use crate::error::{Fault, Stage};
 use crate::net::{Datagram, Fragment, IpVersion, ip};
 
-/// Packets put together at the same time.
+/// Most packets that are reassembled at the same time.
 const MAX_SLOTS: usize = 1024;
-/// Finished packets whose bytes are kept.
+/// Most complete packets whose bytes are kept.
 const MAX_FINISHED: usize = 64;
-/// Frames of one packet: all 8192 pieces that fit, twice.
+/// Most frames of one packet: all 8192 fragments that a packet can have, twice.
 const MAX_FRAMES: usize = 16_384;
-/// What the length fields of IPv4 (Total Length) and IPv6 (Payload Length) can say.
+/// Highest value of the length fields of IPv4 (Total Length) and IPv6 (Payload Length).
 const MAX_LEN: usize = 65_535;
-/// How long fragments wait for the rest: Linux's 30 s for IPv4, RFC 8200's 60 s for IPv6.
+/// How long fragments wait for the rest: 30 s for IPv4 as in Linux, 60 s for IPv6 (RFC 8200).
 const TIMEOUT_V4_NS: i64 = 30_000_000_000;
 const TIMEOUT_V6_NS: i64 = 60_000_000_000;
 
-/// Collects fragments, of at most 1024 packets at a time, until packets are whole.
+/// Collects fragments until packets are complete, of at most 1024 packets at a time.
 #[derive(Debug, Default)]
 pub struct Reassembler {
     slots: HashMap<Key, Slot>,
-    /// Finished packets, oldest first.
+    /// Complete packets, oldest first.
     finished: VecDeque<Key>,
-    /// Slots out of use, for their buffers.
+    /// Unused slots, kept to reuse their buffers.
     spare: Vec<Slot>,
-    /// No slot is out of date before.
+    /// No slot expires before this time.
     next_deadline: Option<i64>,
     given_up: Vec<u64>,
 }
 
-/// An IP packet put together from fragments. Its buffers are used again by the next one.
+/// An IP packet that was reassembled from fragments. The next one reuses its buffers.
 #[derive(Debug, Default)]
 pub struct Reassembled {
     packet: Vec<u8>,
@@ -48,8 +49,9 @@ pub struct Reassembled {
 }
 
 impl Reassembled {
-    /// The packet as if it had never been fragmented: headers of the first fragment, without Fragment header (IPv6) or
-    /// offset and More Fragments (IPv4), lengths and checksum right. Faults are offsets in the packet.
+    /// The packet as if it had never been fragmented. Its headers are those of the first fragment, without Fragment
+    /// header (IPv6) or offset and More Fragments (IPv4). Lengths and checksum are correct. Offsets of faults count
+    /// from its start.
     pub fn datagram(&self) -> Result<Datagram<'_>, Fault> {
         match parse_ip(&self.packet, 0, None) {
             LinkContent::Datagram(datagram) => Ok(datagram),
@@ -60,25 +62,27 @@ impl Reassembled {
         }
     }
 
-    /// The numbers of the frames that brought its fragments, repeats included, in the order they were pushed.
+    /// The numbers of the frames with its fragments, including repeats, in the order they were pushed.
     pub fn fragments(&self) -> &[u64] {
         &self.fragments
     }
 }
 
 impl Reassembler {
-    /// One without fragments.
+    /// A packet without fragments.
     pub fn new() -> Reassembler {
         Reassembler::default()
     }
 
-    /// Takes a fragment, of frame number `frame`, captured at `time_ns` (nanoseconds since 1970, not always rising).
-    /// True if it completes a packet, which is then in `out`; else `out` is left alone.
+    /// Adds a fragment from frame number `frame`, captured at `time_ns` (nanoseconds since 1970, not always
+    /// increasing). Returns true if it completes a packet, and stores the packet in `out`. Otherwise `out` is
+    /// unchanged.
     ///
-    /// A fault, as offset in the frame, if the fragment cannot be part of any packet: cut by the snap length, of a wrong
-    /// length, or (IPv6) overlapping others, whose packet is then given up.
+    /// Returns a fault, with its offset in the frame, if the fragment cannot be part of any packet: it is truncated
+    /// by the snap length, has an invalid length, or (IPv6) overlaps other fragments. An overlap also gives up the
+    /// packet of these fragments.
     ///
-    /// A frame that is taken shows up once, in [`Reassembled::fragments`] or in [`Reassembler::given_up`].
+    /// Each accepted frame appears exactly once, in [`Reassembled::fragments`] or in [`Reassembler::given_up`].
     pub fn push(
         &mut self,
         frame: u64,
@@ -90,8 +94,8 @@ impl Reassembler {
         self.push_inner(&[frame], time_ns, fragment, out)
     }
 
-    /// The same for a fragment that came in several frames, because it is inside a packet that was reassembled from them;
-    /// [`Reassembler::given_up`] keeps what it has.
+    /// Adds a fragment that was itself reassembled from several frames. [`Reassembler::given_up`] keeps its
+    /// content.
     pub(super) fn push_inner(
         &mut self,
         frames: &[u64],
@@ -117,7 +121,7 @@ impl Reassembler {
         if fragment.outer.version == IpVersion::V6 && !slot.fits(fragment) {
             self.given_up.append(&mut slot.frames);
             slot.clear();
-            // Fragments that are still to come are refused too (RFC 5722 §3), until the deadline.
+            // Fragments that arrive later are rejected too (RFC 5722 §3), until the deadline.
             slot.overlapped = true;
         }
         if slot.overlapped {
@@ -141,7 +145,8 @@ impl Reassembler {
             return Ok(false);
         }
         if slot.write(fragment.outer.version, out).is_err() {
-            // The headers of the first fragment are longer than those of the others.
+            // The headers of the first fragment are longer than those of the other fragments, so the whole packet
+            // may be too long.
             self.given_up.append(&mut slot.frames);
             slot.clear();
             return Ok(false);
@@ -154,18 +159,18 @@ impl Reassembler {
         Ok(true)
     }
 
-    /// Begins a frame: [`Reassembler::given_up`] is empty again.
+    /// Begins a frame: clears [`Reassembler::given_up`].
     pub(super) fn begin(&mut self) {
         self.given_up.clear();
     }
 
-    /// Gives up the frames of a packet that was put together, but cannot be read.
+    /// Gives up the frames of a reassembled packet that cannot be read.
     pub(super) fn give_up(&mut self, frames: &[u64]) {
         self.given_up.extend_from_slice(frames);
     }
 
-    /// Gives up what waits for too long at `time_ns`, and tells the frames like [`Reassembler::given_up`]. [`push`]
-    /// does so by itself; it is for callers that hold frames back.
+    /// Gives up packets that have waited too long at `time_ns`, and returns their frames like
+    /// [`Reassembler::given_up`]. [`push`] also does this. Callers that hold frames back call it between pushes.
     ///
     /// [`push`]: Reassembler::push
     pub fn expire(&mut self, time_ns: i64) -> &[u64] {
@@ -181,23 +186,24 @@ impl Reassembler {
                 discard(slot, &mut self.given_up, &mut self.spare);
             }
             self.next_deadline = self.slots.values().map(|slot| slot.deadline).min();
-            // The order of a HashMap is another one in each run.
+            // Sorted, because the order of a HashMap differs from run to run.
             self.given_up.get_mut(before..).unwrap_or_default().sort_unstable();
         }
     }
 
-    /// Gives up all that waits, at the end of a capture, and tells the frames like [`Reassembler::given_up`].
+    /// Gives up all waiting packets at the end of a capture, and returns their frames like
+    /// [`Reassembler::given_up`].
     pub fn finish(&mut self) -> &[u64] {
         self.expire(i64::MAX)
     }
 
-    /// The frames whose packet the last call gave up: too old, too many, overlapping, or replaced by another packet of
-    /// the same Identification. They are no part of any [`Reassembled`].
+    /// The frames whose packet the last call gave up: too old, too many, overlapping, or replaced by another packet
+    /// with the same Identification. They are not part of any [`Reassembled`].
     pub fn given_up(&self) -> &[u64] {
         &self.given_up
     }
 
-    /// Makes room for one packet: those that wait for nothing first, then the oldest.
+    /// Makes room for one packet. Removes complete packets first, then the oldest one.
     fn evict(&mut self) {
         let rank = |slot: &Slot| (!slot.frames.is_empty(), slot.deadline, slot.frames.first().copied());
         let oldest = self.slots.iter().min_by_key(|(_, slot)| rank(slot)).map(|(key, _)| *key);
@@ -222,7 +228,7 @@ fn discard(mut slot: Slot, given_up: &mut Vec<u64>, spare: &mut Vec<Slot>) {
     spare.push(slot);
 }
 
-/// What makes a fragment useless by itself.
+/// Checks the fragment alone, without the others of its packet.
 fn check(fragment: &Fragment<'_>) -> Result<(), Fault> {
     let at = fragment.frame_offset.saturating_add(fragment.header.len());
     let len = fragment.payload.len();
@@ -243,13 +249,13 @@ fn check(fragment: &Fragment<'_>) -> Result<(), Fault> {
     Ok(())
 }
 
-/// What the fragments of one packet have in common.
+/// The values that all fragments of one packet share.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 struct Key {
     src: IpAddr,
     dst: IpAddr,
     identification: u32,
-    /// IPv4 only: in IPv6 the first fragment alone decides (RFC 8200 §4.5).
+    /// Only for IPv4. In IPv6 the first fragment alone determines the protocol (RFC 8200 §4.5).
     protocol: Option<u8>,
 }
 
@@ -264,30 +270,30 @@ impl Key {
 /// The fragments of one packet.
 #[derive(Debug, Default)]
 struct Slot {
-    /// When to give up; counts from the first fragment.
+    /// When to give up, counted from the first fragment that arrived.
     deadline: i64,
-    /// Headers of the fragment at offset 0; empty before it is there.
+    /// Headers of the fragment at offset 0; empty until it arrives.
     header: Vec<u8>,
     protocol_offset: usize,
     protocol: u8,
-    /// What was fragmented, as far as it is there.
+    /// The payload, as far as it has arrived.
     data: Vec<u8>,
-    /// Which bytes of `data` are there: one range a fragment, in order, without overlap.
+    /// Ranges of `data` that have arrived: one per fragment, in order, without overlap.
     pieces: Vec<Range<usize>>,
-    /// The sum of `pieces`.
+    /// The sum of the lengths of `pieces`.
     held: usize,
-    /// Length of `data` in the end; known from the last fragment.
+    /// Final length of `data`, known from the last fragment.
     total: Option<usize>,
-    /// The frames, in the order they were pushed.
+    /// Frame numbers, in the order they were pushed.
     frames: Vec<u64>,
-    /// `data` is that of a finished packet, whole, and the fragments are repeats of it so far.
+    /// `data` belongs to a complete packet, and all fragments since then repeat it.
     repeat: bool,
-    /// Not to be put together, because fragments overlapped.
+    /// The packet is rejected because fragments overlapped.
     overlapped: bool,
 }
 
 impl Slot {
-    /// Forgets all but the deadline; the buffers stay.
+    /// Clears everything but the deadline, and keeps the buffers.
     fn clear(&mut self) {
         self.rest();
         self.header.clear();
@@ -297,7 +303,7 @@ impl Slot {
         self.overlapped = false;
     }
 
-    /// Waits for a repeat of the packet that is whole now.
+    /// Keeps the bytes of the complete packet to recognize repeats.
     fn rest(&mut self) {
         self.frames.clear();
         self.pieces.clear();
@@ -305,19 +311,20 @@ impl Slot {
         self.repeat = true;
     }
 
-    /// Whether `fragment` contradicts what is there in a way that only a packet that uses the Identification again does.
+    /// Whether `fragment` contradicts the collected fragments, so that it belongs to another packet with the same
+    /// Identification.
     fn is_of_another_packet(&self, fragment: &Fragment<'_>) -> bool {
         let range = range(fragment);
         if self.repeat {
             return self.total.is_none_or(|total| (range.end == total) == fragment.more || range.end > total)
                 || self.data.get(range) != Some(fragment.payload);
         }
-        // Overlapping IPv6 fragments end a packet whatever the reason.
+        // An overlap of IPv6 fragments ends the packet, whatever the reason.
         fragment.outer.version == IpVersion::V4
             && (!self.ends_agree(fragment) || self.has_piece(&range) && self.data.get(range) != Some(fragment.payload))
     }
 
-    /// Whether `fragment` overlaps nothing, unless it repeats a fragment exactly, and agrees about the end.
+    /// Whether `fragment` agrees with the others about the end, and overlaps none except as an exact repeat.
     fn fits(&self, fragment: &Fragment<'_>) -> bool {
         let range = range(fragment);
         self.ends_agree(fragment)
@@ -325,7 +332,7 @@ impl Slot {
                 || self.has_piece(&range) && self.data.get(range) == Some(fragment.payload))
     }
 
-    /// Whether nothing lies behind the last fragment.
+    /// Whether no bytes lie after the end of the last fragment.
     fn ends_agree(&self, fragment: &Fragment<'_>) -> bool {
         let end = range(fragment).end;
         match (self.total, fragment.more) {
@@ -340,14 +347,14 @@ impl Slot {
         self.pieces.get(self.overlap(range)) == Some(std::slice::from_ref(range))
     }
 
-    /// Which of `pieces` share bytes with `range`.
+    /// The `pieces` that overlap `range`.
     fn overlap(&self, range: &Range<usize>) -> Range<usize> {
         let first = self.pieces.partition_point(|piece| piece.end <= range.start);
         let last = self.pieces.partition_point(|piece| piece.start < range.end);
         first..last.max(first)
     }
 
-    /// Puts the bytes of `fragment` where none are yet: the first copy wins.
+    /// Copies those bytes of `fragment` that have not arrived yet: the first copy wins.
     fn add(&mut self, fragment: &Fragment<'_>) {
         let range = range(fragment);
         if fragment.offset == 0 && (self.header.is_empty() || self.repeat) {
@@ -365,7 +372,7 @@ impl Slot {
         let mut at = self.overlap(&range).start;
         let mut start = range.start;
         while start < range.end {
-            // From one piece to the next: first the gap, then over the piece.
+            // For each piece: copy the gap before it, then skip the piece.
             let next = self.pieces.get(at).cloned().unwrap_or(MAX_LEN + 1..MAX_LEN + 1);
             let gap = start..next.start.clamp(start, range.end);
             if !gap.is_empty() {
@@ -386,7 +393,7 @@ impl Slot {
         self.total == Some(self.held) && !self.header.is_empty()
     }
 
-    /// The packet without traces of fragmentation.
+    /// Removes all traces of fragmentation from the packet.
     fn write(&self, version: IpVersion, out: &mut Reassembled) -> Result<(), Fault> {
         let Reassembled { packet, fragments } = out;
         packet.clear();
@@ -394,7 +401,7 @@ impl Slot {
         packet.extend_from_slice(&self.data);
         match version {
             IpVersion::V4 => {
-                // Of these 16 bits the reserved one and Don't Fragment stay.
+                // Keep only the reserved bit and Don't Fragment of these 16 bits.
                 if let Some([flags, offset]) = packet.get_mut(6..8) {
                     (*flags, *offset) = (*flags & 0xc0, 0);
                 }
@@ -411,7 +418,7 @@ impl Slot {
     }
 }
 
-/// Which bytes of what was fragmented `fragment` brings.
+/// The range of the payload that `fragment` contains.
 fn range(fragment: &Fragment<'_>) -> Range<usize> {
     fragment.offset..fragment.offset.saturating_add(fragment.payload.len())
 }

@@ -1,6 +1,6 @@
-//! The headers below IP: where does the IP packet start?
+//! Link-layer headers: finds the start of the IP packet.
 //!
-//! Each link type has its own first header; what follows an EtherType or the like is read by [`encap`].
+//! Each link type has its own first header. [`encap`] reads the headers after it.
 //!
 //! `LINKTYPE_LINUX_SLL` and `LINKTYPE_LINUX_SLL2`:
 //!
@@ -9,8 +9,8 @@
 //! | EtherType 2 | 0 2 | interface 4 | ARPHRD 2 | packet type 1 | address length 1 | address 8 | packet
 //! ```
 //!
-//! `LINKTYPE_NULL` and `LINKTYPE_LOOP`: an address family of 4 bytes, in the byte order of the capturing machine or of
-//! the network. `LINKTYPE_ENC` (IPsec of BSD): the same, then SPI and flags.
+//! `LINKTYPE_NULL` and `LINKTYPE_LOOP`: an address family of 4 bytes, in the byte order of the capturing machine or
+//! of the network. `LINKTYPE_ENC` (IPsec of BSD) adds SPI and flags.
 //!
 //! `LINKTYPE_C_HDLC`, `LINKTYPE_FDDI`, `LINKTYPE_IPOIB`:
 //!
@@ -62,21 +62,21 @@ pub(super) const IPOIB: u16 = 242;
 pub(super) const LORATAP: u16 = 270;
 pub(super) const LINUX_SLL2: u16 = 276;
 const SLL2_HEADER_LEN: usize = 20;
-/// Where the EtherType of IPoIB is.
+/// Offset of the EtherType of IPoIB.
 const IPOIB_ETHER_TYPE: usize = 40;
 /// The first byte of Cisco HDLC.
 const CISCO_UNICAST: u8 = 0x0f;
 const CISCO_MULTICAST: u8 = 0x8f;
 pub(super) const IEEE802_15_4_TAP: u16 = 283;
 
-/// What the link header announces.
+/// What follows the link header.
 #[derive(Debug)]
 pub(super) enum Network<'a> {
-    /// An IP packet at `offset`, of `version` if the link header names one.
+    /// An IP packet at `offset`. `version` is given if the link header names it.
     Ip { offset: usize, version: Option<IpVersion> },
-    /// An IP packet at `offset`, inside something with a length or a trailer of its own.
+    /// An IP packet at `offset`, inside a header that has its own length field or trailer.
     Enclosed { offset: usize, version: Option<IpVersion> },
-    /// Several packets, each in an Ethernet header of its own, from `offset` on: an A-MSDU.
+    /// Several packets from `offset` on, each with its own Ethernet header: an A-MSDU.
     Aggregate { offset: usize },
     /// A frame of IEEE 802.15.4.
     Radio(Radio<'a>),
@@ -84,11 +84,11 @@ pub(super) enum Network<'a> {
     Bluetooth,
     /// A 6LoWPAN frame at `offset`.
     Lowpan { offset: usize, link: LinkAddresses },
-    /// Something else, in a few words.
+    /// Something else, which the text names.
     Other(&'static str),
 }
 
-/// Whether all frames are those of a radio that has no IP packets as they are.
+/// Whether the link type is that of a radio whose frames never contain a plain IP packet.
 pub(super) fn is_radio(link_type: u16) -> bool {
     match link_type {
         IEEE802_15_4_WITHFCS | IEEE802_15_4_NONASK_PHY | IEEE802_15_4_NOFCS | IEEE802_15_4_TAP | LORATAP => true,
@@ -96,7 +96,7 @@ pub(super) fn is_radio(link_type: u16) -> bool {
     }
 }
 
-/// [`network`] for IP behind an Ethernet header without tags, and raw IP; `None` for all else.
+/// A fast version of [`network`] for raw IP and for Ethernet without tags; `None` in all other cases.
 #[inline]
 pub(super) fn plain_ip(link_type: u16, frame: &[u8]) -> Option<(usize, Option<IpVersion>)> {
     match (link_type, frame.get(12..14)) {
@@ -107,14 +107,15 @@ pub(super) fn plain_ip(link_type: u16, frame: &[u8]) -> Option<(usize, Option<Ip
     }
 }
 
-/// What is said of a frame of any other link type.
+/// The reason given for a frame of any other link type.
 pub(crate) const UNSUPPORTED: &str = "the link type is not supported";
 
 pub(super) fn network(link_type: u16, frame: &[u8]) -> Result<Network<'_>, Fault> {
     network_at(link_type, Reader::new(Stage::Link, "link header", frame))
 }
 
-/// The same of a frame that `reader` is at; offsets count from the start of what it reads.
+/// Like [`network`], for a frame that starts at the position of `reader`. Offsets count from the start of the bytes
+/// of `reader`.
 fn network_at(link_type: u16, reader: Reader<'_>) -> Result<Network<'_>, Fault> {
     let frame = reader.rest();
     match link_type {
@@ -154,12 +155,12 @@ fn network_at(link_type: u16, reader: Reader<'_>) -> Result<Network<'_>, Fault> 
     }
 }
 
-/// What was read so far can be written again in front of another packet.
+/// The headers read so far can be written again before another packet.
 fn in_place(next: Next, reader: Reader<'_>) -> Result<Network<'_>, Fault> {
     walk(next, reader, true, None, &mut Nesting::new())
 }
 
-/// It cannot.
+/// The headers read so far cannot be written again.
 fn enclosed(next: Next, reader: Reader<'_>) -> Result<Network<'_>, Fault> {
     walk(next, reader, false, None, &mut Nesting::new())
 }
@@ -173,7 +174,7 @@ fn with<'a>(
     in_place(next, reader)
 }
 
-/// Skips a byte that says in or out.
+/// Skips a byte that holds the direction, in or out.
 fn behind_direction(mut reader: Reader<'_>) -> Result<Reader<'_>, Fault> {
     reader.u8()?;
     Ok(reader)
@@ -193,7 +194,7 @@ fn wireless_lan(reader: Reader<'_>, radiotap: bool) -> Result<Network<'_>, Fault
     }
 }
 
-/// The packet of an A-MSDU at `offset`, where it ends, and where the next one starts.
+/// The packet of an A-MSDU at `offset`, its end, and the offset of the next one.
 pub(super) fn subframe(frame: &[u8], offset: usize) -> Result<(Network<'_>, usize, Option<usize>), Fault> {
     let wireless::Subframe { llc, end, next } = wireless::subframe(frame, offset)?;
     Ok((enclosed(Next::Header(llc::header), llc)?, end, next))
@@ -213,7 +214,7 @@ fn fddi(mut reader: Reader<'_>) -> Result<Network<'_>, Fault> {
         return Ok(Network::Other("no LLC frame of FDDI"));
     }
     match llc::header(&mut reader)? {
-        // It stands last.
+        // The EtherType is the last field.
         next @ Next::EtherType(_) => in_place(next, reader),
         next => enclosed(next, reader),
     }
@@ -227,8 +228,8 @@ fn ipoib(reader: &mut Reader<'_>) -> Result<Next, Fault> {
     Ok(Next::EtherType(ether_type))
 }
 
-/// Per-Packet Information (CACE Technologies, PPI Packet Header 1.0.7 §3): version, flags, length, link type of the frame
-/// that follows, all little-endian; then fields.
+/// Per-Packet Information (CACE Technologies, PPI Packet Header 1.0.7 §3): version, flags, length and link type of
+/// the frame that follows, all little-endian; then fields.
 fn ppi(mut reader: Reader<'_>) -> Result<Network<'_>, Fault> {
     reader = reader.named("PPI header");
     let at = reader.position();
@@ -276,7 +277,7 @@ fn cooked(hardware: u16, protocol: u16, reader: Reader<'_>) -> Result<Network<'_
     const ARPHRD_IEEE80211_RADIOTAP: u16 = 803;
     const ARPHRD_NETLINK: u16 = 824;
     match (hardware, protocol) {
-        // Here the protocol field is no EtherType.
+        // For this ARPHRD type, the protocol field is not an EtherType.
         (ARPHRD_FRAD | ARPHRD_IEEE80211_RADIOTAP | ARPHRD_NETLINK, _) => Ok(Network::Other("not an IP interface")),
         (_, ETH_P_IEEE802154) => Ok(Network::Radio(Radio::bare(reader.rest(), Trailer::Unknown))),
         (_, ETH_P_802_2) => enclosed(Next::Header(llc::header), reader),
@@ -284,17 +285,17 @@ fn cooked(hardware: u16, protocol: u16, reader: Reader<'_>) -> Result<Network<'_
     }
 }
 
-/// `more` bytes follow the address family.
+/// Reads the address family and skips `more` bytes after it.
 fn address_family(mut reader: Reader<'_>, more: usize) -> Result<Network<'_>, Fault> {
     reader = reader.named("address family");
     let big_endian = reader.u32()?;
-    // Families are small numbers.
+    // In the right byte order, address families are small numbers.
     let family = if big_endian > 0xffff { big_endian.swap_bytes() } else { big_endian };
     reader.take(more)?;
     in_place(of_family(family), reader)
 }
 
-/// What an address family names.
+/// The packet that an address family announces.
 pub(super) fn of_family(family: u32) -> Next {
     match family {
         2 => Next::Ip(Some(IpVersion::V4)),
@@ -304,7 +305,7 @@ pub(super) fn of_family(family: u32) -> Next {
     }
 }
 
-/// Writes `header`, the link header of a frame on `link_type`, as it is in front of an IP packet of `version`.
+/// Appends `header`, the link header of a frame on `link_type`, and sets its protocol field to IP `version`.
 pub(super) fn write(link_type: u16, header: &[u8], version: IpVersion, out: &mut Vec<u8>) -> Result<(), Fault> {
     let before = out.len();
     out.extend_from_slice(header);
@@ -315,13 +316,13 @@ pub(super) fn write(link_type: u16, header: &[u8], version: IpVersion, out: &mut
     };
     let ether_type = ether_type.0.to_be_bytes();
     match link_type {
-        // Whatever tags there are, the EtherType stands last.
+        // The EtherType is the last field, after all tags.
         ETHERNET | LINUX_SLL | FDDI | C_HDLC | C_HDLC_WITH_DIR => {
             if let Some(field) = header.last_chunk_mut() {
                 *field = ether_type;
             }
         }
-        // It stands first, or behind tags last.
+        // The address family is the first field, or follows tags.
         LINUX_SLL2 => {
             let field = if header.len() > SLL2_HEADER_LEN { header.last_chunk_mut() } else { header.first_chunk_mut() };
             if let Some(field) = field {
@@ -337,7 +338,7 @@ pub(super) fn write(link_type: u16, header: &[u8], version: IpVersion, out: &mut
             if let Some(field) = header.first_chunk_mut::<4>() {
                 let big_endian = field.first() == Some(&0);
                 let is_v4 = field.contains(&2);
-                // All readers take 24, 28 and 30 for IPv6.
+                // 24, 28 and 30 all mean IPv6, and readers accept each of them.
                 let family: u32 = match version {
                     IpVersion::V4 => 2,
                     IpVersion::V6 => 30,
@@ -347,7 +348,7 @@ pub(super) fn write(link_type: u16, header: &[u8], version: IpVersion, out: &mut
                 }
             }
         }
-        // The protocol stands last; if it is not shortened to a byte.
+        // The protocol is the last field, unless it is compressed to one byte.
         PPP | PPP_PPPD | PPP_WITH_DIR | PPP_HDLC => {
             let protocol = match header.last_chunk::<2>() {
                 Some([0x08, 0x00] | [0x86, 0xdd]) if link_type == PPP_HDLC => ether_type,

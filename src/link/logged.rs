@@ -34,7 +34,7 @@ pub(super) fn nflog(mut reader: Reader<'_>) -> Result<(Next, Reader<'_>), Fault>
     if version != 0 {
         return Err(Fault::value(Stage::Link, 1, "NFLOG version", u64::from(version), "0"));
     }
-    // The capture does not say which byte order it is in: the wrong one makes lengths that cannot be.
+    // The capture does not name its byte order. The wrong one results in impossible lengths.
     let little = payload(reader, u16::from_le_bytes);
     let found = little.or_else(|fault| payload(reader, u16::from_be_bytes).map_err(|_| fault))?;
     Ok(match found {
@@ -43,7 +43,7 @@ pub(super) fn nflog(mut reader: Reader<'_>) -> Result<(Next, Reader<'_>), Fault>
     })
 }
 
-/// A reader at the payload, if there is one.
+/// Returns a reader at the payload, if there is one.
 fn payload(mut reader: Reader<'_>, number: fn([u8; 2]) -> u16) -> Result<Option<Reader<'_>>, Fault> {
     const PAYLOAD: u16 = 9;
     while reader.left() > 0 {
@@ -56,7 +56,7 @@ fn payload(mut reader: Reader<'_>, number: fn([u8; 2]) -> u16) -> Result<Option<
             return Ok(Some(reader));
         }
         reader.take(value_len)?;
-        // The padding of the last one may be missing.
+        // The padding of the last attribute may be missing.
         reader.take(reader.left().min(value_len.next_multiple_of(4) - value_len))?;
     }
     Ok(None)

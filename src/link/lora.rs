@@ -1,11 +1,11 @@
-//! LoRaTAP, `LINKTYPE_LORATAP`, big-endian. Version 1 goes on behind the sync word:
+//! LoRaTAP, `LINKTYPE_LORATAP`, big-endian. Version 1 adds fields after the sync word:
 //!
 //! ```text
 //! | version 1 | padding 1 | length 2 | frequency 4 | bandwidth 1 | SF 1 | RSSI, SNR 4 | sync word 1 | frame
 //! | gateway 8 | time stamp 4 | flags 1 | coding rate 1 | data rate 2 | IF channel 1 | RF chain 1 | tag 2 | frame
 //! ```
 //!
-//! LoRaWAN encrypts what it carries. Frames of other networks may hold an IP packet, or 6LoWPAN, in the clear.
+//! LoRaWAN encrypts its payload. Frames of other networks may contain an IP packet or 6LoWPAN in the clear.
 
 use super::LinkAddresses;
 use super::link_type::Network;
@@ -16,7 +16,7 @@ use crate::net::IpVersion;
 const HEADER_LEN: [usize; 2] = [15, 35];
 
 pub(super) fn tap(data: &[u8]) -> Result<Network<'_>, Fault> {
-    /// Of public networks (LoRaWAN Regional Parameters).
+    /// The sync word of public networks (LoRaWAN Regional Parameters).
     const LORAWAN: u8 = 0x34;
     const CRC_BAD: u8 = 2;
     let mut reader = Reader::new(Stage::Link, "LoRaTAP header", data);
@@ -40,20 +40,20 @@ pub(super) fn tap(data: &[u8]) -> Result<Network<'_>, Fault> {
     reader.take(len - reader.position())?;
     if sync_word == LORAWAN {
         return Ok(Network::Other(
-            "LoRaWAN, which encrypts its payload: take what the network server exports, with --from hex",
+            "LoRaWAN encrypts its payload: export the decrypted payload from the network server and read it with --from hex",
         ));
     }
     let (offset, frame) = (reader.position(), reader.rest());
     let at = |at: usize| frame.get(at).map_or(0, |byte| usize::from(*byte));
     Ok(match frame.first() {
-        // Nothing says what a frame is: a length that is right does.
+        // No field names the format of the frame. An IP header with the right length decides.
         Some(0x45..=0x4f) if at(2) << 8 | at(3) == frame.len() => {
             Network::Enclosed { offset, version: Some(IpVersion::V4) }
         }
         Some(0x60..=0x6f) if (at(4) << 8 | at(5)) + 40 == frame.len() => {
             Network::Enclosed { offset, version: Some(IpVersion::V6) }
         }
-        // IPHC that starts like an IPv6 header is left alone.
+        // IPHC whose first byte looks like an IPv6 header is not recognized.
         Some(0x41 | 0x70..=0x7f) => Network::Lowpan { offset, link: LinkAddresses::default() },
         _ => Network::Other("a LoRa frame that is neither an IP packet nor 6LoWPAN"),
     })

@@ -1,8 +1,8 @@
-//! Packet to Datagram: from a captured frame to the IP packet that may carry ESP, and back.
+//! Finds the IP packet that may carry ESP in a captured frame, and writes a frame back.
 //!
-//! A [`Receiver`] takes the frames of a capture one after the other: fragments of IP and of 6LoWPAN, radio frames that
-//! are secured, compressed and repeated. What needs no memory is in [`parse`]. The payload of a [`Datagram`] of UDP port
-//! 4500 goes through [`udp_encapsulation`]; [`rebuild`] writes a frame back with another payload.
+//! A [`Receiver`] reads the frames of a capture in order. It reassembles fragments of IP and 6LoWPAN, decrypts and
+//! decompresses radio frames, and recognizes repeated ones. [`parse`] reads a single frame without regard to
+//! earlier ones. [`udp_encapsulation`] finds ESP in UDP port 4500. [`rebuild`] writes a frame with a new payload.
 
 mod bluetooth;
 mod encap;
@@ -53,11 +53,11 @@ pub(crate) const UDP_LITE: u8 = 136;
 
 /// Reads a frame captured on `link_type` (a `LINKTYPE_` value of the tcpdump.org registry).
 ///
-/// Known are NULL 0, Ethernet 1, PPP 9, 50, 51, 166 and 204, FDDI 10, raw IP 12, 14, 101, 228, 229, Cisco HDLC 104 and
-/// 205, IEEE 802.11 in the clear 105 and 127, Frame Relay 107 and 206, LOOP 108, ENC 109, Linux cooked 113 and 276, PFLOG
-/// 117, PPI 192, NFLOG 239, IPoIB 242; with VLAN tags, MPLS, NSH, PPPoE and the like. The frames of IEEE 802.15.4 (195,
-/// 215, 230, 283), of Bluetooth LE (187, 201, 251, 254, 256, 272) and of LoRaTAP 270 need a [`Receiver`], and so do tunnels
-/// and frames with several packets (A-MSDU of IEEE 802.11).
+/// Supported link types: NULL 0, Ethernet 1, PPP 9, 50, 51, 166 and 204, FDDI 10, raw IP 12, 14, 101, 228, 229,
+/// Cisco HDLC 104 and 205, IEEE 802.11 in the clear 105 and 127, Frame Relay 107 and 206, LOOP 108, ENC 109, Linux
+/// cooked 113 and 276, PFLOG 117, PPI 192, NFLOG 239, IPoIB 242; with VLAN tags, MPLS, NSH, PPPoE and similar
+/// headers. The frames of IEEE 802.15.4 (195, 215, 230, 283), of Bluetooth LE (187, 201, 251, 254, 256, 272) and of
+/// LoRaTAP 270 need a [`Receiver`], and so do tunnels and frames with several packets (A-MSDU of IEEE 802.11).
 pub fn parse(link_type: u16, frame: &[u8]) -> LinkContent<'_> {
     match link_type::network(link_type, frame) {
         Ok(link_type::Network::Ip { offset, version }) => parse_ip(frame, offset, version),
@@ -73,7 +73,7 @@ pub fn parse(link_type: u16, frame: &[u8]) -> LinkContent<'_> {
     }
 }
 
-/// Reads the IP packet at `offset` of `frame`; `version` is what the link header announced.
+/// Reads the IP packet at `offset` of `frame`. `version` is the IP version that the link header named.
 fn parse_ip(frame: &[u8], offset: usize, version: Option<IpVersion>) -> LinkContent<'_> {
     match ip::locate(frame, offset, version) {
         Ok(ip::Located::Packet(place)) => match place.datagram(frame) {
@@ -107,8 +107,9 @@ pub fn parse_standalone(link_type: u16, frame: &[u8], is_esp: impl Fn(u8) -> boo
     Some(Standalone::Malformed { outer, fault })
 }
 
-/// The same for a plain packet, with the usual headers and nothing odd; `None` for every other. Faster.
-// Inlined, so that the place stays in registers: to copy it as a whole right after it was written in parts stalls the CPU.
+/// A faster version for a plain packet with the usual headers; `None` for any other.
+// Inlined so that the result stays in registers. Copying a struct right after its fields were written stalls the
+// CPU (store forwarding fails).
 #[inline(always)]
 pub fn parse_plain(link_type: u16, frame: &[u8], is_esp: impl Fn(u8) -> bool) -> Option<IpLocation> {
     let (offset, version) = link_type::plain_ip(link_type, frame)?;
@@ -116,7 +117,8 @@ pub fn parse_plain(link_type: u16, frame: &[u8], is_esp: impl Fn(u8) -> bool) ->
     if is_standalone(frame, place, is_esp) { Some(place) } else { None }
 }
 
-/// Whether a packet is all that counts of its frame: it carries no other packet, or is one that is wanted as it is.
+/// Whether the frame needs no further unwrapping: its packet carries no other packet, or `wants` accepts it as it
+/// is.
 #[inline(always)]
 fn is_standalone(frame: &[u8], place: IpLocation, is_esp: impl Fn(u8) -> bool) -> bool {
     match place.protocol {
@@ -125,7 +127,7 @@ fn is_standalone(frame: &[u8], place: IpLocation, is_esp: impl Fn(u8) -> bool) -
     }
 }
 
-/// What [`parse_standalone`] finds.
+/// The result of [`parse_standalone`].
 #[derive(Debug, Clone, Copy)]
 pub enum Standalone {
     /// A whole IP packet.
@@ -134,9 +136,9 @@ pub enum Standalone {
     NotIp(&'static str),
     /// As [`LinkContent::Malformed`].
     Malformed {
-        /// What the IP header says, if that much could be read.
+        /// The IP header, if it could be read.
         outer: Option<OuterHeader>,
-        /// What is wrong, as offset in the frame.
+        /// What is wrong; its offset counts from the start of the frame.
         fault: Fault,
     },
 }
@@ -148,20 +150,20 @@ pub enum LinkContent<'a> {
     Datagram(Datagram<'a>),
     /// A piece of an IP packet.
     Fragment(Fragment<'a>),
-    /// Something else, in a few words.
+    /// Something else, which the text names.
     NotIp(&'static str),
-    /// The link or IP headers are cut short or contradict themselves.
+    /// The link or IP headers are truncated or contradictory.
     Malformed {
-        /// What the IP header says, if that much could be read.
+        /// The IP header, if it could be read.
         outer: Option<OuterHeader>,
-        /// What is wrong, as offset in the frame.
+        /// What is wrong; its offset counts from the start of the frame.
         fault: Fault,
     },
 }
 
 impl<'a> LinkContent<'a> {
-    /// Makes a fragment a packet of its own. `frame` is what was parsed: an IPv6 Fragment header becomes the first of the
-    /// payload (RFC 8200 §4.5).
+    /// Turns a fragment into a separate packet. `frame` is the frame that was parsed. An IPv6 Fragment header
+    /// becomes the first header of the payload (RFC 8200 §4.5).
     pub fn fragment_as_packet(self, frame: &'a [u8]) -> LinkContent<'a> {
         const IPV6_FRAGMENT: u8 = 44;
         const FRAGMENT_HEADER_LEN: usize = 8;

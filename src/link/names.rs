@@ -1,6 +1,6 @@
 //! Names of link types that are not supported (tcpdump.org, "Link-layer header types").
 
-/// The name of a link type, as after `LINKTYPE_`.
+/// The name of a link type, without the prefix `LINKTYPE_`.
 pub(crate) fn link_type_name(link_type: u16) -> Option<&'static str> {
     Some(match link_type {
         3 => "AX25",

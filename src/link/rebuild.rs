@@ -1,4 +1,4 @@
-//! Datagram to frame: the headers as they were, around another payload.
+//! Writes a frame again with the headers of a datagram and a new payload.
 
 use std::net::IpAddr;
 use std::ops::Range;
@@ -19,20 +19,20 @@ pub(crate) struct FrameHeaders {
     udp: Option<usize>,
 }
 
-/// A UDP checksum that is still to be written, because the payload is not what it will be.
+/// A UDP checksum that is written later, because the payload will still change.
 #[derive(Debug, Clone)]
 pub(crate) struct UdpChecksum {
-    /// The IP packet, to its end.
+    /// The IP packet up to its end.
     packet: Range<usize>,
     /// Where the UDP header is.
     udp: usize,
 }
 
-/// Appends the headers of a frame: `link_header` (what stood before the IP header; for a reassembled packet, before that of
-/// the fragment that completed it), `header`, the IP header with its options and extension headers, and `udp_header` if
-/// there is one.
+/// Appends the headers of a frame: `link_header` (the bytes before the IP header; for a reassembled packet, those
+/// of the fragment that completed it), `header`, the IP header with its options and extension headers, and
+/// `udp_header` if there is one.
 ///
-/// `protocol` becomes the protocol named by the last IP header, at `protocol_offset`.
+/// The last IP header names `protocol`, at `protocol_offset`.
 pub(crate) fn begin(
     link_header: &[u8],
     (header, protocol_offset): (&[u8], usize),
@@ -54,7 +54,7 @@ pub(crate) fn begin(
     FrameHeaders { packet, udp }
 }
 
-/// Nearly all headers have one of few lengths, which need no call.
+/// Most headers have one of a few lengths. Copying these needs no function call.
 #[inline]
 fn append_header(header: &[u8], out: &mut Vec<u8>) {
     if let Some(ethernet) = header.as_array::<14>() {
@@ -69,10 +69,10 @@ fn append_header(header: &[u8], out: &mut Vec<u8>) {
 }
 
 impl FrameHeaders {
-    /// Writes the lengths and the IPv4 checksum of a frame whose payload ends where `out` does. A UDP checksum is left to the
-    /// caller.
+    /// Writes the lengths and the IPv4 checksum of a frame whose payload ends at the end of `out`. The caller
+    /// computes a UDP checksum.
     ///
-    /// A fault if the packet is longer than a length field can say.
+    /// Returns a fault if the packet is too long for a length field.
     pub(crate) fn finish(self, out: &mut [u8]) -> Result<Option<UdpChecksum>, Fault> {
         let FrameHeaders { packet, udp } = self;
         ip::finish(out.get_mut(packet..).unwrap_or_default())?;
@@ -81,14 +81,14 @@ impl FrameHeaders {
         let is_v4 = out.get(packet).is_some_and(|byte| byte >> 4 == 4);
         let segment = out.get_mut(udp..).unwrap_or_default();
         ip::put(segment, 4, u16::try_from(segment.len()).unwrap_or(u16::MAX));
-        // 0 means that there is none, which IPv4 allows (RFC 768).
+        // 0 means that there is no checksum, which IPv4 allows (RFC 768).
         let has_none = is_v4 && segment.get(6..8) == Some(&[0, 0]);
         Ok((!has_none).then_some(UdpChecksum { packet: packet..end, udp }))
     }
 }
 
 impl UdpChecksum {
-    /// Writes it into the buffer that the frame was written to.
+    /// Writes the checksum into the buffer that contains the frame.
     pub(crate) fn put(&self, out: &mut [u8]) {
         let UdpChecksum { packet, udp } = self;
         let Some(packet_bytes) = out.get_mut(packet.clone()) else { return };
@@ -96,19 +96,19 @@ impl UdpChecksum {
         let segment = packet_bytes.get_mut(udp - packet.start..).unwrap_or_default();
         ip::put(segment, 6, 0);
         let checksum = checksum::upper_layer(src, dst, UDP, segment);
-        // 0 would mean none (RFC 768).
+        // 0 would mean that there is no checksum (RFC 768).
         ip::put(segment, 6, if checksum == 0 { 0xffff } else { checksum });
     }
 }
 
-/// Replaces the content of `out` by a frame: `link_header` (what stood before `datagram.frame_offset`; for a
-/// reassembled packet, before that of the fragment that completed it), the IP header of `datagram` with its options
-/// and extension headers, `udp_header` if there is one, then `payload`, whose parts follow each other.
+/// Replaces the content of `out` by a frame: `link_header` (the bytes before `datagram.frame_offset`; for a
+/// reassembled packet, those of the fragment that completed it), the IP header of `datagram` with its options and
+/// extension headers, `udp_header` if there is one, then all parts of `payload`.
 ///
-/// `protocol` becomes the protocol named by the last IP header. IP and UDP lengths and checksums are written anew; over
-/// IPv4 a UDP checksum of 0 (none) stays 0. Bytes behind the IP packet, such as Ethernet padding, are not written.
+/// The last IP header names `protocol`. IP and UDP lengths and checksums are computed again. Over IPv4, a UDP
+/// checksum of 0 (none) stays 0. Bytes after the IP packet, such as Ethernet padding, are not written.
 ///
-/// A fault if the packet is longer than a length field can say.
+/// Returns a fault if the packet is too long for a length field.
 pub fn rebuild(
     link_header: &[u8],
     datagram: &Datagram<'_>,
@@ -128,11 +128,11 @@ pub fn rebuild(
     Ok(())
 }
 
-/// Replaces the content of `out` by a frame with a new IP header, for a packet that goes into a tunnel: `link_header`
-/// (of a frame on `link_type`, its protocol field set to the new version), a header without options made of `outer`,
-/// then `payload`. IPv4: Don't Fragment is not set.
+/// Replaces the content of `out` by a frame with a new IP header, for a packet that is encapsulated in a tunnel. It
+/// consists of `link_header` (of a frame on `link_type`, with its protocol field set to the new IP version), a
+/// header without options made from `outer`, and `payload`. In IPv4, Don't Fragment is not set.
 ///
-/// A fault if the packet is too long, or `link_type` cannot carry this IP version.
+/// Returns a fault if the packet is too long, or `link_type` cannot carry this IP version.
 pub fn encapsulate(
     link_type: u16,
     link_header: &[u8],
@@ -151,7 +151,7 @@ pub fn encapsulate(
 
 /// Appends the headers of a frame as in [`encapsulate`].
 ///
-/// A fault if `link_type` cannot carry this IP version.
+/// Returns a fault if `link_type` cannot carry this IP version.
 pub(crate) fn begin_encapsulated(
     link_type: u16,
     link_header: &[u8],
@@ -166,7 +166,7 @@ pub(crate) fn begin_encapsulated(
             let header = Ipv4Header {
                 dscp: outer.dscp.try_into().unwrap_or_default(),
                 ecn: outer.ecn.try_into().unwrap_or_default(),
-                // Low 16 bits of a Flow Label.
+                // The low 16 bits of a Flow Label.
                 identification: outer.flow_label as u16,
                 dont_fragment: false,
                 fragment_offset: IpFragOffset::ZERO,
@@ -195,16 +195,16 @@ pub(crate) fn begin_encapsulated(
     Ok(FrameHeaders { packet, udp: None })
 }
 
-/// Replaces the content of `out` by a frame that holds an IP packet alone: `link_header` (of a frame on `link_type`, its
-/// protocol field set to the version of `packet`), then `packet`.
+/// Replaces the content of `out` by a frame that contains only an IP packet: `link_header` (of a frame on
+/// `link_type`, with its protocol field set to the version of `packet`), then `packet`.
 ///
-/// A fault if `link_type` cannot carry this IP version.
+/// Returns a fault if `link_type` cannot carry this IP version.
 pub fn replace(link_type: u16, link_header: &[u8], packet: &[u8], out: &mut Vec<u8>) -> Result<(), Fault> {
     out.clear();
     append(link_type, link_header, packet, out)
 }
 
-/// Appends such a frame.
+/// Appends a frame as in [`alone`].
 pub(crate) fn append(link_type: u16, link_header: &[u8], packet: &[u8], out: &mut Vec<u8>) -> Result<(), Fault> {
     let version = match packet.first() {
         Some(first) if first >> 4 == 4 => IpVersion::V4,

@@ -1,4 +1,4 @@
-//! Captured frames in, IP packets out: everything that needs a memory from frame to frame.
+//! Turns captured frames into IP packets. This module contains all state that is kept from frame to frame.
 
 use std::collections::BTreeMap;
 use std::net::Ipv6Addr;
@@ -18,24 +18,24 @@ use crate::error::{Fault, Stage};
 use crate::link::LinkKey;
 use crate::net::{Datagram, IpVersion, LinkAddress, LinkAddresses, OuterHeader};
 
-/// What a [`Receiver`] has to be told.
+/// Settings of a [`Receiver`].
 #[derive(Debug, Clone, Default)]
 pub struct Settings {
     /// 6LoWPAN contexts: Context Identifier (0 to 15) to prefix and its length in bits.
     pub contexts: BTreeMap<u8, (Ipv6Addr, u8)>,
     /// Keys of IEEE 802.15.4 frames.
     pub link_keys: Vec<LinkKey>,
-    /// What stands behind IEEE 802.15.4 frames where the capture does not say.
+    /// Trailer after each IEEE 802.15.4 frame, if the capture does not specify it.
     pub fcs: Fcs,
-    /// The outermost IP packet of a frame is the one that matters, as it is to a gateway that encrypts it: it is a
-    /// [`Content::Datagram`] also if it is a fragment or carries another packet.
+    /// Return the outermost IP packet of a frame as [`Content::Datagram`], even if it is a fragment or contains
+    /// another packet. A gateway that encrypts packets works on the same packet.
     pub outermost: bool,
-    /// UDP ports of ESP.
+    /// UDP ports that carry ESP.
     pub esp_ports: EspPorts,
 }
 
-/// Takes the frames of one capture in their order and hands out IP packets: reassembled (IP, 6LoWPAN), decompressed,
-/// without link-layer security, and out of tunnels.
+/// Reads the frames of one capture in order and returns their IP packets: reassembled (IP, 6LoWPAN), decompressed,
+/// decrypted on the link layer, and unwrapped from tunnels.
 #[derive(Debug, Default)]
 pub struct Receiver {
     fcs: Fcs,
@@ -45,18 +45,18 @@ pub struct Receiver {
     lowpan: Lowpan,
     pub(super) bluetooth: Bluetooth,
     outermost: bool,
-    /// See [`Received::decrypted`], of the frame that is being received.
+    /// [`Received::decrypted`] of the current frame.
     decrypted: bool,
     esp_ports: EspPorts,
     reassembler: Reassembler,
-    /// One for each tunnel whose packets are fragments.
+    /// One buffer for each tunnel whose packets are fragmented.
     reassembled: Buffers,
-    /// Where the next packet of the last frame starts, if that holds several.
+    /// Offset of the next packet of the last frame, if it contains several.
     next: Option<usize>,
 }
 
-/// Takes IP packets that were inside the packet of a frame, decrypted by now, and hands them out as a [`Receiver`] does:
-/// reassembled, and out of tunnels. Fragments are not those of the frames, so they are kept apart.
+/// Reads decrypted IP packets that were nested in the packet of a frame. Like a [`Receiver`], it reassembles them
+/// and unwraps tunnels. Their fragments are kept apart from those of the frames.
 #[derive(Debug, Default)]
 pub(crate) struct InnerReceiver {
     esp_ports: EspPorts,
@@ -65,7 +65,7 @@ pub(crate) struct InnerReceiver {
 }
 
 impl InnerReceiver {
-    /// One that has taken no packet.
+    /// A receiver that has not read any packet.
     pub(crate) fn new(settings: &Settings) -> InnerReceiver {
         InnerReceiver { esp_ports: settings.esp_ports.clone(), ..InnerReceiver::default() }
     }
@@ -83,27 +83,27 @@ impl InnerReceiver {
     }
 }
 
-/// Buffers for fragments inside each other.
+/// Buffers for fragments of tunnel packets that are themselves fragments.
 type Buffers = [Reassembled; 4];
 
-/// What a frame brought.
+/// The result of one frame.
 #[derive(Debug)]
 pub struct Received<'a> {
     /// The packet, or why there is none.
     pub content: Content<'a>,
-    /// What stands in front of the IP header in this frame; empty for a [`Datagram::rebuilt`] packet.
+    /// The bytes before the IP header in this frame; empty for a [`Datagram::rebuilt`] packet.
     pub link_header: &'a [u8],
-    /// All frames of a packet that was reassembled.
+    /// The frame numbers of all fragments of a reassembled packet.
     pub fragments: &'a [u64],
-    /// An address of the packet has zeros for a 6LoWPAN context that is not known.
+    /// The packet contains an address of an unknown 6LoWPAN context, whose prefix is set to zeros.
     pub unknown_context: bool,
-    /// The frame, or what it carries, is one of IEEE 802.15.4, 6LoWPAN, Bluetooth or LoRa.
+    /// The frame is an IEEE 802.15.4, 6LoWPAN, Bluetooth or LoRa frame, or contains one.
     pub radio: bool,
-    /// The frame was encrypted on the link layer, and the packet is not.
+    /// The frame was encrypted on the link layer, and is decrypted.
     pub decrypted: bool,
-    /// A later frame may be a [`Content::Repeat`] of this one, for as long as [`super::REPEATS_KEPT`] such frames.
+    /// A later frame may be a [`Content::Repeat`] of this one, within the next [`super::REPEATS_KEPT`] such frames.
     pub may_repeat: bool,
-    /// Why what the packet carries was not looked into any further, in a few words.
+    /// Why the content of the packet was not examined further.
     pub unread: Option<&'static str>,
 }
 
@@ -114,18 +114,19 @@ pub enum Content<'a> {
     Datagram(Datagram<'a>),
     /// A fragment.
     Fragment {
-        /// What its IP header says.
+        /// The IP header, if it could be read.
         outer: Option<OuterHeader>,
-        /// The frame waits in the [`Reassembler`]: [`Received::fragments`] or [`Receiver::given_up`] will tell of it.
+        /// The [`Reassembler`] keeps the fragment. The frame will appear in [`Received::fragments`] or
+        /// [`Receiver::given_up`].
         waits: bool,
     },
-    /// Something else, in a few words.
+    /// Something else, which the text names.
     NotIp(&'static str),
-    /// Cut short, damaged, or contradicting itself.
+    /// Truncated, damaged, or contradictory.
     Malformed {
-        /// What the IP header says, if that much could be read.
+        /// The IP header, if it could be read.
         outer: Option<OuterHeader>,
-        /// What is wrong, as offset in the frame.
+        /// What is wrong; its offset counts from the start of the frame.
         fault: Fault,
     },
     /// The same link-layer frame as an earlier one.
@@ -135,14 +136,14 @@ pub enum Content<'a> {
     },
 }
 
-/// What became of a radio frame; its packet is in the [`Lowpan`].
+/// The result of a radio frame. Its packet is in the [`Lowpan`].
 enum RadioContent {
     Lowpan(LowpanContent),
     Repeat(u64),
 }
 
 impl Receiver {
-    /// One that has taken no frame.
+    /// A receiver that has not read any frame.
     pub fn new(settings: &Settings) -> Receiver {
         Receiver {
             fcs: settings.fcs,
@@ -154,8 +155,8 @@ impl Receiver {
         }
     }
 
-    /// Looks at the first frames, to decide what stands behind IEEE 802.15.4 frames; to be called with the frames of a
-    /// window before they are received. It looks no more when it has seen enough.
+    /// Examines the first frames to find out which trailer follows IEEE 802.15.4 frames. Call it with the frames of
+    /// a batch before they are received. It does nothing once it has seen enough frames.
     pub fn survey<'p>(&mut self, frames: impl Iterator<Item = Frame<'p>>) {
         if self.fcs != Fcs::Auto || self.survey.is_complete() {
             return;
@@ -194,7 +195,7 @@ impl Receiver {
         }
     }
 
-    /// The next packet of the frame that was received last; `None` if there are no more.
+    /// The next packet of the last frame; `None` if there are no more.
     pub fn next<'s>(&'s mut self, frame: &Frame<'s>, is_esp: impl Fn(u8) -> bool) -> Option<Received<'s>> {
         let offset = self.next.take()?;
         Some(self.subframe(frame, offset, is_esp))
@@ -204,13 +205,13 @@ impl Receiver {
         let mut own = *frame;
         let network = link_type::subframe(frame.data, offset).map(|(network, end, next)| {
             self.next = next;
-            // No IP length may reach into the next one.
+            // The length of an IP packet may not reach into the next one.
             own.data = frame.data.get(..end).unwrap_or(frame.data);
             network
         });
         let mut received = self.network(&own, network, is_esp);
         if let Content::Fragment { waits, .. } = &mut received.content {
-            // The frame has other packets, too.
+            // The frame contains other packets, too, so it is not held back.
             *waits = false;
         }
         received
@@ -253,7 +254,7 @@ impl Receiver {
                     let offset = datagram.frame_offset.saturating_add(datagram.header.len());
                     return self.radio(frame, radio, offset, is_esp);
                 }
-                // No gateway looks for radio frames in a datagram.
+                // The datagram itself is the result, so a malformed ZEP header in it does not matter.
                 Err(_) if outermost => {}
                 Err(mut fault) => {
                     fault.offset =
@@ -278,7 +279,7 @@ impl Receiver {
         self.reassembler.given_up()
     }
 
-    /// Takes a frame of IEEE 802.15.4, which starts at `offset` or behind.
+    /// Reads an IEEE 802.15.4 frame, which starts at `offset` or later.
     fn radio<'s>(
         &'s mut self,
         frame: &Frame<'s>,
@@ -322,7 +323,7 @@ impl Receiver {
         let payload = if mac.payload_ies { ieee802154::behind_payload_ies(payload)? } else { payload };
         if mac.kind == Kind::Command {
             const ASSOCIATION_RESPONSE: u8 = 2;
-            // It tells a node its short address (IEEE 802.15.4-2015 §7.5.3).
+            // The command assigns a short address to a node (IEEE 802.15.4-2015 §7.5.3).
             if let (&[ASSOCIATION_RESPONSE, low, high, 0], Some(LinkAddress::Extended(eui64))) = (payload, mac.dst) {
                 let short = u16::from_le_bytes([low, high]);
                 self.security.neighbors().learn(mac.pan, short, eui64);
@@ -366,7 +367,7 @@ impl Receiver {
 
     fn bluetooth(&mut self, frame: &Frame<'_>) -> Result<RadioContent, Fault> {
         let (link, network, guessed) = match self.bluetooth.take(frame, frame.time_ns(), &mut self.repeats)? {
-            // No PAN has such a number.
+            // No PAN ID has this value.
             BluetoothContent::Sdu { link, connection, guessed } => (link, Some(connection | 1 << 63), guessed),
             BluetoothContent::Incomplete => return Ok(RadioContent::Lowpan(LowpanContent::Incomplete)),
             BluetoothContent::Other(what) => return Ok(RadioContent::Lowpan(LowpanContent::Other(what))),
@@ -384,7 +385,7 @@ impl Receiver {
         Ok(RadioContent::Lowpan(taken))
     }
 
-    /// `offset` is where in the frame the faults of `step` count from.
+    /// `offset` is the start of the bytes, in the frame, that fault offsets in `step` refer to.
     fn hand_out<'s>(
         &'s mut self,
         frame: &Frame<'s>,
@@ -423,7 +424,7 @@ impl Receiver {
                 datagram.link = Some(link);
                 datagram.frame_offset = 0;
             }
-            // The frames of a radio do not wait: they stay.
+            // Radio frames are not held back, so this frame does not wait.
             Content::Fragment { waits, .. } => *waits = false,
             _ => {}
         }
@@ -434,7 +435,7 @@ impl Receiver {
     }
 }
 
-/// Whether a UDP datagram may be a frame of ZEP or a tunnel.
+/// Whether a UDP datagram may contain ZEP or a tunnel.
 #[inline]
 pub(super) fn may_carry_packets(segment: &[u8]) -> bool {
     udp::ports(segment).is_some_and(|ports| {
@@ -442,7 +443,7 @@ pub(super) fn may_carry_packets(segment: &[u8]) -> bool {
     })
 }
 
-/// Whether the data of a UDP datagram begins as ZEP does: others use the port, too.
+/// Whether UDP data starts like ZEP. Other protocols use the port, too.
 fn begins_as_zep(segment: &[u8]) -> bool {
     segment.get(8..).is_some_and(|data| data.starts_with(carrier::ZEP_PREAMBLE))
 }

@@ -1,13 +1,13 @@
-//! Frames that a radio sent, or a sniffer heard, more than once.
+//! Recognizes frames that were sent, or captured, more than once.
 //!
-//! 802.15.4 senders with sleepy neighbours repeat a frame until it is acknowledged, dozens of times.
+//! To reach a sleeping neighbor, an 802.15.4 node may repeat a frame dozens of times, until it is acknowledged.
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasher, Hash, RandomState};
 
 use crate::capture::NO_TIME;
 
-/// Frames that are remembered.
+/// Most frames that are remembered.
 pub(crate) const REPEATS_KEPT: usize = 1024;
 /// How long a frame is remembered.
 const MAX_AGE_NS: i64 = 16_000_000_000;
@@ -15,18 +15,18 @@ const MAX_AGE_NS: i64 = 16_000_000_000;
 /// Remembers the last frames.
 #[derive(Debug, Default)]
 pub(super) struct Repeats {
-    /// Keyed digest of a frame to its number and time.
+    /// Keyed digest of a frame, with its number and time.
     seen: HashMap<u64, (u64, i64)>,
     /// The digests, oldest first.
     order: VecDeque<u64>,
-    /// The last frame that was remembered.
+    /// The last frame that was added.
     latest: u64,
     hasher: RandomState,
 }
 
 impl Repeats {
-    /// The frame that this one repeats. Their `identity` is the same: the MAC frame without FCS, with addresses, sequence
-    /// number and all the rest. Else it is remembered.
+    /// The earlier frame that this one repeats. Both have the same `identity`: the MAC frame without FCS, including
+    /// addresses and sequence number. A frame that repeats none is remembered.
     pub(super) fn check(&mut self, frame: u64, time_ns: i64, identity: impl Hash) -> Option<u64> {
         let digest = self.hasher.hash_one(identity);
         if let Some((first, time)) = self.seen.get_mut(&digest) {

@@ -4,7 +4,7 @@
 //! | source port 2 | destination port 2 | length 2 | checksum 2 | ESP, or 4 bytes 0 and IKE, or the byte ff
 //! ```
 //!
-//! In UDP-Lite the length is that of what the checksum covers, and 0 stands for all.
+//! In UDP-Lite, the length field gives the number of bytes that the checksum covers. 0 means all.
 
 use super::{UDP, UDP_LITE};
 use crate::error::{Fault, Stage};
@@ -13,17 +13,17 @@ use crate::net::Datagram;
 /// The port of UDP-encapsulated ESP (RFC 3948 §2.1).
 const PORT: u16 = 4500;
 
-/// The UDP ports of ESP: 4500, and those that the user named.
+/// The UDP ports that carry ESP: 4500, and those that the user named.
 #[derive(Debug, Clone, Default)]
 pub struct EspPorts(Vec<u16>);
 
 impl EspPorts {
-    /// 4500 and `others`.
+    /// Port 4500 and `others`.
     pub fn with(others: &[u16]) -> EspPorts {
         EspPorts(others.to_vec())
     }
 
-    /// Whether there are others than 4500.
+    /// Whether there are ports besides 4500.
     #[inline]
     pub fn has_others(&self) -> bool {
         !self.0.is_empty()
@@ -41,22 +41,23 @@ impl EspPorts {
 pub struct Encapsulated<'a> {
     /// The UDP header.
     pub udp_header: &'a [u8; 8],
-    /// What follows it, cut at the UDP Length.
+    /// The data after the header, up to the UDP Length.
     pub payload: &'a [u8],
-    /// Bytes that the UDP Length promises and the capture does not have (snap length).
+    /// Bytes that the UDP Length includes, but that were not captured (snap length).
     pub missing: usize,
 }
 
-/// Source and destination port of a UDP datagram, or of any other protocol that starts with them.
+/// Source and destination port of UDP, or of any other protocol whose header starts with them.
 #[inline]
 pub(crate) fn ports(segment: &[u8]) -> Option<[u16; 2]> {
     let &[a, b, c, d] = segment.first_chunk()?;
     Some([u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d])])
 }
 
-/// What `datagram` carries if it is UDP or UDP-Lite from or to one of `esp_ports`, whether that is ESP, IKE or a keepalive.
+/// The UDP payload of `datagram` if it is UDP or UDP-Lite from or to one of `esp_ports`. It may be ESP, IKE or a
+/// keepalive.
 ///
-/// A fault, as offset in the frame, if it has no whole UDP header or one whose Length cannot be.
+/// Returns a fault, with its offset in the frame, if the UDP header is truncated or its Length is invalid.
 pub fn udp_encapsulation<'a>(datagram: &Datagram<'a>, esp_ports: &EspPorts) -> Result<Option<Encapsulated<'a>>, Fault> {
     if !matches!(datagram.protocol, UDP | UDP_LITE) {
         return Ok(None);
@@ -69,7 +70,7 @@ pub fn udp_encapsulation<'a>(datagram: &Datagram<'a>, esp_ports: &EspPorts) -> R
 
 /// Header and payload of a datagram of UDP or UDP-Lite.
 ///
-/// A fault as in [`udp_encapsulation`].
+/// Returns a fault as [`udp_encapsulation`] does.
 pub(super) fn segment<'a>(datagram: &Datagram<'a>) -> Result<Encapsulated<'a>, Fault> {
     let at = datagram.frame_offset.saturating_add(datagram.header.len());
     let payload = datagram.payload;
@@ -80,7 +81,7 @@ pub(super) fn segment<'a>(datagram: &Datagram<'a>) -> Result<Encapsulated<'a>, F
     let promised = rest.len().saturating_add(datagram.missing);
     let is_lite = datagram.protocol == UDP_LITE;
     let len = match u16::from_be_bytes([e, f]) {
-        // Segmentation offload leaves 0.
+        // Segmentation offload leaves the field 0.
         0 => promised,
         len => match usize::from(len).checked_sub(8) {
             Some(rest) if rest <= promised => {

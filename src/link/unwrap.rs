@@ -1,5 +1,5 @@
-//! What an IP packet brings: itself, put together from fragments, or the packet with ESP in the tunnels that it carries,
-//! which may come in fragments too.
+//! Unwraps an IP packet: reassembles fragments, and finds the packet with ESP inside tunnels, whose packets may be
+//! fragmented, too.
 
 use super::encap::Nesting;
 use super::encap::tunnel::{self, TunnelContent};
@@ -8,7 +8,7 @@ use super::{EspPorts, LinkContent, Reassembled, Reassembler, UDP, UDP_LITE, udp_
 use crate::capture::Frame;
 use crate::net::{Datagram, Fragment};
 
-/// What is said of a packet with more fragments in fragments than there are buffers.
+/// The reason given for a packet with more nested fragmentation than there are buffers.
 const TOO_MANY_FRAGMENTED: &str = "fragments of fragments, in too many tunnels inside each other";
 
 /// Unwraps the packet of one frame.
@@ -20,25 +20,25 @@ pub(super) struct Unwrap<'u, W> {
     nesting: Nesting,
 }
 
-/// A packet, and the frames that brought it.
+/// A packet, and the frames that contained it.
 #[derive(Clone, Copy)]
 struct WholePacket<'a> {
     datagram: Datagram<'a>,
     link_header: &'a [u8],
-    /// None if it is all in this frame.
+    /// Empty if the whole packet is in this frame.
     fragments: &'a [u64],
 }
 
-/// What a fragment makes of those before.
+/// The result of adding a fragment.
 enum Reassembly<'a> {
-    /// A packet, and all frames that brought it.
+    /// A complete packet, and the frames of its fragments.
     Packet(Datagram<'a>, &'a [u64]),
-    /// None; what is to be said of this frame.
+    /// No packet yet, and the content to report for this frame.
     NoPacket(Content<'static>),
 }
 
 impl<'a> WholePacket<'a> {
-    /// It is what the frame brings.
+    /// The packet as the result of the frame.
     fn received(self) -> Received<'a> {
         let WholePacket { datagram, link_header, fragments } = self;
         Received { link_header, fragments, ..Received::of(Content::Datagram(datagram)) }
@@ -56,7 +56,7 @@ impl<'u, W: Fn(u8) -> bool> Unwrap<'u, W> {
         Unwrap { frame, reassembler, esp_ports, is_esp, nesting: Nesting::new() }
     }
 
-    /// What `parsed`, read from `bytes`, brings. `buffers` take reassembled packets, one each.
+    /// The result for `parsed`, which was read from `bytes`. Each reassembled packet uses one of `buffers`.
     pub(super) fn ip_packet<'a>(
         &mut self,
         parsed: LinkContent<'a>,
@@ -88,17 +88,17 @@ impl<'u, W: Fn(u8) -> bool> Unwrap<'u, W> {
         }
     }
 
-    /// Whether fragments with this protocol are put together.
+    /// Whether fragments with this protocol are reassembled.
     fn collects(&self, protocol: u8) -> bool {
         matches!(protocol, UDP | UDP_LITE) || (self.is_esp)(protocol) || tunnel::is_tunnel(protocol)
     }
 
-    /// Whether ESP may be right inside a packet.
+    /// Whether the packet may directly contain ESP.
     fn has_esp(&self, datagram: &Datagram<'_>) -> bool {
         (self.is_esp)(datagram.protocol) || matches!(udp_encapsulation(datagram, self.esp_ports), Ok(Some(_)))
     }
 
-    /// Adds a fragment that came in `frames`.
+    /// Adds a fragment that was itself in `frames`.
     fn reassemble<'a>(
         &mut self,
         frames: &[u64],
@@ -119,10 +119,10 @@ impl<'u, W: Fn(u8) -> bool> Unwrap<'u, W> {
         Reassembly::NoPacket(Content::Malformed { outer: Some(fragment.outer), fault })
     }
 
-    /// What a whole packet brings: the outermost packet with ESP in it, or itself.
+    /// The result for a complete packet: the outermost packet that contains ESP, or the packet itself.
     fn whole<'a>(&mut self, whole: WholePacket<'a>, buffers: &'a mut [Reassembled]) -> Received<'a> {
         if self.has_esp(&whole.datagram) {
-            // A header of UDP-Lite cannot be written back.
+            // A UDP-Lite header cannot be written back.
             let rebuilt = whole.datagram.protocol == UDP_LITE && !(self.is_esp)(UDP_LITE);
             return match rebuilt {
                 true => WholePacket { datagram: Datagram { rebuilt, ..whole.datagram }, link_header: &[], ..whole }
@@ -133,7 +133,8 @@ impl<'u, W: Fn(u8) -> bool> Unwrap<'u, W> {
         self.inside(whole, whole.datagram, buffers)
     }
 
-    /// The outermost packet with ESP inside `tunnel`, which `outermost` carries; `outermost`, if there is none.
+    /// The outermost packet with ESP inside `tunnel`, which is in `outermost`. Returns `outermost` if there is
+    /// none.
     fn inside<'a>(
         &mut self,
         outermost: WholePacket<'a>,

@@ -5,7 +5,8 @@
 //! | aa aa 03 00 00 00 | EtherType 2 | packet | FCS 4
 //! ```
 //!
-//! Several packets of one sender may share a frame, an A-MSDU (§9.3.2.2.2); each but the last is padded to 4 bytes:
+//! A frame may contain several packets of one sender: an A-MSDU (§9.3.2.2.2). Each but the last is padded to 4
+//! bytes:
 //!
 //! ```text
 //! | destination 6 | source 6 | length 2 | aa aa 03 00 00 00 | EtherType 2 | packet | padding |
@@ -16,17 +17,17 @@
 use crate::bytes::Reader;
 use crate::error::{Fault, Stage};
 
-/// What an IEEE 802.11 frame has.
+/// The content of an IEEE 802.11 frame.
 pub(super) enum Content<'a> {
-    /// A packet: a reader at its LLC header.
+    /// A packet, with a reader at its LLC header.
     Packet(Reader<'a>),
     /// Several packets, from `offset` on.
     Aggregate { offset: usize },
-    /// Something else, in a few words.
+    /// Something else, which the text names.
     Other(&'static str),
 }
 
-/// Where in a data frame its header ends. Else why there is no packet.
+/// The offset at which the header of a data frame ends, or why there is no packet.
 pub(super) fn data_frame(mut reader: Reader<'_>, radiotap: bool) -> Result<Content<'_>, Fault> {
     reader = reader.named("IEEE 802.11 header");
     let padded = radiotap && skip_radiotap(&mut reader)?;
@@ -50,7 +51,7 @@ pub(super) fn data_frame(mut reader: Reader<'_>, radiotap: bool) -> Result<Conte
         return other("a fragment of IEEE 802.11");
     }
     if flags & 3 == 3 {
-        // From one access point to another: a fourth address.
+        // Between two access points, there is a fourth address.
         reader.take(6)?;
     }
     let mut is_aggregate = false;
@@ -71,7 +72,7 @@ pub(super) fn data_frame(mut reader: Reader<'_>, radiotap: bool) -> Result<Conte
     })
 }
 
-/// The least length of a frame that is none of data, by the first byte of its frame control.
+/// Minimum length of a frame without data, by the first byte of its frame control.
 fn least_len(control: u8) -> usize {
     const BLOCK_ACK_REQUEST: u8 = 8;
     const BLOCK_ACK: u8 = 9;
@@ -80,11 +81,11 @@ fn least_len(control: u8) -> usize {
     const CF_END: u8 = 14;
     const CF_END_ACK: u8 = 15;
     match (control & 0x0f, control >> 4) {
-        // Management.
+        // Management frames.
         (0x00, _) => 24,
         (0x04, BLOCK_ACK_REQUEST | BLOCK_ACK | PS_POLL | RTS | CF_END | CF_END_ACK) => 16,
         (0x04, _) => 10,
-        // Extensions, and protocol version 1, whose headers are shorter.
+        // Extension frames, and protocol version 1 with its shorter headers.
         _ => 2,
     }
 }
@@ -93,9 +94,9 @@ fn least_len(control: u8) -> usize {
 pub(super) struct Subframe<'a> {
     /// A reader at the LLC header.
     pub llc: Reader<'a>,
-    /// Where it ends.
+    /// The offset at which the packet ends.
     pub end: usize,
-    /// Where the next one starts.
+    /// The offset at which the next packet starts.
     pub next: Option<usize>,
 }
 
@@ -114,11 +115,11 @@ pub(super) fn subframe(frame: &[u8], offset: usize) -> Result<Subframe<'_>, Faul
     let mut llc = Reader::new(Stage::Link, "A-MSDU subframe", own);
     llc.take(reader.position())?;
     let next = offset + (HEADER_LEN + len).next_multiple_of(4);
-    // An FCS of 4 bytes may follow the last one.
+    // An FCS of 4 bytes may follow the last packet.
     Ok(Subframe { llc, end, next: (next + HEADER_LEN <= frame.len()).then_some(next) })
 }
 
-/// Skips the radiotap header; whether the 802.11 header is padded to 4 bytes.
+/// Skips the radiotap header. Returns whether the 802.11 header is padded to 4 bytes.
 fn skip_radiotap(reader: &mut Reader<'_>) -> Result<bool, Fault> {
     const TSFT: u32 = 1;
     const FLAGS: u32 = 1 << 1;
@@ -140,7 +141,7 @@ fn skip_radiotap(reader: &mut Reader<'_>) -> Result<bool, Fault> {
         more = u32::from_le_bytes(fields.array()?);
     }
     if present & TSFT != 0 {
-        // Aligned to 8 from the start of the header.
+        // Fields are aligned to 8 bytes from the start of the header.
         let at = fields.position() + 4;
         fields.take(at.next_multiple_of(8) - at + 8)?;
     }

@@ -1,4 +1,4 @@
-//! What a restored packet is, in the few fields that records show.
+//! The few fields of a restored packet that records show.
 
 use std::net::IpAddr;
 
@@ -14,14 +14,14 @@ pub struct Inner {
     pub src: IpAddr,
     /// Destination address.
     pub dst: IpAddr,
-    /// The upper-layer protocol, behind extension headers.
+    /// The upper-layer protocol, after all extension headers.
     pub protocol: u8,
-    /// Source and destination port, where the protocol has ports and the packet has them.
+    /// Source and destination port, if the protocol has ports and the packet is long enough.
     pub ports: Option<(u16, u16)>,
 }
 
 impl Inner {
-    /// Reads the header of a packet that a codec restored.
+    /// Reads the headers of a packet that a codec restored.
     pub fn of(packet: &[u8], restored: &Restored) -> Option<Inner> {
         let upper = restored.upper?;
         let (version, src, dst) = if packet.first()? >> 4 == 4 {

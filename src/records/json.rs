@@ -31,7 +31,8 @@ pub fn write_line(record: &Record<'_>, out: &mut Vec<u8>) {
     out.push(b'\n');
 }
 
-/// Appends the values of `fields`, separated by tabs, and a newline; empty where the record has no such field.
+/// Appends the values of `fields`, separated by tabs, and a newline. A field that the record does not have is left
+/// empty.
 pub fn write_fields(record: &Record<'_>, fields: &[Field], out: &mut Vec<u8>) {
     for (index, field) in fields.iter().enumerate() {
         if index > 0 {
@@ -86,7 +87,7 @@ fn write_value(value: Value<'_>, out: &mut Vec<u8>) {
     }
 }
 
-/// Appends a value as people read it: no quotes, lists separated by commas, no tab or line break.
+/// Appends a value in human-readable form: no quotes, lists separated by commas, no tab or line break.
 pub(crate) fn write_plain(value: Value<'_>, out: &mut Vec<u8>) {
     match value {
         Value::Name(name) => out.extend_from_slice(name.as_bytes()),
@@ -148,8 +149,8 @@ fn write_v4(address: Ipv4Addr, out: &mut Vec<u8>) {
     }
 }
 
-/// The form of RFC 5952: the first of the longest runs of zeros, of two groups at least, is `::`; an IPv4-mapped address
-/// ends in the IPv4 address (§5).
+/// Writes the form of RFC 5952: the first of the longest runs of at least two zero groups becomes `::`. An
+/// IPv4-mapped address ends in the IPv4 address (§5).
 fn write_v6(address: Ipv6Addr, out: &mut Vec<u8>) {
     if let Some(mapped) = address.to_ipv4_mapped() {
         out.extend_from_slice(b"::ffff:");
@@ -198,7 +199,7 @@ fn write_hex(bytes: &[u8], out: &mut Vec<u8>) {
     let start = out.len();
     out.resize(start + 2 * bytes.len(), 0);
     if let Some(to) = out.get_mut(start..) {
-        // The room is exactly twice the bytes.
+        // The buffer has exactly two characters for each byte.
         let _ = hex::encode_to_slice(bytes, to);
     }
 }

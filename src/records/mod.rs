@@ -1,4 +1,4 @@
-//! Outcome to text: JSON Lines, fields, a table; totals.
+//! Turns outcomes into text: JSON Lines, tab-separated fields, a table, and totals.
 
 pub(crate) mod inner;
 pub(crate) mod json;

@@ -12,7 +12,7 @@ use crate::net::OuterHeader;
 use crate::records::inner::Inner;
 use crate::sa::table::{PreparedSa, SaTable};
 
-/// What is reported of one packet of a frame, read from where it is when it is asked for.
+/// What is reported about one packet of a frame. Each value is read from its source only when it is asked for.
 #[derive(Debug, Clone, Copy)]
 pub struct Record<'a> {
     frame: &'a Frame<'a>,
@@ -22,7 +22,7 @@ pub struct Record<'a> {
 }
 
 impl<'a> Record<'a> {
-    /// The record of a packet of `frame`. `table` and `arena` are those of the decoder that gave its outcome.
+    /// The record of a packet of `frame`. `table` and `arena` belong to the decoder that made the outcome.
     #[inline]
     pub fn new(frame: &'a Frame<'a>, outcome: &'a Outcome<'a>, table: &'a SaTable, arena: &'a Arena) -> Record<'a> {
         let entry = outcome.sa.and_then(|sa| table.entry(sa));
@@ -34,12 +34,12 @@ impl<'a> Record<'a> {
         self.frame.number
     }
 
-    /// The number of the packet among those of its frame, from 1; `None` if there are no others.
+    /// The number of the packet within its frame, from 1; `None` if the frame has only one.
     pub fn part(&self) -> Option<u16> {
         Some(self.outcome.part).filter(|part| *part > 0)
     }
 
-    /// The part of the frame that the packet was inside of.
+    /// The part of the frame that contained the packet.
     pub fn inside(&self) -> Option<u16> {
         Some(self.outcome.inside).filter(|part| *part > 0)
     }
@@ -49,22 +49,22 @@ impl<'a> Record<'a> {
         self.frame.time
     }
 
-    /// The verdict.
+    /// The status.
     pub fn status(&self) -> Status {
         self.outcome.status
     }
 
-    /// Why not `ok`.
+    /// Why the status is not `ok`.
     pub fn reason(&self) -> Option<Reason> {
         self.outcome.reason
     }
 
-    /// Name of the SA: the one that verified, or the only candidate.
+    /// Name of the SA that verified the packet, or of its only candidate.
     pub fn sa(&self) -> Option<&'a str> {
         self.entry.map(|entry| entry.sa.name.as_str())
     }
 
-    /// All frames of a packet that was reassembled.
+    /// The frame numbers of all fragments of a reassembled packet.
     pub fn fragments(&self) -> &'a [u64] {
         self.outcome.fragments()
     }
@@ -74,44 +74,44 @@ impl<'a> Record<'a> {
         self.outcome.repeat_of
     }
 
-    /// Outer IP header, if there was one.
+    /// The outer IP header, if the frame has one.
     #[inline]
     pub fn outer(&self) -> Option<OuterHeader> {
         self.outcome.outer()
     }
 
-    /// The restored ESP header; `ok`, or verified and then `malformed` or `unsupported`.
+    /// The restored ESP header, if the packet verified: its status is `ok`, `malformed` or `unsupported`.
     pub fn esp(&self) -> Option<&'a Esp> {
         self.outcome.esp.as_ref()
     }
 
-    /// The restored SPI; of a packet that did not verify that of the only SA it may belong to.
+    /// The restored SPI. For a packet that did not verify: the SPI of its only candidate SA.
     pub fn spi(&self) -> Option<u32> {
         self.esp().map(|esp| esp.spi).or_else(|| self.entry?.spi())
     }
 
-    /// Summary of [`Record::packet`]; `ok` only.
+    /// Summary of [`Record::packet`], if the status is `ok`.
     #[inline]
     pub fn inner(&self) -> Option<Inner> {
         Inner::of(self.packet()?, self.outcome.restored.as_ref()?)
     }
 
-    /// The upper layer of [`Record::packet`]; `ok` only.
+    /// The upper layer of [`Record::packet`], if the status is `ok`.
     pub fn upper(&self) -> Option<UpperLayer> {
         self.packet().and(self.outcome.restored.as_ref()?.upper)
     }
 
-    /// The restored packet; `ok` only.
+    /// The restored packet, if the status is `ok`.
     pub fn packet(&self) -> Option<&'a [u8]> {
         (self.status() == Status::Ok && !self.packet.is_empty()).then_some(self.packet)
     }
 
-    /// Fields of the packet that came from elsewhere than the wire; `ok` only.
+    /// Fields of the packet that were not sent but taken from another source, if the status is `ok`.
     pub fn restored(&self) -> Option<Provenance> {
         self.outcome.restored.as_ref().filter(|_| self.status() == Status::Ok).map(|restored| restored.sources)
     }
 
-    /// Bytes on the wire against standard ESP; `ok` only.
+    /// Bytes on the wire compared with standard ESP, if the status is `ok`.
     pub fn bytes(&self) -> Option<Bytes> {
         self.outcome.bytes
     }
@@ -149,7 +149,7 @@ pub enum Value<'a> {
     Warnings(Warnings),
 }
 
-/// One field: the path of objects it lies in, its name there, and how it is read from a record.
+/// One field: its name, the JSON objects that enclose it, and the function that reads it from a record.
 #[derive(Debug, Clone, Copy)]
 pub struct Field {
     /// Enclosing objects, outermost first.
@@ -230,7 +230,7 @@ const fn field(
 }
 
 fn source<'a>(record: &Record<'a>, field: Restorable) -> Option<Value<'a>> {
-    // Most fields have none: the status is asked last.
+    // Checked last, because most fields do not depend on the status.
     let source = record.outcome.restored.as_ref()?.sources.of(field)?;
     (record.status() == Status::Ok).then_some(Value::Name(source.name()))
 }
@@ -247,7 +247,7 @@ fn revision_name(revision: u8) -> Option<&'static str> {
 }
 
 impl Field {
-    /// The field of that dotted name.
+    /// The field with this dotted name.
     pub fn by_name(name: &str) -> Option<Field> {
         FIELDS.iter().find(|field| field.full_name() == name).copied()
     }

@@ -1,4 +1,4 @@
-//! What the Sequence Numbers of a stream show, and the lines about streams that end a run.
+//! Sequence numbers seen in each stream, and the lines about streams in the summary.
 
 use std::fmt::Write;
 use std::net::IpAddr;
@@ -6,23 +6,23 @@ use std::net::IpAddr;
 use crate::decoder::streams::Streams;
 use crate::sa::stream::Stream;
 
-/// What the numbers of a stream show.
+/// The sequence numbers seen in a stream.
 #[derive(Debug)]
 pub(crate) struct Numbers {
-    /// The lowest.
+    /// The lowest number.
     pub first: Option<u64>,
-    /// The highest.
+    /// The highest number.
     pub last: Option<u64>,
-    /// First and last missing number of each gap; of very many gaps the highest.
+    /// First and last missing number of each gap. If there are too many gaps, only the highest are kept.
     pub gaps: Vec<(u64, u64)>,
-    /// Gaps that `gaps` leaves out.
+    /// Number of gaps that are not in `gaps`.
     pub gaps_not_listed: u64,
-    /// Numbers missing, in all gaps.
+    /// How many numbers are missing, in all gaps together.
     pub missing: u64,
 }
 
 impl Numbers {
-    /// Those of `stream`.
+    /// The numbers of `stream`.
     pub(crate) fn of(stream: &Stream) -> Numbers {
         let runs: Vec<(u64, u64)> = stream.counts.numbers.iter().collect();
         let between = runs.iter().zip(runs.iter().skip(1));
@@ -33,24 +33,24 @@ impl Numbers {
         Numbers { first, last, gaps, gaps_not_listed, missing }
     }
 
-    /// All gaps.
+    /// Number of all gaps.
     pub(crate) fn gap_count(&self) -> u64 {
         self.gaps_not_listed + self.gaps.len() as u64
     }
 }
 
-/// Openings per packet that verified, `None` if none did.
+/// Decryption attempts per verified packet; `None` if none verified.
 pub(crate) fn tries_per_packet(stream: &Stream) -> Option<f64> {
     let counts = &stream.counts;
     (counts.verified > 0).then(|| counts.tries as f64 / counts.verified as f64)
 }
 
-/// Streams of which the summary says what was odd.
+/// The summary has lines for this many SAs at most.
 const MOST: usize = 8;
 
-/// A line for each SA with gaps, repeats, packets out of order or failures; of many the first few.
+/// One line for each SA with gaps, repeats, reordered packets or failures, up to [`MOST`].
 pub(crate) fn remarks(streams: &Streams<'_>) -> String {
-    // Most have nothing odd, and there may be very many.
+    // Skip regular streams first: there may be thousands, and most have nothing to report.
     let odd = streams.streams(|stream| !stream.counts.are_regular()).into_iter();
     let mut lines = odd.filter_map(|(sa, source, stream)| remark(streams, sa, source, stream));
     let mut text: String = lines.by_ref().take(MOST).collect();

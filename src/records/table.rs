@@ -1,7 +1,7 @@
-//! Records as an aligned table for people.
+//! Records as an aligned, human-readable table.
 //!
-//! Rows are written as their packets arrive and side by side, so a column cannot wait for its widest cell: widths are
-//! those that the cells of most captures need, and those of the names of the SAs.
+//! Rows are written as packets arrive, so the width of a column cannot depend on its widest cell. The widths are
+//! fixed to what most captures need; only that of the SA column depends on the names of the SAs.
 
 use super::json::write_plain;
 use super::record::{Record, Value};
@@ -41,7 +41,7 @@ const COLUMNS: [Column; 11] = [
 ];
 
 impl Table {
-    /// A table for packets of these SAs; with `color` the status is coloured.
+    /// A table for packets of these SAs. With `color`, the status is colored.
     pub fn new(color: bool, sas: &SaTable) -> Table {
         const WIDEST_NAME: usize = 24;
         let mut widths = COLUMNS.map(|column| column.width);
@@ -52,7 +52,7 @@ impl Table {
         Table { widths, color }
     }
 
-    /// Appends the line of titles.
+    /// Appends the column titles.
     pub fn write_header(&self, out: &mut Vec<u8>) {
         self.write_line(out, None, |index, out| {
             out.extend(COLUMNS.get(index).map_or("", |column| column.title).as_bytes());
@@ -95,13 +95,13 @@ impl Table {
 }
 
 fn str_width(cell: &[u8]) -> usize {
-    // Names of SAs are the only cells that may not be ASCII.
+    // Only names of SAs may contain characters other than ASCII.
     cell.iter().filter(|byte| **byte & 0xc0 != 0x80).count()
 }
 
 fn fill_cell(index: usize, record: &Record<'_>, cell: &mut Vec<u8>) {
     if index == 1 {
-        // The time of day: what stands between the `T` and the `Z` of RFC 3339.
+        // The time of day: the part between the `T` and the `Z` of RFC 3339.
         let Some(time) = record.time() else { return };
         let start = cell.len();
         write_plain(Value::Time(time), cell);

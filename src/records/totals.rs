@@ -1,4 +1,4 @@
-//! Counts over a run, and the summary that ends it.
+//! Counts over a run, and the summary printed at its end.
 
 use std::fmt::Write;
 
@@ -13,24 +13,24 @@ use crate::link;
 pub struct Totals {
     /// Frames captured.
     pub frames: u64,
-    /// Packets in them, and frames without one.
+    /// Packets in these frames, and frames without a packet.
     pub packets: u64,
     statuses: [u64; Status::ALL.len()],
     /// Bytes of all `ok` packets.
     pub bytes: Bytes,
-    /// Packets whose warnings say `duplicate`.
+    /// Packets with the warning `duplicate`.
     pub duplicates: u64,
-    /// Packets whose warnings say `replayed`.
+    /// Packets with the warning `replayed`.
     pub replayed: u64,
-    /// Packets whose warnings say `unauthenticated`.
+    /// Packets with the warning `unauthenticated`.
     pub unauthenticated: u64,
-    /// Frames of link types that nothing here reads, and the type of the first.
+    /// Number of frames whose link type is not supported, and the first such link type.
     pub other_link: (u64, Option<u16>),
-    /// Packets that failed though an SA is known for them; they make the exit status 1.
+    /// Packets that failed although an SA is known for them. They make the exit status 1.
     pub failed: u64,
     /// Packets by [`Hint`].
     hints: [u64; Hint::ALL.len()],
-    /// Packets that a selection took; `None` without one.
+    /// Packets that matched the selection; `None` without one.
     pub shown: Option<u64>,
 }
 
@@ -44,7 +44,7 @@ impl Totals {
             *count += 1;
         }
         if let Some(bytes) = outcome.bytes {
-            // The bytes of a packet inside another one are among those of that one, as what it saves is.
+            // A nested packet is part of the packet around it, so its bytes and savings are already counted.
             let counted = if outcome.inside == 0 { 0 } else { bytes.diet };
             self.bytes.diet += bytes.diet - counted;
             self.bytes.esp = (self.bytes.esp + bytes.esp).saturating_sub(counted);
@@ -87,7 +87,7 @@ impl Totals {
         self.shown = self.shown.or(other.shown.map(|_| 0)).map(|own| own + other.shown.unwrap_or(0));
     }
 
-    /// Packets of one verdict.
+    /// Packets with this status.
     pub fn of(&self, status: Status) -> u64 {
         self.statuses.get(status as usize).copied().unwrap_or(0)
     }
@@ -97,7 +97,7 @@ impl Totals {
         self.of(Status::Ok)
     }
 
-    /// The summary for people: a few lines, and for what failed what to try.
+    /// The human-readable summary: counts, sizes and remarks.
     pub fn summary(&self) -> String {
         self.counts_and_sizes() + &self.remarks()
     }
@@ -138,7 +138,7 @@ impl Totals {
         text
     }
 
-    /// What was odd, and for what failed what to try; empty if all was well.
+    /// Remarks about unusual packets, and advice about failed ones; empty if there are none.
     pub fn remarks(&self) -> String {
         let mut text = String::new();
         for (count, one, many, what) in [

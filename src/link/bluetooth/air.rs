@@ -1,4 +1,5 @@
-//! Frames of the LE link layer (Bluetooth Core Specification, Vol 6, Part B, 2), and what captures put in front:
+//! Frames of the LE link layer (Bluetooth Core Specification, Vol 6, Part B, 2), and the headers that captures add
+//! in front:
 //!
 //! ```text
 //! | access address 4 | coding indicator 0/1 | header 2, CTE 0/1 | payload, MIC 0/4 | CRC 3
@@ -16,11 +17,12 @@ pub(super) const LE_LL: u16 = 251;
 pub(super) const LE_LL_WITH_PHDR: u16 = 256;
 pub(super) const NORDIC_BLE: u16 = 272;
 
-/// The access address of advertising.
+/// The access address of advertising channels.
 pub(super) const ADVERTISING: u32 = 0x8e89_bed6;
-/// In the header of data: information on a Constant Tone Extension follows, which the length does not count.
+/// Bit in the header of data frames: Constant Tone Extension information follows, which the length does not
+/// include.
 const CTE_PRESENT: u8 = 0x20;
-/// Link-layer PHY: the coded one has a byte more.
+/// PHY in the header of the capture. The coded PHY adds one byte.
 const CODED: u16 = 2;
 
 /// One frame.
@@ -30,22 +32,22 @@ pub(super) struct Pdu<'a> {
     /// The first byte of the header.
     pub first: u8,
     pub payload: &'a [u8],
-    /// What the CRC covers: header and payload.
+    /// The bytes that the CRC covers: header and payload.
     pub covered: &'a [u8],
     pub crc: Crc,
-    /// It was encrypted, and the sniffer has the key. It may have left the MIC.
+    /// The frame was encrypted on the air, and the sniffer decrypted it. The MIC may still be there.
     pub decrypted: bool,
 }
 
-/// Whether the frame is undamaged.
+/// Whether the frame is intact.
 pub(super) enum Crc {
-    /// The capture says so.
+    /// The capture states whether the CRC is right.
     Checked { good: bool },
-    /// As it was captured, low byte first.
+    /// The captured CRC, low byte first.
     Bytes([u8; 3]),
 }
 
-/// What the link header says.
+/// What the header of the capture says about the frame.
 struct Radio {
     from: Side,
     crc_is_good: Option<bool>,
@@ -53,7 +55,7 @@ struct Radio {
     coded: bool,
 }
 
-/// Reads a frame; or why there is none to read.
+/// Reads a frame, or returns why it cannot be read.
 pub(super) fn read(link_type: u16, frame: &[u8]) -> Result<Result<Pdu<'_>, &'static str>, Fault> {
     let mut reader = Reader::new(Stage::Link, "Bluetooth LE frame", frame);
     let radio = match link_type {
@@ -119,8 +121,8 @@ fn nordic(reader: &mut Reader<'_>) -> Result<Result<Radio, &'static str>, Fault>
     Ok(Ok(Radio { from, crc_is_good, decrypted: kind == DATA && encrypted, coded }))
 }
 
-/// The CRC of a frame (Vol 6, Part B, 3.1.1): x^24 + x^10 + x^9 + x^6 + x^4 + x^3 + x + 1, low bit first, as its bytes are
-/// in a capture.
+/// The CRC of a frame (Vol 6, Part B, 3.1.1): x^24 + x^10 + x^9 + x^6 + x^4 + x^3 + x + 1. Bits are processed low
+/// bit first, as the bytes are in a capture.
 pub(super) fn crc(init: u32, covered: &[u8]) -> [u8; 3] {
     const CRC24: crc::Crc<u32> = crc::Crc::<u32>::new(&crc::CRC_24_BLE);
     let mut crc = CRC24.digest_with_initial(init);

@@ -1,5 +1,5 @@
-//! The Host Controller Interface (Bluetooth Core Specification, Vol 4, Part E), as far as it tells of connections and
-//! carries their data:
+//! The Host Controller Interface (Bluetooth Core Specification, Vol 4, Part E), limited to connections and their
+//! data:
 //!
 //! ```text
 //! | direction 4, big-endian | type 1 | packet          LINKTYPE_BLUETOOTH_HCI_H4, with the direction LINKTYPE_..._WITH_PHDR
@@ -26,7 +26,7 @@ pub(super) enum Hci<'a> {
         code: u8,
         parameters: &'a [u8],
     },
-    /// A piece of an L2CAP frame; `start`: the first one.
+    /// A piece of an L2CAP frame. `start` marks the first piece.
     Acl {
         adapter: u32,
         from: Side,
@@ -37,7 +37,7 @@ pub(super) enum Hci<'a> {
     Other(&'static str),
 }
 
-/// Reads a packet; `interface` is the number of the capture's.
+/// Reads a packet. `interface` is its interface number in the capture.
 pub(super) fn read(link_type: u16, frame: &[u8], interface: u32) -> Result<Hci<'_>, Fault> {
     enum Kind {
         Command,
@@ -83,7 +83,7 @@ pub(super) fn read(link_type: u16, frame: &[u8], interface: u32) -> Result<Hci<'
         Kind::Acl => {
             let word = u16_le(&mut reader)?;
             let len = usize::from(u16_le(&mut reader)?);
-            // Packet Boundary Flag (5.4.2): of LE, 0 starts a frame of the host, 2 one of the controller.
+            // Packet Boundary Flag (5.4.2) of LE data: 0 starts a frame of the host, 2 one of the controller.
             let (boundary, handle) = (word >> 12 & 3, word & 0xfff);
             let from = match (from, boundary) {
                 (Side::Unknown, 0) => Side::One,
@@ -101,16 +101,16 @@ pub(super) fn read(link_type: u16, frame: &[u8], interface: u32) -> Result<Hci<'
 pub(super) struct Host {
     public: Option<[u8; 6]>,
     random: Option<[u8; 6]>,
-    /// Random address of an advertising set; the last one.
+    /// The random address that was last set for an advertising set.
     set_random: Option<[u8; 6]>,
     /// Own_Address_Type as central and as peripheral.
     initiates_as: Option<u8>,
     advertises_as: Option<u8>,
 }
 
-/// What an event means for connections.
+/// Changes to connections that an event reports.
 pub(super) enum Event {
-    /// `addresses`: the host's, its peer's.
+    /// `addresses`: that of the host, then that of its peer.
     Connected {
         handle: u16,
         addresses: [Option<[u8; 6]>; 2],
@@ -172,7 +172,7 @@ impl Host {
         })
     }
 
-    /// LE Connection Complete (7.7.65.1), and its enhanced forms, which tell resolvable private addresses.
+    /// LE Connection Complete (7.7.65.1) and its enhanced forms, which also contain resolvable private addresses.
     fn le_connection(&self, reader: &mut Reader<'_>) -> Result<Option<Event>, Fault> {
         const COMPLETE: u8 = 0x01;
         const ENHANCED: [u8; 2] = [0x0a, 0x29];
@@ -185,13 +185,13 @@ impl Host {
         let handle = u16_le(reader)? & 0xfff;
         let (role, peer_type, peer) = (reader.u8()?, reader.u8()?, address(reader)?);
         let local = if is_enhanced { Some(address(reader)?) } else { None }.filter(|address| *address != [0; 6]);
-        // 2 and 3: an identity that was resolved; it is not the address on the air.
+        // 2 and 3 mean that an identity address was resolved. It is not the address used on the air.
         let peer = Some(peer).filter(|_| peer_type < 2);
         let random = self.set_random.filter(|_| role != CENTRAL).or(self.random);
         let own = match if role == CENTRAL { self.initiates_as } else { self.advertises_as } {
             Some(0) => self.public,
             Some(1) => random,
-            // Resolvable private addresses, if there is a key for the peer.
+            // Resolvable private addresses are used if the controller has a key for the peer.
             Some(2 | 3) if is_enhanced => local,
             _ => None,
         };

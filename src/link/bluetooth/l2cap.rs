@@ -1,5 +1,6 @@
-//! L2CAP (Bluetooth Core Specification, Vol 3, Part A): frames out of their pieces, channels of the Internet Protocol
-//! Support Profile as signalling opens them, and SDUs out of K-frames (3.4.3).
+//! L2CAP (Bluetooth Core Specification, Vol 3, Part A). It reassembles frames from their pieces, follows the
+//! signalling that opens channels of the Internet Protocol Support Profile (IPSP), and reassembles SDUs from
+//! K-frames (3.4.3).
 //!
 //! ```text
 //! | length 2 | channel 2 | code 1 | identifier 1 | length 2 | ...          channel 5: signalling
@@ -11,42 +12,42 @@ use crate::bytes::Reader;
 use crate::capture::deadline;
 use crate::error::{Fault, Stage};
 
-/// Channels, and requests without an answer yet, of one connection.
+/// Most channels, and most unanswered requests, of one connection.
 const MAX_CHANNELS: usize = 8;
 const MAX_REQUESTS: usize = 8;
-/// How long pieces wait for the rest.
+/// How long a frame or an SDU waits for its next piece.
 const TIMEOUT_NS: i64 = 60_000_000_000;
-/// SDUs of channels that nobody saw opened are no longer.
+/// Largest SDU of a channel whose opening was not captured.
 const MAX_GUESSED_LEN: usize = 2048;
 
 /// One connection.
 #[derive(Debug)]
 pub(super) struct Connection {
-    /// Tells it from all others.
+    /// Identifies the connection.
     pub id: u64,
     pub last_used: u64,
-    /// Of the central and the peripheral; of the host and its peer.
+    /// Addresses of the central and the peripheral, or of the host and its peer.
     pub addresses: [Option<[u8; 6]>; 2],
     pub crc_init: Option<u32>,
-    /// Its frames are encrypted.
+    /// Frames of this connection are encrypted.
     pub encrypted: bool,
-    /// It is one of BR/EDR.
+    /// This is a BR/EDR connection, not LE.
     pub is_classic: bool,
     directions: [Direction; 3],
     channels: Vec<Channel>,
     requests: Vec<Request>,
 }
 
-/// What one side sends.
+/// What one side of a connection sends.
 #[derive(Debug, Default)]
 struct Direction {
-    /// Of the last frame of the link layer, and how many there were.
+    /// Sequence number of its last link-layer frame, and how many frames it sent.
     sequence: Option<u8>,
     count: u64,
     frame: Partial,
 }
 
-/// Something that comes in pieces.
+/// A frame or an SDU that arrives in pieces.
 #[derive(Debug, Default)]
 struct Partial {
     deadline: i64,
@@ -54,15 +55,15 @@ struct Partial {
     frames: Vec<u64>,
 }
 
-/// What one side sends on one channel.
+/// A channel in one direction.
 #[derive(Debug)]
 struct Channel {
     from: Side,
     id: u16,
     kind: Kind,
-    /// The longest SDU that the receiver takes.
+    /// The largest SDU that the receiver accepts.
     mtu: usize,
-    /// Length of the SDU that has begun.
+    /// Total length of the SDU that has started.
     sdu_len: Option<usize>,
     sdu: Partial,
 }
@@ -71,7 +72,8 @@ struct Channel {
 enum Kind {
     Ipsp,
     OtherProfile,
-    /// Nobody saw it opened. `likely`: an SDU ended where it should, and began like 6LoWPAN.
+    /// The opening of the channel was not captured. `likely`: an SDU ended where its length says, and started like
+    /// 6LoWPAN.
     Guessed {
         likely: bool,
     },
@@ -84,7 +86,7 @@ struct Request {
     identifier: u8,
     kind: Kind,
     mtu: usize,
-    /// Where the requester takes frames.
+    /// Channels on which the requester receives.
     ids: Vec<u16>,
 }
 
@@ -94,7 +96,7 @@ impl Partial {
         self.frames.clear();
     }
 
-    /// A piece without a byte is none: nothing would bound the frames.
+    /// An empty piece is ignored. Otherwise the list of frames could grow without limit.
     fn add(&mut self, data: &[u8], frames: &[u64], time_ns: i64) {
         if data.is_empty() {
             return;
@@ -138,7 +140,8 @@ impl Connection {
         }
     }
 
-    /// Counts a frame of the link layer: its place in the stream, and whether it is not that of the one before.
+    /// Counts a frame of the link layer. Returns its number among the frames of `from`, and whether it differs from
+    /// the previous one.
     pub(super) fn count(&mut self, from: Side, sequence: u8) -> (u64, bool) {
         let direction = self.direction(from);
         let is_next = direction.sequence.replace(sequence) != Some(sequence);
@@ -146,7 +149,7 @@ impl Connection {
         (direction.count, is_next)
     }
 
-    /// Something that `from` sent is not in the capture: what has begun cannot end.
+    /// A frame that `from` sent is missing from the capture, so that started frames and SDUs cannot be completed.
     pub(super) fn lost(&mut self, from: Side) {
         self.direction(from).frame.clear();
         for channel in self.channels.iter_mut().filter(|channel| channel.from == from) {
@@ -154,8 +157,8 @@ impl Connection {
         }
     }
 
-    /// Who the rest of a frame is from that does not say so: the one side of which a frame has begun. If both have, or
-    /// none, it is lost to both.
+    /// The sender of a continuation piece that does not name it: the only side with a started frame. If both or
+    /// neither have one, the piece is lost, and the frames of both sides are dropped.
     pub(super) fn waiting(&mut self) -> Side {
         let [one, two, _] = &self.directions;
         match (one.frame.frames.is_empty(), two.frame.frames.is_empty()) {
@@ -169,8 +172,8 @@ impl Connection {
         }
     }
 
-    /// Takes a piece of an L2CAP frame. An SDU that it completes goes to `out`, with the frames that brought it.
-    /// `may_have_mic`: a MIC may stand behind the last piece.
+    /// Adds a piece of an L2CAP frame. If it completes an SDU, appends the SDU and its frame numbers to `out`. With
+    /// `may_have_mic`, a MIC may follow the last piece.
     pub(super) fn piece(
         &mut self,
         from: Side,
@@ -241,7 +244,7 @@ impl Connection {
         const LE_CREDIT_BASED_RESPONSE: u8 = 0x15;
         const CREDIT_BASED_REQUEST: u8 = 0x17;
         const CREDIT_BASED_RESPONSE: u8 = 0x18;
-        /// SPSM of the profile.
+        /// The SPSM of IPSP.
         const IPSP: u16 = 0x0023;
         let mut reader = Reader::new(Stage::Link, "L2CAP signalling", payload);
         let (code, identifier, len) = (reader.u8()?, reader.u8()?, u16_le(&mut reader)?);
@@ -253,7 +256,7 @@ impl Connection {
                 let mtu = usize::from(u16_le(&mut reader)?);
                 reader.take(4)?;
                 let mut ids: Vec<u16> = first.into_iter().collect();
-                // At most five.
+                // A request has at most five channels.
                 while code == CREDIT_BASED_REQUEST && reader.left() > 0 && ids.len() < 5 {
                     ids.push(u16_le(&mut reader)?);
                 }
@@ -279,7 +282,7 @@ impl Connection {
                         None if reader.left() == 0 => break,
                         None => u16_le(&mut reader)?,
                     };
-                    // 0: this one is refused.
+                    // 0 means that this channel was refused.
                     if other != 0 {
                         self.open(Channel::new(from, own, request.kind, request.mtu));
                         self.open(Channel::new(from.other(), other, request.kind, mtu));
@@ -287,7 +290,7 @@ impl Connection {
                 }
             }
             DISCONNECTION_RESPONSE => {
-                // Of the side that answers, of the one that asked.
+                // The first list belongs to the side that answers, the second to the side that asked.
                 let ids = [u16_le(&mut reader)?, u16_le(&mut reader)?];
                 let closed = [(from.other(), ids.first().copied()), (from, ids.last().copied())];
                 self.channels.retain(|channel| !closed.contains(&(channel.from, Some(channel.id))));

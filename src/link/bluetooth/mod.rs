@@ -1,11 +1,11 @@
-//! Bluetooth LE: IPv6 in L2CAP channels of the Internet Protocol Support Profile (RFC 7668), from captures of the air and
-//! of the Host Controller Interface (HCI). Numbers are little-endian.
+//! Bluetooth LE: IPv6 in L2CAP channels of the Internet Protocol Support Profile (IPSP, RFC 7668). Captures are
+//! taken on the air or at the Host Controller Interface (HCI). Numbers are little-endian.
 //!
 //! ```text
 //! link layer or HCI | L2CAP frame, in pieces | SDU, in K-frames | IPHC, NHC ... | payload
 //! ```
 //!
-//! What a host says to its controller is in the clear even where the air is not.
+//! Between a host and its controller, data is in the clear even if it is encrypted on the air.
 
 mod air;
 mod hci;
@@ -23,38 +23,38 @@ use crate::capture::Frame;
 use crate::error::{Fault, Stage};
 use crate::net::LinkAddress;
 
-/// The link types of Bluetooth that are read.
+/// The supported link types of Bluetooth.
 pub(super) const LINK_TYPES: [u16; 6] =
     [hci::HCI_H4, hci::HCI_H4_WITH_PHDR, air::LE_LL, hci::LINUX_MONITOR, air::LE_LL_WITH_PHDR, air::NORDIC_BLE];
 
-/// Connections that are followed at the same time.
+/// Most connections that are followed at the same time.
 const MAX_CONNECTIONS: usize = 64;
-/// Controllers whose own addresses are kept.
+/// Most controllers whose own addresses are kept.
 const MAX_HOSTS: usize = 64;
 
 const ENCRYPTED: &str = "encrypted on the link layer (Bluetooth LE)";
 
-/// What became of a frame.
+/// The result of one frame.
 #[derive(Debug)]
 pub(super) enum BluetoothContent {
-    /// [`Bluetooth::sdu`] is whole: a 6LoWPAN frame. `guessed`: nothing but its first byte says so.
+    /// [`Bluetooth::sdu`] is a complete 6LoWPAN frame. `guessed`: only its first byte indicates this.
     Sdu { link: LinkAddresses, connection: u64, guessed: bool },
-    /// A piece of an L2CAP frame or of an SDU.
+    /// A piece of an L2CAP frame or SDU that is not complete yet.
     Incomplete,
-    /// A frame that the link layer sent again.
+    /// A frame that the link layer retransmitted.
     Repeat(u64),
-    /// Something else, in a few words.
+    /// The frame contains something else, which the text names.
     Other(&'static str),
 }
 
-/// Who sent a frame: on the air the central and the peripheral, over HCI the host and its peer.
+/// The sender of a frame: on the air the central or the peripheral, over HCI the host or its peer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Side {
-    /// The central; the host.
+    /// The central or the host.
     One,
-    /// The peripheral; the peer.
+    /// The peripheral or the peer.
     Two,
-    /// The capture does not say.
+    /// The capture does not say who.
     Unknown,
 }
 
@@ -68,7 +68,7 @@ impl Side {
     }
 }
 
-/// A frame's number and time.
+/// Number and time of a frame.
 #[derive(Debug, Clone, Copy)]
 struct When {
     frame: u64,
@@ -93,12 +93,12 @@ pub(super) struct Bluetooth {
 #[derive(Debug, Default)]
 struct Connections {
     by_key: HashMap<Key, Connection>,
-    /// Rises with each use.
+    /// Time of last use: a counter that increases with each use.
     clock: u64,
 }
 
 impl Connections {
-    /// The connection of `key`, in place of the one that was not used for longest if there are too many.
+    /// Starts the connection `key`. If there are too many, it replaces the least recently used one.
     fn used(&mut self, key: Key) -> &mut Connection {
         if !self.by_key.contains_key(&key) && self.by_key.len() >= MAX_CONNECTIONS {
             let oldest = self.by_key.iter().min_by_key(|(_, connection)| connection.last_used).map(|(key, _)| *key);
@@ -116,17 +116,17 @@ impl Connections {
 }
 
 impl Bluetooth {
-    /// The SDU that was whole last.
+    /// The last complete SDU.
     pub(super) fn sdu(&self) -> &[u8] {
         &self.sdu
     }
 
-    /// The frames that brought it.
+    /// The frames that contained it.
     pub(super) fn frames(&self) -> &[u64] {
         &self.frames
     }
 
-    /// How many connections, channels, and frames that wait for others are kept.
+    /// Number of connections, channels and waiting frames.
     #[cfg(test)]
     pub(super) fn sizes(&self) -> (usize, usize, usize) {
         let connections = || self.connections.by_key.values();
@@ -134,7 +134,7 @@ impl Bluetooth {
         (connections().len(), sizes().map(|(channels, _)| channels).sum(), sizes().map(|(_, frames)| frames).sum())
     }
 
-    /// Takes a frame. Faults are offsets in it, or in the L2CAP frame that it completes.
+    /// Adds a frame. Offsets of faults count from the start of the frame, or of the L2CAP frame that it completes.
     pub(super) fn take(
         &mut self,
         frame: &Frame<'_>,
@@ -189,20 +189,20 @@ impl Bluetooth {
         let connection = self.connections.used(key);
         let (llid, sequence) = (first & 3, first >> 3 & 1);
         if pdu.from != Side::Unknown {
-            // A frame is sent until the other side has got it: then the next one has the other Sequence Number (Vol 6,
-            // Part B, 4.5.9).
+            // A frame is retransmitted until the other side acknowledges it. The next new frame has the other
+            // sequence number (Vol 6, Part B, 4.5.9).
             let (count, is_next) = connection.count(pdu.from, sequence);
             let identity = (connection.id, pdu.from, count, llid, pdu.payload);
             let repeated =
                 if pdu.payload.is_empty() { None } else { repeats.check(when.frame, when.time_ns, identity) };
             match repeated {
                 Some(of) => return Ok(BluetoothContent::Repeat(of)),
-                // The capture lacks one in between.
+                // A frame in between is missing from the capture.
                 None if !is_next && !pdu.payload.is_empty() => connection.lost(pdu.from),
                 None => {}
             }
         }
-        // What is encrypted has a MIC and a byte more at least.
+        // An encrypted frame has a MIC and at least one more byte.
         if connection.encrypted && !pdu.decrypted && pdu.payload.len() > 4 {
             return Ok(BluetoothContent::Other(ENCRYPTED));
         }
@@ -211,7 +211,7 @@ impl Bluetooth {
             (CONTROL, [opcode, ..]) => {
                 match *opcode {
                     LL_TERMINATE_IND => self.connections.end(key),
-                    // From here on no data is sent in the clear (5.1.3.1), unless it is rejected.
+                    // From here on all data is encrypted (5.1.3.1), unless the request is rejected.
                     LL_ENC_RSP | LL_START_ENC_REQ => connection.encrypted = true,
                     LL_REJECT_IND | LL_REJECT_EXT_IND => connection.encrypted = false,
                     _ => {}
@@ -226,7 +226,8 @@ impl Bluetooth {
         }
     }
 
-    /// A connection begins: both addresses, and what its frames have in common (Vol 6, Part B, 2.3.3.1).
+    /// A connection starts: its two addresses, and the access address and CRC seed of its frames (Vol 6, Part B,
+    /// 2.3.3.1).
     fn connect(&mut self, payload: &[u8]) -> Result<(), Fault> {
         let mut reader = Reader::new(Stage::Link, "Bluetooth LE CONNECT_IND", payload);
         let addresses = [Some(address(&mut reader)?), Some(address(&mut reader)?)];
@@ -279,7 +280,7 @@ impl Bluetooth {
         }
     }
 
-    /// What is known of a controller; `None` if there are too many.
+    /// The addresses of a controller; `None` if there are too many controllers.
     fn host(&mut self, adapter: u32) -> Option<&mut Host> {
         if self.hosts.len() >= MAX_HOSTS && !self.hosts.contains_key(&adapter) {
             return None;
@@ -288,7 +289,7 @@ impl Bluetooth {
     }
 }
 
-/// A device address, last byte first on the wire.
+/// A device address. On the wire its last byte comes first.
 fn address(reader: &mut Reader<'_>) -> Result<[u8; 6], Fault> {
     let mut address = reader.array::<6>()?;
     address.reverse();
@@ -300,7 +301,7 @@ fn u16_le(reader: &mut Reader<'_>) -> Result<u16, Fault> {
     Ok(u16::from_le_bytes(reader.array()?))
 }
 
-/// Source and destination of what `from` sent.
+/// Source and destination address of a frame from `from`.
 fn link(from: Side, [one, two]: [Option<[u8; 6]>; 2]) -> LinkAddresses {
     let [one, two] = [one, two].map(|address| address.map(LinkAddress::Bluetooth));
     match from {

@@ -1,4 +1,4 @@
-//! Ethernet II, and with it what follows any EtherType (IEEE 802.3 §3.2.6, IEEE 802.1Q §9):
+//! Ethernet II, and the headers that an EtherType announces (IEEE 802.3 §3.2.6, IEEE 802.1Q §9):
 //!
 //! ```text
 //! | destination 6 | source 6 | ( tag type 2 | tag 2 ) ... | EtherType 2 | packet
@@ -36,20 +36,20 @@ const PPP: u16 = 0x880b;
 /// PPPoE sessions (RFC 2516 §4).
 const PPPOE: u16 = 0x8864;
 const MACSEC: u16 = 0x88e5;
-/// IEEE 802.15.4 frames on Ethernet, as Wireshark takes them.
+/// IEEE 802.15.4 frames on Ethernet, as Wireshark reads them.
 const IEEE802_15_4: u16 = 0x809a;
 /// 6LoWPAN on Ethernet (RFC 7973).
 const LOWPAN: u16 = 0xa0ed;
 
-/// What is said of an EtherType that is none of these.
+/// The reason given for any other EtherType.
 pub(in crate::link) const NOT_IP: &str = "the EtherType is not IP";
 
-/// Source and destination of an Ethernet header.
+/// Source and destination address of an Ethernet header.
 #[derive(Debug, Clone, Copy, Default)]
 pub(in crate::link) struct Addresses(Option<([u8; 6], [u8; 6])>);
 
 impl Addresses {
-    /// As EUI-64s.
+    /// The addresses as EUI-64s.
     pub(crate) fn link(self) -> LinkAddresses {
         let (src, dst) = self.0.unzip();
         LinkAddresses { src: src.map(eui64), dst: dst.map(eui64) }
@@ -61,7 +61,7 @@ fn eui64([a, b, c, d, e, f]: [u8; 6]) -> LinkAddress {
     LinkAddress::Extended([a, b, c, 0xff, 0xfe, d, e, f])
 }
 
-/// Reads an Ethernet header, to its EtherType.
+/// Reads an Ethernet header up to its EtherType.
 pub(in crate::link) fn ethernet_header(reader: &mut Reader<'_>) -> Result<(Next, Addresses), Fault> {
     *reader = reader.named("Ethernet header");
     let (dst, src) = (reader.array::<6>()?, reader.array::<6>()?);
@@ -77,17 +77,18 @@ fn after_addresses(reader: &mut Reader<'_>) -> Result<Next, Fault> {
     })
 }
 
-/// The same of a frame inside another one.
+/// Reads the Ethernet header of a frame inside another frame.
 pub(super) fn ethernet(reader: &mut Reader<'_>) -> Result<Next, Fault> {
     ethernet_header(reader).map(|(next, _)| next)
 }
 
-/// Whether the EtherType is that of IP, which is no encapsulation.
+/// Whether the EtherType is that of IP. IP does not count as an encapsulation.
 pub(super) fn is_ip(ether_type: u16) -> bool {
     matches!(EtherType(ether_type), ether_type::IPV4 | ether_type::IPV6)
 }
 
-/// Reads the tag that an EtherType names and the EtherType after it. For other EtherTypes, returns what they name.
+/// Reads the tag that an EtherType announces, and the EtherType after it. For other EtherTypes, returns what
+/// follows.
 pub(super) fn header(ether_type: u16, reader: &mut Reader<'_>) -> Result<Next, Fault> {
     let tag_len = match EtherType(ether_type) {
         ether_type::IPV4 => return Ok(IPV4),
@@ -117,7 +118,7 @@ pub(super) fn header(ether_type: u16, reader: &mut Reader<'_>) -> Result<Next, F
 
 /// Why a frame with a SecTAG is not decoded (IEEE 802.1AE §9.5).
 fn macsec(reader: &mut Reader<'_>) -> Result<&'static str, Fault> {
-    /// The user data is encrypted; or changed without encryption.
+    /// E: the user data is encrypted. C: it is changed, but not necessarily encrypted.
     const ENCRYPTED: u8 = 0x08;
     const CHANGED: u8 = 0x04;
     Ok(match reader.u8()? & (ENCRYPTED | CHANGED) {

@@ -1,4 +1,4 @@
-//! Frame Relay (RFC 2427 §3, §4.1), and Cisco's encapsulation, which has an EtherType after the address:
+//! Frame Relay (RFC 2427 §3, §4.1), and Cisco's encapsulation with an EtherType after the address:
 //!
 //! ```text
 //! | address 2 to 4, its last byte is odd | 03 | padding 00 or nothing | NLPID 1 | packet
@@ -10,7 +10,7 @@ use super::{IPV4, IPV6, Next, llc, ppp};
 use crate::bytes::Reader;
 use crate::error::{Fault, Stage};
 
-/// Reads address, control and protocol.
+/// Reads the address, the control byte and the protocol.
 pub(in crate::link) fn header(reader: &mut Reader<'_>) -> Result<Next, Fault> {
     const UNNUMBERED_INFORMATION: u8 = 3;
     const MAX_ADDRESS_LEN: usize = 4;

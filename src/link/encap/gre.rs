@@ -1,5 +1,5 @@
-//! GRE (RFC 2784, RFC 2890), as enhanced for PPTP (RFC 2637 §4.1), and ERSPAN, which mirrors Ethernet frames over it
-//! (draft-foschiano-erspan-03 §4):
+//! GRE (RFC 2784, RFC 2890), the enhanced GRE of PPTP (RFC 2637 §4.1), and ERSPAN, which mirrors Ethernet frames
+//! over GRE (draft-foschiano-erspan-03 §4):
 //!
 //! ```text
 //! | C 0 K S reserved, version 3 bits = 0 | EtherType 2 | checksum, reserved 0/4 | key 0/4 | sequence number 0/4 | packet
@@ -12,7 +12,7 @@ use crate::bytes::Reader;
 use crate::error::Fault;
 
 const SEQUENCE: u16 = 0x1000;
-/// Transparent Ethernet Bridging has a second number here.
+/// A second EtherType for Transparent Ethernet Bridging, used by some GRE implementations.
 const TEB_6400: u16 = 0x6400;
 const WCCP: u16 = 0x883e;
 const ERSPAN_I_II: u16 = 0x88be;
@@ -29,7 +29,7 @@ pub(super) fn header(reader: &mut Reader<'_>) -> Result<Next, Fault> {
     let flags = reader.u16()?;
     let protocol = reader.u16()?;
     let optional = match (flags & 7, protocol) {
-        // Routing Present of RFC 1701, which RFC 2784 took out.
+        // Routing Present of RFC 1701, which RFC 2784 removed.
         (0, _) if flags & ROUTING == 0 => [CHECKSUM, KEY, SEQUENCE],
         (1, PPP) => [KEY, SEQUENCE, ACKNOWLEDGMENT],
         _ => return Ok(Next::Other("a version of GRE that is not known")),
@@ -55,12 +55,12 @@ fn erspan_ii(reader: &mut Reader<'_>) -> Result<Next, Fault> {
 
 fn erspan_iii(reader: &mut Reader<'_>) -> Result<Next, Fault> {
     let [.., flags] = reader.array::<12>()?;
-    // The platform's own header is optional.
+    // The platform-specific subheader is optional.
     reader.take(if flags & 1 == 1 { 8 } else { 0 })?;
     Ok(ETHERNET)
 }
 
-/// Web Cache Communication Protocol: version 2 has 4 bytes in front of the IPv4 packet.
+/// Web Cache Communication Protocol: version 2 has 4 bytes before the IPv4 packet.
 fn wccp(reader: &mut Reader<'_>) -> Result<Next, Fault> {
     if reader.rest().first().is_some_and(|byte| byte >> 4 != 4) {
         reader.take(4)?;

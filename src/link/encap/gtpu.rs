@@ -11,13 +11,13 @@ use super::Next;
 use crate::bytes::Reader;
 use crate::error::{Fault, Stage};
 
-/// Reads the header with its extension headers.
+/// Reads the header and its extension headers.
 pub(super) fn header(reader: &mut Reader<'_>) -> Result<Next, Fault> {
     const G_PDU: u8 = 255;
     const EXTENSION: u8 = 4;
     const OPTIONAL: u8 = 7;
     let [flags, kind, ..] = reader.array::<8>()?;
-    // Version 1, and GTP, not GTP'.
+    // Version 1 of GTP. GTP' (PT = 0) is rejected.
     if flags >> 4 != 3 || kind != G_PDU {
         return Ok(Next::Other("no packet of GTP-U"));
     }

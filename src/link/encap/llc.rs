@@ -28,7 +28,7 @@ pub(in crate::link) fn snap(reader: &mut Reader<'_>) -> Result<Next, Fault> {
     const ETHERNET_WITH_FCS: u16 = 1;
     let (oui, protocol) = (reader.array()?, reader.u16()?);
     Ok(match (oui, protocol) {
-        // IEEE 802.1H bridges use the second one for the same.
+        // IEEE 802.1H bridges use the second value for the same purpose.
         ([0, 0, 0] | [0, 0, 0xf8], ether_type) => Next::EtherType(ether_type),
         ([0, 0x80, 0xc2], ETHERNET_WITH_FCS | ETHERNET_WITHOUT_FCS) => ETHERNET,
         _ => Next::Other("no EtherType (IEEE 802.2)"),

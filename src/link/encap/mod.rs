@@ -1,7 +1,7 @@
-//! Headers between the link layer and the IP packet that may carry ESP, and inside tunnels: from one to the next.
+//! Headers between the link layer and the IP packet that may carry ESP, and the headers inside tunnels.
 //!
-//! Each header has a file or a function of its own that reads it and says what follows. [`walk`] calls them one after the
-//! other; [`Nesting`] limits how many there may be.
+//! Each header has its own file or function, which reads it and returns what follows. [`walk`] calls them one after
+//! the other. [`Nesting`] limits how many there may be.
 
 mod ethertype;
 mod frame_relay;
@@ -28,7 +28,7 @@ use crate::bytes::Reader;
 use crate::error::Fault;
 use crate::net::IpVersion;
 
-/// Reads one header, and says what follows it.
+/// Reads one header and returns what follows it.
 type Header = for<'r, 'a> fn(&'r mut Reader<'a>) -> Result<Next, Fault>;
 
 /// What follows a header.
@@ -36,15 +36,15 @@ type Header = for<'r, 'a> fn(&'r mut Reader<'a>) -> Result<Next, Fault>;
 pub(super) enum Next {
     /// An IP packet, of this version if the header names one.
     Ip(Option<IpVersion>),
-    /// What this EtherType names.
+    /// The header that this EtherType announces.
     EtherType(u16),
-    /// Another header.
+    /// Another header, and the function that reads it.
     Header(Header),
     /// A frame of IEEE 802.15.4.
     Radio,
     /// A 6LoWPAN frame.
     Lowpan,
-    /// Something else, in a few words.
+    /// Something else, which the text names.
     Other(&'static str),
 }
 
@@ -52,23 +52,23 @@ const IPV4: Next = Next::Ip(Some(IpVersion::V4));
 const IPV6: Next = Next::Ip(Some(IpVersion::V6));
 const ETHERNET: Next = Next::Header(ethertype::ethernet);
 
-/// How many more encapsulations a frame may have, all kinds together.
+/// How many more encapsulations of any kind a frame may have.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Nesting(u8);
 
 impl Nesting {
-    /// More than any network stacks.
+    /// More than real networks use.
     const MOST: u8 = 32;
 
-    /// What is said of a frame with more.
+    /// The reason given for a frame with more encapsulations.
     pub(super) const TOO_DEEP: &str = "more than 32 encapsulations inside each other";
 
-    /// At the start of a frame.
+    /// The limit at the start of a frame.
     pub(super) fn new() -> Nesting {
         Nesting(Nesting::MOST)
     }
 
-    /// Counts an encapsulation; false if there were too many.
+    /// Counts one encapsulation. Returns false if there are too many.
     pub(super) fn enter(&mut self) -> bool {
         let left = self.0.checked_sub(1);
         self.0 = left.unwrap_or(0);
@@ -76,8 +76,9 @@ impl Nesting {
     }
 }
 
-/// Reads headers, of which `next` is the first and `reader` is at, down to what has no header known here. `in_place`: what
-/// was before `next` can be written again in front of another IP packet. `addresses` are those of an Ethernet header.
+/// Reads headers from `next` on, with `reader` at its start, until it reaches a header that is not known here.
+/// `in_place`: the headers before `next` can be written again before another IP packet. `addresses` are those of an
+/// Ethernet header.
 pub(super) fn walk<'a>(
     mut next: Next,
     mut reader: Reader<'a>,
@@ -105,9 +106,9 @@ pub(super) fn walk<'a>(
                 return Ok(Network::Lowpan { offset: reader.position(), link });
             }
             Next::Other(what) => return Ok(Network::Other(what)),
-            // What an EtherType names can be named by another one.
+            // One EtherType may announce another one.
             Next::EtherType(ether_type) => ethertype::header(ether_type, &mut reader)?,
-            // The header may have a length, or no place for the protocol.
+            // The header may contain a length, or it cannot name another protocol. So it cannot be written again.
             Next::Header(header) => {
                 in_place = false;
                 addresses = None;

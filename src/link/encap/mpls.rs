@@ -1,11 +1,12 @@
-//! MPLS (RFC 3032 §2.1), also over GRE, IP (RFC 4023) and UDP (RFC 7510), and what it carries (RFC 4385, RFC 4928):
+//! MPLS (RFC 3032 §2.1), also over GRE, IP (RFC 4023) and UDP (RFC 7510), and its payload (RFC 4385, RFC 4928):
 //!
 //! ```text
 //! | label 20 bits, traffic class 3 bits, bottom of stack 1 bit, TTL 8 bits | ... | packet
 //! ```
 //!
-//! No label says what follows. The first 4 bits do: 4 and 6 are IP, 0 is the control word of a pseudowire, and any other
-//! value starts an Ethernet frame. Addresses of Ethernet frames start with these bits, too: there the EtherType decides.
+//! No label names the payload. Its first 4 bits do: 4 and 6 are IP, 0 is the control word of a pseudowire, and any
+//! other value starts an Ethernet frame. Ethernet addresses may start with 4, 6 or 0, too. In these cases the
+//! EtherType decides.
 
 use super::{ETHERNET, IPV4, IPV6, Next};
 use crate::bytes::Reader;
@@ -36,7 +37,7 @@ pub(super) fn header(reader: &mut Reader<'_>) -> Result<Next, Fault> {
     })
 }
 
-/// Whether there is an Ethernet header and IP after it, or a tag.
+/// Whether an Ethernet header with the EtherType of IP or of a tag follows.
 fn is_ethernet(frame: &[u8]) -> bool {
     matches!(
         frame.get(12..15),
@@ -44,7 +45,7 @@ fn is_ethernet(frame: &[u8]) -> bool {
     )
 }
 
-/// Whether there is an IPv4 header with a right checksum.
+/// Whether an IPv4 header with a correct checksum follows.
 fn is_ipv4(packet: &[u8]) -> bool {
     packet.get(..20).is_some_and(|header| header.first() == Some(&0x45) && checksum::internet(header) == 0)
 }

@@ -24,7 +24,7 @@ pub(super) fn header(reader: &mut Reader<'_>) -> Result<Next, Fault> {
     Ok(protocol(next))
 }
 
-/// The next protocols of NSH (RFC 8300 §9.1.6) and of VXLAN-GPE, which agree.
+/// The next protocols of NSH (RFC 8300 §9.1.6). VXLAN-GPE uses the same numbers.
 pub(super) fn protocol(next: u8) -> Next {
     match next {
         1 => IPV4,

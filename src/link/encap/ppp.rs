@@ -12,14 +12,14 @@ use crate::error::{Fault, Stage};
 /// Reads a PPP header.
 pub(in crate::link) fn header(reader: &mut Reader<'_>) -> Result<Next, Fault> {
     *reader = reader.named("PPP header");
-    // Address and control may be omitted; pppd writes the direction, 0 or 1, in place of the address.
+    // Address and control may be omitted. pppd writes the direction, 0 or 1, instead of the address.
     if matches!(reader.rest(), [0xff | 1] | [0xff | 0 | 1, 3, ..]) {
         reader.take(2)?;
     }
     protocol(reader)
 }
 
-/// Reads a PPPoE header, and PPP without address and control.
+/// Reads a PPPoE header, followed by PPP without address and control.
 pub(in crate::link) fn pppoe(reader: &mut Reader<'_>) -> Result<Next, Fault> {
     *reader = reader.named("PPPoE header");
     let at = reader.position();
@@ -39,7 +39,7 @@ fn protocol(reader: &mut Reader<'_>) -> Result<Next, Fault> {
     Ok(match protocol {
         0x0021 => IPV4,
         0x0057 => IPV6,
-        // Unicast and multicast (RFC 3032 §4.3).
+        // MPLS unicast and multicast (RFC 3032 §4.3).
         0x0281 | 0x0283 => Next::Header(mpls::header),
         _ => Next::Other("the PPP protocol is not IP"),
     })

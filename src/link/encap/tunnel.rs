@@ -17,12 +17,12 @@ const MPLS_IN_IP: u8 = 137;
 /// RFC 8986.
 const ETHERNET_IN_IP: u8 = 143;
 
-/// Whether an IP protocol is that of a tunnel, apart from tunnels over UDP.
+/// Whether an IP protocol is a tunnel. Tunnels over UDP are recognized by port instead.
 pub(in crate::link) fn is_tunnel(protocol: u8) -> bool {
     protocol != UDP && of_protocol(protocol).is_some()
 }
 
-/// What follows the IP header of a tunnel.
+/// Returns what follows the IP header of a tunnel.
 fn of_protocol(protocol: u8) -> Option<Next> {
     Some(match protocol {
         IP_IN_IP => IPV4,
@@ -35,7 +35,7 @@ fn of_protocol(protocol: u8) -> Option<Next> {
     })
 }
 
-/// The tunnel of a UDP port (IANA "Service Name and Transport Protocol Port Number Registry").
+/// The tunnel that uses a UDP port (IANA "Service Name and Transport Protocol Port Number Registry").
 fn of_port(port: u16) -> Option<Next> {
     Some(Next::Header(match port {
         1701 => l2tp::header,
@@ -59,7 +59,7 @@ const PORTS: [u16; 9] = [1701, 2152, 3544, 4341, 4754, 4789, 4790, 6081, 6635];
 /// Whether a UDP datagram comes from or goes to the port of a tunnel.
 #[inline(always)]
 pub(crate) fn may_be_tunnel(ports: [u16; 2]) -> bool {
-    // A bit for every port below 8192.
+    // One bit for each port below 8192.
     static TUNNELS: [u64; 128] = {
         let (mut bits, mut ports) = ([0; 128], PORTS.as_slice());
         while let [port, others @ ..] = ports {
@@ -76,25 +76,25 @@ pub(crate) fn may_be_tunnel(ports: [u16; 2]) -> bool {
     is_tunnel(a) || is_tunnel(b)
 }
 
-/// Reads the version of EtherIP: 4 bits, and 12 reserved ones.
+/// Reads the version of EtherIP (4 bits) and 12 reserved bits.
 fn ether_ip(reader: &mut Reader<'_>) -> Result<Next, Fault> {
     reader.take(2)?;
     Ok(ETHERNET)
 }
 
-/// What an IP packet carries.
+/// The packet inside an IP packet.
 pub(in crate::link) enum TunnelContent<'a> {
     /// Another IP packet.
     Packet(Datagram<'a>),
-    /// A fragment of one.
+    /// A fragment of an IP packet.
     Fragment(Fragment<'a>),
-    /// No IP packet that can be read.
+    /// No readable IP packet.
     Nothing,
-    /// More than there may be.
+    /// Too many encapsulations.
     TooDeep,
 }
 
-/// The IP packet right inside `outer`.
+/// The IP packet directly inside `outer`.
 pub(in crate::link) fn inner_packet<'a>(outer: &Datagram<'a>, nesting: &mut Nesting) -> TunnelContent<'a> {
     let Some((next, at, payload)) = tunnel(outer) else { return TunnelContent::Nothing };
     if !nesting.enter() {
@@ -106,9 +106,9 @@ pub(in crate::link) fn inner_packet<'a>(outer: &Datagram<'a>, nesting: &mut Nest
         Ok(Network::Other(Nesting::TOO_DEEP)) => return TunnelContent::TooDeep,
         _ => return TunnelContent::Nothing,
     };
-    // Where `payload` is in the frame.
+    // Offset of `payload` in the frame.
     let before = outer.frame_offset.saturating_add(outer.header.len()).saturating_add(at);
-    // The capture lacks what is at the end of all of them.
+    // All packets are truncated at the same place, so each lacks the same number of bytes.
     let missing = |inner: usize| inner.max(if inner > 0 { outer.missing } else { 0 });
     match parse_ip(payload, offset, version) {
         LinkContent::Datagram(inner) => TunnelContent::Packet(Datagram {
@@ -127,13 +127,13 @@ pub(in crate::link) fn inner_packet<'a>(outer: &Datagram<'a>, nesting: &mut Nest
     }
 }
 
-/// The first header inside a tunnel, the bytes that it starts, and where they start in the payload of `outer`.
+/// The first header inside a tunnel, the bytes from there on, and their offset in the payload of `outer`.
 fn tunnel<'a>(outer: &Datagram<'a>) -> Option<(Next, usize, &'a [u8])> {
     if outer.protocol != UDP {
         return Some((of_protocol(outer.protocol)?, 0, outer.payload));
     }
     let [src, dst] = udp::ports(outer.payload)?;
-    // Most tunnels have their port as destination only.
+    // Most tunnels use their port only as destination port.
     let next = of_port(dst).or_else(|| of_port(src))?;
     let udp = udp::segment(outer).ok()?;
     Some((next, udp.udp_header.len(), udp.payload))

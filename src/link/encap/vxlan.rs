@@ -9,7 +9,7 @@ use super::{ETHERNET, Next, nsh};
 use crate::bytes::Reader;
 use crate::error::Fault;
 
-/// The Network Identifier is valid.
+/// Flag: the Network Identifier is valid.
 const I: u8 = 0x08;
 
 /// Reads a VXLAN header.
@@ -20,7 +20,7 @@ pub(super) fn header(reader: &mut Reader<'_>) -> Result<Next, Fault> {
 
 /// Reads a VXLAN-GPE header.
 pub(super) fn gpe(reader: &mut Reader<'_>) -> Result<Next, Fault> {
-    /// There is a next protocol.
+    /// Flag: the header has a next protocol.
     const P: u8 = 0x04;
     let [flags, _, _, next, ..] = reader.array::<8>()?;
     Ok(match (flags & I, flags & P) {

@@ -1,4 +1,4 @@
-//! The headers that captures put in front of an IEEE 802.15.4 frame.
+//! Headers that captures add before an IEEE 802.15.4 frame.
 //!
 //! `LINKTYPE_IEEE802_15_4_TAP`, little-endian; a TLV is padded to 4 bytes:
 //!
@@ -20,24 +20,24 @@ use super::fcs::Trailer;
 use crate::bytes::Reader;
 use crate::error::{Fault, Stage};
 
-/// The port of ZEP.
+/// The UDP port of ZEP.
 pub(in crate::link) const ZEP_PORT: u16 = 17_754;
 
 /// A MAC frame as it was captured.
 #[derive(Debug, Clone, Copy)]
 pub(in crate::link) struct Radio<'a> {
-    /// The frame, with what stands behind it.
+    /// The frame with its trailer.
     pub frame: &'a [u8],
-    /// What the capture says about the latter.
+    /// What the capture says about the trailer.
     pub trailer: Trailer,
-    /// Absolute Slot Number of TSCH, if the capture has it.
+    /// Absolute Slot Number of TSCH, if the capture contains it.
     pub asn: Option<u64>,
-    /// Bytes of the frame that the capture lacks.
+    /// Number of bytes of the frame that were not captured.
     pub missing: usize,
 }
 
 impl<'a> Radio<'a> {
-    /// A frame without a header in front.
+    /// A frame without a header before it.
     pub(in crate::link) fn bare(frame: &'a [u8], trailer: Trailer) -> Radio<'a> {
         Radio { frame, trailer, asn: None, missing: 0 }
     }
@@ -61,7 +61,7 @@ pub(in crate::link) fn tap(data: &[u8]) -> Result<Radio<'_>, Fault> {
     while tlvs.left() > 0 {
         let (kind, len) = (super::u16_le(&mut tlvs)?, usize::from(super::u16_le(&mut tlvs)?));
         let value = tlvs.take(len)?;
-        // The padding of the last one may be missing.
+        // The padding of the last TLV may be missing.
         tlvs.take(tlvs.left().min(len.next_multiple_of(4) - len))?;
         match (kind, value) {
             (FCS_TYPE, [1, ..]) => radio.trailer = Trailer::Crc16,
@@ -73,11 +73,11 @@ pub(in crate::link) fn tap(data: &[u8]) -> Result<Radio<'_>, Fault> {
     Ok(radio)
 }
 
-/// What ZEP begins with.
+/// The first bytes of a ZEP datagram.
 pub(in crate::link) const ZEP_PREAMBLE: &[u8; 2] = b"EX";
 
-/// The frame in a ZEP datagram, which begins with [`ZEP_PREAMBLE`]; `None` if it is an acknowledgment of ZEP. `missing`
-/// bytes of `data` are not in the capture.
+/// The frame in a ZEP datagram, which starts with [`ZEP_PREAMBLE`]; `None` for an acknowledgment of ZEP. `missing`
+/// bytes of `data` were not captured.
 pub(in crate::link) fn zep(data: &[u8], missing: usize) -> Result<Option<Radio<'_>>, Fault> {
     let mut reader = Reader::new(Stage::Link, "ZEP header", data);
     reader.take(ZEP_PREAMBLE.len())?;
@@ -105,7 +105,7 @@ pub(in crate::link) fn zep(data: &[u8], missing: usize) -> Result<Option<Radio<'
     if rest.len().saturating_add(missing) < len {
         return Err(Fault::short(Stage::Link, reader.position(), "ZEP frame", len, rest.len()));
     }
-    // CRC mode 0: the last two bytes are those of a TI radio.
+    // CRC mode 0: the last two bytes are the metadata of a TI radio.
     let trailer = if crc_mode == 0 { Trailer::Ti } else { Trailer::Unknown };
     let frame = rest.get(..len).unwrap_or(rest);
     Ok(Some(Radio { frame, trailer, asn: None, missing: len - frame.len() }))

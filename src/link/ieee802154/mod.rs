@@ -21,24 +21,24 @@ use crate::net::LinkAddress;
 pub(super) struct Mac<'a> {
     pub src: Option<LinkAddress>,
     pub dst: Option<LinkAddress>,
-    /// PAN of the source: given, or that of the destination.
+    /// PAN ID of the source, or that of the destination if the source has none.
     pub pan: Option<u16>,
     pub kind: Kind,
     pub security: Option<Auxiliary>,
-    /// Frame control to header IEs: what a MIC covers without being encrypted.
+    /// Frame control to header IEs. A MIC covers these bytes, but they are not encrypted.
     pub header: &'a [u8],
-    /// What follows: payload IEs if `payload_ies`, payload, MIC.
+    /// The rest: payload IEs if `payload_ies`, payload, MIC.
     pub payload: &'a [u8],
     /// `payload` starts with payload IEs.
     pub payload_ies: bool,
 }
 
-/// What a frame is for.
+/// The type of a frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
     Data,
     Command,
-    /// In a few words.
+    /// Any other type, which the text names.
     Other(&'static str),
 }
 
@@ -51,12 +51,12 @@ pub(super) struct Auxiliary {
     pub mode: u8,
     /// Key Index; `None` in mode 0.
     pub index: Option<u8>,
-    /// Frame Counter; `None` where the ASN of TSCH stands for it.
+    /// Frame Counter; `None` if TSCH uses the ASN instead.
     pub counter: Option<u32>,
 }
 
 impl Auxiliary {
-    /// Levels below 4 have a MIC at most.
+    /// Whether the payload is encrypted. Levels below 4 have a MIC at most.
     pub(super) fn is_encrypted(self) -> bool {
         self.level & 4 != 0
     }
@@ -77,7 +77,7 @@ pub(super) fn parse(frame: &[u8]) -> Result<Mac<'_>, Fault> {
         1 => Kind::Data,
         2 => Kind::Other("IEEE 802.15.4 acknowledgment"),
         3 => Kind::Command,
-        // Their frame control has another layout.
+        // The frame control field of these types has another layout.
         5 => return Ok(Mac::other("IEEE 802.15.4 multipurpose frame")),
         6 => return Ok(Mac::other("IEEE 802.15.4 fragment frame")),
         7 => return Ok(Mac::other("IEEE 802.15.4 extended frame")),
@@ -97,7 +97,7 @@ pub(super) fn parse(frame: &[u8]) -> Result<Mac<'_>, Fault> {
 
     let security = match (flag(3), version) {
         (false, _) => None,
-        // No Auxiliary Security Header: what is there depends on what the network agreed on.
+        // There is no Auxiliary Security Header. The format depends on settings of the network.
         (true, 0) => return Ok(Mac::other("link-layer security of IEEE 802.15.4-2003")),
         (true, _) => Some(auxiliary(is_2015, &mut reader)?),
     };
@@ -121,8 +121,8 @@ impl Mac<'_> {
     }
 }
 
-/// Whether there is a destination and a source PAN ID, by addressing modes (0 none, 2 short, 3 extended) and the PAN ID
-/// Compression bit (2015: Table 7-2; before: §7.2.1.5 of 2006).
+/// Whether a destination and a source PAN ID are present. This depends on the addressing modes (0 none, 2 short, 3
+/// extended) and the PAN ID Compression bit (2015: Table 7-2; before: §7.2.1.5 of 2006).
 fn pan_ids(is_2015: bool, dst: u16, src: u16, compressed: bool) -> (bool, bool) {
     if !is_2015 {
         return (dst != 0, src != 0 && !(compressed && dst != 0));
@@ -169,7 +169,7 @@ fn auxiliary(is_2015: bool, reader: &mut Reader<'_>) -> Result<Auxiliary, Fault>
     Ok(Auxiliary { level: control & 7, mode, index, counter })
 }
 
-/// Goes over the header IEs (§7.4.2); whether payload IEs follow.
+/// Skips the header IEs (§7.4.2). Returns whether payload IEs follow.
 fn header_ies(reader: &mut Reader<'_>) -> Result<bool, Fault> {
     const HEADER_TERMINATION_1: u16 = 0x7e;
     const HEADER_TERMINATION_2: u16 = 0x7f;
@@ -185,7 +185,7 @@ fn header_ies(reader: &mut Reader<'_>) -> Result<bool, Fault> {
     Ok(false)
 }
 
-/// What follows the payload IEs (§7.4.3) that `payload` starts with.
+/// Skips the payload IEs (§7.4.3) at the start of `payload` and returns the rest.
 pub(super) fn behind_payload_ies(payload: &[u8]) -> Result<&[u8], Fault> {
     const PAYLOAD_TERMINATION: u16 = 0xf;
     let mut reader = Reader::new(Stage::Link, "IEEE 802.15.4 payload IE", payload);

@@ -13,12 +13,12 @@ use crate::cipher::CcmStar;
 use crate::link::LinkKey;
 use crate::net::LinkAddress;
 
-/// Keys tried on one frame.
+/// Most keys tried on one frame.
 const MAX_TRIES: usize = 256;
-/// Short addresses whose EUI-64 is kept.
+/// Most short addresses whose EUI-64 is kept.
 const MAX_NEIGHBORS: usize = 1 << 14;
 
-/// Link keys, and which EUI-64 has which short address.
+/// Link keys, and the EUI-64 of each short address.
 #[derive(Debug, Default)]
 pub(in crate::link) struct Security {
     keys: Vec<Key>,
@@ -36,13 +36,13 @@ struct Key {
     cipher: CcmStar,
 }
 
-/// Short addresses, by PAN, and the EUI-64 behind them, as the capture shows them.
+/// The EUI-64 of each short address and PAN, learned from the capture.
 #[derive(Debug, Default)]
 pub(in crate::link) struct Neighbors(HashMap<(Option<u16>, u16), [u8; 8]>);
 
 impl Neighbors {
     pub(in crate::link) fn learn(&mut self, pan: Option<u16>, short: u16, eui64: [u8; 8]) {
-        // fffe and ffff are no addresses of one node.
+        // fffe and ffff are not addresses of a single node.
         if short < 0xfffe && (self.0.len() < MAX_NEIGHBORS || self.0.contains_key(&(pan, short))) {
             self.0.insert((pan, short), eui64);
         }
@@ -66,9 +66,9 @@ impl Security {
         &mut self.neighbors
     }
 
-    /// Takes security off: the payload in the clear, without MIC, or in a few words why not.
+    /// Removes link-layer security. Returns the payload in the clear, without MIC, or the reason why this failed.
     ///
-    /// A frame that is not encrypted (levels 0 to 3) and for which there is no key is read as it is.
+    /// If there is no key for an unencrypted frame (levels 0 to 3), its payload is returned unverified.
     pub(in crate::link) fn open<'s>(
         &'s mut self,
         mac: &Mac<'s>,
@@ -98,8 +98,8 @@ impl Security {
             Some(LinkAddress::Bluetooth(_)) | None => None,
         };
         let fitting = || self.keys.iter().filter(|key| key.mode == auxiliary.mode && key.index == auxiliary.index);
-        // The key of the sender; and where a MIC tells right from wrong, those of others, because a network may share
-        // one. What is known of a short address may be out of date.
+        // Try the key of the sender first. If a MIC can verify the result, try other keys too, because nodes may
+        // share a key, and a learned short address may be outdated.
         let guessing = mic_len > 0;
         let is_certain = matches!(mac.src, Some(LinkAddress::Extended(_)));
         let own = fitting().filter(|key| known == Some(key.eui64)).map(|key| (key, key.eui64));

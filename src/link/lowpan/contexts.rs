@@ -7,19 +7,19 @@ use std::net::Ipv6Addr;
 use crate::bytes::Reader;
 use crate::error::{Fault, Stage};
 
-/// Where a context holds: a PAN, or a Bluetooth connection. `None` is not known.
+/// The network in which a context is valid: a PAN or a Bluetooth connection. `None` if it is not known.
 pub(in crate::link) type Network = Option<u64>;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Context {
-    /// The prefix as an address; bits behind it are 0.
+    /// The prefix as an address. The bits after the prefix are 0.
     pub prefix: u128,
     /// Prefix length in bits.
     pub len: u8,
 }
 
 impl Context {
-    /// What stands for a context that is not known: zeros.
+    /// Used instead of an unknown context: all zeros.
     pub(super) const UNKNOWN: Context = Context { prefix: 0, len: 0 };
 
     fn new(prefix: u128, len: u8) -> Context {
@@ -27,7 +27,7 @@ impl Context {
         Context { prefix: prefix & mask(len), len }
     }
 
-    /// The address of this prefix and, behind it, the bits of `rest`.
+    /// The address that starts with this prefix and continues with the bits of `rest`.
     pub(super) fn address(self, rest: u128) -> u128 {
         self.prefix | rest & !mask(self.len)
     }
@@ -37,10 +37,10 @@ fn mask(len: u8) -> u128 {
     u128::MAX.checked_shl(128 - u32::from(len)).unwrap_or(0)
 }
 
-/// Contexts that are remembered of all networks.
+/// Most contexts that are kept, of all networks together.
 const MAX_LEARNED: usize = 1024;
 
-/// The contexts: those given are of all networks, those learned of one.
+/// The contexts. Those from rule files are valid in all networks, learned ones only in one.
 #[derive(Debug, Default)]
 pub(super) struct Contexts {
     given: [Option<Context>; 16],
@@ -58,7 +58,8 @@ impl Contexts {
         contexts
     }
 
-    /// What `id` stands for in `network`. A network that a frame does not name is any, as long as all agree.
+    /// The context `id` in `network`. If the frame does not name its network, all networks must agree on the
+    /// context.
     pub(super) fn get(&self, network: Network, id: u8) -> Option<Context> {
         let given = self.given.get(usize::from(id)).copied().flatten();
         let of = |other: &Network| *other == network;
@@ -70,8 +71,8 @@ impl Contexts {
         given.or_else(|| learned(&of)).or_else(|| learned(&|other| other.is_none() || network.is_none()))
     }
 
-    /// Learns from the body of a router advertisement: the contexts of its 6CO options (RFC 6775 §4.2) that are not
-    /// given.
+    /// Learns from the body of a router advertisement: the contexts of its 6CO options (RFC 6775 §4.2), except
+    /// those that a rule file defines.
     pub(super) fn learn(&mut self, network: Network, advertisement: &[u8]) -> Result<(), Fault> {
         const ADVERTISEMENT_LEN: usize = 16;
         const SIXCO: u8 = 34;
@@ -87,7 +88,7 @@ impl Contexts {
                 continue;
             }
             self.learned.retain(|(other, own, _)| (*other, *own) != (network, id));
-            // A Valid Lifetime of 0 takes it back.
+            // A Valid Lifetime of 0 revokes the context.
             if [*l1, *l0] != [0, 0] {
                 if self.learned.len() >= MAX_LEARNED {
                     self.learned.remove(0);
@@ -99,7 +100,7 @@ impl Contexts {
     }
 }
 
-/// The next option of a Neighbor Discovery message (RFC 4861 §4.6): its type, and what follows its length.
+/// The next option of a Neighbor Discovery message (RFC 4861 §4.6): its type, and the bytes after its length field.
 pub(super) fn option<'a>(reader: &mut Reader<'a>) -> Result<(u8, &'a [u8]), Fault> {
     let (kind, units) = (reader.u8()?, reader.u8()?);
     let Some(len) = (usize::from(units) * 8).checked_sub(2) else {

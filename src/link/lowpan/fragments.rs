@@ -1,8 +1,8 @@
-//! Reassembly of 6LoWPAN fragments (RFC 4944 §5.3), in any order, with repeats and overlaps: the first copy of a byte
-//! wins.
+//! Reassembly of 6LoWPAN fragments (RFC 4944 §5.3), in any order, with repeats and overlaps. The first copy of a
+//! byte wins.
 //!
-//! The bytes of a finished packet stay for a while: they tell a late repeat from the first fragment of another packet
-//! that uses the tag again.
+//! The bytes of a complete packet are kept for a while. If a later fragment has the same bytes, it is a repeat.
+//! Otherwise it starts a new packet that reuses the tag.
 
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, VecDeque};
@@ -12,14 +12,14 @@ use crate::capture::deadline;
 use crate::error::{Fault, Stage};
 use crate::net::LinkAddresses;
 
-/// Packets put together at the same time.
+/// Most packets that are reassembled at the same time.
 const MAX_SLOTS: usize = 1024;
-/// Frames of one packet: all 256 pieces, twice.
+/// Most frames of one packet: all 256 fragments that a packet can have, twice.
 const MAX_FRAMES: usize = 512;
 /// How long fragments wait for the rest (RFC 4944 §5.3).
 const TIMEOUT_NS: i64 = 60_000_000_000;
 
-/// What the fragments of one packet have in common.
+/// The values that all fragments of one packet share.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct Key {
     pub link: LinkAddresses,
@@ -34,9 +34,9 @@ pub(super) struct Piece<'a> {
     pub time_ns: i64,
     /// Offset in the IPv6 packet, in bytes.
     pub offset: usize,
-    /// What was found there, headers put back.
+    /// The bytes at this offset, with headers decompressed.
     pub bytes: &'a [u8],
-    /// What is blank in the headers; of the first fragment.
+    /// Only for the first fragment: header fields that still have to be filled in.
     pub elided: Option<&'a ElidedFields>,
 }
 
@@ -50,24 +50,24 @@ pub(super) struct Fragments {
 #[derive(Debug, Default)]
 struct Slot {
     deadline: i64,
-    /// As long as the packet.
+    /// The packet, in its final length.
     data: Vec<u8>,
-    /// Which bytes of `data` are there; 2047 at most.
+    /// Which bytes of `data` have arrived; at most 2047.
     there: [u64; 32],
-    /// How many.
+    /// How many of them have arrived.
     held: usize,
-    /// Where each fragment starts and ends.
+    /// Start and end of each fragment.
     pieces: Vec<(usize, usize)>,
     frames: Vec<u64>,
     has_first: bool,
     elided: ElidedFields,
-    /// `data` is that of a finished packet, and the fragments are repeats of it so far.
+    /// `data` belongs to a complete packet, and all fragments since then repeat it.
     repeat: bool,
 }
 
 impl Fragments {
-    /// Takes a fragment. True if it completes a packet, which then is in `packet`, and the frames that brought it in
-    /// `frames`.
+    /// Adds a fragment. Returns true if it completes a packet, and stores the packet in `packet` and the numbers of
+    /// its frames in `frames`.
     pub(super) fn push(
         &mut self,
         key: Key,
@@ -113,7 +113,7 @@ impl Fragments {
 }
 
 impl Slot {
-    /// Forgets the fragments, not the bytes: waits for a repeat of the packet.
+    /// Forgets the fragments but keeps the bytes, to recognize repeats.
     fn rest(&mut self) {
         self.there = [0; 32];
         self.held = 0;
@@ -123,8 +123,9 @@ impl Slot {
         self.repeat = true;
     }
 
-    /// Whether the fragment contradicts what is there in a way that only a packet that uses the tag again does: other
-    /// bytes than those of the finished packet, or than those of a fragment of the same place.
+    /// Whether the fragment contradicts the collected data, so that it belongs to another packet that reuses the
+    /// tag. Then its bytes differ from those of the complete packet, or from those of an earlier fragment at the
+    /// same offset.
     fn is_of_another_packet(&self, range: (usize, usize), piece: Piece<'_>) -> bool {
         (self.repeat || self.pieces.contains(&range)) && self.data.get(range.0..range.1) != Some(piece.bytes)
     }

@@ -16,22 +16,22 @@ use crate::link::UDP;
 use crate::link::ip::{V6_HEADER_LEN, put};
 use crate::net::{LinkAddress, checksum};
 
-/// IPv6 headers in one packet; tunnels are not nested deeper.
+/// Most IPv6 headers in one packet. Tunnels inside tunnels are rejected.
 const MAX_IPV6_HEADERS: usize = 4;
-/// What the IPv6 Payload Length can say, and the header.
+/// Highest value of the IPv6 Payload Length, plus the header.
 const MAX_LEN: usize = 65_535 + V6_HEADER_LEN;
 const IPV6: u8 = 41;
 
-/// What is filled in when the packet is whole: offsets in it.
+/// Header fields that are filled in when the packet is complete, as offsets in it.
 #[derive(Debug, Default, Clone)]
 pub(super) struct ElidedFields {
-    /// IPv6 headers; of their Payload Length.
+    /// Offsets of the Payload Length of each IPv6 header.
     ipv6: Vec<usize>,
-    /// UDP header; of its Length.
+    /// Offset of the UDP Length.
     udp: Option<usize>,
-    /// The UDP checksum, too.
+    /// Whether the UDP checksum must be computed, too.
     checksum: bool,
-    /// A context was not known.
+    /// Whether a context was unknown.
     pub unknown_context: bool,
 }
 
@@ -47,14 +47,14 @@ impl ElidedFields {
         *self = ElidedFields { ipv6: std::mem::take(&mut self.ipv6), ..*other };
     }
 
-    /// Fills in lengths and checksum. `missing` bytes of the packet are not in the capture.
+    /// Fills in lengths and checksum. `missing` bytes of the packet were not captured.
     pub(super) fn fill(&self, packet: &mut [u8], missing: usize) -> Result<(), Fault> {
         let len = packet.len().saturating_add(missing);
         if len > MAX_LEN {
             return Err(Fault::value(Stage::Link, 0, "length of the IPv6 packet", len as u64, "65575 or less"));
         }
         for at in &self.ipv6 {
-            // The outermost one reaches farthest: this cannot be cut.
+            // The outermost header has the largest length, so the other lengths fit, too.
             put(packet, at + 4, len.saturating_sub(at + V6_HEADER_LEN) as u16);
         }
         let (Some(at), Some(ipv6)) = (self.udp, self.ipv6.last()) else { return Ok(()) };
@@ -63,7 +63,7 @@ impl ElidedFields {
             let address = |at: usize| packet.get(at..)?.first_chunk::<16>().map(|bytes| std::net::IpAddr::from(*bytes));
             if let (Some(src), Some(dst), Some(segment)) = (address(ipv6 + 8), address(ipv6 + 24), packet.get(at..)) {
                 let checksum = checksum::upper_layer(src, dst, UDP, segment);
-                // 0 would mean none (RFC 8200 §8.1).
+                // 0 would mean that there is no checksum (RFC 8200 §8.1).
                 put(packet, at + 6, if checksum == 0 { 0xffff } else { checksum });
             }
         }
@@ -77,13 +77,13 @@ pub(super) fn interface_id(address: LinkAddress) -> u64 {
         LinkAddress::Short(short) => 0x0000_00ff_fe00_0000 | u64::from(short),
         // The universal/local bit is inverted (RFC 4291 Appendix A).
         LinkAddress::Extended(eui64) => u64::from_be_bytes(eui64) ^ 0x0200_0000_0000_0000,
-        // Here no bit is (RFC 7668 §3.2.2).
+        // RFC 7668 inverts no bit (§3.2.2).
         LinkAddress::Bluetooth([a, b, c, d, e, f]) => u64::from_be_bytes([a, b, c, 0xff, 0xfe, d, e, f]),
     }
 }
 
-/// Puts back the headers that `compressed`, from the IPHC dispatch on, starts with, and appends the packet to `out`,
-/// which is empty. `ids` are the interface identifiers of the link-layer source and destination.
+/// Decompresses the headers at the start of `compressed`, from the IPHC dispatch on, and appends the packet to the
+/// empty `out`. `ids` are the interface identifiers of the link-layer source and destination.
 pub(super) fn decompress(
     compressed: &[u8],
     mut ids: [Option<u64>; 2],
@@ -102,14 +102,14 @@ pub(super) fn decompress(
             out.extend_from_slice(reader.rest());
             return Ok(());
         }
-        // What is elided of an inner address comes from the outer one (RFC 6282 §3.2.2).
+        // Elided parts of an inner address are derived from the outer address (RFC 6282 §3.2.2).
         let id = |at: usize| out.get(at..)?.first_chunk().map(|bytes| u64::from_be_bytes(*bytes));
         ids = [id(at + 16), id(at + 32)];
     }
     Err(Fault::unsupported(Stage::Link, reader.position(), "tunnels in tunnels"))
 }
 
-/// Appends one IPv6 header; whether its Next Header was in line, so that nothing behind it is compressed.
+/// Appends one IPv6 header. Returns true if its Next Header was in line: then no compressed header follows.
 fn ipv6_header(
     reader: &mut Reader<'_>,
     ids: [Option<u64>; 2],
@@ -124,7 +124,7 @@ fn ipv6_header(
     }
     let field = |shift: u32, mask: u16| (iphc >> shift & mask) as u8;
     let in_line = field(10, 1) == 0;
-    // Without the identifiers both contexts are context 0.
+    // Without context identifiers, both contexts are context 0.
     let (sci, dci) = match field(7, 1) {
         0 => (0, 0),
         _ => reader.u8().map(|ids| (ids >> 4, ids & 0xf))?,
@@ -159,7 +159,7 @@ fn ipv6_header(
             // ff | flags, scope | RIID | prefix length | prefix 8 | group 4 (RFC 3306, RFC 3956)
             let [a, b, group @ ..] = reader.array::<6>()?;
             let Context { prefix, len, .. } = context(dci);
-            // There a prefix has 64 bits at most.
+            // This format limits a prefix to 64 bits.
             let [len, group] = [u128::from(len.min(64)), u128::from(u32::from_be_bytes(group))];
             0xff << 120 | u128::from(a) << 112 | u128::from(b) << 104 | len << 96 | prefix >> 64 << 32 | group
         }
@@ -176,7 +176,7 @@ fn ipv6_header(
     Ok(in_line)
 }
 
-/// Traffic Class and Flow Label; the former stands with ECN in front (RFC 6282 §3.2.1).
+/// Reads Traffic Class and Flow Label. In the compressed Traffic Class, ECN comes first (RFC 6282 §3.2.1).
 fn traffic(tf: u8, reader: &mut Reader<'_>) -> Result<(u8, u32), Fault> {
     let class = |ecn_dscp: u8| ecn_dscp.rotate_left(2);
     Ok(match tf {
@@ -193,7 +193,8 @@ fn traffic(tf: u8, reader: &mut Reader<'_>) -> Result<(u8, u32), Fault> {
     })
 }
 
-/// A unicast address, link-local or of a context (RFC 6282 §3.1.1, SAM and DAM). Mode 0 is for link-local only.
+/// Reads a unicast address, either link-local or based on a context (RFC 6282 §3.1.1, SAM and DAM). Mode 0 is only
+/// used for link-local.
 fn unicast(mode: u8, context: Option<Context>, link_id: Option<u64>, reader: &mut Reader<'_>) -> Result<u128, Fault> {
     let id = match mode {
         0 => return Ok(u128::from_be_bytes(reader.array()?)),
@@ -225,8 +226,8 @@ fn multicast(mode: u8, reader: &mut Reader<'_>) -> Result<u128, Fault> {
     })
 }
 
-/// Appends the headers that NHC compresses. `next_at` is where the protocol of the first is to be named. True if an IPv6
-/// header in IPHC follows.
+/// Appends the headers that are compressed with NHC. `next_at` is the offset of the field that names the first one.
+/// Returns true if an IPv6 header in IPHC follows.
 fn next_headers(
     reader: &mut Reader<'_>,
     next_at: &mut usize,
@@ -287,17 +288,17 @@ fn extension_header(protocol: u8, in_line: bool, reader: &mut Reader<'_>, out: &
     let next_header = if in_line { reader.u8()? } else { 0 };
     let len = usize::from(reader.u8()?);
     if protocol == FRAGMENT {
-        // It has no length: a reserved byte stands there.
+        // This header has a reserved byte in place of the length.
         out.extend_from_slice(&[next_header, 0]);
         out.extend_from_slice(reader.take(6)?);
         return Ok(());
     }
     let body = reader.take(len)?;
     let whole = (len + 2).next_multiple_of(8);
-    // At most 257 bytes.
+    // At most 257 bytes long.
     out.extend_from_slice(&[next_header, (whole / 8 - 1) as u8]);
     out.extend_from_slice(body);
-    // Trailing padding of up to 7 bytes may be elided; it is Pad1 or PadN.
+    // Up to 7 bytes of trailing padding may be elided. They are restored as Pad1 or PadN.
     match whole - (len + 2) {
         0 => {}
         1 => out.push(0),

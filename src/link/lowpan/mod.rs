@@ -1,4 +1,5 @@
-//! 6LoWPAN: from the payload of a link-layer frame to the IPv6 packet (RFC 4944, RFC 6282, RFC 8025, RFC 8138).
+//! 6LoWPAN: restores the IPv6 packet from the payload of a link-layer frame (RFC 4944, RFC 6282, RFC 8025, RFC
+//! 8138).
 //!
 //! ```text
 //! | mesh header | BC0 | FRAG1 or FRAGN | page switch | 6LoRH ... | IPHC, NHC ... or 41 | payload
@@ -20,7 +21,7 @@ use crate::bytes::Reader;
 use crate::error::{Fault, Stage};
 use crate::net::{LinkAddress, checksum};
 
-/// What is said of a payload of IEEE 802.15.4 in another format.
+/// The reason given for an IEEE 802.15.4 payload in another format.
 pub(super) const NOT_LOWPAN: &str = "not a 6LoWPAN frame";
 
 /// Turns 6LoWPAN frames into IPv6 packets.
@@ -31,30 +32,30 @@ pub(super) struct Lowpan {
     packet: Vec<u8>,
     frames: Vec<u64>,
     elided: ElidedFields,
-    /// Headers of a first fragment, put back.
+    /// The decompressed headers of a first fragment.
     first: Vec<u8>,
 }
 
-/// What became of a frame.
+/// The result of one frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum LowpanContent {
-    /// [`Lowpan::packet`] is whole. A context may have been unknown.
+    /// [`Lowpan::packet`] is complete. `unknown_context`: an address in it uses an unknown context.
     Packet { link: LinkAddresses, unknown_context: bool },
-    /// A fragment whose packet is not whole yet.
+    /// A fragment whose packet is not complete yet.
     Incomplete,
-    /// No IPv6 packet, in a few words.
+    /// Not an IPv6 packet; the text names the content.
     Other(&'static str),
 }
 
-/// The frame that a payload came in.
+/// The frame that contained a payload.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct FrameInfo {
     pub frame: u64,
     pub time_ns: i64,
     pub link: LinkAddresses,
-    /// Where contexts that were learned hold.
+    /// The network in which contexts learned from this frame are valid.
     pub network: Network,
-    /// Bytes of the payload that the capture lacks.
+    /// Bytes of the payload that were not captured.
     pub missing: usize,
 }
 
@@ -63,24 +64,24 @@ impl Lowpan {
         Lowpan { contexts: Contexts::new(contexts), ..Lowpan::default() }
     }
 
-    /// The packet that was whole last.
+    /// The last complete packet.
     pub(super) fn packet(&self) -> &[u8] {
         &self.packet
     }
 
-    /// The frames that brought it; none if it was no fragments.
+    /// The frames with its fragments; empty if it was not fragmented.
     pub(super) fn frames(&self) -> &[u64] {
         &self.frames
     }
 
-    /// The packet came in one 6LoWPAN frame, and that in several frames of the link layer.
+    /// The packet was in one 6LoWPAN frame that was itself reassembled from several link-layer frames.
     pub(super) fn brought_by(&mut self, frames: &[u64]) {
         if self.frames.is_empty() && frames.len() > 1 {
             self.frames.extend_from_slice(frames);
         }
     }
 
-    /// Takes the payload of a frame. Faults are offsets in it.
+    /// Adds the payload of a frame. Offsets of faults count from its start.
     pub(super) fn take(&mut self, payload: &[u8], info: FrameInfo) -> Result<LowpanContent, Fault> {
         let mut reader = Reader::new(Stage::Link, "6LoWPAN header", payload);
         let mut link = info.link;
@@ -149,7 +150,7 @@ impl Lowpan {
         }
     }
 
-    /// Goes on with `self.first`: a whole packet, or what the first fragment brings.
+    /// Handles the decompressed `self.first`: a complete packet, or a first fragment.
     fn headers_restored(
         &mut self,
         link: LinkAddresses,
@@ -179,8 +180,7 @@ impl Lowpan {
         Ok(LowpanContent::Packet { link: key.link, unknown_context: elided.unknown_context })
     }
 
-    /// Learns from Neighbor Discovery, if that is what the last packet was: contexts, and the EUI-64 of its sender, which
-    /// is returned.
+    /// If the last packet was Neighbor Discovery, learns contexts from it and returns the EUI-64 of its sender.
     pub(super) fn learn(&mut self, network: Network) -> Option<[u8; 8]> {
         const ICMPV6: u8 = 58;
         const ROUTER_SOLICITATION: u8 = 133;
@@ -198,7 +198,7 @@ impl Lowpan {
             return None;
         }
         if kind == ROUTER_ADVERTISEMENT {
-            // What follows a broken option cannot be read.
+            // The options after a malformed one cannot be read.
             let _ = self.contexts.learn(network, message);
             return None;
         }
@@ -213,7 +213,7 @@ fn sender_eui64(options: &[u8]) -> Result<Option<[u8; 8]>, Fault> {
     let mut reader = Reader::new(Stage::Link, "solicitation", options);
     while reader.left() > 0 {
         match contexts::option(&mut reader)? {
-            // The address and 6 bytes of padding; a short address takes 6 bytes in all.
+            // The address and 6 bytes of padding. With a short address, the option has 8 bytes in all.
             (SOURCE_LINK_LAYER_ADDRESS, value) if value.len() == 14 => return Ok(value.first_chunk().copied()),
             (ADDRESS_REGISTRATION, value) if value.len() == 14 => return Ok(value.last_chunk().copied()),
             _ => {}
@@ -222,11 +222,12 @@ fn sender_eui64(options: &[u8]) -> Result<Option<[u8; 8]>, Fault> {
     Ok(None)
 }
 
-/// Originator and final destination of a mesh header (RFC 4944 §5.2); they stand for the addresses of the MAC header.
+/// Reads originator and final destination of a mesh header (RFC 4944 §5.2). They replace the addresses of the MAC
+/// header.
 fn mesh_header(reader: &mut Reader<'_>) -> Result<LinkAddresses, Fault> {
     let header = reader.u8()?;
     if header & 0xf == 0xf {
-        // Deep Hops Left.
+        // The Deep Hops Left byte.
         reader.u8()?;
     }
     let mut address = |is_short: bool| {
@@ -244,11 +245,11 @@ fn routing_header(reader: &mut Reader<'_>) -> Result<(), Fault> {
     let (first, kind) = (reader.u8()?, reader.u8()?);
     let low = usize::from(first & 0x1f);
     let len = match (first & 0x20, kind) {
-        // Elective: the length is in bytes.
+        // In an elective header, the length is in bytes.
         (0x20, _) => low,
-        // Source routing headers: Size is the number of addresses less 1.
+        // In source routing headers, Size is the number of addresses minus 1.
         (_, 0..=4) => (low + 1) << kind,
-        // RPL Packet Information: InstanceID unless I, SenderRank of 2 bytes, or 1 if K.
+        // RPL Packet Information: InstanceID unless I is set, then SenderRank of 2 bytes, or of 1 byte if K is set.
         (_, 5) => 3 - usize::from(first >> 1 & 1) - usize::from(first & 1),
         _ => return Err(Fault::unsupported(Stage::Link, at, "an unknown critical 6LoWPAN Routing Header")),
     };
