@@ -34,6 +34,7 @@ mod command;
 mod context;
 mod cores;
 mod decoder;
+mod encoder;
 mod error;
 mod files;
 mod hash;

@@ -5,13 +5,14 @@
 use std::path::{Path, PathBuf};
 
 /// The folders and files of `src`, highest first. Those in one row may not use each other.
-const LAYERS: [&[&str]; 18] = [
+const LAYERS: [&[&str]; 19] = [
     &["main"],
     &["lib", "internals"],
     &["cli"],
     &["command"],
     &["records", "vectors", "wireshark"],
     &["batch"],
+    &["encoder"],
     &["decoder"],
     &["files"],
     &["ike"],

@@ -30,7 +30,10 @@ pub(crate) trait BatchCommand<Out>: Sync {
     /// What it keeps from window to window.
     type State: Send;
     /// What it makes of one window.
-    type Work: Default + Send;
+    type Work: Send;
+
+    /// Memory for what a worker makes of its windows, one after another.
+    fn new_work(&self) -> Self::Work;
 
     /// Prepares what does not depend on earlier packets, while other workers do the same for other windows.
     fn prepare(&self, _window: &Window, _items: &[Outcome<'_>], _arena: &Arena, _work: &mut Self::Work) {}
@@ -82,10 +85,10 @@ pub struct Input<'i, 't> {
 }
 
 /// Reads a capture to its end. Gives the streams at the end.
-pub(crate) fn run<'t, Out: Send, J: BatchCommand<Out>>(
+pub(crate) fn run<'t, Out: Send, C: BatchCommand<Out>>(
     input: Input<'_, 't>,
-    command: &J,
-    state: &mut J::State,
+    command: &C,
+    state: &mut C::State,
     out: &mut Out,
 ) -> Result<Streams<'t>, Error> {
     let Input { reader, table, limits, link, threads } = input;
@@ -105,7 +108,7 @@ pub(crate) fn run<'t, Out: Send, J: BatchCommand<Out>>(
         let mut opener = AheadOpener::new(table, limits, link, &snapshot);
         let mut window = Window::default();
         let mut arena = Arena::default();
-        let mut work = J::Work::default();
+        let mut work = command.new_work();
         let (mut memory, mut states): (Vec<Outcome<'static>>, _) = (vec![], vec![]);
         loop {
             let (ticket, bytes_read) = {
@@ -301,6 +304,8 @@ mod tests {
     impl BatchCommand<Vec<u64>> for Panics {
         type State = ();
         type Work = ();
+
+        fn new_work(&self) {}
 
         fn render(&self, window: &Window, _: &[Outcome<'_>], _: &Arena, (): &mut ()) -> Result<(), Error> {
             assert!(window.frames().all(|packet| packet.number != self.0), "as the test wants it");

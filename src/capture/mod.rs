@@ -24,10 +24,10 @@ mod pcap;
 mod pcap_variants;
 mod pcapng;
 mod read;
+mod rereadable;
 mod sink;
 mod source;
 mod time;
-mod twice;
 mod window;
 mod write;
 
@@ -41,12 +41,12 @@ pub(crate) use input::read_whole;
 pub(crate) use live::Stop;
 pub use options::Options;
 pub use read::Reader;
+pub(crate) use rereadable::Rereadable;
 #[cfg(feature = "cli")]
 pub(crate) use sink::{is_standard_output, resolve, write_whole};
 pub use source::{Form, HexIs, Source};
 pub use time::Timestamp;
 pub(crate) use time::{NO_TIME, deadline};
-pub(crate) use twice::Twice;
 pub use window::Window;
 pub(crate) use write::Batch;
 pub use write::Writer;

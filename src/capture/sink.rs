@@ -99,13 +99,7 @@ impl Place {
                 "give a file with -o, or pipe into another program: ... -o - | tshark -r -",
             ));
         }
-        if STDOUT_CLAIMED.swap(true, Ordering::Relaxed) {
-            return Err(Error::usage(
-                "only one capture can be written to standard output",
-                "write the other one to a \
-                file",
-            ));
-        }
+        claim(&STDOUT_CLAIMED)?;
         Ok(Place::Stdout)
     }
 
@@ -131,6 +125,16 @@ impl Place {
         }
         file.persist(&target).map_err(|error| Error::io(path, "replace")(error.error))?;
         Ok(())
+    }
+}
+
+/// Notes that a writer uses standard output.
+fn claim(claimed: &AtomicBool) -> Result<(), Error> {
+    match claimed.swap(true, Ordering::Relaxed) {
+        false => Ok(()),
+        true => {
+            Err(Error::usage("only one capture can be written to standard output", "write the other one to a file"))
+        }
     }
 }
 
@@ -177,4 +181,18 @@ pub(crate) fn resolve(path: &Path) -> PathBuf {
 /// The folder that a file is in.
 fn folder_of(path: &Path) -> &Path {
     path.parent().filter(|folder| *folder != Path::new("")).unwrap_or(Path::new("."))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn standard_output_is_claimed_once() {
+        let claimed = AtomicBool::new(false);
+        claim(&claimed).unwrap();
+        let error = claim(&claimed).unwrap_err();
+        assert_eq!(error.to_string(), "only one capture can be written to standard output");
+        assert_eq!(error.help(), "write the other one to a file");
+    }
 }

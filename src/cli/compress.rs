@@ -7,7 +7,7 @@ use super::options::{Opening, load_table};
 use super::outputs::Files;
 use super::progress::Progress;
 use super::{Ended, Outcome, counted, report};
-use crate::capture::{Twice, Writer};
+use crate::capture::{Rereadable, Writer};
 use crate::command::compress::{self, Compressed, Input, OnMismatch, Settings};
 use crate::error::Error;
 
@@ -82,17 +82,17 @@ impl Args {
         link.contexts.extend(link_of_input.contexts);
         let limits = self.opening.limits(quiet);
         let source = self.opening.source()?;
-        let mut capture = Twice::open(&self.capture, &source)?;
+        let mut capture = Rereadable::open(&self.capture, &source)?;
         // For a pipe, a signal ends the capture: the packets read so far are compressed. During the first pass over a
         // file, a signal ends the program, because nothing has been written yet.
         if capture.is_pipe() {
             interrupt::stops(&source.stop)?;
         }
-        let esp = compress::holds_esp(&mut capture.first()?, &input, limits, &link)?;
+        let esp = compress::holds_esp(&mut capture.first_pass()?, &input, limits, &link)?;
         if !capture.is_pipe() {
             interrupt::stops(&source.stop)?;
         }
-        let mut reader = capture.second()?;
+        let mut reader = capture.second_pass()?;
         let writer = Writer::create(&self.output)?;
         let settings = Settings {
             on_mismatch: match self.on_mismatch {

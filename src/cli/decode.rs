@@ -71,11 +71,8 @@ impl Args {
             return Err(Error::usage("-e FIELD has an effect only with --format fields", "add --format fields"));
         }
         if self.format != Format::Fields && self.header {
-            return Err(Error::usage(
-                "--header has an effect only with --format fields",
-                "add --format fields -e \
-                FIELD",
-            ));
+            let help = "add --format fields -e FIELD";
+            return Err(Error::usage("--header has an effect only with --format fields", help));
         }
         self.inputs.files(&self.capture).print().check()?;
         let (table, link) = self.opening.apply(self.inputs.table(&self.capture, quiet)?);

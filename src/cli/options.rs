@@ -169,10 +169,8 @@ pub(super) fn load_table(
 pub(super) fn derive_children(loaded: &mut files::Loaded, capture: Option<&Path>) -> Result<(), Error> {
     let Some(origin) = loaded.ike.origin() else { return Ok(()) };
     let Some(capture) = capture else {
-        loaded.warnings.push(format!(
-            "{origin}: secrets of IKE SAs need the IKE exchanges to derive SAs: add --capture \
-            CAPTURE"
-        ));
+        let problem = "secrets of IKE SAs need the IKE exchanges to derive SAs: add --capture CAPTURE";
+        loaded.warnings.push(format!("{origin}: {problem}"));
         return Ok(());
     };
     if capture == Path::new("-") {

@@ -56,6 +56,10 @@ impl<R: Render> BatchCommand<Out<'_>> for Decode<'_, R> {
     type State = ();
     type Work = Work;
 
+    fn new_work(&self) -> Work {
+        Work::default()
+    }
+
     fn render(&self, window: &Window, outcomes: &[Outcome<'_>], arena: &Arena, work: &mut Work) -> Result<(), Error> {
         work.text.clear();
         work.totals = Totals::default();

@@ -3,5 +3,17 @@
 pub(crate) mod compress;
 pub(crate) mod convert;
 pub(crate) mod decode;
-pub(crate) mod frame_writer;
-pub(crate) mod seal_queue;
+mod frame_batch;
+mod frame_writer;
+mod held_frames;
+mod seal_queue;
+
+use crate::decoder::candidates::explicit_iv;
+use crate::decoder::outcome::Outcome;
+use crate::sa::table::{PreparedSa, SaTable};
+
+/// The IV of a packet of the input, sent or implicit, if it is 8 bytes long.
+fn input_iv(outcome: &Outcome<'_>, entry: &PreparedSa, table: &SaTable) -> Option<u64> {
+    let implicit = || outcome.esp.filter(|_| entry.cipher().suite().implicit_iv).map(|esp| esp.sequence);
+    outcome.payload(table).and_then(|payload| explicit_iv(entry, payload.bytes)).or_else(implicit)
+}

@@ -1,44 +1,37 @@
-//! What is still to be done to the frames of a window when all are laid out: their ESP payloads are sealed where they are,
-//! those of one SA side by side, and then UDP checksums can be written.
+//! What is still to be done once all frames of a window are laid out: their ESP payloads are encrypted in place, several of
+//! one SA in lock step, and then UDP checksums can be written.
 
 use crate::cipher::{EspCipher, Scratch, SealRequest};
 use crate::link::UdpChecksum;
 
-/// ESP payloads that are not sealed yet. Offsets are those of the buffer that the frames are written to.
+/// ESP payloads that are not encrypted yet. Offsets are those of the buffer that the frames are written to.
 #[derive(Debug, Default)]
-pub(crate) struct Payloads {
-    unsealed: Vec<Body>,
+pub(crate) struct SealQueue {
+    payloads: Vec<Payload>,
     checksums: Vec<UdpChecksum>,
     scratch: Scratch,
 }
 
-/// What is still to be sealed of a payload.
+/// An ESP payload after its header: IV, clear text, room for the ICV.
 #[derive(Debug)]
-struct Body {
+struct Payload {
     sa: u32,
     spi: u32,
     sn: u64,
-    /// IV, clear text, room for the ICV.
     start: usize,
     end: usize,
 }
 
-impl Payloads {
-    /// Forgets all payloads and keeps the memory.
-    pub(crate) fn clear(&mut self) {
-        self.unsealed.clear();
-        self.checksums.clear();
+impl SealQueue {
+    /// Removes the payload that was laid out last if it starts at `start` or later, because its frame is not written.
+    pub(crate) fn remove_from(&mut self, start: usize) {
+        self.payloads.pop_if(|payload| payload.start >= start);
     }
 
-    /// The payload that was laid out last, from `start` on in `out`, is not to be sealed: its frame is given up.
-    pub(crate) fn give_up(&mut self, start: usize) {
-        self.unsealed.pop_if(|body| body.start >= start);
-    }
-
-    /// Appends what stands behind an ESP header: `iv`, the clear text that `write` appends, and room for the ICV. It is
-    /// sealed by [`Payloads::complete`], under the Sequence Number `sn` of an SA with this `spi`.
+    /// Appends what follows an ESP header: `iv`, the clear text that `write` appends, and room for the ICV. It is encrypted
+    /// by [`SealQueue::complete`], under the Sequence Number `sn` of an SA with this `spi`.
     #[inline]
-    pub(crate) fn body(
+    pub(crate) fn push(
         &mut self,
         (sa, spi, sn): (u32, u32, u64),
         iv: &[u8],
@@ -58,42 +51,42 @@ impl Payloads {
             8 => out.extend_from_slice(&[0; 8]),
             _ => out.extend_from_slice(ICV.get(..icv_len).unwrap_or_default()),
         }
-        self.unsealed.push(Body { sa, spi, sn, start, end: out.len() });
+        self.payloads.push(Payload { sa, spi, sn, start, end: out.len() });
     }
 
-    /// Keeps a checksum that [`Payloads::complete`] writes.
-    pub(crate) fn checksum(&mut self, checksum: Option<UdpChecksum>) {
+    /// Keeps a checksum that [`SealQueue::complete`] writes.
+    pub(crate) fn push_checksum(&mut self, checksum: Option<UdpChecksum>) {
         self.checksums.extend(checksum);
     }
 
-    /// Seals all bodies in `bytes`, and writes the checksums over them. `cipher` gives that of an SA, and whether its
-    /// Sequence Numbers are extended.
+    /// Encrypts all payloads in `bytes`, and writes the checksums over them. Afterwards the queue is empty. `cipher` returns
+    /// the cipher of an SA, and whether its Sequence Numbers are extended.
     pub(crate) fn complete<'c>(&mut self, bytes: &mut [u8], cipher: impl Fn(u32) -> Option<(&'c EspCipher, bool)>) {
-        let Payloads { unsealed, checksums, scratch } = self;
-        if !unsealed.is_sorted_by_key(|body| body.sa) {
-            // Of each SA from the first to the last.
-            unsealed.sort_by_key(|body| body.sa);
+        let SealQueue { payloads, checksums, scratch } = self;
+        if !payloads.is_sorted_by_key(|payload| payload.sa) {
+            // The sort is stable: the payloads of each SA stay in the order of their offsets.
+            payloads.sort_by_key(|payload| payload.sa);
         }
-        for bodies in unsealed.chunk_by(|a, b| a.sa == b.sa) {
+        for of_sa in payloads.chunk_by(|a, b| a.sa == b.sa) {
             let (mut rest, mut offset) = (&mut *bytes, 0);
-            let packets = bodies.iter().map_while(|Body { spi, sn, start, end, .. }| {
-                let (_, behind) = std::mem::take(&mut rest).split_at_mut_checked(start - offset)?;
-                let (body, behind) = behind.split_at_mut_checked(end - start)?;
-                (rest, offset) = (behind, *end);
+            let packets = of_sa.iter().map_while(|Payload { spi, sn, start, end, .. }| {
+                let (_, after) = std::mem::take(&mut rest).split_at_mut_checked(start - offset)?;
+                let (body, after) = after.split_at_mut_checked(end - start)?;
+                (rest, offset) = (after, *end);
                 Some(SealRequest { spi: *spi, sn: *sn, body })
             });
-            match bodies.first().and_then(|body| cipher(body.sa)) {
+            match of_sa.first().and_then(|payload| cipher(payload.sa)) {
                 Some((cipher, esn)) => {
                     let sealed = cipher.seal_side_by_side(esn, packets, scratch);
                     debug_assert!(sealed.is_ok(), "IV and clear text have the lengths of the suite");
                 }
                 None => {
-                    debug_assert!(false, "bodies are made for SAs that are there");
+                    debug_assert!(false, "payloads are only made for SAs of the table");
                     packets.for_each(|packet| packet.body.fill(0));
                 }
             }
         }
-        unsealed.clear();
+        payloads.clear();
         checksums.drain(..).for_each(|checksum| checksum.put(bytes));
     }
 }

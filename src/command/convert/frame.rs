@@ -1,101 +1,112 @@
-//! A frame of the output: where what is made of its packets is written.
+//! Writes what becomes of the packets of a frame: in place of the frame, or separately.
 
-use super::{Make, Unwritten, is_beside};
+use super::decide::Action;
 use crate::capture::Frame;
-use crate::command::frame_writer::{End, Frames};
+use crate::command::frame_batch::{FrameBatch, Original, is_separate, rebuilt_from};
 use crate::decoder::outcome::Outcome;
-use crate::error::Error;
+use crate::error::{Error, Fault};
 
 /// A frame whose packets are being written.
 pub(super) struct OutputFrame<'f> {
-    packet: &'f Frame<'f>,
+    frame: &'f Frame<'f>,
     /// Why packets in it could not be opened.
     comment: Option<String>,
-    /// It was written as it is.
-    is_there: bool,
+    /// The frame was written as it is, because a packet of it is written separately.
+    is_written: bool,
+}
+
+/// Why a packet is not replaced.
+pub(super) enum NotReplaced {
+    /// It is kept.
+    Kept,
+    /// The frame cannot hold the new packet.
+    Fault(Fault),
+}
+
+impl From<Fault> for NotReplaced {
+    fn from(fault: Fault) -> NotReplaced {
+        NotReplaced::Fault(fault)
+    }
 }
 
 impl<'f> OutputFrame<'f> {
-    /// The frame `packet`, of whose packets `outcome` is the first.
-    pub(super) fn new(packet: &'f Frame<'f>, outcome: &Outcome<'_>) -> OutputFrame<'f> {
-        OutputFrame { packet, comment: comment(outcome), is_there: false }
+    /// The output of `frame`, whose first packet is `first`.
+    pub(super) fn new(frame: &'f Frame<'f>, first: &Outcome<'_>) -> OutputFrame<'f> {
+        OutputFrame { frame, comment: comment(first), is_written: false }
     }
 
-    /// Writes what is made of one of its packets, as `write` appends it.
+    /// Writes what becomes of one of its packets, which `write` appends.
     #[inline]
-    pub(super) fn part(
+    pub(super) fn packet(
         &mut self,
-        part: &Outcome<'_>,
-        make: &Make,
-        frames: &mut Frames,
-        write: impl FnOnce(&mut Vec<u8>) -> Result<(), Unwritten>,
-    ) -> Result<(End, Result<(), Unwritten>), Error> {
-        match make {
-            Make::Hold => return Ok((End::Waits, Err(Unwritten::Passes))),
-            Make::Leave => return Ok((End::Leaves, Err(Unwritten::Passes))),
-            Make::Pass if part.inside > 0 => return Ok((End::Stays, Err(Unwritten::Passes))),
+        packet: &Outcome<'_>,
+        action: &Action,
+        frames: &mut FrameBatch,
+        write: impl FnOnce(&mut Vec<u8>) -> Result<(), NotReplaced>,
+    ) -> Result<(Original, Result<(), NotReplaced>), Error> {
+        let is_nested = packet.inside > 0;
+        match action {
+            Action::Hold => return Ok((Original::Waits, Err(NotReplaced::Kept))),
+            Action::Omit => return Ok((Original::Replaced, Err(NotReplaced::Kept))),
+            Action::Keep if is_nested => return Ok((Original::Kept, Err(NotReplaced::Kept))),
             _ => {}
         }
-        if part.inside > 0 {
-            let origin = format!("dietesp: part {} of frame {}", part.part, self.packet.number);
-            return Ok((End::Stays, frames.raw_written(self.packet, &origin, write)?));
+        if is_nested {
+            let origin = format!("dietesp: part {} of frame {}", packet.part, self.frame.number);
+            return Ok((Original::Kept, frames.add(self.frame, &origin, write)?));
         }
-        if is_beside(part) {
-            return Ok((End::Stays, self.beside(part, frames, write)?));
+        if is_separate(packet) {
+            return Ok((Original::Kept, self.separate_packet(packet, frames, write)?));
         }
         let comment = self.comment.as_deref();
-        let written = frames.rewritten(self.packet, comment, write)?;
+        let written = frames.replace(self.frame, comment, write)?;
         match &written {
-            Ok(()) => return Ok((End::Leaves, written)),
-            Err(Unwritten::Passes) => frames.frame(self.packet, comment)?,
-            Err(Unwritten::Fault(fault)) => {
-                frames.frame(self.packet, Some(&format!("dietesp: not converted: {fault}")))?;
-            }
+            Ok(()) => return Ok((Original::Replaced, written)),
+            Err(NotReplaced::Kept) => frames.keep(self.frame, comment)?,
+            Err(NotReplaced::Fault(fault)) => frames.keep(self.frame, Some(&not_converted(fault)))?,
         }
-        Ok((End::Stays, written))
+        Ok((Original::Kept, written))
     }
 
-    /// A radio frame, or one with a tunnel in front of ESP, stays as it is, and the packet that came out of it goes beside
-    /// it: as `write` writes it, or unchanged. Tells whether it was written, or could not be.
-    fn beside(
+    /// A radio frame, or one with a tunnel in front of ESP, is written as it is, and its packet after it: as `write` appends
+    /// it, or unchanged. Returns whether the packet was replaced.
+    fn separate_packet(
         &mut self,
-        part: &Outcome<'_>,
-        frames: &mut Frames,
-        write: impl FnOnce(&mut Vec<u8>) -> Result<(), Unwritten>,
-    ) -> Result<Result<(), Unwritten>, Error> {
-        let OutputFrame { packet, comment, .. } = self;
-        if !std::mem::replace(&mut self.is_there, true) && (!part.radio || frames.mixes_link_types()) {
-            frames.frame(packet, comment.as_deref())?;
+        packet: &Outcome<'_>,
+        frames: &mut FrameBatch,
+        write: impl FnOnce(&mut Vec<u8>) -> Result<(), NotReplaced>,
+    ) -> Result<Result<(), NotReplaced>, Error> {
+        let OutputFrame { frame, comment, .. } = self;
+        if !std::mem::replace(&mut self.is_written, true) && (!packet.radio || frames.mixes_link_types()) {
+            frames.keep(frame, comment.as_deref())?;
         }
-        let Some(datagram) = part.datagram().filter(|_| !part.repeat) else { return Ok(Err(Unwritten::Passes)) };
-        let mut origin = match part.fragments() {
-            [] => format!("dietesp: rebuilt from frame {}", packet.number),
-            fragments => {
-                let numbers: Vec<String> = fragments.iter().map(u64::to_string).collect();
-                format!("dietesp: rebuilt from frames {}", numbers.join(", "))
-            }
-        };
-        let written = frames.raw_written(packet, &origin, write)?;
+        let Some(datagram) = packet.datagram().filter(|_| !packet.repeat) else { return Ok(Err(NotReplaced::Kept)) };
+        let mut origin = rebuilt_from(frame.number, packet.fragments());
+        let written = frames.add(frame, &origin, write)?;
         match &written {
             Ok(()) => return Ok(written),
-            // It can be read where it is.
-            Err(Unwritten::Passes) if !part.radio => return Ok(written),
-            Err(Unwritten::Passes) => origin.extend(comment.as_ref().map(|comment| format!("\n{comment}"))),
-            Err(Unwritten::Fault(fault)) => origin += &format!("\ndietesp: not converted: {fault}"),
+            // The frame, which is written, shows it.
+            Err(NotReplaced::Kept) if !packet.radio => return Ok(written),
+            Err(NotReplaced::Kept) => origin.extend(comment.as_ref().map(|comment| format!("\n{comment}"))),
+            Err(NotReplaced::Fault(fault)) => origin += &format!("\n{}", not_converted(fault)),
         }
-        frames.raw(packet, &[datagram.header, datagram.payload].concat(), datagram.missing, &origin)?;
+        frames.add_datagram(frame, &datagram, &origin)?;
         Ok(written)
     }
 }
 
+fn not_converted(fault: &Fault) -> String {
+    format!("dietesp: not converted: {fault}")
+}
+
 /// Why packets of a frame that belong to an SA could not be opened.
-fn comment(outcome: &Outcome<'_>) -> Option<String> {
+fn comment(first: &Outcome<'_>) -> Option<String> {
     let mut comment: Option<String> = None;
-    for part in outcome.parts() {
-        let Some(reason) = part.reason.filter(|_| part.of_known_sa) else { continue };
-        let line = match part.part {
-            0 => format!("dietesp: {}: {reason}", part.status.name()),
-            number => format!("dietesp: part {number}: {}: {reason}", part.status.name()),
+    for packet in first.parts() {
+        let Some(reason) = packet.reason.filter(|_| packet.of_known_sa) else { continue };
+        let line = match packet.part {
+            0 => format!("dietesp: {}: {reason}", packet.status.name()),
+            number => format!("dietesp: part {number}: {}: {reason}", packet.status.name()),
         };
         match &mut comment {
             Some(comment) => *comment += &format!("\n{line}"),

@@ -12,8 +12,8 @@ use super::read::Reader;
 use super::source::Source;
 use crate::Error;
 
-/// A capture, to be read with [`Twice::first`], and then again with [`Twice::second`].
-pub(crate) struct Twice {
+/// A capture, to be read with [`Rereadable::first_pass`], and then again with [`Rereadable::second_pass`].
+pub(crate) struct Rereadable {
     path: PathBuf,
     source: Source,
     pipe: Option<Pipe>,
@@ -25,12 +25,12 @@ struct Pipe {
     kept: File,
 }
 
-impl Twice {
+impl Rereadable {
     /// Opens a capture as [`Reader::open_as`] does.
     ///
     /// # Errors
     /// It cannot be opened, or there is no room for a temporary file.
-    pub(crate) fn open(path: &Path, source: &Source) -> Result<Twice, Error> {
+    pub(crate) fn open(path: &Path, source: &Source) -> Result<Rereadable, Error> {
         let pipe = match open_live(path, source)? {
             Some(live) => {
                 let kept = tempfile::tempfile().map_err(no_copy)?;
@@ -38,7 +38,7 @@ impl Twice {
             }
             None => None,
         };
-        Ok(Twice { path: path.to_owned(), source: source.clone(), pipe })
+        Ok(Rereadable { path: path.to_owned(), source: source.clone(), pipe })
     }
 
     /// Whether it is a pipe, which ends early when the source is stopped.
@@ -50,7 +50,7 @@ impl Twice {
     ///
     /// # Errors
     /// As [`Reader::open_as`].
-    pub(crate) fn first(&mut self) -> Result<Reader, Error> {
+    pub(crate) fn first_pass(&mut self) -> Result<Reader, Error> {
         let Some(Pipe { live, kept }) = &self.pipe else { return Reader::open_as(&self.path, &self.source) };
         let kept = kept.try_clone().map_err(no_copy)?;
         self.live(Keeping { live: live.clone(), kept })
@@ -60,7 +60,7 @@ impl Twice {
     ///
     /// # Errors
     /// As [`Reader::open_as`].
-    pub(crate) fn second(mut self) -> Result<Reader, Error> {
+    pub(crate) fn second_pass(mut self) -> Result<Reader, Error> {
         let Some(Pipe { live, mut kept }) = self.pipe.take() else {
             return Reader::open_as(&self.path, &self.source);
         };
