@@ -67,14 +67,17 @@ pub mod ike {
 }
 pub mod link {
     pub use crate::link::{
-        Content, ESP, EspPorts, Fcs, LinkContent, LinkKey, Reassembled, Reassembler, Receiver, Settings, Standalone,
-        UDP, encapsulate, parse, parse_plain, parse_standalone, rebuild, replace, udp_encapsulation,
+        Content, EspPorts, Fcs, LinkContent, LinkKey, Reassembled, Reassembler, Receiver, Settings, Standalone,
+        encapsulate, parse, parse_plain, parse_standalone, rebuild, replace, udp_encapsulation,
     };
 }
 pub mod net {
     pub use crate::net::{Datagram, IpHeaders, IpVersion, OuterHeader, Selector, address_value};
     pub mod checksum {
         pub use crate::net::checksum::{internet, upper_layer};
+    }
+    pub mod protocol {
+        pub use crate::net::protocol::*;
     }
     pub mod esp {
         pub use crate::net::esp::{write_header, write_trailer};

@@ -20,7 +20,7 @@ use dietesp::internals::decoder::candidates::Limits;
 use dietesp::internals::decoder::status::Status;
 use dietesp::internals::error::Error;
 use dietesp::internals::link::{self, LinkContent};
-use dietesp::internals::net::{IpHeaders, OuterHeader};
+use dietesp::internals::net::{IpHeaders, OuterHeader, protocol};
 use dietesp::internals::records::json;
 use dietesp::internals::records::record::{Field, Record};
 use dietesp::internals::records::select::Selection;
@@ -80,7 +80,7 @@ fn parse_link(bencher: Bencher<'_, '_>, kind: &str) {
     bencher.counter(ItemsCount::new(1usize)).bench_local(|| {
         match link::parse(black_box(link_type), black_box(&frame)) {
             LinkContent::Datagram(datagram) => {
-                if datagram.protocol == link::UDP {
+                if datagram.protocol == protocol::UDP {
                     black_box_drop(link::udp_encapsulation(&datagram, &esp_ports));
                 }
                 black_box(datagram.payload.len())

@@ -3,7 +3,7 @@
 use dietesp::internals::codec::{Codec, Compressed, Form, Restorable, Restored, State};
 use dietesp::internals::context::{Mode, TrafficSelectors};
 use dietesp::internals::decoder::candidates::{Candidates, Failure, Limits, Opened};
-use dietesp::internals::link::ESP;
+use dietesp::internals::net::protocol::ESP;
 use dietesp::internals::net::{IpHeaders, OuterHeader};
 use dietesp::internals::records::inner::Inner;
 use dietesp::internals::sa::stream::Progress;

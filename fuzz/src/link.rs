@@ -12,7 +12,7 @@ use dietesp::internals::link::LinkKey;
 use dietesp::internals::link::{
     self, Content, EspPorts, Fcs, LinkContent, Reassembled, Reassembler, Receiver, Settings, Standalone,
 };
-use dietesp::internals::net::{Datagram, IpVersion, OuterHeader};
+use dietesp::internals::net::{Datagram, IpVersion, OuterHeader, protocol};
 use dietesp::internals::secret::Secret;
 
 use super::input::Input;
@@ -128,7 +128,7 @@ pub fn hex_lines(data: &[u8]) {
         let (src, dst, bytes) = match hex_is {
             HexIs::Ip => (String::new(), String::new(), &packet[..]),
             HexIs::Esp => {
-                assert_eq!(datagram.protocol, link::ESP);
+                assert_eq!(datagram.protocol, protocol::ESP);
                 assert_eq!(datagram.header.len() + datagram.payload.len(), packet.len());
                 (datagram.outer.src.to_string(), datagram.outer.dst.to_string(), datagram.payload)
             }
@@ -196,15 +196,15 @@ pub fn link(data: &[u8]) {
             };
             let mut out = vec![];
             let payload = [&b"another "[..], b"payload"];
-            if link::rebuild(link_header, &datagram, link::ESP, None, &payload, &mut out).is_ok() {
+            if link::rebuild(link_header, &datagram, protocol::ESP, None, &payload, &mut out).is_ok() {
                 let again = parsed_again(link_type, &out);
-                assert_eq!((again.payload, again.protocol), (&payload.concat()[..], link::ESP));
+                assert_eq!((again.payload, again.protocol), (&payload.concat()[..], protocol::ESP));
                 assert_eq!(again.outer, datagram.outer);
                 assert_eq!(again.header.len(), datagram.header.len());
             }
             if let Ok(Some(encapsulated)) = encapsulated {
                 let udp_header = Some(encapsulated.udp_header);
-                if link::rebuild(link_header, &datagram, link::UDP, udp_header, &payload, &mut out).is_ok() {
+                if link::rebuild(link_header, &datagram, protocol::UDP, udp_header, &payload, &mut out).is_ok() {
                     let again = parsed_again(link_type, &out);
                     let again = link::udp_encapsulation(&again, &EspPorts::default())
                         .expect("a length that fits")
@@ -222,9 +222,9 @@ pub fn link(data: &[u8]) {
             let v6 =
                 OuterHeader { version: IpVersion::V6, src: [0xfd; 16].into(), dst: [1; 16].into(), ..datagram.outer };
             for outer in [datagram.outer, v4, v6] {
-                if link::encapsulate(link_type, link_header, &outer, link::ESP, &payload, &mut out).is_ok() {
+                if link::encapsulate(link_type, link_header, &outer, protocol::ESP, &payload, &mut out).is_ok() {
                     let again = parsed_again(link_type, &out);
-                    assert_eq!((again.payload, again.protocol), (&payload.concat()[..], link::ESP));
+                    assert_eq!((again.payload, again.protocol), (&payload.concat()[..], protocol::ESP));
                     assert_eq!(again.outer, outer);
                     let packet = out[again.frame_offset..].to_vec();
                     link::replace(link_type, link_header, &packet, &mut out).expect("as before");
@@ -380,7 +380,7 @@ pub fn receiver(data: &[u8]) {
     while reader.fill(&mut window).expect("memory can be read") {
         receiver.survey(window.frames());
         for packet in window.frames() {
-            let is_esp = |protocol| protocol == link::ESP;
+            let is_esp = |protocol| protocol == protocol::ESP;
             let alone = link::parse_standalone(packet.link_type(), packet.data, is_esp);
             if let Some(plain) = link::parse_plain(packet.link_type(), packet.data, is_esp) {
                 assert!(matches!(alone, Some(Standalone::Packet(place)) if place == plain), "{plain:?} {alone:?}");
@@ -412,7 +412,7 @@ pub fn receiver(data: &[u8]) {
                     assert!(datagram.protocol_offset < datagram.header.len());
                     assert!(datagram.header.len() + datagram.payload.len() <= 0x1_0000 + 40);
                     let mut out = vec![];
-                    let _ = link::rebuild(received.link_header, &datagram, link::ESP, None, &[b"esp"], &mut out);
+                    let _ = link::rebuild(received.link_header, &datagram, protocol::ESP, None, &[b"esp"], &mut out);
                 }
                 Content::Repeat { of } => assert!(of < packet.number),
                 Content::Fragment { .. } | Content::NotIp(_) | Content::Malformed { .. } => {}

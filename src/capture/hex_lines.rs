@@ -18,6 +18,7 @@ use super::source::HexIs;
 use super::time::parse_rfc3339_or_seconds;
 use super::{Interface, LINKTYPE_RAW, Timestamp, pcap};
 use crate::net::checksum;
+use crate::net::protocol::ESP;
 
 /// Bytes read at once.
 const CHUNK_LEN: usize = 64 * 1024;
@@ -25,7 +26,6 @@ const CHUNK_LEN: usize = 64 * 1024;
 const MAX_LINE_LEN: usize = 256 * 1024;
 /// Number of invalid lines that get a warning of their own.
 const MAX_TOLD: u64 = 10;
-const ESP: u8 = 50;
 /// Hop Limit or TTL of the headers made here.
 const HOP_LIMIT: u8 = 64;
 

@@ -6,7 +6,7 @@ use sha2::{Digest, Sha256};
 
 use super::headers::{self, fill_u16};
 use super::restored::{Mismatch, Provenance, Restorable, Source};
-use crate::net::{OuterHeader, checksum};
+use crate::net::{OuterHeader, checksum, protocol};
 use crate::schc::Compute;
 use crate::schc::fields::{self, FieldId};
 
@@ -155,7 +155,7 @@ impl ComputedField {
             ComputedField::UdpLength | ComputedField::UdpLiteCoverage => fill_u16(packet, segment + 4, segment_len),
             ComputedField::UdpLiteCoverageAtMost(agreed) => fill_u16(packet, segment + 4, agreed.min(segment_len)),
             ComputedField::UdpChecksum => {
-                let checksum = upper_layer(packet, segment, headers::UDP);
+                let checksum = upper_layer(packet, segment, protocol::UDP);
                 // 0 means that there is no checksum (RFC 768).
                 fill_u16(packet, segment + 6, if checksum == 0 { 0xffff } else { checksum });
             }
@@ -163,7 +163,7 @@ impl ComputedField {
                 let checksum = udplite(packet, segment).unwrap_or(0);
                 fill_u16(packet, segment + 6, if checksum == 0 { 0xffff } else { checksum });
             }
-            ComputedField::TcpChecksum => fill_u16(packet, segment + 16, upper_layer(packet, segment, headers::TCP)),
+            ComputedField::TcpChecksum => fill_u16(packet, segment + 16, upper_layer(packet, segment, protocol::TCP)),
             ComputedField::SctpChecksum => {
                 let crc = CRC32C.checksum(packet.get(segment..).unwrap_or_default());
                 let place = packet.get_mut(segment + 8..).and_then(|rest| rest.first_chunk_mut());
@@ -195,7 +195,7 @@ impl ComputedField {
             }
             ComputedField::UdpChecksum => {
                 let got = u16_at(segment + 6);
-                if got != 0 && upper_layer(packet, segment, headers::UDP) != 0 {
+                if got != 0 && upper_layer(packet, segment, protocol::UDP) != 0 {
                     return wrong("udp.checksum");
                 }
             }
@@ -217,7 +217,7 @@ impl ComputedField {
                 Some(_) => {}
             },
             ComputedField::TcpChecksum
-                if !is_right(upper_layer(packet, segment, headers::TCP), u16_at(segment + 16)) =>
+                if !is_right(upper_layer(packet, segment, protocol::TCP), u16_at(segment + 16)) =>
             {
                 return wrong("tcp.checksum");
             }
@@ -279,7 +279,7 @@ pub(crate) fn udplite(packet: &[u8], segment: usize) -> Option<u16> {
     // The pseudo-header holds the length of the whole segment, whatever is covered: it is the pseudo-header of an empty
     // segment, and the length.
     let (src, dst) = crate::net::addresses(packet)?;
-    let pseudo = checksum::upper_layer(src, dst, headers::UDPLITE, &[]);
+    let pseudo = checksum::upper_layer(src, dst, protocol::UDP_LITE, &[]);
     let len = u16::try_from(bytes.len()).ok()?;
     let sum = u32::from(!covered) + u32::from(!pseudo) + u32::from(len);
     let sum = (sum >> 16) + (sum & 0xffff);

@@ -5,12 +5,12 @@
 
 use std::fmt;
 
-use super::headers::{SCTP, TCP, UDP, UDPLITE};
 use super::inner::{HeaderRule, InnerRules, IpRule, SelectorField, TCP_LEN, TransportRule, addresses, limits, ports};
 use super::trailer::{NextHeader, Trailer};
 use super::{Codec, EspHeader, NamedRule};
 use crate::context::{Context, Custom, Dialect, Mode};
 use crate::net::IpVersion;
+use crate::net::protocol::{SCTP, TCP, UDP, UDP_LITE};
 use crate::schc::fields::*;
 use crate::schc::{Action, Direction, FieldDescriptor, FieldLength, Matching, Rule, Target, header_order};
 
@@ -244,7 +244,7 @@ const HEADERS: [HeaderForm; 6] = [
     HeaderForm {
         name: "UDPLITE",
         bits: 64,
-        protocol: Some(UDPLITE),
+        protocol: Some(UDP_LITE),
         fields: &[(UDPLITE_SRC_PORT, 0), (UDPLITE_DST_PORT, 16), (UDPLITE_COVERAGE, 32), (UDPLITE_CKSUM, 48)],
     },
     HeaderForm {

@@ -1,13 +1,13 @@
 //! Dialect `ehc`: the rules of draft-mglt-ipsecme-diet-esp-07, ESP Header Compression of 2019 (wire format §3). Only
 //! single values of the traffic selectors compress.
 
-use super::headers::{TCP, UDP, UDPLITE};
 use super::inner::{HeaderRule, InnerRules, IpRule, SelectorField, TCP_LEN, TransportRule, addresses, limits, ports};
 use super::state::TcpLsb;
 use super::trailer::{NextHeader, Trailer};
 use super::{Codec, EspHeader, NamedRule};
 use crate::context::{Context, Ehc, Mode, Range, UdpLiteCoverage};
 use crate::net::IpVersion;
+use crate::net::protocol::{TCP, UDP, UDP_LITE};
 use crate::schc::fields::*;
 use crate::schc::{Action, Compute, FieldDescriptor, Matching, Rule, RuleError, Target};
 
@@ -36,7 +36,7 @@ pub(super) fn tables(context: &Context, ehc: &Ehc, cipher_block: usize) -> Vec<N
     if let Some((protocol, rule)) = rules.transport() {
         let name = match protocol {
             UDP => "iipc udp",
-            UDPLITE => "iipc udp-lite",
+            UDP_LITE => "iipc udp-lite",
             _ => "iipc tcp",
         };
         tables.push(NamedRule { name, rule });
@@ -158,7 +158,7 @@ impl Rules<'_> {
                 fields.push(FieldDescriptor::computed(UDP_LEN, Compute::Length));
                 fields.push(checksum(UDP_CKSUM));
             }
-            UDPLITE => {
+            UDP_LITE => {
                 fields = ports(UDPLITE_SRC_PORT, UDPLITE_DST_PORT);
                 fields.push(match self.ehc.udplite_coverage {
                     UdpLiteCoverage::Sent => FieldDescriptor::sent(UDPLITE_COVERAGE),

@@ -2,20 +2,14 @@
 
 use crate::error::{Fault, Stage};
 use crate::net::IpVersion;
+use crate::net::protocol::{
+    self, AH, DESTINATION_OPTIONS, HIP, HOP_BY_HOP, MOBILITY, ROUTING, SCTP, SHIM6, TCP, UDP, UDP_LITE,
+};
 
 /// Length of an IPv6 header, RFC 8200 §3.
 pub(crate) const IPV6_LEN: usize = 40;
 /// Length of an IPv4 header without options, RFC 791 §3.1.
 pub(crate) const IPV4_LEN: usize = 20;
-
-/// Protocol numbers whose transport headers are compressed.
-pub(crate) const TCP: u8 = 6;
-pub(crate) const UDP: u8 = 17;
-pub(crate) const SCTP: u8 = 132;
-pub(crate) const UDPLITE: u8 = 136;
-/// "No Next Header": a dummy packet in ESP (RFC 4303 §2.6).
-pub(crate) const NO_NEXT_HEADER: u8 = 59;
-const IPV6_FRAGMENT: u8 = 44;
 
 /// The first IP header of a packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -150,7 +144,7 @@ impl UpperLayer {
             let Some((next_header, len)) = extension_header(upper.protocol, packet.get(upper.offset..)) else {
                 break;
             };
-            if upper.protocol == IPV6_FRAGMENT {
+            if upper.protocol == protocol::FRAGMENT {
                 let frag = packet.get(upper.offset + 2..).and_then(|rest| rest.first_chunk());
                 let frag = frag.map_or(0, |bytes| u16::from_be_bytes(*bytes));
                 // The offset takes the 13 high bits, More Fragments the lowest one (RFC 8200 §4.5).
@@ -183,7 +177,7 @@ impl TransportSplit {
     pub(super) fn split(packet: &[u8], ip: &Ip) -> TransportSplit {
         let mut split =
             TransportSplit { segment: ip.header_len, protocol: ip.protocol, protocol_offset: ip.protocol_offset() };
-        while ip.version == IpVersion::V6 && matches!(split.protocol, 0 | 43 | 60) {
+        while ip.version == IpVersion::V6 && matches!(split.protocol, HOP_BY_HOP | ROUTING | DESTINATION_OPTIONS) {
             let Some((next_header, len)) = extension_header(split.protocol, packet.get(split.segment..)) else {
                 break;
             };
@@ -196,7 +190,7 @@ impl TransportSplit {
 
     /// Whether a Fragment header stands where the segment should.
     pub(super) fn is_fragment(&self, ip: &Ip) -> bool {
-        ip.fragment || (ip.version == IpVersion::V6 && self.protocol == IPV6_FRAGMENT)
+        ip.fragment || (ip.version == IpVersion::V6 && self.protocol == protocol::FRAGMENT)
     }
 }
 
@@ -207,16 +201,16 @@ fn extension_header(protocol: u8, bytes: Option<&[u8]>) -> Option<(u8, usize)> {
     let bytes = bytes?;
     let [next_header, len, ..] = *bytes.first_chunk::<8>()?;
     let len = match protocol {
-        0 | 43 | 60 | 135 | 139 | 140 => (usize::from(len) + 1) * 8,
-        IPV6_FRAGMENT => 8,
-        51 => ((usize::from(len) + 2) * 4).max(8),
+        HOP_BY_HOP | ROUTING | DESTINATION_OPTIONS | MOBILITY | HIP | SHIM6 => (usize::from(len) + 1) * 8,
+        protocol::FRAGMENT => 8,
+        AH => ((usize::from(len) + 2) * 4).max(8),
         _ => return None,
     };
     (len <= bytes.len()).then_some((next_header, len))
 }
 
 fn has_ports(protocol: u8) -> bool {
-    matches!(protocol, TCP | UDP | SCTP | UDPLITE)
+    matches!(protocol, TCP | UDP | SCTP | UDP_LITE)
 }
 
 /// The ports at the start of a segment, if its protocol has them.

@@ -1,12 +1,12 @@
 //! Dialect `ietf`: the attributes of draft-ietf-ipsecme-diet-esp-07 §4 become rules (§5), and rules become a [`Codec`].
 
 use super::compute::ComputedField;
-use super::headers::{SCTP, TCP, UDP, UDPLITE};
 use super::inner::{HeaderRule, InnerRules, IpRule, TCP_LEN, TransportRule, addresses, limits, ports};
 use super::trailer::{NextHeader, Trailer};
 use super::{Codec, EspHeader, NamedRule};
 use crate::context::{Context, DscpCda, FlowLabelCda, HeaderCda, Ietf, Mode, Range, TcpHeader};
 use crate::net::IpVersion;
+use crate::net::protocol::{SCTP, TCP, UDP, UDP_LITE};
 use crate::schc::fields::*;
 use crate::schc::{Action, Compute, FieldDescriptor, Matching, Rule, RuleError, Target};
 
@@ -35,7 +35,7 @@ pub(super) fn tables(context: &Context, ietf: &Ietf, cipher_block: usize) -> Vec
         for protocol in rules.protocols() {
             let name = match protocol {
                 UDP => "iipc udp",
-                UDPLITE => "iipc udp-lite",
+                UDP_LITE => "iipc udp-lite",
                 TCP => "iipc tcp",
                 _ => "iipc sctp",
             };
@@ -112,7 +112,7 @@ impl Rules<'_> {
             None => self.ietf.any_transport,
         };
         let has_rule = |protocol: &u8| *protocol != TCP || self.ietf.tcp_header != TcpHeader::None;
-        let compressed = [UDP, TCP, UDPLITE, SCTP].into_iter().filter(|_| self.ietf.compress_inner);
+        let compressed = [UDP, TCP, UDP_LITE, SCTP].into_iter().filter(|_| self.ietf.compress_inner);
         compressed.filter(selected).filter(has_rule).collect()
     }
 
@@ -214,7 +214,7 @@ impl Rules<'_> {
                 fields.push(FieldDescriptor::computed(UDP_LEN, Compute::Length));
                 fields.push(checksum(UDP_CKSUM));
             }
-            UDPLITE => {
+            UDP_LITE => {
                 fields.extend(ports(UDPLITE_SRC_PORT, UDPLITE_DST_PORT));
                 fields.push(match self.ietf.udplite_coverage_sent {
                     true => FieldDescriptor::sent(UDPLITE_COVERAGE),

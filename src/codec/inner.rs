@@ -9,13 +9,14 @@
 
 use super::Compressed;
 use super::compute::{ComputedField, udplite};
-use super::headers::{self, IPV4_LEN, IPV6_LEN, Ip, NotIp, TCP, TransportSplit, UpperLayer};
+use super::headers::{self, IPV4_LEN, IPV6_LEN, Ip, NotIp, TransportSplit, UpperLayer};
 use super::restored::{Form, Mismatch, MismatchReason, Provenance, Restorable, Restored, Source, Warnings};
 use super::state::{State, TcpLsb};
 use super::trailer::PayloadData;
 use crate::bits;
 use crate::context::{Mode, Range, TrafficSelectors};
 use crate::error::{Fault, Stage};
+use crate::net::protocol::{self, TCP};
 use crate::net::{IpHeaders, IpVersion, OuterHeader};
 use crate::schc::{
     Action, Compiled, Direction, FieldDescriptor, FieldMismatch, ResidueError, Rule, RuleError, header_order,
@@ -315,7 +316,7 @@ impl InnerRules {
     /// What the trailer announces, and the Next Header where one is known.
     #[inline]
     fn announced(&self, opened: &PayloadData) -> Result<(Form, Option<u8>), Fault> {
-        if opened.next_header == Some(headers::NO_NEXT_HEADER) {
+        if opened.next_header == Some(protocol::NO_NEXT_HEADER) {
             return Ok((Form::Dummy, opened.next_header));
         }
         let form = match (self.mode, opened.next_header) {
@@ -378,7 +379,7 @@ impl InnerRules {
         let (form, next_header) = self.announced(opened)?;
         let mut restored = Restored {
             form,
-            next_header: headers::NO_NEXT_HEADER,
+            next_header: protocol::NO_NEXT_HEADER,
             payload_offset: 0,
             sources: Provenance::default(),
             warnings: opened.warnings,
@@ -566,7 +567,7 @@ fn finish_segment(
     packet: &mut [u8],
 ) -> Result<(), Fault> {
     let Some(transport) = transport else { return Ok(()) };
-    if transport.protocol == headers::UDPLITE
+    if transport.protocol == protocol::UDP_LITE
         && transport.header.sources.of(Restorable::UdpLiteCoverage) != Some(Source::TargetValue)
         && udplite(packet, segment).is_none()
     {
@@ -703,7 +704,9 @@ impl InnerRules {
     fn check_protocol(&self, protocol: u8) -> Result<(), Mismatch> {
         match self.protocol {
             Some(selected) if selected != protocol => Err(Mismatch::differs("next_header", protocol, selected)),
-            _ if protocol == headers::NO_NEXT_HEADER => Err(Mismatch::says("next_header", "is that of a dummy packet")),
+            _ if protocol == protocol::NO_NEXT_HEADER => {
+                Err(Mismatch::says("next_header", "is that of a dummy packet"))
+            }
             _ => Ok(()),
         }
     }
@@ -743,8 +746,8 @@ impl TransportRule {
         let bytes = packet.get(segment..).unwrap_or_default();
         if bytes.len() < self.min_len {
             let name = match self.protocol {
-                headers::UDP => "udp",
-                headers::UDPLITE => "udplite",
+                protocol::UDP => "udp",
+                protocol::UDP_LITE => "udplite",
                 TCP => "tcp",
                 _ => "sctp",
             };

@@ -3,11 +3,12 @@
 use std::net::IpAddr;
 
 use super::compute::ComputedField;
-use super::headers::{IPV4_LEN, IPV6_LEN, SCTP, TCP, UDP, UDPLITE};
+use super::headers::{IPV4_LEN, IPV6_LEN};
 use super::{Codec, Mismatch, NamedRule, State, fields};
 use crate::bits;
 use crate::context::{Context, Dialect};
 use crate::error::Error;
+use crate::net::protocol::{self, SCTP, TCP, UDP, UDP_LITE};
 use crate::net::{IpVersion, OuterHeader};
 use crate::schc::{Action, Compute, Direction, FieldDescriptor, FieldLength, Matching, Rule, header_order, index_bits};
 
@@ -96,7 +97,7 @@ pub(crate) fn overhead(context: &Context, cipher: CipherLens) -> Result<Vec<Resu
     for version in versions {
         let protocols = match context.selectors.protocol.or(known_protocol(&tables)) {
             Some(protocol) => vec![protocol],
-            None => vec![UDP, TCP, UDPLITE, SCTP],
+            None => vec![UDP, TCP, UDP_LITE, SCTP],
         };
         for protocol in protocols {
             let headers = format!("IPv{} {}", version.number(), protocol_name(protocol));
@@ -127,13 +128,7 @@ fn known_protocol(tables: &[NamedRule]) -> Option<u8> {
 }
 
 fn protocol_name(protocol: u8) -> String {
-    match protocol {
-        UDP => "UDP".into(),
-        TCP => "TCP".into(),
-        UDPLITE => "UDP-Lite".into(),
-        SCTP => "SCTP".into(),
-        other => format!("protocol {other}"),
-    }
+    protocol::name(protocol).map_or_else(|| format!("protocol {protocol}"), str::to_owned)
 }
 
 fn of_kind(
@@ -183,7 +178,7 @@ fn is_of(table: &NamedRule, version: IpVersion, protocol: u8) -> bool {
         "IPV6" => version == IpVersion::V6,
         "IPV4" => version == IpVersion::V4,
         "UDP" => protocol == UDP,
-        "UDPLITE" => protocol == UDPLITE,
+        "UDPLITE" => protocol == UDP_LITE,
         "TCP" => protocol == TCP,
         "SCTP" => protocol == SCTP,
         _ => false,
@@ -217,7 +212,7 @@ fn sample(
     let selectors = &context.selectors;
     let segment = if version == IpVersion::V4 { IPV4_LEN } else { IPV6_LEN };
     let transport_len = match protocol {
-        UDP | UDPLITE => 8,
+        UDP | UDP_LITE => 8,
         TCP => 20,
         SCTP => 12,
         _ => 0,
@@ -266,7 +261,7 @@ fn sample(
     };
     let transport = match protocol {
         UDP => vec![(fields::UDP_LEN, Compute::Length), (fields::UDP_CKSUM, Compute::Checksum)],
-        UDPLITE => vec![(fields::UDPLITE_COVERAGE, Compute::Length), (fields::UDPLITE_CKSUM, Compute::Checksum)],
+        UDP_LITE => vec![(fields::UDPLITE_COVERAGE, Compute::Length), (fields::UDPLITE_CKSUM, Compute::Checksum)],
         TCP => vec![(fields::TCP_CKSUM, Compute::Checksum)],
         SCTP => vec![(fields::SCTP_CKSUM, Compute::Checksum)],
         _ => vec![],

@@ -2,7 +2,7 @@
 
 use super::status::Reason;
 use crate::link;
-use crate::net::{Datagram, IpLocation, LinkAddresses, OuterHeader, esp};
+use crate::net::{Datagram, IpLocation, LinkAddresses, OuterHeader, protocol};
 use crate::sa::table::{Lookup, SaTable};
 
 /// A packet that carries ESP.
@@ -60,10 +60,10 @@ impl<'a> EspPayload<'a> {
     /// Finds the ESP payload of a datagram, or says why there is none.
     pub fn of(table: &SaTable, datagram: &Datagram<'a>) -> Result<EspPayload<'a>, Reason> {
         let Datagram { protocol, payload, missing, .. } = *datagram;
-        if matches!(protocol, esp::UDP | link::UDP_LITE) && !table.uses_protocol(protocol) {
+        if matches!(protocol, protocol::UDP | protocol::UDP_LITE) && !table.uses_protocol(protocol) {
             return match link::udp_encapsulation(datagram, table.esp_ports()) {
                 Ok(Some(udp)) => Ok(EspPayload {
-                    protocol: esp::PROTOCOL,
+                    protocol: protocol::ESP,
                     udp_header: Some(udp.udp_header),
                     bytes: udp.payload,
                     missing: udp.missing,
@@ -78,7 +78,7 @@ impl<'a> EspPayload<'a> {
     /// The same for the packet at `place` in `frame`.
     #[inline(always)]
     pub(crate) fn in_frame(table: &SaTable, frame: &'a [u8], place: IpLocation) -> Result<EspPayload<'a>, Reason> {
-        if place.protocol == esp::UDP
+        if place.protocol == protocol::UDP
             && let Some(datagram) = place.datagram(frame)
         {
             return EspPayload::of(table, &datagram);

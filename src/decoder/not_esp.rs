@@ -3,9 +3,9 @@
 use super::status::Reason;
 use crate::link;
 use crate::net::esp;
+use crate::net::protocol::{self, TCP};
 use crate::sa::table::SaTable;
 
-const TCP: u8 = 6;
 /// The TCP port of IKE and ESP (RFC 9329 §2).
 const TCP_PORT: u16 = 4500;
 const ESP_IN_TCP: Reason = Reason::Text(
@@ -17,7 +17,7 @@ const ESP_IN_TCP: Reason = Reason::Text(
 #[inline]
 pub(crate) fn reason(reason: Reason, table: &SaTable, segment: &[u8]) -> Reason {
     match reason {
-        Reason::Protocol(esp::UDP) => of_udp(table, segment).unwrap_or(reason),
+        Reason::Protocol(protocol::UDP) => of_udp(table, segment).unwrap_or(reason),
         Reason::Protocol(TCP) if link::ports(segment).is_some_and(|ports| ports.contains(&TCP_PORT)) => ESP_IN_TCP,
         _ => reason,
     }
@@ -28,7 +28,7 @@ fn of_udp(table: &SaTable, segment: &[u8]) -> Option<Reason> {
     const UDP_HEADER_LEN: usize = 8;
     let payload = segment.get(UDP_HEADER_LEN..)?;
     let spi = u32::from_be_bytes(*payload.first_chunk()?);
-    if payload.len() <= esp::HEADER_LEN || !table.has_whole_spi(esp::PROTOCOL, spi) {
+    if payload.len() <= esp::HEADER_LEN || !table.has_whole_spi(protocol::ESP, spi) {
         return None;
     }
     // Clients have high ports.

@@ -9,7 +9,7 @@ use crate::capture::LINKTYPE_RAW;
 use crate::codec::{self, Restored, State, UpperLayer};
 use crate::error::FaultKind;
 use crate::link::{self, EspPorts, LinkContent};
-use crate::net::{Datagram, IpHeaders, IpLocation, LinkAddresses, OuterHeader, esp};
+use crate::net::{Datagram, IpHeaders, IpLocation, LinkAddresses, OuterHeader, esp, protocol};
 use crate::sa::table::{PreparedSa, SaTable};
 
 /// What became of a packet of a captured frame.
@@ -177,7 +177,7 @@ impl<'w> Outcome<'w> {
     #[cold]
     fn goes_to(&self, esp_ports: &EspPorts) -> bool {
         let upper = self.restored.filter(|_| self.status == Status::Ok).and_then(|restored| restored.upper);
-        let ports = upper.filter(|upper| upper.protocol == esp::UDP).and_then(|upper| upper.ports);
+        let ports = upper.filter(|upper| upper.protocol == protocol::UDP).and_then(|upper| upper.ports);
         ports.is_some_and(|(src, dst)| esp_ports.contains(src) || esp_ports.contains(dst))
     }
 
@@ -310,7 +310,7 @@ impl<'w> Outcome<'w> {
     #[inline]
     pub fn udp_header(&self, table: &SaTable) -> Option<&[u8; 8]> {
         match &self.source {
-            Source::Frame(place) if place.protocol != esp::UDP => None,
+            Source::Frame(place) if place.protocol != protocol::UDP => None,
             _ => self.payload(table)?.udp_header,
         }
     }
@@ -337,8 +337,7 @@ impl<'w> Outcome<'w> {
     /// Appends what ESP protects (tunnel mode: the restored packet; transport mode: its segment) and tells its Next
     /// Header.
     pub fn protected(&self, arena: &Arena, out: &mut Vec<u8>) -> u8 {
-        const NO_NEXT_HEADER: u8 = 59;
-        let Some(restored) = &self.restored else { return NO_NEXT_HEADER };
+        let Some(restored) = &self.restored else { return protocol::NO_NEXT_HEADER };
         out.extend_from_slice(self.packet(arena).get(restored.payload_offset..).unwrap_or_default());
         restored.next_header
     }
@@ -433,12 +432,9 @@ impl<'w> Outcome<'w> {
 /// every packet.
 #[inline]
 fn may_carry_esp(upper: &UpperLayer) -> bool {
-    const ICMP: u8 = 1;
-    const TCP: u8 = 6;
-    const ICMPV6: u8 = 58;
     match upper.protocol {
-        ICMP | TCP | ICMPV6 => false,
-        esp::UDP => upper
+        protocol::ICMP | protocol::TCP | protocol::ICMPV6 => false,
+        protocol::UDP => upper
             .ports
             .is_some_and(|(src, dst)| src == esp::UDP_PORT || dst == esp::UDP_PORT || link::may_be_tunnel([src, dst])),
         _ => true,

@@ -6,6 +6,7 @@ use super::hints::Hint;
 use crate::capture::Frame;
 use crate::error::Fault;
 use crate::link;
+use crate::net::protocol;
 
 /// The status of a packet, or of a frame without one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -103,7 +104,7 @@ impl fmt::Display for Reason {
                     "UDP port {port}, and the payload starts with the SPI of a known SA: if it is ESP, add --esp-port {port}"
                 )
             }
-            Reason::Protocol(protocol) => match protocol_name(*protocol) {
+            Reason::Protocol(protocol) => match protocol::name(*protocol) {
                 Some(name) => write!(f, "{name}"),
                 None => write!(f, "IP protocol {protocol}"),
             },
@@ -120,33 +121,6 @@ impl fmt::Display for Reason {
         }?;
         self.hint().map_or(Ok(()), |hint| hint.fmt(f))
     }
-}
-
-/// Name of an IP protocol number (IANA "Protocol Numbers"), for those that are met often.
-pub(crate) fn protocol_name(protocol: u8) -> Option<&'static str> {
-    Some(match protocol {
-        1 => "ICMP",
-        2 => "IGMP",
-        4 => "IPv4",
-        6 => "TCP",
-        17 => "UDP",
-        41 => "IPv6",
-        47 => "GRE",
-        50 => "ESP",
-        51 => "AH",
-        58 => "ICMPv6",
-        59 => "no next header",
-        89 => "OSPF",
-        97 => "EtherIP",
-        103 => "PIM",
-        112 => "VRRP",
-        132 => "SCTP",
-        115 => "L2TP",
-        136 => "UDP-Lite",
-        137 => "MPLS-in-IP",
-        143 => "Ethernet",
-        _ => return None,
-    })
 }
 
 /// The restored ESP header.

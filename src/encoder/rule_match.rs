@@ -11,7 +11,7 @@ use crate::decoder::arena::Arena;
 use crate::decoder::outcome::Outcome;
 use crate::decoder::status::Bytes;
 use crate::hash::MixHasher;
-use crate::net::{Datagram, OuterHeader, esp};
+use crate::net::{Datagram, OuterHeader, esp, protocol};
 use crate::sa::table::{PreparedSa, SaTable};
 
 /// Whether a context of the output matches a packet.
@@ -241,7 +241,7 @@ impl<'t> RuleMatcher<'t> {
     fn sa_of(&self, place: usize, outer: &OuterHeader, in_udp: bool) -> Option<(u32, &'t PreparedSa)> {
         self.of_spi.get(place)?.iter().find_map(|sa| {
             let entry = self.output.entry(*sa)?;
-            let ours = entry.accepts(outer) && (!in_udp || entry.protocol == esp::PROTOCOL);
+            let ours = entry.accepts(outer) && (!in_udp || entry.protocol == protocol::ESP);
             ours.then_some((*sa, entry))
         })
     }

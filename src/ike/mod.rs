@@ -31,7 +31,7 @@ use crate::cipher::{EspCipher, Hash, Keys};
 use crate::context::Origin;
 use crate::error::Error;
 use crate::link::{self, LinkContent, Reassembled, Reassembler};
-use crate::net::{Datagram, OuterHeader, Selector};
+use crate::net::{Datagram, OuterHeader, Selector, protocol};
 use crate::sa::Sa;
 use crate::secret::Secret;
 
@@ -132,7 +132,7 @@ pub fn derive(reader: &mut Reader, secrets: &Secrets) -> Result<Derived, Error> 
         for packet in window.frames() {
             match link::parse(packet.link_type(), packet.data) {
                 LinkContent::Datagram(datagram) => sessions.datagram(packet.number, &datagram),
-                LinkContent::Fragment(fragment) if fragment.protocol == link::UDP => {
+                LinkContent::Fragment(fragment) if fragment.protocol == protocol::UDP => {
                     let time = packet.time_ns();
                     if let Ok(true) = reassembler.push(packet.number, time, &fragment, &mut reassembled)
                         && let Ok(datagram) = reassembled.datagram()
@@ -191,7 +191,7 @@ impl<'s> Sessions<'s> {
     /// Looks for a message on any UDP port: 500, 4500 behind four zero octets (RFC 7296 §2.23), or one of people's own.
     fn datagram(&mut self, frame: u64, datagram: &Datagram<'_>) {
         const NON_ESP_MARKER: [u8; 4] = [0; 4];
-        if datagram.protocol != link::UDP {
+        if datagram.protocol != protocol::UDP {
             return;
         }
         let payload = datagram.payload.get(8..).unwrap_or_default();

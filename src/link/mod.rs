@@ -24,7 +24,7 @@ mod wireless;
 use self::encap::tunnel;
 pub(crate) use self::encap::tunnel::may_be_tunnel;
 use crate::error::Fault;
-use crate::net::{Datagram, Fragment, IpLocation, IpVersion, LinkAddresses, OuterHeader, ip};
+use crate::net::{Datagram, Fragment, IpLocation, IpVersion, LinkAddresses, OuterHeader, ip, protocol};
 
 pub use fragments::{Reassembled, Reassembler};
 pub use ieee802154::fcs::Fcs;
@@ -43,13 +43,6 @@ pub(crate) use repeats::REPEATS_KEPT;
 pub use udp::EspPorts;
 pub(crate) use udp::ports;
 pub use udp::udp_encapsulation;
-
-/// The IP protocol number of ESP.
-pub const ESP: u8 = 50;
-/// The IP protocol number of UDP.
-pub const UDP: u8 = 17;
-/// The IP protocol number of UDP-Lite.
-pub(crate) const UDP_LITE: u8 = 136;
 
 /// Reads a frame captured on `link_type` (a `LINKTYPE_` value of the tcpdump.org registry).
 ///
@@ -122,8 +115,8 @@ pub fn parse_plain(link_type: u16, frame: &[u8], is_esp: impl Fn(u8) -> bool) ->
 #[inline(always)]
 fn is_standalone(frame: &[u8], place: IpLocation, is_esp: impl Fn(u8) -> bool) -> bool {
     match place.protocol {
-        UDP => !receiver::may_carry_packets(place.payload(frame)),
-        protocol => is_esp(protocol) || protocol != UDP_LITE && !tunnel::is_tunnel(protocol),
+        protocol::UDP => !receiver::may_carry_packets(place.payload(frame)),
+        protocol => is_esp(protocol) || protocol != protocol::UDP_LITE && !tunnel::is_tunnel(protocol),
     }
 }
 
@@ -165,7 +158,6 @@ impl<'a> LinkContent<'a> {
     /// Turns a fragment into a separate packet. `frame` is the frame that was parsed. An IPv6 Fragment header
     /// becomes the first header of the payload (RFC 8200 §4.5).
     pub fn fragment_as_packet(self, frame: &'a [u8]) -> LinkContent<'a> {
-        const IPV6_FRAGMENT: u8 = 44;
         const FRAGMENT_HEADER_LEN: usize = 8;
         let LinkContent::Fragment(fragment) = self else { return self };
         let Fragment { outer, header, protocol_offset, protocol, payload, missing, frame_offset, .. } = fragment;
@@ -174,7 +166,7 @@ impl<'a> LinkContent<'a> {
             IpVersion::V6 => {
                 let start = frame_offset.saturating_add(header.len());
                 let end = start.saturating_add(FRAGMENT_HEADER_LEN).saturating_add(payload.len());
-                (IPV6_FRAGMENT, frame.get(start..end).unwrap_or_default())
+                (protocol::FRAGMENT, frame.get(start..end).unwrap_or_default())
             }
         };
         let (rebuilt, link) = (false, None);

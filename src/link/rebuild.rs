@@ -5,8 +5,9 @@ use std::ops::Range;
 
 use etherparse::{IpFragOffset, Ipv4Header, Ipv6FlowLabel, Ipv6Header};
 
-use super::{UDP, link_type};
+use super::link_type;
 use crate::error::{Fault, Stage};
+use crate::net::protocol::UDP;
 use crate::net::{Datagram, IpVersion, OuterHeader, checksum, ip};
 
 /// The headers of a frame that is being written: its payload follows, then [`FrameHeaders::finish`]. Offsets are those of the

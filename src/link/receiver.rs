@@ -12,10 +12,11 @@ use super::ieee802154::{self, Kind, zigbee};
 use super::lowpan::{self, FrameInfo, Lowpan, LowpanContent};
 use super::repeats::Repeats;
 use super::unwrap::Unwrap;
-use super::{EspPorts, Fcs, LinkContent, Reassembled, Reassembler, UDP, link_type, parse_ip, udp};
+use super::{EspPorts, Fcs, LinkContent, Reassembled, Reassembler, link_type, parse_ip, udp};
 use crate::capture::Frame;
 use crate::error::{Fault, Stage};
 use crate::link::LinkKey;
+use crate::net::protocol::UDP;
 use crate::net::{Datagram, IpVersion, LinkAddress, LinkAddresses, OuterHeader};
 
 /// Settings of a [`Receiver`].

@@ -4,6 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::error::{FaultKind, Stage};
+use crate::net::protocol::ESP;
 
 mod bluetooth;
 mod captures;

@@ -6,9 +6,9 @@
 //!
 //! In UDP-Lite, the length field gives the number of bytes that the checksum covers. 0 means all.
 
-use super::{UDP, UDP_LITE};
 use crate::error::{Fault, Stage};
 use crate::net::Datagram;
+use crate::net::protocol::{UDP, UDP_LITE};
 
 /// The port of UDP-encapsulated ESP (RFC 3948 §2.1).
 const PORT: u16 = 4500;

@@ -4,8 +4,9 @@
 use super::encap::Nesting;
 use super::encap::tunnel::{self, TunnelContent};
 use super::receiver::{Content, Received};
-use super::{EspPorts, LinkContent, Reassembled, Reassembler, UDP, UDP_LITE, udp_encapsulation};
+use super::{EspPorts, LinkContent, Reassembled, Reassembler, udp_encapsulation};
 use crate::capture::Frame;
+use crate::net::protocol::{UDP, UDP_LITE};
 use crate::net::{Datagram, Fragment};
 
 /// The reason given for a packet with more nested fragmentation than there are buffers.

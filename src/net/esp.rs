@@ -13,10 +13,6 @@
 //! +---------------------------------------------------------------+
 //! ```
 
-/// IP protocol number of ESP.
-pub(crate) const PROTOCOL: u8 = 50;
-/// IP protocol number of UDP.
-pub(crate) const UDP: u8 = 17;
 /// UDP port of ESP in UDP and of IKE behind a non-ESP marker (RFC 3948).
 pub(crate) const UDP_PORT: u16 = 4500;
 /// Bytes of SPI and Sequence Number.

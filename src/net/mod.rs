@@ -6,6 +6,7 @@ mod address;
 pub(crate) mod checksum;
 pub(crate) mod esp;
 pub(crate) mod ip;
+pub(crate) mod protocol;
 
 pub use address::IpVersion;
 pub use address::Selector;

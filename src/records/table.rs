@@ -5,7 +5,8 @@
 
 use super::json::write_plain;
 use super::record::{Record, Value};
-use crate::decoder::status::{Status, protocol_name};
+use crate::decoder::status::Status;
+use crate::net::protocol;
 use crate::sa::table::SaTable;
 
 /// Writes records as rows.
@@ -148,7 +149,7 @@ fn fill_cell(index: usize, record: &Record<'_>, cell: &mut Vec<u8>) {
                 (_, None) => plain(Some(Value::Address(address))),
             }
         }
-        7 => plain(record.inner().map(|inner| match protocol_name(inner.protocol) {
+        7 => plain(record.inner().map(|inner| match protocol::name(inner.protocol) {
             Some(name) => Value::Name(name),
             None => Value::Number(inner.protocol.into()),
         })),

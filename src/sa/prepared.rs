@@ -7,7 +7,7 @@ use crate::cipher::EspCipher;
 use crate::codec::Codec;
 use crate::context::{Context, Dialect, Mode, Origin};
 use crate::error::Error;
-use crate::net::{IpVersion, LinkAddresses, OuterHeader, address_value};
+use crate::net::{IpVersion, LinkAddresses, OuterHeader, address_value, protocol};
 use crate::prefetch;
 
 /// An SA ready for use: rules compiled, keys scheduled when they are first needed.
@@ -87,7 +87,7 @@ impl PreparedSa {
             let problem = format!("the SPI of SA {} does not match the rule: {mismatch}", sa.name);
             return Err(Error::line(path, *line, problem, "give ESP.SPI a target value that matches it"));
         }
-        let protocol = context.as_ref().map_or(crate::net::esp::PROTOCOL, |context| context.protocol);
+        let protocol = context.as_ref().map_or(protocol::ESP, |context| context.protocol);
         let no_link = sa.link_src.is_none() && sa.link_dst.is_none();
         let takes_every = [IpVersion::V4, IpVersion::V6]
             .map(|version| no_link && sa.src.takes_every(version) && sa.dst.takes_every(version));

@@ -13,7 +13,7 @@ pub use super::prepared::PreparedSa;
 pub(crate) use super::prepared::SaBuilder;
 use super::prepared::of_version;
 use crate::link::EspPorts;
-use crate::net::{IpVersion, LinkAddresses, OuterHeader, address_value};
+use crate::net::{IpVersion, LinkAddresses, OuterHeader, address_value, protocol};
 use crate::prefetch;
 
 /// The table of SAs.
@@ -94,7 +94,7 @@ impl SaTable {
 
     /// Whether some SA uses this IP protocol number; 50 always counts.
     pub fn uses_protocol(&self, protocol: u8) -> bool {
-        protocol == crate::net::esp::PROTOCOL || self.groups.iter().any(|group| group.key.protocol == protocol)
+        protocol == protocol::ESP || self.groups.iter().any(|group| group.key.protocol == protocol)
     }
 
     /// Whether some SA has this SPI, whole on the wire, whatever its addresses.

@@ -5,7 +5,7 @@ use crate::decoder::outcome::Outcome;
 use crate::encoder::{ClearTexts, HeadersBeforeEsp, TextSpan, outer_header};
 use crate::error::{Fault, Stage};
 use crate::link::{self, UdpChecksum};
-use crate::net::esp;
+use crate::net::{esp, protocol};
 use crate::sa::table::{PreparedSa, SaTable};
 
 /// An ESP packet of the output.
@@ -105,8 +105,8 @@ impl OutputEsp {
         out: &mut Vec<u8>,
     ) -> Result<Option<UdpChecksum>, Fault> {
         let protocol = match self.content {
-            Content::Standard => esp::PROTOCOL,
-            _ => output.entry(self.sa).map_or(esp::PROTOCOL, |to| to.protocol),
+            Content::Standard => protocol::ESP,
+            _ => output.entry(self.sa).map_or(protocol::ESP, |to| to.protocol),
         };
         let tunnel: Option<&PreparedSa> = self.carrier.and_then(|sa| output.entry(sa)).filter(|to| to.is_tunnel());
         let new_outer = tunnel.and_then(|to| outer_header(to, &outcome.datagram()?.outer));
@@ -119,7 +119,7 @@ impl OutputEsp {
                     headers = (headers.0.get(..len as usize).unwrap_or(headers.0), protocol_offset as usize);
                 }
                 let udp = if self.carrier.is_none() { outcome.udp_header(input) } else { None };
-                let protocol = if udp.is_some() { esp::UDP } else { protocol };
+                let protocol = if udp.is_some() { protocol::UDP } else { protocol };
                 link::begin(outcome.link_header(), headers, protocol, udp, out)
             }
         };

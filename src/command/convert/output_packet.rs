@@ -7,7 +7,7 @@ use crate::command::seal_queue::SealQueue;
 use crate::decoder::arena::Arena;
 use crate::decoder::outcome::Outcome;
 use crate::link;
-use crate::net::esp;
+use crate::net::{esp, protocol};
 
 impl Convert<'_, '_> {
     /// Appends the frame of `outcome` with standard ESP in it, which `seal_queue` encrypts later where that is to be done;
@@ -29,7 +29,7 @@ impl Convert<'_, '_> {
         }
         let Some(payload) = outcome.payload(self.table) else { return Err(NotReplaced::Kept) };
         let (Some(headers), Some(esp)) = (outcome.headers(), outcome.esp) else { return Err(NotReplaced::Kept) };
-        let protocol = if payload.udp_header.is_some() { esp::UDP } else { esp::PROTOCOL };
+        let protocol = if payload.udp_header.is_some() { protocol::UDP } else { protocol::ESP };
         let start = out.len();
         let begun = link::begin(outcome.link_header(), headers, protocol, payload.udp_header, out);
         esp::write_header(esp.spi, esp.sequence, out);

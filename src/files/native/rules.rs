@@ -16,7 +16,7 @@ use crate::files::values::{
     ValueError, address, byte, choice, near, number, prefix, protocol, refuse_opaque, selector, shown, spi, text,
     value_error,
 };
-use crate::net::{IpVersion, address_value};
+use crate::net::{IpVersion, address_value, protocol};
 
 /// Reads the items of `contexts`.
 pub(crate) fn contexts(path: &Path, list: &Node) -> Result<Vec<Context>, Error> {
@@ -42,7 +42,7 @@ fn context(path: &Arc<Path>, node: &Node) -> Result<Context, Error> {
     })?;
     let tunnel_ip = tunnel_ip(&mut fields)?;
     let esp_sn = fields.optional("esp_sn", |word| number(word, 0..=u64::MAX))?;
-    let protocol = fields.optional("protocol", |word| byte(word, 1..=255))?.unwrap_or(50);
+    let protocol = fields.optional("protocol", |word| byte(word, 1..=255))?.unwrap_or(protocol::ESP);
     let Attributes { dialect, needs_version } = reader(&mut fields, mode)?;
     let selectors = selectors(&mut fields, needs_version)?;
     let context = Context { sa, mode, tunnel_ip, selectors, esp_sn, protocol, dialect, origin };

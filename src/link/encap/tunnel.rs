@@ -4,18 +4,9 @@ use super::{ETHERNET, IPV4, IPV6, Nesting, Next, geneve, gre, gtpu, l2tp, lisp, 
 use crate::bytes::Reader;
 use crate::error::{Fault, Stage};
 use crate::link::link_type::Network;
-use crate::link::{LinkContent, UDP, parse_ip, udp};
+use crate::link::{LinkContent, parse_ip, udp};
+use crate::net::protocol::{self, UDP};
 use crate::net::{Datagram, Fragment};
-
-const IP_IN_IP: u8 = 4;
-const IPV6_IN_IP: u8 = 41;
-const GRE: u8 = 47;
-/// RFC 3378.
-const ETHER_IP: u8 = 97;
-/// RFC 4023.
-const MPLS_IN_IP: u8 = 137;
-/// RFC 8986.
-const ETHERNET_IN_IP: u8 = 143;
 
 /// Whether an IP protocol is a tunnel. Tunnels over UDP are recognized by port instead.
 pub(in crate::link) fn is_tunnel(protocol: u8) -> bool {
@@ -25,12 +16,12 @@ pub(in crate::link) fn is_tunnel(protocol: u8) -> bool {
 /// Returns what follows the IP header of a tunnel.
 fn of_protocol(protocol: u8) -> Option<Next> {
     Some(match protocol {
-        IP_IN_IP => IPV4,
-        IPV6_IN_IP => IPV6,
-        GRE => Next::Header(gre::header),
-        ETHER_IP => Next::Header(ether_ip),
-        MPLS_IN_IP => Next::Header(mpls::header),
-        ETHERNET_IN_IP => ETHERNET,
+        protocol::IPV4 => IPV4,
+        protocol::IPV6 => IPV6,
+        protocol::GRE => Next::Header(gre::header),
+        protocol::ETHER_IP => Next::Header(ether_ip),
+        protocol::MPLS_IN_IP => Next::Header(mpls::header),
+        protocol::ETHERNET => ETHERNET,
         _ => return None,
     })
 }

@@ -12,15 +12,14 @@
 use super::contexts::Context;
 use crate::bytes::Reader;
 use crate::error::{Fault, Stage};
-use crate::link::UDP;
 use crate::link::ip::{V6_HEADER_LEN, put};
+use crate::net::protocol::{self, FRAGMENT, IPV6, UDP};
 use crate::net::{LinkAddress, checksum};
 
 /// Most IPv6 headers in one packet. Tunnels inside tunnels are rejected.
 const MAX_IPV6_HEADERS: usize = 4;
 /// Highest value of the IPv6 Payload Length, plus the header.
 const MAX_LEN: usize = 65_535 + V6_HEADER_LEN;
-const IPV6: u8 = 41;
 
 /// Header fields that are filled in when the packet is complete, as offsets in it.
 #[derive(Debug, Default, Clone)]
@@ -243,7 +242,7 @@ fn next_headers(
                 return Ok(false);
             }
             0xe0..=0xef => {
-                let Some(protocol) = protocol(nhc >> 1 & 7) else {
+                let Some(protocol) = protocol_of_eid(nhc >> 1 & 7) else {
                     return Err(Fault::unsupported(Stage::Link, reader.position(), "a reserved EID of 6LoWPAN NHC"));
                 };
                 name(out, *next_at, protocol);
@@ -269,20 +268,17 @@ fn name(out: &mut [u8], at: usize, protocol: u8) {
 }
 
 /// The protocol number of an IPv6 Extension Header ID (RFC 6282 §4.2).
-fn protocol(eid: u8) -> Option<u8> {
+fn protocol_of_eid(eid: u8) -> Option<u8> {
     Some(match eid {
-        0 => 0,
-        1 => 43,
+        0 => protocol::HOP_BY_HOP,
+        1 => protocol::ROUTING,
         2 => FRAGMENT,
-        3 => DESTINATION_OPTIONS,
-        4 => 135,
+        3 => protocol::DESTINATION_OPTIONS,
+        4 => protocol::MOBILITY,
         7 => IPV6,
         _ => return None,
     })
 }
-
-const FRAGMENT: u8 = 44;
-const DESTINATION_OPTIONS: u8 = 60;
 
 fn extension_header(protocol: u8, in_line: bool, reader: &mut Reader<'_>, out: &mut Vec<u8>) -> Result<(), Fault> {
     let next_header = if in_line { reader.u8()? } else { 0 };

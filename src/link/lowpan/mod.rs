@@ -19,6 +19,7 @@ use super::LinkAddresses;
 use super::ip::V6_HEADER_LEN;
 use crate::bytes::Reader;
 use crate::error::{Fault, Stage};
+use crate::net::protocol::ICMPV6;
 use crate::net::{LinkAddress, checksum};
 
 /// The reason given for an IEEE 802.15.4 payload in another format.
@@ -182,7 +183,6 @@ impl Lowpan {
 
     /// If the last packet was Neighbor Discovery, learns contexts from it and returns the EUI-64 of its sender.
     pub(super) fn learn(&mut self, network: Network) -> Option<[u8; 8]> {
-        const ICMPV6: u8 = 58;
         const ROUTER_SOLICITATION: u8 = 133;
         const ROUTER_ADVERTISEMENT: u8 = 134;
         const NEIGHBOR_SOLICITATION: u8 = 135;

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use super::*;
+use crate::net::protocol::ESP;
 
 fn captures() -> PathBuf {
     concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/captures").into()

@@ -4,6 +4,7 @@ use std::sync::LazyLock;
 
 use super::radio::Taker;
 use super::*;
+use crate::net::protocol::{ESP, UDP, UDP_LITE};
 
 /// Name, link type and frame of each line.
 static FRAMES: LazyLock<Vec<(&str, u16, Vec<u8>)>> = LazyLock::new(|| {

@@ -8,6 +8,7 @@ use super::*;
 use crate::capture::{Frame, Interface, Options, Timestamp};
 use crate::context::Origin;
 use crate::net::LinkAddress;
+use crate::net::protocol::{ESP, UDP};
 use crate::secret::Secret;
 
 /// A data frame of 2003 from short address 0001 to 0002 in PAN abcd.
