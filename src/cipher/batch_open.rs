@@ -1,8 +1,9 @@
 //! Opens several packets in parallel on one core.
 //!
-//! AES is fast when it has many blocks at once. Of packets of one SA the key stream of all is one call; the CBC-MACs of
-//! AES-CCM, each of which is a chain of AES calls that wait for one another, go in lock step. Of packets of several SAs each
-//! step is made for all before the next: the CPU goes ahead from one to the other while it waits.
+//! AES is fast when many blocks are processed at once. For packets of one SA, one call computes the key stream of
+//! all. The CBC-MAC of AES-CCM is a chain: each AES call needs the result of the previous one. So the MACs of
+//! several packets are computed in lock step. For packets of several SAs, each step is done for all packets before
+//! the next step, and the CPU overlaps the work.
 
 use std::fmt;
 use std::ops::Range;
@@ -21,9 +22,9 @@ pub(crate) const SIDE_BY_SIDE: usize = 8;
 /// A packet for [`EspCipher::open_side_by_side`].
 #[derive(Debug, Clone, Copy, Default)]
 pub struct OpenRequest<'a> {
-    /// Security Parameters Index.
+    /// Security Parameters Index (SPI).
     pub spi: u32,
-    /// Sequence Number.
+    /// Sequence number.
     pub sn: u64,
     /// IV, cipher text, ICV.
     pub body: &'a [u8],
@@ -34,18 +35,18 @@ pub struct OpenRequest<'a> {
 pub(crate) struct MultiKeyRequest<'a> {
     /// The cipher of its SA.
     pub cipher: &'a EspCipher,
-    /// Extended Sequence Numbers.
+    /// Whether the SA uses extended sequence numbers (ESN).
     pub esn: bool,
     /// The packet.
     pub sealed: OpenRequest<'a>,
 }
 
-/// Reusable memory for opening and sealing batches; wiped when dropped.
+/// Reusable buffers for opening and sealing batches; wiped when dropped.
 #[derive(Default)]
 pub struct Scratch {
-    /// Counter blocks, which become key stream.
+    /// Counter blocks, later overwritten by the key stream.
     pub(super) key_stream: Vec<Block>,
-    /// AADs and clear texts in blocks, one of each packet in turn; then their CBC-MACs.
+    /// AADs and clear texts in blocks; each row has one block of each packet. Later overwritten by their CBC-MACs.
     pub(super) rows: Vec<Block>,
 }
 
@@ -57,21 +58,21 @@ impl fmt::Debug for Scratch {
 
 impl Drop for Scratch {
     fn drop(&mut self) {
-        // Behind their ends, too: what stood there came from longer packets.
+        // `zeroize` also wipes the spare capacity, which may still hold data of longer packets.
         self.key_stream.zeroize();
         self.rows.zeroize();
     }
 }
 
 impl EspCipher {
-    /// Length of the clear text of a packet with a body of `body_len` bytes.
+    /// Length of the clear text of a packet whose body has `body_len` bytes.
     pub fn clear_len(&self, body_len: usize) -> usize {
         body_len.saturating_sub(self.iv_len() + self.icv_len())
     }
 
-    /// [`EspCipher::open`] of several packets, of which only the first [`SIDE_BY_SIDE`] count. Appends to `clear` the clear
-    /// texts ([`EspCipher::clear_len`] tells their lengths) of those in front of the first that does not verify or is cut
-    /// short, and tells how many these are.
+    /// Opens several packets of one SA like [`EspCipher::open`], at most the first [`SIDE_BY_SIDE`]. It stops at
+    /// the first packet that is truncated or does not verify, and returns the number of packets before it. Their
+    /// clear texts are appended to `clear`; [`EspCipher::clear_len`] returns their lengths.
     pub fn open_side_by_side(
         &self,
         esn: bool,
@@ -102,7 +103,7 @@ impl EspCipher {
         }
     }
 
-    /// At most `N` packets.
+    /// Handles at most `N` packets.
     fn open_gcm<const N: usize>(
         &self,
         gcm: &Gcm,
@@ -118,7 +119,7 @@ impl EspCipher {
         for (lane, OpenRequest { spi, sn, body }) in lanes.iter_mut().zip(packets) {
             let Ok(Body { iv, cipher_text, icv }) = self.split(body) else { break };
             *lane = Lane { aad: Header::aad_value(*spi, *sn, esn), cipher_text, icv };
-            // J0, which masks the ICV, and the counters behind it.
+            // J0, whose encryption masks the ICV, then the counter blocks.
             push_counters(self.counter(iv, number(*sn, esn)), 1 + lane.blocks(), key_stream);
             count += 1;
         }
@@ -144,7 +145,7 @@ impl EspCipher {
         opened
     }
 
-    /// At most `N` packets.
+    /// Handles at most `N` packets.
     fn open_ccm<const N: usize>(
         &self,
         ccm: &Ccm,
@@ -160,7 +161,7 @@ impl EspCipher {
         for (lane, OpenRequest { spi, sn, body }) in lanes.iter_mut().zip(packets) {
             let Ok(Body { iv, cipher_text, icv }) = self.split(body) else { break };
             *lane = Lane { aad: aad_block_of(Header::aad_value(*spi, *sn, esn)), cipher_text, icv };
-            // B0, then A0, which masks the ICV, and the counters behind it.
+            // B0, then A0, whose encryption masks the ICV, then the counter blocks.
             let a0 = self.counter(iv, number(*sn, esn));
             key_stream.push(b0(a0, self.icv_len(), true, cipher_text.len()).to_be_bytes().into());
             push_counters(a0, 1 + lane.blocks(), key_stream);
@@ -198,7 +199,7 @@ impl EspCipher {
     }
 }
 
-/// Rows for [`Ccm::macs`] of texts of up to `most` blocks. What stands in them is of no meaning.
+/// Returns rows for [`Ccm::macs`] with texts of up to `most` blocks. Their initial content does not matter.
 pub(super) fn room<const N: usize>(most: usize, rows: &mut Vec<Block>) -> &mut [[Block; N]] {
     let len = (1 + most) * N;
     if rows.len() < len {
@@ -207,7 +208,7 @@ pub(super) fn room<const N: usize>(most: usize, rows: &mut Vec<Block>) -> &mut [
     rows.get_mut(..len).unwrap_or_default().as_chunks_mut().0
 }
 
-/// Puts a block of the packet at `index` into a row.
+/// Stores a block of the packet at `index` in a row.
 #[inline(always)]
 pub(super) fn put<const N: usize>(rows: &mut [[Block; N]], row: usize, index: usize, block: Block) {
     if let Some(place) = rows.get_mut(row).and_then(|row| row.get_mut(index)) {
@@ -215,15 +216,15 @@ pub(super) fn put<const N: usize>(rows: &mut [[Block; N]], row: usize, index: us
     }
 }
 
-/// The MAC of the packet at `index`, which has a text of `blocks` blocks, after [`Ccm::macs`].
+/// The MAC of the packet at `index`, whose text has `blocks` blocks. Call it after [`Ccm::macs`].
 #[inline(always)]
 pub(super) fn mac_of<const N: usize>(rows: &[[Block; N]], blocks: usize, index: usize) -> Block {
     rows.get(blocks).and_then(|row| row.get(index)).copied().unwrap_or_default()
 }
 
-/// [`EspCipher::open`] of several packets, each of another SA, of which only the first [`SIDE_BY_SIDE`] count. Appends clear
-/// texts to `clear`, and tells where that of each packet that verified stands. `after_each` is called once for every packet,
-/// in time to ask for the keys of the next ones.
+/// Opens several packets of different SAs like [`EspCipher::open`], at most the first [`SIDE_BY_SIDE`]. Appends
+/// clear texts to `clear`, and returns the range of each packet that verified. Calls `after_each` once for every
+/// packet, so that the caller can prefetch the keys of the next packets.
 pub(crate) fn open_multi_key(
     packets: &[MultiKeyRequest<'_>],
     scratch: &mut Scratch,
@@ -300,7 +301,7 @@ pub(crate) fn open_multi_key(
             *tag = Some(own_tag);
         }
     }
-    // All are made before the first is compared: then the CPU goes ahead from one to the next.
+    // All tags are computed before the first is compared, so that the CPU can overlap the packets.
     for ((lane, verified), tag) in lanes.iter().zip(&mut verified).zip(&tags) {
         if let Some(tag) = tag {
             *verified = same(tag, lane.icv);
@@ -309,8 +310,8 @@ pub(crate) fn open_multi_key(
     text.end_of_each(&lanes, verified)
 }
 
-/// AAD of a packet, and where its part of [`Scratch::key_stream`] is: of AES-CCM B0 and A0, of AES-GCM J0 stands in front;
-/// other ciphers have none.
+/// The AAD of a packet, and its range in [`Scratch::key_stream`]. For AES-CCM, the range starts with B0 and A0; for
+/// AES-GCM, with J0. It is empty for other ciphers.
 #[derive(Clone, Copy, Default)]
 struct InKeyStream {
     aad: (u128, usize),
@@ -320,7 +321,7 @@ struct InKeyStream {
     is_whole: bool,
 }
 
-/// The sequence number as used in a nonce if no IV is sent.
+/// The sequence number as used in the nonce if no IV is sent.
 fn number(sn: u64, esn: bool) -> u64 {
     if esn { sn } else { sn & u64::from(u32::MAX) }
 }
@@ -339,16 +340,17 @@ impl<Aad> Lane<'_, Aad> {
     }
 }
 
-/// Where clear texts go, one behind the other. Each is written in whole blocks: what is too much is overwritten by the next.
+/// Output buffer for clear texts, one after the other. Each is written in whole blocks. The next text overwrites
+/// the excess.
 struct Text<'c> {
     clear: &'c mut Vec<u8>,
     start: usize,
-    /// Where the next one goes.
+    /// Position of the next text.
     next: usize,
 }
 
 impl<'c> Text<'c> {
-    /// Room for those of `lanes` behind what stands in `clear`.
+    /// Reserves room for the texts of `lanes` after the present content of `clear`.
     fn of<Aad>(lanes: &[Lane<'_, Aad>], clear: &'c mut Vec<u8>) -> Text<'c> {
         let start = clear.len();
         let len = lanes.iter().map(|lane| lane.cipher_text.len()).sum::<usize>();
@@ -356,8 +358,9 @@ impl<'c> Text<'c> {
         Text { clear, start, next: start }
     }
 
-    /// Decrypts the next one; `each` gets every block of it, the last with zeros behind.
-    // Blocks are assembled in registers, because reading as a whole what was just written in parts stalls the CPU.
+    /// Decrypts the next text. `each` is called with every block of it, the last one padded with zeros.
+    // Blocks are assembled in registers. A block that is stored byte by byte and then loaded as a whole stalls the
+    // CPU.
     #[inline(always)]
     fn decrypt(&mut self, cipher_text: &[u8], key_stream: &[Block], mut each: impl FnMut(usize, Block)) {
         let places = self.clear.get_mut(self.next..).unwrap_or_default().as_chunks_mut::<16>().0;
@@ -380,7 +383,7 @@ impl<'c> Text<'c> {
         }
     }
 
-    /// Room for the next one, with a copy of `bytes` in it.
+    /// Copies `bytes` to the position of the next text.
     fn copy(&mut self, bytes: &[u8]) -> &mut [u8] {
         let place = self.clear.get_mut(self.next..).and_then(|rest| rest.get_mut(..bytes.len())).unwrap_or_default();
         self.next += bytes.len();
@@ -418,7 +421,7 @@ impl<'c> Text<'c> {
     }
 }
 
-/// Appends `first` and the counter blocks behind it, `count` in all; their last 4 bytes count.
+/// Appends `count` counter blocks, starting with `first`. Their last 4 bytes are the counter.
 pub(super) fn push_counters(first: u128, count: usize, blocks: &mut Vec<Block>) {
     let head = first & !u128::from(u32::MAX);
     blocks.extend((0..count as u32).map(|index| {

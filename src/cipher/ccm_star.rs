@@ -10,13 +10,13 @@ use super::aes::{Aes, Block};
 pub(crate) struct CcmStar(Aes);
 
 impl CcmStar {
-    /// `None` if `key` is not 16 bytes.
+    /// Returns `None` if `key` is not 16 bytes.
     pub(crate) fn new(key: &[u8]) -> Option<CcmStar> {
         Aes::new(key).filter(|_| key.len() == 16).map(CcmStar)
     }
 
-    /// Decrypts `data`. Returns whether `mic` (0, 4, 8 or 16 bytes) authenticates it and `aad`: true for a `mic` of 0 bytes,
-    /// which security level 4 has. If it does not, `data` is of no use.
+    /// Decrypts `data`. Returns whether `mic` (0, 4, 8 or 16 bytes) authenticates `data` and `aad`. This is always
+    /// true for security level 4, which has a `mic` of 0 bytes. If it returns false, `data` must not be used.
     pub(crate) fn open(&self, nonce: &[u8; 13], aad: &[u8], data: &mut [u8], mic: &[u8]) -> bool {
         match mic.len() {
             0 => {
@@ -51,7 +51,8 @@ impl std::fmt::Debug for CcmStar {
 mod tests {
     use super::*;
 
-    /// RFC 3610 §8, packet vectors 1 and 2. Other lengths of MIC and AAD: `tests/lowpan`, against other programs.
+    /// RFC 3610 §8, packet vectors 1 and 2. `tests/lowpan` compares other lengths of MIC and AAD with other
+    /// programs.
     #[test]
     fn ccm_star_is_ccm() {
         let star = CcmStar::new(&(0xc0..=0xcf).collect::<Vec<u8>>()).unwrap();

@@ -4,22 +4,22 @@ use chacha20poly1305::{AeadInOut, ChaCha20Poly1305, KeyInit, Nonce};
 
 use super::aes::Block;
 
-/// A key. The nonce is the first 12 bytes of what serves AES as counter block: salt (4), IV (8).
+/// A key. The nonce is the first 12 bytes of the counter block that AES would use: salt (4), IV (8).
 pub(super) struct ChaCha(ChaCha20Poly1305);
 
 impl ChaCha {
-    /// `None` if `key` is not 32 bytes.
+    /// Returns `None` if `key` is not 32 bytes.
     pub(super) fn new(key: &[u8]) -> Option<ChaCha> {
         ChaCha20Poly1305::new_from_slice(key).ok().map(ChaCha)
     }
 
-    /// Checks the 16 bytes of `icv` and decrypts `data` in place; leaves it as it is if they are not right.
+    /// Checks the 16 bytes of `icv` and decrypts `data` in place. If the ICV is wrong, `data` is unchanged.
     pub(super) fn open(&self, counter_block: &Block, aad: &[u8], data: &mut [u8], icv: &[u8]) -> bool {
         let Ok(tag) = icv.try_into() else { return false };
         self.0.decrypt_inout_detached(nonce(counter_block), aad, data.into(), tag).is_ok()
     }
 
-    /// Encrypts `data`, shorter than 2^32 bytes, in place. Returns the ICV.
+    /// Encrypts `data` in place and returns the ICV. `data` must be shorter than 2^32 bytes.
     pub(super) fn seal(&self, counter_block: &Block, aad: &[u8], data: &mut [u8]) -> Block {
         let sealed = self.0.encrypt_inout_detached(nonce(counter_block), aad, data.into());
         sealed.expect("fails from 2^38 bytes only")

@@ -1,4 +1,4 @@
-//! The cipher of one SA with its key schedules, ready to open and seal.
+//! The cipher of one SA with its key schedules, ready to open and seal packets.
 
 use std::fmt;
 
@@ -12,7 +12,7 @@ use super::hmac::KeyedHmac;
 use super::{Cipher, Keys, Suite, same};
 use crate::prefetch;
 
-/// Key schedules and hash states of one SA, computed once. They are wiped when dropped; `Debug` shows names only.
+/// Key schedules and hash states of one SA, computed once. They are wiped when dropped. `Debug` shows only names.
 ///
 /// All data for opening packets with AES-128 is stored inline and is small, because with many SAs each access is a
 /// cache miss.
@@ -20,10 +20,10 @@ use crate::prefetch;
 pub struct EspCipher {
     pub(super) suite: &'static Suite,
     pub(super) algorithm: Prepared,
-    /// The start of a counter block. AES-CCM (RFC 4309 §4): 03 and the salt. AES-GCM (RFC 4106 §4), AES-CTR (RFC 3686
-    /// §4), ChaCha20-Poly1305 (RFC 7634 §2): the salt.
+    /// The first bytes of a counter block. For AES-CCM (RFC 4309 §4): 03 and the salt. For AES-GCM (RFC 4106 §4),
+    /// AES-CTR (RFC 3686 §4) and ChaCha20-Poly1305 (RFC 7634 §2): the salt.
     salt: Zeroizing<[u8; 4]>,
-    /// The integrity check of a cipher that is no AEAD; `None` also where the ICV is not checked.
+    /// The integrity check of a cipher that is not an AEAD; `None` also if the ICV is not checked.
     pub(super) hmac: Option<Box<KeyedHmac>>,
     icv_len: u8,
 }
@@ -42,11 +42,11 @@ pub(super) enum Prepared {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum OpenError {
-    /// Shorter than IV and ICV.
+    /// The packet is shorter than IV and ICV.
     Short,
-    /// The cipher text is no multiple of the cipher block.
+    /// The length of the cipher text is not a multiple of the cipher block.
     Block,
-    /// The ICV is not that of the packet under these keys and this Sequence Number.
+    /// The ICV does not match the packet, the keys and this sequence number.
     NotAuthentic,
 }
 
@@ -54,15 +54,15 @@ pub enum OpenError {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum SealError {
-    /// The IV given is not [`EspCipher::iv_len`] bytes.
+    /// The given IV does not have [`EspCipher::iv_len`] bytes.
     Iv,
-    /// The clear text is no multiple of the cipher block.
+    /// The length of the clear text is not a multiple of the cipher block.
     Block,
     /// The clear text is 2^32 bytes or more.
     TooLong,
 }
 
-/// Longest text in bytes, from the length field of AES-CCM with L = 4.
+/// Longest text in bytes. The limit is the length field of AES-CCM with L = 4.
 const MAX_LEN: usize = u32::MAX as usize;
 
 impl EspCipher {
@@ -109,14 +109,14 @@ impl EspCipher {
         self.suite.block
     }
 
-    /// Whether a packet that opens was checked by its ICV.
+    /// Whether the ICV of opened packets is checked.
     pub fn authenticates(&self) -> bool {
         self.suite.is_aead() || self.hmac.is_some()
     }
 
-    /// What the cipher takes beside key and text. AES-CCM 11, AES-GCM, AES-GMAC and ChaCha20-Poly1305 12 bytes: salt and
-    /// IV, or the Sequence Number instead of an IV that is not sent; AES-CTR the first counter block of 16 bytes; AES-CBC
-    /// the IV; NULL nothing. `iv` as in [`EspCipher::seal`]. Holds the salt.
+    /// The nonce or IV that the cipher uses. AES-CCM has 11 bytes, and AES-GCM, AES-GMAC and ChaCha20-Poly1305 have
+    /// 12: the salt, then the IV, or the sequence number if no IV is sent. AES-CTR has the first counter block of
+    /// 16 bytes, AES-CBC the IV, and NULL nothing. `iv` as in [`EspCipher::seal`]. The result contains the salt.
     pub fn nonce(&self, sn: u64, esn: bool, iv: &[u8]) -> Vec<u8> {
         let block = self.counter_block(iv, &Header::new(0, sn, esn));
         let part = match self.suite.cipher {
@@ -129,9 +129,10 @@ impl EspCipher {
         part.unwrap_or_default().to_vec()
     }
 
-    /// The bytes that the ICV covers. AES-CCM, AES-GCM, ChaCha20-Poly1305: the AAD, 8 bytes, with ESN 12, the cipher
-    /// text not counted. AES-GMAC (RFC 4543 §3.3): the same, IV and cipher text. HMACs (RFC 4303 §2.8, §2.2.1): SPI,
-    /// low half of the Sequence Number, IV, cipher text, and with ESN its high half. Nothing where no ICV is checked.
+    /// The bytes that the ICV covers in addition to the cipher text of AEADs. AES-CCM, AES-GCM and
+    /// ChaCha20-Poly1305: the AAD of 8 bytes, or 12 with ESN. AES-GMAC (RFC 4543 §3.3): the AAD, IV and cipher
+    /// text. HMACs (RFC 4303 §2.8, §2.2.1): SPI, low half of the sequence number, IV, cipher text, and with ESN the
+    /// high half. Empty if no ICV is checked.
     pub fn aad(&self, spi: u32, sn: u64, esn: bool, iv: &[u8], cipher_text: &[u8]) -> Vec<u8> {
         let header = Header::new(spi, sn, esn);
         match &self.algorithm {
@@ -144,10 +145,11 @@ impl EspCipher {
         }
     }
 
-    /// Opens `body`, that is IV, cipher text, ICV. Of the Sequence Number `sn` the high half counts with `esn` only:
-    /// AEADs then have SPI, SN high, SN low as AAD, HMACs SN high behind the cipher text (RFC 4303 §2.2.1).
+    /// Opens `body`: IV, cipher text, ICV. The high half of the sequence number `sn` is only used with `esn`: then
+    /// the AAD of AEADs is SPI, SN high, SN low, and HMACs cover SN high after the cipher text (RFC 4303 §2.2.1).
     ///
-    /// `clear` becomes the clear text (payload data, padding, pad length, next header), or empty if that fails.
+    /// Stores the clear text (payload data, padding, pad length, next header) in `clear`. If opening fails, `clear`
+    /// is empty.
     pub fn open(&self, spi: u32, sn: u64, esn: bool, body: &[u8], clear: &mut Vec<u8>) -> Result<(), OpenError> {
         clear.clear();
         let Body { iv, cipher_text, icv } = self.split(body)?;
@@ -160,8 +162,9 @@ impl EspCipher {
         Err(OpenError::NotAuthentic)
     }
 
-    /// Appends IV, cipher text and ICV to `out`. `iv` has [`EspCipher::iv_len`] bytes and, but for AES-CBC and NULL, must
-    /// never have been used with this key; `clear` is a multiple of [`EspCipher::block`]. An ICV that is not checked is 0.
+    /// Appends IV, cipher text and ICV to `out`. `iv` has [`EspCipher::iv_len`] bytes. Except for AES-CBC and NULL,
+    /// it must never have been used with this key. The length of `clear` is a multiple of [`EspCipher::block`]. If
+    /// the ICV is not checked, it is written as 0.
     pub fn seal(
         &self,
         spi: u32,
@@ -184,7 +187,7 @@ impl EspCipher {
         Ok(())
     }
 
-    /// Prefetches its memory; for long keys only a part of it.
+    /// Prefetches the key schedules and hash states; for long keys only a part of them.
     #[inline]
     pub fn prefetch(&self) {
         prefetch::whole(self, &self.icv_len);
@@ -227,7 +230,7 @@ impl EspCipher {
         }
     }
 
-    /// Returns the ICV, followed by bytes without meaning.
+    /// Returns the ICV. The bytes after it have no meaning.
     pub(super) fn seal_in_place(&self, header: &Header, iv: &[u8], data: &mut [u8]) -> [u8; 64] {
         let counter_block = self.counter_block(iv, header);
         let tag: Block = match &self.algorithm {
@@ -271,12 +274,12 @@ impl EspCipher {
         Ok(Body { iv, cipher_text, icv })
     }
 
-    /// The first counter block of a packet; of no meaning for AES-CBC and NULL.
+    /// The first counter block of a packet. It has no meaning for AES-CBC and NULL.
     pub(super) fn counter_block(&self, iv: &[u8], header: &Header) -> Block {
         self.counter(iv, header.sn).to_be_bytes().into()
     }
 
-    /// The same as a number. `sn` has 32 bits without ESN.
+    /// The first counter block as a number. `sn` has 32 bits without ESN.
     #[inline]
     pub(super) fn counter(&self, iv: &[u8], sn: u64) -> u128 {
         let varies = match iv.first_chunk() {
@@ -284,7 +287,7 @@ impl EspCipher {
             Some(iv) => u64::from_be_bytes(*iv),
             None => 0,
         };
-        // AES-CCM counts from 0, all others from 1.
+        // The counter starts at 0 for AES-CCM, and at 1 for all other ciphers.
         let start = u128::from(self.suite.cipher != Cipher::AesCcm);
         u128::from(u32::from_be_bytes(*self.salt)) << 96 | u128::from(varies) << 32 | start
     }
@@ -309,13 +312,13 @@ pub(super) struct Body<'a> {
     pub(super) icv: &'a [u8],
 }
 
-/// SPI and Sequence Number, uncompressed, as the ICV covers them.
+/// SPI and sequence number, uncompressed, as the ICV covers them.
 #[derive(Clone, Copy)]
 pub(super) struct Header {
     esn: bool,
     /// SPI, SN high, SN low: the AAD with ESN.
     with_high: [u8; 12],
-    /// SPI, SN low: the AAD without ESN, and the beginning of what an HMAC covers.
+    /// SPI, SN low: the AAD without ESN, and the first bytes that an HMAC covers.
     without_high: [u8; 8],
     /// 32 bits without ESN.
     sn: u64,
@@ -330,19 +333,19 @@ impl Header {
         Header { esn, with_high, without_high: [a, b, c, d, e, f, g, h], sn }
     }
 
-    /// The Sequence Number; 32 bits without ESN.
+    /// The sequence number; 32 bits without ESN.
     pub(super) fn sn(&self) -> u64 {
         self.sn
     }
 
-    /// [`Header::aad`] in front of zeros, and its length in bytes.
+    /// [`Header::aad`], left-aligned and padded with zeros, and its length in bytes.
     #[inline]
     pub(super) fn aad_value(spi: u32, sn: u64, esn: bool) -> (u128, usize) {
         let spi = u128::from(spi) << 96;
         if esn { (spi | u128::from(sn) << 32, 12) } else { (spi | u128::from(sn as u32) << 64, 8) }
     }
 
-    /// RFC 4309 §5, RFC 4106 §5, RFC 7634 §2.1; of AES-GMAC, IV and payload follow (RFC 4543 §3.3).
+    /// RFC 4309 §5, RFC 4106 §5, RFC 7634 §2.1. AES-GMAC appends IV and payload (RFC 4543 §3.3).
     pub(super) fn aad(&self) -> &[u8] {
         if self.esn { &self.with_high } else { &self.without_high }
     }
@@ -353,7 +356,7 @@ impl Header {
     }
 
     fn covered_by_hmac<'a>(&'a self, iv: &'a [u8], cipher_text: &'a [u8]) -> [&'a [u8]; 4] {
-        // SN high is in the middle of SPI, SN high, SN low.
+        // In the array SPI, SN high, SN low, SN high is in the middle, so the parts are passed separately.
         let high = if self.esn { self.with_high.get(4..8).unwrap_or_default() } else { &[] };
         [&self.without_high, iv, cipher_text, high]
     }

@@ -6,8 +6,9 @@
 //! key stream = AES(J0 + 1), AES(J0 + 2), ...
 //! ```
 //!
-//! Composed of `aes`, `ctr` and `polyval` because the crate `aes-gcm` has no 8-byte ICV. GHASH is POLYVAL of bytes reversed
-//! (RFC 8452 Appendix A); the crate `ghash` reverses them block by block, which costs a fifth more.
+//! Built from `aes`, `ctr` and `polyval`, because the crate `aes-gcm` does not support an 8-byte ICV. GHASH is
+//! POLYVAL on reversed bytes (RFC 8452 Appendix A). The crate `ghash` reverses them block by block, which takes 20
+//! % longer.
 
 use std::sync::OnceLock;
 
@@ -22,9 +23,10 @@ use super::aes::{Aes, Block, last_value, padded, xor};
 /// A key.
 pub(super) struct Gcm {
     aes: Aes,
-    /// That of POLYVAL. Its powers are eight times the memory, which with many SAs takes longer to fetch than to compute.
+    /// The key of POLYVAL. Its powers would need eight times the memory. With many SAs, loading them takes longer
+    /// than computing them.
     hash_key: Zeroizing<Block>,
-    /// GHASH under the inverse of the key: 250 multiplications, made when first needed.
+    /// GHASH under the inverse of the key. It takes 250 multiplications, so it is computed when first needed.
     inverse: OnceLock<Box<GHash>>,
 }
 
@@ -37,13 +39,13 @@ impl Gcm {
         Gcm { aes, hash_key, inverse: OnceLock::new() }
     }
 
-    /// GHASH under the key, for packets that come together.
+    /// GHASH under the key, with precomputed powers for several packets.
     #[inline]
     pub(super) fn ghash(&self) -> GHash {
         GHash(Polyval::new(&self.hash_key))
     }
 
-    /// The key stream over `data`, both directions.
+    /// Applies the key stream to `data`, which encrypts or decrypts it.
     pub(super) fn apply_key_stream(&self, j0: &Block, data: &mut [u8]) {
         let mut first = *j0;
         let [.., c4, c3, c2, c1] = &mut first.0;
@@ -52,15 +54,15 @@ impl Gcm {
         self.aes.ctr(&first, data);
     }
 
-    /// The 16 bytes of the ICV of a cipher text, under the AAD that the parts of `aad` are together.
+    /// The 16-byte tag of a cipher text; the ICV is its start. The AAD is given in parts.
     pub(super) fn tag(&self, j0: &Block, aad: &[&[u8]], cipher_text: &[u8]) -> Block {
         let mut tag = self.hash(aad, cipher_text);
         xor(&mut tag, &self.aes.encrypted(*j0));
         tag
     }
 
-    /// GHASH as [`Gcm::tag`] needs it: over the parts of the AAD as one string, the cipher text, each padded with zeros to
-    /// whole blocks, and their lengths.
+    /// GHASH for [`Gcm::tag`]: over the AAD (all parts as one string) and the cipher text, each padded with zeros
+    /// to whole blocks, and their lengths.
     pub(super) fn hash(&self, aad: &[&[u8]], cipher_text: &[u8]) -> Block {
         let aad_len = aad.iter().map(|part| part.len()).sum::<usize>();
         let aad_blocks = aad_len.div_ceil(16);
@@ -82,13 +84,13 @@ impl Gcm {
         })
     }
 
-    /// Every block encrypted for itself.
+    /// Encrypts each block separately (ECB).
     pub(super) fn encrypt_all(&self, blocks: &mut [Block]) {
         self.aes.encrypt_all(blocks);
     }
 
-    /// What a change of the first block of AAD does to the ICV. GHASH is linear: an ICV under `block_count` blocks,
-    /// that of the lengths included, changes by the first block's change times H^`block_count`.
+    /// How a change of the first AAD block changes the ICV. GHASH is linear: if the ICV covers `block_count`
+    /// blocks, including the block of lengths, it changes by the change of the first block times H^`block_count`.
     pub(super) fn first_block_change(&self, block_count: usize) -> FirstBlockChange {
         let mut power = self.ghash();
         power.update(&[ONE]);
@@ -98,8 +100,9 @@ impl Gcm {
         FirstBlockChange(keyed_and_wiped(power.finalize()))
     }
 
-    /// The first block of AAD of a packet with a whole ICV of 16 bytes, from the blocks behind it: `rest`, padded with
-    /// zeros, and `lengths`. It is GHASH undone; any ICV gives a block, that it is right shows in what of it is known.
+    /// Recovers the first AAD block of a packet with a whole 16-byte ICV, by computing GHASH backwards. The blocks
+    /// after it are `rest`, padded with zeros, and `lengths`. Any ICV results in some block. The caller checks the
+    /// bytes of the block that it knows.
     pub(super) fn recover_first_block(&self, j0: &Block, rest: &[u8], lengths: Block, icv: &[u8; 16]) -> Block {
         let inverse = self.inverse.get_or_init(|| Box::new(keyed_and_wiped(self.h_inverse())));
         let mut ghash = GHash::clone(inverse);
@@ -140,7 +143,7 @@ impl Gcm {
 pub(super) struct FirstBlockChange(GHash);
 
 impl FirstBlockChange {
-    /// `tag` of a packet as it is once its first block has changed by (xor) `change`.
+    /// The `tag` of a packet after its first block has changed by (xor) `change`.
     pub(super) fn apply(&self, tag: &Block, change: Block) -> Block {
         let mut ghash = self.0.clone();
         ghash.update(&[change]);
@@ -150,7 +153,7 @@ impl FirstBlockChange {
     }
 }
 
-/// The element 1 of the field: its bits begin with the lowest power.
+/// The element 1 of the field. Its bits start with the lowest power.
 const ONE: Block = Array([0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
 
 fn keyed_and_wiped(mut h: Block) -> GHash {
@@ -216,8 +219,8 @@ fn reversed(block: &Block) -> Block {
     u128::from_le_bytes((*block).into()).to_be_bytes().into()
 }
 
-/// Blocks on their way into GHASH. It takes groups of them faster: zeros in front, which change nothing of a hash that has
-/// just begun, make whole groups.
+/// Collects blocks for GHASH, which processes groups of blocks faster. Leading zeros do not change a new hash, so
+/// they are added to make the groups full.
 struct Gathered<'g> {
     ghash: &'g mut GHash,
     blocks: [Block; 16],
@@ -225,13 +228,13 @@ struct Gathered<'g> {
 }
 
 impl<'g> Gathered<'g> {
-    /// For `count` blocks that a new hash begins with.
+    /// Prepares for a new hash of `count` blocks.
     fn new(ghash: &'g mut GHash, count: usize) -> Gathered<'g> {
         const GROUP: usize = 4;
         Gathered { ghash, blocks: [Block::default(); 16], filled: count.next_multiple_of(GROUP) - count }
     }
 
-    /// The next block, as a number.
+    /// Adds the next block, given as a number.
     #[inline(always)]
     fn push(&mut self, block: u128) {
         if let Some(place) = self.blocks.get_mut(self.filled) {
@@ -274,7 +277,7 @@ mod tests {
         let mut checked = 0;
         for group in aead::TestSet::load(aead::TestName::AesGcm).unwrap().test_groups {
             if group.nonce_size != 96 {
-                continue; // J0 is another then; ESP has no such nonce
+                continue; // Other nonce lengths have a different J0. ESP does not use them.
             }
             for test in group.tests {
                 let (gcm, j0) = (Gcm::new(Aes::new(&test.key).unwrap()), j0(&test.nonce));
@@ -291,7 +294,7 @@ mod tests {
         assert_eq!(checked, 197);
     }
 
-    /// The message is cut in three at all places, as AES-GMAC cuts it into header, IV and payload.
+    /// The message is split into three parts at all positions, as AES-GMAC splits it into header, IV and payload.
     #[test]
     fn wycheproof_aes_gmac() {
         let mut checked = 0;

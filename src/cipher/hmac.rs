@@ -6,7 +6,7 @@ use sha2::{Sha256, Sha384, Sha512};
 
 use super::Hash;
 
-/// The hash states behind both pads of a key.
+/// The hash states after the inner and the outer pad of a key.
 pub(super) enum KeyedHmac {
     Sha1(Hmac<Sha1>),
     Sha256(Hmac<Sha256>),
@@ -25,7 +25,7 @@ impl KeyedHmac {
         }
     }
 
-    /// The whole HMAC of `parts` as one string, zeros behind it.
+    /// The whole HMAC over all `parts` as one string, padded with zeros.
     pub(super) fn tag(&self, parts: &[&[u8]]) -> [u8; 64] {
         match self {
             KeyedHmac::Sha1(hmac) => tag(hmac, parts),

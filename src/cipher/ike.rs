@@ -1,4 +1,4 @@
-//! What IKEv2 needs of the ciphers: prf+ (RFC 7296 §2.13), and opening of encrypted payloads (RFC 7296 §3.14, RFC 5282).
+//! Cryptography of IKEv2: prf+ (RFC 7296 §2.13), and opening of encrypted payloads (RFC 7296 §3.14, RFC 5282).
 
 use zeroize::{Zeroize, Zeroizing};
 
@@ -12,7 +12,7 @@ use crate::secret::Secret;
 pub(crate) const MAX_PRF_PLUS_BLOCKS: usize = 255;
 
 impl Hash {
-    /// Length of its output in bytes.
+    /// Length of the output of the hash in bytes.
     pub fn output_len(self) -> usize {
         match self {
             Hash::Sha1 => 20,
@@ -23,8 +23,8 @@ impl Hash {
     }
 }
 
-/// The first `len` bytes of prf+(`key`, `seed`), the seed being all parts as one string, with HMAC of `hash` as prf.
-/// `None` if that is more than [`MAX_PRF_PLUS_BLOCKS`] outputs of the hash.
+/// The first `len` bytes of prf+(`key`, `seed`), with HMAC of `hash` as prf. The seed is given in parts. Returns
+/// `None` if `len` needs more than [`MAX_PRF_PLUS_BLOCKS`] outputs of the hash.
 ///
 /// ```text
 /// T1 = prf(K, S | 01),  T2 = prf(K, T1 | S | 02),  ...           prf+(K, S) = T1 | T2 | ...        (RFC 7296 §2.13)
@@ -53,9 +53,9 @@ pub(crate) fn prf_plus(hash: Hash, key: &Secret, seed: &[&[u8]], len: usize) -> 
 }
 
 impl EspCipher {
-    /// Opens the body of an IKEv2 payload "Encrypted and Authenticated", or of a fragment of one: IV, cipher text, ICV.
-    /// `head` is the message from its first byte to that body. `None` if it does not verify. What comes out still has
-    /// its padding (RFC 7296 §3.14).
+    /// Opens the body (IV, cipher text, ICV) of an IKEv2 payload "Encrypted and Authenticated", or of a fragment of
+    /// one. `head` is the message from its first byte up to that body. Returns `None` if the ICV does not verify.
+    /// The result still contains its padding (RFC 7296 §3.14).
     pub fn open_ike(&self, head: &[u8], body: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
         let Body { iv, cipher_text, icv } = self.split(body).ok()?;
         let mut clear = Zeroizing::new(cipher_text.to_vec());
@@ -90,7 +90,7 @@ impl EspCipher {
     }
 }
 
-/// AAD of any length that CCM writes in two bytes (RFC 3610 §2.2): length, AAD, zeros.
+/// AAD blocks for an AAD whose length CCM writes in two bytes (RFC 3610 §2.2): length, AAD, zeros.
 fn ccm_aad(aad: &[u8]) -> Option<Vec<[Block; 1]>> {
     let len = u16::try_from(aad.len()).ok().filter(|len| *len < 0xff00)?;
     let encoded = [&len.to_be_bytes(), aad].concat();
@@ -106,7 +106,7 @@ mod tests {
         (first..).take(usize::from(len)).collect()
     }
 
-    /// Computed with Python's hmac: SHA-256 of the first 150 bytes, and the last 16 of them.
+    /// Computed with Python's hmac: SHA-256 of the first 150 bytes, and the last 16 bytes.
     #[test]
     fn prf_plus_as_python_computes_it() {
         use sha2::{Digest, Sha256};
@@ -143,7 +143,7 @@ mod tests {
         }
     }
 
-    /// IV, cipher text and ICV computed with the Python package cryptography.
+    /// IV, cipher text and ICV were computed with the Python package cryptography.
     #[test]
     fn every_cipher_opens_what_python_sealed() {
         let (head, clear) = (counting(0, 36), counting(0x40, 48));

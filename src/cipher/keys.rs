@@ -1,4 +1,4 @@
-//! Keys of one SA: a suite with secrets of the right lengths.
+//! Keys of one SA: a cipher suite with secrets of valid lengths.
 
 use std::fmt;
 
@@ -6,7 +6,7 @@ use super::{Integ, Random, Suite};
 use crate::error::Error;
 use crate::secret::{Secret, SecretSlice};
 
-/// A cipher suite with its secrets, lengths checked.
+/// A cipher suite with its secrets, whose lengths are checked.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Keys {
     suite: &'static Suite,
@@ -17,21 +17,21 @@ pub struct Keys {
     integ_key_len: u32,
 }
 
-/// The integrity algorithm given for new [`Keys`].
+/// The integrity algorithm for new [`Keys`].
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum IntegKey {
-    /// Not given, which is valid only for AEADs.
+    /// No algorithm is given, which is valid only for AEADs.
     #[default]
     Missing,
-    /// `NONE`: there is no ICV beside that of an AEAD, and without one nothing is authenticated.
+    /// `NONE`: there is no ICV except that of an AEAD. With other ciphers, packets are not authenticated.
     None,
     /// An algorithm and its key.
     Algorithm(&'static Integ, Secret),
 }
 
 impl Keys {
-    /// Checks the lengths of `key` (without salt), `salt` and the integrity key. A cipher that is no AEAD needs
-    /// [`IntegKey::None`] or [`IntegKey::Algorithm`]; an AEAD takes no algorithm.
+    /// Checks the lengths of `key` (without salt), `salt` and the integrity key. A cipher that is not an AEAD needs
+    /// [`IntegKey::None`] or [`IntegKey::Algorithm`]. An AEAD allows no algorithm.
     pub fn new(suite: &'static Suite, key: Secret, salt: Secret, integ: IntegKey) -> Result<Keys, KeyError> {
         let key_fits = if suite.key_lens.is_empty() { key.is_empty() } else { suite.key_lens.contains(&key.len()) };
         if !key_fits {
@@ -57,7 +57,7 @@ impl Keys {
         }
     }
 
-    /// Lengths must be right; `key` may end in the salt.
+    /// The lengths must be valid. `key` may include the salt at its end.
     fn of(suite: &'static Suite, key: Secret, salt: Secret, integ: Option<(&'static Integ, Secret)>) -> Keys {
         let (integ, integ_key) = integ.unzip();
         let integ_key = integ_key.unwrap_or_default();
@@ -70,7 +70,7 @@ impl Keys {
         Keys { suite, secrets, integ, integ_key_len }
     }
 
-    /// Like [`Keys::new`]; without `salt` it is the last bytes of `key`, where the cipher has one.
+    /// Like [`Keys::new`]. If the cipher has a salt and `salt` is not given, the last bytes of `key` are the salt.
     pub fn from_parts(
         suite: &'static Suite,
         key: Secret,
@@ -80,7 +80,7 @@ impl Keys {
         if let Some(salt) = salt {
             return Keys::new(suite, key, salt, integ);
         }
-        // No length with a salt is also a length without.
+        // Key lengths with and without salt never coincide.
         match key.len().checked_sub(suite.salt_len) {
             Some(key_len) if suite.key_lens.contains(&key_len) => {
                 Ok(Keys::of(suite, key, Secret::default(), Keys::checked_integ(suite, integ)?))
@@ -89,16 +89,17 @@ impl Keys {
         }
     }
 
-    /// New keys of a suite that is an AEAD or takes HMAC-SHA2-256-128 beside it.
+    /// Generates new keys for an AEAD, or for another cipher together with HMAC-SHA2-256-128.
     ///
     /// # Errors
-    /// The operating system has no random bytes.
+    ///
+    /// The operating system provides no random bytes.
     pub fn generate(suite: &'static Suite, random: &mut Random) -> Result<Keys, Error> {
         let mut secret = |len: usize| {
             let mut bytes = vec![0; len];
             random.fill(&mut bytes).map(|()| Secret::new(bytes))
         };
-        // ChaCha20-Poly1305 has keys of 32 bytes only; 16 are enough for AES.
+        // ChaCha20-Poly1305 only has keys of 32 bytes. For AES, 16 bytes are enough.
         let key = secret(suite.key_lens.first().copied().unwrap_or(0))?;
         let salt = secret(suite.salt_len)?;
         let integ = match Integ::by_name("AUTH_HMAC_SHA2_256_128") {
@@ -108,18 +109,19 @@ impl Keys {
         Ok(Keys::of(suite, key, salt, integ))
     }
 
-    /// The same keys for the suite that sends its IV, where this one does not (RFC 8750).
+    /// The same keys for the corresponding suite that sends its IV, if this one does not (RFC 8750).
     pub fn with_explicit_iv(&self) -> Keys {
         Keys { suite: self.suite.with_explicit_iv(), ..self.clone() }
     }
 
-    /// Tells keys apart whose nonces must not meet: the same for two suites that share key and salt. Shows nothing of
-    /// them.
+    /// A fingerprint of the keys. Keys under which a nonce must not be used twice have the same fingerprint, such
+    /// as two suites that share key and salt. It reveals nothing about the keys.
     pub fn fingerprint(&self) -> [u8; 32] {
         use sha2::{Digest, Sha256};
         let (key, salt) = (self.key().expose(), self.salt().expose());
         let hash = Sha256::new().chain_update(b"dietesp keys").chain_update([key.len() as u8]);
-        // AES-CCM counts in blocks that begin with 3 and its salt, where AES-GCM and AES-CTR have four bytes of salt.
+        // Counter blocks of AES-CCM start with 3 and the salt; those of AES-GCM and AES-CTR start with four bytes
+        // of salt.
         let before_salt: &[u8] = if salt.len() == 3 { &[3] } else { &[] };
         hash.chain_update(key).chain_update(before_salt).chain_update(salt).finalize().into()
     }
@@ -134,17 +136,17 @@ impl Keys {
         self.suite.icv_len + self.integ.map_or(0, |integ| integ.icv_len)
     }
 
-    /// Whether a packet that opens was checked by its ICV.
+    /// Whether the ICV of opened packets is checked.
     pub fn authenticates(&self) -> bool {
         self.suite.is_aead() || self.integ.is_some_and(|integ| integ.hash.is_some())
     }
 
-    /// The key, salt not included; empty for `ENCR_NULL`.
+    /// The key without the salt; empty for `ENCR_NULL`.
     pub fn key(&self) -> SecretSlice<'_> {
         self.part(0, self.key_len())
     }
 
-    /// The salt; empty where the cipher has none.
+    /// The salt; empty if the cipher has none.
     pub fn salt(&self) -> SecretSlice<'_> {
         self.part(self.key_len(), self.suite.salt_len)
     }
@@ -172,11 +174,11 @@ impl fmt::Debug for Keys {
     }
 }
 
-/// The given secrets are not valid [`Keys`]. Shows lengths, never bytes.
+/// Why the given secrets are not valid [`Keys`]. Shows lengths, never bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum KeyError {
-    /// A secret of the wrong length.
+    /// A secret has the wrong length.
     Length {
         /// IANA name of the algorithm.
         algorithm: &'static str,
@@ -187,12 +189,12 @@ pub enum KeyError {
         /// The length found, in bytes.
         got: usize,
     },
-    /// A cipher that is not an AEAD, without an integrity setting.
+    /// A cipher that is not an AEAD, and no integrity setting.
     IntegMissing {
         /// IANA name of the cipher.
         encr: &'static str,
     },
-    /// An AEAD with an integrity algorithm.
+    /// An AEAD and an integrity algorithm.
     IntegRefused {
         /// IANA name of the cipher.
         encr: &'static str,
@@ -331,7 +333,7 @@ mod tests {
     }
 
     #[test]
-    fn what_fits_is_taken() {
+    fn valid_lengths_are_accepted() {
         let integ = Integ::by_name("AUTH_HMAC_SHA1_96").unwrap();
         let unchecked = Integ::by_name("ANY 96 bit authentication [no checking]").unwrap();
         // RFC 2104 allows keys of any length.

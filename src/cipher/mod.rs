@@ -1,11 +1,11 @@
-//! Cipher suites of ESP as tables of rows, their keys, and opening and sealing of packets.
+//! Cipher suites of ESP as tables, their keys, and opening and sealing of packets.
 //!
 //! ```text
 //! body = IV | cipher text | ICV          follows SPI and Sequence Number (RFC 4303 §2)
 //! ```
 //!
-//! [`Suite`] and [`Integ`] are the rows, [`Keys`] one of each with secrets, [`EspCipher`] the same made ready to work. The
-//! crates of RustCrypto are named here only.
+//! [`Suite`] and [`Integ`] are the rows of the tables. [`Keys`] combines one of each with secrets. [`EspCipher`]
+//! adds the key schedules. Only this folder uses the crates of RustCrypto.
 
 mod aes;
 mod batch_open;
@@ -42,7 +42,7 @@ pub use table::Integ;
 pub use table::SUITES;
 pub use table::Suite;
 
-/// Whether `icv` is the beginning of `tag`, in constant time.
+/// Whether `tag` starts with `icv`, compared in constant time.
 #[inline(always)]
 fn same(tag: &[u8], icv: &[u8]) -> bool {
     use subtle::ConstantTimeEq;

@@ -13,43 +13,43 @@ use crate::bytes::last_word;
 use crate::error::Error;
 use crate::hash::mix;
 
-/// IVs issued under one key, at most.
+/// Most IVs issued under one key.
 const MAX_ISSUED: u64 = 1 << 48;
 
-/// IVs of one key: those seen in the capture and those issued. All are counted from the first that was issued; what is
-/// [`MAX_ISSUED`] or more away from it is never issued and need not be kept.
+/// IVs of one key: those seen in the capture and those issued. All are stored relative to the first issued IV. An
+/// IV at a distance of [`MAX_ISSUED`] or more is never issued, so it is not stored.
 #[derive(Debug, Default)]
 struct Ivs {
     first: u64,
     seen: Runs,
-    /// The next to issue; all before it are taken.
+    /// The next IV to issue. All before it are used.
     next: u64,
 }
 
-/// A key, or several that share what makes nonces of two packets meet; of those that one [`KeyIds`] knows.
+/// Identifies a key, or several keys under which a nonce must not be used twice. Valid for one [`KeyIds`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct KeyId(u32);
 
-/// Tells the keys of a run apart by their fingerprints, which are computed once for an SA and not for every packet.
+/// Maps keys to numbers by their fingerprints. A fingerprint is computed once for each SA, not for each packet.
 #[derive(Debug, Default)]
 pub(crate) struct KeyIds {
     by_fingerprint: HashMap<[u8; 32], KeyId>,
 }
 
 impl KeyIds {
-    /// That of `keys`; a new one if they were not met before.
+    /// The number of `keys`, which is new if they were not seen before.
     pub(crate) fn of(&mut self, keys: &Keys) -> KeyId {
         let next = KeyId(self.by_fingerprint.len() as u32);
         *self.by_fingerprint.entry(keys.fingerprint()).or_insert(next)
     }
 
-    /// That of `keys` if they were met before.
+    /// The number of `keys`, if they were seen before.
     pub(crate) fn known(&self, keys: &Keys) -> Option<KeyId> {
         self.by_fingerprint.get(&keys.fingerprint()).copied()
     }
 }
 
-/// The place of `key`, made if there is none.
+/// The element of `key`, created if it does not exist.
 fn place_of<T: Default>(by_key: &mut Vec<T>, KeyId(index): KeyId) -> &mut T {
     let index = index as usize;
     if by_key.len() <= index {
@@ -58,7 +58,7 @@ fn place_of<T: Default>(by_key: &mut Vec<T>, KeyId(index): KeyId) -> &mut T {
     by_key.get_mut(index).expect("it was made above")
 }
 
-/// Issues explicit IVs, for keys that are also used by the sender of the capture.
+/// Issues explicit IVs for keys that the sender of the capture uses, too.
 #[derive(Debug)]
 pub(crate) struct IvIssuer {
     by_key: Vec<Option<Ivs>>,
@@ -66,13 +66,14 @@ pub(crate) struct IvIssuer {
 }
 
 impl IvIssuer {
-    /// No key known yet.
+    /// An issuer that has seen no key yet.
     pub(crate) fn new(random: Random) -> IvIssuer {
         IvIssuer { by_key: vec![], random }
     }
 
-    /// Notes an IV (or an implicit one) that the capture shows under `key`. If this IV was issued before, which has
-    /// odds of about packets squared in 2^64, the output cannot be used and the error says so.
+    /// Records an explicit or implicit IV that the capture contains under `key`. Returns an error if this IV was
+    /// issued before, because the output is then insecure. The probability is about the square of the number of
+    /// packets, divided by 2^64.
     pub(crate) fn seen(&mut self, key: KeyId, iv: u64) -> Result<(), Error> {
         let ivs = self.ivs(key)?;
         let iv = iv.wrapping_sub(ivs.first);
@@ -91,7 +92,7 @@ impl IvIssuer {
         Ok(())
     }
 
-    /// The next IV to seal with under `key`.
+    /// The next unused IV for `key`.
     pub(crate) fn issue(&mut self, key: KeyId) -> Result<u64, Error> {
         let ivs = self.ivs(key)?;
         if let Some((_, last)) = ivs.seen.range(..=ivs.next).next_back().filter(|(_, last)| **last >= ivs.next) {
@@ -114,31 +115,31 @@ impl IvIssuer {
     }
 }
 
-/// Nonces used, by key, where they are made of Sequence Numbers.
+/// Sequence numbers that were used as nonces, by key.
 #[derive(Debug, Default)]
 pub(crate) struct UsedNumbers {
     by_key: Vec<Runs>,
-    /// What the last packets were: key, number and digest, each at the place of its key and number.
+    /// Key, number and digest of recent packets, at an index computed from key and number.
     recent: Vec<Option<(KeyId, u64, u64)>>,
 }
 
-/// Tells packets apart that have the same key and number: 64 bits under keys of the run that nobody sees. Two packets that
-/// differ have the same ones with odds of 2^-64.
+/// Distinguishes packets with the same key and number by a 64-bit digest under secret random keys. Two different
+/// packets have the same digest with a probability of 2^-64.
 #[derive(Clone)]
 pub(crate) struct Digester {
-    /// One for each word of a text that is not long.
+    /// One key for each word of a text of up to [`LONG`] bytes.
     keys: Arc<[u128]>,
     of_long: RandomState,
 }
 
-/// Longer texts, of which there are few, are digested by SipHash.
+/// Longer texts are rare and are digested with SipHash.
 const LONG: usize = 2048;
 
 impl Default for Digester {
     fn default() -> Digester {
         let random = RandomState::new();
         let key = |index| u128::from(random.hash_one((index, 0))) << 64 | u128::from(random.hash_one((index, 1)));
-        // In front of the words of the text stand its length and the SA.
+        // The first two words are the length of the text and the SA.
         Digester { keys: (0..LONG / 8 + 2).map(key).collect(), of_long: RandomState::new() }
     }
 }
@@ -150,8 +151,9 @@ impl fmt::Debug for Digester {
 }
 
 impl Digester {
-    /// That of the SA of the output and the clear text: the upper half of the sum of all words times their keys, which is
-    /// strongly universal (Lemire and Kaser, "Strongly Universal String Hashing is Fast", 2014, section 3).
+    /// The digest of a clear text and the SA of the output: the upper half of the sum of all words times their
+    /// keys. This is strongly universal (Lemire and Kaser, "Strongly Universal String Hashing is Fast", 2014,
+    /// section 3).
     pub(crate) fn of(&self, sa: u32, clear: &[u8]) -> u64 {
         let Some((first_key, keys)) = self.keys.split_first().filter(|_| clear.len() <= LONG) else {
             return self.of_long.hash_one((sa, clear));
@@ -160,19 +162,21 @@ impl Digester {
         let words = clear.as_chunks::<8>().0;
         let sum = first_key.wrapping_mul((clear.len() as u128) << 32 | u128::from(sa));
         let sum = keys.iter().zip(words.iter().map(|word| u64::from_be_bytes(*word))).fold(sum, add);
-        // Zeros fill the last word up; how many, the length tells.
+        // The last word is padded with zeros. The length of the text is part of the sum, so padding is not
+        // ambiguous.
         let sum = keys.get(words.len()).map_or(sum, |key| add(sum, (key, last_word(clear))));
         (sum >> 64) as u64
     }
 }
 
-/// Numbers as runs of consecutive ones: first to last.
+/// Numbers as runs of consecutive values: first to last.
 type Runs = BTreeMap<u64, u64>;
 
 impl UsedNumbers {
-    /// Takes a number for `key`; false if it was taken before, or may have been: of a stream with very many holes the
-    /// lowest count as taken. It may be taken again for the very same `packet`, by its [`Digester`], as long as that is
-    /// remembered: of one key the last `REMEMBERED` numbers are, of several keys those whose place no other has taken.
+    /// Marks a number as used for `key`. Returns false if it was used before, or may have been: if a stream has too
+    /// many gaps, the lowest ones are filled. An identical `packet` (by its [`Digester`]) may use its number again
+    /// while it is remembered. With one key, these are the last `REMEMBERED` numbers. With several keys, an entry
+    /// may be overwritten earlier.
     pub(crate) fn take(&mut self, key: KeyId, number: u64, packet: Option<u64>) -> bool {
         let runs = place_of(&mut self.by_key, key);
         let is_new = insert(runs, number);
@@ -186,7 +190,7 @@ impl UsedNumbers {
         if self.recent.is_empty() {
             self.recent.resize(REMEMBERED, None);
         }
-        // Numbers that follow each other have places that do.
+        // Consecutive numbers have consecutive entries.
         let at = mix(u64::from(key.0)).wrapping_add(number) % REMEMBERED as u64;
         let Some(place) = self.recent.get_mut(at as usize) else { return is_new };
         if is_new {
@@ -196,14 +200,14 @@ impl UsedNumbers {
     }
 }
 
-/// Runs of numbers kept for a key.
+/// Most runs of numbers kept for one key.
 const MAX_RUNS: usize = 4096;
-/// Numbers remembered of which a repeat may be sealed again.
+/// Most numbers whose packet may be sealed again.
 const REMEMBERED: usize = 1 << 14;
 
-/// Adds a number; false if it was there.
+/// Adds a number. Returns false if it was there.
 fn insert(runs: &mut Runs, number: u64) -> bool {
-    // Nearly always it goes on where the highest run ends.
+    // The usual case: the number follows the highest run.
     if let Some(mut last) = runs.last_entry()
         && last.get().checked_add(1) == Some(number)
     {
@@ -244,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn a_number_is_taken_once_per_key() {
+    fn a_number_is_used_once_per_key() {
         let [one, two] = ids();
         let digester = Digester::default();
         let packet = |sa, clear: &[u8]| Some(digester.of(sa, clear));
@@ -260,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn digests_tell_texts_apart() {
+    fn different_texts_have_different_digests() {
         let digester = Digester::default();
         let mut digests: Vec<u64> = (0..LONG + 20).map(|len| digester.of(9, &vec![0; len])).collect();
         for len in [1, 7, 8, 9, 15, 16, 70, LONG, LONG + 1] {
@@ -287,7 +291,7 @@ mod tests {
         issuer.seen(one, first.wrapping_add(1)).unwrap();
         issuer.seen(one, first.wrapping_add(1)).unwrap();
         assert_eq!(issuer.issue(one).unwrap(), first.wrapping_add(2));
-        // What was skipped may come again; what was issued may not.
+        // Skipped IVs may still appear in the capture; issued ones may not.
         issuer.seen(one, first.wrapping_add(1)).unwrap();
         assert!(issuer.seen(one, first).is_err());
         assert!(issuer.seen(one, first.wrapping_add(2)).is_err());
@@ -304,7 +308,7 @@ mod tests {
         assert!(numbers().all(|number| used.take(one, number, packet(9, b"one"))));
         assert!(used.by_key[one.0 as usize].len() <= MAX_RUNS);
         assert_eq!(used.recent.len(), REMEMBERED);
-        // Whatever is forgotten, nothing is taken twice; what is recent is known exactly.
+        // Even after entries are forgotten, no number is used twice, and recent numbers are known exactly.
         assert!(!numbers().any(|number| used.take(one, number, packet(9, b"two"))));
         assert!(!used.take(one, 0, packet(9, b"one")));
         assert!(used.take(one, 199_998, packet(9, b"one")));

@@ -4,24 +4,24 @@ use sha2::{Digest, Sha256};
 
 use crate::error::Error;
 
-/// The operating system's random bytes, or a stream made from a seed, for output that can be made again.
+/// Random bytes from the operating system, or a stream derived from a seed for reproducible output.
 #[derive(Debug, Clone)]
 pub enum Random {
-    /// From the operating system.
+    /// Bytes from the operating system.
     System,
-    /// SHA-256 over seed, purpose and a counter: whoever knows the seed knows the bytes.
+    /// SHA-256 of seed, purpose and a counter. Anyone who knows the seed can compute the bytes.
     Seeded {
         /// The seed.
         seed: u64,
-        /// What the bytes are for; each purpose has a stream of its own.
+        /// What the bytes are used for. Each purpose has its own stream.
         purpose: &'static str,
-        /// Blocks made so far.
+        /// Number of blocks generated so far.
         counter: u64,
     },
 }
 
 impl Random {
-    /// Seeded if a seed is given.
+    /// Uses the seed, if one is given.
     pub fn new(seed: Option<u64>, purpose: &'static str) -> Random {
         seed.map_or(Random::System, |seed| Random::Seeded { seed, purpose, counter: 0 })
     }
@@ -43,7 +43,7 @@ impl Random {
         }
     }
 
-    /// Eight bytes as a number.
+    /// The next eight bytes as a number.
     pub fn u64(&mut self) -> Result<u64, Error> {
         let mut bytes = [0; 8];
         self.fill(&mut bytes)?;
@@ -56,7 +56,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_seed_gives_the_same_bytes_again_and_the_system_never() {
+    fn equal_seeds_give_equal_bytes_and_the_system_gives_new_ones() {
         let (mut a, mut b) = ([0; 40], [0; 40]);
         Random::new(Some(7), "iv").fill(&mut a).unwrap();
         Random::new(Some(7), "iv").fill(&mut b).unwrap();

@@ -13,16 +13,17 @@ pub struct SealRequest<'a> {
     pub spi: u32,
     /// Sequence Number.
     pub sn: u64,
-    /// IV, clear text, room for the ICV; afterwards IV, cipher text, ICV. All is as for [`EspCipher::seal`].
+    /// IV, clear text and room for the ICV; afterwards IV, cipher text and ICV. The requirements of
+    /// [`EspCipher::seal`] apply.
     pub body: &'a mut [u8],
 }
 
-/// A packet and the bytes before its text.
+/// A packet, with IV and text as separate slices.
 struct Lane<'a> {
     spi: u32,
     sn: u64,
     iv: &'a [u8],
-    /// Clear text, then cipher text.
+    /// The clear text, later the cipher text.
     text: &'a mut [u8],
     icv: &'a mut [u8],
 }
@@ -44,12 +45,12 @@ impl Lane<'_> {
     }
 }
 
-/// As many as are sealed at a time; what is there comes first.
+/// The packets of one batch. The used entries come first.
 type Lanes<'a> = [Option<Lane<'a>>; SIDE_BY_SIDE];
 
 impl EspCipher {
-    /// [`EspCipher::seal`] of packets where they are. One that cannot be sealed is overwritten with zeros, and the others are
-    /// sealed; the first error is told.
+    /// Seals packets in place like [`EspCipher::seal`]. A packet that cannot be sealed is overwritten with zeros,
+    /// and the others are still sealed. Returns the first error.
     pub fn seal_side_by_side<'a>(
         &self,
         esn: bool,
@@ -86,7 +87,8 @@ impl EspCipher {
         }
     }
 
-    /// IV, clear text, room for the ICV; if there is something wrong with them, zeros stay.
+    /// Splits a packet into IV, clear text and room for the ICV. If the packet is invalid, it is overwritten with
+    /// zeros.
     fn split_unsealed<'a>(&self, body: &'a mut [u8]) -> Result<[&'a mut [u8]; 3], SealError> {
         let text_len = body.len().checked_sub(self.iv_len() + self.icv_len()).ok_or(SealError::Iv);
         if let Err(error) = text_len.and_then(|len| self.check_clear_len(len)) {
@@ -101,7 +103,7 @@ impl EspCipher {
     fn seal_gcm(&self, gcm: &Gcm, esn: bool, lanes: &mut Lanes<'_>, scratch: &mut Scratch) {
         let key_stream = &mut scratch.key_stream;
         key_stream.clear();
-        // J0, which masks the ICV, and the counters behind it.
+        // J0, whose encryption masks the ICV, then the counter blocks.
         for lane in lanes.iter().flatten() {
             push_counters(self.counter(lane.iv, lane.header(esn).sn()), 1 + lane.blocks(), key_stream);
         }
@@ -119,12 +121,12 @@ impl EspCipher {
         }
     }
 
-    /// At most `N` lanes.
+    /// Handles at most `N` lanes.
     fn seal_ccm<const N: usize>(&self, ccm: &Ccm, esn: bool, lanes: &mut Lanes<'_>, scratch: &mut Scratch) {
         let Scratch { key_stream, rows } = scratch;
         key_stream.clear();
         let mut most = 0;
-        // B0, then A0, which masks the ICV, and the counters behind it.
+        // B0, then A0, whose encryption masks the ICV, then the counter blocks.
         for lane in lanes.iter().flatten() {
             most = most.max(lane.blocks());
             let a0 = self.counter(lane.iv, lane.header(esn).sn());
@@ -156,7 +158,7 @@ impl EspCipher {
     }
 }
 
-/// Encrypts a text; `each` gets every block of it as it was, the last with zeros behind.
+/// Encrypts a text. `each` is called with every block before it is encrypted, the last one padded with zeros.
 #[inline(always)]
 fn encrypt(text: &mut [u8], key_stream: &[Block], mut each: impl FnMut(usize, Block)) {
     let last = last_value(text);
@@ -173,7 +175,8 @@ fn encrypt(text: &mut [u8], key_stream: &[Block], mut each: impl FnMut(usize, Bl
     let key_of = |at: usize| key_stream.get(at).map_or(0, |key| u128::from_be_bytes((*key).into()));
     let (bits, key) = (8 * rest.len(), key_of(whole.len()));
     match end {
-        // The last 16 bytes all in one, of two blocks: byte by byte takes longer.
+        // The last 16 bytes, which belong to two blocks, are encrypted as one word. This is faster than byte by
+        // byte.
         Some(end) => {
             let keys = key_of(whole.len() - 1) << bits | key >> (128 - bits);
             if let Some(place) = text.last_chunk_mut() {
@@ -199,7 +202,7 @@ mod tests {
         clear: Vec<u8>,
     }
 
-    /// Packets with texts of `lens` whole blocks of `cipher`; all differ in all.
+    /// Packets whose texts have `lens` whole blocks of `cipher`. No two packets share a field.
     fn packets(cipher: &EspCipher, lens: &[usize]) -> Vec<Packet> {
         let of = |(n, len): (usize, &usize)| Packet {
             spi: 0xc0ff_ee00 + n as u32,
@@ -222,7 +225,8 @@ mod tests {
         bodies
     }
 
-    /// Lengths that are equal, and that end at every place of a block, for each number of packets up to a group and more.
+    /// For each number of packets up to more than a group: equal lengths, and lengths that end at every position in
+    /// a block.
     fn lens() -> impl Iterator<Item = Vec<usize>> {
         let all = [17, 100, 31, 32, 1400, 3, 0, 48, 16, 0, 200, 9000, 15, 1, 33, 64, 5, 5];
         let equal = (0..=48).map(|len| vec![len; 8]);
@@ -230,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn aes_ccm_is_that_of_the_crate_ccm() {
+    fn aes_ccm_equals_the_crate_ccm() {
         use ::ccm::aead::inout::InOutBuf;
         use ::ccm::consts::{U8, U11};
         use ::ccm::{AeadInOut, KeyInit};
@@ -254,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn side_by_side_is_one_by_one_and_opens_again() {
+    fn sealing_in_parallel_equals_sealing_one_by_one() {
         for suite in SUITES {
             let keys = Keys::generate(suite, &mut Random::new(Some(1), "test")).unwrap();
             let cipher = EspCipher::new(&keys);
@@ -286,7 +290,7 @@ mod tests {
 
     /// A clear text that could not be sealed is wiped; the others are sealed.
     #[test]
-    fn what_cannot_be_sealed_is_overwritten() {
+    fn a_packet_that_cannot_be_sealed_is_overwritten() {
         let suite = Suite::by_name("ENCR_AES_CBC").unwrap();
         let cipher = EspCipher::new(&Keys::generate(suite, &mut Random::new(Some(1), "test")).unwrap());
         let mut bodies = [vec![1; 16 + 16 + 16], vec![1; 16 + 15 + 16], vec![1; 31], vec![1; 16 + 32 + 16]];

@@ -10,10 +10,11 @@ use super::same;
 const LANES: usize = 8;
 
 impl EspCipher {
-    /// [`EspCipher::open`] with the first of the numbers `candidates` that verifies, which is returned. What does not
-    /// depend on the number is computed once: with explicit IVs the decryption, of AES-GCM and AES-GMAC also the hash.
+    /// Opens a packet like [`EspCipher::open`], with the first of `candidates` that verifies, and returns this
+    /// number. Work that does not depend on the number is done once: the decryption if the IV is explicit, and also
+    /// the hash of AES-GCM and AES-GMAC.
     ///
-    /// Without integrity check ([`EspCipher::authenticates`]) the first candidate is the answer.
+    /// Without integrity check ([`EspCipher::authenticates`]), the first candidate is returned.
     pub fn open_search(
         &self,
         spi: u32,
@@ -69,7 +70,7 @@ impl EspCipher {
         }
     }
 
-    /// Of AES-GCM and AES-GMAC: SPI and Sequence Number stand in the first block that is hashed.
+    /// AES-GCM and AES-GMAC only: SPI and sequence number are in the first hashed block.
     fn search_gcm(
         &self,
         gcm: &Gcm,
@@ -100,12 +101,12 @@ impl EspCipher {
         kind && self.iv_len() == 8 && self.icv_len() == 16
     }
 
-    /// SPI and Sequence Number of a packet, out of its ICV: the AAD is computed backwards. `None` if the packet is not
-    /// of this key, which the other bytes of that block show (AES-CCM 8, with ESN 4; AES-GCM 8, with ESN 4; AES-GMAC
-    /// 8, with ESN 4): open it to be sure. `None` also where this cannot be done: it takes an explicit IV and the
-    /// 16-byte ICV of AES-CCM, AES-GCM or AES-GMAC.
+    /// Recovers SPI and sequence number of a packet from its ICV, by computing the AAD backwards. The other bytes
+    /// of the AAD block (8 bytes, or 4 with ESN) show whether the packet uses this key. If not, the result is
+    /// `None`. Open the packet to be sure. Also `None` if the suite does not allow this: it needs an explicit IV
+    /// and a 16-byte ICV of AES-CCM, AES-GCM or AES-GMAC.
     ///
-    /// `scratch` is left empty.
+    /// `scratch` is empty afterwards.
     pub fn recover_aad(&self, body: &[u8], esn: bool, scratch: &mut Vec<u8>) -> Option<(u32, u64)> {
         let Body { iv, cipher_text, icv } = self.split(body).ok()?;
         let (iv, icv): (&[u8; 8], &[u8; 16]) = (iv.try_into().ok()?, icv.try_into().ok()?);
@@ -113,14 +114,14 @@ impl EspCipher {
         let counter_block = self.counter_block(iv, &header);
         let aad_len = header.aad().len();
         scratch.clear();
-        // What `block` must hold behind SPI and Sequence Number.
+        // The expected bytes of `block` after SPI and sequence number.
         let (block, known): (Block, &[u8]) = match &self.algorithm {
             Prepared::Ccm(ccm) => {
                 scratch.extend_from_slice(cipher_text);
                 ccm.apply_key_stream(&counter_block, scratch);
                 let mut block = ccm.recover_aad_block(&counter_block, scratch, icv);
                 wipe(scratch);
-                // Length in 2 bytes, AAD, zeros.
+                // Length (2 bytes), AAD, zeros.
                 let length = aad_block(header.aad()).first_chunk::<2>().copied()?;
                 if block.first_chunk() != Some(&length) {
                     return None;
@@ -134,7 +135,7 @@ impl EspCipher {
                 (gcm.recover_first_block(&counter_block, cipher_text, lengths, icv), &[0; 8])
             }
             Prepared::Gmac(gcm) => {
-                // The first block is full with 16 bytes of header and IV.
+                // The first block is full: it has 16 bytes of header and IV.
                 let (in_first, behind) = iv.split_at_checked(16 - aad_len)?;
                 scratch.extend_from_slice(behind);
                 scratch.extend_from_slice(cipher_text);

@@ -8,19 +8,19 @@ pub struct Suite {
     pub name: &'static str,
     /// The algorithm.
     pub cipher: Cipher,
-    /// Lengths of the key in bytes, salt not counted; empty where there is no key.
+    /// Valid lengths of the key in bytes, without the salt; empty if there is no key.
     pub key_lens: &'static [usize],
     /// Length of the salt in bytes (the "nonce" of RFC 3686).
     pub salt_len: usize,
     /// Length of the IV on the wire in bytes; 0 for implicit IVs (RFC 8750) and `ENCR_NULL`.
     pub iv_len: usize,
-    /// Length of the ICV in bytes; 0 where the integrity check is an algorithm of its own.
+    /// Length of the ICV in bytes; 0 if a separate algorithm checks integrity.
     pub icv_len: usize,
-    /// Cipher block in bytes that the clear text must fill (AES-CBC 16, else 1).
+    /// Cipher block in bytes, which the clear text must fill (AES-CBC 16, all others 1).
     pub block: usize,
-    /// The IV is the Sequence Number (RFC 8750).
+    /// The sequence number is used as the IV (RFC 8750).
     pub implicit_iv: bool,
-    /// What a line of Wireshark's `esp_sa` calls it, `None` where Wireshark 4.0 to 4.6 cannot decrypt it.
+    /// Its name in Wireshark's `esp_sa`; `None` if Wireshark 4.0 to 4.6 cannot decrypt it.
     pub wireshark: Option<WiresharkNames>,
 }
 
@@ -46,10 +46,10 @@ pub enum Cipher {
 /// Fields 5 and 7 of a line of Wireshark's `esp_sa`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct WiresharkNames {
-    /// Encryption algorithm. The key is the key with the salt appended; for AES-CCM, which goes by the name of
-    /// AES-CTR because its key stream is the same, the key, the byte 03 and the salt.
+    /// Name of the encryption algorithm. The key field contains the key followed by the salt. AES-CCM is listed as
+    /// AES-CTR, because both have the same key stream: its key field contains the key, the byte 03 and the salt.
     pub encryption: &'static str,
-    /// Authentication algorithm of an AEAD; `None` where that is the [`Integ::wireshark`] of the SA.
+    /// Name of the authentication algorithm of an AEAD; `None` if it is the [`Integ::wireshark`] of the SA.
     pub authentication: Option<&'static str>,
 }
 
@@ -57,15 +57,16 @@ pub struct WiresharkNames {
 #[derive(Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Integ {
-    /// IANA name; Wireshark's name where there is no check.
+    /// IANA name. If the ICV is not checked, this is the name that Wireshark uses.
     pub name: &'static str,
-    /// The algorithm, `None` where the ICV is there but not checked.
+    /// The algorithm; `None` if there is an ICV that is not checked.
     pub hash: Option<Hash>,
-    /// Length of the key in bytes that IKE negotiates (RFC 2404, RFC 4868); see [`Integ::accepts_key_of`].
+    /// Length in bytes of the key that IKE negotiates (RFC 2404, RFC 4868). Other lengths are valid, too; see
+    /// [`Integ::accepts_key_of`].
     pub key_len: usize,
     /// Length of the ICV in bytes.
     pub icv_len: usize,
-    /// What a line of Wireshark's `esp_sa` calls it.
+    /// Its name in Wireshark's `esp_sa`.
     pub wireshark: &'static str,
 }
 
@@ -83,18 +84,18 @@ pub enum Hash {
 }
 
 impl Suite {
-    /// The row of an IANA name, compared without case.
+    /// The row with an IANA name. Case is ignored.
     pub fn by_name(name: &str) -> Option<&'static Suite> {
         SUITES.iter().find(|suite| suite.name.eq_ignore_ascii_case(name))
     }
 
-    /// The row that sends its IV, of a row that does not (RFC 8750); else this one.
+    /// For a row with an implicit IV (RFC 8750): the corresponding row that sends its IV. Otherwise the row itself.
     pub fn with_explicit_iv(&'static self) -> &'static Suite {
         let twin = |row: &&Suite| row.cipher == self.cipher && row.icv_len == self.icv_len && !row.implicit_iv;
         SUITES.iter().find(twin).unwrap_or(self)
     }
 
-    /// Whether it checks integrity itself and takes no integrity algorithm beside it.
+    /// Whether the cipher checks integrity itself, so that it allows no separate integrity algorithm.
     pub fn is_aead(&self) -> bool {
         match self.cipher {
             Cipher::AesCcm | Cipher::AesGcm | Cipher::AesGmac | Cipher::ChaCha20Poly1305 => true,
@@ -104,7 +105,7 @@ impl Suite {
 }
 
 impl Integ {
-    /// Whether a key may have this length in bytes: any but 0 (RFC 2104 §2); none where there is no check.
+    /// Whether a key may have this length in bytes: any length but 0 (RFC 2104 §2). Without check there is no key.
     pub fn accepts_key_of(&self, len: usize) -> bool {
         (1..=MAX_INTEG_KEY_LEN).contains(&len) == self.hash.is_some()
     }
@@ -114,13 +115,13 @@ impl Integ {
         INTEGS.iter().find(|integ| integ.hash.is_none() && integ.icv_len == icv_len)
     }
 
-    /// The row of a name, compared without case. `NONE` is no row: see [`super::IntegKey::None`].
+    /// The row with a name. Case is ignored. `NONE` is not a row: see [`super::IntegKey::None`].
     pub fn by_name(name: &str) -> Option<&'static Integ> {
         INTEGS.iter().find(|integ| integ.name.eq_ignore_ascii_case(name))
     }
 }
 
-/// Bytes of the longest integrity key; far more than other programs accept.
+/// Most bytes of an integrity key. Other programs accept far less.
 const MAX_INTEG_KEY_LEN: usize = 4096;
 
 const AES_KEY_LENS: &[usize] = &[16, 24, 32];
@@ -162,11 +163,11 @@ const CHACHA: Suite = Suite {
     icv_len: 16,
     block: 1,
     implicit_iv: false,
-    // Wireshark 4.6 only.
+    // Since Wireshark 4.6.
     wireshark: Some(WiresharkNames { encryption: "ChaCha20 with Poly1305 [RFC7634]", authentication: Some("NULL") }),
 };
 
-/// The form of an AEAD whose IV is the Sequence Number (RFC 8750).
+/// Derives the row of the same AEAD with the sequence number as its IV (RFC 8750).
 const fn implicit(name: &'static str, explicit: Suite) -> Suite {
     Suite { name, iv_len: 0, implicit_iv: true, wireshark: None, ..explicit }
 }
@@ -230,12 +231,12 @@ const fn unchecked(name: &'static str, icv_len: usize) -> Integ {
 /// All integrity algorithms.
 pub static INTEGS: &[Integ] = &[
     hmac("AUTH_HMAC_SHA1_96", Hash::Sha1, 20, 12, "HMAC-SHA-1-96 [RFC2404]"),
-    // Linux's default for SHA-256, of an early draft; no number of IANA's.
+    // Linux's default for SHA-256, from an early draft. IANA has no number for it.
     hmac("AUTH_HMAC_SHA2_256_96", Hash::Sha256, 32, 12, "HMAC-SHA-256-96 [draft-ietf-ipsec-ciph-sha-256-00]"),
     hmac("AUTH_HMAC_SHA2_256_128", Hash::Sha256, 32, 16, "HMAC-SHA-256-128 [RFC4868]"),
     hmac("AUTH_HMAC_SHA2_384_192", Hash::Sha384, 48, 24, "HMAC-SHA-384-192 [RFC4868]"),
     hmac("AUTH_HMAC_SHA2_512_256", Hash::Sha512, 64, 32, "HMAC-SHA-512-256 [RFC4868]"),
-    // Wireshark 4.0 writes 64, 96, 128, 192 and 256 of these; the others are read only.
+    // Wireshark 4.0 writes lengths 64, 96, 128, 192 and 256. It only reads the others.
     unchecked("ANY 64 bit authentication [no checking]", 8),
     unchecked("ANY 96 bit authentication [no checking]", 12),
     unchecked("ANY 128 bit authentication [no checking]", 16),

@@ -1,4 +1,4 @@
-//! Whole ESP packets of others, opened and sealed by [`EspCipher`].
+//! ESP packets from RFCs, drafts and other programs, opened and sealed by [`EspCipher`].
 
 use super::*;
 use crate::secret::Secret;
@@ -7,7 +7,7 @@ fn unhex(text: &str) -> Vec<u8> {
     hex::decode(text.split_whitespace().collect::<String>()).unwrap()
 }
 
-/// `key` has the salt behind it.
+/// `key` ends with the salt.
 fn cipher(encr: &str, key: &[u8], integ: IntegKey) -> EspCipher {
     let suite = Suite::by_name(encr).unwrap();
     EspCipher::new(&Keys::from_parts(suite, Secret::new(key.to_vec()), None, integ).unwrap())
@@ -28,7 +28,7 @@ fn opened(cipher: &EspCipher, spi: u32, sn: u64, esn: bool, body: &[u8]) -> Resu
     result.map(|()| clear)
 }
 
-/// `body` opens to `clear`, and `clear` sealed with the same IV is `body`.
+/// Checks that `body` opens to `clear`, and that sealing `clear` with the same IV results in `body`.
 fn both_ways(cipher: &EspCipher, spi: u32, sn: u64, esn: bool, clear: &[u8], body: &[u8]) {
     assert_eq!(opened(cipher, spi, sn, esn, body).map(hex::encode), Ok(hex::encode(clear)));
     let mut out = b"in front".to_vec();
@@ -171,7 +171,7 @@ fn aes_ctr_of_rfc_3686() {
     }
 }
 
-/// The part of `datagram` behind its IP header without options.
+/// The part of `datagram` after its IP header, which has no options.
 fn payload(datagram: &[u8]) -> &[u8] {
     &datagram[if datagram[0] >> 4 == 4 { 20 } else { 40 }..]
 }
@@ -294,12 +294,12 @@ const COMPUTED: &[(&str, &str, usize, bool, u64, usize, &str)] = &[
     ("ENCR_AES_GCM_16", "NONE", 24, true, 0x123456789abcdef, 200, "51585f666d747b821f00ddd6dbadb960aa645036f0550533f9195ab4bddfcbc3c73b43be16ab48871d8511c3341c20fe34746f9a1812cb5461682c9b7484980f3f58919e9a46f791fd4f9b4588ad3383ce75e33220a34a86e0db8fc7000b91e9165aa4defd08f3aa9bdf5df36d9947443e178b9fad8c66093cd11bdd0dfcd2d2c9db0337a1cd514c12798eda27e6a952ece77fb7ab7e72a30dff4a4aa3dee39df6bd51aebbd7a388f30e06b1ab97ca1fa4f81f3975cd78fd3d08499cbb465627a2dfd78263c7bc757b7c0d6a477f12f55fd4dcda76f3603e533b0106d9a9630a"),
 ];
 
-/// `len` bytes that are 7 apart.
+/// `len` bytes, each 7 more than the one before.
 fn fill(len: usize, start: usize) -> Vec<u8> {
     (0..len).map(|i| (start + 7 * i) as u8).collect()
 }
 
-/// The cipher of a row.
+/// The cipher for a row of the table.
 fn computed(encr: &str, integ_name: &str, key_len: usize) -> EspCipher {
     let key = [fill(key_len, 1), fill(Suite::by_name(encr).unwrap().salt_len, 0xa0)].concat();
     let integ = Integ::by_name(integ_name).map(|row| integ(integ_name, &fill(row.key_len, 3)));
@@ -307,13 +307,13 @@ fn computed(encr: &str, integ_name: &str, key_len: usize) -> EspCipher {
 }
 
 #[test]
-fn every_suite_as_computed_elsewhere() {
+fn every_suite_equals_python_cryptography() {
     for &(encr, integ_name, key_len, esn, sn, clear_len, body) in COMPUTED {
         let cipher = computed(encr, integ_name, key_len);
         assert!(cipher.authenticates());
         both_ways(&cipher, 0xc0ffee01, sn, esn, &fill(clear_len, 0x80), &unhex(body));
         if !esn {
-            // The high half counts for nothing.
+            // Without ESN, the high half is ignored.
             assert!(opened(&cipher, 0xc0ffee01, sn | 7 << 32, esn, &unhex(body)).is_ok());
         }
     }
@@ -323,7 +323,7 @@ fn every_suite_as_computed_elsewhere() {
 }
 
 #[test]
-fn every_bit_counts() {
+fn every_bit_is_authenticated() {
     for &(encr, integ_name, key_len, esn, sn, _, body) in COMPUTED {
         let cipher = computed(encr, integ_name, key_len);
         let (spi, body) = (0xc0ffee01, unhex(body));
@@ -344,7 +344,7 @@ fn every_bit_counts() {
 }
 
 #[test]
-fn what_is_too_short_or_no_multiple_is_refused() {
+fn short_and_unaligned_bodies_are_rejected() {
     for &(encr, integ_name, key_len, esn, sn, _, body) in COMPUTED {
         let cipher = computed(encr, integ_name, key_len);
         let body = unhex(body);
@@ -370,7 +370,7 @@ fn what_is_too_short_or_no_multiple_is_refused() {
 }
 
 #[test]
-fn without_a_check_every_icv_will_do() {
+fn without_a_check_every_icv_is_accepted() {
     let any = "ANY 96 bit authentication [no checking]";
     let unchecked = cipher("ENCR_AES_CTR", &fill(20, 1), integ(any, &[]));
     let none = cipher("ENCR_AES_CTR", &fill(20, 1), IntegKey::None);
@@ -385,7 +385,7 @@ fn without_a_check_every_icv_will_do() {
     both_ways(&null, 1, 1, false, b"as it is", b"as it is");
 }
 
-/// The `zeroize` features of the crates are on.
+/// The `zeroize` features of the cipher crates are enabled.
 #[test]
 fn key_schedules_are_wiped_when_dropped() {
     fn check<T: zeroize::ZeroizeOnDrop>() {}
@@ -399,9 +399,9 @@ fn key_schedules_are_wiped_when_dropped() {
     check::<Secret>();
 }
 
-/// Wireshark opens AES-CCM under the name of AES-CTR: the salt is 03 and the salt.
+/// Wireshark decrypts AES-CCM as AES-CTR if the salt is preceded by 03.
 #[test]
-fn the_key_stream_of_ccm_is_that_of_ctr() {
+fn ccm_and_ctr_have_the_same_key_stream() {
     let key = fill(16, 1);
     let ccm = cipher("ENCR_AES_CCM_8", &[&key[..], &[0xa0, 0xa7, 0xae]].concat(), IntegKey::Missing);
     let names = ccm.suite().wireshark.unwrap();
@@ -413,7 +413,7 @@ fn the_key_stream_of_ccm_is_that_of_ctr() {
 }
 
 #[test]
-fn an_esp_cipher_shows_no_secret_and_goes_between_threads() {
+fn an_esp_cipher_shows_no_secret_and_is_send_and_sync() {
     fn check<T: Send + Sync>(_: &T) {}
     let cipher = cipher("ENCR_AES_GCM_16", &[0xab; 20], IntegKey::Missing);
     check(&cipher);
@@ -421,7 +421,7 @@ fn an_esp_cipher_shows_no_secret_and_goes_between_threads() {
 }
 
 #[test]
-fn a_search_finds_the_number_wherever_it_stands() {
+fn a_search_finds_the_number_at_any_position() {
     for &(encr, integ_name, key_len, esn, sn, clear_len, body) in COMPUTED {
         let cipher = computed(encr, integ_name, key_len);
         let (spi, body, mut clear) = (0xc0ffee01, unhex(body), vec![1]);
@@ -446,7 +446,7 @@ fn a_search_finds_the_number_wherever_it_stands() {
 }
 
 #[test]
-fn a_whole_icv_gives_spi_and_number() {
+fn a_whole_icv_reveals_spi_and_number() {
     let mut recovered = 0;
     for &(encr, integ_name, key_len, esn, sn, _, body) in COMPUTED {
         let cipher = computed(encr, integ_name, key_len);
@@ -469,9 +469,10 @@ fn a_whole_icv_gives_spi_and_number() {
 }
 
 proptest::proptest! {
-    /// Any lengths, groups that are not full, damage anywhere: as many open side by side as one by one.
+    /// Random lengths, incomplete groups and damaged bytes: opening in parallel opens the same packets as one by
+    /// one.
     #[test]
-    fn side_by_side_is_one_by_one(
+    fn opening_in_parallel_equals_opening_one_by_one(
         encr in proptest::sample::select(vec![
             "ENCR_AES_CCM_8", "ENCR_AES_CCM_16", "ENCR_AES_CCM_8_IIV", "ENCR_AES_GCM_16", "ENCR_AES_GCM_16_IIV",
             "ENCR_NULL_AUTH_AES_GMAC",
@@ -515,9 +516,10 @@ proptest::proptest! {
         proptest::prop_assert_eq!(clear, [vec![0xee; 5], expected.concat()].concat());
     }
 
-    /// Any ciphers, lengths and numbers of packets, damage anywhere: what opens apart is what opens one by one.
+    /// Random ciphers, lengths, packet counts and damaged bytes: opening with several keys equals opening one by
+    /// one.
     #[test]
-    fn apart_is_one_by_one(
+    fn several_keys_equal_one_by_one(
         packets in proptest::collection::vec(
             (0..SUITES.len(), 0usize..150, proptest::option::of((0usize..200, 1u8..)), proptest::option::of(0usize..40)),
             0..=SIDE_BY_SIDE,
