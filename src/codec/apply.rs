@@ -1,5 +1,5 @@
-//! One rule on one packet, field by field, RFC 8724 §7.2: for people to look at, and for rules with fields whose length
-//! varies (§7.4.2), which [`crate::schc::Compiled`] does not take.
+//! Applies one rule to one packet, field by field (RFC 8724 §7.2). This is used for human-readable output, and for
+//! rules with fields of variable length (§7.4.2), which [`crate::schc::Compiled`] does not support.
 
 use std::net::IpAddr;
 
@@ -13,36 +13,36 @@ use crate::schc::{
     index_bits,
 };
 
-/// Bytes of the longest IPv6 packet without jumbo payload option.
+/// Longest IPv6 packet in bytes, without jumbo payload option.
 const MAX_PACKET_LEN: usize = IPV6_LEN + 65_535;
 
 /// A packet that matches a rule. Offsets and lengths are in bits.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Applied {
-    /// What became of each row that applies, in the rule's order.
+    /// The result of each row that applies, in the order of the rule.
     pub fields: Vec<AppliedField>,
     /// Length of the header that the rule describes.
     pub header_bits: usize,
-    /// The compression residue without RuleID, filled up with 0 bits.
+    /// The compression residue without RuleID, padded with 0 bits to a whole byte.
     pub residue: Vec<u8>,
-    /// Its length.
+    /// Length of the residue.
     pub residue_bits: usize,
 }
 
-/// A field of a packet, and what is sent of it. Offsets and lengths are in bits.
+/// A field of a packet and its residue. Offsets and lengths are in bits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct AppliedField {
     /// FID of the row.
     pub fid: FieldId,
     /// FP of the row.
     pub position: u8,
-    /// Where it stands in the packet.
+    /// Offset of the field in the packet.
     pub at: usize,
-    /// Its length there.
+    /// Length of the field in the packet.
     pub bits: usize,
-    /// Where its part of the residue begins.
+    /// Offset of its part of the residue.
     pub residue_at: usize,
-    /// The length of that.
+    /// Length of its part of the residue.
     pub residue_bits: usize,
 }
 
@@ -58,11 +58,11 @@ pub enum ApplyError {
         /// Bits needed from the start of the packet.
         needs_bits: usize,
     },
-    /// The matching operator of this row does not match.
+    /// The matching operator of this row does not match the field.
     Unmatched {
         /// The row.
         row: FieldDescriptor,
-        /// Where the field stands in the packet, in bits.
+        /// Offset of the field in the packet, in bits.
         at: usize,
         /// Its length in bits.
         bits: usize,
@@ -74,7 +74,7 @@ pub enum ApplyError {
 pub struct Expanded {
     /// The packet.
     pub packet: Vec<u8>,
-    /// Fields that could not be restored, because they depend on other headers; their bits are 0.
+    /// Fields that cannot be restored here, because they depend on other headers. Their bits are 0.
     pub unknown: Vec<FieldId>,
     /// Bits of the residue that were read.
     pub residue_bits: usize,
@@ -88,12 +88,12 @@ pub fn digits(bytes: &[u8], at: usize, count: usize) -> String {
         .collect()
 }
 
-/// [`bits::read`] of any number of bits; `None` for more than an integer holds.
+/// [`bits::read`] for any number of bits. `None` if the bits do not fit into an integer.
 fn read(bytes: &[u8], at: usize, count: usize) -> Option<u128> {
     if count > 128 { None } else { bits::read(bytes, at, count) }
 }
 
-/// A field that was cut out: offset and length in bits.
+/// A field of the packet: offset and length in bits.
 #[derive(Debug, Clone, Copy)]
 struct FieldLocation {
     at: usize,
@@ -101,9 +101,10 @@ struct FieldLocation {
 }
 
 impl Rule {
-    /// Compresses `packet`, which is cut in the order of the rows from its first bit (as in [`Rule::compile`]).
+    /// Compresses `packet`. The fields follow each other from its first bit, in the order of the rows (as in
+    /// [`Rule::compile`]).
     ///
-    /// Compute actions are taken at their word: whether the receiver gets the same value is not checked.
+    /// For compute actions, it does not check that the receiver will compute the same value.
     pub fn apply(&self, direction: Direction, packet: &[u8]) -> Result<Applied, ApplyError> {
         let rows = self.rows(direction);
         for row in &rows {
@@ -128,8 +129,8 @@ impl Rule {
         Ok(Applied { fields, header_bits, residue, residue_bits })
     }
 
-    /// Puts the packet together again: the header of the residue, then `payload` from its bit `payload_at` on, then what
-    /// is computed. Says which field cannot be read.
+    /// Rebuilds the packet: the header from the residue, then `payload` from its bit `payload_at` on, then the
+    /// computed fields. An error names the field that cannot be read.
     pub fn expand(
         &self,
         direction: Direction,
@@ -139,7 +140,7 @@ impl Rule {
     ) -> Result<Expanded, RuleError> {
         let rows = self.rows(direction);
         let mut reader = FieldReader { bytes: residue, at: 0 };
-        // Values with their length in bits, in the order of the rows.
+        // Values and their length in bits, in the order of the rows.
         let mut values: Vec<(Vec<u8>, usize)> = Vec::with_capacity(rows.len());
         for (index, row) in rows.iter().enumerate() {
             let wrong = |problem| RuleError { field: row.fid, problem };
@@ -147,7 +148,7 @@ impl Rule {
             let before = rows.iter().take(index).zip(&values);
             let ihl =
                 before.filter(|(row, _)| row.fid == IPV4_IHL).find_map(|(_, (bytes, bits))| read(bytes, 0, *bits));
-            values.push(reader.field(row, ihl).ok_or_else(|| wrong("cannot be read out of the residue"))?);
+            values.push(reader.field(row, ihl).ok_or_else(|| wrong("cannot be read from the residue"))?);
         }
         let mut packet = vec![];
         let mut writer = BitWriter::new(&mut packet);
@@ -177,7 +178,7 @@ impl Rule {
             Some(IPV4_VER) => segment >= IPV4_LEN * 8,
             _ => false,
         };
-        // Nothing is copied from it.
+        // Such a field is not copied from the residue.
         let nobody = IpAddr::from([0; 16]);
         let outer = OuterHeader {
             version: IpVersion::V6,
@@ -189,7 +190,7 @@ impl Rule {
             flow_label: 0,
         };
         for (fill, field) in fills {
-            // A checksum of the transport header covers addresses; a length does not.
+            // A checksum of the transport header depends on addresses; a length does not.
             let alone = matches!(fill, ComputedField::UdpLength | ComputedField::UdpLiteCoverage) && segment == 0;
             if segment.is_multiple_of(8) && packet.len() <= MAX_PACKET_LEN && (has_ip || alone) {
                 fill.apply(&mut packet, segment / 8, &outer);
@@ -205,7 +206,7 @@ fn is_ip(field: FieldId) -> bool {
     field.name.starts_with("IPV6.") || field.name.starts_with("IPV4.")
 }
 
-/// Where each row's field stands.
+/// The position of each row's field.
 fn cut(rows: &[&FieldDescriptor], direction: Direction, packet: &[u8]) -> Result<Vec<FieldLocation>, ApplyError> {
     let order = header_order(rows, direction);
     let fixed = |index: &usize| match rows.get(*index).map(|row| row.length) {
@@ -221,7 +222,7 @@ fn cut(rows: &[&FieldDescriptor], direction: Direction, packet: &[u8]) -> Result
         let bits = match (row.length, ihl) {
             (FieldLength::Fixed(bits), _) => usize::from(bits),
             (_, Some(ihl)) if *field == IPV4_OPTIONS => options_bits(ihl),
-            // What the fields behind it leave over.
+            // The bits that the following fields leave for this one.
             _ => {
                 let behind: usize = order.iter().skip(step + 1).map(|(index, _)| fixed(index)).sum();
                 let left = has_bits.saturating_sub(at + behind);
@@ -243,12 +244,12 @@ fn cut(rows: &[&FieldDescriptor], direction: Direction, packet: &[u8]) -> Result
     Ok(cuts)
 }
 
-/// IPv4 options: what IHL, in words of 32 bits, counts beyond the 5 words of the header.
+/// Length of the IPv4 options: IHL (in words of 32 bits) minus the 5 words of the header.
 fn options_bits(ihl: u128) -> usize {
     usize::try_from(ihl).unwrap_or(0).saturating_sub(5).saturating_mul(32)
 }
 
-/// Length in bits of a target value: the field's, or whole bytes where that varies.
+/// Length of a target value in bits: that of the field, or whole bytes if the length varies.
 fn target_bits(row: &FieldDescriptor, value: u128) -> usize {
     match row.length {
         FieldLength::Fixed(bits) => usize::from(bits),
@@ -270,7 +271,7 @@ fn matches(row: &FieldDescriptor, packet: &[u8], at: usize, bits: usize) -> bool
     }
 }
 
-/// The index of the field's value in the target's list.
+/// The index of the field's value in the list of target values.
 fn listed(row: &FieldDescriptor, packet: &[u8], at: usize, bits: usize) -> Option<usize> {
     let Target::List(values) = &row.target else { return None };
     let got = read(packet, at, bits)?;
@@ -302,12 +303,12 @@ impl FieldWriter<'_> {
         }
     }
 
-    /// The bits as they are, behind their size in bytes if the length varies (RFC 8724 §7.4.2).
+    /// The bits of the value. If the length varies, its size in bytes comes first (RFC 8724 §7.4.2).
     fn value(&mut self, row: &FieldDescriptor, packet: &[u8], at: usize, bits: usize) -> Result<(), ApplyError> {
         if row.length == FieldLength::Variable {
             let problem = |problem| ApplyError::Rule(RuleError { field: row.fid, problem });
             if !bits.is_multiple_of(8) {
-                return Err(problem("what is sent of a field whose length varies is no whole number of bytes"));
+                return Err(problem("the residue of a field of variable length is not a whole number of bytes"));
             }
             match bits / 8 {
                 size @ 0..=14 => self.put(size as u128, 4),
@@ -327,7 +328,7 @@ impl FieldWriter<'_> {
     }
 }
 
-/// Appends `count` bits of `from` from bit `at`.
+/// Appends `count` bits of `from`, from bit `at` on.
 fn append(writer: &mut BitWriter, from: &[u8], mut at: usize, count: usize) {
     let end = at + count;
     while at < end {
@@ -349,7 +350,8 @@ impl FieldReader<'_> {
         Some(value)
     }
 
-    /// The value of a row and its length in bits; `None` if the residue has too few bits, or the length is not known.
+    /// The value of a row and its length in bits. `None` if the residue has too few bits, or the length is not
+    /// known.
     fn field(&mut self, row: &FieldDescriptor, ihl: Option<u128>) -> Option<(Vec<u8>, usize)> {
         let known = |value: u128| (number_bytes(value, target_bits(row, value)), target_bits(row, value));
         match (row.action, row.matching) {
@@ -371,12 +373,12 @@ impl FieldReader<'_> {
                 self.sent(row, ihl, Some((first, msb)))
             }
             (Action::Lsb | Action::ValueSent, _) => self.sent(row, ihl, None),
-            // It takes the packet before.
+            // The action depends on the previous packet.
             (Action::Nearest(_), _) => None,
         }
     }
 
-    /// A value that was sent, behind the bits that the rule knows.
+    /// A value that was sent, appended to the bits that the rule knows.
     fn sent(
         &mut self,
         row: &FieldDescriptor,
@@ -401,7 +403,7 @@ impl FieldReader<'_> {
         Some((bytes, first_bits + rest_bits))
     }
 
-    /// The size in bytes of RFC 8724 §7.4.2.
+    /// Reads the size in bytes (RFC 8724 §7.4.2).
     fn size(&mut self) -> Option<usize> {
         let size = match self.take(4)? {
             15 => match self.take(8)? {
@@ -469,7 +471,7 @@ mod tests {
         )
     }
 
-    /// Rules of rows that make sense, so that more than the first check is reached.
+    /// Rules with rows that make sense, so that the test reaches more than the first check.
     fn sensible() -> impl Strategy<Value = Rule> {
         proptest::collection::vec(row(), 0..40).prop_map(|mut fields| {
             fields.retain(|row| row.check().is_ok());
@@ -491,7 +493,7 @@ mod tests {
             }
         }
 
-        /// Two ways to the same residue, and back.
+        /// Both implementations produce the same residue, and rebuild the packet.
         #[test]
         fn compiled_and_interpreted_rules_agree(
             rule in sensible(),

@@ -32,7 +32,7 @@ pub(crate) enum ComputedField {
     UdpLength,
     UdpChecksum,
     UdpLiteCoverage,
-    /// The coverage that was agreed on, or the length of a shorter segment.
+    /// The agreed coverage, or the length of the segment if it is shorter.
     UdpLiteCoverageAtMost(u16),
     UdpLiteChecksum,
     TcpChecksum,
@@ -40,7 +40,7 @@ pub(crate) enum ComputedField {
 }
 
 impl ComputedField {
-    /// The action of a `compute` row, `None` if the field cannot be computed in this way.
+    /// The action of a `compute` row; `None` if this field cannot be computed.
     pub(super) fn of(field: FieldId, compute: Compute) -> Option<ComputedField> {
         use Compute::{Checksum, Generated, GeneratedZero, Length, Lower};
         if let (fields::UDPLITE_COVERAGE, Compute::LengthAtMost(agreed)) = (field, compute) {
@@ -73,7 +73,7 @@ impl ComputedField {
         known.into_iter().find(|row| (row.0, row.1) == (field, compute)).map(|row| row.2)
     }
 
-    /// The source that records show for the field; none for fields that are always restored exactly.
+    /// The source that records name for the field; `None` for fields that are always restored exactly.
     pub(super) fn source(self) -> Provenance {
         let mut sources = Provenance::default();
         match self {
@@ -119,10 +119,10 @@ impl ComputedField {
         })
     }
 
-    /// Writes the field of `packet`, in which it is 0: an IP packet of at most 65535 bytes behind an IPv6 header, or
-    /// in all, whose segment begins at `segment`.
+    /// Computes the field and writes it into `packet`, where it must be 0. The IP packet has at most 65535 bytes
+    /// (in IPv6: after the header), and its segment starts at `segment`.
     ///
-    /// Actions are to be applied in the order of the header: a checksum needs the fields in front of it.
+    /// Apply actions in the order of the header, because a checksum depends on the fields before it.
     pub(super) fn apply(self, packet: &mut [u8], segment: usize, outer: &OuterHeader) {
         let segment_len = packet.len().saturating_sub(segment) as u16;
         match self {
@@ -131,7 +131,8 @@ impl ComputedField {
             }
             ComputedField::Ipv6Dscp => fill_first_word(packet, u32::from(outer.dscp & 0x3f) << 22),
             ComputedField::Ipv6Ecn => fill_first_word(packet, u32::from(outer.ecn & 3) << 20),
-            // An IPv4 outer header has 16 bits of Identification there: 4 zero bits in front.
+            // The Identification of an IPv4 outer header has only 16 bits. In these 4 bytes, 16 zero bits precede
+            // it.
             ComputedField::FlowLabel => fill_first_word(packet, outer.flow_label & 0xf_ffff),
             ComputedField::GeneratedFlowLabel => fill_first_word(packet, generated(packet, segment, 20)),
             ComputedField::ZeroFlowLabel | ComputedField::ZeroIdentification => {}
@@ -143,7 +144,7 @@ impl ComputedField {
             ComputedField::Ipv4Dscp => fill_first_word(packet, u32::from(outer.dscp & 0x3f) << 18),
             ComputedField::Ipv4Ecn => fill_first_word(packet, u32::from(outer.ecn & 3) << 16),
             ComputedField::TotalLength => fill_u16(packet, 2, packet.len() as u16),
-            // Of a Flow Label the low 16 bits.
+            // The low 16 bits of a Flow Label.
             ComputedField::Identification => fill_u16(packet, 4, outer.flow_label as u16),
             ComputedField::GeneratedIdentification => fill_u16(packet, 4, generated(packet, segment, 16) as u16),
             ComputedField::Ttl => fill_u8(packet, 8, outer.hop_limit),
@@ -174,9 +175,10 @@ impl ComputedField {
         }
     }
 
-    /// Checks that [`ComputedField::apply`] would write what `packet` has, for the fields where this is a condition of matching.
+    /// Checks that [`ComputedField::apply`] would write the value that `packet` has. Only for fields that must
+    /// match exactly.
     pub(super) fn check(self, packet: &[u8], segment: usize) -> Result<(), Mismatch> {
-        let wrong = |field| Err(Mismatch::says(field, "is not right"));
+        let wrong = |field| Err(Mismatch::says(field, "is not correct"));
         let u16_at = |offset: usize| packet.get(offset..).and_then(|rest| rest.first_chunk()).map_or(0, be);
         let segment_len = packet.len().saturating_sub(segment);
         match self {
@@ -242,13 +244,13 @@ fn be(bytes: &[u8; 2]) -> u16 {
     u16::from_be_bytes(*bytes)
 }
 
-/// Whether a stored Internet checksum is what a receiver computes: the sum over all of it is 0, and it is not `ffff`,
-/// the second form of 0, which would come back as `0000`.
+/// Whether a stored Internet checksum equals the one that a receiver computes. The sum over all bytes must be 0.
+/// The stored value must not be `ffff`, the second form of 0, because the receiver would write `0000`.
 fn is_right(sum: u16, stored: u16) -> bool {
     sum == 0 && stored != 0xffff
 }
 
-/// Sets bits of the first four bytes, which are 0 there.
+/// Sets bits of the first four bytes, where they are 0.
 fn fill_first_word(packet: &mut [u8], value: u32) {
     if let Some(word) = packet.first_chunk_mut() {
         *word = (u32::from_be_bytes(*word) | value).to_be_bytes();
@@ -266,8 +268,8 @@ fn upper_layer(packet: &[u8], segment: usize, protocol: u8) -> u16 {
     checksum::upper_layer_of(addresses, protocol, packet.get(segment..).unwrap_or_default())
 }
 
-/// The checksum of a UDP-Lite segment over its coverage (RFC 3828 §3.1; 0 is all of it); `None` if the coverage is
-/// illegal: 1 to 7, or beyond the segment.
+/// The checksum of a UDP-Lite segment over its coverage (RFC 3828 §3.1; 0 means all). `None` if the coverage is
+/// invalid: 1 to 7, or more than the segment.
 pub(crate) fn udplite(packet: &[u8], segment: usize) -> Option<u16> {
     let bytes = packet.get(segment..)?;
     let coverage = match usize::from(be(bytes.get(4..)?.first_chunk()?)) {
@@ -276,8 +278,8 @@ pub(crate) fn udplite(packet: &[u8], segment: usize) -> Option<u16> {
         _ => return None,
     };
     let covered = checksum::internet(bytes.get(..coverage)?);
-    // The pseudo-header holds the length of the whole segment, whatever is covered: it is the pseudo-header of an empty
-    // segment, and the length.
+    // The pseudo-header contains the length of the whole segment, whatever the coverage. So start with the
+    // pseudo-header of an empty segment and add the length.
     let (src, dst) = crate::net::addresses(packet)?;
     let pseudo = checksum::upper_layer(src, dst, protocol::UDP_LITE, &[]);
     let len = u16::try_from(bytes.len()).ok()?;
@@ -287,7 +289,8 @@ pub(crate) fn udplite(packet: &[u8], segment: usize) -> Option<u16> {
     Some(!(sum as u16))
 }
 
-/// D-10: the first `bits` bits of SHA-256 over addresses, protocol and ports of the packet; 1 instead of 0.
+/// D-10: the first `bits` bits of SHA-256 over addresses, protocol and ports of the packet. If they are 0, the
+/// result is 1.
 fn generated(packet: &[u8], segment: usize, bits: u32) -> u32 {
     let (protocol, addresses, fragment) = match packet.first().map_or(0, |byte| byte >> 4) {
         4 => {
@@ -316,7 +319,7 @@ const CRC32C: Crc<u32> = Crc::<u32>::new(&crc::CRC_32_ISCSI);
 mod tests {
     use super::*;
 
-    /// RFC 3720 §B.4: 32 bytes of zeros, of ones, ascending.
+    /// RFC 3720 §B.4: 32 bytes of zeros, of ones, and ascending.
     #[test]
     fn crc32c_examples_of_rfc_3720() {
         assert_eq!(CRC32C.checksum(&[0; 32]).to_le_bytes(), [0xaa, 0x36, 0x91, 0x8a]);

@@ -1,7 +1,7 @@
-//! Dialect `custom`: three rules of the user's own (wire format §5), as field tables of RFC 8724.
+//! Dialect `custom`: three rules that the user defines (wire format §5), as field tables of RFC 8724.
 //!
-//! A rule must name every field of a header, in packet order: what is between its fields could not be cut. Which tables
-//! can work is checked when they are loaded, row by row.
+//! A rule must name every field of a header, in packet order. Otherwise the position of a field would not be known.
+//! Tables are checked row by row when they are loaded.
 
 use std::fmt;
 
@@ -14,7 +14,7 @@ use crate::net::protocol::{SCTP, TCP, UDP, UDP_LITE};
 use crate::schc::fields::*;
 use crate::schc::{Action, Direction, FieldDescriptor, FieldLength, Matching, Rule, Target, header_order};
 
-/// A rule of dialect `custom` that cannot work.
+/// An invalid rule of dialect `custom`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct RowError {
     /// The rule: `iipc`, `ctec` or `eec`.
@@ -31,10 +31,11 @@ impl fmt::Display for RowError {
     }
 }
 
-/// Checks the rules of a context of dialect `custom`, as far as this can be done without its keys.
+/// Checks the rules of a context of dialect `custom`, as far as possible without the keys.
 ///
 /// # Errors
-/// The first row that cannot work.
+///
+/// The first invalid row.
 pub(crate) fn check(context: &Context) -> Result<(), RowError> {
     match &context.dialect {
         Dialect::Custom(custom) => compile(context, custom, 1).map(|_| ()),
@@ -53,7 +54,8 @@ pub(super) fn compile(context: &Context, custom: &Custom, cipher_block: usize) -
     })
 }
 
-/// What a row of one direction, or a field of one end of the link, means depends on the direction of the packets.
+/// A row for one direction, or a field named after one end of the link (DEV or APP), depends on the direction of
+/// the packets.
 fn check_direction(custom: &Custom) -> Result<(), RowError> {
     if custom.direction != Direction::Both {
         return Ok(());
@@ -69,7 +71,7 @@ fn check_direction(custom: &Custom) -> Result<(), RowError> {
     Ok(())
 }
 
-/// The rules as data; what of the ESP header and trailer has no rows is sent.
+/// The rules as data. Fields of the ESP header and trailer without rows are sent.
 pub(super) fn tables(context: &Context, custom: &Custom) -> Vec<NamedRule> {
     let mut tables = vec![];
     if !custom.iipc.fields.is_empty() {
@@ -113,7 +115,7 @@ impl<'a> Rows<'a> {
         self.rows.iter().copied().find(|(_, row)| row.fid == field)
     }
 
-    /// Splits off the rows behind the fields of the first one's header.
+    /// Splits off the rows after the header of the first row.
     fn split_behind(mut self, form: &HeaderForm) -> (Rows<'a>, Rows<'a>) {
         let behind = self.rows.iter().position(|(_, row)| !form.has(row.fid)).unwrap_or(self.rows.len());
         let rest = self.rows.split_off(behind);
@@ -121,7 +123,7 @@ impl<'a> Rows<'a> {
         (self, rest)
     }
 
-    /// Checks that the rows are the fields of a header, all of them in its order.
+    /// Checks that the rows are all fields of a header, in its order.
     fn check_complete(&self, form: &HeaderForm) -> Result<(), RowError> {
         let rows: Vec<&FieldDescriptor> = self.rows.iter().map(|(_, row)| *row).collect();
         let mut at = 0;
@@ -130,29 +132,29 @@ impl<'a> Rows<'a> {
             let wrong = |problem: String| Err(self.wrong(Some(*position), format!("{}: {problem}", row.fid.name)));
             let own_bits = field.bits.unwrap_or(0);
             if field == IPV4_OPTIONS {
-                return wrong("they follow the residue of the addresses without a row (IHL tells how many)".into());
+                return wrong("omit this row: options are sent after the addresses, and IHL gives their length".into());
             }
             let Some(offset) = form.offset(field) else {
-                return wrong(format!("no field of the {} header", form.name));
+                return wrong(format!("not a field of the {} header", form.name));
             };
             if row.length != FieldLength::Fixed(own_bits) {
-                return wrong(format!("its length is {own_bits} bits in every packet"));
+                return wrong(format!("its length must be {own_bits} bits"));
             }
-            // FP 0: at any place.
+            // FP 0 means any position.
             if row.position > 1 {
-                return wrong("a packet has it once: FP is 1".into());
+                return wrong("the header has this field once: FP must be 1".into());
             }
             if offset > at {
-                return wrong(format!("the row of {} is missing in front of it", form.field_at(at)));
+                return wrong(format!("the row of {} is missing before it", form.field_at(at)));
             }
             if offset < at {
-                return wrong("its place is further in front, or it is there already".into());
+                return wrong("its row must come earlier, or is repeated".into());
             }
             at += own_bits;
         }
         match self.rows.last() {
             Some((position, last)) if at < form.bits => {
-                let problem = format!("{}: the row of {} is missing behind it", last.fid.name, form.field_at(at));
+                let problem = format!("{}: the row of {} is missing after it", last.fid.name, form.field_at(at));
                 Err(self.wrong(Some(*position), problem))
             }
             _ => Ok(()),
@@ -167,18 +169,18 @@ impl<'a> Rows<'a> {
     }
 }
 
-/// A header that rules can name.
+/// A header whose fields have rows.
 struct HeaderForm {
     name: &'static str,
-    /// Its length without options.
+    /// Its length in bits without options.
     bits: u16,
     protocol: Option<u8>,
-    /// Its fields and their offset in bits.
+    /// Its fields with their offset in bits.
     fields: &'static [(FieldId, u16)],
 }
 
 impl HeaderForm {
-    /// Whether `field` is one of this header, under any of its names.
+    /// Whether `field` belongs to this header, under any of its names.
     fn has(&self, field: FieldId) -> bool {
         field.name.split_once('.').is_some_and(|(header, _)| header == self.name)
     }
@@ -188,7 +190,7 @@ impl HeaderForm {
     }
 
     fn field_at(&self, at: u16) -> &'static str {
-        // A place inside of a field is that of the second half of an address, or of ECN.
+        // An offset inside a field is the second half of an address, or ECN.
         self.fields.iter().find(|(_, offset)| *offset == at).map_or("a field", |(field, _)| field.name)
     }
 }
@@ -281,11 +283,15 @@ fn inner(context: &Context, custom: &Custom) -> Result<InnerRules, RowError> {
     if let Some(form) = rows.header().filter(|form| form.protocol.is_none()) {
         let first = rows.rows.first().map(|(position, _)| *position);
         if *mode == Mode::Transport {
-            return Err(rows.wrong(first, "transport mode leaves the IP header in front of ESP: no row can name it"));
+            return Err(rows.wrong(
+                first,
+                "transport mode does not compress the IP header: remove the rows of its \
+                 fields",
+            ));
         }
         let named = if form.bits == 160 { IpVersion::V4 } else { IpVersion::V6 };
         if version.is_some_and(|stated| stated != named) {
-            let problem = format!("IPv{} fields, but the selectors `ts_ip_*` are of the other version", named.number());
+            let problem = format!("IPv{} fields, but the selectors `ts_ip_*` have the other version", named.number());
             return Err(rows.wrong(first, problem));
         }
         let (header, rest) = rows.split_behind(form);
@@ -300,20 +306,24 @@ fn inner(context: &Context, custom: &Custom) -> Result<InnerRules, RowError> {
     if let Some(form) = rows.header() {
         let first = rows.rows.first().map(|(position, _)| *position);
         let Some(named) = form.protocol else {
-            return Err(rows.wrong(first, "a second IP header: the rows are those of one packet, in its order"));
+            return Err(rows.wrong(
+                first,
+                "a second IP header: a rule describes the fields of one packet, in their \
+                 order",
+            ));
         };
         if *mode == Mode::Tunnel && ip.is_none() {
-            return Err(rows.wrong(first, "the rows of the IP header are missing in front of this one"));
+            return Err(rows.wrong(first, "the rows of the IP header are missing before this row"));
         }
         if protocol.is_some_and(|selected| selected != named) {
-            return Err(rows.wrong(first, format!("{} fields, but `ts_proto` is another protocol", form.name)));
+            return Err(rows.wrong(first, format!("{} fields, but `ts_proto` names another protocol", form.name)));
         }
         let (header, rest) = rows.split_behind(form);
         rows = rest;
         header.check_complete(form)?;
         protocol = Some(named);
         let mut header = header.compile_header(limits(ports(selectors)).into())?;
-        // The checksum of SCTP covers no addresses.
+        // The checksum of SCTP does not depend on addresses.
         if named != SCTP && ip.as_ref().is_some_and(|(_, rule, _)| rule.loses_addresses()) {
             header.note_checksums();
         }
@@ -329,7 +339,7 @@ fn inner(context: &Context, custom: &Custom) -> Result<InnerRules, RowError> {
         });
     }
     if let Some((position, row)) = rows.rows.first() {
-        let problem = format!("{}: no header that may stand here", row.fid.name);
+        let problem = format!("{}: a row of this header is not allowed here", row.fid.name);
         return Err(rows.wrong(Some(*position), problem));
     }
     if let (Some(protocol), Some((_, _, header))) = (protocol, &ip) {
@@ -347,7 +357,7 @@ fn inner(context: &Context, custom: &Custom) -> Result<InnerRules, RowError> {
     })
 }
 
-/// Fields that a receiver needs as they were to cut and rebuild the packet.
+/// Fields whose exact values a receiver needs to parse and rebuild the packet.
 const STRUCTURE: [FieldId; 9] =
     [IPV6_VER, IPV6_LEN, IPV6_NXT, IPV4_VER, IPV4_IHL, IPV4_LEN, IPV4_FLAGS, IPV4_FRAG, IPV4_PROTO];
 
@@ -356,13 +366,13 @@ fn ip_rule(context: &Context, version: IpVersion, header: &Rows) -> Result<IpRul
     for (position, row) in &header.rows {
         let wrong = |problem: &str| Err(header.wrong(Some(*position), format!("{}: {problem}", row.fid.name)));
         if STRUCTURE.contains(&row.fid) && row.action == Action::NotSent && row.matching != Matching::Equal {
-            return wrong("not-sent needs `equal` here: with another value the packet could not be rebuilt");
+            return wrong("not-sent needs `equal` here: the receiver needs the exact value to rebuild the packet");
         }
         if [IPV6_VER, IPV4_VER].contains(&row.fid)
             && row.matching == Matching::Equal
             && row.target != Target::Value(version.number().into())
         {
-            return wrong("its target value is another IP version");
+            return wrong("its target value must be the IP version of the header");
         }
         if [IPV6_LEN, IPV4_LEN].contains(&row.fid) {
             length_sent = !matches!(row.action, Action::Compute(_));
@@ -373,29 +383,33 @@ fn ip_rule(context: &Context, version: IpVersion, header: &Rows) -> Result<IpRul
     Ok(IpRule::new(version, length_sent, header.compile_header(selected.into())?))
 }
 
-/// Checks that a packet of `protocol` can match.
+/// Checks that packets of `protocol` can match the IP header.
 fn check_next_header(protocol: u8, header: &Rows) -> Result<(), RowError> {
     let Some((position, row)) = header.row(IPV6_NXT).or(header.row(IPV4_PROTO)) else { return Ok(()) };
     match &row.target {
         Target::Value(value) if row.matching == Matching::Equal && *value != u128::from(protocol) => {
-            let problem =
-                format!("{}: it is {value}, but the fields behind it, or `ts_proto`, mean {protocol}", row.fid.name);
+            let problem = format!(
+                "{}: its target value is {value}, but the next rows or `ts_proto` require {protocol}",
+                row.fid.name
+            );
             Err(header.wrong(Some(position), problem))
         }
         _ => Ok(()),
     }
 }
 
-/// Checks that `rows` are those of `fields`, in this order; none are allowed too.
+/// Checks that `rows` are those of `fields`, in this order. No rows at all are also valid.
 fn in_order(rows: &Rows, fields: &[FieldId]) -> Result<(), RowError> {
     for (index, (position, row)) in rows.rows.iter().enumerate() {
         if fields.get(index) != Some(&row.fid) {
             let names: Vec<_> = fields.iter().map(|field| field.name).collect();
-            let problem = format!("{}: the rows are {}, in this order", row.fid.name, names.join(", "));
+            let problem = format!("{}: the rows must be {}, in this order", row.fid.name, names.join(", "));
             return Err(rows.wrong(Some(*position), problem));
         }
         if row.position > 1 {
-            return Err(rows.wrong(Some(*position), format!("{}: a packet has it once: FP is 1", row.fid.name)));
+            return Err(
+                rows.wrong(Some(*position), format!("{}: the header has this field once: FP must be 1", row.fid.name))
+            );
         }
     }
     match fields.get(rows.rows.len()) {
@@ -411,14 +425,14 @@ fn in_order(rows: &Rows, fields: &[FieldId]) -> Result<(), RowError> {
 fn single_field(rows: &Rows, position: usize, row: &FieldDescriptor) -> Result<crate::schc::Compiled, RowError> {
     let own_bits = row.fid.bits.unwrap_or(0);
     if row.length != FieldLength::Fixed(own_bits) {
-        let problem = format!("{}: its length is {own_bits} bits in every packet", row.fid.name);
+        let problem = format!("{}: its length must be {own_bits} bits", row.fid.name);
         return Err(rows.wrong(Some(position), problem));
     }
     let rule = Rule { fields: vec![row.clone()] };
     rule.compile(rows.direction).map_err(|error| rows.wrong(Some(position), error.to_string()))
 }
 
-/// The rule of Padding, Pad Length and Next Header: what is sent follows the payload.
+/// The rule of Padding, Pad Length and Next Header. The fields that are sent follow the payload.
 fn trailer(rows: &Rows, custom: &Custom, inner: &InnerRules, cipher_block: usize) -> Result<Trailer, RowError> {
     in_order(rows, &[ESP_PAD, ESP_PAD_LEN, ESP_NXT])?;
     let mut trailer = Trailer {
@@ -436,11 +450,11 @@ fn trailer(rows: &Rows, custom: &Custom, inner: &InnerRules, cipher_block: usize
     };
     let [padding_sent, pad_len_sent] = [is_sent(rows, padding)?, is_sent(rows, pad_len)?];
     if padding_sent != pad_len_sent {
-        let problem = "ESP.PAD_LEN: sent without ESP.PAD, or the other way round: without one the other means nothing";
+        let problem = "ESP.PAD_LEN: send either both ESP.PAD and ESP.PAD_LEN, or neither";
         return Err(rows.wrong(Some(pad_len.0), problem));
     }
     if !padding_sent && trailer.align > 1 {
-        let problem = "ESP.PAD: it can be left out only with `alignment: 8 bit` and a cipher without blocks";
+        let problem = "ESP.PAD: it can be omitted only with `alignment: 8 bit` and a cipher without blocks";
         return Err(rows.wrong(Some(padding.0), problem));
     }
     trailer.pad = padding_sent;
@@ -453,26 +467,26 @@ fn trailer(rows: &Rows, custom: &Custom, inner: &InnerRules, cipher_block: usize
     };
     trailer.next_header = match (row.matching, row.action) {
         (Matching::Ignore, Action::ValueSent) => NextHeader::Sent,
-        // In tunnel mode the version of the packet tells.
+        // In tunnel mode, Next Header follows from the IP version of the packet.
         (_, Action::Compute(_)) if known.is_some() || inner.mode == Some(Mode::Tunnel) => NextHeader::Elided,
-        (_, Action::Compute(_)) => return wrong("nothing tells it: name a single `ts_proto`, or send it"),
+        (_, Action::Compute(_)) => return wrong("it cannot be computed: give a single `ts_proto`, or send it"),
         (Matching::Equal, Action::NotSent) => {
-            // Compiled only to be checked.
+            // Compiled only to check the row.
             single_field(rows, position, row)?;
             let value = row.target.value().unwrap_or(0) as u8;
             if known.is_some_and(|known| known != value) {
-                return wrong("its target value is not that of the packets of this SA");
+                return wrong("its target value does not match the packets of this SA");
             }
             NextHeader::Known(value)
         }
-        (_, Action::NotSent) => return wrong("not-sent needs `equal` here: another value would be another packet"),
-        (_, Action::Nearest(_)) => return wrong("this action is not for it"),
+        (_, Action::NotSent) => return wrong("not-sent needs `equal` here: the receiver needs the exact value"),
+        (_, Action::Nearest(_)) => return wrong("this action is not supported for this field"),
         _ => NextHeader::Rule(single_field(rows, position, row)?),
     };
     Ok(trailer)
 }
 
-/// Whether Padding or Pad Length is sent: all of it, or nothing.
+/// Whether Padding or Pad Length is sent. A part of it cannot be sent.
 fn is_sent(rows: &Rows, (position, row): (usize, &FieldDescriptor)) -> Result<bool, RowError> {
     match (row.matching, row.action) {
         (Matching::Ignore, Action::ValueSent) => Ok(true),
@@ -482,13 +496,13 @@ fn is_sent(rows: &Rows, (position, row): (usize, &FieldDescriptor)) -> Result<bo
             Ok(false)
         }
         _ => Err(rows
-            .wrong(Some(position), format!("{}: it is value-sent, or not-sent with no or 0 as target", row.fid.name))),
+            .wrong(Some(position), format!("{}: use value-sent, or not-sent with no target value or 0", row.fid.name))),
     }
 }
 
-/// The rule of SPI and Sequence Number. What the SA knows of them are all the bits of the SPI, and the high ones of the
-/// Sequence Number, which a receiver finds by the integrity check: their target values are those of the SA and of each
-/// packet, and may be left out.
+/// The rule of SPI and Sequence Number. The SA knows all bits of the SPI. A receiver finds the high bits of the
+/// sequence number by the integrity check. So their target values are those of the SA and of each packet, and may
+/// be omitted.
 fn esp_header(rows: &Rows) -> Result<EspHeader, RowError> {
     in_order(rows, &[ESP_SPI, ESP_SEQ])?;
     let (Some((spi_position, spi)), Some((sn_position, sn))) = (rows.row(ESP_SPI), rows.row(ESP_SEQ)) else {
@@ -501,27 +515,27 @@ fn esp_header(rows: &Rows) -> Result<EspHeader, RowError> {
         _ => None,
     };
     let Some(sn_bits) = low(sn) else {
-        let problem = "ESP.SEQ: it is value-sent, not-sent, or MSB with LSB: every packet has another number";
+        let problem = "ESP.SEQ: use value-sent, not-sent, or MSB with LSB, because every packet has another number";
         return Err(rows.wrong(Some(sn_position), problem));
     };
     if matches!(sn.matching, Matching::Equal | Matching::MatchMapping) {
-        let problem = "ESP.SEQ: every packet has another number: use `ignore` or `MSB`";
+        let problem = "ESP.SEQ: use `ignore` or `MSB`, because every packet has another number";
         return Err(rows.wrong(Some(sn_position), problem));
     }
     if matches!(spi.action, Action::Compute(_) | Action::Nearest(_)) {
-        return Err(rows.wrong(Some(spi_position), "ESP.SPI: it cannot be computed; not-sent leaves it out"));
+        return Err(rows.wrong(Some(spi_position), "ESP.SPI: it cannot be computed: use not-sent to omit it"));
     }
     let mut header = EspHeader::low_bits(low(spi).unwrap_or(32), sn_bits);
     if spi.target != Target::Empty {
         let rule = single_field(rows, spi_position, spi)?;
         header = EspHeader { spi_bits: rule.residue_bits() as u8, spi_rule: Some(rule), ..header };
     } else if low(spi).is_none() {
-        // Says what is wrong with it.
+        // The error of the compiled row tells what is wrong.
         single_field(rows, spi_position, spi)?;
     }
     let bits = header.spi_bits + header.sn_bits;
     if !bits.is_multiple_of(8) {
-        let problem = format!("SPI and Sequence Number leave {bits} bits, which is not a whole number of bytes");
+        let problem = format!("{bits} bits of SPI and Sequence Number are sent, which is not a whole number of bytes");
         return Err(rows.wrong(Some(sn_position), problem));
     }
     Ok(header)

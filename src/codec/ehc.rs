@@ -21,7 +21,7 @@ pub(super) fn compile(context: &Context, ehc: &Ehc, cipher_block: usize) -> Resu
     })
 }
 
-/// The rules of a context as data, in the order in which a packet meets them.
+/// The rules of a context as data, in the order in which they are applied to a packet.
 pub(super) fn tables(context: &Context, ehc: &Ehc, cipher_block: usize) -> Vec<NamedRule> {
     let rules = Rules { context, ehc };
     let mut tables = vec![];
@@ -82,7 +82,7 @@ impl Rules<'_> {
             None => None,
         };
         Ok(InnerRules {
-            // What a rule looks at is checked with the rule.
+            // Fields that a rule compares are checked by the rule.
             addresses: match version {
                 Some(version) if ip.is_none() => limits(addresses(selectors, version)),
                 _ => [].into(),
@@ -95,12 +95,12 @@ impl Rules<'_> {
         })
     }
 
-    /// The rule of an inner IPv6 header behind an outer one of version `outer`.
+    /// The rule of an inner IPv6 header inside an outer header of version `outer`.
     fn ipv6(&self, outer: IpVersion) -> Rule {
         let selectors = &self.context.selectors;
         let mut fields = match outer {
             IpVersion::V6 => vec![FieldDescriptor::equal(IPV6_VER, 6)],
-            // An IPv4 header has no such 4 bytes to copy from: they are sent, the version too.
+            // An IPv4 header has no such 4 bytes to copy from, so they are sent, including the version.
             IpVersion::V4 => {
                 vec![FieldDescriptor { action: Action::ValueSent, ..FieldDescriptor::equal(IPV6_VER, 6) }]
             }
@@ -126,7 +126,7 @@ impl Rules<'_> {
             FieldDescriptor::sent(IPV4_ECN),
             FieldDescriptor::computed(IPV4_LEN, Compute::Length),
             FieldDescriptor::sent(IPV4_ID),
-            // 0x4000: Don't Fragment.
+            // 0x4000 is Don't Fragment.
             FieldDescriptor::equal(IPV4_FLAGS, 2),
             FieldDescriptor::equal(IPV4_FRAG, 0),
             FieldDescriptor::computed(IPV4_TTL, Compute::Lower),
@@ -145,7 +145,7 @@ impl Rules<'_> {
         }
     }
 
-    /// The protocol whose header is compressed, and the rule.
+    /// The protocol whose header is compressed, and its rule.
     fn transport(&self) -> Option<(u8, Rule)> {
         let selectors = &self.context.selectors;
         let protocol = selectors.protocol?;
@@ -175,7 +175,7 @@ impl Rules<'_> {
                 fields.push(self.near(TCP_ACK, self.ehc.tcp_ack));
                 fields.push(match self.ehc.tcp_options {
                     true => FieldDescriptor::sent(TCP_DOFF_FLAGS),
-                    // Byte 12: 5 words, and reserved bits of 0.
+                    // Byte 12: a Data Offset of 5 words, and reserved bits that are 0.
                     false => FieldDescriptor::new(TCP_DOFF_FLAGS, Target::Value(0x5000), Matching::Msb(8), Action::Lsb),
                 });
                 fields.push(FieldDescriptor::sent(TCP_WINDOW));
@@ -202,7 +202,7 @@ impl Rules<'_> {
         }
     }
 
-    /// ESP_NH and ESP_PAD.
+    /// The attributes ESP_NH and ESP_PAD.
     fn trailer(&self, cipher_block: usize) -> Trailer {
         let known_next_header = self.context.mode == Mode::Tunnel || self.context.selectors.protocol.is_some();
         let align = least_common_multiple(self.ehc.align.into(), cipher_block);
@@ -216,7 +216,7 @@ impl Rules<'_> {
     }
 }
 
-/// A single value is not sent; any other range leaves the field whole, and its limits to the selectors.
+/// A single value is not sent. Any other range is sent in full, and the selectors check its limits.
 fn single(field: FieldId, range: Range) -> FieldDescriptor {
     if range.is_single() { FieldDescriptor::equal(field, range.start) } else { FieldDescriptor::sent(field) }
 }
@@ -226,7 +226,7 @@ fn whole_or_single(selected: SelectorField) -> SelectorField {
     SelectorField { is_prefix, ..selected }
 }
 
-/// Of an alignment and a block, both at least 1 and far below what overflows.
+/// The least common multiple of alignment and block. Both are at least 1, and too small to overflow.
 fn least_common_multiple(align: usize, block: usize) -> usize {
     let (mut a, mut b) = (align, block);
     while b != 0 {

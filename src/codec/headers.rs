@@ -1,4 +1,4 @@
-//! Views of the IP header of a packet that is compressed or was rebuilt, and the way to its upper layer.
+//! The IP header of a packet that is compressed or was rebuilt, and its upper layer.
 
 use crate::error::{Fault, Stage};
 use crate::net::IpVersion;
@@ -19,15 +19,15 @@ pub(crate) struct Ip {
     pub header_len: usize,
     /// Length in bytes of the packet as its length field says.
     pub packet_len: usize,
-    /// Protocol or Next Header.
+    /// The Protocol or Next Header field.
     pub protocol: u8,
     /// An IPv4 fragment: More Fragments is set or the offset is not 0.
     pub fragment: bool,
-    /// An IPv4 fragment behind the first one.
+    /// An IPv4 fragment other than the first one.
     pub later_fragment: bool,
 }
 
-/// What makes a header no IP header: the field, its value and what would be right.
+/// Why a header is invalid: the field, its value, and the valid values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct NotIp {
     pub field: &'static str,
@@ -36,7 +36,8 @@ pub(crate) struct NotIp {
 }
 
 impl Ip {
-    /// Reads the header at the start of `packet`; the length field is checked against the header only.
+    /// Reads the header at the start of `packet`. The length field must include the header, but is not compared
+    /// with the packet.
     pub(crate) fn parse(packet: &[u8]) -> Result<Ip, NotIp> {
         let bad = |field, got: usize, expected| Err(NotIp { field, got: got as u64, expected });
         let version = packet.first().map_or(0, |byte| byte >> 4);
@@ -67,7 +68,7 @@ impl Ip {
                     return bad("ihl", header_len / 4, "5, or the words of a header with options");
                 }
                 if packet_len < header_len {
-                    return bad("total_length", packet_len, "at least the header's own length");
+                    return bad("total_length", packet_len, "at least the length of the header");
                 }
                 Ok(Ip {
                     version: IpVersion::V4,
@@ -82,7 +83,7 @@ impl Ip {
         }
     }
 
-    /// Offset in the header of the byte that names the protocol.
+    /// Offset in the header of the byte that names the next protocol.
     pub(crate) fn protocol_offset(&self) -> usize {
         match self.version {
             IpVersion::V4 => 9,
@@ -90,7 +91,7 @@ impl Ip {
         }
     }
 
-    /// What the packet's length field is called.
+    /// The name of the packet's length field.
     pub(crate) fn length_field(&self) -> &'static str {
         match self.version {
             IpVersion::V4 => "total_length",
@@ -99,8 +100,8 @@ impl Ip {
     }
 }
 
-/// Source and destination address of the IP header at the start of `packet`, one behind the other; `None` where there is no
-/// such header.
+/// Source and destination address of the IP header at the start of `packet`, one after the other. `None` if there
+/// is no such header.
 pub(crate) fn both_addresses(packet: &[u8]) -> Option<&[u8]> {
     match packet.first()? >> 4 {
         4 => packet.get(12..20),
@@ -112,18 +113,19 @@ pub(crate) fn both_addresses(packet: &[u8]) -> Option<&[u8]> {
 /// The upper layer of a packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct UpperLayer {
-    /// Its protocol, behind all extension headers; the extension header's own number where that is cut short.
+    /// Its protocol, after all extension headers. If an extension header is truncated, its own number.
     pub protocol: u8,
-    /// Offset in bytes where it starts.
+    /// Offset in bytes at which it starts.
     pub offset: usize,
-    /// Source and destination port of UDP, TCP, UDP-Lite and SCTP; not of fragments behind the first one.
+    /// Source and destination port of UDP, TCP, UDP-Lite and SCTP. `None` for fragments other than the first one.
     pub ports: Option<(u16, u16)>,
-    /// Part of a fragmented packet.
+    /// Whether the packet is a fragment.
     pub fragment: bool,
 }
 
 impl UpperLayer {
-    /// [`UpperLayer::find`], into `upper`: where the protocol has ports it follows at once, and is put where it stays.
+    /// Like [`UpperLayer::find`], but written into `upper` in place. Packets without extension headers take a fast
+    /// path.
     #[inline]
     pub(crate) fn find_into(packet: &[u8], ip: &Ip, upper: &mut Option<UpperLayer>) {
         if !has_ports(ip.protocol) {
@@ -139,7 +141,7 @@ impl UpperLayer {
     pub(crate) fn find(packet: &[u8], ip: &Ip) -> UpperLayer {
         let mut upper = UpperLayer { protocol: ip.protocol, offset: ip.header_len, ports: None, fragment: ip.fragment };
         let mut later_fragment = ip.later_fragment;
-        // Every turn moves on by 8 bytes at least.
+        // Each iteration consumes at least 8 bytes.
         while ip.version == IpVersion::V6 && !later_fragment {
             let Some((next_header, len)) = extension_header(upper.protocol, packet.get(upper.offset..)) else {
                 break;
@@ -147,7 +149,7 @@ impl UpperLayer {
             if upper.protocol == protocol::FRAGMENT {
                 let frag = packet.get(upper.offset + 2..).and_then(|rest| rest.first_chunk());
                 let frag = frag.map_or(0, |bytes| u16::from_be_bytes(*bytes));
-                // The offset takes the 13 high bits, More Fragments the lowest one (RFC 8200 §4.5).
+                // The offset is in the 13 high bits, More Fragments in the lowest one (RFC 8200 §4.5).
                 upper.fragment |= frag & 0xfff9 != 0;
                 later_fragment = frag & 0xfff8 != 0;
             }
@@ -161,19 +163,19 @@ impl UpperLayer {
     }
 }
 
-/// The headers of a packet that transport mode leaves in front of ESP (RFC 4303 §3.1.1).
+/// The headers that precede ESP in transport mode (RFC 4303 §3.1.1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct TransportSplit {
     /// Offset of the segment.
     pub segment: usize,
     /// Its protocol.
     pub protocol: u8,
-    /// Offset of the byte that names the protocol.
+    /// Offset of the byte that names this protocol.
     pub protocol_offset: usize,
 }
 
 impl TransportSplit {
-    /// Splits `packet`, whose first header is `ip`: hop-by-hop, routing and destination options stay in front.
+    /// Splits `packet`, whose first header is `ip`. Hop-by-hop, routing and destination options precede ESP.
     pub(super) fn split(packet: &[u8], ip: &Ip) -> TransportSplit {
         let mut split =
             TransportSplit { segment: ip.header_len, protocol: ip.protocol, protocol_offset: ip.protocol_offset() };
@@ -188,15 +190,15 @@ impl TransportSplit {
         split
     }
 
-    /// Whether a Fragment header stands where the segment should.
+    /// Whether a Fragment header is at the position of the segment.
     pub(super) fn is_fragment(&self, ip: &Ip) -> bool {
         ip.fragment || (ip.version == IpVersion::V6 && self.protocol == protocol::FRAGMENT)
     }
 }
 
-/// Next Header and length in bytes of the extension header `protocol` at the start of `bytes`; `None` if it is no
-/// extension header or cut short. RFC 8200 §4, RFC 4302 §2 (Authentication Header, counted in words of 4 bytes),
-/// RFC 6275, RFC 7401, RFC 5533.
+/// Next Header and length in bytes of the extension header `protocol` at the start of `bytes`. `None` if it is
+/// truncated or not an extension header. RFC 8200 §4, RFC 4302 §2 (Authentication Header, with a length in words of
+/// 4 bytes), RFC 6275, RFC 7401, RFC 5533.
 fn extension_header(protocol: u8, bytes: Option<&[u8]>) -> Option<(u8, usize)> {
     let bytes = bytes?;
     let [next_header, len, ..] = *bytes.first_chunk::<8>()?;
@@ -223,8 +225,8 @@ pub(crate) fn ports(protocol: u8, segment: &[u8]) -> Option<(u16, u16)> {
     Some((u16::from_be_bytes([src_high, src_low]), u16::from_be_bytes([dst_high, dst_low])))
 }
 
-/// Writes the lengths and checksum of an outer header `packet[..header_len]` that now carries `protocol` up to the end
-/// of `packet`.
+/// Writes the lengths and the checksum of an outer header `packet[..header_len]` whose payload is of `protocol` and
+/// ends at the end of `packet`.
 pub(crate) fn repair_carrier(
     packet: &mut [u8],
     header_len: usize,
@@ -254,7 +256,7 @@ pub(crate) fn repair_carrier(
     Ok(())
 }
 
-/// Stores `value` at byte `offset`, where there are such bytes.
+/// Stores `value` at byte `offset`, if `packet` is long enough.
 pub(crate) fn fill_u16(packet: &mut [u8], offset: usize, value: u16) {
     if let Some(place) = packet.get_mut(offset..).and_then(|rest| rest.first_chunk_mut()) {
         *place = value.to_be_bytes();

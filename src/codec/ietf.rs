@@ -1,4 +1,5 @@
-//! Dialect `ietf`: the attributes of draft-ietf-ipsecme-diet-esp-07 §4 become rules (§5), and rules become a [`Codec`].
+//! Dialect `ietf`: turns the attributes of draft-ietf-ipsecme-diet-esp-07 §4 into rules (§5), and the rules into a
+//! [`Codec`].
 
 use super::compute::ComputedField;
 use super::inner::{HeaderRule, InnerRules, IpRule, TCP_LEN, TransportRule, addresses, limits, ports};
@@ -23,7 +24,7 @@ pub(super) fn compile(context: &Context, ietf: &Ietf, cipher_block: usize) -> Re
     })
 }
 
-/// The rules of a context as data, in the order in which a packet meets them.
+/// The rules of a context as data, in the order in which they are applied to a packet.
 pub(super) fn tables(context: &Context, ietf: &Ietf, cipher_block: usize) -> Vec<NamedRule> {
     let rules = Rules { context, ietf };
     let mut tables = vec![];
@@ -41,7 +42,7 @@ pub(super) fn tables(context: &Context, ietf: &Ietf, cipher_block: usize) -> Vec
             };
             let mut rule = rules.transport(protocol);
             if rules.is_ports_only(protocol) {
-                // Not next to the ports: what stands between is payload.
+                // The checksum is not next to the ports, because payload is sent between them.
                 rule.fields.push(FieldDescriptor::computed(TCP_CKSUM, Compute::Checksum));
             }
             tables.push(NamedRule { name, rule });
@@ -87,7 +88,7 @@ impl Rules<'_> {
                 header: HeaderRule::new(&self.transport(protocol), extra, ports(selectors).into())?,
             });
         }
-        // What a rule looks at is checked with the rule.
+        // Fields that a rule compares are checked by the rule.
         let addresses = match version {
             Some(version) if ip.is_none() => limits(addresses(selectors, version)),
             _ => [].into(),
@@ -159,7 +160,7 @@ impl Rules<'_> {
             fields.push(prefix(IPV6_SRC, selectors.src));
             fields.push(prefix(IPV6_DST, selectors.dst));
         }
-        // IPv4 options follow the addresses (D-7); their length is not the rule's, but the IHL's.
+        // IPv4 options follow the addresses (D-7). Their length comes from the IHL, not from the rule.
         Rule { fields }
     }
 
@@ -202,7 +203,7 @@ impl Rules<'_> {
         }
     }
 
-    /// The rule of a transport header, §5.1.3 to §5.1.6; with `ports_only` no more than the ports.
+    /// The rule of a transport header, §5.1.3 to §5.1.6. With `ports_only`, it only contains the ports.
     fn transport(&self, protocol: u8) -> Rule {
         let selectors = &self.context.selectors;
         let checksum = |field| FieldDescriptor::computed(field, Compute::Checksum);
@@ -242,7 +243,7 @@ impl Rules<'_> {
         Rule { fields }
     }
 
-    /// Which trailer fields are sent, §5.2.
+    /// Which trailer fields are sent (§5.2).
     fn trailer(&self, cipher_block: usize) -> Trailer {
         let align = cipher_block.max(self.ietf.alignment.into());
         let known_next_header = self.context.mode == Mode::Tunnel || self.context.selectors.protocol.is_some();
@@ -259,7 +260,8 @@ impl Rules<'_> {
     }
 }
 
-/// MSB(p), LSB, where p is the common prefix of the range; a single value is `equal`, `not-sent`, any value sent.
+/// MSB(p) and LSB, where p is the length of the common prefix of the range. A single value is `equal` and
+/// `not-sent`. If all values are selected, the field is sent.
 fn prefix(field: FieldId, range: Range) -> FieldDescriptor {
     let bits = field.bits.unwrap_or(0);
     match range.common_prefix(bits.into()) as u16 {

@@ -5,7 +5,7 @@
 //! 0 bits up to a whole byte | payload
 //! ```
 //!
-//! Dialects differ only in their rules; the steps are the same.
+//! Dialects differ only in their rules. The steps are the same for all.
 
 use super::Compressed;
 use super::compute::{ComputedField, udplite};
@@ -25,23 +25,23 @@ use crate::schc::{
 /// Converts between payload data and packets.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct InnerRules {
-    /// `None`: the Next Header of the trailer shows the mode (RFC 4303).
+    /// `None`: the Next Header of the trailer gives the mode (RFC 4303).
     pub mode: Option<Mode>,
-    /// The IP version that is agreed on.
+    /// The agreed IP version.
     pub version: Option<IpVersion>,
-    /// The protocol that is agreed on.
+    /// The agreed protocol.
     pub protocol: Option<u8>,
-    /// The RuleID in front of the residue.
+    /// The RuleID before the residue.
     pub rule_id: Option<u8>,
-    /// The rule of the IP header; `None` where it is not compressed.
+    /// The rule of the IP header; `None` if it is not compressed.
     pub ip: Option<IpRule>,
-    /// Another rule of the IP header for packets that an IPv4 header carries (dialect `ehc`).
+    /// A second rule of the IP header, for packets inside an IPv4 header (dialect `ehc`).
     pub ip_over_v4: Option<IpRule>,
-    /// The rules of transport headers, one for each protocol that is compressed.
+    /// The rules of transport headers, one for each compressed protocol.
     pub transports: Box<[TransportRule]>,
-    /// Selectors of addresses, where no rule looks at them.
+    /// Address selectors, if no rule checks them.
     pub addresses: Box<[SelectorField]>,
-    /// Selectors of ports, counted from the start of the segment, for transport headers that no rule looks at.
+    /// Port selectors, at offsets from the start of the segment, for transport headers that no rule checks.
     pub ports: Box<[SelectorField]>,
 }
 
@@ -49,7 +49,7 @@ pub(crate) struct InnerRules {
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct IpRule {
     version: IpVersion,
-    /// The residue holds the length of the packet.
+    /// The residue contains the length of the packet.
     length_sent: bool,
     header: HeaderRule,
 }
@@ -58,16 +58,16 @@ pub(crate) struct IpRule {
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct TransportRule {
     pub protocol: u8,
-    /// A shorter segment does not match.
+    /// Segments shorter than this do not match.
     pub min_len: usize,
-    /// Only the ports are in the rule; the rest of a TCP header follows in the payload, without its checksum.
+    /// The rule only contains the ports. The rest of a TCP header follows in the payload, without its checksum.
     pub ports_only: bool,
-    /// TCP numbers of which only low bits are sent.
+    /// TCP numbers of which only the low bits are sent.
     pub tcp_lsb: Option<TcpLsb>,
     pub header: HeaderRule,
 }
 
-/// A compiled rule and what belongs to its fields.
+/// A compiled rule with the actions and selectors of its fields.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct HeaderRule {
     rule: Compiled,
@@ -76,22 +76,23 @@ pub(crate) struct HeaderRule {
     selected: Box<[SelectorField]>,
 }
 
-/// A field that the traffic selectors limit to a range.
+/// A field that the traffic selectors restrict to a range.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct SelectorField {
-    /// What messages call it.
+    /// Its name in messages.
     pub field: &'static str,
     /// Offset in its header, in bits.
     pub at: usize,
     /// Its length in bits.
     pub bits: usize,
-    /// The values selected.
+    /// The selected values.
     pub range: Range,
-    /// A rule already checks all of it: the range is a whole prefix.
+    /// A rule already checks the whole range, because the range is a prefix.
     pub is_prefix: bool,
 }
 
-/// Source and destination in an IP header of `version`, under rules that take the prefix of a range.
+/// Source and destination address in an IP header of `version`, if the rules check only the common prefix of a
+/// range.
 pub(crate) fn addresses(selectors: &TrafficSelectors, version: IpVersion) -> [SelectorField; 2] {
     let [src, dst] = match version {
         IpVersion::V4 => [12 * 8, 16 * 8],
@@ -101,7 +102,7 @@ pub(crate) fn addresses(selectors: &TrafficSelectors, version: IpVersion) -> [Se
     [SelectorField::new("src", src, bits, selectors.src), SelectorField::new("dst", dst, bits, selectors.dst)]
 }
 
-/// Source and destination port in a transport header, likewise.
+/// Source and destination port in a transport header, if the rules check only the common prefix of a range.
 pub(crate) fn ports(selectors: &TrafficSelectors) -> [SelectorField; 2] {
     [
         SelectorField::new("src_port", 0, 16, selectors.src_port),
@@ -109,7 +110,7 @@ pub(crate) fn ports(selectors: &TrafficSelectors) -> [SelectorField; 2] {
     ]
 }
 
-/// Those that limit anything, under rules that leave it to the selectors.
+/// The fields that the selectors restrict and that no rule checks completely.
 pub(crate) fn limits(selected: [SelectorField; 2]) -> Box<[SelectorField]> {
     let limiting = selected.into_iter().filter(|field| field.range != Range::whole(field.bits as u32));
     limiting.map(|field| SelectorField { is_prefix: false, ..field }).collect()
@@ -123,7 +124,7 @@ impl SelectorField {
         SelectorField { field, at, bits: bits as usize, range, is_prefix }
     }
 
-    /// The value in `header` if it is outside.
+    /// The value in `header`, if it is outside the range.
     fn outside(&self, header: &[u8]) -> Option<u128> {
         bits::read(header, self.at, self.bits).filter(|value| !self.range.contains(*value))
     }
@@ -142,7 +143,7 @@ impl SelectorField {
 }
 
 impl HeaderRule {
-    /// Compiles `rule`; `extra` actions follow those of its rows. `selected` are fields of this header.
+    /// Compiles `rule`. The actions `extra` are added to those of its rows. `selected` are fields of this header.
     pub(super) fn new(
         rule: &Rule,
         extra: &[ComputedField],
@@ -151,7 +152,7 @@ impl HeaderRule {
         HeaderRule::of_direction(rule, Direction::Both, extra, selected)
     }
 
-    /// Likewise, for the packets of one direction; all rows apply to it.
+    /// Compiles the rows for one direction. All of them apply to its packets.
     pub(super) fn of_direction(
         rule: &Rule,
         direction: Direction,
@@ -161,7 +162,7 @@ impl HeaderRule {
         let mut computed = vec![];
         for row in &rule.fields {
             if let Action::Compute(compute) = row.action {
-                let problem = "this field cannot be computed so";
+                let problem = "this field cannot be computed by this action";
                 computed.push(ComputedField::of(row.fid, compute).ok_or(RuleError { field: row.fid, problem })?);
             }
         }
@@ -184,14 +185,14 @@ impl HeaderRule {
         Ok(header)
     }
 
-    /// Notes that the checksums that are computed are those of other values than were sent.
+    /// Records that computed checksums differ from the original ones, because they cover values that were not sent.
     pub(super) fn note_checksums(&mut self) {
         for field in self.computed.iter().filter_map(|field| field.checksum()) {
             self.sources.set(field, Source::Computed);
         }
     }
 
-    /// Writes the residue of `header` at bit `at`. Returns the bit behind it.
+    /// Writes the residue of `header` at bit `at`. Returns the position after it.
     fn compress(&self, header: &[u8], residue: &mut [u8], at: usize) -> Result<usize, Mismatch> {
         let end = self.rule.compress(header, residue, at).map_err(|unmatched| self.mismatch(unmatched))?;
         for selected in self.selected.iter().filter(|selected| !selected.is_prefix) {
@@ -212,7 +213,7 @@ impl HeaderRule {
         }
     }
 
-    /// Whether a rebuilt header is outside the selectors.
+    /// Whether a rebuilt header has values outside the selectors.
     fn is_outside(&self, header: &[u8]) -> bool {
         self.selected.iter().any(|selected| !selected.is_prefix && selected.outside(header).is_some())
     }
@@ -224,23 +225,23 @@ impl IpRule {
         IpRule { version, length_sent, header }
     }
 
-    /// Whether the addresses, which the checksums of most transports cover, can come back different.
+    /// Whether the addresses may be restored to other values. The checksums of most transports cover addresses.
     pub(super) fn loses_addresses(&self) -> bool {
         [Restorable::Src, Restorable::Dst].iter().any(|field| self.header.sources.of(*field).is_some())
     }
 }
 
-/// A residue that is being read.
+/// Reads a residue.
 struct ResidueReader<'a> {
     bytes: &'a [u8],
-    /// Bits read.
+    /// Number of bits read.
     at: usize,
     /// Offset of `bytes` in the clear text.
     offset: usize,
 }
 
 impl<'a> ResidueReader<'a> {
-    /// Appends a header.
+    /// Restores a header and appends it.
     fn expand(&mut self, rule: &Compiled, packet: &mut Vec<u8>) -> Result<(), Fault> {
         self.at = rule.expand(self.bytes, self.at, packet).map_err(|unreadable| match unreadable {
             ResidueError::Short { needs_bits } => self.short(needs_bits),
@@ -252,7 +253,7 @@ impl<'a> ResidueReader<'a> {
         Ok(())
     }
 
-    /// Appends `len` whole bytes, which need not begin on a byte boundary.
+    /// Appends `len` whole bytes, which may start at any bit.
     fn take(&mut self, len: usize, packet: &mut Vec<u8>) -> Result<(), Fault> {
         let start = packet.len();
         packet.resize(start + len, 0);
@@ -267,7 +268,7 @@ impl<'a> ResidueReader<'a> {
         Fault::short(Stage::Inner, self.offset, "residue", needs_bits.div_ceil(8), self.bytes.len())
     }
 
-    /// The bytes behind the residue, and whether the bits that fill its last byte are 0.
+    /// The bytes after the residue, and whether its padding bits are 0.
     fn payload(&self) -> (&'a [u8], bool) {
         let pad_bits = self.at.next_multiple_of(8) - self.at;
         let zero = bits::read(self.bytes, self.at, pad_bits).unwrap_or(0) == 0;
@@ -276,7 +277,7 @@ impl<'a> ResidueReader<'a> {
 }
 
 impl InnerRules {
-    /// The IP packet or segment as it is.
+    /// Sends the IP packet or segment unchanged.
     pub(super) fn uncompressed(mode: Option<Mode>, version: Option<IpVersion>, protocol: Option<u8>) -> InnerRules {
         InnerRules {
             mode,
@@ -291,12 +292,12 @@ impl InnerRules {
         }
     }
 
-    /// Whether what a packet restores to depends on the packet before.
+    /// Whether restoring a packet depends on the previous packet.
     pub(super) fn is_stateful(&self) -> bool {
         self.transports.iter().any(|transport| transport.tcp_lsb.is_some())
     }
 
-    /// The rule of the IP header of a packet that `outer` carries.
+    /// The rule of the IP header for a packet inside `outer`.
     fn ip_rule(&self, outer: &OuterHeader) -> Option<&IpRule> {
         match &self.ip_over_v4 {
             Some(rule) if outer.version == IpVersion::V4 => Some(rule),
@@ -304,7 +305,7 @@ impl InnerRules {
         }
     }
 
-    /// Whether payload data is always what standard ESP carries.
+    /// Whether the payload data is always the same as in standard ESP.
     pub(super) fn is_identity(&self) -> bool {
         self.rule_id.is_none() && self.ip.is_none() && self.transports.is_empty()
     }
@@ -313,7 +314,7 @@ impl InnerRules {
         self.transports.iter().find(|transport| transport.protocol == protocol)
     }
 
-    /// What the trailer announces, and the Next Header where one is known.
+    /// The content that the trailer announces, and the Next Header if it is known.
     #[inline]
     fn announced(&self, opened: &PayloadData) -> Result<(Form, Option<u8>), Fault> {
         if opened.next_header == Some(protocol::NO_NEXT_HEADER) {
@@ -330,15 +331,15 @@ impl InnerRules {
         if let (Some(sent), Some(known)) = (opened.next_header, known)
             && sent != known
         {
-            let expected = "that of the traffic selectors";
+            let expected = "the protocol of the traffic selectors";
             let offset = opened.offset + opened.payload.len();
             return Err(Fault::value(Stage::Trailer, offset, "Next Header", sent.into(), expected));
         }
         Ok((form, opened.next_header.or(known)))
     }
 
-    /// Where in the clear text the packet stands, if this is an identity ([`InnerRules::is_identity`]) in tunnel mode; then what
-    /// it is goes into `restored`.
+    /// The position of the packet in the clear text, if the rules do not change it ([`InnerRules::is_identity`])
+    /// and the mode is tunnel mode. In this case, its properties are stored in `restored`.
     #[inline]
     pub(super) fn restore_in_place(
         &self,
@@ -368,7 +369,7 @@ impl InnerRules {
         Some(opened.offset..opened.offset + packet.len())
     }
 
-    /// Appends the packet to `packet`, which is empty.
+    /// Appends the restored packet to the empty `packet`.
     pub(super) fn restore(
         &self,
         opened: &PayloadData,
@@ -396,7 +397,7 @@ impl InnerRules {
         if let Some(rule_id) = self.rule_id {
             let got = bits::read(residue.bytes, 0, 8).ok_or_else(|| residue.short(8))?;
             if got != u128::from(rule_id) {
-                let what = "another RuleID than that of the context";
+                let what = "the RuleID is not that of the context";
                 return Err(Fault::unsupported(Stage::Inner, residue.offset, what));
             }
             residue.at = 8;
@@ -436,7 +437,7 @@ impl InnerRules {
         // A rule may send the version.
         let version = packet.first().map_or(0, |byte| byte >> 4);
         if version != ip.version.number() {
-            let expected = "the version that the context names";
+            let expected = "the IP version of the context";
             return Err(Fault::value(Stage::Inner, residue.offset, "version", version.into(), expected));
         }
         let (protocol, fragment) = match ip.version {
@@ -455,7 +456,7 @@ impl InnerRules {
         if self.protocol.is_some_and(|known| protocol != Some(known)) {
             // A rule may send the protocol.
             if !self.transports.is_empty() {
-                let (got, expected) = (protocol.unwrap_or(0).into(), "the protocol whose header the context names");
+                let (got, expected) = (protocol.unwrap_or(0).into(), "the protocol of the context");
                 return Err(Fault::value(Stage::Inner, residue.offset, "Next Header", got, expected));
             }
             restored.warnings.add_if(true, Warnings::OUTSIDE_SELECTOR);
@@ -466,13 +467,13 @@ impl InnerRules {
         let min_len = segment + self.restore_segment(transport, residue, packet, restored)?;
 
         if ip.length_sent {
-            // Bytes behind the length would be TFC padding (RFC 4303 §2.7).
+            // Bytes after the length would be TFC padding (RFC 4303 §2.7).
             let len = match ip.version {
                 IpVersion::V4 => bits::read(packet, 2 * 8, 16).unwrap_or(0) as usize,
                 IpVersion::V6 => IPV6_LEN + bits::read(packet, 4 * 8, 16).unwrap_or(0) as usize,
             };
             if !(min_len..=packet.len()).contains(&len) {
-                return Err(Fault::value(Stage::Inner, 0, "IP length", len as u64, "the length of what was opened"));
+                return Err(Fault::value(Stage::Inner, 0, "IP length", len as u64, "the length of the clear text"));
             }
             restored.length_hiding += (packet.len() - len) as u32;
             packet.truncate(len);
@@ -516,8 +517,8 @@ impl InnerRules {
         finish_segment(transport, segment, (offset, outer_ip), state, packet)
     }
 
-    /// Appends transport header and payload; computed fields are still to be filled. Returns the length in bytes of the
-    /// transport header.
+    /// Appends the transport header and the payload. Computed fields are filled in later. Returns the length of the
+    /// transport header in bytes.
     fn restore_segment(
         &self,
         transport: Option<&TransportRule>,
@@ -558,7 +559,7 @@ impl InnerRules {
 pub(crate) const TCP_LEN: usize = 20;
 const TCP_CHECKSUM: usize = 16;
 
-/// `offset` is that of the residue in the clear text.
+/// `offset` is the position of the residue in the clear text.
 fn finish_segment(
     transport: Option<&TransportRule>,
     segment: usize,
@@ -583,8 +584,8 @@ fn finish_segment(
     Ok(())
 }
 
-/// The IP header of an uncompressed packet at the start of `bytes`, which stand at `offset` of the clear text and hold all of
-/// the packet; what is behind it is TFC padding (RFC 4303 §2.7).
+/// Reads the IP header of an uncompressed packet at the start of `bytes`, which are at `offset` of the clear text.
+/// All of the packet must be there. Bytes after it are TFC padding (RFC 4303 §2.7).
 fn whole_packet(next_header: Option<u8>, bytes: &[u8], offset: usize) -> Result<Ip, Fault> {
     let ip = Ip::parse(bytes)
         .map_err(|NotIp { field, got, expected }| Fault::value(Stage::Inner, offset, field, got, expected))?;
@@ -599,7 +600,8 @@ fn whole_packet(next_header: Option<u8>, bytes: &[u8], offset: usize) -> Result<
 }
 
 impl InnerRules {
-    /// Appends payload data to `clear`. After a mismatch, the content of `clear` is undefined and `state` is unchanged.
+    /// Appends payload data to `clear`. After a mismatch, the content of `clear` is undefined and `state` is
+    /// unchanged.
     pub(super) fn compress(
         &self,
         packet: &[u8],
@@ -677,7 +679,7 @@ impl InnerRules {
         clear: &mut Vec<u8>,
     ) -> Result<Compressed, Mismatch> {
         let split = TransportSplit::split(packet, ip);
-        // RFC 4303 §3.1.1: transport mode protects whole packets only.
+        // Transport mode protects only whole packets (RFC 4303 §3.1.1).
         if split.is_fragment(ip) {
             return Err(Mismatch::says("fragment_offset", "is that of a fragment"));
         }
@@ -718,13 +720,13 @@ impl InnerRules {
         SelectorField::check(&self.ports, segment)
     }
 
-    /// Whether there are selectors that no rule looks at.
+    /// Whether there are selectors that no rule checks.
     #[inline]
     fn selects(&self) -> bool {
         self.protocol.is_some() || !self.addresses.is_empty() || !self.ports.is_empty()
     }
 
-    /// Whether an uncompressed packet is outside the selectors.
+    /// Whether an uncompressed packet has values outside the selectors.
     fn is_outside(&self, packet: &[u8], ip: &Ip, upper: Option<UpperLayer>) -> bool {
         let segment = packet.get(ip.header_len..).unwrap_or_default();
         let is_of = |protocol| protocol == ip.protocol || upper.is_some_and(|upper| upper.protocol == protocol);
@@ -733,7 +735,7 @@ impl InnerRules {
             || self.check_ports(ip.protocol, ip.fragment, segment).is_err()
     }
 
-    /// Whether the ports of a transport header that is not compressed are outside the selectors.
+    /// Whether the ports of an uncompressed transport header are outside the selectors.
     fn is_port_outside(&self, protocol: Option<u8>, segment: Option<&[u8]>) -> bool {
         let (protocol, segment) = (protocol.unwrap_or(0), segment.unwrap_or_default());
         !self.ports.is_empty() && self.check_ports(protocol, false, segment).is_err()
@@ -741,7 +743,7 @@ impl InnerRules {
 }
 
 impl TransportRule {
-    /// Whether the segment of `packet` at byte `segment` comes back as it is.
+    /// Whether the receiver restores the segment of `packet` at byte `segment` exactly.
     fn check(&self, packet: &[u8], segment: usize, state: &State) -> Result<(), Mismatch> {
         let bytes = packet.get(segment..).unwrap_or_default();
         if bytes.len() < self.min_len {
@@ -751,7 +753,7 @@ impl TransportRule {
                 TCP => "tcp",
                 _ => "sctp",
             };
-            return Err(Mismatch::says(name, "header is cut short"));
+            return Err(Mismatch::says(name, "header is truncated"));
         }
         if self.protocol == TCP
             && let Some(data_offset) = bytes.get(12).map(|byte| byte >> 4).filter(|data_offset| *data_offset < 5)
@@ -765,7 +767,7 @@ impl TransportRule {
     }
 }
 
-/// Appends zeros: room for a residue, and for a word behind it, because bits in the midst of bytes are written faster.
+/// Appends zeros for a residue and one more word, because `bits` writes whole words.
 fn room(residue_bits: usize, clear: &mut Vec<u8>) -> &mut [u8] {
     const WORD: usize = 8;
     let start = clear.len();
@@ -773,8 +775,8 @@ fn room(residue_bits: usize, clear: &mut Vec<u8>) -> &mut [u8] {
     clear.get_mut(start..).unwrap_or_default()
 }
 
-/// Writes the residue of a transport header at bit `at` behind byte `start` of `clear`, where there is [`room`] for all
-/// `residue_bits`, and appends the payload.
+/// Writes the residue of a transport header, at bit `at` after byte `start` of `clear`, and appends the payload.
+/// `clear` has [`room`] for all `residue_bits`.
 fn compress_segment(
     transport: Option<&TransportRule>,
     segment: &[u8],

@@ -4,7 +4,8 @@
 //! clear text --trailer--> payload data --inner--> packet        (compress: the same upwards)
 //! ```
 //!
-//! A [`Codec`] is compiled once per Security Association from its [`Context`]; then every packet costs a few copies.
+//! A [`Codec`] is compiled once per Security Association from its [`Context`]. After that, each packet needs only a
+//! few copies.
 
 pub(crate) mod apply;
 mod compute;
@@ -49,7 +50,7 @@ struct EspHeader {
     spi_bits: u8,
     sn_bits: u8,
     rule_id: Option<u8>,
-    /// The rule of the SPI; `None` if it matches every SPI and sends just the low bits.
+    /// The rule of the SPI; `None` if it matches every SPI and sends only the low bits.
     spi_rule: Option<schc::Compiled>,
 }
 
@@ -58,7 +59,7 @@ impl EspHeader {
         EspHeader { spi_bits, sn_bits, rule_id: None, spi_rule: None }
     }
 
-    /// The rule as data; the target values are those of the SA and of each packet.
+    /// The rule as data. The target values are those of the SA and of each packet.
     fn table(&self) -> schc::Rule {
         use schc::{Action, FieldDescriptor, Matching, Target};
         let low_bits = |field, lsb: u8| match lsb {
@@ -69,32 +70,32 @@ impl EspHeader {
     }
 }
 
-/// What [`Codec::compress`] left in front of ESP, and what standard ESP would say.
+/// What [`Codec::compress`] did not compress, and what standard ESP would send.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Compressed {
-    /// Offset in the packet of what is protected: 0 in tunnel mode, the segment in transport mode.
+    /// Offset of the protected data in the packet: 0 in tunnel mode, the segment in transport mode.
     pub payload_offset: usize,
-    /// Offset in the packet of the byte that names the segment's protocol; of no meaning in tunnel mode.
+    /// Offset in the packet of the byte that names the protocol of the segment. It has no meaning in tunnel mode.
     pub protocol_offset: usize,
     /// The Next Header of RFC 4303 §2.6.
     pub next_header: u8,
-    /// Bits of the residue of the inner headers, which begins the payload data (behind a RuleID); 0 bits fill it up to
-    /// a whole byte.
+    /// Bits in the residue of the inner headers. It starts the payload data, after an optional RuleID. 0 bits fill
+    /// its last byte.
     pub residue_bits: usize,
 }
 
 /// A rule as data, for human-readable output.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NamedRule {
-    /// The compressor, and for the inner packet the header: `iipc ipv6`, `iipc udp`, `ctec`, `eec`.
+    /// The compressor and, for the inner packet, the header: `iipc ipv6`, `iipc udp`, `ctec`, `eec`.
     pub name: &'static str,
     /// The rule.
     pub rule: schc::Rule,
 }
 
 impl Codec {
-    /// Compiles a context for a cipher whose clear texts are a multiple of `cipher_block` bytes. `None` is standard ESP
-    /// (RFC 4303). An [`Error`] means that no valid rule follows from the context.
+    /// Compiles a context for a cipher whose clear texts are a multiple of `cipher_block` bytes. `None` is standard
+    /// ESP (RFC 4303). Returns an [`Error`] if the context does not result in valid rules.
     pub fn new(context: Option<&Context>, cipher_block: usize) -> Result<Codec, Error> {
         let Some(context) = context else { return Ok(Codec::standard(cipher_block)) };
         let origin = (&context.origin.path, context.origin.line);
@@ -118,7 +119,7 @@ impl Codec {
         }
     }
 
-    /// The rules of a context as data, in the order in which a sender uses them.
+    /// The rules of a context as data, in the order in which a sender applies them.
     pub fn tables(context: &Context, cipher_block: usize) -> Vec<NamedRule> {
         match &context.dialect {
             Dialect::Ietf(attributes) => ietf::tables(context, attributes, cipher_block),
@@ -128,18 +129,18 @@ impl Codec {
         }
     }
 
-    /// Bits of the SPI on the wire, 0 to 32.
+    /// Number of SPI bits on the wire, 0 to 32.
     pub fn spi_bits(&self) -> u8 {
         self.header.spi_bits
     }
 
-    /// Bits of the Sequence Number on the wire, 0 to 32.
+    /// Number of sequence number bits on the wire, 0 to 32.
     pub fn sn_bits(&self) -> u8 {
         self.header.sn_bits
     }
 
     /// The bits of `spi` that are sent, right-aligned: its low [`Codec::spi_bits`] bits, or the residue of a
-    /// user-defined rule. A [`Mismatch`] if that rule does not match this SPI.
+    /// user-defined rule. Returns a [`Mismatch`] if this rule does not match the SPI.
     pub fn spi_residue(&self, spi: u32) -> Result<u32, Mismatch> {
         let EspHeader { spi_bits, spi_rule, .. } = &self.header;
         match spi_rule {
@@ -157,7 +158,7 @@ impl Codec {
         self.header.rule_id
     }
 
-    /// Bytes before the IV and ciphertext: RuleID, SPI and Sequence Number.
+    /// Number of bytes before the IV and ciphertext: RuleID, SPI and sequence number.
     pub fn header_len(&self) -> usize {
         let EspHeader { spi_bits, sn_bits, rule_id, .. } = self.header;
         usize::from(rule_id.is_some()) + (usize::from(spi_bits) + usize::from(sn_bits)).div_ceil(8)
@@ -174,22 +175,22 @@ impl Codec {
         self.inner.is_stateful()
     }
 
-    /// Appends the compressed ESP header: RuleID, low bits of SPI, low bits of Sequence Number.
+    /// Appends the compressed ESP header: RuleID, low bits of the SPI, low bits of the sequence number.
     pub fn encode_header(&self, spi: u32, sn: u64, out: &mut Vec<u8>) {
         let EspHeader { spi_bits, sn_bits, rule_id, .. } = self.header;
         out.extend(rule_id);
         // An SPI without a residue was rejected when the SA was loaded.
         let spi = self.spi_residue(spi).unwrap_or(0);
         let residue = (u64::from(spi) << sn_bits) | low_bits(sn, sn_bits);
-        // A multiple of 8 bits, at most 64: those behind go again.
+        // The number of bits is a multiple of 8, at most 64. The unused bytes at the end are removed again.
         let bits = u32::from(spi_bits) + u32::from(sn_bits);
         let end = out.len() + bits as usize / 8;
         out.extend_from_slice(&residue.checked_shl(64 - bits).unwrap_or(0).to_be_bytes());
         out.truncate(end);
     }
 
-    /// The position of the payload data in a clear text: after an optional RuleID and before the trailer. A [`Fault`]
-    /// if the clear text is too short for its trailer, or has another RuleID.
+    /// The position of the payload data in a clear text, after an optional RuleID and before the trailer. Returns a
+    /// [`Fault`] if the clear text is too short for its trailer, or has another RuleID.
     pub fn payload_range(&self, clear: &[u8]) -> Result<std::ops::Range<usize>, Fault> {
         let opened = self.trailer.open(clear)?;
         Ok(opened.offset..opened.offset + opened.payload.len())
@@ -203,9 +204,10 @@ impl Codec {
 
     /// Rebuilds the packet of a verified clear text into `packet`, replacing its content.
     ///
-    /// Tunnel mode: the inner packet. Transport mode: the header of `outer_ip` with the protocol of the segment, new length
-    /// and IPv4 checksum, then the segment. A dummy leaves `packet` empty. A [`Fault`] counts its offset from the start
-    /// of the clear text. `state` is that of the stream; it changes only where the packet could be rebuilt.
+    /// In tunnel mode, this is the inner packet. In transport mode, it is the header of `outer_ip` with the
+    /// protocol of the segment and a new length and checksum, then the segment. A dummy packet leaves `packet`
+    /// empty. The offset of a [`Fault`] counts from the start of the clear text. `state` belongs to the stream. It
+    /// is only updated if the packet could be rebuilt.
     pub fn restore(
         &self,
         clear: &[u8],
@@ -218,14 +220,15 @@ impl Codec {
         self.inner.restore(&opened, outer_ip, state, packet)
     }
 
-    /// Whether a clear text ends in a trailer whose padding is 1, 2, 3, ...
+    /// Whether the padding in the trailer of a clear text is 1, 2, 3, ...
     pub fn padding_is_right(&self, clear: &[u8]) -> bool {
         self.trailer.open(clear).is_ok_and(|opened| !opened.warnings.contains(Warnings::PADDING))
     }
 
-    /// [`Codec::restore`] for a packet that is uncompressed in its clear text, as in standard ESP in tunnel mode.
-    /// Returns its position there. For every other clear text, returns `None` and leaves `restored` unchanged.
-    // Not returned by value: copying as a whole what was just written in parts stalls the CPU.
+    /// A fast version of [`Codec::restore`] for a packet that is not compressed in its clear text, as in standard
+    /// ESP in tunnel mode. Returns its position in the clear text. For every other clear text, returns `None` and
+    /// leaves `restored` unchanged.
+    // Not returned by value: copying a struct right after its fields were written stalls the CPU.
     #[inline]
     pub fn restore_in_place(&self, clear: &[u8], restored: &mut Option<Restored>) -> Option<std::ops::Range<usize>> {
         if !self.inner.is_identity() {
@@ -234,11 +237,11 @@ impl Codec {
         self.inner.restore_in_place(&self.trailer.open(clear).ok()?, restored)
     }
 
-    /// Compresses a whole IP packet (tunnel mode: the inner one) into `clear`, whatever that held before: payload data
-    /// and trailer. `outer` is the header that will carry it, `state` that of the packets that were sent before: a packet
-    /// that is not sent after all must leave it as it was. Standard ESP takes the packet in tunnel mode.
+    /// Compresses a whole IP packet (in tunnel mode, the inner one) and stores payload data and trailer in `clear`,
+    /// replacing its content. `outer` is the header of the ESP packet. `state` is that of the packets sent before;
+    /// restore it if the packet is not sent. Standard ESP uses tunnel mode.
     ///
-    /// After a [`Mismatch`] `clear` is of no meaning and `state` as before.
+    /// After a [`Mismatch`], the content of `clear` is undefined and `state` is unchanged.
     pub fn compress(
         &self,
         packet: &[u8],
@@ -250,7 +253,7 @@ impl Codec {
         self.append_compressed(packet, outer, state, clear)
     }
 
-    /// [`Codec::compress`] behind what `out` holds; after a [`Mismatch`], what is there is of no meaning.
+    /// Like [`Codec::compress`], but appends to `out`. After a [`Mismatch`], the appended bytes are undefined.
     pub fn append_compressed(
         &self,
         packet: &[u8],
@@ -261,20 +264,20 @@ impl Codec {
         let start = out.len();
         self.trailer.begin(out);
         let compressed = self.inner.compress(packet, outer, state, out)?;
-        // Only user-defined rules can mismatch here, and they do not use the state.
+        // Only user-defined rules can cause a mismatch here, and they do not use the state.
         self.trailer.close(out, start, compressed.next_header)?;
         Ok(compressed)
     }
 }
 
-/// The low `bits` bits, 32 at most.
+/// The low `bits` bits, at most 32.
 fn low_bits(value: u64, bits: u8) -> u64 {
     value & ((1 << bits) - 1)
 }
 
-/// Appends the trailer of RFC 4303 to payload data: Padding to a multiple of 4 bytes and of `cipher_block`, Pad Length,
-/// Next Header. `payload` holds the payload data and nothing else.
+/// Appends the trailer of RFC 4303 to payload data: Padding to a multiple of 4 bytes and of `cipher_block`, Pad
+/// Length, Next Header. `payload` contains only the payload data.
 pub fn close_standard(payload: &mut Vec<u8>, cipher_block: usize, next_header: u8) {
     let closed = Trailer::standard(cipher_block).close(payload, 0, next_header);
-    debug_assert!(closed.is_ok(), "the whole byte is sent");
+    debug_assert!(closed.is_ok(), "no rule can mismatch");
 }

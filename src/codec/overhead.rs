@@ -12,7 +12,7 @@ use crate::net::protocol::{self, SCTP, TCP, UDP, UDP_LITE};
 use crate::net::{IpVersion, OuterHeader};
 use crate::schc::{Action, Compute, Direction, FieldDescriptor, FieldLength, Matching, Rule, header_order, index_bits};
 
-/// Payload lengths of the sample packets. They cover every remainder of every alignment.
+/// Payload lengths of the sample packets. They include every remainder modulo every alignment.
 const PAYLOAD_LENS: std::ops::Range<usize> = 1..65;
 
 /// The bytes that a cipher adds to each packet.
@@ -26,33 +26,33 @@ pub(crate) struct CipherLens {
     pub icv: usize,
 }
 
-/// Fewest and most bytes, over all payload lengths.
+/// Minimum and maximum number of bytes, over all payload lengths.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Span {
-    /// The fewest.
+    /// The minimum.
     pub least: isize,
-    /// The most.
+    /// The maximum.
     pub most: isize,
 }
 
-/// Bytes per packet of one header kind. None of them counts the IV, which is the same in both.
+/// Bytes per packet of one header kind. The IV is not included, because it is the same in both.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Overhead {
     /// The headers: `IPv6 UDP`.
     pub headers: String,
     /// Bits of the residue of the inner headers.
     pub residue_bits: usize,
-    /// ESP payload of Diet-ESP without the payload of the innermost header.
+    /// ESP payload of Diet-ESP, without the payload of the innermost header.
     pub diet: Span,
-    /// The same of standard ESP.
+    /// ESP payload of standard ESP, without the payload of the innermost header.
     pub esp: Span,
-    /// ESP payload of Diet-ESP beyond what is protected: the inner packet, or in transport mode its segment.
+    /// ESP payload of Diet-ESP minus the protected data: the inner packet, or in transport mode its segment.
     pub overhead: Span,
-    /// Bytes fewer than standard ESP.
+    /// Bytes saved compared with standard ESP.
     pub saved: Span,
 }
 
-/// Bits that a row sends; `None` where the length of the field varies.
+/// Bits that a row sends; `None` if the length of the field varies.
 pub(crate) fn sent_bits(row: &FieldDescriptor) -> Option<usize> {
     match (row.action, row.length) {
         (Action::NotSent | Action::Compute(_), _) => Some(0),
@@ -67,13 +67,13 @@ pub(crate) fn sent_bits(row: &FieldDescriptor) -> Option<usize> {
     }
 }
 
-/// Bits that all fixed rows of a rule send, and whether there are rows whose length varies.
+/// Bits that all rows of fixed length send, and whether there are rows of variable length.
 pub(crate) fn rule_bits(rule: &Rule) -> (usize, bool) {
     let sent = rule.fields.iter().map(sent_bits);
     (sent.clone().flatten().sum(), sent.clone().any(|bits| bits.is_none()))
 }
 
-/// A header kind of which no sample packet matches.
+/// A header kind for which no sample packet matches.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct SampleMismatch {
     /// The headers: `IPv6 UDP`.
@@ -85,7 +85,8 @@ pub(crate) struct SampleMismatch {
 /// Compresses sample packets of each header kind.
 ///
 /// # Errors
-/// No valid rule follows from the context.
+///
+/// The context does not result in valid rules.
 pub(crate) fn overhead(context: &Context, cipher: CipherLens) -> Result<Vec<Result<Overhead, SampleMismatch>>, Error> {
     let codec = Codec::new(Some(context), cipher.block)?;
     let tables = Codec::tables(context, cipher.block);
@@ -110,7 +111,7 @@ pub(crate) fn overhead(context: &Context, cipher: CipherLens) -> Result<Vec<Resu
     Ok(found)
 }
 
-/// The IP version that a rule is for.
+/// The IP version of a rule.
 fn known_version(tables: &[NamedRule]) -> Option<IpVersion> {
     let first = tables.iter().filter_map(|table| table.rule.fields.first());
     first.map(|row| row.fid.name).find_map(|name| match name.split_once('.') {
@@ -120,7 +121,7 @@ fn known_version(tables: &[NamedRule]) -> Option<IpVersion> {
     })
 }
 
-/// The protocol that a rule fixes.
+/// The protocol of a rule.
 fn known_protocol(tables: &[NamedRule]) -> Option<u8> {
     let rows = tables.iter().flat_map(|table| &table.rule.fields);
     let is_protocol = |row: &&FieldDescriptor| matches!(row.fid, fields::IPV6_NXT | fields::IPV4_PROTO);
@@ -170,7 +171,7 @@ fn of_kind(
     Ok(Overhead { headers: String::new(), residue_bits, diet, esp, overhead, saved })
 }
 
-/// Whether a rule is for the inner headers of such packets.
+/// Whether a rule applies to the inner headers of these packets.
 fn is_of(table: &NamedRule, version: IpVersion, protocol: u8) -> bool {
     let Some(first) = table.rule.fields.first() else { return false };
     let header = first.fid.name.split('.').next().unwrap_or_default();
@@ -185,7 +186,7 @@ fn is_of(table: &NamedRule, version: IpVersion, protocol: u8) -> bool {
     }
 }
 
-/// Dialect `ehc` has a rule of its own for an outer header of the other version (wire format §3, bypass).
+/// Dialect `ehc` has a separate rule for an outer header of the other version (wire format §3, bypass).
 fn is_for_outer(table: &NamedRule, tables: &[NamedRule], outer: IpVersion) -> bool {
     let suffix = if outer == IpVersion::V4 { ", outer ipv4" } else { ", outer ipv6" };
     match table.name.split_once(',') {
@@ -201,7 +202,8 @@ fn outer(context: &Context, version: IpVersion) -> OuterHeader {
     OuterHeader { version, src, dst, dscp: 0, ecn: 0, hop_limit: 64, flow_label: 0 }
 }
 
-/// A packet with the first values of the selectors and the target values of the rules, and the length of its headers.
+/// A packet that has the first values of the selectors and the target values of the rules, and the length of its
+/// headers.
 fn sample(
     context: &Context,
     tables: &[NamedRule],
@@ -272,7 +274,7 @@ fn sample(
     (packet, header_len)
 }
 
-/// Writes what a rule knows over a header that begins at bit `start`.
+/// Writes the values that a rule knows into a header that starts at bit `start`.
 fn overlay(rule: &Rule, start: usize, packet: &mut [u8]) {
     let rows = rule.rows(Direction::Both);
     let mut at = start;
@@ -287,7 +289,7 @@ fn overlay(rule: &Rule, start: usize, packet: &mut [u8]) {
             Matching::Ignore => 0,
         };
         if let Some(value) = value.filter(|_| known > 0) {
-            // A field outside the packet stays as it is: the rule is not for it.
+            // A field outside the packet is not written, because the rule does not apply to this packet.
             let _ = bits::write(packet, at, known, value >> (bits - known));
         }
         at += bits;

@@ -1,4 +1,4 @@
-//! The results of a codec in addition to the packet: the sources of restored fields, warnings, and why a packet does
+//! Results of a codec in addition to the packet: the sources of restored fields, warnings, and why a packet does
 //! not match.
 
 use std::fmt;
@@ -11,36 +11,35 @@ use crate::schc::fields::FieldId;
 /// The result of [`super::Codec::restore`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Restored {
-    /// What the packet is.
+    /// The kind of packet.
     pub form: Form,
-    /// The Next Header of RFC 4303 §2.6, as sent or as known: 4, 41, 59, or the upper-layer protocol.
+    /// The Next Header of RFC 4303 §2.6, as sent or as agreed: 4, 41, 59, or the upper-layer protocol.
     pub next_header: u8,
-    /// Offset in the packet of what standard ESP would carry as payload data: 0 in tunnel mode, the segment in
-    /// transport mode.
+    /// Offset in the packet of the payload data of standard ESP: 0 in tunnel mode, the segment in transport mode.
     pub payload_offset: usize,
-    /// Which fields came from where; only those that may differ from the original.
+    /// The sources of restored fields, but only of fields that may differ from the original.
     pub sources: Provenance,
     /// Unusual properties of the clear text.
     pub warnings: Warnings,
-    /// Bytes that hide the length of the packet, which standard ESP would carry as well: TFC padding (RFC 4303 §2.7), the
-    /// content of a dummy, Padding beyond what the alignment needs.
+    /// Bytes that hide the length of the packet and that standard ESP would send, too: TFC padding (RFC 4303 §2.7),
+    /// the content of a dummy packet, and Padding beyond the alignment.
     pub length_hiding: u32,
     /// The upper layer of the packet; `None` for a dummy.
     pub upper: Option<UpperLayer>,
 }
 
-/// The content of a clear text.
+/// What a clear text contains.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Form {
     /// An inner IP packet.
     Tunnel,
     /// A segment, placed after the outer header.
     Transport,
-    /// No packet: Next Header 59 (RFC 4303 §2.6).
+    /// A dummy packet: Next Header 59 (RFC 4303 §2.6).
     Dummy,
 }
 
-/// Where a restored field came from.
+/// The source of a restored field.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Source {
     /// The outer IP header.
@@ -51,12 +50,12 @@ pub enum Source {
     Computed,
     /// The length of the segment.
     Length,
-    /// The target value of a rule (RFC 8724 §7.1), whatever the field was.
+    /// The target value of a rule (RFC 8724 §7.1), whatever value the field had.
     TargetValue,
 }
 
 impl Source {
-    /// The word of the records.
+    /// The name used in records.
     pub fn name(self) -> &'static str {
         match self {
             Source::OuterHeader => "outer",
@@ -120,7 +119,8 @@ pub enum Restorable {
 }
 
 impl Restorable {
-    /// What a header field is called here; of a Traffic Class both parts, nothing of fields that always come back.
+    /// The [`Restorable`] fields of a header field. A Traffic Class has two; fields that are always restored
+    /// exactly have none.
     pub(crate) fn of(field: FieldId) -> impl Iterator<Item = Restorable> {
         let is_named = move |name: &str| match field.key {
             "traffic_class" => matches!(name, "dscp" | "ecn"),
@@ -156,7 +156,8 @@ const RESTORABLE: [(&str, Restorable); 23] = [
     ("sctp.checksum", Restorable::SctpChecksum),
 ];
 
-/// Which fields came from where: a bit of each word for each [`Restorable`], together 0 or the number of a [`Source`].
+/// The sources of the fields. Each [`Restorable`] has one bit in each word. Its bits together are 0 or the number
+/// of a [`Source`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Provenance([u32; 3]);
 
@@ -164,7 +165,7 @@ impl Provenance {
     const ALL: [Source; 5] =
         [Source::OuterHeader, Source::Generated, Source::Computed, Source::Length, Source::TargetValue];
 
-    /// Notes that `field` came from `source`, whatever was noted before.
+    /// Records that `field` came from `source`, replacing an earlier source.
     pub fn set(&mut self, field: Restorable, source: Source) {
         let number = source as u32 + 1;
         for (bit, word) in self.0.iter_mut().enumerate() {
@@ -172,7 +173,7 @@ impl Provenance {
         }
     }
 
-    /// Where a field came from, if it is one of them.
+    /// The source of a field, if it has one.
     #[inline]
     pub fn of(self, field: Restorable) -> Option<Source> {
         let [low, middle, high] = self.0;
@@ -184,13 +185,13 @@ impl Provenance {
         Provenance::ALL.get((number as usize).checked_sub(1)?).copied()
     }
 
-    /// The fields of both, none of which is in both.
+    /// Merges two sets without common fields.
     pub fn and(self, other: Provenance) -> Provenance {
         let ([a, b, c], [d, e, f]) = (self.0, other.0);
         Provenance([a | d, b | e, c | f])
     }
 
-    /// The names of the records (`dscp`, ...) and the sources, in the order of the records.
+    /// The names of the fields in records (`dscp`, ...) with their sources, in the order of the records.
     pub fn iter(self) -> impl Iterator<Item = (&'static str, Source)> {
         RESTORABLE.iter().filter_map(move |(name, field)| Some((*name, self.of(*field)?)))
     }
@@ -217,44 +218,44 @@ impl Warnings {
         (Warnings::DUMMY, "dummy"),
     ];
 
-    /// Adds those of `other` if `condition` holds.
+    /// Adds the flags of `other` if `condition` holds.
     pub fn add_if(&mut self, condition: bool, other: Warnings) {
         if condition {
             self.0 |= other.0;
         }
     }
 
-    /// Whether all of `other` are set.
+    /// Whether all flags of `other` are set.
     pub fn contains(self, other: Warnings) -> bool {
         self.0 & other.0 == other.0
     }
 
-    /// The words of the records.
+    /// The names used in records.
     pub fn names(self) -> impl Iterator<Item = &'static str> {
         Warnings::NAMES.into_iter().filter(move |(warning, _)| self.contains(*warning)).map(|(_, name)| name)
     }
 }
 
-/// Why a packet is not compressed: the field that does not match.
+/// Why a packet cannot be compressed: the field that does not match.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Mismatch {
-    /// The field as records call it: `version`, `dst_port`, `udp.length`, ...
+    /// The field as named in records: `version`, `dst_port`, `udp.length`, ...
     pub field: &'static str,
-    /// What is wrong with it.
+    /// Why it does not match.
     pub reason: MismatchReason,
 }
 
-/// What is wrong with a field.
+/// Why a field does not match.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MismatchReason {
-    /// Another value than the context has.
+    /// The value differs from that of the context.
     Differs {
         /// The field.
         got: u128,
-        /// What would match.
+        /// The value that would match.
         expected: u128,
     },
-    /// A value outside a range of the context.
+    /// The value is outside a range of the context.
     Outside {
         /// The field.
         got: u128,
@@ -265,12 +266,12 @@ pub enum MismatchReason {
         /// Bits of the field: 32 and 128 are addresses.
         bits: u8,
     },
-    /// A value that is in no list of the context.
+    /// The value is not in a list of the context.
     NotListed {
         /// The field.
         got: u128,
     },
-    /// Anything else, as the end of a sentence that the field begins.
+    /// Any other reason, as a phrase that follows the name of the field.
     Says(&'static str),
 }
 
@@ -328,7 +329,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_stand_at_the_index_of_their_field() {
+    fn names_are_in_the_order_of_the_fields() {
         for (index, (name, field)) in RESTORABLE.iter().enumerate() {
             assert_eq!(*field as usize, index);
             for source in Provenance::ALL {
@@ -340,7 +341,7 @@ mod tests {
     }
 
     #[test]
-    fn a_mismatch_is_a_sentence() {
+    fn a_mismatch_reads_as_a_sentence() {
         let outside = |bits, got, start, end| Mismatch {
             field: "dst",
             reason: MismatchReason::Outside { got, start, end, bits },
@@ -349,7 +350,7 @@ mod tests {
         assert_eq!(v6.to_string(), "dst is 2001:db8::, outside ::1 to ::2");
         assert_eq!(outside(32, 0x0a00_0001, 0, 1).to_string(), "dst is 10.0.0.1, outside 0.0.0.0 to 0.0.0.1");
         assert_eq!(Mismatch::differs("dscp", 3u8, 4u8).to_string(), "dscp is 3, not 4");
-        let short = Mismatch::says("udp", "header is cut short");
-        assert_eq!(short.to_string(), "udp header is cut short");
+        let short = Mismatch::says("udp", "header is truncated");
+        assert_eq!(short.to_string(), "udp header is truncated");
     }
 }

@@ -1,4 +1,5 @@
-//! Dialect `6lo`: draft-mglt-6lo-diet-esp and the slides of 2016 (wire format §4). ESP header and trailer only.
+//! Dialect `6lo`: draft-mglt-6lo-diet-esp and the slides of 2016 (wire format §4). It compresses only the ESP
+//! header and trailer.
 
 use super::inner::{InnerRules, addresses, limits, ports};
 use super::trailer::{NextHeader, Trailer};
@@ -29,7 +30,7 @@ pub(super) fn compile(context: &Context, sixlo: &SixLo, cipher_block: usize) -> 
     })
 }
 
-/// The rules of a context as data; the inner packet is sent as it is.
+/// The rules of a context as data. The inner packet is sent unchanged.
 pub(super) fn tables(context: &Context, sixlo: &SixLo, cipher_block: usize) -> Vec<NamedRule> {
     vec![
         NamedRule { name: "ctec", rule: trailer(sixlo, cipher_block).table(context) },

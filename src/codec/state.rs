@@ -2,18 +2,18 @@
 
 use super::restored::Mismatch;
 
-/// What is known of the packets of one Security Association before (of one source of it, where the destination is a
-/// multicast address): sender and receiver keep one each.
+/// The state after the previous packet of one Security Association. If the destination is a multicast address, each
+/// source has its own state. Sender and receiver each keep one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct State {
-    /// Sequence Number and Acknowledgment Number of the TCP packet before.
+    /// Sequence Number and Acknowledgment Number of the previous TCP packet.
     tcp: Option<[u32; 2]>,
 }
 
-/// TCP Sequence Number and Acknowledgment Number of which only low bits are sent (wire format §3, `tcp_lsb`).
+/// TCP Sequence Number and Acknowledgment Number, of which only the low bits are sent (wire format §3, `tcp_lsb`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct TcpLsb {
-    /// Bits sent of each, less than 32.
+    /// Bits sent of each number, less than 32.
     pub bits: u32,
     /// The numbers before the first packet: `tcp_sn`, `tcp_ack`.
     pub first: [u32; 2],
@@ -25,7 +25,7 @@ const NAMES: [&str; 2] = ["tcp.sequence", "tcp.acknowledgment"];
 const NUMBERS: usize = 4;
 
 impl State {
-    /// Notes the numbers of a TCP segment.
+    /// Stores the numbers of a TCP segment.
     pub(crate) fn note(&mut self, segment: &[u8]) {
         self.tcp = Some(numbers(segment));
     }
@@ -37,16 +37,16 @@ impl TcpLsb {
     pub(super) fn check(&self, segment: &[u8], state: &State) -> Result<(), Mismatch> {
         let before = state.tcp.unwrap_or(self.first);
         for ((number, before), name) in numbers(segment).into_iter().zip(before).zip(NAMES) {
-            // The shorter way round the circle of 2^32 numbers.
+            // The shorter distance modulo 2^32.
             let jump = (number.wrapping_sub(before) as i32).unsigned_abs();
             if u64::from(jump) * 2 >= 1 << self.bits {
-                return Err(Mismatch::says(name, "jumps too far from that of the packet before for `tcp_lsb`"));
+                return Err(Mismatch::says(name, "differs too much from that of the previous packet for `tcp_lsb`"));
             }
         }
         Ok(())
     }
 
-    /// Completes the numbers of `segment`, which has their low bits, and notes them.
+    /// Restores the numbers of `segment`, which contains their low bits, and stores them.
     pub(super) fn fill(&self, segment: &mut [u8], state: &mut State) {
         let before = state.tcp.unwrap_or(self.first);
         let low = numbers(segment);
@@ -60,7 +60,7 @@ impl TcpLsb {
         state.tcp = Some([sequence, acknowledgment]);
     }
 
-    /// The number nearest to `before` with these low bits; of two at the same distance the larger.
+    /// The number nearest to `before` with these low bits. If two are equally near, the larger one.
     fn nearest(&self, before: u32, low: u32) -> u32 {
         let range = 1u64 << self.bits;
         let ahead = u64::from(low.wrapping_sub(before)) & (range - 1);
@@ -86,15 +86,16 @@ mod tests {
         bytes
     }
 
-    /// Low 16 bits around 0x0001_2345: what lies less than 0x8000 away comes back, on both sides and round 2^32.
+    /// The low 16 bits around 0x0001_2345. A number less than 0x8000 away is restored, on both sides and across
+    /// 2^32.
     #[test]
-    fn the_nearest_number_is_taken() {
+    fn the_nearest_number_is_restored() {
         let near = TcpLsb { bits: 16, first: [0x0001_2345, 5] };
         for (sent, sequence) in [
             (0x2345, 0x0001_2345),
             (0x2346, 0x0001_2346),
             (0xa344, 0x0001_a344),
-            // 0x8000 away on both sides: the larger.
+            // 0x8000 away on both sides: the larger number is chosen.
             (0xa345, 0x0001_a345),
             (0xa346, 0x0000_a346),
             (0x2344, 0x0001_2344),
@@ -110,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn a_sender_refuses_what_a_receiver_would_take_for_another() {
+    fn a_sender_refuses_a_number_that_would_be_restored_wrong() {
         let state = State { tcp: Some([0x0001_2345, 0xffff_ff00]) };
         let says = |bits: u32, numbers| {
             let near = TcpLsb { bits, first: [0; 2] };
@@ -123,7 +124,7 @@ mod tests {
         assert_eq!(says(16, [0x0001_2345, 0x0000_7f00]), Some("tcp.acknowledgment"));
         assert_eq!(says(24, [0x0081_2344, 0xffff_ff00]), None);
         assert_eq!(says(24, [0x0081_2345, 0xffff_ff00]), Some("tcp.sequence"));
-        // Nothing sent: nothing may change.
+        // No bits are sent, so the numbers may not change.
         assert_eq!(says(0, [0x0001_2345, 0xffff_ff00]), None);
         assert_eq!(says(0, [0x0001_2346, 0xffff_ff00]), Some("tcp.sequence"));
     }

@@ -4,7 +4,7 @@
 //! [RuleID] payload data | Padding | [Pad Length] | [Next Header]
 //! ```
 //!
-//! The fields that are sent keep their order, and the whole is a multiple of the alignment.
+//! Fields that are sent keep their order. The length of the clear text is a multiple of the alignment.
 
 use super::restored::{Mismatch, Warnings};
 use crate::bits;
@@ -13,7 +13,7 @@ use crate::error::{Fault, Stage};
 use crate::schc::fields::{ESP_NXT, ESP_PAD, ESP_PAD_LEN};
 use crate::schc::{Compiled, Compute, FieldDescriptor, FieldLength, ResidueError, Rule};
 
-/// Which fields of the trailer a Security Association sends.
+/// The trailer fields that a Security Association sends.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Trailer {
     /// The RuleID before the clear text.
@@ -22,7 +22,7 @@ pub(crate) struct Trailer {
     pub pad: bool,
     /// How Next Header is sent.
     pub next_header: NextHeader,
-    /// The clear text, and `uncounted` bytes that are not there, are a multiple of this many bytes.
+    /// The length of the clear text plus `uncounted` is a multiple of this many bytes.
     pub align: usize,
     /// Elided bytes that count for the alignment (`trailer_counts_elided_next_header`).
     pub uncounted: usize,
@@ -33,11 +33,11 @@ pub(crate) struct Trailer {
 pub(crate) enum NextHeader {
     /// The whole byte.
     Sent,
-    /// Not sent: the traffic selectors give it.
+    /// Not sent: it follows from the traffic selectors.
     Elided,
-    /// Not sent: it has this value.
+    /// Not sent: it always has this value.
     Known(u8),
-    /// The residue of a rule for this one field, filled up with 0 bits to a whole byte; nothing if it has no bits.
+    /// The residue of a rule for this field, padded with 0 bits to a whole byte. Empty if it has no bits.
     Rule(Compiled),
 }
 
@@ -61,7 +61,7 @@ pub(crate) struct PayloadData<'a> {
     pub offset: usize,
     /// Next Header, if sent.
     pub next_header: Option<u8>,
-    /// Bytes of Padding beyond what the alignment needs.
+    /// Bytes of Padding beyond the alignment.
     pub excess_padding: u32,
     pub warnings: Warnings,
 }
@@ -72,7 +72,7 @@ impl Trailer {
         Trailer { rule_id: None, pad: true, next_header: NextHeader::Sent, align: cipher_block.max(4), uncounted: 0 }
     }
 
-    /// Whether every clear text is one of RFC 4303 that is a multiple of 4.
+    /// Whether every clear text ends in a trailer of RFC 4303 and is a multiple of 4 bytes long.
     pub(super) fn is_standard(&self) -> bool {
         self.rule_id.is_none() && self.pad && self.next_header == NextHeader::Sent && self.align.is_multiple_of(4)
     }
@@ -109,7 +109,7 @@ impl Trailer {
         if let Some(rule_id) = self.rule_id {
             let (got, rest) = payload.split_first().ok_or_else(|| short("RuleID", 0, 1, 0))?;
             if *got != rule_id {
-                return Err(Fault::unsupported(Stage::Trailer, 0, "another RuleID than that of the context"));
+                return Err(Fault::unsupported(Stage::Trailer, 0, "the RuleID is not that of the context"));
             }
             (payload, offset) = (rest, 1);
         }
@@ -141,22 +141,22 @@ impl Trailer {
         Ok(PayloadData { payload, offset, next_header, excess_padding, warnings })
     }
 
-    /// The least Padding after so many bytes, RuleID and payload data.
+    /// The minimum Padding after this many bytes of RuleID and payload data.
     fn padding(&self, len: usize) -> usize {
         let len = len + 1 + self.next_header.len() + self.uncounted;
         len.next_multiple_of(self.align) - len
     }
 
-    /// Writes the RuleID, if there is one.
+    /// Appends the RuleID, if there is one.
     pub(super) fn begin(&self, clear: &mut Vec<u8>) {
         clear.extend(self.rule_id);
     }
 
-    /// Appends the trailer to `clear`, which holds what stands in front of it from `start` on. Only a rule for Next Header can
-    /// mismatch.
+    /// Appends the trailer to `clear`. RuleID and payload data are in `clear` from `start` on. Only a rule for Next
+    /// Header can cause a mismatch.
     pub(super) fn close(&self, clear: &mut Vec<u8>, start: usize, next_header: u8) -> Result<(), Mismatch> {
         if self.pad {
-            // Alignments are 48 at most.
+            // An alignment is at most 48.
             let pad_len = self.padding(clear.len() - start) as u8;
             clear.extend(1..=pad_len);
             clear.push(pad_len);

@@ -1,4 +1,4 @@
-//! Keys of a child SA out of SK_d and the two messages that made it (RFC 7296 §2.17).
+//! Derives the keys of a child SA from SK_d and the two messages that created it (RFC 7296 §2.17).
 
 use super::message::Proposal;
 use crate::cipher::{Hash, Integ, IntegKey, Keys, Suite, prf_plus};
@@ -12,25 +12,26 @@ const ESN: u8 = 5;
 
 /// Keys of both directions.
 pub(super) struct ChildKeys {
-    /// For what the initiator of the exchange sends.
+    /// Keys of packets from the initiator of the exchange.
     pub(super) initiator: Keys,
-    /// For what the responder sends.
+    /// Keys of packets from the responder.
     pub(super) responder: Keys,
-    /// Extended Sequence Numbers.
+    /// Whether extended sequence numbers are used.
     pub(super) esn: bool,
 }
 
-/// Takes the keys of a chosen ESP proposal out of KEYMAT = prf+(SK_d, Ni | Nr): first those for what the initiator of
-/// the exchange sends, encryption (with the salt at its end) before integrity. Says what is not supported.
+/// Takes the keys of a chosen ESP proposal from KEYMAT = prf+(SK_d, Ni | Nr). Those for packets from the initiator
+/// of the exchange come first, and the encryption key (with the salt at its end) comes before the integrity key. An
+/// error names what is not supported.
 pub(super) fn keys(prf: Hash, sk_d: &Secret, nonces: [&[u8]; 2], chosen: &Proposal) -> Result<ChildKeys, String> {
-    let encr = chosen.transform(ENCR).ok_or("no encryption in the proposal chosen")?;
+    let encr = chosen.transform(ENCR).ok_or("the chosen proposal has no encryption algorithm")?;
     let suite = suite(encr.id).ok_or_else(|| format!("encryption algorithm {} of IKEv2 is not supported", encr.id))?;
     let key_len = match (encr.key_bits, suite.key_lens) {
-        // ChaCha20-Poly1305 has one length and NULL none.
+        // ChaCha20-Poly1305 has one key length, and NULL has none.
         (_, []) => 0,
         (Some(bits), _) => usize::from(bits) / 8,
         (None, [one]) => *one,
-        (None, _) => return Err(format!("{} without the length of its key", suite.name)),
+        (None, _) => return Err(format!("{} needs a key length, which the proposal does not have", suite.name)),
     };
     if !suite.key_lens.is_empty() && !suite.key_lens.contains(&key_len) {
         return Err(format!("{} has no keys of {key_len} bytes", suite.name));
@@ -62,7 +63,7 @@ pub(super) fn keys(prf: Hash, sk_d: &Secret, nonces: [&[u8]; 2], chosen: &Propos
     Ok(ChildKeys { initiator, responder, esn: chosen.transform(ESN).is_some_and(|esn| esn.id == 1) })
 }
 
-/// The prf of a chosen IKE proposal, if it is one of those supported.
+/// The prf of a chosen IKE proposal, if it is supported.
 pub(super) fn prf(chosen: &Proposal) -> Option<Hash> {
     match chosen.transform(PRF)?.id {
         2 => Some(Hash::Sha1),
@@ -94,8 +95,8 @@ fn suite(id: u16) -> Option<&'static Suite> {
     })
 }
 
-/// IANA "IKEv2 Transform Type 3", and the length of the key in bytes. Of algorithms that are not supported the ICV is not
-/// checked.
+/// IANA "IKEv2 Transform Type 3", with the length of the key in bytes. For algorithms that are not supported, the
+/// ICV is not checked.
 fn integrity(id: u16) -> Option<(&'static Integ, usize)> {
     let unchecked = |icv_len, key_len| Integ::unchecked(icv_len).map(|integ| (integ, key_len));
     match id {

@@ -1,4 +1,4 @@
-//! Messages of IKEv2, as far as the keys of child SAs hang on them.
+//! IKEv2 messages, limited to the parts that are needed to derive the keys of child SAs.
 //!
 //! ```text
 //!  0                   1                   2                   3
@@ -18,15 +18,15 @@
 
 use super::Spis;
 
-/// IKE_SA_INIT.
+/// Exchange type IKE_SA_INIT.
 pub(super) const IKE_SA_INIT: u8 = 34;
-/// IKE_AUTH.
+/// Exchange type IKE_AUTH.
 pub(super) const IKE_AUTH: u8 = 35;
-/// CREATE_CHILD_SA.
+/// Exchange type CREATE_CHILD_SA.
 pub(super) const CREATE_CHILD_SA: u8 = 36;
 
-/// Whether a UDP 4500 payload is the non-ESP marker and one whole IKE message, as its header says (RFC 7296 §3.1, and
-/// RFC 2408 §3.1 of IKE version 1, which is the same).
+/// Whether a UDP 4500 payload is the non-ESP marker and one whole IKE message, according to its header. The header
+/// of IKE version 1 (RFC 2408 §3.1) is the same as that of version 2 (RFC 7296 §3.1).
 pub(crate) fn is_after_marker(payload: &[u8]) -> bool {
     let Some(message) = payload.strip_prefix(&[0; 4]) else { return false };
     let Some(header) = message.first_chunk::<HEADER_LEN>() else { return false };
@@ -42,23 +42,23 @@ const NONCE: u8 = 40;
 const ENCRYPTED: u8 = 46;
 const ENCRYPTED_FRAGMENT: u8 = 53;
 
-/// One message, its header read.
+/// One message with its parsed header.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Message<'a> {
-    /// SPI of the responder 0: the first message of an IKE SA.
+    /// If the SPI of the responder is 0, this is the first message of an IKE SA.
     pub(super) spis: Spis,
     pub(super) exchange: u8,
-    /// The sender is who began the IKE SA.
+    /// Whether the sender is the initiator of the IKE SA.
     pub(super) from_initiator: bool,
     pub(super) is_response: bool,
     pub(super) id: u32,
     first_payload: u8,
-    /// The message, header included.
+    /// The message, including its header.
     bytes: &'a [u8],
 }
 
 impl<'a> Message<'a> {
-    /// `None` if this is no whole message of IKE version 2. Bytes behind it are passed over.
+    /// Parses a message. Returns `None` if it is not a whole message of IKE version 2. Bytes after it are ignored.
     pub(super) fn parse(bytes: &'a [u8]) -> Option<Message<'a>> {
         let header = bytes.first_chunk::<HEADER_LEN>()?;
         let (spi_i, rest) = header.split_first_chunk()?;
@@ -78,14 +78,14 @@ impl<'a> Message<'a> {
         })
     }
 
-    /// The payloads that are in the clear.
+    /// The payloads that are not encrypted.
     pub(super) fn payloads(&self) -> Payloads<'a> {
         Payloads { next: self.first_payload, rest: self.bytes.get(HEADER_LEN..).unwrap_or_default() }
     }
 
     /// The encrypted payload, or a fragment of it.
     pub(super) fn encrypted(&self) -> Option<Encrypted<'a>> {
-        // It is the last one, and the chain goes on inside of it.
+        // It is the last payload. The chain of payloads continues inside it.
         let payload = self.payloads().find(|payload| matches!(payload.kind, ENCRYPTED | ENCRYPTED_FRAGMENT))?;
         let (fragment, body) = match payload.kind {
             ENCRYPTED => (None, payload.body),
@@ -96,7 +96,7 @@ impl<'a> Message<'a> {
                 (Some(FragmentNumber { number, total }), body)
             }
         };
-        // What is authenticated reaches from the first byte of the message to the ICV.
+        // The ICV covers all bytes from the start of the message up to the ICV.
         let head_len = self.bytes.len().checked_sub(body.len())?;
         let (head, end) = self.bytes.split_at_checked(head_len)?;
         std::ptr::eq(end, body).then_some(Encrypted { first_inner: payload.next, fragment, head, body })
@@ -122,13 +122,14 @@ pub(super) struct FragmentNumber {
     pub(super) total: u16,
 }
 
-/// Clear text without padding: the last byte is its length, itself not counted (RFC 7296 §3.14).
+/// Removes the padding from a clear text. Its last byte is the length of the padding, without this byte (RFC 7296
+/// §3.14).
 pub(super) fn without_padding(clear: &[u8]) -> Option<&[u8]> {
     let (pad_len, rest) = clear.split_last()?;
     rest.get(..rest.len().checked_sub(usize::from(*pad_len))?)
 }
 
-/// Payloads one behind the other; ends at the first that is cut short.
+/// Iterates over payloads. Ends at the first truncated one.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Payloads<'a> {
     pub(super) next: u8,
@@ -162,7 +163,7 @@ impl<'a> Iterator for Payloads<'a> {
     }
 }
 
-/// What one message says of the SA that its exchange makes.
+/// The contents of one message that concern the SA which its exchange creates.
 #[derive(Debug, Default, Clone)]
 pub(super) struct Offer {
     pub(super) nonce: Vec<u8>,
@@ -172,7 +173,7 @@ pub(super) struct Offer {
 }
 
 impl Offer {
-    /// Reads the SA, Nonce and Key Exchange payloads, whichever there are.
+    /// Reads the SA, Nonce and Key Exchange payloads that are present.
     pub(super) fn read(payloads: Payloads<'_>) -> Offer {
         let mut offer = Offer::default();
         for payload in payloads {
@@ -191,7 +192,7 @@ impl Offer {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Proposal {
     pub(super) number: u8,
-    /// 1 IKE, 2 AH, 3 ESP.
+    /// 1 is IKE, 2 is AH, 3 is ESP.
     pub(super) protocol: u8,
     pub(super) spi: Vec<u8>,
     pub(super) transforms: Vec<Transform>,
@@ -200,20 +201,20 @@ pub(super) struct Proposal {
 /// One transform of a proposal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Transform {
-    /// 1 encryption, 2 prf, 3 integrity, 4 key exchange, 5 Extended Sequence Numbers.
+    /// 1 is encryption, 2 prf, 3 integrity, 4 key exchange, 5 extended sequence numbers.
     pub(super) kind: u8,
     pub(super) id: u16,
     pub(super) key_bits: Option<u16>,
 }
 
 impl Proposal {
-    /// The one transform of a type, in a proposal that was chosen.
+    /// The only transform of a type, in a chosen proposal.
     pub(super) fn transform(&self, kind: u8) -> Option<Transform> {
         self.transforms.iter().find(|transform| transform.kind == kind).copied()
     }
 }
 
-/// The proposals that can be read; ends at the first that is cut short.
+/// Reads proposals. Ends at the first truncated one.
 fn proposals(body: &[u8]) -> Vec<Proposal> {
     Substructures(body).filter_map(proposal).collect()
 }
@@ -231,7 +232,7 @@ fn transform(body: &[u8]) -> Option<Transform> {
     let mut key_bits = None;
     while let Some((&[a, b, c, d], behind)) = rest.split_first_chunk() {
         let (format_and_type, value) = (u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d]));
-        // Without the top bit the value is a length, and the value follows.
+        // Without the top bit, this is the length of the value, which follows.
         let short = format_and_type & 0x8000 != 0;
         if short && format_and_type & 0x7fff == KEY_LENGTH {
             key_bits = Some(value);
@@ -241,7 +242,8 @@ fn transform(body: &[u8]) -> Option<Transform> {
     Some(Transform { kind, id: u16::from_be_bytes([a, b]), key_bits })
 }
 
-/// Proposals or transforms: last or not, reserved, length of the whole in 2 bytes, what is inside.
+/// Iterates over proposals or transforms: a flag for the last one, a reserved byte, the total length in 2 bytes,
+/// then the content.
 struct Substructures<'a>(&'a [u8]);
 
 impl<'a> Iterator for Substructures<'a> {

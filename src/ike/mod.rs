@@ -40,20 +40,20 @@ const PROTOCOL_ESP: u8 = 3;
 const PROTOCOL_IKE: u8 = 1;
 /// Maximum number of fragments of one message (RFC 7383).
 const MAX_FRAGMENTS: u16 = 1024;
-/// Messages of one IKE SA whose fragments wait for the rest.
+/// Most messages of one IKE SA whose fragments are kept.
 const MAX_WAITING: usize = 64;
 
-/// The secrets of IKE SAs in key files.
+/// The secrets of IKE SAs from key files.
 #[derive(Debug, Default)]
 pub struct Secrets {
-    /// Where the keys of child SAs come from.
+    /// The values SK_d, from which the keys of child SAs are derived.
     pub children: Vec<ChildSecret>,
     /// Keys that decrypt messages.
     pub messages: Vec<MessageKeys>,
 }
 
 impl Secrets {
-    /// How many there are.
+    /// Number of secrets.
     pub fn len(&self) -> usize {
         self.children.len() + self.messages.len()
     }
@@ -63,18 +63,18 @@ impl Secrets {
         self.children.is_empty() && self.messages.is_empty()
     }
 
-    /// Where the first of them was read.
+    /// The file and line of the first secret.
     pub fn origin(&self) -> Option<&Origin> {
         self.children.first().map(|secret| &secret.origin).or(self.messages.first().map(|keys| &keys.origin))
     }
 }
 
-/// The SPIs of an IKE SA, its name on the wire.
+/// The SPIs that identify an IKE SA in messages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Spis {
-    /// Of who began the IKE SA.
+    /// SPI of the initiator.
     pub initiator: u64,
-    /// Of the other side.
+    /// SPI of the responder.
     pub responder: u64,
 }
 
@@ -89,40 +89,42 @@ impl fmt::Display for Spis {
 pub struct ChildSecret {
     /// The IKE SA.
     pub spis: Spis,
-    /// The hash of the HMAC that is its prf; `None`: as IKE_SA_INIT says.
+    /// The hash of its prf, an HMAC; `None` if IKE_SA_INIT names it.
     pub prf: Option<Hash>,
     /// SK_d.
     pub sk_d: Secret,
-    /// Where it was read.
+    /// The file and line that it was read from.
     pub origin: Origin,
 }
 
-/// What opens the messages of one IKE SA: SK_ei and SK_ai, SK_er and SK_ar.
+/// Keys that decrypt the messages of one IKE SA: SK_ei and SK_ai, SK_er and SK_ar.
 #[derive(Debug)]
 pub struct MessageKeys {
     /// The IKE SA.
     pub spis: Spis,
-    /// For messages of who began the IKE SA.
+    /// Keys for messages of the initiator.
     pub initiator: Keys,
-    /// For messages of the other side.
+    /// Keys for messages of the responder.
     pub responder: Keys,
-    /// Where they were read.
+    /// The file and line that they were read from.
     pub origin: Origin,
 }
 
 /// The result of [`derive()`].
 #[derive(Debug, Default)]
 pub struct Derived {
-    /// Both directions of every child SA, in the order of their exchanges. Selectors are the addresses of the messages.
+    /// Both directions of every child SA, in the order of their exchanges. The selectors are the addresses of the
+    /// messages.
     pub sas: Vec<Arc<Sa>>,
-    /// Warnings about child SAs that could not be derived: one sentence each.
+    /// One sentence for each child SA whose keys could not be derived.
     pub warnings: Vec<String>,
 }
 
 /// Reads a capture to its end and derives the keys of the child SAs in it.
 ///
 /// # Errors
-/// The capture cannot be read on; an SK_d whose messages nothing opens, or no SK_d at all.
+///
+/// The capture cannot be read, or the keys that decrypt messages are given without SK_d, or the other way round.
 pub fn derive(reader: &mut Reader, secrets: &Secrets) -> Result<Derived, Error> {
     let mut sessions = Sessions::new(secrets)?;
     let mut window = Window::default();
@@ -171,8 +173,8 @@ impl<'s> Sessions<'s> {
             }
             let Some(keys) = messages.get(&child.spis) else {
                 let problem = format!("SK_d of the IKE SA {}, but not the keys of its messages", child.spis);
-                let help = "SPIs, algorithms and nonces of child SAs are in encrypted messages: name a Wireshark \
-                    ikev2_decryption_table with this IKE SA too";
+                let help = "SPIs, algorithms and nonces of child SAs are in encrypted messages: also give a \
+                     Wireshark ikev2_decryption_table with this IKE SA";
                 return wrong(&child.origin, problem, help);
             };
             by_initiator.entry(child.spis.initiator).or_default().push(sessions.len());
@@ -181,14 +183,15 @@ impl<'s> Sessions<'s> {
         if sessions.is_empty()
             && let Some(keys) = secrets.messages.first()
         {
-            let help =
-                "a decryption table opens IKE messages only: name a file with `ispi=... rspi=... prf=... SK_d=...` too";
+            let help = "a decryption table decrypts IKE messages only: also give a file with `ispi=... rspi=... \
+                 prf=... SK_d=...`";
             return wrong(&keys.origin, format!("no SK_d of the IKE SA {}", keys.spis), help);
         }
         Ok(Sessions { sessions, by_initiator })
     }
 
-    /// Looks for a message on any UDP port: 500, 4500 behind four zero octets (RFC 7296 §2.23), or one of people's own.
+    /// Looks for a message on any UDP port: 500, 4500 after four zero bytes (RFC 7296 §2.23), or a user-defined
+    /// port.
     fn datagram(&mut self, frame: u64, datagram: &Datagram<'_>) {
         const NON_ESP_MARKER: [u8; 4] = [0; 4];
         if datagram.protocol != protocol::UDP {
@@ -228,25 +231,26 @@ struct Session<'s> {
     from_initiator: EspCipher,
     from_responder: EspCipher,
     prf: Option<Hash>,
-    /// The nonces of IKE_SA_INIT: those of the first child too.
+    /// The nonces of IKE_SA_INIT, which the first child SA uses, too.
     initial_nonces: [Option<Vec<u8>>; 2],
     exchanges: BTreeMap<ExchangeId, Exchange>,
     fragments: BTreeMap<MessageId, Fragments>,
-    /// Messages that were opened, those that did not verify, and the first frame of the latter.
+    /// Number of decrypted messages and of those that did not verify, and the first frame of the latter.
     opened: u64,
     failed: u64,
     first_failed: u64,
 }
 
-/// One message: sender, request or response, Message ID.
+/// Identifies a message: sender, request or response, Message ID.
 type MessageId = (bool, bool, u32);
 
-/// Request and response of one exchange.
+/// Request and response of an exchange.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum ExchangeId {
-    /// All rounds of IKE_AUTH: the first request and the last response have the SA payloads (RFC 7296 §2.16).
+    /// All rounds of IKE_AUTH. The first request and the last response contain the SA payloads (RFC 7296 §2.16).
     Auth,
-    /// CREATE_CHILD_SA: whether it was begun by who began the IKE SA, and its Message ID. Each side counts its own.
+    /// CREATE_CHILD_SA: whether the initiator of the IKE SA started it, and its Message ID. Each side has its own
+    /// IDs.
     Create(bool, u32),
 }
 
@@ -294,7 +298,7 @@ impl<'s> Session<'s> {
             IKE_SA_INIT => return self.initial(message),
             _ if message.spis != self.secret.spis => return,
             IKE_AUTH => ExchangeId::Auth,
-            // Who sends a response did not begin the exchange.
+            // The sender of a response did not start the exchange.
             CREATE_CHILD_SA => ExchangeId::Create(message.from_initiator != message.is_response, message.id),
             _ => return,
         };
@@ -309,8 +313,8 @@ impl<'s> Session<'s> {
         half.get_or_insert(Half { frame, src: outer.src, dst: outer.dst, offer });
     }
 
-    /// IKE_SA_INIT. A request may be repeated, with a cookie or another key exchange, until it gets the nonce of the
-    /// other side (RFC 7296 §2.6, §1.3): the last one counts.
+    /// IKE_SA_INIT. A request may be repeated with a cookie or another key exchange, until the response contains a
+    /// nonce (RFC 7296 §2.6, §1.3). The last request counts.
     fn initial(&mut self, message: &Message<'_>) {
         let for_us = message.spis == self.secret.spis || (message.spis.responder == 0 && !message.is_response);
         let offer = Offer::read(message.payloads());
@@ -328,7 +332,7 @@ impl<'s> Session<'s> {
         }
     }
 
-    /// The payloads inside, once all fragments are there.
+    /// The payloads inside, once all fragments have arrived.
     fn open(&mut self, frame: u64, message: &Message<'_>, encrypted: &Encrypted<'_>) -> Option<Offer> {
         let cipher = if message.from_initiator { &self.from_initiator } else { &self.from_responder };
         let Some(clear) = cipher.open_ike(encrypted.head, encrypted.body) else {
@@ -352,7 +356,7 @@ impl<'s> Session<'s> {
         }
         let fragments = self.fragments.entry(id).or_default();
         if fragments.total != number.total {
-            // Sent again in other pieces; the larger number wins (RFC 7383 §2.6).
+            // Retransmitted in different fragments. The larger number of fragments wins (RFC 7383 §2.6).
             if fragments.total > number.total {
                 return None;
             }
@@ -376,9 +380,13 @@ impl<'s> Session<'s> {
         let spis = secret.spis;
         if self.opened == 0 {
             derived.warnings.push(match self.failed {
-                0 => format!("{}: the capture has no IKE_AUTH and no CREATE_CHILD_SA of the IKE SA {spis}", secret.origin),
+                0 => format!(
+                    "{}: the capture has no IKE_AUTH and no CREATE_CHILD_SA of the IKE SA {spis}",
+                    secret.origin
+                ),
                 failed => format!(
-                    "{}: none of {failed} messages of the IKE SA {spis} verifies under these keys, frame {} is the first",
+                    "{}: none of {failed} messages of the IKE SA {spis} verifies under these keys, frame {} is the \
+                         first",
                     keys.origin, self.first_failed
                 ),
             });
@@ -388,7 +396,7 @@ impl<'s> Session<'s> {
                 keys.origin, self.failed, self.first_failed
             ));
         }
-        // In the order of the exchanges.
+        // Sorted by exchange.
         let mut whole: Vec<(ExchangeId, Half, Half)> = self
             .exchanges
             .into_iter()
@@ -398,7 +406,9 @@ impl<'s> Session<'s> {
         for (id, request, response) in &whole {
             let initial = || match &initial_nonces {
                 [Some(i), Some(r)] => Ok([i.as_slice(), r.as_slice()]),
-                _ => Err("the capture does not have its IKE_SA_INIT, whose nonces the keys are made of".to_owned()),
+                _ => Err("the capture does not contain its IKE_SA_INIT, whose nonces are needed to derive the \
+                     keys"
+                    .to_owned()),
             };
             let nonces = match id {
                 ExchangeId::Auth => initial(),
@@ -424,7 +434,8 @@ impl<'s> Session<'s> {
     }
 }
 
-/// Both directions of the child SA that an exchange made; an empty error if it made something else.
+/// Both directions of the child SA that an exchange created. An empty error means that the exchange created
+/// something else.
 fn children(
     secret: &ChildSecret,
     prf: Option<Hash>,
@@ -442,12 +453,14 @@ fn children(
             let is_known = request.offer.proposals.iter().any(|proposal| {
                 proposal.spi.first_chunk().is_some_and(|spi| known.contains(&u64::from_be_bytes(*spi)))
             });
-            let why = "the IKE SA is rekeyed here; the new SK_d cannot be derived from the old one: give its SK_d and its line of the decryption table too";
+            let why = "the IKE SA is rekeyed here; the new SK_d cannot be derived from the old one: also give the \
+                 new SK_d and its line of the decryption table";
             return Err(if is_known { String::new() } else { why.into() });
         }
         _ => return Err(String::new()),
     }
-    // A proposal that is chosen keeps its number; each side gives the SPI of what it receives (RFC 7296 §3.3.1).
+    // A chosen proposal keeps its number. Each side sends the SPI of the packets that it receives (RFC 7296
+    // §3.3.1).
     let offered = request
         .offer
         .proposals

@@ -11,7 +11,7 @@ fn folder(name: &str) -> std::path::PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(name)
 }
 
-/// SPI, addresses and keys, sorted: what must be the same however the keys were found.
+/// SPI, addresses and keys, sorted. They must be the same however the keys were found.
 fn essence(sas: &[Arc<Sa>]) -> Vec<String> {
     let mut essence: Vec<String> = sas
         .iter()
@@ -25,7 +25,7 @@ fn essence(sas: &[Arc<Sa>]) -> Vec<String> {
     essence
 }
 
-/// Not `assert_eq!`: the keys must not be shown.
+/// `assert_eq!` would print the keys.
 #[track_caller]
 fn assert_same(derived: &[Arc<Sa>], expected: &[Arc<Sa>]) {
     assert_eq!(derived.len(), expected.len());
@@ -41,7 +41,7 @@ fn load(paths: &[std::path::PathBuf]) -> files::Loaded {
 /// finds correct: repeated IKE_SA_INIT, IKE_AUTH in fragments and over several rounds, children begun by either side,
 /// with PFS, with a broken message, and a rekeyed IKE SA.
 #[test]
-fn children_of_a_made_capture_have_the_keys_it_was_made_with() {
+fn child_sas_of_a_generated_capture_have_its_keys() {
     let files = folder("tests/ike");
     let secrets = load(&[files.join("made.ike")]).ike;
     let derived = derive(&mut Reader::open(&files.join("made.pcap")).unwrap(), &secrets).unwrap();
@@ -54,7 +54,7 @@ fn children_of_a_made_capture_have_the_keys_it_was_made_with() {
 }
 
 #[test]
-fn children_of_strongswan_have_the_keys_of_its_kernel() {
+fn child_sas_of_strongswan_have_the_keys_of_its_kernel() {
     let captures = folder("tests/data/captures");
     let file = |end: &str| captures.join(format!("strongswan_ccm8_v6.{end}"));
     let secrets = load(&[file("sk_d.txt"), file("ikev2_decryption_table")]).ike;
@@ -85,13 +85,13 @@ fn made_packets() -> Vec<Vec<u8>> {
 }
 
 #[test]
-fn without_ike_sa_init_the_first_child_is_missing_and_told() {
+fn without_ike_sa_init_the_first_child_sa_is_missing_with_a_warning() {
     let secrets = load(&[folder("tests/ike/made.ike")]).ike;
     let packets = made_packets();
     let derived = derive(&mut capture(&packets[4..]), &secrets).unwrap();
     assert_eq!(derived.sas.len(), 4);
-    assert!(derived.warnings.iter().any(|warning| warning.contains("does not have its IKE_SA_INIT")));
-    // The prf of the file makes up for that of IKE_SA_INIT; the other way round too.
+    assert!(derived.warnings.iter().any(|warning| warning.contains("does not contain its IKE_SA_INIT")));
+    // The file can name the prf instead of IKE_SA_INIT, and the other way round.
     let mut without_prf = secrets;
     without_prf.children.iter_mut().for_each(|secret| secret.prf = None);
     let derived = derive(&mut capture(&packets[4..]), &without_prf).unwrap();
@@ -105,7 +105,7 @@ fn without_ike_sa_init_the_first_child_is_missing_and_told() {
 #[test]
 fn order_of_capture_does_not_matter() {
     let secrets = load(&[folder("tests/ike/made.ike")]).ike;
-    // The first request of IKE_SA_INIT counts only in front of the second one.
+    // The first request of IKE_SA_INIT counts only before the second one.
     let mut packets = made_packets().split_off(2);
     packets.reverse();
     let derived = derive(&mut capture(&packets), &secrets).unwrap();
@@ -113,13 +113,13 @@ fn order_of_capture_does_not_matter() {
 }
 
 #[test]
-fn a_change_of_any_byte_and_any_cut_makes_no_wrong_sa() {
+fn changed_and_truncated_messages_result_in_no_wrong_sa() {
     let secrets = load(&[folder("tests/ike/made.ike")]).ike;
     let right = essence(&load(&[folder("tests/ike/made.xfrm")]).sas);
     let packets = made_packets();
     let derived = derive(&mut capture(&packets), &secrets).unwrap().sas;
     assert!(essence(&derived) == right);
-    // Behind the fourth packet everything is authenticated.
+    // After the fourth packet, everything is authenticated.
     for (index, packet) in packets.iter().enumerate().skip(4) {
         for at in (28..packet.len()).step_by(7) {
             let mut changed = packets.clone();
@@ -135,7 +135,7 @@ fn a_change_of_any_byte_and_any_cut_makes_no_wrong_sa() {
 }
 
 #[test]
-fn secrets_that_lack_their_other_half_are_refused() {
+fn incomplete_secrets_are_rejected() {
     let whole = load(&[folder("tests/ike/made.ike")]).ike;
     let Secrets { children, messages } = whole;
     let only = |children, messages| {
@@ -148,9 +148,9 @@ fn secrets_that_lack_their_other_half_are_refused() {
     assert!(problem.contains("made.ike:3: no SK_d of the IKE SA") && help.contains("SK_d="), "{problem}");
 }
 
-/// Its key is skipped, and the keys after it stay at their offsets.
+/// The key is skipped, so the keys after it keep their offsets.
 #[test]
-fn of_an_integrity_algorithm_that_is_not_supported_the_icv_is_not_checked() {
+fn an_unsupported_integrity_algorithm_is_not_checked() {
     let sk_d = Secret::new(vec![7; 32]);
     let nonces: [&[u8]; 2] = [&[1; 16], &[2; 16]];
     let transform = |kind, id, key_bits| Transform { kind, id, key_bits };
@@ -167,7 +167,7 @@ fn of_an_integrity_algorithm_that_is_not_supported_the_icv_is_not_checked() {
 }
 
 #[test]
-fn padding_is_taken_off() {
+fn padding_is_removed() {
     assert_eq!(without_padding(&[1, 2, 0]), Some(&[1, 2][..]));
     assert_eq!(without_padding(&[1, 9, 9, 2]), Some(&[1][..]));
     assert_eq!(without_padding(&[0]), Some(&[][..]));
@@ -175,7 +175,8 @@ fn padding_is_taken_off() {
     assert_eq!(without_padding(&[]), None);
 }
 
-/// By hand, RFC 7296 §3.3: a proposal with two transforms, one with a key length and an attribute of variable length.
+/// Built by hand from RFC 7296 §3.3: a proposal with two transforms, one with a key length and an attribute of
+/// variable length.
 #[test]
 fn a_security_association_payload_by_hand() {
     let body = "00000028 01 03 04 02 0a0b0c0d  03000014 01 00 0014 0001 0004 ffffffff 800e0100  00000008 05 00 0001";
@@ -189,10 +190,10 @@ fn a_security_association_payload_by_hand() {
 
 proptest! {
     #[test]
-    fn any_bytes_are_read_to_their_end(mut bytes in prop::collection::vec(any::<u8>(), 0..300), kind in any::<u8>(), exchange in 33u8..38) {
+    fn random_bytes_cause_no_panic(mut bytes in prop::collection::vec(any::<u8>(), 0..300), kind in any::<u8>(), exchange in 33u8..38) {
         let offer = Offer::read(Payloads { next: kind, rest: &bytes });
         prop_assert!(offer.proposals.len() <= bytes.len() && offer.nonce.len() <= bytes.len());
-        // Made to look like a message more often than chance would.
+        // Made to look like a message more often than random bytes would.
         let len = bytes.len() as u32;
         if let Some(header) = bytes.first_chunk_mut::<28>() {
             (header[17], header[18]) = (0x20, exchange);

@@ -1,4 +1,4 @@
-//! Hash tables of SAs: groups of SAs that the same bits of a packet distinguish, and their buckets.
+//! Hash tables of SAs. SAs that the same bits of a packet distinguish form a group; a group has buckets.
 
 use std::net::IpAddr;
 
@@ -6,34 +6,35 @@ use super::prepared::PreparedSa;
 use crate::hash::mix;
 use crate::net::{Selector, address_value};
 
-/// SAs that are distinguished by the same bits of the packet.
+/// SAs that are distinguished by the same bits of a packet.
 #[derive(Debug)]
 pub(super) struct Group {
     pub(super) key: GroupKey,
     /// Whether addresses are also needed to distinguish its SAs.
     pub(super) by_address: bool,
-    /// By [`BucketKey`]: a power of two of places, half of them free at least, searched from [`Group::first_place`] on.
+    /// Hash table by [`BucketKey`]. Its size is a power of two, and at least half of its slots are free. A search
+    /// starts at [`Group::first_place`].
     pub(super) buckets: Vec<Bucket>,
-    /// The SAs that share their key with others, those of one bucket together and in file order.
+    /// The SAs that share their key with others. Those of one bucket are together and in file order.
     shared: Vec<u32>,
 }
 
-/// Low SPI bits, and the [`hash`] of the outer addresses as far as they count; 0 where they do not.
+/// Low SPI bits, and the [`hash`] of the address bits that distinguish SAs; 0 if addresses are not needed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct BucketKey {
     pub(super) low: u32,
     pub(super) addresses: u32,
 }
 
-/// SAs of a group that share their key.
+/// SAs of a group that have the same key.
 #[derive(Debug, Clone, Copy)]
 #[repr(align(16))]
 pub(super) struct Bucket {
     pub(super) key: BucketKey,
-    /// [`PreparedSa::takes_every`] of the one SA, which then need not be looked at.
+    /// [`PreparedSa::takes_every`] of the only SA, so that the SA itself need not be loaded.
     pub(super) takes_every: [bool; 2],
-    /// The position in `entries` of the one SA; or [`Bucket::SHARED`] and where in `shared` the number of SAs stands, in
-    /// front of their positions; or [`Bucket::FREE`].
+    /// One of three: the position in `entries` of the only SA; [`Bucket::SHARED`] plus a position in `shared`,
+    /// where the number of SAs and their positions are; or [`Bucket::FREE`].
     sas: u32,
 }
 
@@ -47,7 +48,7 @@ impl Bucket {
 }
 
 impl Group {
-    /// `sas` are key and position in `entries` of each SA.
+    /// `sas` contains the key and the position in `entries` of each SA.
     pub(super) fn new(key: GroupKey, mut sas: Vec<(BucketKey, u32)>, entries: &[PreparedSa]) -> Group {
         sas.sort_unstable();
         let by_address = (key.src_mask | key.dst_mask) != 0
@@ -122,12 +123,12 @@ impl Group {
 pub(super) struct GroupKey {
     pub(super) protocol: u8,
     pub(super) rule_id: Option<u8>,
-    /// Bits of the SPI to compare; 0 also for an SA that takes every SPI.
+    /// Number of SPI bits to compare; also 0 for an SA that matches every SPI.
     pub(super) spi_bits: u8,
     pub(super) authenticates: bool,
-    /// The bits of the source address that tell its SAs apart; see [`mask_of`].
+    /// The bits of the source address that distinguish its SAs; see [`mask_of`].
     pub(super) src_mask: u128,
-    /// The same of the destination address.
+    /// The bits of the destination address that distinguish its SAs.
     pub(super) dst_mask: u128,
 }
 
@@ -149,8 +150,8 @@ impl GroupKey {
     }
 }
 
-/// The bits of an address by which SAs with this selector are looked up. Of prefixes these are in steps, so that there are
-/// few groups however long the prefixes are: each is one look-up for every packet.
+/// The bits of an address by which SAs with this selector are looked up. Prefix lengths are rounded down to a few
+/// steps, so that there are few groups. Each group costs one lookup per packet.
 fn mask_of(selector: Selector) -> u128 {
     match selector {
         Selector::Any => 0,
@@ -170,7 +171,7 @@ pub(super) fn hash(addresses: [u128; 2]) -> u64 {
     src ^ dst.rotate_left(1)
 }
 
-/// What of its SPI an SA has on the wire; 0 for an SA that takes every SPI.
+/// The SPI bits that an SA sends; 0 for an SA that matches every SPI.
 pub(super) fn low_of(entry: &PreparedSa) -> u32 {
     entry.spi().and_then(|spi| entry.codec.spi_residue(spi).ok()).unwrap_or(0)
 }
@@ -206,7 +207,7 @@ mod tests {
             lows in prop::collection::vec(prop_oneof![0u32..40, any::<u32>()], 1..200),
             others in prop::collection::vec(any::<u32>(), 50),
         ) {
-            // The same bits under two pairs of addresses are two keys.
+            // The same bits with two pairs of addresses are two keys.
             let key_of = |low: u32| BucketKey { low: low >> 1, addresses: low & 1 };
             let sas: Vec<(BucketKey, u32)> = lows.iter().zip(0..).map(|(low, sa)| (key_of(*low), sa)).collect();
             let key = GroupKey {

@@ -1,4 +1,4 @@
-//! Which SA the last packet of a flow belonged to.
+//! The SA that the last packet of each flow belonged to.
 
 use crate::hash::mix;
 use crate::net::{OuterHeader, address_value};
@@ -10,7 +10,7 @@ pub(super) const FEW: usize = 1;
 /// Number of flows in the cache. A collision costs only one more decryption attempt.
 const HINTS: usize = 4096;
 
-/// Which SA the last packet of a flow belonged to, where many share the same SPI bits.
+/// The SA that the last packet of each flow belonged to. Used if many SAs share the same SPI bits.
 #[derive(Debug, Clone, Default)]
 pub struct Hints(Vec<(u64, u32)>);
 
@@ -32,6 +32,6 @@ impl Hints {
 pub(super) fn hint_key(group: usize, low: u32, outer: &OuterHeader) -> u64 {
     let addresses = hash([outer.src, outer.dst].map(address_value));
     let group = (group as u64) << 32 | u64::from(low);
-    // 0 marks an empty place.
+    // 0 marks a free slot.
     mix(mix(group) ^ addresses) | 1 << 63
 }

@@ -1,4 +1,4 @@
-//! Security Associations: their selectors and keys, the table of all of them, and its lookup.
+//! Security Associations: their selectors and keys, the table of all SAs, and its lookup.
 
 mod buckets;
 mod hints;
@@ -15,30 +15,30 @@ use crate::cipher::Keys;
 use crate::context::Origin;
 use crate::net::{LinkAddress, Selector};
 
-/// One direction of one Security Association, as a key file gives it.
+/// One direction of one Security Association, as defined in a key file.
 #[derive(Debug)]
 pub struct Sa {
     /// Security Parameters Index, uncompressed. `None` matches every SPI (an `esp_sa` line with SPI `*`); such an SA
     /// has no context and is used for standard ESP only.
     pub spi: Option<u32>,
-    /// The outer source addresses it matches.
+    /// The outer source addresses that it matches.
     pub src: Selector,
-    /// The outer destination addresses it matches.
+    /// The outer destination addresses that it matches.
     pub dst: Selector,
     /// The link-layer source address it matches; `None` matches all.
     pub link_src: Option<LinkAddress>,
     /// The link-layer destination address it matches; `None` matches all.
     pub link_dst: Option<LinkAddress>,
-    /// Extended (64-bit) Sequence Numbers.
+    /// Whether it uses extended (64-bit) sequence numbers.
     pub esn: bool,
-    /// The file says AES-CTR, as Wireshark's `esp_sa` does for AES-CCM, and was read as AES-CCM.
+    /// The file names AES-CTR, which is what Wireshark's `esp_sa` calls AES-CCM, and the SA was read as AES-CCM.
     pub read_as_ccm: bool,
-    /// A Sequence Number near which the first packet may be found (`oseq`, `seq` of `ip xfrm state`).
+    /// A sequence number near that of the first packet (`oseq`, `seq` of `ip xfrm state`).
     pub sn_hint: Option<u64>,
     /// Cipher suite and secrets.
     pub keys: Keys,
-    /// The name given, or the SPI as `0x` and 8 digits.
+    /// Its name in the file, or the SPI as `0x` and 8 digits.
     pub name: String,
-    /// Where it was read.
+    /// The file and line that it was read from.
     pub origin: Origin,
 }

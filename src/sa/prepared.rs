@@ -10,7 +10,7 @@ use crate::error::Error;
 use crate::net::{IpVersion, LinkAddresses, OuterHeader, address_value, protocol};
 use crate::prefetch;
 
-/// An SA ready for use: rules compiled, keys scheduled when they are first needed.
+/// An SA ready for use. Its rules are compiled. Its key schedules are computed when they are first needed.
 ///
 /// The fields that every packet needs are in one cache line, because with many SAs each access is a cache miss.
 #[derive(Debug)]
@@ -21,32 +21,32 @@ pub struct PreparedSa {
     pub codec: Arc<Codec>,
     /// The context of the SA; `None` is standard ESP.
     pub context: Option<Arc<Context>>,
-    /// The SA as its file gives it.
+    /// The SA as defined in its file.
     pub sa: Arc<Sa>,
-    // The fields of `sa` that every packet needs.
+    // Copies of the fields of `sa` that every packet needs.
     spi: Option<u32>,
     esn: bool,
-    /// Whether it matches every packet of IPv4, and of IPv6.
+    /// Whether it matches every IPv4 packet, and every IPv6 packet.
     pub(super) takes_every: [bool; 2],
     iv_len: u8,
     icv_len: u8,
     block: u8,
     pub(super) authenticates: bool,
-    /// IP protocol number of its packets: 50, or `protocol` of the context.
+    /// IP protocol number of its packets: 50, or the `protocol` of its context.
     pub protocol: u8,
 }
 
-/// Prepares SAs one after the other. SAs with the same compression share their compiled codec.
+/// Prepares SAs one after the other. SAs with the same compression share one compiled codec.
 #[derive(Debug, Default)]
 pub(crate) struct SaBuilder {
-    /// By the block of the cipher.
+    /// Codecs of standard ESP, by cipher block.
     standard: Vec<(usize, Arc<Codec>)>,
-    /// That of the last context, and the block of its cipher.
+    /// Codec of the last context, with its cipher block.
     last: Option<(Arc<Context>, usize, Arc<Codec>)>,
 }
 
 impl SaBuilder {
-    /// Prepares one SA. The error names what its cipher or context cannot do.
+    /// Prepares one SA. An error names what its cipher or context does not support.
     pub(crate) fn entry(&mut self, sa: impl Into<Arc<Sa>>, context: Option<Arc<Context>>) -> Result<PreparedSa, Error> {
         let sa = sa.into();
         let codec = self.codec(context.as_ref(), sa.keys.suite().block)?;
@@ -74,7 +74,7 @@ impl SaBuilder {
 }
 
 impl PreparedSa {
-    /// Prepares one SA. The error names what its cipher or context cannot do.
+    /// Prepares one SA. An error names what its cipher or context does not support.
     pub fn new(sa: impl Into<Arc<Sa>>, context: Option<Context>) -> Result<PreparedSa, Error> {
         SaBuilder::default().entry(sa, context.map(Arc::new))
     }
@@ -112,7 +112,7 @@ impl PreparedSa {
         self.spi
     }
 
-    /// Whether it has extended Sequence Numbers.
+    /// Whether it uses extended sequence numbers.
     pub fn esn(&self) -> bool {
         self.esn
     }
@@ -166,23 +166,23 @@ impl PreparedSa {
         body_len.saturating_sub(self.iv_len() + self.icv_len())
     }
 
-    /// Whether a packet that opens was checked by its ICV.
+    /// Whether the ICV of opened packets is checked.
     pub fn authenticates(&self) -> bool {
         self.authenticates
     }
 
-    /// Bytes before the IV: RuleID, SPI bits, Sequence Number bits.
+    /// Number of bytes before the IV: RuleID, SPI bits, sequence number bits.
     pub fn header_len(&self) -> usize {
         self.codec.header_len()
     }
 
-    /// The time from one Sequence Number to the next in nanoseconds, where they follow the clock.
+    /// Nanoseconds from one sequence number to the next, if sequence numbers follow a clock.
     pub fn sn_period(&self) -> Option<u64> {
         let period = self.context.as_ref()?.sn_period()?;
         u64::try_from(period.as_nanos()).ok()
     }
 
-    /// The revision of the draft that the context follows.
+    /// The draft revision that the context follows.
     pub fn revision(&self) -> Option<u8> {
         match &self.context.as_ref()?.dialect {
             Dialect::Ietf(attributes) => Some(attributes.revision),
@@ -196,18 +196,18 @@ impl PreparedSa {
         self.codec.mode() == Some(Mode::Tunnel)
     }
 
-    /// Bytes that every packet has: header, IV, ICV.
+    /// Minimum length of a packet: header, IV, ICV.
     pub fn least_len(&self) -> usize {
         self.header_len() + self.iv_len() + self.icv_len()
     }
 
-    /// Whether every bit of the Sequence Number is on the wire.
+    /// Whether all bits of the sequence number are sent.
     #[inline]
     pub fn has_whole_sn(&self) -> bool {
         self.codec.sn_bits() >= 32 && !self.esn
     }
 
-    /// The Sequence Number bits of a packet that is at least [`PreparedSa::header_len`] long.
+    /// The sequence number bits of a packet that has at least [`PreparedSa::header_len`] bytes.
     pub fn sn_on_wire(&self, payload: &[u8]) -> u32 {
         let skip = u32::from(self.codec.spi_bits()) + 8 * u32::from(self.codec.header_rule_id().is_some());
         let bits = u32::from(self.codec.sn_bits());
@@ -217,7 +217,7 @@ impl PreparedSa {
             (32, 32, Some(head)) => return u64::from_be_bytes(*head) as u32,
             _ => {}
         }
-        // Nine bytes at most: RuleID, 32 and 32 bits.
+        // At most nine bytes: RuleID, 32 and 32 bits.
         let mut head = [0u8; 16];
         let len = payload.len().min(16);
         if let (Some(to), Some(from)) = (head.get_mut(..len), payload.get(..len)) {
@@ -236,7 +236,7 @@ fn takes_link(sa: &Sa, link: Option<LinkAddresses>) -> bool {
     (sa.link_src.is_none() || sa.link_src == link.src) && (sa.link_dst.is_none() || sa.link_dst == link.dst)
 }
 
-/// What is said of IPv4, or of IPv6.
+/// The value for IPv4 or for IPv6.
 #[inline]
 pub(super) fn of_version([v4, v6]: [bool; 2], version: IpVersion) -> bool {
     if version == IpVersion::V4 { v4 } else { v6 }
@@ -248,7 +248,7 @@ mod tests {
     use crate::files;
 
     #[test]
-    fn sas_that_leave_out_the_same_share_a_codec() {
+    fn sas_with_the_same_compression_share_a_codec() {
         let keys: String = (1..=5)
             .map(|spi| format!("- {{ spi: {spi}, encr: ENCR_AES_GCM_16, key: {} }}\n", "00".repeat(20)))
             .collect();
@@ -267,7 +267,7 @@ mod tests {
         let mut preparation = SaBuilder::default();
         let mut codec = |(sa, context): (Arc<Sa>, Option<usize>)| {
             let context = context.map(|at| Arc::new(loaded.contexts[at].clone()));
-            // Shared or not, it is what the context alone makes.
+            // Shared or not, a codec depends only on the context.
             let alone = Codec::new(context.as_deref(), sa.keys.suite().block).unwrap();
             let codec = preparation.entry(sa, context).unwrap().codec;
             assert_eq!(*codec, alone);
@@ -279,7 +279,7 @@ mod tests {
     }
 
     #[test]
-    fn what_every_packet_needs_is_in_one_cache_line() {
+    fn the_fields_of_every_packet_are_in_one_cache_line() {
         assert_eq!(std::mem::size_of::<PreparedSa>(), 64);
     }
 }

@@ -1,18 +1,18 @@
-//! A set of numbers, as runs.
+//! A set of numbers, stored as runs of consecutive values.
 
 use std::collections::BTreeMap;
 
-/// Runs of numbers that each of so many streams may keep: 4096, or less if the memory would grow and grow; of a stream
-/// with more holes the lowest runs are joined.
+/// Most runs that each stream may keep, given the number of streams: 4096, or less to limit memory. If a stream has
+/// more gaps, its lowest runs are joined.
 pub(crate) fn runs_kept(streams: usize) -> usize {
     const ALL: usize = 1 << 18;
     (ALL / streams.max(1)).clamp(16, 4096)
 }
 
-/// A set of numbers, as runs.
+/// A set of numbers, stored as runs of consecutive values.
 #[derive(Debug, Clone)]
 pub struct Runs {
-    /// The run that grows at its end, first to last; [`Runs::NONE`] if there is none.
+    /// The run that is growing, first to last; [`Runs::NONE`] if there is none.
     current: (u64, u64),
     /// Boxed because most streams have a single run, and each stream should be small.
     pub(super) others: Option<Box<OtherRuns>>,
@@ -20,7 +20,7 @@ pub struct Runs {
 
 #[derive(Debug, Clone, Default)]
 pub(super) struct OtherRuns {
-    /// First to last.
+    /// Complete runs: first to last.
     closed: BTreeMap<u64, u64>,
     /// See [`Runs::joined`].
     joined: (u64, u64),
@@ -35,7 +35,8 @@ impl Default for Runs {
 impl Runs {
     const NONE: (u64, u64) = (1, 0);
 
-    /// Adds a number; false if it was there. Of more than `most()` runs the lowest are joined.
+    /// Adds a number. Returns false if it was there. If there are more than `most()` runs, the lowest ones are
+    /// joined.
     #[inline]
     pub fn add(&mut self, number: u64, most: impl FnOnce() -> usize) -> bool {
         let (first, last) = self.current;
@@ -69,7 +70,7 @@ impl Runs {
         let before = own.closed.range(..=number).next_back().map(|(first, last)| (*first, *last));
         let is_new = before.is_none_or(|(_, last)| last < number);
         self.current = match before {
-            // The highest run grows again.
+            // The highest run continues to grow.
             Some(_) if !is_new => own.highest(),
             Some((first, last)) if last + 1 == number => {
                 own.closed.remove(&first);
@@ -81,13 +82,13 @@ impl Runs {
         is_new
     }
 
-    /// Gaps between runs that were joined to save memory, and the numbers in them. Of numbers that came later and fall in
-    /// one of them it is not known whether they were new; they count as there.
+    /// The number of gaps that were closed to save memory, and of the numbers in them. If a number in such a gap
+    /// arrives later, it counts as already there.
     pub fn joined(&self) -> (u64, u64) {
         self.others.as_ref().map_or((0, 0), |own| own.joined)
     }
 
-    /// Joins the current run with the one that it has come up to.
+    /// Joins the current run with the run that follows it directly.
     fn join(&mut self, most: usize) {
         if let Some(own) = &mut self.others
             && self.current != Runs::NONE
@@ -121,7 +122,7 @@ impl OtherRuns {
         }
     }
 
-    /// Takes out the highest run.
+    /// Removes and returns the highest run.
     fn highest(&mut self) -> (u64, u64) {
         self.closed.pop_last().unwrap_or(Runs::NONE)
     }
@@ -132,7 +133,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn runs_hold_what_was_added() {
+    fn runs_contain_the_added_numbers() {
         let mut runs = Runs::default();
         for number in [5, 6, 7, 10, 9, 8, 1, 3, 2, 6, 20, u64::MAX, 19, 21] {
             runs.add(number, || 4096);
@@ -141,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_missing_is_known_of_more_gaps_than_are_kept() {
+    fn missing_numbers_are_counted_in_joined_gaps() {
         let mut runs = Runs::default();
         // Every third number is missing.
         (1..30_000u64).filter(|number| number % 3 != 0).for_each(|number| _ = runs.add(number, || 100));
@@ -170,7 +171,7 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn runs_that_are_joined_hold_what_was_added(
+        fn joined_runs_contain_the_added_numbers(
             numbers in proptest::collection::vec(0u64..200, 0..300),
             most in 1usize..6,
         ) {

@@ -1,18 +1,19 @@
 //! The sequence numbers that a captured packet may have, most likely first.
 //!
-//! A window alone loses a stream permanently after a gap of half the number space. A search whose results are verified
-//! by the ICV does not. The order of candidates affects only the time to find the number, never the result.
+//! With a window alone, a gap of half the number space would lose a stream permanently. Here the ICV verifies each
+//! candidate, so the search always recovers. The order of candidates affects only the time to find the number,
+//! never the result.
 
-/// The Sequence Numbers that agree with `bits` low bits on the wire, in the order in which they are tried.
+/// The sequence numbers that end in the `bits` low bits on the wire, in the order in which they are tried.
 #[derive(Debug, Clone)]
 pub(crate) struct SequenceNumbers {
-    /// Tried before all others: IV xor mask.
+    /// Tried before all others: the IV mask gives this number.
     from_mask: Option<u64>,
     order: Order,
-    /// Around another number; the two take turns, and `other_next` tells whose it is.
+    /// The same search around a second number. The two searches alternate, and `other_next` says whose turn it is.
     other: Option<Order>,
     other_next: bool,
-    /// Largest number there is.
+    /// Largest valid number.
     max: u64,
 }
 
@@ -20,18 +21,19 @@ pub(crate) struct SequenceNumbers {
 enum Order {
     /// All bits were sent.
     One(Option<u64>),
-    /// Numbers congruent to the wire bits, nearest to the expected one first, the larger of two at one distance.
+    /// Numbers that agree with the wire bits, nearest to the expected one first. If two are equally near, the
+    /// larger one first.
     Nearest { expected: u64, up: Option<u64>, down: Option<u64>, step: u64 },
-    /// No bits were sent: `h+1 ..= h+64`, then `h` down to `h-64`, then outwards.
+    /// No bits were sent: `h+1 ..= h+64`, then `h` down to `h-64`, then alternating upwards and downwards.
     Blind { expected: u64, index: u64 },
 }
 
-/// Numbers tried upwards, then downwards, before the search goes both ways, where no bits are sent.
+/// If no bits are sent, this many numbers are tried upwards, then downwards, before both directions alternate.
 const BLIND_RUN: u64 = 64;
 
 impl SequenceNumbers {
-    /// SequenceNumbers around `expected` (the highest verified number plus one) that end in the low `bits` bits of `wire`.
-    /// `from_mask` comes first if it agrees with them.
+    /// The candidates around `expected` (the highest verified number plus one) that end in the low `bits` bits of
+    /// `wire`. `from_mask` comes first if it agrees with these bits.
     pub(crate) fn new(expected: u64, wire: u32, bits: u8, esn: bool, from_mask: Option<u64>) -> SequenceNumbers {
         let max = if esn { u64::MAX } else { u64::from(u32::MAX) };
         let step = 1u64 << bits.min(32);
@@ -39,17 +41,18 @@ impl SequenceNumbers {
         SequenceNumbers { from_mask, order: Order::new(expected, wire, bits, max), other: None, other_next: false, max }
     }
 
-    /// The same, and in turns with them those around `expected`, of a stream that may be near either.
+    /// Adds the candidates around `expected` of the other search, in alternation, for a stream that may be near
+    /// either number.
     pub(crate) fn or_around(self, expected: u64, wire: u32, bits: u8) -> SequenceNumbers {
         SequenceNumbers { other: Some(Order::new(expected, wire, bits, self.max)), ..self }
     }
 
-    /// The candidate from the IV mask, if it agrees with the wire; it is the first.
+    /// The candidate from the IV mask, if it agrees with the wire bits. It comes first.
     pub(crate) fn mask_number(&self) -> Option<u64> {
         self.from_mask
     }
 
-    /// How many numbers agree with the wire, at most; without the one from the mask.
+    /// Maximum number of candidates, without the one from the mask.
     pub(crate) fn space(&self) -> u64 {
         match self.order {
             Order::One(_) => 1,
@@ -58,10 +61,11 @@ impl SequenceNumbers {
         }
     }
 
-    /// How many candidates of a fresh search come before `sn`, which is one of them; without the one from the mask.
+    /// How many candidates of a new search come before `sn`, which must be one of them. The one from the mask is
+    /// not counted.
     pub(crate) fn position(&self, sn: u64) -> u64 {
         let own = self.order.position(sn, self.max);
-        // Both orders are of the same numbers, so neither ends before the other.
+        // Both searches have the same numbers, so neither ends before the other.
         match &self.other {
             None => own,
             Some(other) => own.saturating_mul(2).min(other.position(sn, self.max).saturating_mul(2).saturating_add(1)),
@@ -78,7 +82,7 @@ impl Order {
             0 => Order::Blind { expected, index: 0 },
             32.. if max == u64::from(u32::MAX) => Order::One(Some(wire)),
             _ => {
-                // The nearest number at or above `expected`, and the one below it.
+                // The nearest number at or above `expected`, and the nearest one below it.
                 let up = expected.checked_add(wire.wrapping_sub(expected) & (step - 1)).filter(|up| *up <= max);
                 let down = match up {
                     Some(up) => up.checked_sub(step),
@@ -93,13 +97,13 @@ impl Order {
         match *self {
             Order::One(_) => 0,
             Order::Nearest { expected, step, .. } => {
-                // SequenceNumbers nearer than `sn`, on its own side and on the other one.
+                // Count the numbers nearer than `sn`, on its own side and on the other side.
                 let distance = sn.abs_diff(expected);
                 let above = sn >= expected;
                 let same = if above { distance / step } else { (distance - 1) / step };
                 let other_first = (step - distance % step) % step;
                 let (other_side, reach) = match above {
-                    // Below, and strictly nearer.
+                    // Numbers below must be strictly nearer.
                     true => (if other_first == 0 { step } else { other_first }, expected),
                     false => (other_first, max - expected),
                 };
@@ -108,7 +112,7 @@ impl Order {
                 same + other
             }
             Order::Blind { expected, .. } => {
-                // Numbers there are above and below; those behind the edges are no candidates.
+                // Count the numbers above and below. Numbers beyond the limits are not candidates.
                 let (above, below) = ((max - expected).saturating_add(1), expected);
                 let outwards = |all: u64, run: u64| all.saturating_sub(run);
                 match sn.checked_sub(expected) {
@@ -166,7 +170,7 @@ impl Order {
                 } else if i <= 2 * BLIND_RUN {
                     (expected.checked_sub(i - BLIND_RUN + 1), false)
                 } else {
-                    // From here on by pairs: up 64, down 66, up 65, down 67, ...
+                    // From here on in pairs: up 64, down 66, up 65, down 67, ...
                     let pair = i - 2 * BLIND_RUN - 1;
                     let up = expected.checked_add(BLIND_RUN + pair / 2).filter(|sn| *sn <= max);
                     let down = expected.checked_sub(BLIND_RUN + 2 + pair / 2);
@@ -195,7 +199,7 @@ mod tests {
     fn nearest_first_and_the_larger_of_two_at_one_distance() {
         // Expected 108, wire bits 4 = 0b0100: 100 is 8 below, 116 is 8 above.
         assert_eq!(first(SequenceNumbers::new(108, 4, 4, false, None), 4), [116, 100, 132, 84]);
-        // Nothing below zero, nothing above the 32 bits.
+        // No candidate below zero, and none above 32 bits.
         assert_eq!(first(SequenceNumbers::new(1, 0xff, 8, false, None), 3), [0xff, 0x1ff, 0x2ff]);
         assert_eq!(first(SequenceNumbers::new(1, 1, 8, false, None), 2), [1, 257]);
         let top = u64::from(u32::MAX);
@@ -216,7 +220,7 @@ mod tests {
         assert_eq!(all[..64], (1000..1064).collect::<Vec<u64>>());
         assert_eq!(all[64..129], (935..=999).rev().collect::<Vec<u64>>());
         assert_eq!(all[129..], [1064, 934, 1065, 933]);
-        // At the edges nothing is lost, nothing comes twice, and the end is reached.
+        // At the limits, no number is omitted or repeated, and the search ends.
         let top = u64::from(u32::MAX);
         assert_eq!(first(SequenceNumbers::new(top, 0, 0, false, None), 3), [top, top - 1, top - 2]);
         let mut low: Vec<u64> = first(SequenceNumbers::new(3, 0, 0, false, None), 70);
@@ -275,7 +279,7 @@ mod tests {
     }
 
     #[test]
-    fn two_places_take_turns() {
+    fn two_searches_alternate() {
         let both = SequenceNumbers::new(100, 4, 8, false, None).or_around(3_000_000, 4, 8);
         // 3,000,000 ends in 192: 68 to 3,000,068, and 188 back to 2,999,812.
         assert_eq!(first(both, 5), [4, 3_000_068, 260, 2_999_812, 516]);

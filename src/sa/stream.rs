@@ -4,24 +4,24 @@ use super::runs::{Runs, runs_kept};
 use crate::hash::mix;
 use crate::prefetch;
 
-/// Packets of a stream whose numbers and digests are kept.
+/// Number of packets of a stream whose numbers and digests are kept.
 const REMEMBERED: usize = 4096;
 
 /// The state from which the search for the next sequence number starts.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Progress {
-    /// The highest Sequence Number that verified.
+    /// The highest verified sequence number.
     pub highest: Option<u64>,
-    /// When it was captured, in nanoseconds since 1970, or [`NO_TIME`](crate::capture::NO_TIME).
+    /// Its capture time in nanoseconds since 1970, or [`NO_TIME`](crate::capture::NO_TIME).
     pub time_ns: i64,
-    /// Explicit IV xor Sequence Number of the last verified packet, for 8-byte IVs.
+    /// The explicit IV XOR the sequence number of the last verified packet, for 8-byte IVs.
     pub iv_mask: Option<u64>,
-    /// Packets that failed since the last that verified.
+    /// Packets that failed since the last verified one.
     pub failed_in_row: u32,
 }
 
 impl Progress {
-    /// A packet verified. `explicit_iv` are the 8 bytes of its explicit IV.
+    /// Records a verified packet. `explicit_iv` is the 8 bytes of its explicit IV.
     pub fn verified(&mut self, sn: u64, explicit_iv: Option<u64>, time_ns: i64) {
         // A repeat of the highest number arrives late, so it does not show the sender's clock.
         if self.highest.is_none_or(|highest| sn > highest) {
@@ -32,7 +32,7 @@ impl Progress {
         self.failed_in_row = 0;
     }
 
-    /// No number verified for a packet.
+    /// Records a packet for which no number verified.
     pub fn failed(&mut self) {
         self.failed_in_row = self.failed_in_row.saturating_add(1);
     }
@@ -41,11 +41,11 @@ impl Progress {
 /// Counts of a stream, for output.
 #[derive(Debug, Clone, Default)]
 pub struct Counts {
-    /// Packets that verified, repeats included.
+    /// Verified packets, including repeats.
     pub verified: u64,
-    /// Openings that were tried for the packets that verified.
+    /// Decryption attempts for the verified packets.
     pub tries: u64,
-    /// Numbers that verified.
+    /// Verified sequence numbers.
     pub numbers: Runs,
     /// Boxed because few streams have anomalies, and each stream should be small.
     anomalies: Option<Box<Anomalies>>,
@@ -54,22 +54,22 @@ pub struct Counts {
 /// Counts of failures, repeats and reordering.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Anomalies {
-    /// Packets that failed and had this SA as their only candidate.
+    /// Failed packets with this SA as their only candidate.
     pub failed: u64,
-    /// Openings tried for these packets, all Sequence Numbers counted.
+    /// Decryption attempts for these packets, over all sequence numbers.
     pub failed_tries: u64,
-    /// Packets with a number and payload seen before.
+    /// Packets that repeat a number and its payload.
     pub duplicates: u64,
-    /// Packets with a number seen before and another payload.
+    /// Packets that repeat a number with another payload.
     pub replays: u64,
-    /// How far behind the highest number a late packet was, at most.
+    /// Largest distance of a late packet from the highest number.
     pub reorder_depth: u64,
-    /// Packets whose number was found by the wider search.
+    /// Packets whose number was only found by the wider search.
     pub resyncs: u64,
 }
 
 impl Counts {
-    /// Whether every packet verified and had the number after that of the one before.
+    /// Whether every packet verified and had the next sequence number.
     pub fn are_regular(&self) -> bool {
         self.anomalies.is_none() && self.numbers.others.is_none()
     }
@@ -79,23 +79,23 @@ impl Counts {
         self.anomalies.as_deref().copied().unwrap_or_default()
     }
 
-    /// The same, to be counted up.
+    /// The counts of anomalies, to be increased.
     pub fn anomalies_mut(&mut self) -> &mut Anomalies {
         self.anomalies.get_or_insert_default()
     }
 }
 
-/// State of the packets of one SA (of one source of it, where the destination is a multicast address).
+/// State of the packets of one SA. If the destination is a multicast address, each source has its own state.
 #[derive(Debug, Default)]
 #[repr(align(64))]
 pub struct Stream {
     /// Where the search for the next number starts.
     pub progress: Progress,
-    /// The codec state that restoring the next packet needs.
+    /// The codec state for restoring the next packet.
     pub codec: crate::codec::State,
     /// Counts.
     pub counts: Counts,
-    /// The recent packets, in a ring of [`Seen`]; free slots are 0.
+    /// The recent packets, a ring buffer of [`Seen`]; free slots are 0.
     recent: Box<[u128]>,
     /// The slot for the next packet.
     next: u32,
@@ -147,20 +147,20 @@ pub enum ReplayCheck {
 }
 
 impl Stream {
-    /// Asks for it.
+    /// Prefetches the state.
     #[inline]
     pub fn prefetch(&self) {
         prefetch::whole(self, &self.next);
     }
 
-    /// Asks for the place that the next packet goes to.
+    /// Prefetches the slot of the next packet.
     #[inline]
     pub fn prefetch_recent(&self) {
         prefetch::element(&self.recent, self.next as usize);
     }
 
-    /// Notes a verified packet. `explicit_iv` are the 8 bytes of its explicit IV, `digest` is that of its ESP payload, `streams`
-    /// the number of streams in all: see [`runs_kept`].
+    /// Records a verified packet. `explicit_iv` is the 8 bytes of its explicit IV, `digest` is the digest of its
+    /// ESP payload, and `streams` is the number of all streams: see [`runs_kept`].
     pub fn verified(
         &mut self,
         sn: u64,
@@ -190,8 +190,8 @@ impl Stream {
         check
     }
 
-    /// How a packet whose number came before relates to those remembered. The newest are looked at first: most repeats
-    /// follow close.
+    /// Checks a packet whose number was seen before against the recent packets. The newest are checked first,
+    /// because most repeats follow soon.
     fn repeat(&self, sn: u64, digest: u64) -> ReplayCheck {
         let (newer, older) = self.recent.split_at_checked(self.next as usize).unwrap_or_default();
         let seen = newer.iter().rev().chain(older.iter().rev()).map(|seen| Seen(*seen));
@@ -207,11 +207,11 @@ impl Stream {
     }
 
     fn remember(&mut self, seen: Seen) {
-        /// Packets for which there is room at first.
+        /// Initial size of the ring.
         const ROOM: usize = 12;
-        /// How many times more when it is full.
+        /// Growth factor when it is full.
         const TIMES: usize = 3;
-        // Only a ring that is not yet as large as it may be grows: its packets are in order.
+        // A ring below its maximum size has not wrapped, so its packets are in order and can be copied.
         if self.next as usize == self.recent.len() && self.recent.len() < REMEMBERED {
             let room = (self.recent.len() * TIMES).clamp(ROOM, REMEMBERED);
             let mut larger = vec![0; room].into_boxed_slice();
@@ -228,8 +228,8 @@ impl Stream {
     }
 }
 
-/// Tells ESP payloads apart that carry the same number under the same key. Of one whose ICV verified, 8 bytes at least, the
-/// end of the ICV does. Otherwise all bytes are taken; that is no cryptographic digest.
+/// A digest that distinguishes ESP payloads with the same number and key. If the ICV verified, its last 8 bytes are
+/// the digest. Otherwise all bytes are hashed, but not cryptographically.
 #[inline]
 pub(crate) fn digest(payload: &[u8], icv_verified: bool) -> u64 {
     match payload.last_chunk() {
@@ -240,7 +240,7 @@ pub(crate) fn digest(payload: &[u8], icv_verified: bool) -> u64 {
 
 fn digest_of_all(payload: &[u8]) -> u64 {
     let word = |bytes: &[u8; 8]| u64::from_le_bytes(*bytes);
-    // Four chains side by side: one alone waits for its multiplications.
+    // Four independent chains, because one chain would wait for each multiplication.
     let mut lanes = [1, 2, 3, 4].map(|lane| payload.len() as u64 ^ lane << 32);
     let (stretches, rest) = payload.as_chunks::<32>();
     for stretch in stretches {
@@ -261,7 +261,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn repeats_are_told_from_replays_for_4096_packets() {
+    fn repeats_and_replays_are_distinguished_for_4096_packets() {
         let mut stream = Stream::default();
         assert_eq!(stream.verified(1, None, 0, (digest(b"a", false), 10), 1), ReplayCheck::New);
         assert_eq!(stream.verified(1, None, 0, (digest(b"a", false), 11), 1), ReplayCheck::Duplicate(10));
@@ -280,7 +280,7 @@ mod tests {
     }
 
     #[test]
-    fn every_packet_remembered_keeps_its_digest_and_frame() {
+    fn recent_packets_keep_their_digest_and_frame() {
         for count in [1, 4, 5, 16, 17, 4095, 4096, 4097, 6000] {
             let mut stream = Stream::default();
             (1..=count).for_each(|sn| _ = stream.verified(sn, None, 0, (sn * 7, sn * 3), 1));
@@ -304,7 +304,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_stream_keeps_is_bounded() {
+    fn the_memory_of_a_stream_is_bounded() {
         let kept = |streams| {
             let mut stream = Stream::default();
             (0..10_000).for_each(|sn| _ = stream.verified(sn * 2, None, 0, (sn, sn), streams));
@@ -317,7 +317,7 @@ mod tests {
     }
 
     #[test]
-    fn an_old_repeat_is_no_late_packet() {
+    fn an_old_repeat_is_not_a_late_packet() {
         let mut stream = Stream::default();
         (1..=5000).for_each(|sn| _ = stream.verified(sn, None, 0, (sn, sn), 1));
         stream.verified(1, None, 0, (1, 5001), 1);
@@ -336,7 +336,7 @@ mod tests {
     }
 
     #[test]
-    fn what_verified_is_told_apart_by_its_icv() {
+    fn verified_payloads_are_distinguished_by_their_icv() {
         let payload: Vec<u8> = (0..40).collect();
         let mut other = payload.clone();
         other[39] ^= 1;
@@ -345,7 +345,7 @@ mod tests {
     }
 
     #[test]
-    fn digests_see_every_byte_and_the_length() {
+    fn digests_depend_on_every_byte_and_the_length() {
         let payload = [0u8; 37];
         for at in 0..payload.len() {
             let mut other = payload;

@@ -1,6 +1,6 @@
-//! All Security Associations, and the lookup of those that a packet may belong to (wire format §1, "SA lookup").
+//! All Security Associations, and the lookup of the ones that a packet may belong to (wire format §1, "SA lookup").
 //!
-//! A packet has the low `esp_spi_lsb` bits of the SPI, but does not say how many bits. So SAs are grouped by their
+//! A packet contains the low `esp_spi_lsb` bits of the SPI, but not their number. So SAs are grouped by their
 //! number of bits. If these bits do not distinguish the SAs, they are also grouped by the lengths of their address
 //! prefixes. A packet is looked up once in every group.
 
@@ -20,23 +20,24 @@ use crate::prefetch;
 #[derive(Debug, Default)]
 pub struct SaTable {
     entries: Vec<PreparedSa>,
-    /// Longest `esp_spi_lsb` first.
+    /// The groups, those with the most SPI bits first.
     groups: Vec<Group>,
     /// The bits of the first 8 bytes of an ESP payload that distinguish SAs.
     head_mask: u64,
-    /// Protocol and SPI of the SAs that have the whole SPI on the wire, sorted; made when it is first asked for.
+    /// Protocol and SPI of the SAs that send the whole SPI, sorted. Computed when first needed.
     whole_spis: OnceLock<Vec<(u8, u32)>>,
-    /// UDP ports of ESP.
+    /// UDP ports that carry ESP.
     esp_ports: EspPorts,
 }
 
-/// What [`SaTable::only`] found for the packet before: most packets are of the same flow as that.
+/// What [`SaTable::unique_candidate`] found for the previous packet. Most packets belong to the same flow as the
+/// previous one.
 #[derive(Debug, Clone, Copy)]
 pub struct FlowCache {
     protocol: u8,
     version: IpVersion,
     addresses: [u128; 2],
-    /// Its SPI bits, as far as they distinguish SAs.
+    /// The first bytes of its ESP payload, as far as they distinguish SAs.
     head: u64,
     sa: u32,
 }
@@ -54,7 +55,7 @@ impl SaTable {
             sas.sort_unstable();
             for same in sas.chunk_by(|a, b| a.0 == b.0) {
                 for (low, index) in same {
-                    // One that has its SPI bits for itself needs no addresses, whatever they are.
+                    // An SA whose SPI bits are unique needs no addresses.
                     let (key, bucket) = match entries.get(*index as usize).filter(|_| same.len() > 1) {
                         Some(entry) => (group_key(entry), bucket_key(entry, group_key(entry))),
                         None => (key, BucketKey { low: *low, addresses: 0 }),
@@ -72,12 +73,12 @@ impl SaTable {
         SaTable { entries, groups, head_mask, whole_spis, esp_ports }
     }
 
-    /// With ESP on other UDP ports, too.
+    /// Sets the UDP ports that carry ESP.
     pub fn with_esp_ports(self, esp_ports: EspPorts) -> SaTable {
         SaTable { esp_ports, ..self }
     }
 
-    /// UDP ports of ESP.
+    /// UDP ports that carry ESP.
     pub fn esp_ports(&self) -> &EspPorts {
         &self.esp_ports
     }
@@ -87,17 +88,17 @@ impl SaTable {
         &self.entries
     }
 
-    /// The SA at a position that [`SaTable::candidates`] gave.
+    /// The SA at a position that [`SaTable::candidates`] returned.
     pub fn entry(&self, index: u32) -> Option<&PreparedSa> {
         self.entries.get(index as usize)
     }
 
-    /// Whether some SA uses this IP protocol number; 50 always counts.
+    /// Whether any SA uses this IP protocol number. Always true for 50.
     pub fn uses_protocol(&self, protocol: u8) -> bool {
         protocol == protocol::ESP || self.groups.iter().any(|group| group.key.protocol == protocol)
     }
 
-    /// Whether some SA has this SPI, whole on the wire, whatever its addresses.
+    /// Whether any SA sends its whole SPI and has this one, whatever its addresses.
     pub fn has_whole_spi(&self, protocol: u8, spi: u32) -> bool {
         let spis = self.whole_spis.get_or_init(|| {
             let whole = |entry: &&PreparedSa| entry.codec.spi_bits() == 32 && entry.codec.header_rule_id().is_none();
@@ -109,21 +110,22 @@ impl SaTable {
         spis.binary_search(&(protocol, spi)).is_ok()
     }
 
-    /// Replaces `found` by the positions of the SAs that a packet may belong to: outer addresses accepted and low SPI
-    /// bits equal, the longest number of bits first, then in file order, SAs without integrity check last. A packet
-    /// too short to hold an SA's SPI bits is compared as far as it goes.
+    /// Replaces `found` by the positions of the SAs that a packet may belong to: their addresses match, and the low
+    /// SPI bits are equal. SAs with the most SPI bits come first, then the order is that of the file. SAs without
+    /// integrity check come last. If a packet is too short for the SPI bits of an SA, only its bytes are compared.
     pub fn candidates(&self, packet: &Lookup<'_>, found: &mut Vec<u32>) {
         self.look_up(packet, None, found);
     }
 
-    /// Like [`SaTable::candidates`], but of many SAs that share the same bits only the one in `hints`, if there is one.
-    /// False if others were left out.
+    /// Like [`SaTable::candidates`], but if many SAs share the same bits and `hints` has one of them, only this one
+    /// is returned. Returns false if others were omitted.
     pub fn hinted_candidates(&self, packet: &Lookup<'_>, hints: &Hints, found: &mut Vec<u32>) -> bool {
         self.look_up(packet, Some(hints), found)
     }
 
-    /// The SA of a packet that can belong to one SA with integrity check only, those without left out. `header` is its IP
-    /// header; it came in no radio frame. `None`, too, for a packet too short to tell. `before` is the caller's.
+    /// The SA of a packet that matches only one SA with integrity check; SAs without are ignored. `header` is its
+    /// IP header, and it was not in a radio frame. Returns `None` also for a packet that is too short. The caller
+    /// owns `before`, the cache of the last result.
     #[inline]
     pub fn unique_candidate(
         &self,
@@ -135,7 +137,7 @@ impl SaTable {
         let whole_head = u64::from_be_bytes(*payload.first_chunk()?);
         let head = whole_head & self.head_mask;
         let (version, addresses) = crate::net::address_values(header)?;
-        // SPI bits come first, because flows in turn mostly differ in them.
+        // SPI bits are compared first, because alternating flows mostly differ in them.
         if let Some(before) = before
             && before.head == head
             && before.addresses == addresses
@@ -154,7 +156,7 @@ impl SaTable {
         self.entries.len() >= prefetch::MANY_SAS
     }
 
-    /// Asks for what [`SaTable::only`] will need.
+    /// Prefetches the data that [`SaTable::unique_candidate`] will need.
     #[inline(always)]
     pub fn prefetch(&self, protocol: u8, header: &[u8], payload: &[u8]) {
         let Some(head) = payload.first_chunk() else { return };
@@ -166,7 +168,7 @@ impl SaTable {
         }
     }
 
-    /// Asks for an SA.
+    /// Prefetches an SA.
     #[inline]
     pub fn prefetch_entry(&self, index: u32) {
         if self.has_many() {
@@ -191,7 +193,8 @@ impl SaTable {
         only
     }
 
-    /// Notes in `hints` that a packet belongs to an SA with integrity check, so that it comes first for the next one.
+    /// Stores in `hints` that a packet belongs to an SA with integrity check, so that this SA is tried first for
+    /// the next packet.
     pub fn learn(&self, packet: &Lookup<'_>, sa: u32, hints: &mut Hints) {
         let Some(entry) = self.entry(sa).filter(|entry| entry.authenticates) else { return };
         let key = group_key(entry);
@@ -218,7 +221,7 @@ impl SaTable {
         let (mut run_start, mut run_key) = (0, None);
         for (index, group) in self.groups.iter().enumerate() {
             let GroupKey { protocol, rule_id, spi_bits, authenticates, .. } = group.key;
-            // Groups of one length are merged into file order.
+            // Groups of the same length are merged into file order.
             if run_key != Some((authenticates, spi_bits)) {
                 run_key = Some((authenticates, spi_bits));
                 run_start = found.len();
@@ -266,23 +269,23 @@ impl SaTable {
 /// The properties of a packet that are used to look up its SAs.
 #[derive(Debug, Clone, Copy)]
 pub struct Lookup<'a> {
-    /// IP protocol number: 50, or one that a context names. 50 for UDP encapsulation too.
+    /// IP protocol number: 50, or one that a context names. Also 50 for UDP encapsulation.
     pub protocol: u8,
     /// The outer header.
     pub outer: &'a OuterHeader,
-    /// Addresses of the radio frame, if it came in one.
+    /// Addresses of the radio frame, if the packet was in one.
     pub link: Option<LinkAddresses>,
     /// The ESP payload.
     pub payload: &'a [u8],
 }
 
-/// The list of a group, empty if it is a new one.
+/// The list of a group, created if it does not exist.
 fn list_of<T>(groups: &mut Vec<(GroupKey, Vec<T>)>, key: GroupKey) -> &mut Vec<T> {
     let at = groups.iter().position(|(own, _)| *own == key).unwrap_or(groups.len());
     if at == groups.len() {
         groups.push((key, vec![]));
     }
-    &mut groups.get_mut(at).expect("it is there, or was just put there").1
+    &mut groups.get_mut(at).expect("it exists or was just created").1
 }
 
 #[cfg(test)]
@@ -291,7 +294,7 @@ mod tests {
     use crate::files;
 
     #[test]
-    fn addresses_are_looked_at_only_where_spis_do_not_tell_sas_apart() {
+    fn addresses_are_used_only_if_spis_do_not_distinguish_sas() {
         let groups = |spis: [u32; 5]| {
             let addresses = ["10.0.0.0/8", "10.1.0.0/16", "10.2.0.0/24", "2001:db8::/32", "2001:db9::1"];
             let sa = |(spi, dst)| format!("- {{ spi: {spi}, dst: \"{dst}\", encr: ENCR_NULL, integ: NONE }}\n");
@@ -300,7 +303,7 @@ mod tests {
             SaTable::new(loaded.sas.into_iter().map(|sa| PreparedSa::new(sa, None).unwrap()).collect()).groups.len()
         };
         assert_eq!(groups([1, 2, 3, 4, 5]), 1);
-        // The fourth and the fifth.
+        // The fourth and the fifth SA.
         assert_eq!(groups([1, 2, 3, 4, 4]), 3);
     }
 }

@@ -1,9 +1,9 @@
-//! The keys of an output, for tools that decrypt it.
+//! The keys of an output file, for tools that decrypt it.
 
 use crate::cipher::Keys;
 use crate::net::Selector;
 
-/// A Security Association of an output, with the keys that decrypt its packets.
+/// A Security Association of an output file, with the keys that decrypt its packets.
 #[derive(Debug)]
 pub struct UsedKeys {
     /// Name of the SA.

@@ -244,7 +244,7 @@ pub(super) fn open(
     table.candidates(&Lookup { protocol, outer: &outer, link: carrier.link, payload }, &mut candidates);
     let entry = table.entries().get(sa).filter(|_| candidates.iter().any(|candidate| *candidate as usize == sa));
     let Some(entry) = entry else {
-        let reason = "the SA takes no packet of these outer addresses, RuleID and SPI bits";
+        let reason = "the SA does not match these outer addresses, RuleID and SPI bits";
         return Err(failed(Stage::EspHeader, Status::NoSa, "ESP.SPI", reason));
     };
     let least = entry.least_len();

@@ -402,7 +402,9 @@ fn custom_esp_header() {
     let mapped = row(fields::ESP_SPI, list, Matching::MatchMapping, Action::MappingSent);
     assert_eq!(header(mapped.clone(), low(fields::ESP_SEQ, 6)), ok("85", 2, 6));
     assert!(
-        header(mapped, low(fields::ESP_SEQ, 8)).unwrap_err().contains("10 bits, which is not a whole number of bytes")
+        header(mapped, low(fields::ESP_SEQ, 8))
+            .unwrap_err()
+            .contains("10 bits of SPI and Sequence Number are sent, which is not a whole number of bytes")
     );
 }
 
@@ -440,51 +442,51 @@ fn what_rule_files_may_not_say() {
         load(&kept.join("\n")).unwrap_err()
     };
     assert_eq!(error(&["\n    dialect: custom"]), "2:5: a context without `rules`");
-    assert_eq!(without("IPV6.LEN"), "10:11: iipc: IPV6.NXT: the row of IPV6.LEN is missing in front of it");
+    assert_eq!(without("IPV6.LEN"), "10:11: iipc: IPV6.NXT: the row of IPV6.LEN is missing before it");
     let with = |old: &str, new: &str| {
         assert!(CUSTOM_V6_UDP.contains(old));
         load(&format!("contexts:\n  - sa: s{}", CUSTOM_V6_UDP.replace(old, new))).unwrap_err()
     };
-    assert_eq!(with("FL: 4,", "FL: 8,"), "7:11: iipc: IPV6.VER: its length is 4 bits in every packet");
+    assert_eq!(with("FL: 4,", "FL: 8,"), "7:11: iipc: IPV6.VER: its length must be 4 bits");
+    assert_eq!(with("IPV6.HOP_LMT,", "IPV6.HOP_LMT, FL: var,"), "12:11: iipc: IPV6.HOP_LMT: its length must be 8 bits");
     assert_eq!(
-        with("IPV6.HOP_LMT,", "IPV6.HOP_LMT, FL: var,"),
-        "12:11: iipc: IPV6.HOP_LMT: its length is 8 bits in every packet"
+        with("IPV6.VER,", "IPV6.VER, FP: 2,"),
+        "7:11: iipc: IPV6.VER: the header has this field once: FP must be 1"
     );
-    assert_eq!(with("IPV6.VER,", "IPV6.VER, FP: 2,"), "7:11: iipc: IPV6.VER: a packet has it once: FP is 1");
-    assert_eq!(with("TV: 6,", "TV: 4,"), "7:11: iipc: IPV6.VER: its target value is another IP version");
+    assert_eq!(with("TV: 6,", "TV: 4,"), "7:11: iipc: IPV6.VER: its target value must be the IP version of the header");
     assert_eq!(
         with("UDP.LEN, MO: ignore, CDA: compute-length", "UDP.SRC_PORT, MO: ignore, CDA: value-sent"),
-        "18:11: iipc: UDP.SRC_PORT: its place is further in front, or it is there already"
+        "18:11: iipc: UDP.SRC_PORT: its row must come earlier, or is repeated"
     );
-    assert_eq!(with("UDP.LEN", "IPV6.LEN"), "17:11: iipc: UDP.DST_PORT: the row of UDP.LEN is missing behind it");
-    assert_eq!(without("UDP.CKSUM"), "18:11: iipc: UDP.LEN: the row of UDP.CKSUM is missing behind it");
-    assert_eq!(without("IPV6.SRC_IID"), "14:11: iipc: IPV6.DST: the row of IPV6.SRC_IID is missing in front of it");
+    assert_eq!(with("UDP.LEN", "IPV6.LEN"), "17:11: iipc: UDP.DST_PORT: the row of UDP.LEN is missing after it");
+    assert_eq!(without("UDP.CKSUM"), "18:11: iipc: UDP.LEN: the row of UDP.CKSUM is missing after it");
+    assert_eq!(without("IPV6.SRC_IID"), "14:11: iipc: IPV6.DST: the row of IPV6.SRC_IID is missing before it");
     let swapped = CUSTOM_V6_UDP.replace("IPV6.NXT, TV: 17", "IPV6.NXT, TV: 6");
     let swapped = load(&format!("contexts:\n  - sa: s{swapped}")).unwrap_err();
-    assert_eq!(swapped, "11:11: iipc: IPV6.NXT: it is 6, but the fields behind it, or `ts_proto`, mean 17");
+    assert_eq!(swapped, "11:11: iipc: IPV6.NXT: its target value is 6, but the next rows or `ts_proto` require 17");
     let ignored = CUSTOM_V6_UDP.replace("TV: 17, MO: equal", "TV: 17, MO: ignore");
     let ignored = load(&format!("contexts:\n  - sa: s{ignored}")).unwrap_err();
     assert!(ignored.starts_with("11:11: iipc: IPV6.NXT: not-sent needs `equal` here"), "{ignored}");
     for (rows, expected) in [
         (
             "\n      iipc: [{ FID: UDP.LEN, MO: ignore, CDA: compute }]",
-            "6:14: iipc: the rows of the IP header are missing in front of this one",
+            "6:14: iipc: the rows of the IP header are missing before this row",
         ),
         (
             "\n      eec:\n      - { FID: ESP.SPI, MO: ignore, CDA: value-sent }\n      - { FID: ESP.SEQ, TV: [1, 2], MO: match-mapping, CDA: mapping-sent }",
-            "8:9: eec: ESP.SEQ: it is value-sent, not-sent, or MSB with LSB: every packet has another number",
+            "8:9: eec: ESP.SEQ: use value-sent, not-sent, or MSB with LSB, because every packet has another number",
         ),
         (
             "\n      eec:\n      - { FID: ESP.SPI, MO: ignore, CDA: value-sent }\n      - { FID: ESP.SEQ, TV: 7, MO: equal, CDA: not-sent }",
-            "8:9: eec: ESP.SEQ: every packet has another number: use `ignore` or `MSB`",
+            "8:9: eec: ESP.SEQ: use `ignore` or `MSB`, because every packet has another number",
         ),
         (
             "\n      eec:\n      - { FID: ESP.SPI, MO: ignore, CDA: value-sent }\n      - { FID: ESP.SEQ, TV: 0, MO: MSB(30), CDA: LSB }",
-            "8:9: eec: SPI and Sequence Number leave 34 bits, which is not a whole number of bytes",
+            "8:9: eec: 34 bits of SPI and Sequence Number are sent, which is not a whole number of bytes",
         ),
         (
             "\n      eec:\n      - { FID: ESP.SEQ, MO: ignore, CDA: value-sent }",
-            "7:9: eec: ESP.SEQ: the rows are ESP.SPI, ESP.SEQ, in this order",
+            "7:9: eec: ESP.SEQ: the rows must be ESP.SPI, ESP.SEQ, in this order",
         ),
         (
             "\n      ctec:\n      - { FID: ESP.PAD, MO: ignore, CDA: compute }",
@@ -492,11 +494,11 @@ fn what_rule_files_may_not_say() {
         ),
         (
             "\n      ctec:\n      - { FID: ESP.PAD, MO: ignore, CDA: value-sent }\n      - { FID: ESP.PAD_LEN, MO: ignore, CDA: compute }\n      - { FID: ESP.NXT, MO: ignore, CDA: value-sent }",
-            "8:9: ctec: ESP.PAD_LEN: sent without ESP.PAD, or the other way round: without one the other means nothing",
+            "8:9: ctec: ESP.PAD_LEN: send either both ESP.PAD and ESP.PAD_LEN, or neither",
         ),
         (
             "\n      ctec:\n      - { FID: ESP.PAD, MO: ignore, CDA: compute }\n      - { FID: ESP.PAD_LEN, MO: ignore, CDA: compute }\n      - { FID: ESP.NXT, MO: ignore, CDA: value-sent }\n    alignment: 32 bit",
-            "7:9: ctec: ESP.PAD: it can be left out only with `alignment: 8 bit` and a cipher without blocks",
+            "7:9: ctec: ESP.PAD: it can be omitted only with `alignment: 8 bit` and a cipher without blocks",
         ),
         (
             "\n      ctec:\n      - { FID: ESP.PAD, MO: ignore, CDA: compute, DI: Up }",
