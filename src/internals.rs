@@ -5,7 +5,7 @@
 
 pub mod batch {
     pub mod workers {
-        pub use crate::batch::workers::{Input, visit};
+        pub use crate::batch::workers::Input;
     }
 }
 pub mod bits {

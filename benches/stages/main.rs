@@ -7,15 +7,16 @@ mod traffic;
 
 use std::hint::black_box;
 use std::io::Cursor;
-use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
 
-use dietesp::internals::batch::workers::{self, Input};
+use dietesp::internals::batch::workers::Input;
 use dietesp::internals::capture::{Reader, Window};
 use dietesp::internals::cipher::SUITES;
 use dietesp::internals::codec::State;
 use dietesp::internals::command::decode::{self, Render};
+use dietesp::internals::decoder::Decoder;
+use dietesp::internals::decoder::arena::Arena;
 use dietesp::internals::decoder::candidates::Limits;
 use dietesp::internals::decoder::status::Status;
 use dietesp::internals::error::Error;
@@ -221,20 +222,16 @@ fn write_record(bencher: Bencher<'_, '_>, form: &str) {
     let table = traffic::table("ENCR_AES_CCM_8", "ietf", 1);
     let mut reader = reader(&traffic::capture("pcap", &traffic::frames(&table, 1)));
     let (form, mut text) = (Form::of(form, &table), vec![]);
-    let mut bencher = Some(bencher.counter(ItemsCount::new(1usize)));
-    let link = link::Settings::default();
-    let ended = workers::visit(&mut reader, &table, Limits::default(), &link, |packet, outcome, arena| {
-        let record = Record::new(packet, outcome, &table, arena);
-        assert_eq!(record.status(), Status::Ok);
-        if let Some(bencher) = bencher.take() {
-            bencher.bench_local(|| {
-                text.clear();
-                form.record(black_box(&record), &mut text);
-            });
-        }
-        ControlFlow::Break(())
+    let mut window = Window::default();
+    assert!(reader.fill(&mut window).unwrap());
+    let (frame, mut arena) = (window.get(0).unwrap(), Arena::default());
+    let outcome = Decoder::new(&table, Limits::default(), &link::Settings::default()).decode(&frame, &mut arena);
+    let record = Record::new(&frame, &outcome, &table, &arena);
+    assert_eq!(record.status(), Status::Ok);
+    bencher.counter(ItemsCount::new(1usize)).bench_local(|| {
+        text.clear();
+        form.record(black_box(&record), &mut text);
     });
-    assert!(ended.unwrap());
 }
 
 /// Capture to text, all stages on one thread. `none` is ordinary ESP.

@@ -3,4 +3,5 @@
 mod commit;
 pub(crate) mod open_ahead;
 pub(crate) mod recycle;
+mod turn;
 pub(crate) mod workers;

@@ -8,12 +8,14 @@
 //!      read | open ahead .....     | commit | prepare ....  | decide | render ........ | emit
 //! ```
 
+use std::marker::PhantomData;
 use std::ops::ControlFlow;
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::Mutex;
 
 use super::commit::commit;
 use super::open_ahead::AheadOpener;
 use super::recycle::recycle;
+use super::turn::{Turn, lock};
 use crate::capture::{Frame, Reader, Window};
 use crate::cores;
 use crate::decoder::Decoder;
@@ -36,38 +38,43 @@ pub(crate) trait BatchCommand<Out>: Sync {
     fn new_work(&self) -> Self::Work;
 
     /// Prepares what does not depend on earlier packets, while other workers do the same for other windows.
-    fn prepare(&self, _window: &Window, _items: &[Outcome<'_>], _arena: &Arena, _work: &mut Self::Work) {}
+    fn prepare(&self, _window: &Window, _outcomes: &[Outcome<'_>], _arena: &Arena, _work: &mut Self::Work) {}
 
-    /// Decides what depends on earlier packets. Called in capture order.
+    /// Decides what depends on earlier packets. Called in capture order. `Break` ends the run without an error; nothing is
+    /// written of this window.
     fn decide(
         &self,
         _state: &mut Self::State,
         _window: &Window,
-        _items: &[Outcome<'_>],
+        _outcomes: &[Outcome<'_>],
+        _arena: &Arena,
+        _work: &mut Self::Work,
+    ) -> Result<ControlFlow<()>, Error> {
+        Ok(ControlFlow::Continue(()))
+    }
+
+    /// Makes the output, while other workers do the same for other windows.
+    fn render(
+        &self,
+        _window: &Window,
+        _outcomes: &[Outcome<'_>],
         _arena: &Arena,
         _work: &mut Self::Work,
     ) -> Result<(), Error> {
         Ok(())
     }
 
-    /// Makes the output, while other workers do the same for other windows.
-    fn render(
-        &self,
-        window: &Window,
-        outcomes: &[Outcome<'_>],
-        arena: &Arena,
-        work: &mut Self::Work,
-    ) -> Result<(), Error>;
-
     /// Writes the output. Called in capture order. `bytes_read` is how far the input has been read.
     fn emit(
         &self,
-        out: &mut Out,
-        window: &Window,
-        outcomes: &[Outcome<'_>],
-        work: &mut Self::Work,
-        bytes_read: u64,
-    ) -> Result<(), Error>;
+        _out: &mut Out,
+        _window: &Window,
+        _outcomes: &[Outcome<'_>],
+        _work: &mut Self::Work,
+        _bytes_read: u64,
+    ) -> Result<(), Error> {
+        Ok(())
+    }
 }
 
 /// A capture, and what is needed to open its packets.
@@ -84,7 +91,7 @@ pub struct Input<'i, 't> {
     pub threads: usize,
 }
 
-/// Reads a capture to its end. Gives the streams at the end.
+/// Reads a capture to its end, or to where the command ends the run. Returns the streams at the end.
 pub(crate) fn run<'t, Out: Send, C: BatchCommand<Out>>(
     input: Input<'_, 't>,
     command: &C,
@@ -95,104 +102,148 @@ pub(crate) fn run<'t, Out: Send, C: BatchCommand<Out>>(
     // A window is work for one worker, and starting more of them takes longer than decoding a short capture.
     let threads = if reader.fits_window() { 1 } else { threads };
     let snapshot = ProgressSnapshot::new(table);
-    let reader = Mutex::new((reader, 0u64));
-    let committing = Turn::new(Decoder::new(table, limits, link));
-    let deciding = Turn::new(state);
-    let emitting = Turn::new(out);
-    let work = || {
-        let _guard = OnPanic(|| {
-            committing.stop();
-            deciding.stop();
-            emitting.stop();
-        });
-        let mut opener = AheadOpener::new(table, limits, link, &snapshot);
-        let mut window = Window::default();
-        let mut arena = Arena::default();
-        let mut work = command.new_work();
-        let (mut memory, mut states): (Vec<Outcome<'static>>, _) = (vec![], vec![]);
-        loop {
-            let (ticket, bytes_read) = {
-                let mut reader = lock(&reader);
-                match reader.0.fill(&mut window) {
-                    Ok(true) => {}
-                    Ok(false) => return,
-                    Err(error) => {
-                        let ticket = reader.1;
-                        reader.1 = u64::MAX;
-                        drop(reader);
-                        return committing.fail(ticket, error);
-                    }
-                }
-                if reader.1 == u64::MAX {
-                    return;
-                }
-                reader.1 += 1;
-                (reader.1 - 1, reader.0.bytes_read())
-            };
-            arena.clear();
-            let mut outcomes = recycle(std::mem::take(&mut memory));
-            opener.open_ahead(&window, &mut outcomes, &mut states, &mut arena);
-            let Some(mut turn) = committing.wait(ticket) else { return };
-            commit(&mut turn, &window, (&mut outcomes, &states), &mut arena, &snapshot);
-            if !committing.done(turn, Ok(())) {
-                return;
-            }
-            command.prepare(&window, &outcomes, &arena, &mut work);
-            let Some(mut turn) = deciding.wait(ticket) else { return };
-            let result = command.decide(&mut turn, &window, &outcomes, &arena, &mut work);
-            if !deciding.done(turn, result) {
-                return committing.stop();
-            }
-            let result = command.render(&window, &outcomes, &arena, &mut work);
-            let Some(mut turn) = emitting.wait(ticket) else { return };
-            let result = result.and_then(|()| command.emit(&mut turn, &window, &outcomes, &mut work, bytes_read));
-            if !emitting.done(turn, result) {
-                return committing.stop();
-            }
-            memory = recycle(outcomes);
-        }
+    let pipeline = Pipeline {
+        reading: Mutex::new(Reading { reader, next_ticket: 0, failed: false }),
+        committing: Turn::new(Decoder::new(table, limits, link)),
+        deciding: Turn::new(state),
+        emitting: Turn::new(out),
     };
-    cores::side_by_side(threads, work);
-    if let Some(error) = emitting.error() {
-        return Err(error);
-    }
-    if let Some(error) = deciding.error() {
-        return Err(error);
-    }
-    if let Some(error) = committing.error() {
-        return Err(error);
-    }
-    Ok(committing.into_inner().into_streams())
+    cores::side_by_side(threads, || {
+        let opener = AheadOpener::new(table, limits, link, &snapshot);
+        pipeline.work(command, opener, &snapshot);
+    });
+    pipeline.into_streams()
 }
 
 /// Calls `see` for every packet of a capture in order, until it breaks; true if it did.
-pub fn visit(
-    reader: &mut Reader,
-    table: &SaTable,
-    limits: Limits,
-    link: &link::Settings,
-    mut see: impl FnMut(&Frame<'_>, &Outcome<'_>, &Arena) -> ControlFlow<()>,
+pub(crate) fn visit(
+    input: Input<'_, '_>,
+    see: impl FnMut(&Frame<'_>, &Outcome<'_>, &Arena) -> ControlFlow<()> + Send,
 ) -> Result<bool, Error> {
-    let snapshot = ProgressSnapshot::new(table);
-    let mut opener = AheadOpener::new(table, limits, link, &snapshot);
-    let mut decoder = Decoder::new(table, limits, link);
-    let (mut window, mut arena) = (Window::default(), Arena::default());
-    let (mut memory, mut states): (Vec<Outcome<'static>>, _) = (vec![], vec![]);
-    while reader.fill(&mut window)? {
-        arena.clear();
-        let mut outcomes = recycle(memory);
-        opener.open_ahead(&window, &mut outcomes, &mut states, &mut arena);
-        commit(&mut decoder, &window, (&mut outcomes, &states), &mut arena, &snapshot);
-        for (packet, outcome) in window.frames().zip(&outcomes) {
-            for part in outcome.parts() {
-                if see(&packet, part, &arena).is_break() {
-                    return Ok(true);
+    let mut visitor = Visitor { see, has_stopped: false };
+    run(input, &Visit(PhantomData), &mut visitor, &mut ())?;
+    Ok(visitor.has_stopped)
+}
+
+/// Calls a function for every packet.
+struct Visit<F>(PhantomData<fn(F)>);
+
+struct Visitor<F> {
+    see: F,
+    has_stopped: bool,
+}
+
+impl<F: FnMut(&Frame<'_>, &Outcome<'_>, &Arena) -> ControlFlow<()> + Send> BatchCommand<()> for Visit<F> {
+    type State = Visitor<F>;
+    type Work = ();
+
+    fn new_work(&self) {}
+
+    fn decide(
+        &self,
+        visitor: &mut Visitor<F>,
+        window: &Window,
+        outcomes: &[Outcome<'_>],
+        arena: &Arena,
+        (): &mut (),
+    ) -> Result<ControlFlow<()>, Error> {
+        for (frame, first) in window.frames().zip(outcomes) {
+            for packet in first.parts() {
+                if (visitor.see)(&frame, packet, arena).is_break() {
+                    visitor.has_stopped = true;
+                    return Ok(ControlFlow::Break(()));
                 }
             }
         }
-        memory = recycle(outcomes);
+        Ok(ControlFlow::Continue(()))
     }
-    Ok(false)
+}
+
+/// What the workers of a run share. The ticket of a window, from 0, is its place in the order of turns.
+struct Pipeline<'r, 't, State, Out> {
+    reading: Mutex<Reading<'r>>,
+    committing: Turn<Decoder<'t>>,
+    deciding: Turn<&'r mut State>,
+    emitting: Turn<&'r mut Out>,
+}
+
+struct Reading<'r> {
+    reader: &'r mut Reader,
+    next_ticket: u64,
+    failed: bool,
+}
+
+impl<'t, State, Out> Pipeline<'_, 't, State, Out> {
+    /// The work of one thread: windows, from reading to writing.
+    fn work<C: BatchCommand<Out, State = State>>(
+        &self,
+        command: &C,
+        mut opener: AheadOpener<'_, '_>,
+        snapshot: &ProgressSnapshot,
+    ) {
+        let _guard = OnPanic(|| self.stop());
+        let (mut window, mut arena, mut work) = (Window::default(), Arena::default(), command.new_work());
+        let (mut memory, mut states): (Vec<Outcome<'static>>, _) = (vec![], vec![]);
+        while let Some((ticket, bytes_read)) = self.read(&mut window) {
+            arena.clear();
+            let mut outcomes = recycle(std::mem::take(&mut memory));
+            opener.open_ahead(&window, &mut outcomes, &mut states, &mut arena);
+            let Some(mut turn) = self.committing.wait(ticket) else { return };
+            commit(&mut turn, &window, (&mut outcomes, &states), &mut arena, snapshot);
+            if !self.committing.done(turn, Ok(ControlFlow::Continue(()))) {
+                return;
+            }
+            command.prepare(&window, &outcomes, &arena, &mut work);
+            let Some(mut turn) = self.deciding.wait(ticket) else { return };
+            let result = command.decide(&mut turn, &window, &outcomes, &arena, &mut work);
+            if !self.deciding.done(turn, result) {
+                return self.committing.stop();
+            }
+            let result = command.render(&window, &outcomes, &arena, &mut work);
+            let Some(mut turn) = self.emitting.wait(ticket) else { return };
+            let result = result.and_then(|()| command.emit(&mut turn, &window, &outcomes, &mut work, bytes_read));
+            if !self.emitting.done(turn, result.map(ControlFlow::Continue)) {
+                return self.committing.stop();
+            }
+            memory = recycle(outcomes);
+        }
+    }
+
+    /// Reads the next window. Returns its ticket and how many bytes of the input were read so far; `None` at the end.
+    fn read(&self, window: &mut Window) -> Option<(u64, u64)> {
+        let mut reading = lock(&self.reading);
+        let result = reading.reader.fill(window);
+        let ticket = reading.next_ticket;
+        match result {
+            Ok(true) if !reading.failed => {
+                reading.next_ticket += 1;
+                Some((ticket, reading.reader.bytes_read()))
+            }
+            Ok(_) => None,
+            Err(error) => {
+                reading.failed = true;
+                drop(reading);
+                self.committing.fail(ticket, error);
+                None
+            }
+        }
+    }
+
+    /// Ends the run at once.
+    fn stop(&self) {
+        self.committing.stop();
+        self.deciding.stop();
+        self.emitting.stop();
+    }
+
+    /// The streams at the end of the run, or the error of the earliest window.
+    fn into_streams(self) -> Result<Streams<'t>, Error> {
+        let error = self.emitting.error().or_else(|| self.deciding.error()).or_else(|| self.committing.error());
+        match error {
+            Some(error) => Err(error),
+            None => Ok(self.committing.into_inner().into_streams()),
+        }
+    }
 }
 
 /// Runs when a worker panics. Otherwise the other workers would wait for its tickets forever.
@@ -204,90 +255,6 @@ impl<F: Fn()> Drop for OnPanic<F> {
             (self.0)();
         }
     }
-}
-
-/// A value that workers use one after another, in the order of their tickets.
-struct Turn<T> {
-    inner: Mutex<TurnState<T>>,
-    next: Condvar,
-}
-
-struct TurnState<T> {
-    ticket: u64,
-    stopped: bool,
-    error: Option<Error>,
-    value: T,
-}
-
-/// The right to use the value, until [`Turn::done`].
-struct Taken<'a, T>(MutexGuard<'a, TurnState<T>>);
-
-impl<T> std::ops::Deref for Taken<'_, T> {
-    type Target = T;
-
-    fn deref(&self) -> &T {
-        &self.0.value
-    }
-}
-
-impl<T> std::ops::DerefMut for Taken<'_, T> {
-    fn deref_mut(&mut self) -> &mut T {
-        &mut self.0.value
-    }
-}
-
-impl<T> Turn<T> {
-    fn new(value: T) -> Turn<T> {
-        Turn { inner: Mutex::new(TurnState { ticket: 0, stopped: false, error: None, value }), next: Condvar::new() }
-    }
-
-    /// Waits for the turn of `ticket`; `None` if the run is over.
-    fn wait(&self, ticket: u64) -> Option<Taken<'_, T>> {
-        let mut state = lock(&self.inner);
-        while state.ticket != ticket && !state.stopped {
-            state = self.next.wait(state).unwrap_or_else(PoisonError::into_inner);
-        }
-        (!state.stopped).then_some(Taken(state))
-    }
-
-    /// Ends a turn; false if it ends the run, too.
-    fn done(&self, taken: Taken<'_, T>, result: Result<(), Error>) -> bool {
-        let Taken(mut state) = taken;
-        state.ticket += 1;
-        if let Err(error) = result {
-            state.stopped = true;
-            state.error.get_or_insert(error);
-        }
-        let goes_on = !state.stopped;
-        drop(state);
-        self.next.notify_all();
-        goes_on
-    }
-
-    /// Ends the run with an error when the turn of `ticket` comes, so that what was read before is still written.
-    fn fail(&self, ticket: u64, error: Error) {
-        if let Some(taken) = self.wait(ticket) {
-            self.done(taken, Err(error));
-        }
-    }
-
-    fn stop(&self) {
-        lock(&self.inner).stopped = true;
-        self.next.notify_all();
-    }
-
-    fn error(&self) -> Option<Error> {
-        lock(&self.inner).error.take()
-    }
-
-    fn into_inner(self) -> T {
-        self.inner.into_inner().unwrap_or_else(PoisonError::into_inner).value
-    }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // After a panic the run ends, so half-changed state is not read.
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

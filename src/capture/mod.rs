@@ -14,6 +14,7 @@
 //! A [`Reader`] returns [`Window`]s of whole packets, so that several workers can share it. Each worker turns its
 //! packets into a [`Batch`], and the [`Writer`] writes the batches in order.
 
+mod batch;
 mod encoder;
 mod foreign;
 mod hex_lines;
@@ -23,6 +24,7 @@ mod options;
 mod pcap;
 mod pcap_variants;
 mod pcapng;
+mod pcapng_blocks;
 mod read;
 mod rereadable;
 mod sink;
@@ -36,6 +38,7 @@ mod tests;
 
 use std::sync::Arc;
 
+pub(crate) use batch::Batch;
 #[cfg(feature = "cli")]
 pub(crate) use input::read_whole;
 pub(crate) use live::Stop;
@@ -48,7 +51,6 @@ pub use source::{Form, HexIs, Source};
 pub use time::Timestamp;
 pub(crate) use time::{NO_TIME, deadline};
 pub use window::Window;
-pub(crate) use write::Batch;
 pub use write::Writer;
 
 /// LINKTYPE_RAW: the frame is an IPv4 or IPv6 packet.

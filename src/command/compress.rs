@@ -116,11 +116,13 @@ pub fn run(
 /// Whether a capture has ESP that decrypts under these SAs: then it is [`Input::Esp`]. Reads up to the first such packet.
 pub(crate) fn holds_esp(
     reader: &mut Reader,
-    input: &SaTable,
+    table: &SaTable,
     limits: Limits,
     link: &link::Settings,
 ) -> Result<bool, Error> {
-    workers::visit(reader, input, limits, link, |_, outcome, _| match outcome.status {
+    // One thread reads no further than it has to.
+    let input = workers::Input { reader, table, limits, link, threads: 1 };
+    workers::visit(input, |_, outcome, _| match outcome.status {
         Status::Ok => ControlFlow::Break(()),
         _ => ControlFlow::Continue(()),
     })
@@ -178,7 +180,7 @@ impl<'t> BatchCommand<Output<'_, Compressed>> for Compress<'t> {
         outcomes: &[Outcome<'_>],
         arena: &Arena,
         work: &mut Work,
-    ) -> Result<(), Error> {
+    ) -> Result<ControlFlow<()>, Error> {
         let Work { routes, texts, actions, .. } = work;
         actions.clear();
         let mut routes = routes.drain(..);
@@ -187,7 +189,7 @@ impl<'t> BatchCommand<Output<'_, Compressed>> for Compress<'t> {
                 actions.push(decider.decide(frame.number, (first, packet), arena, route, texts)?);
             }
         }
-        Ok(())
+        Ok(ControlFlow::Continue(()))
     }
 
     fn render(&self, window: &Window, outcomes: &[Outcome<'_>], arena: &Arena, work: &mut Work) -> Result<(), Error> {

@@ -11,7 +11,7 @@ mod frame;
 mod output_packet;
 mod resealing;
 
-use std::ops::AddAssign;
+use std::ops::{AddAssign, ControlFlow};
 
 use super::frame_batch::{FrameBatch, Original};
 use super::frame_writer::{FrameWriter, Output};
@@ -160,7 +160,7 @@ impl BatchCommand<Output<'_, Converted>> for Convert<'_, '_> {
         outcomes: &[Outcome<'_>],
         arena: &Arena,
         work: &mut Work,
-    ) -> Result<(), Error> {
+    ) -> Result<ControlFlow<()>, Error> {
         work.actions.clear();
         for (frame, first) in window.frames().zip(outcomes) {
             let mut selected = false;
@@ -171,7 +171,7 @@ impl BatchCommand<Output<'_, Converted>> for Convert<'_, '_> {
                 work.actions.push(self.action(source, packet, first.innermost_of(packet), selected)?);
             }
         }
-        Ok(())
+        Ok(ControlFlow::Continue(()))
     }
 
     fn render(&self, window: &Window, outcomes: &[Outcome<'_>], arena: &Arena, work: &mut Work) -> Result<(), Error> {

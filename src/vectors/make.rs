@@ -155,7 +155,8 @@ fn esp_sources(
 ) -> Result<(Vec<Vec<Source>>, usize), Error> {
     let mut sources: Vec<Vec<Source>> = table.entries().iter().map(|_| vec![]).collect();
     let mut frame = 0;
-    workers::visit(reader, esp, Limits::default(), link, |_, item, arena| {
+    let input = workers::Input { reader, table: esp, limits: Limits::default(), link, threads: 1 };
+    workers::visit(input, |_, item, arena| {
         let (Status::Ok, Some(found), Some(carrier)) = (item.status, item.esp, item.datagram()) else {
             return ControlFlow::Continue(());
         };

@@ -120,7 +120,9 @@ impl Trial {
         let (capture, link) = esp_ports.apply((std::mem::take(&mut self.capture), link::Settings::default()));
         let mut clear = vec![];
         let mut reader = Reader::open(path)?;
-        workers::visit(&mut reader, &capture, Limits::default(), &link, |packet, item, arena| {
+        let (limits, threads) = (Limits::default(), 1);
+        let input = workers::Input { reader: &mut reader, table: &capture, limits, link: &link, threads };
+        workers::visit(input, |packet, item, arena| {
             self.packet(packet.number, item, arena, &mut clear);
             ControlFlow::Continue(())
         })?;
