@@ -1,4 +1,4 @@
-//! Exit statuses and output files, where one line of `tests/cmd` does not do.
+//! Exit statuses and output files that need more than one line of `tests/cmd`.
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a panic is how a test fails")]
 
@@ -14,7 +14,7 @@ fn probe() -> [String; 3] {
 }
 
 #[test]
-fn what_cannot_be_used_leaves_no_output() {
+fn invalid_inputs_leave_no_output() {
     let folder = tempfile::tempdir().unwrap();
     let [capture, rules, keys] = probe();
     let [empty, text, typo, short] =
@@ -42,12 +42,12 @@ fn what_cannot_be_used_leaves_no_output() {
 }
 
 #[test]
-fn a_run_that_fails_keeps_the_output_of_before() {
+fn a_failed_run_keeps_the_previous_output() {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("out.pcapng");
     std::fs::write(&out, "before").unwrap();
     let (rules, keys) = (file("samples/tcp/rules.yaml"), file("keys/tcp.yaml"));
-    // The port of MQTT over TLS, which nothing in the capture uses.
+    // The port of MQTT over TLS, which the capture does not use.
     let other = folder.path().join("rules.yaml");
     let text = std::fs::read_to_string(&rules).unwrap().replace("1883", "8883");
     std::fs::write(&other, text).unwrap();
@@ -78,9 +78,10 @@ fn failed_packets_make_the_status_1() {
     assert!(stderr.contains("30 frames: 29 ok, 1 auth-failed"), "{stderr}");
 }
 
-/// 0: all that looks like ESP was decoded, SAs of others left aside. 1: some packets failed, or none was decoded.
+/// 0: everything that looks like ESP was decoded, except for packets of unknown SAs. 1: some packets failed, or
+/// none was decoded.
 #[test]
-fn the_exit_status_says_what_was_decoded() {
+fn the_exit_status_depends_on_decoded_packets() {
     let folder = tempfile::tempdir().unwrap();
     let [capture, rules, keys] = probe();
     let out = folder.path().join("out.pcapng");
@@ -93,14 +94,14 @@ fn the_exit_status_says_what_was_decoded() {
     };
     for command in all {
         ends(command, 0, &[&capture, "-r", &rules, "-k", &keys]);
-        // Packets count whether or not they are shown.
+        // Packets count even if they are not shown.
         ends(command, 0, &[&capture, "-r", &rules, "-k", &keys, "--frames", "17-24"]);
-        // Without the contexts no header can be read: 240 packets of no SA, and nothing decoded.
+        // Without contexts no header can be read: 240 packets have no SA, and none is decoded.
         let stderr = ends(command, 1, &[&capture, "-k", &keys]);
         assert!(stderr.contains("282 frames: 42 not-esp, 240 no-sa"), "{stderr}");
         assert_eq!(command == plain, stderr.contains("240 packets could not be decoded and are still encrypted"));
     }
-    // The keys of one SA of two: the packets of the other one are somebody else's.
+    // The keys of one SA of two: the packets of the other SA do not count as failed.
     let one = folder.path().join("one.yaml");
     let text = std::fs::read_to_string(file("samples/gateway/esp_keys.yaml")).unwrap();
     let second = text.match_indices("- name:").nth(1).unwrap().0;
@@ -112,9 +113,9 @@ fn the_exit_status_says_what_was_decoded() {
         assert!(stderr.contains("66 frames: 37 ok, 29 no-sa"), "{stderr}");
         assert_eq!(command == plain, stderr.contains("29 packets could not be decoded and are still encrypted"));
     }
-    // Only what is written counts as left.
+    // Only packets that are written unchanged count.
     ends(plain, 0, &[&gateway, "-k", one, "--spi", "0x3a5100c7"]);
-    // No ESP at all, and no packet at all: as with grep, nothing found is 1.
+    // A capture without ESP or without packets results in status 1, like a grep without matches.
     let arp = folder.path().join("arp.pcap");
     let mut frame = vec![0xff; 12];
     frame.extend([8, 6]);
@@ -128,7 +129,7 @@ fn the_exit_status_says_what_was_decoded() {
 }
 
 #[test]
-fn options_without_effect_are_told() {
+fn options_without_effect_cause_a_warning() {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("out.pcapng");
     let [capture, rules, keys] = probe();
@@ -151,7 +152,7 @@ fn options_without_effect_are_told() {
     assert_eq!(warnings(&["--to", "plain", "-q", "--seed", "1"]), [""; 0]);
 }
 
-/// `--resync` alone, with a space or with `=`; it never takes the name of the capture for its value.
+/// `--resync` alone, with a space or with `=`. The name of the capture is never read as its value.
 #[test]
 fn resync_has_an_optional_value() {
     let [capture, rules, keys] = probe();
@@ -172,13 +173,13 @@ fn resync_has_an_optional_value() {
     }
     let (_, stderr) = dietesp_ends(2, ["decode", &capture, "--resync=wider", "-k", &keys]);
     assert!(stderr.contains("[possible values: wide, full]"), "{stderr}");
-    // After `--` all arguments are names of files.
+    // After `--` all arguments are file names.
     let (_, stderr) = dietesp_ends(2, ["decode", "-k", &keys, "--", "--resync", "full"]);
     assert!(stderr.contains("unexpected argument 'full'"), "{stderr}");
 }
 
 #[test]
-fn help_is_a_command_too() {
+fn help_is_also_a_command() {
     for command in [&["decode"][..], &["rules", "show"], &["vectors", "make"], &["keys", "export"]] {
         let help = [&["help"], command].concat();
         assert_eq!(dietesp_ends(0, help), dietesp_ends(0, [command, &["--help"]].concat()), "{command:?}");
@@ -189,7 +190,7 @@ fn help_is_a_command_too() {
     assert!(stderr.contains("'decod'"), "{stderr}");
 }
 
-/// No line of a help text is longer than the terminal, nor than 100 columns.
+/// No line of a help text is longer than the terminal, or than 100 columns.
 #[test]
 fn help_fits_the_terminal() {
     let commands = [
@@ -231,7 +232,7 @@ fn help_fits_the_terminal() {
     }
 }
 
-/// Options exist where they do something.
+/// Commands only have options that they use.
 #[test]
 fn options_that_do_nothing_are_rejected() {
     let [capture, _, keys] = probe();
@@ -254,7 +255,7 @@ fn options_that_do_nothing_are_rejected() {
     assert!(stderr.contains("warning: --capture has no effect: "), "{stderr}");
 }
 
-/// Failed packets were tried, too, and there is no average of none.
+/// Failed packets count, too. Without verified packets there is no average.
 #[test]
 fn tries_of_failed_packets_are_counted() {
     let folder = tempfile::tempdir().unwrap();
@@ -278,7 +279,7 @@ fn tries_of_failed_packets_are_counted() {
 }
 
 #[test]
-fn without_rules_the_summary_says_what_to_supply() {
+fn without_rules_the_summary_suggests_rules() {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("out.pcapng");
     let [capture, rules, keys] = probe();
@@ -286,7 +287,7 @@ fn without_rules_the_summary_says_what_to_supply() {
     for command in [&["decode"][..], &["sa"], &["convert", "-o", out.to_str().unwrap()]] {
         let (_, stderr) = dietesp_ends(1, command.iter().chain(&[&*capture, "-k", &keys]));
         assert!(stderr.contains(advice), "{command:?}: {stderr}");
-        // Not if nothing failed, and not if there are rules.
+        // Only if packets failed, and only if no rules are given.
         let (_, stderr) = dietesp_ends(0, command.iter().chain(&[&*capture, "-r", &rules, "-k", &keys]));
         assert!(!stderr.contains("no rule file"), "{command:?}: {stderr}");
     }
@@ -295,7 +296,7 @@ fn without_rules_the_summary_says_what_to_supply() {
     assert!(!stderr.contains("no rule file"), "{stderr}");
 }
 
-/// LINKTYPE_USER0: the records are there, and the summary says why nothing was found.
+/// LINKTYPE_USER0: there are records, and the summary says why no packet was found.
 #[test]
 fn a_link_type_that_is_not_supported_is_named() {
     let folder = tempfile::tempdir().unwrap();
@@ -315,11 +316,11 @@ fn a_link_type_that_is_not_supported_is_named() {
 }
 
 #[test]
-fn quiet_is_quiet() {
+fn quiet_prints_only_results_and_damage() {
     let [capture, rules, keys] = probe();
     let (stdout, stderr) = dietesp_ends(0, ["-q", "decode", &capture, "-r", &rules, "-k", &keys]);
     assert_eq!((stdout.lines().count(), stderr.as_str()), (283, ""));
-    // But not of what the results do not show.
+    // Damage is still reported, because the results do not show it.
     let folder = tempfile::tempdir().unwrap();
     let cut = folder.path().join("cut.pcapng");
     let whole = std::fs::read(&capture).unwrap();
@@ -329,7 +330,7 @@ fn quiet_is_quiet() {
 }
 
 #[test]
-fn a_reader_that_goes_away_is_no_failure() {
+fn a_closed_output_pipe_is_not_a_failure() {
     let [capture, rules, keys] = probe();
     let mut child = Command::new(env!("CARGO_BIN_EXE_dietesp"))
         .args(["decode", &capture, "-r", &rules, "-k", &keys, "--format", "jsonl"])
@@ -346,7 +347,7 @@ fn a_reader_that_goes_away_is_no_failure() {
 }
 
 #[test]
-fn standard_input_and_output_are_captures_too() {
+fn captures_may_be_standard_input_and_output() {
     let folder = tempfile::tempdir().unwrap();
     let [capture, rules, keys] = probe();
     let child = Command::new(env!("CARGO_BIN_EXE_dietesp"))
@@ -360,12 +361,12 @@ fn standard_input_and_output_are_captures_too() {
     assert!(std::fs::read(file).unwrap() == child.stdout);
 }
 
-/// The SAs of a sample with a gateway, the choice made by `options`: name and packets that verified.
+/// The SAs of a sample with a gateway, selected by `options`: name and number of verified packets.
 fn sas(options: &[&str]) -> Vec<(String, u64)> {
     sas_of(0, options)
 }
 
-/// The same for a run with another exit status.
+/// Like [`chosen`], for a run with another exit status.
 fn sas_of(status: i32, options: &[&str]) -> Vec<(String, u64)> {
     let [capture, rules, keys] =
         ["samples/gateway/diet-esp.pcapng", "samples/gateway/rules.yaml", "keys/gateway.yaml"].map(file);
@@ -376,7 +377,7 @@ fn sas_of(status: i32, options: &[&str]) -> Vec<(String, u64)> {
 }
 
 #[test]
-fn sas_are_chosen() {
+fn sas_are_selected() {
     let (meters, alarms) = (|count| ("meters".to_owned(), count), |count| ("alarms".to_owned(), count));
     assert_eq!(sas(&[]), [meters(37), alarms(29)]);
     assert_eq!(sas(&["--spi", "0x9e024417"]), [alarms(29)]);
@@ -400,7 +401,7 @@ fn sas_are_chosen() {
 }
 
 #[test]
-fn the_only_candidate_is_chosen_by_its_spi() {
+fn the_only_candidate_is_selected_by_its_spi() {
     let folder = tempfile::tempdir().unwrap();
     let keys = folder.path().join("keys.yaml");
     let text = std::fs::read_to_string(file("samples/gateway/esp_keys.yaml")).unwrap();
@@ -414,7 +415,7 @@ fn the_only_candidate_is_chosen_by_its_spi() {
 }
 
 #[test]
-fn link_addresses_are_shown_and_wireshark_has_none() {
+fn link_addresses_are_shown_but_not_exported_to_wireshark() {
     let folder = tempfile::tempdir().unwrap();
     let keys = folder.path().join("keys.yaml");
     let link = "link_src: 0x0012, link_dst: 02124b0006aa0001";

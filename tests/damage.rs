@@ -1,4 +1,4 @@
-//! Damaged packets never decode: one bit anywhere between the ESP header and the end of the ICV.
+//! Damaged packets never decode, whichever bit between the ESP header and the end of the ICV is flipped.
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a panic is how a test fails")]
 

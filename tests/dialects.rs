@@ -1,5 +1,5 @@
-//! The other dialects through the command: the overhead of their documents, TCP numbers after loss, SPIs that are not
-//! low bits.
+//! The other dialects, tested with the command: the overhead given in their documents, TCP numbers after loss, and
+//! SPIs that are not low bits.
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a panic is how a test fails")]
 
@@ -128,7 +128,7 @@ impl Bench {
         self.path(name)
     }
 
-    /// What `dietesp compress` makes of plain packets.
+    /// Compresses plain packets with `dietesp compress` and returns the result.
     fn compress(&self, plain: &[Vec<u8>]) -> Vec<Vec<u8>> {
         let input = self.file("plain.pcap", &pcap(plain));
         let [keys, rules, output] = ["keys.yaml", "rules.yaml", "diet.pcap"].map(|name| self.path(name));
@@ -154,10 +154,10 @@ impl Bench {
     }
 }
 
-/// The overhead of draft-mglt-ipsecme-diet-esp-07, against ESP with CCM_8 padded to 4 bytes, where 3 bytes of Padding
-/// were needed: data of 3 mod 4 bytes (wire format §3).
+/// The overhead given in draft-mglt-ipsecme-diet-esp-07, compared with ESP with CCM_8 padded to 4 bytes. Data of 3
+/// mod 4 bytes needs 3 bytes of Padding (wire format §3).
 #[test]
-fn figures_of_the_document() {
+fn overheads_of_the_document() {
     for (context, v4, protocol, saved) in [
         // ESP header 8, IPv6 header 40, UDP header 8, Padding 3, Pad Length 1, Next Header 1.
         ([NO_SPI_AND_SN, ONE_V6, UDP], false, 17, 8 + 40 + 8 + 5),
@@ -174,9 +174,10 @@ fn figures_of_the_document() {
             17,
             4 + 4 + 2 + 1 + 16 + 5,
         ),
-        // IPv4: 20 but for TOS 1 and Identification 2. The document counts a header of 24 bytes, all of it elided: 45.
+        // IPv4: 20 bytes except TOS (1) and Identification (2). The document counts a header of 24 bytes, all of it
+        // elided: 45.
         ([NO_SPI_AND_SN, ONE_V4, UDP], true, 17, 8 + 17 + 8 + 5),
-        // The same: 50.
+        // The same for TCP: 50.
         ([NO_SPI_AND_SN, ONE_V4, TCP], true, 6, 8 + 17 + 13 + 5),
     ] {
         let bench = Bench::new(&format!("{CONTEXT}{}", context.concat()));
@@ -185,7 +186,7 @@ fn figures_of_the_document() {
             let diet = bench.compress(std::slice::from_ref(&plain));
             let records = bench.decode(&diet);
             assert_eq!(records[0]["packet"], hex::encode(&plain));
-            // Counted on the wire, behind the outer IPv6 header: IV and ICV of 8 bytes stay.
+            // Measured on the wire, after the outer IPv6 header. IV and ICV of 8 bytes are always sent.
             let wire_len = diet[0].len() - 40;
             let esp_len = 8 + 8 + plain.len() + 3 + 2 + 8;
             assert_eq!(esp_len - wire_len, saved, "{protocol} {v4} {data_len}");
@@ -211,12 +212,12 @@ fn tcp_numbers_after_missing_packets() {
         assert_eq!(record["packet"], hex::encode(&plain[index]), "packet {index}");
         assert_eq!(record["warnings"], serde_json::json!(warnings), "packet {index}");
     }
-    // A capture that begins in the middle: the first number can only be guessed at.
+    // If a capture starts in the middle, the first number is a guess.
     let records = bench.decode(&diet[4..6]);
     assert_eq!(records[0]["warnings"], serde_json::json!(["tcp-nearest"]));
     assert_ne!(records[0]["packet"], hex::encode(&plain[4]));
 
-    // A jump that a receiver could not follow is no match.
+    // A jump that a receiver could not follow is a mismatch.
     let jump = [packet(false, 6, 1000, 4), packet(false, 6, 1000 + 0x8000, 4)];
     let input = bench.file("jump.pcap", &pcap(&jump));
     let [keys, rules, output] = ["keys.yaml", "rules.yaml", "no.pcap"].map(|name| bench.path(name));
@@ -228,7 +229,7 @@ fn tcp_numbers_after_missing_packets() {
     assert!(said.contains("frame 2: tcp.sequence differs too much from that of the previous packet"), "{said}");
 }
 
-/// `custom`: the SPI is known by one bit of the packet, its index in a list.
+/// `custom`: one bit of the packet gives the SPI, as an index in a list.
 #[test]
 fn an_spi_from_a_list() {
     let context = "contexts:
@@ -253,12 +254,12 @@ fn an_spi_from_a_list() {
         assert_eq!(record["esp"]["spi"], "0x11223344");
         assert_eq!(record["esp"]["wire"]["spi_bits"], 1);
     }
-    // Index 0 is another SA's.
+    // Index 0 belongs to another SA.
     let mut other = diet[0].clone();
     other[40] &= 0x7f;
     assert_eq!(bench.decode(&[other])[0]["status"], "no-sa");
 
-    // An SPI that is not in the list: nothing could be sent.
+    // An SPI that is not in the list cannot be sent.
     let bench = Bench::new(&context.replace("0x11223344", "0x11223345"));
     let [keys, rules] = ["keys.yaml", "rules.yaml"].map(|name| bench.path(name));
     let input = bench.file("diet.pcap", &pcap(&diet));
@@ -269,9 +270,9 @@ fn an_spi_from_a_list() {
     assert!(said.contains("the SPI of SA s does not match the rule: spi is 287454020"), "{said}");
 }
 
-/// `custom`: the record of a packet says which fields are those of the rule, not of the packet.
+/// `custom`: the record of a packet names the fields whose values come from the rule, not from the packet.
 #[test]
-fn a_record_names_what_was_lost() {
+fn a_record_names_lost_fields() {
     let sent = ["VER", "TC", "FL", "LEN", "NXT", "HOP_LMT", "SRC", "DST"]
         .map(|name| format!("        - {{ FID: IPV6.{name}, MO: ignore, CDA: value-sent }}\n"));
     let context = format!(
@@ -296,7 +297,7 @@ fn a_record_names_what_was_lost() {
     assert_eq!(record["status"], "ok");
     assert_eq!(record["inner"]["src_port"], 9);
     assert_eq!(record["restored"], serde_json::json!({ "src_port": "target-value", "udp.checksum": "computed" }));
-    // The port at byte 40 and the checksum at 46 differ, nothing else.
+    // Only the port at byte 40 and the checksum at 46 differ.
     let back = hex::decode(record["packet"].as_str().unwrap()).unwrap();
     let differing: Vec<usize> = (0..plain.len()).filter(|at| plain[*at] != back[*at]).collect();
     assert_eq!((back.len(), differing), (plain.len(), vec![40, 41, 46, 47]));

@@ -1,6 +1,7 @@
-//! Diet-ESP captures made by an independent implementation: every frame must come out as its `expected.jsonl` says.
+//! Diet-ESP captures made by an independent implementation. The record of every frame must match its
+//! `expected.jsonl`.
 
-#![allow(clippy::unwrap_used, clippy::indexing_slicing)] // a test may fail by panic
+#![allow(clippy::unwrap_used, clippy::indexing_slicing)] // Tests may panic.
 
 mod common;
 
@@ -8,7 +9,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
-/// Dialects that are read; cases of others are counted and left out.
+/// Supported dialects. Cases of other dialects are counted and skipped.
 const DIALECTS: [&str; 3] = ["ietf", "ehc", "6lo"];
 
 #[test]
@@ -49,7 +50,7 @@ fn name(folder: &Path) -> String {
     folder.file_name().unwrap().to_string_lossy().into_owned()
 }
 
-/// Where `record` does not contain `expected`.
+/// The path at which `record` does not contain `expected`.
 fn differs(expected: &Value, record: &Value) -> Option<String> {
     let (mut expected, mut record) = (expected.clone(), record.clone());
     if let Some(ranges) = expected.get("x_ignore_bits").cloned() {

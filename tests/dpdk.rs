@@ -1,4 +1,4 @@
-//! DPDK's ESP packets (`tests/data/vectors`): what comes out must be what DPDK's tests expect.
+//! DPDK's ESP packets (`tests/data/vectors`) decrypt to the packets that DPDK's tests expect.
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a panic is how a test fails")]
 
@@ -11,7 +11,7 @@ fn text<'a>(vector: &'a Value, key: &str) -> &'a str {
     vector[key].as_str().unwrap()
 }
 
-/// The entry of a key file, or why there is none.
+/// The entry of a key file, or why this cannot be one.
 fn key_entry(vector: &Value) -> Result<String, String> {
     let icv = vector["icv_len"].as_u64().unwrap();
     let encr = match text(vector, "enc") {
@@ -43,7 +43,7 @@ fn key_entry(vector: &Value) -> Result<String, String> {
 }
 
 #[test]
-fn what_comes_out_is_what_dpdk_expects() {
+fn packets_decrypt_as_dpdk_expects() {
     let data = common::data();
     let file = std::fs::read(data.join("vectors/esp_packets_dpdk.json")).unwrap();
     let vectors: Vec<Value> = serde_json::from_slice(&file).unwrap();

@@ -1,5 +1,5 @@
-//! What goes wrong around a run: full disks, closed pipes, inputs cut short or changed, names that cannot be used. The
-//! exit status is right, a message says so, and nothing half done is left behind.
+//! Failures outside the program: full disks, closed pipes, truncated or changing inputs, invalid names. The exit
+//! status is right, a message explains it, and no incomplete file remains.
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a panic is how a test fails")]
 
@@ -14,7 +14,7 @@ use dietesp::internals::capture::{Reader, Window};
 
 const SAMPLE: &str = "samples/ipv4/diet-esp.pcapng";
 
-/// The arguments behind the capture that open the sample.
+/// The arguments after the capture that decrypt the sample.
 fn opening() -> [String; 4] {
     ["--rules".into(), file("samples/ipv4/rules.yaml"), "--keys".into(), file("keys/ipv4.yaml")]
 }
@@ -27,7 +27,7 @@ fn text(path: &Path) -> &str {
     path.to_str().unwrap()
 }
 
-/// All names in a folder, hidden ones too.
+/// All names in a folder, including hidden ones.
 fn names(folder: &Path) -> Vec<String> {
     let mut names: Vec<String> =
         std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
@@ -35,7 +35,7 @@ fn names(folder: &Path) -> Vec<String> {
     names
 }
 
-/// Runs with standard output going to `stdout`.
+/// Runs the command with standard output written to `stdout`.
 fn dietesp_to(stdout: Stdio, args: &[String]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_dietesp"));
     command.args(args).stdin(Stdio::null()).stdout(stdout).stderr(Stdio::piped()).output().unwrap()
@@ -48,7 +48,7 @@ fn fails_with(output: &Output, status: i32, said: &str) {
     assert!(!stderr.contains("panicked"), "{stderr}");
 }
 
-/// The first frames of the sample, as pcap and as pcapng, and where their packets end.
+/// The first frames of the sample, as pcap and as pcapng, and the offsets at which their packets end.
 fn small_captures(folder: &Path, frames: usize) -> [std::path::PathBuf; 2] {
     let (nanos, ng) = (folder.join("small.pcap"), folder.join("small.pcapng"));
     for (format, path) in [("nsecpcap", &nanos), ("pcapng", &ng)] {
@@ -61,7 +61,7 @@ fn small_captures(folder: &Path, frames: usize) -> [std::path::PathBuf; 2] {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn a_full_disk_behind_standard_output() {
+fn standard_output_on_a_full_disk() {
     let folder = tempfile::tempdir().unwrap();
     let keys = folder.path().join("keys");
     let sample = file(SAMPLE);
@@ -81,10 +81,10 @@ fn a_full_disk_behind_standard_output() {
     assert_eq!(names(folder.path()), [""; 0]);
 }
 
-/// Standard error on a full disk changes nothing of the results.
+/// Standard error on a full disk does not change the results.
 #[cfg(target_os = "linux")]
 #[test]
-fn a_full_disk_behind_standard_error() {
+fn standard_error_on_a_full_disk() {
     let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
     let mut command = Command::new(env!("CARGO_BIN_EXE_dietesp"));
     let output = command.args(args(&["decode", &file(SAMPLE)])).stderr(full).output().unwrap();
@@ -95,7 +95,7 @@ fn a_full_disk_behind_standard_error() {
 /// A file system of 16 KiB, for this process only.
 #[cfg(target_os = "linux")]
 #[test]
-fn a_full_disk_behind_a_file() {
+fn an_output_file_on_a_full_disk() {
     let folder = tempfile::tempdir().unwrap();
     let disk = folder.path().join("disk");
     std::fs::create_dir(&disk).unwrap();
@@ -120,10 +120,10 @@ fn a_full_disk_behind_a_file() {
 }
 
 #[test]
-fn a_closed_pipe_is_no_failure() {
+fn a_closed_pipe_is_not_a_failure() {
     let folder = tempfile::tempdir().unwrap();
     let keys = folder.path().join("keys");
-    // More than a pipe holds, so that the writer meets the closed end.
+    // More than a pipe can hold, so that the writer notices the closed end.
     let many = folder.path().join("many.pcap");
     let [small, _] = small_captures(folder.path(), 8);
     let (link_type, frames) = pcap::read(&small);
@@ -154,7 +154,7 @@ fn a_closed_pipe_is_no_failure() {
 /// A container may have a limit on threads.
 #[cfg(target_os = "linux")]
 #[test]
-fn no_thread_to_be_had() {
+fn threads_cannot_be_started() {
     let folder = tempfile::tempdir().unwrap();
     let [small, _] = small_captures(folder.path(), 8);
     let (link_type, frames) = pcap::read(&small);
@@ -178,13 +178,14 @@ fn no_thread_to_be_had() {
     let (usual, alone) = (run(&many, false), run(&many, true));
     assert_eq!((usual.status.code(), alone.status.code()), (Some(0), Some(0)), "{alone:?}");
     assert!(usual.stdout.len() > 1_000_000 && usual.stdout == alone.stdout);
-    // A pipe needs one, so that a signal can end the wait for it.
+    // Reading a pipe needs a thread, so that a signal can end the wait.
     fails_with(&run(Path::new("-"), true), 2, "dietesp: -: cannot read: ");
 }
 
-/// Cut at every byte: what comes before the cut is decoded and converted, or there is an error and no output.
+/// Truncated at every byte: the packets before the end are decoded and converted, or there is an error and no
+/// output.
 #[test]
-fn a_capture_cut_at_every_byte() {
+fn a_capture_truncated_at_every_byte() {
     let folder = tempfile::tempdir().unwrap();
     let work = folder.path().join("work");
     std::fs::create_dir(&work).unwrap();
@@ -201,7 +202,7 @@ fn a_capture_cut_at_every_byte() {
             assert!(!stderr.contains("panicked"), "{len}: {stderr}");
             let records = decoded.stdout.iter().filter(|byte| **byte == b'\n').count();
             let status = decoded.status.code().unwrap();
-            // The frames are whole or not there.
+            // Each frame is complete or absent.
             assert!(records >= most && records <= 2, "{len}: {records} records");
             most = records;
             let truncated = match records {
@@ -210,7 +211,7 @@ fn a_capture_cut_at_every_byte() {
             };
             match status {
                 0 => assert!(records > 0 && !stderr.contains("truncated"), "{len}: {stderr}"),
-                // A capture without a packet may be whole.
+                // A capture without packets may be complete.
                 1 if records == 0 && !stderr.contains("truncated") => {}
                 1 => assert!(len < bytes.len() && stderr.contains(&truncated), "{len}: {stderr}"),
                 _ => assert_eq!((status, records), (2, 0), "{len}: {stderr}"),
@@ -286,7 +287,7 @@ fn inputs_that_cannot_be_read() {
             assert_eq!(names(folder.path()), [""; 0], "{parts:?}");
         }
     }
-    // A file that opens, and gives an error when it is read.
+    // A file that can be opened, but not read.
     if cfg!(target_os = "linux") {
         let parts = args(&["convert", "/proc/self/mem", "-o", text(&out)]);
         fails_with(&dietesp(parts), 2, "/proc/self/mem: cannot read: Input/output error");
@@ -329,7 +330,8 @@ fn a_folder_that_cannot_be_written() {
     assert_eq!(names(&closed), [""; 0]);
 }
 
-/// Fresh keys that cannot be kept would make the output useless: then there is none, and the one before stays.
+/// New keys that cannot be written would make the output useless, so there is no output, and the previous file is
+/// kept.
 #[test]
 fn keys_that_cannot_be_written() {
     let folder = tempfile::tempdir().unwrap();
@@ -346,7 +348,7 @@ fn keys_that_cannot_be_written() {
 
 #[cfg(unix)]
 #[test]
-fn a_folder_for_wireshark_that_was_there() {
+fn an_existing_folder_for_wireshark() {
     use std::os::unix::fs::PermissionsExt as _;
     let folder = tempfile::tempdir().unwrap();
     let (out, profile) = (folder.path().join("out.pcapng"), folder.path().join("profile"));
@@ -360,18 +362,18 @@ fn a_folder_for_wireshark_that_was_there() {
     assert_eq!(names(folder.path()), [""; 0]);
     std::fs::create_dir(&profile).unwrap();
     std::fs::set_permissions(&profile, std::fs::Permissions::from_mode(0o1777)).unwrap();
-    // Its own of an earlier run may be replaced.
+    // The files of an earlier run may be replaced.
     for _ in 0..2 {
         assert_eq!(run().status.code(), Some(0));
         assert_eq!((mode(&profile), mode(&profile.join("esp_sa"))), (0o1777, 0o600));
     }
-    // But not the keys that open the input.
+    // The keys that decrypt the input may not be replaced.
     let (own, other) = (profile.join("esp_sa"), folder.path().join("other.pcapng"));
     let before = std::fs::read(&own).unwrap();
     let again = dietesp(["convert", text(&out), "-k", text(&own), "-o", text(&other), "--wireshark", text(&profile)]);
     fails_with(&again, 2, "is the same file as the key file");
     assert!(std::fs::read(&own).unwrap() == before && !other.exists());
-    // Those of somebody else may not.
+    // The files of another profile may not be replaced.
     for (name, content) in [("preferences", "gui.column.format: x\n"), ("esp_sa", "\"IPv4\"\n")] {
         std::fs::remove_file(&out).unwrap();
         let _ = ["preferences", "esp_sa"].map(|name| std::fs::remove_file(profile.join(name)).ok());

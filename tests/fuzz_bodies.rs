@@ -1,5 +1,5 @@
-//! What the fuzz targets do, on the corpus and on random and mutated inputs, always the same ones; and a million
-//! mutated packets through `decode`. CONTRIBUTING.md says how to run the targets for longer.
+//! Runs the bodies of the fuzz targets on the corpus and on random and mutated inputs, which are always the same.
+//! Also decodes a million mutated packets. CONTRIBUTING.md says how to run the targets for longer.
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a panic is how a test fails")]
 
@@ -11,7 +11,8 @@ use std::io::Read;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-/// What one target may take, on a machine however slow; the inputs come in the same order everywhere.
+/// Time limit for one target. The inputs have the same order on every machine, so a slow one only runs fewer of
+/// them.
 const TIME: Duration = Duration::from_secs(2);
 const INPUTS: usize = 20_000;
 
@@ -30,7 +31,7 @@ impl Random {
         (self.next() >> 32) as usize % end.max(1)
     }
 
-    /// Changes a few bytes: flipped, small or large, inserted, taken away, moved, cut off.
+    /// Changes a few bytes: flips, replaces, inserts, removes, moves or truncates.
     fn mutate(&mut self, bytes: &mut Vec<u8>) {
         for _ in 0..=self.below(4) {
             let at = self.below(bytes.len());
@@ -68,7 +69,7 @@ fn corpus(target: &str) -> Vec<Vec<u8>> {
     inputs
 }
 
-/// Runs a body; says with which input it panicked.
+/// Runs a body. If it panics, names the input.
 fn run(target: &str, body: fn(&[u8]), input: &[u8]) {
     if let Err(panic) = std::panic::catch_unwind(|| body(input)) {
         let kept = std::env::temp_dir().join(format!("dietesp-fuzz-{target}"));
@@ -91,7 +92,7 @@ fn try_target(target: &str) {
         let mut input = match random.below(8) {
             0 => (0..random.below(200)).map(|_| random.next() as u8).collect(),
             1 => {
-                // The head of one, the tail of another.
+                // The start of one input, the end of another.
                 let (head, tail) = (&seeds[random.below(seeds.len())], &seeds[random.below(seeds.len())]);
                 [&head[..random.below(head.len())], &tail[random.below(tail.len())..]].concat()
             }
@@ -110,7 +111,7 @@ macro_rules! targets {
         $(#[test] fn $name() { try_target(stringify!($name)); })*
 
         #[test]
-        fn every_target_is_here() {
+        fn every_fuzz_target_has_a_body() {
             assert_eq!([$(stringify!($name)),*], bodies::TARGETS.map(|(name, _)| name));
             let manifest = std::fs::read_to_string(common::file("fuzz/Cargo.toml")).unwrap();
             for (name, _) in bodies::TARGETS {
@@ -139,8 +140,9 @@ fn frames(capture: &str) -> (u16, Vec<Vec<u8>>) {
     (link_type, frames)
 }
 
-/// A mutated packet may verify only where the damage is outside of what the ICV covers: then its inner addresses, ports
-/// and payload are those of a packet of the sample. Here: every frame has one record, and none panics.
+/// Mutated packets. A packet may only verify if the damage is outside the bytes that the ICV covers: then its inner
+/// addresses, ports and payload are those of a packet of the sample. Every frame has one record, and none causes a
+/// panic.
 #[test]
 fn a_million_mutated_packets() {
     const PACKETS: usize = 1_000_000;
@@ -170,6 +172,6 @@ fn a_million_mutated_packets() {
         done += AT_ONCE;
     }
     assert_eq!(lines.into_inner(), done as u64, "every frame has one record");
-    // Some mutations change nothing that counts; most break the ICV.
+    // Some mutations do not change the packet; most break the ICV.
     assert!((1..done as u64 / 2).contains(&ok), "{ok} of {done} are ok");
 }

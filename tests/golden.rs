@@ -1,9 +1,9 @@
 //! Golden results: every command over every sample, every capture of `tests/data` and a few generated captures.
 //!
-//! `tests/golden.txt` has a line for each run: exit status, SHA-256 of standard output and of the output file, and the
-//! arguments. Each run that reads a capture is repeated with 1, 2 and 5 threads, which must not change a byte.
-//! A restructuring must leave the file as it is. After a change of the results on purpose, write it again and review
-//! the difference: `DIETESP_GOLDEN=write cargo test --test golden`.
+//! `tests/golden.txt` has a line for each run: exit status, SHA-256 of standard output and of the output file, and
+//! the arguments. Each run that reads a capture is repeated with 1, 2 and 5 threads, and the results must be
+//! identical. Refactoring must not change the file. After an intended change of results, write the file again and
+//! review the difference: `DIETESP_GOLDEN=write cargo test --test golden`.
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a panic is how a test fails")]
 
@@ -20,10 +20,11 @@ const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 const THREADS: [&str; 3] = ["1", "2", "5"];
 /// A generated rule file with the 6LoWPAN context of the 802.15.4 capture of `tests/data`.
 const LOWPAN_RULES: &str = "rules/6lowpan.yaml";
-/// Stands for the output file in the lines of `golden.txt`.
+/// Name of the output file in the lines of `golden.txt`.
 const OUTPUT: &str = "OUT";
 
-/// A capture with the files that open it, as paths below the root of the project or below the folder of generated files.
+/// A capture with the files that decrypt it, as paths relative to the root of the project or to the folder of
+/// generated files.
 struct Case {
     capture: String,
     rules: Vec<String>,
@@ -50,15 +51,16 @@ struct Golden {
 }
 
 impl Golden {
-    /// The file that a path of a [`Case`] means. Commands run in the root of the project: some print the paths of their
-    /// files, and the place of the checkout must not change the results.
+    /// The file that a path of a [`Case`] means. Commands run in the root of the project, because some print paths,
+    /// and the location of the checkout must not change the results.
     fn resolve(&self, path: &str) -> Option<PathBuf> {
         let places = [Path::new(ROOT), self.generated.path()];
         let place = places.iter().find(|place| place.join(path).exists())?;
         Some(if *place == Path::new(ROOT) { PathBuf::from(path) } else { place.join(path) })
     }
 
-    /// Runs a command once; the exit status and the hashes of what it writes. `OUT.ext` among `args` is the output file.
+    /// Runs a command once. Returns the exit status and the hashes of its outputs. `OUT.ext` among `args` is the
+    /// output file.
     fn run_once(&self, args: &[&str]) -> String {
         let folder = tempfile::tempdir().unwrap();
         let output_name = args.iter().find(|arg| arg.starts_with(OUTPUT));
@@ -81,7 +83,7 @@ impl Golden {
         format!("{} {}{written}", run.status.code().unwrap(), hash(&run.stdout))
     }
 
-    /// Runs a command that takes no number of threads.
+    /// Runs a command without the option `--threads`.
     fn run(&mut self, args: &[&str]) {
         let result = self.run_once(args);
         self.lines.insert(args.join(" "), result);
@@ -94,7 +96,7 @@ impl Golden {
         self.lines.insert(args.join(" "), results[0].clone());
     }
 
-    /// What is done with every capture.
+    /// Runs all commands on a capture.
     fn read_capture(&mut self, case: &Case) {
         let options = case.options();
         let with = |command: &[&str], more: &[&str]| -> Vec<String> {
@@ -117,7 +119,7 @@ impl Golden {
         self.run(&[&["sa", &case.capture], &options[..]].concat());
     }
 
-    /// What is done with key and rule files.
+    /// Runs commands on key and rule files.
     fn read_files(&mut self, case: &Case) {
         let [rules, keys] = [&case.rules, &case.keys].map(|paths| paths.iter().map(String::as_str).collect::<Vec<_>>());
         self.run(&[&["keys", "show"], &keys[..]].concat());
@@ -134,7 +136,8 @@ fn hash(bytes: &[u8]) -> String {
     hex::encode(&Sha256::digest(bytes)[..8])
 }
 
-/// The files in a folder below the root whose names end so, in the order of their names, as paths below the root.
+/// The files below the root in a folder whose names have this ending, sorted by name, as paths relative to the
+/// root.
 fn files(folder: &str, ends: &[&str]) -> Vec<String> {
     let entries = std::fs::read_dir(Path::new(ROOT).join(folder)).unwrap();
     let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
@@ -146,7 +149,7 @@ fn files(folder: &str, ends: &[&str]) -> Vec<String> {
     paths
 }
 
-/// The captures of samples and `tests/data`, with the files that open them.
+/// The captures of samples and `tests/data`, with the files that decrypt them.
 fn cases() -> Vec<Case> {
     let mut cases =
         vec![Case::new("samples/radio/radio.pcap", &["samples/radio/rules.yaml"], &["samples/radio/keys.yaml"])];
@@ -170,12 +173,13 @@ fn cases() -> Vec<Case> {
     cases
 }
 
-/// The keys that open `original.pcap` of a sample.
+/// The keys that decrypt `original.pcap` of a sample.
 fn esp_keys(sample: &str) -> String {
     files(&format!("samples/{sample}"), &["esp_keys.yaml", "esp_keys.txt"]).remove(0)
 }
 
-/// Standard ESP of three ciphers, and what `compress` makes of it: thousands of packets, so that windows follow windows.
+/// Standard ESP of three ciphers, and its Diet-ESP form from `compress`: thousands of packets, so that there are
+/// many windows.
 fn generate(golden: &mut Golden) -> Vec<Case> {
     let script = Path::new(ROOT).join("benches/gen_esp.py");
     let mut cases = vec![];

@@ -58,7 +58,7 @@ fn lines_are_decoded_like_the_capture() {
 }
 
 #[test]
-fn every_command_that_opens_packets_takes_them() {
+fn every_command_that_decrypts_packets_reads_hex_lines() {
     let folder = tempfile::tempdir().unwrap();
     let lines: String = packets().iter().map(|(_, src, dst, esp, _)| format!("1;{src};{dst};{esp}\n")).collect();
     let lines = write(&folder, &lines);
@@ -78,7 +78,7 @@ fn every_command_that_opens_packets_takes_them() {
 }
 
 #[test]
-fn outer_headers_are_whole() {
+fn outer_headers_are_complete() {
     let folder = tempfile::tempdir().unwrap();
     let lines = write(
         &folder,
@@ -93,7 +93,7 @@ fn outer_headers_are_whole() {
     let keys = file("keys/tcp.yaml");
     dietesp_ends(1, ["convert", &lines, "-o", out.to_str().unwrap(), "--to", "plain", "-k", &keys, "--from", "hex"]);
     let (_, frames) = pcap::read(&out);
-    // The checksum is scapy's, and so are all other bytes.
+    // The checksum and all other bytes were computed with scapy.
     let v4 = "450000180000400040324e7dc0000201c63364020a0b0c0d";
     let v6 = "6000000000013240\
               20010db800000000000000000000000120010db800000000000000000000000200";
@@ -134,10 +134,10 @@ fn bad_lines_are_skipped_with_a_warning() {
         let (stdout, stderr) = run(1, &format!("0,::1,::2,00\n{line}\n0,::1,::2,01\n"), &[]);
         assert_eq!(stdout.lines().count(), 3, "{problem}: {stdout}");
         assert!(stderr.contains("packets.csv:2: ") && stderr.contains(problem), "{problem}: {stderr}");
-        // No result shows it, so it is said in any case.
+        // The results do not show this, so the warning is printed in any case.
         let (_, stderr) = run(1, &format!("0,::1,::2,00\n{line}"), &["-q"]);
         assert!(stderr.contains("packets.csv:2: ") && stderr.contains(problem), "{problem}: {stderr}");
-        // Alone it is an error.
+        // If it is the only line, it is an error.
         let (stdout, stderr) = run(2, &format!("\n{line}\n"), &[]);
         assert!(stdout.is_empty() && stderr.contains("no usable line"), "{stderr}");
     }
@@ -151,7 +151,7 @@ fn bad_lines_are_skipped_with_a_warning() {
         let (_, stderr) = run(2, &format!("0,,,{hex}\n"), &["--hex-is", "ip"]);
         assert!(stderr.contains(problem), "{stderr}");
     }
-    // The other way round, both say what to do.
+    // If the format is wrong, the message names the option, whichever format was expected.
     let lines = write(&folder, "0,::1,::2,00\n");
     let (_, stderr) = dietesp_ends(2, ["decode", &lines, "-k", &keys]);
     assert!(stderr.contains("--from hex"), "{stderr}");
@@ -160,7 +160,7 @@ fn bad_lines_are_skipped_with_a_warning() {
 }
 
 #[test]
-fn compressed_lines_and_captures_come_through_a_pipe() {
+fn compressed_inputs_are_read_from_a_pipe() {
     let text: String = packets().iter().map(|(_, src, dst, esp, _)| format!("1,{src},{dst},{esp}\n")).collect();
     let capture = std::fs::read(file("samples/tcp/original.pcap")).unwrap();
     for (bytes, more) in [(text.into_bytes(), &["--from", "hex"][..]), (capture, &[])] {

@@ -1,4 +1,4 @@
-//! Keys as other programs write them: packets must open with each of them alone, and no secret may be shown.
+//! Key files written by other programs: each of them alone must decrypt packets, and no secret may be shown.
 
 mod common;
 
@@ -9,12 +9,12 @@ fn here(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests").join(name)
 }
 
-/// `--keys` in front of each.
+/// Puts `--keys` before each file.
 fn keys(files: &[PathBuf]) -> Vec<OsString> {
     files.iter().flat_map(|file| ["--keys".into(), file.into()]).collect()
 }
 
-/// The longest runs of hex digits of key files, whose bytes may not come out, in any case.
+/// The longest runs of hex digits in key files. These bytes may not be printed, in upper or lower case.
 fn secrets(files: &[PathBuf]) -> Vec<String> {
     let read = |file: &PathBuf| std::fs::read_to_string(file).expect("the test names files that are there");
     let text: String = files.iter().map(|file| read(file).to_lowercase()).collect();
@@ -23,7 +23,7 @@ fn secrets(files: &[PathBuf]) -> Vec<String> {
 }
 
 #[test]
-fn strongswan_with_its_log_or_with_sk_d_alone() {
+fn strongswan_with_its_log_or_only_with_sk_d() {
     let data = common::data();
     let file = |end: &str| data.join("captures").join(format!("strongswan_ccm8_v6.{end}"));
     for files in [vec![file("charon-A.log")], vec![file("sk_d.txt"), file("ikev2_decryption_table")]] {
@@ -40,16 +40,17 @@ fn strongswan_with_its_log_or_with_sk_d_alone() {
         show.extend(files.iter().map(Into::into));
         let output = common::dietesp(show);
         let told = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
-        // Two SAs lost the collision of rekeyings and were never used.
+        // A rekeying collision left two SAs unused.
         assert_eq!(told.lines().filter(|line| line.contains("ENCR_AES_CCM_8")).count(), 8, "{told}");
         let hidden = [secrets(&[file("ip-xfrm-state.txt")]), secrets(&files)].concat();
         assert!(hidden.len() >= 8 && !hidden.iter().any(|secret| told.contains(secret)));
     }
 }
 
-/// Other stacks made this capture and these files: scapy sealed the packets, setkey(8) and print-esp.c say the rest.
+/// This capture and these files come from other programs: scapy encrypted the packets, and the file formats are
+/// those of setkey(8) and print-esp.c.
 #[test]
-fn setkey_and_tcpdump_open_what_scapy_sealed() {
+fn setkey_and_tcpdump_files_decrypt_packets_of_scapy() {
     let capture = here("keys/esp.pcap").into_os_string();
     let decode = |file: &str| {
         let mut args = vec![capture.clone()];
@@ -79,7 +80,7 @@ fn setkey_and_tcpdump_open_what_scapy_sealed() {
 }
 
 #[test]
-fn kernel_state_inside_of_ipsec_look() {
+fn kernel_state_inside_ipsec_look() {
     let folder = tempfile::tempdir().unwrap();
     let state = std::fs::read_to_string(here("ike/made.xfrm")).unwrap();
     let look = folder.path().join("look");
@@ -114,9 +115,9 @@ fn secrets_of_ike_sas_need_a_capture_that_can_be_read_twice() {
     assert!(!secrets(&[file]).iter().any(|secret| told.contains(secret)));
 }
 
-/// IKE_AUTH and CREATE_CHILD_SA are encrypted: SK_d without the table is refused with what to do.
+/// IKE_AUTH and CREATE_CHILD_SA are encrypted. SK_d without the decryption table is rejected with advice.
 #[test]
-fn sk_d_without_the_decryption_table_is_refused() {
+fn sk_d_without_the_decryption_table_is_rejected() {
     let folder = tempfile::tempdir().unwrap();
     let text = std::fs::read_to_string(here("ike/made.ike")).unwrap();
     let only = folder.path().join("sk_d");

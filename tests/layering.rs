@@ -4,7 +4,7 @@
 
 use std::path::{Path, PathBuf};
 
-/// The folders and files of `src`, highest first. Those in one row may not use each other.
+/// The folders and files of `src`, highest first. Entries of the same row may not use each other.
 const LAYERS: [&[&str]; 19] = [
     &["main"],
     &["lib", "internals"],
@@ -43,7 +43,7 @@ fn rust_files(folder: &Path, files: &mut Vec<PathBuf>) {
     }
 }
 
-/// The modules that a file names as `crate::NAME`, without those of its tests and comments.
+/// The modules that a file uses as `crate::NAME`, except in its tests and comments.
 fn used_modules(text: &str) -> Vec<&str> {
     let text = text.split("#[cfg(test)]\nmod tests {").next().unwrap();
     let code = text.lines().filter(|line| !line.trim_start().starts_with("//"));
@@ -54,7 +54,7 @@ fn used_modules(text: &str) -> Vec<&str> {
             None => vec![path],
         })
         .filter_map(|path| path.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').next())
-        // `crate::Error` and the like are re-exports of the lowest layer.
+        // `crate::Error` and similar names are re-exports of the lowest layer.
         .filter(|name| name.starts_with(|c: char| c.is_ascii_lowercase()))
         .collect()
 }

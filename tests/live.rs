@@ -1,4 +1,4 @@
-//! Captures that come through a pipe: records as packets arrive, and signals that end a run.
+//! Captures that are read from a pipe: records appear as packets arrive, and signals end a run.
 
 #![cfg(unix)]
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a panic is how a test fails")]
@@ -15,7 +15,7 @@ use common::{file, pcap};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// A capture in pieces: what comes before the packets, and a piece for each packet.
+/// A capture in pieces: the bytes before the packets, and one piece per packet.
 fn pieces(path: &str) -> (Vec<u8>, Vec<Vec<u8>>) {
     let bytes = std::fs::read(file(path)).unwrap();
     let word = |at: usize| u32::from_le_bytes(bytes[at..at + 4].try_into().unwrap()) as usize;
@@ -63,7 +63,7 @@ impl Run {
         stdin.write_all(bytes).and_then(|()| stdin.flush()).unwrap();
     }
 
-    /// The next line of standard output, which must come though no more is written.
+    /// The next line of standard output, which must appear although no more input is written.
     fn line(&self) -> String {
         self.lines.recv_timeout(PATIENCE).expect("a line before the next packet is written")
     }
@@ -73,7 +73,7 @@ impl Run {
         assert!(sent.success());
     }
 
-    /// Exit status and standard error, without closing standard input.
+    /// Exit status and standard error. Standard input stays open.
     fn end(mut self) -> (Option<i32>, String) {
         let started = Instant::now();
         while self.child.try_wait().unwrap().is_none() {
@@ -96,7 +96,7 @@ fn decode_args<'a>(capture: &'a str, keys: &'a str, rules: &'a str) -> Vec<&'a s
 }
 
 #[test]
-fn each_record_comes_before_the_next_packet() {
+fn each_record_appears_before_the_next_packet() {
     let tcp = [file("keys/tcp.yaml"), file("samples/tcp/rules.yaml")];
     let esp = [file("samples/tcp/esp_keys.yaml"), String::new()];
     for (capture, [keys, rules]) in [("samples/tcp/diet-esp.pcapng", &tcp), ("samples/tcp/original.pcap", &esp)] {
@@ -106,7 +106,7 @@ fn each_record_comes_before_the_next_packet() {
             let mut run = Run::new(&[decode_args("-", keys, rules), vec!["--threads", threads]].concat());
             run.write(&head);
             for (packet, frame) in packets.iter().zip(1..) {
-                // In two writes, as a pipe may cut it.
+                // In two writes, because a pipe may split it.
                 let (first, second) = packet.split_at(packet.len() / 2);
                 run.write(first);
                 run.write(second);
@@ -121,7 +121,7 @@ fn each_record_comes_before_the_next_packet() {
 }
 
 #[test]
-fn lines_of_hex_come_live_too() {
+fn hex_lines_are_read_live() {
     let mut run = Run::new(&[decode_args("-", &file("keys/tcp.yaml"), ""), vec!["--from", "hex"]].concat());
     for frame in 1..4 {
         run.write(format!("{frame},2001:db8::1,2001:db8::2,0102030405060708090a\n").as_bytes());
@@ -129,7 +129,7 @@ fn lines_of_hex_come_live_too() {
     }
     run.signal("INT");
     let (status, stderr) = run.end();
-    // Of no known SA.
+    // A packet of no known SA.
     assert_eq!(status, Some(1));
     assert!(stderr.contains("3 frames: 3 no-sa\n"), "{stderr}");
 }
@@ -145,7 +145,7 @@ fn a_signal_ends_with_the_summary() {
             run.write(packet);
             assert_eq!(run.line(), format!("{frame}\tok"));
         }
-        // The start of another packet is no damage.
+        // The start of another packet is not reported as damage.
         run.write(&packets[3][..20]);
         run.signal(signal);
         let (status, stderr) = run.end();
@@ -156,9 +156,9 @@ fn a_signal_ends_with_the_summary() {
     }
 }
 
-/// Ctrl-C in a pipeline reaches all its programs; what the first of them then flushes is still read.
+/// Ctrl-C in a pipeline reaches all its programs. The data that the first program flushes after that is still read.
 #[test]
-fn what_the_other_end_flushes_at_the_signal_is_read() {
+fn data_flushed_by_the_writer_after_a_signal_is_read() {
     let (head, packets) = pieces("samples/tcp/original.pcap");
     let mut run = Run::new(&decode_args("-", &file("samples/tcp/esp_keys.yaml"), ""));
     run.write(&head);
@@ -202,7 +202,7 @@ fn a_signal_completes_the_output() {
     assert!(stderr.contains("7 packets compressed"), "{stderr}");
     assert_eq!(pcap::read(&out).1.len(), 7);
 
-    // Plain packets are read again after the signal, because ESP might have come.
+    // Plain packets are read again after the signal, because ESP packets could have followed.
     let plain = folder.path().join("plain.pcap");
     let sample = file("samples/tcp/diet-esp.pcapng");
     let args = ["convert", &sample, "-o", plain.to_str().unwrap(), "--to", "plain", "-r", &rules, "-k", &keys];
@@ -244,7 +244,7 @@ fn a_signal_ends_the_reading_of_a_file() {
     std::thread::sleep(Duration::from_millis(200));
     let records = 1 + stdout.count() as u64;
     let (status, stderr) = run.end();
-    // No frame holds ESP.
+    // No frame contains ESP.
     assert_eq!(status, Some(1), "{stderr}");
     assert!(records < FRAMES, "{records}");
     assert!(stderr.contains(&format!("stopped after frame {records};")), "{records}: {stderr}");
@@ -259,7 +259,7 @@ fn the_second_signal_kills() {
     frames.truncate(1);
     *frames[0].1.last_mut().unwrap() ^= 1;
     pcap::write(&capture, link_type, &frames);
-    // Without Sequence Number bits on the wire, all 2^32 are tried: hours.
+    // Without sequence number bits on the wire, all 2^32 numbers are tried, which takes hours.
     let text = std::fs::read_to_string(file("samples/tcp/rules.yaml")).unwrap();
     let rules: String = text
         .lines()
@@ -302,7 +302,7 @@ fn a_signal_before_the_first_packet() {
     assert!(stderr.contains("\n0 frames\n"), "{stderr}");
 }
 
-/// Waits until the process catches SIGINT.
+/// Waits until the process handles SIGINT.
 fn wait_for_handler(child: &Child) {
     const SIGINT: u64 = 1 << 1;
     let started = Instant::now();

@@ -1,4 +1,5 @@
-//! The table of SAs against wire format §1 read word by word: every SA asked by itself, then put in order.
+//! Compares the table of SAs with a literal implementation of wire format §1, which asks every SA separately and
+//! sorts the result.
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a panic is how a test fails")]
 
@@ -8,7 +9,7 @@ use dietesp::internals::files;
 use dietesp::internals::net::{IpVersion, OuterHeader, Selector};
 use dietesp::internals::sa::table::{Lookup, PreparedSa, SaTable};
 
-/// Numbers that look random and are the same in every run.
+/// Pseudo-random numbers, the same in every run.
 fn numbers() -> impl Iterator<Item = u32> {
     std::iter::successors(Some(0x2545_f491_u32), |state| {
         let state = state ^ (state << 13);
@@ -24,10 +25,10 @@ struct Asked {
 }
 
 #[test]
-fn candidates_are_those_that_each_sa_takes_by_itself() {
+fn candidates_are_the_sas_that_match_one_by_one() {
     let mut numbers = numbers();
     let mut below = |bound: u32| numbers.next().unwrap() % bound;
-    // By IP version; the last one of each is the same number.
+    // By IP version. The last one of each is the same number.
     let selectors = [
         [
             "any",
@@ -127,7 +128,7 @@ fn candidates_are_those_that_each_sa_takes_by_itself() {
                     Some(_) => payload.get(1..).unwrap_or_default(),
                     None => &payload[..],
                 };
-                // One that is too short is compared as far as it goes.
+                // If a packet is too short, only its bytes are compared.
                 let there = asked.bits.min(8 * head.len() as u32);
                 let head = (0..4).fold(0, |bits, at| bits << 8 | u64::from(*head.get(at).unwrap_or(&0)));
                 let low = u64::from(entry.sa.spi.unwrap()) & ((1 << asked.bits) - 1);
@@ -153,7 +154,7 @@ fn candidates_are_those_that_each_sa_takes_by_itself() {
     assert!(most > 20, "{most}: too few candidates to be a test");
     let several = |only: Option<u32>| packets.iter().filter(|(.., other)| *other == only).count() > 10;
     assert!(several(None) && packets.iter().filter(|(.., only)| only.is_some()).count() > 100);
-    // The first of a flow, and one behind it; whatever came before.
+    // The first packet of a flow and a later one, independent of earlier packets.
     let mut before = None;
     for (protocol, header, payload, only) in &packets {
         assert_eq!(table.unique_candidate(*protocol, header, payload, &mut None), *only);
@@ -177,7 +178,7 @@ fn candidates_of_a_short_packet_are_in_file_order() {
     assert_eq!(found, (0..100).collect::<Vec<u32>>());
 }
 
-/// An IP header in which nothing but version and addresses is right.
+/// An IP header in which only version and addresses are valid.
 fn header(src: IpAddr, dst: IpAddr) -> Vec<u8> {
     let octets = |address: IpAddr| match address {
         IpAddr::V4(address) => address.octets().to_vec(),

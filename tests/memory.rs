@@ -1,4 +1,5 @@
-//! The memory of a run does not grow with the capture. Packets are made as they are written into a pipe.
+//! Memory use does not grow with the length of the capture. Packets are generated while they are written into a
+//! pipe.
 //!
 //! It runs only where `DIETESP_MEMORY=50000,500000` sets the lengths of the two captures that are compared.
 
@@ -11,9 +12,10 @@ use std::io::{BufWriter, Write};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-/// SAs of the key file: SPI 0x1000 and up, without cipher and integrity check, so that packets can be made here.
+/// SAs of the key file: SPI 0x1000 and up, without cipher and integrity check, so that this test can build their
+/// packets.
 const SAS: u32 = 16;
-/// The SPI of an SA that nothing here can seal for.
+/// The SPI of an SA whose packets this test cannot encrypt.
 const SEALED: u32 = 0xaaaa;
 
 fn key_file(folder: &Path) -> String {
@@ -29,7 +31,7 @@ fn key_file(folder: &Path) -> String {
     path.to_str().unwrap().to_owned()
 }
 
-/// An IPv6 packet from `fd00::src` to `dst`, with `next` and `payload` behind its header.
+/// An IPv6 packet from `fd00::src` to `dst`, with `next` as Next Header and `payload`.
 fn ipv6(src: u32, dst: [u8; 16], next: u8, payload: &[u8]) -> Vec<u8> {
     let mut packet = vec![0x60, 0, 0, 0];
     packet.extend((payload.len() as u16).to_be_bytes());
@@ -53,7 +55,7 @@ fn esp(spi: u32, sn: u32) -> Vec<u8> {
     bytes
 }
 
-/// A number that looks like chance (SplitMix64).
+/// A pseudo-random number (SplitMix64).
 fn mix(number: u64) -> u64 {
     let mut state = number.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     state = (state ^ state >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -67,7 +69,7 @@ fn one_stream(index: u64) -> Vec<u8> {
     ipv6(1, UNICAST, 50, &esp(0x1000, index as u32 + 1))
 }
 
-/// Every second number is lost, some come late.
+/// Every second number is lost, and some packets arrive late.
 fn holes(index: u64) -> Vec<u8> {
     let sn = 2 * (index as u32 + 1) + if index.is_multiple_of(7) { 100 } else { 0 };
     ipv6(1, UNICAST, 50, &esp(0x1000, sn))
@@ -82,7 +84,7 @@ fn many_multicast_sources(index: u64) -> Vec<u8> {
     ipv6(index as u32, MULTICAST, 50, &esp(0x1000, 1))
 }
 
-/// Of a known SA, but nobody's key; and of no SA.
+/// A packet of a known SA encrypted with an unknown key, or a packet of no SA.
 fn random(index: u64) -> Vec<u8> {
     let mut payload: Vec<u8> = (0..6).flat_map(|word| mix(index * 8 + word).to_be_bytes()).collect();
     if index.is_multiple_of(16) {
@@ -91,7 +93,7 @@ fn random(index: u64) -> Vec<u8> {
     ipv6(mix(index) as u32, UNICAST, 50, &payload)
 }
 
-/// A first fragment that stays alone every third packet, others between.
+/// Every third packet is a first fragment whose packet never completes.
 fn fragments(index: u64) -> Vec<u8> {
     if !index.is_multiple_of(3) {
         return one_stream(index);
@@ -102,11 +104,11 @@ fn fragments(index: u64) -> Vec<u8> {
     ipv6(index as u32, UNICAST, 44, &payload)
 }
 
-/// The most memory, in KiB, that the command took for `count` packets out of a pipe.
+/// Peak memory in KiB of the command for `count` packets from a pipe.
 fn peak(args: &[&str], make: Make, count: u64) -> u64 {
     let mut child = Command::new(env!("CARGO_BIN_EXE_dietesp"))
         .args(args)
-        // In large pages memory moves in steps of 2 MiB, up and down by chance.
+        // With large pages, memory changes randomly in steps of 2 MiB.
         .env("_RJEM_MALLOC_CONF", "thp:never")
         .stdin(Stdio::piped())
         .stdout(Stdio::null())
@@ -127,7 +129,7 @@ fn peak(args: &[&str], make: Make, count: u64) -> u64 {
         input.write_all(&data).unwrap();
     }
     input.flush().unwrap();
-    // All but what the pipe holds has been read.
+    // Everything has been read except the content of the pipe.
     let status = std::fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap();
     let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("the process is alive");
     let peak = peak.trim().strip_suffix(" kB").unwrap().parse().unwrap();
@@ -137,7 +139,7 @@ fn peak(args: &[&str], make: Make, count: u64) -> u64 {
 }
 
 #[test]
-fn memory_is_flat() {
+fn memory_does_not_grow_with_the_capture() {
     if !Path::new("/proc/self/status").exists() {
         eprintln!("skipped: there is no /proc here to tell the memory of a process");
         return;
@@ -166,7 +168,7 @@ fn memory_is_flat() {
         for args in [&decode[..], &convert[..]] {
             let [before, after] = [short, long].map(|count| peak(args, make, count));
             println!("{} {name}: {before} KiB for {short} packets, {after} KiB for {long}", args[0]);
-            // Less than a number of 32 bits for each packet.
+            // Less than 4 bytes for each packet.
             let most = before + 3 * (long - short) / 1024;
             assert!(after <= most, "{} {name}: {before} KiB, then {after} KiB", args[0]);
         }

@@ -1,6 +1,7 @@
-//! No nonce meets two plaintexts under one key: not in an output, and not between an output and its input (wire format §7).
+//! No nonce is used for two plaintexts with one key: neither within an output, nor in an output and its input (wire
+//! format §7).
 
-#![allow(clippy::unwrap_used, clippy::indexing_slicing)] // a test may fail by panic
+#![allow(clippy::unwrap_used, clippy::indexing_slicing)] // Tests may panic.
 
 mod common;
 
@@ -33,7 +34,7 @@ fn run(args: &[&str]) {
     assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
 }
 
-/// By SA: IV and clear packet of every packet that opens. The IV stands behind SPI and Sequence Number.
+/// By SA: IV and clear packet of every packet that decrypts. The IV follows SPI and sequence number.
 fn nonces(capture: &str, keys: &str, rules: Option<&str>) -> HashMap<(String, String), Value> {
     let mut args = vec![capture, "--keys", keys];
     args.extend(rules.iter().flat_map(|rules| ["--rules", rules]));
@@ -64,7 +65,7 @@ fn payloads(capture: &str) -> Vec<Vec<u8>> {
 }
 
 #[test]
-fn the_same_key_never_sees_a_nonce_with_another_plaintext() {
+fn no_nonce_is_used_for_two_plaintexts_with_one_key() {
     let data = common::data();
     for name in ["strongswan_ccm8_v6", "strongswan_gcm16_v4"] {
         let capture = data.join(format!("captures/{name}.pcapng"));
@@ -90,7 +91,7 @@ fn the_same_key_never_sees_a_nonce_with_another_plaintext() {
 }
 
 #[test]
-fn fresh_keys_are_other_keys_and_a_seed_repeats_them() {
+fn fresh_keys_are_new_and_a_seed_repeats_them() {
     let samples = common::samples();
     let capture = samples.join("probe/diet-esp.pcapng");
     let rules = samples.join("probe/rules.yaml");
@@ -116,13 +117,13 @@ fn fresh_keys_are_other_keys_and_a_seed_repeats_them() {
 }
 
 #[test]
-fn an_implicit_iv_with_the_key_of_the_input_is_refused() {
+fn an_implicit_iv_with_the_key_of_the_input_is_rejected() {
     let data = common::data();
     let capture = data.join("captures/strongswan_gcm16_v4.pcapng");
     let esp_sa = data.join("captures/strongswan_gcm16_v4.esp_sa");
     let folder = tempfile::tempdir().unwrap();
     let rules = rules(folder.path(), &esp_sa, 8);
-    // The same keys, as those of the suite that does not send its IV.
+    // The same keys, declared for the suite that does not send its IV.
     let mut keys = "sas:\n".to_owned();
     for line in std::fs::read_to_string(&esp_sa).unwrap().lines() {
         let fields: Vec<&str> = line.split(',').map(|field| field.trim_matches('"')).collect();
@@ -144,7 +145,7 @@ fn an_implicit_iv_with_the_key_of_the_input_is_refused() {
 }
 
 #[test]
-fn sixteen_bytes_of_icv_give_spi_and_number_without_any_search() {
+fn a_16_byte_icv_reveals_spi_and_number_without_search() {
     let data = common::data();
     let capture = data.join("captures/strongswan_gcm16_v4.pcapng");
     let esp_sa = data.join("captures/strongswan_gcm16_v4.esp_sa");
@@ -161,18 +162,18 @@ fn sixteen_bytes_of_icv_give_spi_and_number_without_any_search() {
     }
 }
 
-/// Two SAs of one address pair, as key files give them.
+/// Two SAs with the same addresses, as in key files.
 struct Pair {
     folder: tempfile::TempDir,
 }
 
 const ADDRESSES: &str = "src: \"2001:db8:0:1::2\", dst: \"2001:db8:0:1::1\"";
 const TUNNEL: &str = "ipsec_mode: Tunnel, tunnel_ip: { src: \"2001:db8:0:1::2\", dst: \"2001:db8:0:1::1\" }";
-/// Only SPI and Sequence Number are cut.
+/// Only SPI and sequence number are shortened.
 const HEADER_ONLY: &str = "iipc_profile: iipc_not_compressed, esp_trailer: Mandatory, alignment: 32 bit";
 
 impl Pair {
-    /// `input` and `output` are cipher and key byte of SAs 0x101 and 0x202, `context` is that of the output.
+    /// `input` and `output` are cipher and key byte of SAs 0x101 and 0x202. `context` is that of the output.
     fn new(input: &[(&str, u8)], output: &[(&str, u8)], context: &str) -> Pair {
         let folder = tempfile::tempdir().unwrap();
         let keys = |sas: &[(&str, u8)]| {
@@ -221,7 +222,7 @@ impl Pair {
         ipv6(50, "2001:db8:0:1::2", "2001:db8:0:1::1", &esp)
     }
 
-    /// Compresses frames; gives back status, standard error, and the frames written.
+    /// Compresses frames. Returns the status, standard error, and the frames written.
     fn compress(&self, frames: &[Vec<u8>], more: &[&str]) -> (i32, String, Vec<Vec<u8>>) {
         let [input, out] = ["in.pcap", "out.pcap"].map(|name| self.path(name));
         let timed: Vec<common::pcap::Frame> = (1..).zip(frames.iter().cloned()).collect();
@@ -259,8 +260,8 @@ fn plain(data: &str) -> Vec<u8> {
     packet
 }
 
-/// Panics if two of these have the same IV under the same key and another cipher text: then their plaintexts differ. Each
-/// is a key, the length of the ESP header, and a frame.
+/// Panics if two of these have the same key and IV but a different cipher text, because then their plaintexts
+/// differ. Each is a key, the length of the ESP header, and a frame.
 fn no_reuse<'f>(frames: impl IntoIterator<Item = (u8, usize, &'f Vec<u8>)>) {
     let mut seen: HashMap<(u8, &[u8]), &[u8]> = HashMap::new();
     for (key, header_len, frame) in frames {
@@ -275,7 +276,7 @@ const CCM: &str = "ENCR_AES_CCM_8";
 #[test]
 fn a_key_of_another_input_sa_is_a_key_of_the_input() {
     let pair = Pair::new(&[(CCM, 1), (CCM, 2)], &[(CCM, 2), (CCM, 3)], HEADER_ONLY);
-    // The sender of b takes its Sequence Number for the IV.
+    // The sender of b uses its sequence number as the IV.
     let of_b: Vec<_> = (1..20).map(|sn| pair.frame(1, sn, sn, &format!("b{sn:04}"))).collect();
     let of_a: Vec<_> = (1..20).map(|sn| pair.frame(0, sn, 900 + sn, &format!("a{sn:04}"))).collect();
     let frames = [of_a.clone(), of_b.clone()].concat();
@@ -285,22 +286,22 @@ fn a_key_of_another_input_sa_is_a_key_of_the_input() {
     let under_2 = sealed_a.iter().map(|frame| (2, 2, frame)).chain(of_b.iter().map(|frame| (2, 8, frame)));
     no_reuse(under_2.chain(sealed_b.iter().map(|frame| (3, 2, frame))));
 
-    // With an implicit IV there is no other nonce to take.
+    // With an implicit IV there is no other nonce.
     let pair = Pair::new(&[(CCM, 1), (CCM, 2)], &[("ENCR_AES_CCM_8_IIV", 2), (CCM, 3)], HEADER_ONLY);
     let (status, told, _) = pair.compress(&frames, &[]);
     assert!(status == 2 && told.contains("SA a: with a key of the input and an implicit IV"), "{told}");
 }
 
 #[test]
-fn a_repeat_of_what_was_refused_is_refused() {
-    // Both SAs of the output have one key, so that b cannot have number 1 when a has it.
+fn a_repeat_of_a_rejected_packet_is_rejected() {
+    // Both SAs of the output have the same key, so b cannot use number 1 after a has used it.
     let pair = Pair::new(&[(CCM, 1), (CCM, 2)], &[(CCM, 3), (CCM, 3)], HEADER_ONLY);
     let (a, b) = (pair.frame(0, 1, 77, "of a"), pair.frame(1, 1, 88, "of b"));
     let (status, told, written) = pair.compress(&[a.clone(), b.clone(), b, a], &[]);
     assert_eq!((status, written.len()), (1, 2), "{told}");
     assert!(written[0] == written[1] && told.contains("2 packets omitted: their sequence numbers"), "{told}");
 
-    // A number that comes again after 4096 others with another payload, and that once more.
+    // A number that is repeated after 4096 others with another payload, and this packet once more.
     let pair = Pair::new(&[(CCM, 1)], &[(CCM, 3)], HEADER_ONLY);
     let mut frames: Vec<_> = (1..=4200).map(|sn| pair.sealed(0, sn, sn, &pair_clear(sn))).collect();
     let again = pair.frame(0, 1, 5000, "other");
@@ -319,7 +320,7 @@ fn a_repeat_whose_outer_header_changed_is_another_packet() {
     let selectors = "ts_ip_version: IPv6-only, ts_ip_src: \"2001:db8:a::10\", ts_ip_dst: \"2001:db8:b::1\", ts_proto: UDP, \
                      ts_port_src: 5683, ts_port_dst: 5683, ecn_cda: lower, flow_label_cda: zero, alignment: 8 bit";
     let pair = Pair::new(&[(CCM, 1)], &[(CCM, 3)], selectors);
-    // The DSCP of what the input restores comes from the outer header.
+    // The DSCP of the restored packet comes from the outer header.
     let context = format!("contexts:\n  - {{ sa: a, {TUNNEL}, {selectors}, dscp_cda: lower }}\n");
     let keys = std::fs::read_to_string(pair.path("in.yaml")).unwrap();
     std::fs::write(pair.path("in.yaml"), keys + &context).unwrap();
@@ -332,7 +333,7 @@ fn a_repeat_whose_outer_header_changed_is_another_packet() {
 }
 
 #[test]
-fn ciphers_without_counters_share_a_key_as_they_like() {
+fn ciphers_without_nonces_may_share_a_key() {
     for encr in ["ENCR_NULL", "ENCR_AES_CBC"] {
         let selectors = "ts_ip_version: IPv6-only, ts_ip_src: \"2001:db8:a::10\", alignment: 32 bit";
         let pair = Pair::new(&[(CCM, 1)], &[(encr, 3), (encr, 3)], selectors);
@@ -355,9 +356,10 @@ fn ciphers_without_counters_share_a_key_as_they_like() {
     }
 }
 
-/// Packets before the first ESP are not sealed under its nonces, from a file or from a pipe.
+/// Packets before the first ESP packet are not encrypted with its nonces, whether they are read from a file or a
+/// pipe.
 #[test]
-fn plain_packets_before_esp_under_the_same_key_are_not_sealed() {
+fn plain_packets_before_esp_with_the_same_key_are_not_encrypted() {
     let pair = Pair::new(&[(CCM, 1)], &[(CCM, 1)], HEADER_ONLY);
     let mut frames: Vec<_> = (0..20_000).map(|index| plain(&format!("{index:06}"))).collect();
     frames.push(pair.frame(0, 1, 1, "of the sender"));
@@ -375,7 +377,7 @@ fn plain_packets_before_esp_under_the_same_key_are_not_sealed() {
 }
 
 #[test]
-fn a_seed_for_ivs_under_keys_that_stay_is_warned_of() {
+fn a_seed_for_ivs_with_unchanged_keys_causes_a_warning() {
     let pair = Pair::new(&[(CCM, 1)], &[(CCM, 1)], HEADER_ONLY.replace("32 bit", "64 bit").as_str());
     let frames: Vec<_> = (1..5).map(|sn| pair.frame(0, sn, sn, "ten bytes.")).collect();
     let (status, told, _) = pair.compress(&frames, &["--seed", "5"]);
@@ -386,12 +388,12 @@ fn a_seed_for_ivs_under_keys_that_stay_is_warned_of() {
     let [diet, rules, keys, esp] = ["out.pcap", "rules.yaml", "out.yaml", "esp.pcap"].map(|name| pair.path(name));
     let args = ["convert", &diet, "-o", &esp, "--rules", &rules, "--keys", &keys, "--reseal", "keep", "--seed", "5"];
     let (_, told) = common::dietesp_ends(0, args);
-    // Full trailers that are a multiple of 4 stay as they are: nothing is sealed.
+    // Full trailers that are a multiple of 4 are kept, so packets are not encrypted again.
     assert!(!told.contains("--seed"), "{told}");
 }
 
-/// Two clear texts that are the same are no one packet if their SAs are not: with and without Extended Sequence Numbers
-/// their AADs differ, and two ICVs of AES-GCM under one nonce give the integrity key away.
+/// Two equal clear texts of different SAs are different packets. With and without extended sequence numbers their
+/// AADs differ, and two ICVs of AES-GCM with one nonce reveal the integrity key.
 #[test]
 fn two_sas_of_one_spi_and_key_share_no_nonce() {
     let folder = tempfile::tempdir().unwrap();

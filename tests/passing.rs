@@ -1,4 +1,4 @@
-//! Frames that are not ours pass `compress` and `convert` byte for byte, with time stamps and comments.
+//! `compress` and `convert` write unrelated frames byte for byte, with time stamps and comments.
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a panic is how a test fails")]
 
@@ -26,7 +26,8 @@ fn comments(capture: &Path) -> String {
     tshark(None, args)
 }
 
-/// `made` of `source`: the frames that `source` has as `not-esp` are the same, all have their time stamps and comments.
+/// Checks that the frames with status `not-esp` in `source` are identical in `made`, and that all frames have their
+/// time stamps and comments.
 fn assert_others_pass(source: &Path, made: &Path, rules: &[&str], folder: &Path) {
     let (records, _) = decode([source.to_str().unwrap()].into_iter().chain(rules.iter().copied()));
     let (before, after) = (frames(source, folder), frames(made, folder));
@@ -50,7 +51,7 @@ fn assert_others_pass(source: &Path, made: &Path, rules: &[&str], folder: &Path)
 }
 
 #[test]
-fn frames_that_are_not_ours_pass() {
+fn unrelated_frames_are_written_unchanged() {
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| -> PathBuf { folder.path().join(name) };
     let [original, diet, esp] = ["original.pcapng", "diet.pcapng", "esp.pcapng"].map(path);

@@ -16,7 +16,7 @@ fn run(python: &str, args: &[&str]) -> String {
 }
 
 #[test]
-fn scapy_and_dietesp_open_each_others_packets() {
+fn scapy_and_dietesp_decrypt_each_others_packets() {
     let python = common::python();
     let folder = tempfile::tempdir().unwrap();
     let script = file("tests/python/scapy_interop.py");
@@ -24,7 +24,7 @@ fn scapy_and_dietesp_open_each_others_packets() {
     assert_eq!(said.trim(), "1360 packets of 20 suites, both ways");
 }
 
-/// Python code that shares nothing with the crate agrees with the published kit, and notices damage of what it checks.
+/// Python code that shares nothing with this crate agrees with the published kit, and detects damaged values.
 #[test]
 fn another_implementation_agrees_with_the_vectors() {
     let python = common::python();
@@ -35,7 +35,7 @@ fn another_implementation_agrees_with_the_vectors() {
     let folder = tempfile::tempdir().unwrap();
     let damaged = folder.path().join("damaged.json");
     let kit: serde_json::Value = serde_json::from_slice(&std::fs::read(kit).unwrap()).unwrap();
-    // One kind of value at a time: two damaged ones may agree again.
+    // One kind of value at a time, because two damaged values may agree with each other.
     for name in ["payload_data", "nonce", "aad", "ciphertext", "icv", "eec_residue", "clear_text", "wire"] {
         let mut kit = kit.clone();
         for packet in kit["packets"].as_array_mut().unwrap() {
@@ -66,7 +66,7 @@ fn make_py_makes_the_packets_of_the_vectors() {
 }
 
 #[test]
-fn a_second_reading_of_the_wire_format_agrees() {
+fn an_independent_implementation_of_the_wire_format_agrees() {
     let python = common::python();
     let folder = tempfile::tempdir().unwrap();
     let script = file("tests/python/second_reader.py");

@@ -1,4 +1,4 @@
-//! The shell commands of README.md and samples/README.md run as they are written, and the samples are what they make.
+//! The shell commands of README.md and samples/README.md run as written, and they produce the samples.
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a panic is how a test fails")]
 
@@ -9,7 +9,7 @@ use std::process::{Command, Output};
 
 use common::file;
 
-/// The commands of the blocks of a page in `language`, each as one line.
+/// The commands in the blocks of a page that are marked as `language`, one per line.
 fn commands(page: &str, language: &str) -> Vec<String> {
     let text = std::fs::read_to_string(file(page)).unwrap();
     let (mut lines, mut inside) = (vec![], false);
@@ -28,7 +28,7 @@ fn shell_lines(page: &str) -> Vec<String> {
     commands(page, "sh")
 }
 
-/// A folder that looks like the project's root, and whose files may be replaced.
+/// A folder that looks like the root of the project, and whose files may be replaced.
 fn copy_of_samples() -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     for name in ["samples", "keys"] {
@@ -48,7 +48,7 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
-/// Runs a line with bash in `folder`, `dietesp` being the one under test.
+/// Runs a line with bash in `folder`. `dietesp` is the tested binary.
 fn bash(line: &str, folder: &Path) -> Output {
     let program = Path::new(env!("CARGO_BIN_EXE_dietesp")).parent().unwrap();
     let path = format!("{}:{}", program.display(), std::env::var("PATH").unwrap());
@@ -61,7 +61,8 @@ fn the_shell_commands_of_the_readme_run() {
     let folder = copy_of_samples();
     let mut run = vec![];
     for line in shell_lines("README.md") {
-        // What needs the network, root or a window, by something that does not; what builds or runs the tests, not.
+        // Commands that need the network, root or a window are replaced. Commands that build or run the tests are
+        // skipped.
         let line = match line.split_once(" | dietesp decode - ") {
             Some(("sudo tcpdump -i eth0 -U -w - 'esp or udp port 4500'", options)) => {
                 format!("cat samples/probe/diet-esp.pcapng | dietesp decode - {options}")
@@ -94,7 +95,7 @@ fn the_shell_commands_of_the_readme_run() {
     assert!(output_of("decode - ").unwrap().contains("\n11\t1\t5683\n"));
 }
 
-/// What the README shows of a run is what the command prints.
+/// The output shown in the README is the output of the command.
 #[test]
 fn the_readme_shows_real_output() {
     let text = std::fs::read_to_string(file("README.md")).unwrap();
@@ -118,7 +119,7 @@ fn the_readme_fits_100_columns() {
 /// crates.io accepts 10 MiB.
 const CRATE_LEN: u64 = 10 << 20;
 
-/// Below `folder`, names from the root of the project.
+/// The files below `folder`, as paths relative to the root of the project.
 fn files_below(folder: &str, names: &mut Vec<String>) {
     for entry in std::fs::read_dir(file(folder)).unwrap() {
         let entry = entry.unwrap();
@@ -130,11 +131,11 @@ fn files_below(folder: &str, names: &mut Vec<String>) {
     }
 }
 
-/// The published package has everything that its tests read, so that `cargo test` passes in it.
+/// The published package contains everything that its tests read, so that `cargo test` passes in it.
 #[test]
 fn the_package_has_what_its_tests_need() {
     if Path::new(&file("Cargo.toml.orig")).exists() {
-        // This is the unpacked package: it cannot be packed again, and the other tests read what is in it.
+        // If this is the unpacked package, it cannot be packed again. The other tests read its content.
         return;
     }
     let output = Command::new(env!("CARGO"))
@@ -149,27 +150,27 @@ fn the_package_has_what_its_tests_need() {
     for folder in ["src", "tests", "samples", "keys", "schemas"] {
         files_below(folder, &mut needed);
     }
-    // It runs the fuzz targets, which are a package of their own.
+    // It runs the fuzz targets, which are a separate package.
     needed.retain(|name| name != "tests/fuzz_bodies.rs");
     assert!(needed.len() > 200, "{}", needed.len());
     needed.retain(|name| !packaged.contains(name.as_str()));
     assert_eq!(needed, [""; 0], "not packaged");
     assert!(!packaged.iter().any(|name| name.starts_with("fuzz/") || name.contains("fuzz_bodies")), "{listed}");
-    // Cargo makes some files of the list itself.
+    // Cargo generates some files of the list itself.
     let lens = packaged.iter().filter_map(|name| Some(std::fs::metadata(file(name)).ok()?.len()));
     let len: u64 = lens.sum();
     assert!(len < CRATE_LEN, "{len} bytes, uncompressed");
 }
 
 #[test]
-fn cargo_run_takes_the_same_arguments() {
+fn cargo_run_accepts_the_same_arguments() {
     let lines = shell_lines("README.md");
     let cargo: Vec<_> = lines.iter().filter_map(|line| line.strip_prefix("cargo run --release -- ")).collect();
     assert_eq!(cargo, ["decode samples/probe/diet-esp.pcapng --rules samples/probe/rules.yaml --keys keys/probe.yaml"]);
 }
 
 #[test]
-fn the_samples_are_what_their_page_says() {
+fn the_samples_match_their_readme() {
     let folder = copy_of_samples();
     let lines = shell_lines("samples/README.md");
     assert_eq!(lines.len(), 5);
@@ -208,7 +209,7 @@ fn the_samples_are_what_their_page_says() {
     }
 }
 
-/// Frames, `ok` frames, bytes and bytes as standard ESP, as the table of `samples/README.md` has them.
+/// Frames, `ok` frames, bytes and bytes as standard ESP, as in the table of `samples/README.md`.
 fn table_row(sample: &str) -> (usize, usize, u64, u64) {
     let text = std::fs::read_to_string(file("samples/README.md")).unwrap();
     let rows = text.lines().filter_map(|line| line.strip_prefix(&format!("| `{sample}` |")));

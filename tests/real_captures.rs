@@ -1,4 +1,4 @@
-//! Captures of real IPsec stacks: everything opens, and to the same bytes as in tshark.
+//! Captures of real IPsec implementations: all packets decrypt, and to the same bytes as in tshark.
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a panic is how a test fails")]
 
@@ -25,7 +25,7 @@ fn all_open(capture: &str, keys: &str, expected: usize) {
     assert_eq!(theirs.len(), expected);
     for (ours, theirs) in ours.iter().zip(&theirs) {
         assert!(theirs.starts_with(ours), "{capture}: {} is not {}", hex::encode(ours), hex::encode(theirs));
-        // Behind the packet only padding, Pad Length and Next Header are left.
+        // After the packet there are only padding, Pad Length and Next Header.
         assert!(theirs.len() - ours.len() <= 16, "{capture}: {} {}", hex::encode(ours), hex::encode(theirs));
     }
 }
@@ -50,11 +50,11 @@ fn other_link_layers_extension_headers_and_fragments() {
 }
 
 #[test]
-fn with_the_keys_of_others_nothing_opens() {
+fn with_wrong_keys_nothing_decrypts() {
     let data = common::data();
     let folder = data.join("captures");
     let keys = std::fs::read_to_string(folder.join("strongswan_ccm8_v6.esp_sa")).unwrap();
-    // One digit of every key.
+    // Changes one digit of every key.
     let wrong = keys.replace("\"0xbb38", "\"0xbb39").replace("\"0xd217", "\"0xd216");
     assert_ne!(keys, wrong);
     let file = tempfile::NamedTempFile::new().unwrap();

@@ -1,7 +1,7 @@
-//! What stands around ESP that is sealed again: UDP checksums are those of the sealed packets, and a packet that no length
-//! field can hold harms no other.
+//! Data around ESP that is encrypted again: UDP checksums match the new packets, and a packet that is too long for
+//! a length field does not affect others.
 
-#![allow(clippy::unwrap_used, clippy::indexing_slicing)] // a test may fail by panic
+#![allow(clippy::unwrap_used, clippy::indexing_slicing)] // Tests may panic.
 
 mod common;
 
@@ -47,14 +47,15 @@ impl Lab {
         common::pcap::read(Path::new(&self.path(name))).1.into_iter().map(|(_, frame)| frame).collect()
     }
 
-    /// Makes `out` of `input` and gives what is said; `more` are options. The keys and rules are those of the Diet-ESP side.
+    /// Converts `input` to `out` and returns standard error. `more` are options. Keys and rules are those of the
+    /// Diet-ESP side.
     fn make(&self, status: i32, command: &str, [input, out]: [&str; 2], more: &[&str]) -> String {
         let [input, out, keys, rules] = [input, out, "keys.yaml", "rules.yaml"].map(|name| self.path(name));
         let args = [command, &input, "-o", &out, "--keys", &keys, "--rules", &rules];
         common::dietesp_ends(status, [&args, more].concat()).1
     }
 
-    /// Whether each frame opens.
+    /// Whether each frame decrypts.
     fn opens(&self, name: &str, keys: &str, rules: bool) -> Vec<bool> {
         let [capture, keys, rule_file] = [name, keys, "rules.yaml"].map(|name| self.path(name));
         let more = if rules { vec!["--rules", &rule_file] } else { vec![] };
@@ -79,7 +80,7 @@ fn udp(port: u16, addresses: [&str; 2], data: &[u8]) -> Vec<u8> {
     ipv6(17, addresses, &segment)
 }
 
-/// 0 if the checksum is right.
+/// Returns 0 if the checksum is right.
 fn udp_sum(addresses: [&str; 2], segment: &[u8]) -> u16 {
     let [src, dst] = addresses.map(|address| address.parse::<IpAddr>().unwrap());
     checksum::upper_layer(src, dst, 17, segment)
@@ -91,7 +92,7 @@ fn plain(len: usize) -> Vec<u8> {
 }
 
 #[test]
-fn udp_checksums_are_those_of_the_sealed_packets() {
+fn udp_checksums_match_the_encrypted_packets() {
     let lab = Lab::new();
     lab.write("plain.pcap", &(0..40).map(plain).collect::<Vec<_>>());
     lab.make(0, "compress", ["plain.pcap", "native.pcap"], &[]);
@@ -118,9 +119,9 @@ fn udp_checksums_are_those_of_the_sealed_packets() {
     }
 }
 
-/// Standard ESP of it would take 65552 bytes behind the IPv6 header.
+/// Its standard ESP form would have 65552 bytes after the IPv6 header.
 #[test]
-fn a_packet_that_grows_too_long_stays_as_it_is_and_the_others_are_sealed() {
+fn a_packet_that_becomes_too_long_is_kept_and_the_others_are_encrypted() {
     let lab = Lab::new();
     lab.write("plain.pcap", &[plain(10), plain(65_520 - 48), plain(20), plain(30)]);
     lab.make(0, "compress", ["plain.pcap", "diet.pcap"], &[]);
@@ -134,9 +135,9 @@ fn a_packet_that_grows_too_long_stays_as_it_is_and_the_others_are_sealed() {
     assert_eq!(lab.opens("esp.pcap", "esp.pcap.wireshark/esp_sa", false), [true, false, true, true]);
 }
 
-/// Its Diet-ESP is longer than what it was made of, by IV and ICV.
+/// Its Diet-ESP form is longer than the original, because of IV and ICV.
 #[test]
-fn a_packet_that_is_too_long_to_be_sealed_is_not_counted_and_the_others_are_sealed() {
+fn a_packet_that_is_too_long_to_encrypt_is_not_counted_and_the_others_are_encrypted() {
     let lab = Lab::new();
     lab.write("plain.pcap", &[plain(10), plain(65_527), plain(20), plain(30)]);
     let said = lab.make(1, "compress", ["plain.pcap", "diet.pcap"], &[]);

@@ -1,4 +1,5 @@
-//! Real strongSwan captures to Diet-ESP and back: tshark, which knows nothing of Diet-ESP, says what must come out.
+//! Converts real strongSwan captures to Diet-ESP and back. tshark, which does not support Diet-ESP, decrypts the
+//! originals for comparison.
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a panic is how a test fails")]
 
@@ -9,7 +10,7 @@ use std::path::{Path, PathBuf};
 use common::{count, decode, dietesp_ends, pcap, tshark_decrypted, tshark_verified, wireshark_config};
 use serde_json::Value;
 
-/// A capture, what tshark decrypted of it, and a folder for what is made of it.
+/// A capture, the packets that tshark decrypted, and a folder for outputs.
 struct Original {
     folder: tempfile::TempDir,
     capture: PathBuf,
@@ -43,7 +44,7 @@ impl Original {
         self.folder.path().join(name)
     }
 
-    /// One context for each SA, of these attributes.
+    /// One context for each SA, with these attributes.
     fn write_rules(&self, name: &str, attributes: impl Fn(&Sa) -> String) -> PathBuf {
         let mut text = "contexts:\n".to_owned();
         for sa in &self.sas {
@@ -59,11 +60,11 @@ impl Original {
         path
     }
 
-    /// New keys for every SA, of the implicit-IV form of its cipher.
+    /// New keys for every SA, for the implicit-IV variant of its cipher.
     fn write_implicit_iv_keys(&self, change_key: bool) -> PathBuf {
         let mut text = "sas:\n".to_owned();
         for Sa { src, dst, spi, key, cipher } in &self.sas {
-            // Another first digit.
+            // Changes the first digit.
             let first = if key.starts_with('0') { "1" } else { "0" };
             let key = if change_key { format!("{first}{}", &key[1..]) } else { key.clone() };
             text +=
@@ -84,7 +85,8 @@ impl Original {
         out
     }
 
-    /// Decodes a capture made of the original: every packet must be the original's but for fields it says it restored.
+    /// Decodes a capture made from the original. Every packet must equal the original, except for fields that its
+    /// record lists as restored.
     fn assert_same_packets(&self, capture: &Path, rules: &Path, keys: &Path) -> Vec<Value> {
         let (records, status) =
             decode([capture.as_os_str(), "--rules".as_ref(), rules.as_ref(), "--keys".as_ref(), keys.as_ref()]);
@@ -102,7 +104,7 @@ impl Original {
     }
 }
 
-/// Clears the fields of an IPv6 packet that came from elsewhere than the wire.
+/// Clears the fields of an IPv6 packet that were not sent but restored from other sources.
 fn clear_restored(packet: &mut [u8], restored: &Value) {
     for (name, source) in restored.as_object().into_iter().flatten() {
         match (name.as_str(), source.as_str().unwrap()) {
@@ -116,7 +118,7 @@ fn clear_restored(packet: &mut [u8], restored: &Value) {
                 packet[2..4].fill(0);
             }
             ("hop_limit", "outer") => packet[7] = 0,
-            // All checksums of this capture are right, so the computed one must be the original's.
+            // All checksums of this capture are right, so computed checksums must be equal to the original ones.
             ("udp.checksum", "computed") => {}
             other => panic!("{other:?} was restored"),
         }
@@ -146,12 +148,12 @@ fn sas(text: &str) -> Vec<Sa> {
     sas
 }
 
-/// Everything that can be left out is.
+/// Everything that can be omitted is omitted.
 fn everything_compresses(sa: &Sa) -> String {
     let up = sa.src.ends_with('1');
     let (inner_src, inner_dst) = if up { ("fd0a::1", "fd0b::1") } else { ("fd0b::1", "fd0a::1") };
     let (src_port, dst_port) = if up { (5001, 5683) } else { (5683, 5001) };
-    // The one capture also has an ICMPv6 packet.
+    // One capture also has an ICMPv6 packet.
     let protocol = if sa.cipher == "ENCR_AES_CCM_8" {
         format!("ts_proto: UDP\nts_port_src: {src_port}\nts_port_dst: {dst_port}")
     } else {
@@ -163,7 +165,7 @@ fn everything_compresses(sa: &Sa) -> String {
     )
 }
 
-/// Only SPI and Sequence Number bits are left out.
+/// Only bits of SPI and sequence number are omitted.
 fn header_only(_: &Sa) -> String {
     "iipc_profile: iipc_not_compressed\nesp_trailer: Mandatory\nalignment: 32 bit\nesp_spi_lsb: 8\nesp_sn_lsb: 8"
         .to_owned()
@@ -191,10 +193,10 @@ fn assert_tshark_decrypts_the_packets(capture: &Path, records: &[Value]) {
 }
 
 #[test]
-fn ccm_8_there_and_back() {
+fn ccm_8_round_trip() {
     let original = Original::new("strongswan_ccm8_v6");
     let rules = original.write_rules("rules.yaml", everything_compresses);
-    // Under the same keys the IVs are sent; new keys need none.
+    // With the same keys, the IVs are sent. With new keys, they are implicit.
     let implicit_iv = original.write_implicit_iv_keys(true);
     for (keys, wire_bytes) in [(&original.keys, 31), (&implicit_iv, 23)] {
         let diet = original.compress(&rules, keys, "diet.pcapng");
@@ -216,7 +218,7 @@ fn ccm_8_there_and_back() {
 }
 
 #[test]
-fn gcm_16_there_and_back() {
+fn gcm_16_round_trip() {
     let original = Original::new("strongswan_gcm16_v4");
     let rules = original.write_rules("rules.yaml", everything_compresses);
     let implicit_iv = original.write_implicit_iv_keys(true);
@@ -232,7 +234,8 @@ fn gcm_16_there_and_back() {
     }
 }
 
-/// Where only SPI and Sequence Number were left out, every frame comes back bit for bit, but for wrong UDP checksums.
+/// If only bits of SPI and sequence number were omitted, every frame is restored exactly, except for wrong UDP
+/// checksums.
 #[test]
 fn header_only_conversions_keep_every_bit() {
     for stem in ["strongswan_ccm8_v6", "strongswan_gcm16_v4"] {
@@ -255,7 +258,7 @@ fn header_only_conversions_keep_every_bit() {
         for (frame, (before, after)) in before.1.into_iter().zip(after.1).enumerate() {
             let ((before_time, mut before), (after_time, mut after)) = (before, after);
             if before != after {
-                // The capture has the checksums that a kernel leaves to the network card: wrong ones.
+                // The capture contains wrong checksums, because the kernel leaves them to the network card.
                 before[udp_checksum.clone()].fill(0);
                 after[udp_checksum.clone()].fill(0);
             }
@@ -268,7 +271,7 @@ fn header_only_conversions_keep_every_bit() {
     }
 }
 
-/// Where the IV was implicit, it is put in, and ciphertext and ICV stay.
+/// If the IV was implicit, it is inserted, and ciphertext and ICV are kept.
 #[test]
 fn implicit_iv_conversions_keep_ciphertext_and_icv() {
     for (stem, outer_len) in [("strongswan_ccm8_v6", 14 + 40 + 8), ("strongswan_gcm16_v4", 14 + 20 + 8)] {
@@ -297,9 +300,9 @@ fn implicit_iv_conversions_keep_ciphertext_and_icv() {
     }
 }
 
-/// An implicit-IV cipher under the key of the input would seal another plaintext under the same nonce.
+/// With the key of the input, an implicit-IV cipher would encrypt another plaintext with the same nonce.
 #[test]
-fn implicit_iv_under_the_same_key_is_refused() {
+fn implicit_iv_with_the_same_key_is_rejected() {
     let original = Original::new("strongswan_ccm8_v6");
     let rules = original.write_rules("rules.yaml", everything_compresses);
     let keys = original.write_implicit_iv_keys(false);

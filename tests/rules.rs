@@ -1,4 +1,4 @@
-//! `dietesp rules` against published cases, another SCHC engine and the samples.
+//! `dietesp rules` compared with published cases, another SCHC engine and the samples.
 
 mod common;
 
@@ -78,7 +78,7 @@ fn schc_cases() {
 }
 
 #[test]
-fn the_field_that_does_not_match_is_named() {
+fn the_mismatched_field_is_named() {
     let folder = tempfile::tempdir().unwrap();
     let rule = written(
         &folder,
@@ -95,9 +95,9 @@ fn the_field_that_does_not_match_is_named() {
     assert_eq!(apply(&rule, "0x16 34:16_33", "up")["residue_bits"], "10011");
 }
 
-/// RFC 8724 §7.4.2: 4, 12 and 28 bits of size.
+/// RFC 8724 §7.4.2: the size takes 4, 12 or 28 bits.
 #[test]
-fn a_length_that_varies_is_sent_in_front() {
+fn a_variable_length_is_sent_before_the_value() {
     let folder = tempfile::tempdir().unwrap();
     let row =
         |mo: &str| format!("- {{ FID: ESP.PAD, FL: var, {mo} }}\n- {{ FID: ESP.NXT, MO: ignore, CDA: value-sent }}\n");
@@ -131,9 +131,9 @@ fn a_length_that_varies_is_sent_in_front() {
     assert_eq!(apply(&listed, "0329", "up")["match"], false);
 }
 
-/// The options of an IPv4 header are as long as IHL says.
+/// IHL gives the length of the IPv4 options.
 #[test]
-fn a_length_that_another_field_tells() {
+fn a_length_that_another_field_gives() {
     let folder = tempfile::tempdir().unwrap();
     let rule = written(
         &folder,
@@ -152,7 +152,8 @@ fn a_length_that_another_field_tells() {
     assert_eq!(apply(&rule, "451633ff", "up")["residue_bits"], "0101 0001011000110011".replace(' ', ""));
 }
 
-/// Fields named by the ends of the link stand elsewhere in packets to the device; the residue keeps the rule's order.
+/// Fields named after the ends of the link have another position in downlink packets. The residue keeps the order
+/// of the rule.
 #[test]
 fn ends_of_the_link_are_found_by_direction() {
     let folder = tempfile::tempdir().unwrap();
@@ -196,7 +197,7 @@ fn many_packets_in_one_run() {
     assert_eq!(residues, ["0101".into(), Value::Null, "1111".into()].iter().collect::<Vec<_>>());
 }
 
-/// What a run that did nothing says, with status 2.
+/// The message of a run that ends with status 2 and does nothing.
 fn refused(args: &[&str]) -> String {
     let output = rules(args);
     assert_eq!(output.status.code(), Some(2), "{args:?}");
@@ -211,7 +212,7 @@ fn standard_input_is_read_once() {
 }
 
 #[test]
-fn one_rule_is_to_be_chosen() {
+fn one_rule_must_be_selected() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let rule = |id: &str| format!("  - {{ {id}fields: [{{ FID: UDP.LEN, MO: ignore, CDA: value-sent }}] }}\n");
     let said = |text: &str, wanted: &[&str]| {
@@ -236,7 +237,7 @@ fn one_rule_is_to_be_chosen() {
 
 /// Wire format §8 and §3.
 #[test]
-fn figures_of_the_documents() {
+fn overheads_of_the_documents() {
     let folder = tempfile::tempdir().unwrap();
     let show = |context: &str| -> Value {
         let path = written(&folder, "rules.yaml", &format!("contexts: [{{ sa: a, {context} }}]"));
@@ -245,7 +246,7 @@ fn figures_of_the_documents() {
     };
     let tunnel =
         "ipsec_mode: Tunnel, tunnel_ip: { src: \"2001:db8::1\", dst: \"2001:db8::2\" }, ts_ip_version: IPv6-only";
-    // The ICV alone; SPI, SN, Pad Length, Next Header and up to 3 bytes of Padding beside it.
+    // With all fields removed, only the ICV; with the defaults also SPI, SN, Pad Length, Next Header and up to 3 bytes of Padding.
     let least = show(&format!("dialect: 6lo, {tunnel}, SPI_SIZE: 0, SN_SIZE: 0, NH: removed, PAD: removed, ALIGN: 8"));
     let most = show(&format!("dialect: 6lo, {tunnel}"));
     assert_eq!(least["cipher"], "ENCR_AES_CCM_8");
@@ -274,7 +275,7 @@ fn checked(folder: &tempfile::TempDir, context: &str) -> Vec<String> {
 }
 
 #[test]
-fn what_a_context_loses_is_said() {
+fn lost_fields_of_a_context_are_listed() {
     let folder = tempfile::tempdir().unwrap();
     let sent = ["VER", "TC", "FL", "LEN", "NXT", "HOP_LMT", "SRC", "DST"]
         .map(|name| format!("        - {{ FID: IPV6.{name}, MO: ignore, CDA: value-sent }}\n"));
@@ -305,7 +306,7 @@ fn what_a_context_loses_is_said() {
     let lost = "restored as the target value, so the original values are lost: IPV6.TC, UDP.SRC_PORT, UDP.DST_PORT";
     assert!(lines.contains(&lost.to_owned()), "{lines:?}");
     assert!(lines.contains(&"computed over the restored packet: UDP.CKSUM".to_owned()), "{lines:?}");
-    // The other direction loses no port, and nothing is said where nothing is lost.
+    // The other direction loses no port. If no field is lost, nothing is printed.
     let lines = checked(&folder, &custom.replace("direction: Up", "direction: Dw"));
     assert!(
         lines.contains(&"restored as the target value, so the original values are lost: IPV6.TC".to_owned()),
@@ -317,7 +318,7 @@ fn what_a_context_loses_is_said() {
     let lines = checked(&folder, &exact);
     assert!(!lines.iter().any(|line| line.contains("target") || line.contains("computed")), "{lines:?}");
 
-    // Two rules for the IP header, one for each version of the outer one.
+    // Two rules for the IP header, one for each version of the outer header.
     let ehc = checked(&folder, "dialect: ehc\n    ipsec_mode: Tunnel\n    ts_ip_version: IPv6-only");
     let byte = checked(&folder, "dialect: 6lo\n    ipsec_mode: Tunnel\n    SPI_SIZE: 0\n    SN_SIZE: 1");
     assert_eq!(
@@ -331,9 +332,9 @@ fn what_a_context_loses_is_said() {
     );
 }
 
-/// The form of a rule is told by its content, whoever wrote it.
+/// The format of a rule is recognized by its content.
 #[test]
-fn rules_go_to_other_programs_and_come_back() {
+fn exported_rules_can_be_imported_again() {
     let folder = tempfile::tempdir().unwrap();
     let rows = "        - { FID: IPV6.VER, FL: 4, TV: 6, MO: equal, CDA: not-sent }
         - { FID: UDP.APP_PORT, FL: 16, TV: [5683, 5684], MO: match-mapping, CDA: mapping-sent }
@@ -357,9 +358,9 @@ fn rules_go_to_other_programs_and_come_back() {
     assert!(refused.stdout.is_empty());
 }
 
-/// `tests/python/rules.py`: random rules against microschc, and schemas against jsonschema.
+/// `tests/python/rules.py`: compares random rules with microschc, and schemas with jsonschema.
 #[test]
-fn against_other_implementations() {
+fn other_implementations_agree() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let script = root.join("tests/python/rules.py");
     let mut command = Command::new(common::python());
@@ -378,7 +379,7 @@ fn shipped_schemas_are_current() {
     }
 }
 
-/// The keys of the capture may have other names than the contexts, or no names at all.
+/// The keys of the capture may have other names than the contexts, or no names.
 #[test]
 fn check_finds_the_sas_of_a_capture() {
     let [capture, rule_file, diet, esp] =
@@ -392,7 +393,7 @@ fn check_finds_the_sas_of_a_capture() {
             stdout.lines().filter(|line| line.ends_with("packets match")).map(str::to_owned).collect();
         (output.status.code(), counts, stderr)
     };
-    // As for compress, keys of the output and of the input: the SPI says which belong together.
+    // As in compress, there are keys of the output and of the input. The SPI pairs them.
     let counts: Vec<String> = [20, 20, 50, 30]
         .iter()
         .zip(1..)
@@ -403,7 +404,7 @@ fn check_finds_the_sas_of_a_capture() {
     let both = check(&["--keys", &diet, "--esp-keys", &esp]);
     assert_eq!(both, (Some(0), counts.clone(), String::new()));
     assert_eq!(check(&["--keys", &diet, "--keys", &esp]), both);
-    // The keys of the capture alone: without names, the tunnel says which contexts may be meant.
+    // Only the keys of the capture: without names, the tunnel addresses select the contexts.
     let (status, counts, stderr) = check(&["--keys", &esp]);
     assert_eq!(status, Some(0));
     assert_eq!(counts, ["up", "down"].map(|way| format!("probe-1-{way}: 120 of 120 packets match")));
@@ -412,7 +413,7 @@ fn check_finds_the_sas_of_a_capture() {
     let (status, counts, stderr) = check(&["--keys", &diet]);
     assert_eq!((status, counts[0].as_str()), (Some(1), "probe-1-up: 0 of 0 packets match"));
     assert!(stderr.contains("no packet was decrypted") && stderr.contains("--esp-keys"), "{stderr}");
-    // Neither do those of other SAs: nothing was checked, which is not a success.
+    // Keys of other SAs do not decrypt it either. Nothing was checked, which is not a success.
     let (status, _, stderr) = check(&["--keys", &diet, "--esp-keys", &common::file("samples/gateway/esp_keys.yaml")]);
     assert_eq!(status, Some(1));
     assert!(stderr.contains("no packet was decrypted"), "{stderr}");

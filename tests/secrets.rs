@@ -1,4 +1,4 @@
-//! No key ever shows: not in results, not in messages, not in captures; only where the user asks for keys.
+//! Keys are never shown, neither in results, messages nor captures, except where the user asks for keys.
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a panic is how a test fails")]
 
@@ -8,21 +8,21 @@ use common::{dietesp, file};
 
 const SAMPLES: [&str; 5] = ["probe", "tcp", "gateway", "ipv4", "transport"];
 
-/// Every key of a key file of whatever form.
+/// Every key of a key file, in any format.
 fn secrets(path: &str) -> Vec<Vec<u8>> {
     let text = std::fs::read_to_string(file(path)).unwrap();
     let words = text.split_whitespace().map(|word| word.trim_start_matches("0x"));
     let long = words.filter(|word| word.len() >= 32 && word.bytes().all(|byte| byte.is_ascii_hexdigit()));
-    // The first 16 bytes: of an `ip xfrm state` key the salt follows.
+    // The first 16 bytes, because in a key of `ip xfrm state` the salt follows.
     let secrets: Vec<Vec<u8>> = long.map(|word| hex::decode(&word[..32]).unwrap()).collect();
     assert!(secrets.len() >= 2, "{path}");
     secrets
 }
 
-/// Whether `output` has `secret`: as bytes, as hex of any case with any separator, or as a list of numbers.
+/// Whether `output` contains `secret`: as bytes, as hex of any case with any separator, or as a list of numbers.
 fn shows(output: &[u8], secret: &[u8]) -> bool {
     let holds = |haystack: &[u8], needle: &[u8]| haystack.windows(needle.len()).any(|window| window == needle);
-    // Half a key is too much as well.
+    // Half a key counts, too.
     let half = &secret[..8];
     let digits: Vec<u8> = output.iter().filter(|byte| byte.is_ascii_hexdigit()).map(u8::to_ascii_lowercase).collect();
     let list = half.iter().map(u8::to_string).collect::<Vec<_>>();
@@ -34,7 +34,7 @@ fn shows(output: &[u8], secret: &[u8]) -> bool {
 }
 
 #[test]
-fn the_search_finds_what_it_looks_for() {
+fn the_search_finds_all_forms_of_a_key() {
     let secret: Vec<u8> = (0x90..0xa0).collect();
     assert!(shows(b"key 90:91:92:93:94:95:96:97:98", &secret));
     assert!(shows(b"0x9091929394959697989A", &secret));
@@ -86,7 +86,7 @@ fn no_command_shows_a_key() {
     }
 }
 
-/// Key files with one fault each, all near the keys.
+/// Key files with one error each, always near the keys.
 fn broken_key_files(folder: &str, good: &str) -> Vec<String> {
     let replaced = |from: &str, to: &str| good.replace(from, to);
     let faults = [

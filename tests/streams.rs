@@ -1,7 +1,7 @@
-//! Streams as the field has them: lossy, reordered, repeated, ambiguous, late. Sequence Numbers are known here, because the
-//! captures are made here; what is tested is that every one is found again, and none wrongly.
+//! Realistic streams: lossy, reordered, repeated, ambiguous, late. The captures are generated, so the right
+//! sequence numbers are known. Every number must be found, and no wrong one.
 
-#![allow(clippy::unwrap_used, clippy::indexing_slicing)] // a test may fail by panic
+#![allow(clippy::unwrap_used, clippy::indexing_slicing)] // Tests may panic.
 
 mod common;
 
@@ -18,7 +18,7 @@ use dietesp::internals::sa::Sa;
 use dietesp::internals::{codec, files, link};
 use serde_json::Value;
 
-/// A small generator of pseudo-random numbers (SplitMix64), so that every run makes the same captures.
+/// A small pseudo-random number generator (SplitMix64), so that every run generates the same captures.
 struct Random(u64);
 
 impl Random {
@@ -64,7 +64,7 @@ impl Sender {
         Sender { sa, codec, cipher, outer }
     }
 
-    /// The frame (raw IP) of a packet with this number and 10 bytes of payload in UDP.
+    /// The frame (raw IP) of a packet with this number and 10 bytes of UDP payload.
     fn frame(&self, sn: u64, iv: u64) -> Vec<u8> {
         let mut inner = vec![0x60, 0, 0, 0, 0, 18, 17, 64];
         inner.extend("2001:db8:a::10".parse::<std::net::Ipv6Addr>().unwrap().octets());
@@ -88,7 +88,7 @@ impl Sender {
     }
 }
 
-/// Key file, rule file and senders for `count` SAs that differ in key and, in the high bits, in their SPI.
+/// Key file, rule file and senders for `count` SAs. Their keys differ, and so do the high bits of their SPIs.
 struct Lab {
     folder: tempfile::TempDir,
     senders: Vec<Sender>,
@@ -101,7 +101,7 @@ impl Lab {
         let (mut keys, mut rules) = ("sas:\n".to_owned(), "contexts:\n".to_owned());
         let salt_len = if encr.contains("CCM") { 6 } else { 8 };
         for sa in 0..count {
-            // The low 12 bits are the same for all.
+            // The low 12 bits are the same for all SAs.
             let spi = 0x0010_0abc + ((sa as u64) << 12);
             let (a, b, salt) = (random.next(), random.next(), random.next());
             let salt = &format!("{salt:016x}")[..salt_len];
@@ -130,7 +130,7 @@ impl Lab {
         self.folder.path().join(name)
     }
 
-    /// Decodes frames that were captured a millisecond apart.
+    /// Decodes frames whose capture times are one millisecond apart.
     fn decode(&self, frames: &[Vec<u8>], more: &[&str]) -> (Vec<Value>, i32) {
         let capture = self.path("capture.pcapng");
         write_capture(&capture, frames);
@@ -187,7 +187,7 @@ fn check_lossy(encr: &str, spi_bits: u8, sn_bits: u8, more: &[&str]) {
     let lab = Lab::new(1, encr, spi_bits, sn_bits, "", 1);
     let mut random = Random(u64::from(sn_bits) + 1);
     let numbers = lossy(&mut random, 20_000);
-    // One IV per number: what is sent twice is the same packet.
+    // One IV per number, so a number that is sent twice is the same packet.
     let frames: Vec<_> = numbers.iter().map(|sn| lab.senders[0].frame(*sn, Random(*sn).next())).collect();
     let (records, status) = lab.decode(&frames, more);
     let wrong: Vec<_> = numbers
@@ -222,7 +222,7 @@ fn a_lossy_stream_without_any_bits() {
 }
 
 #[test]
-fn what_is_found_does_not_depend_on_the_number_of_threads() {
+fn found_numbers_do_not_depend_on_the_number_of_threads() {
     let lab = Lab::new(16, "ENCR_AES_CCM_8", 8, 8, "", 1);
     let mut random = Random(5);
     let streams: Vec<Vec<u64>> = (0..16).map(|_| lossy(&mut random, 400)).collect();
@@ -243,7 +243,7 @@ fn what_is_found_does_not_depend_on_the_number_of_threads() {
     }
 }
 
-/// An SA without integrity check is tried behind all others, whenever that is: it is no opening of those before it.
+/// An SA without integrity check is tried after all others. This does not count as an attempt of the others.
 #[test]
 fn tries_do_not_depend_on_the_number_of_threads_next_to_an_sa_without_integrity_check() {
     let lab = Lab::new(1, "ENCR_AES_CCM_8_IIV", 0, 8, "", 1);
@@ -254,24 +254,24 @@ fn tries_do_not_depend_on_the_number_of_threads_next_to_an_sa_without_integrity_
         let text = std::fs::read_to_string(&path).unwrap();
         std::fs::write(&path, format!("{text}  - {{ {item} }}\n")).unwrap();
     }
-    // What is known of the stream leads to the next number, and the number expected first does not.
+    // The progress of the stream predicts the next number; the number expected first is wrong.
     let frames: Vec<_> = (0..4000).map(|at| lab.senders[0].frame(1 + 1024 * at, 0)).collect();
     for threads in ["1", "8"] {
         let (records, _) = lab.decode(&frames, &["--threads", threads]);
         let tries: Vec<_> = records.iter().map(|record| record["esp"]["tries"].as_u64().unwrap()).collect();
-        // h + 1024 comes behind h, h + 256, h - 256, and so on; in the beginning there are no numbers below.
+        // h + 1024 is tried after h, h + 256, h - 256, and so on. At the start there are no numbers below.
         assert!(tries[10..].iter().all(|tries| *tries == 8), "{threads} threads: {:?}", &tries[..20]);
     }
 }
 
 #[test]
-fn sas_that_share_their_spi_bits_are_told_apart_by_their_icv() {
+fn sas_with_the_same_spi_bits_are_distinguished_by_their_icv() {
     for (count, spi_bits, sn_bits) in [(2, 8, 8), (16, 8, 8), (256, 8, 8), (256, 0, 8), (256, 0, 16)] {
         let lab = Lab::new(count, "ENCR_AES_CCM_8", spi_bits, sn_bits, "", 1);
         let mut random = Random(3);
         let mut next = vec![1; count];
         let (mut frames, mut expected) = (vec![], vec![]);
-        // Bursts, as flows come.
+        // In bursts, like real flows.
         for _ in 0..count.max(32) * 2 {
             let sa = random.below(count as u64) as usize;
             for _ in 0..16 {
@@ -320,7 +320,7 @@ fn a_capture_that_starts_late_needs_resync() {
     assert!(said.contains("--resync"), "the summary says what to try: {said}");
 }
 
-/// Sequence Numbers of the records, 0 where there is none.
+/// Sequence numbers of the records, 0 if there is none.
 fn sequences(records: &[Value]) -> Vec<u64> {
     records.iter().map(|record| record["esp"]["sequence"].as_u64().unwrap_or(0)).collect()
 }
@@ -330,7 +330,7 @@ fn damage(frame: &mut [u8]) {
 }
 
 impl Lab {
-    /// What `dietesp sa --format jsonl` says of the capture that was decoded last.
+    /// The output of `dietesp sa --format jsonl` for the last decoded capture.
     fn streams(&self) -> Vec<Value> {
         let [capture, rules, keys] = ["capture.pcapng", "rules.yaml", "keys.yaml"].map(|name| self.path(name));
         let paths = [capture, rules, keys].map(|path| path.to_str().unwrap().to_owned());
@@ -340,12 +340,12 @@ impl Lab {
 }
 
 #[test]
-fn a_late_start_is_found_behind_damaged_packets() {
+fn a_late_start_is_found_after_damaged_packets() {
     let lab = Lab::new(1, "ENCR_AES_CCM_8", 8, 16, "", 1);
     let mut frames: Vec<_> = (300_000_000..300_000_020).map(|sn| lab.senders[0].frame(sn, Random(sn).next())).collect();
     frames[..3].iter_mut().for_each(|frame| damage(frame));
     let (records, _) = lab.decode(&frames, &["--resync"]);
-    // Each search that fails lets the next one wait twice as long.
+    // After each failed search, the wait for the next one doubles.
     assert_eq!(common::count(&records, "ok"), 16);
     assert_eq!(sequences(&records)[4..], (300_000_004..300_000_020).collect::<Vec<u64>>());
     frames.remove(0);
@@ -371,16 +371,17 @@ fn a_stream_that_is_lost_among_others_is_found_again() {
         .collect();
     let (records, _) = lab.decode(&frames, &["--resync"]);
     let wrong: Vec<usize> = (0..frames.len()).filter(|at| sequences(&records)[*at] != expected[*at]).collect();
-    // Sixteen packets fail before an SA counts as lost.
+    // An SA counts as lost after sixteen failed packets.
     assert_eq!(wrong, (20..52).step_by(2).collect::<Vec<_>>());
     assert_eq!(records[52]["esp"]["method"], "search");
     let (records, _) = lab.decode(&frames, &[]);
     assert_eq!(common::count(&records, "auth-failed"), 50);
 }
 
-/// What the packets of a window are tried with first does not know what the search found in that window.
+/// Packets of a window are first tried with the progress before this window, which does not include the result of
+/// the search.
 #[test]
-fn a_number_out_of_reach_leaves_nothing_of_an_earlier_attempt() {
+fn a_number_out_of_reach_leaves_no_trace_of_an_earlier_attempt() {
     let lab = Lab::new(1, "ENCR_AES_CCM_8", 8, 0, "", 10_000);
     let numbers = [10_001, 10_002, 10_003, 10_403, 10_803, 10_004];
     let frames = numbers.map(|sn| lab.senders[0].frame(sn, Random(sn).next()));
@@ -392,7 +393,7 @@ fn a_number_out_of_reach_leaves_nothing_of_an_earlier_attempt() {
 }
 
 #[test]
-fn a_hint_of_the_key_file_is_tried_beside_the_start() {
+fn the_hint_of_the_key_file_is_tried_in_addition_to_the_start() {
     let lab = Lab::new(1, "ENCR_AES_CCM_8", 8, 8, "", 1);
     let sender = &lab.senders[0];
     let keys = &sender.sa.keys;
@@ -403,7 +404,7 @@ fn a_hint_of_the_key_file_is_tried_beside_the_start() {
     );
     let rules = std::fs::read_to_string(lab.path("rules.yaml")).unwrap().replace("sa: s0", "spi: 0x00100abc");
     std::fs::write(lab.path("keys.yaml"), state).unwrap();
-    // Captured long before `ip xfrm state` was asked, and just before.
+    // Captured long before `ip xfrm state` was printed, and just before.
     for first in [1, 2_999_900] {
         let frames: Vec<_> = (first..first + 20).map(|sn| sender.frame(sn, Random(sn).next())).collect();
         for rules in [rules.clone(), rules.replace("    esp_sn: 1\n", "")] {
@@ -416,11 +417,11 @@ fn a_hint_of_the_key_file_is_tried_beside_the_start() {
 }
 
 #[test]
-fn what_no_icv_verified_shows_no_iv_mask() {
+fn unverified_packets_give_no_iv_mask() {
     for esn in ["", ", esn: true"] {
         let lab = Lab::new(1, "ENCR_AES_CTR", 8, 8, &format!(", integ: NONE{esn}"), 1);
         let mut random = Random(17);
-        // Random IVs of 32 bits agree with the 8 bits on the wire now and then.
+        // Random IVs of 32 bits sometimes agree with the 8 bits on the wire.
         let frames: Vec<_> = (1..3000).map(|sn| lab.senders[0].frame(sn, random.below(1 << 32))).collect();
         let (records, status) = lab.decode(&frames, &[]);
         assert_eq!((sequences(&records), status), ((1..3000).collect(), 0));
@@ -429,7 +430,7 @@ fn what_no_icv_verified_shows_no_iv_mask() {
 }
 
 #[test]
-fn all_numbers_are_so_many_and_no_more() {
+fn every_number_is_tried_exactly_once() {
     let lab = Lab::new(1, "ENCR_AES_CCM_8", 8, 16, "", 1);
     let mut frame = lab.senders[0].frame(7, 7);
     damage(&mut frame);
@@ -457,7 +458,7 @@ fn the_report_of_a_stream_with_more_gaps_than_are_kept() {
 }
 
 #[test]
-fn packets_to_a_group_that_fail_are_in_the_report() {
+fn failed_multicast_packets_are_in_the_report() {
     let lab = Lab::new(1, "ENCR_AES_CCM_8", 8, 8, "", 1);
     let keys = std::fs::read_to_string(lab.path("keys.yaml")).unwrap();
     let keys = keys.replace("src: 2001:db8:0:1::2, dst: 2001:db8:0:1::1", "dst: ff02::1");
@@ -485,7 +486,7 @@ fn packets_to_a_group_that_fail_are_in_the_report() {
 }
 
 #[test]
-fn the_summary_says_what_was_odd_of_each_stream() {
+fn the_summary_lists_anomalies_of_each_stream() {
     let lab = Lab::new(1, "ENCR_AES_CCM_8", 8, 8, "", 1);
     let frame = |sn: u64| lab.senders[0].frame(sn, sn);
     let frames = [1, 2, 5, 4, 9, 9].map(frame);
@@ -510,7 +511,7 @@ fn extended_numbers_across_2_to_the_32() {
 }
 
 #[test]
-fn packets_that_are_nobodys_are_never_accepted() {
+fn packets_of_unknown_sas_are_never_accepted() {
     let lab = Lab::new(1000, "ENCR_AES_CCM_8", 0, 0, "", 1);
     let mut random = Random(13);
     let frames: Vec<_> = (0..3)
@@ -523,6 +524,6 @@ fn packets_that_are_nobodys_are_never_accepted() {
         .collect();
     let (records, status) = lab.decode(&frames, &["--sn-tries", "64"]);
     assert_eq!((common::count(&records, "auth-failed"), status), (3, 1));
-    // The cost is bounded, and said: 64 numbers under each of 1,000 SAs.
+    // The cost is limited and reported: 64 numbers for each of 1,000 SAs.
     assert_eq!(records[0]["reason"], "open at byte 0: the ICV does not verify (64000 tries, 1000 SAs)");
 }

@@ -1,5 +1,6 @@
-//! What `convert` and `compress` write does not depend on the number of threads, nor on whether a file or a pipe is read.
-//! The captures are several windows long, and what is written to them needs numbers, IVs and states in capture order.
+//! The output of `convert` and `compress` does not depend on the number of threads, nor on whether the input is a
+//! file or a pipe. The captures have several windows, and their packets need numbers, IVs and states in capture
+//! order.
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a panic is how a test fails")]
 
@@ -17,7 +18,7 @@ const PACKETS: usize = 2500;
 /// Windows are read in pieces of 128 KiB.
 const SEVERAL_WINDOWS: usize = 4 * 128 * 1024;
 
-/// The SA of the context, and one without for what does not match it.
+/// The SA of the context, and an SA without context for packets that do not match.
 const KEYS: &str = "sas:
   - { name: s, spi: 0x11223344, src: 2001:db8::1, dst: 2001:db8::2, encr: ENCR_AES_CCM_8,
       key: 00112233445566778899aabbccddeeff, salt: a0a1a2 }
@@ -53,13 +54,13 @@ impl Bench {
         self.folder.path().join(name)
     }
 
-    /// Runs a command that writes `output`: with 1, 2 and 5 threads from a file, with 1 and 5 from a pipe. All that comes
-    /// out must be the same.
+    /// Runs a command that writes `output`: with 1, 2 and 5 threads from a file, with 1 and 5 from a pipe. All
+    /// outputs must be identical.
     fn same(&self, command: &str, input: &Path, output: &str, more: &[&str]) -> PathBuf {
         assert!(std::fs::metadata(input).unwrap().len() as usize > SEVERAL_WINDOWS, "{}", input.display());
         let rules = self.path("rules.yaml");
         let output = self.path(output);
-        // Another seed than that of the input: its IVs would come again.
+        // A different seed than for the input, because otherwise its IVs would be used again.
         let seed = self.runs.replace(self.runs.get() + 1).to_string();
         let mut first = None;
         for (threads, piped) in [("1", false), ("2", false), ("5", false), ("1", true), ("5", true)] {
@@ -103,7 +104,7 @@ fn write(path: &Path, packets: Vec<Vec<u8>>) {
     pcap::write(path, pcap::RAW, &frames);
 }
 
-/// Plain packets: most are UDP or TCP between the addresses of the contexts, some match none.
+/// Plain packets: most are UDP or TCP between the addresses of the contexts, some match no context.
 fn plain(tcp: bool) -> Vec<Vec<u8>> {
     let address = |last: &str| last.parse::<std::net::Ipv6Addr>().unwrap().octets();
     let of = |n: usize| {
@@ -122,7 +123,7 @@ fn plain(tcp: bool) -> Vec<Vec<u8>> {
     (0..PACKETS).map(of).collect()
 }
 
-/// IPv6 packets in two fragments each, if there is enough of them: some of them apart from each other (RFC 8200 §4.5).
+/// Each long enough IPv6 packet in two fragments, some of them far apart (RFC 8200 §4.5).
 fn fragmented(packets: &[Vec<u8>]) -> Vec<Vec<u8>> {
     let mut frames = vec![];
     let mut late: Vec<(usize, Vec<u8>)> = vec![];
@@ -150,12 +151,12 @@ fn fragmented(packets: &[Vec<u8>]) -> Vec<Vec<u8>> {
             frames.push(late.remove(0).1);
         }
     }
-    // The packets of those that are left never become whole.
+    // The packets of the remaining fragments are never complete.
     frames
 }
 
-/// A context through all that writes: plain to Diet-ESP, that to standard ESP or plain, and standard ESP to Diet-ESP again,
-/// under the same keys and under others; the last two with fragments, too.
+/// Uses a context in all directions: plain to Diet-ESP, Diet-ESP to standard ESP and to plain, and standard ESP
+/// back to Diet-ESP, with the same keys and with others. The last two also with fragments.
 fn check(context: &str, tcp: bool) {
     let bench = Bench::new(context);
     let keys = bench.keys();
@@ -198,7 +199,7 @@ fn dialect_ietf() {
     );
 }
 
-/// Each packet needs the TCP numbers of the one before.
+/// Each packet needs the TCP numbers of the previous one.
 #[test]
 fn dialect_ehc_with_states() {
     check(
@@ -225,7 +226,7 @@ fn dialect_custom() {
     );
 }
 
-/// Radio frames, which stay as they are and have their packets beside them; the same ones again and again.
+/// Radio frames, which are written unchanged and followed by their packets. The same frames are repeated.
 #[test]
 fn radio() {
     let bench = Bench::new(ONE_V6);

@@ -1,5 +1,5 @@
-//! The published kit of test vectors: that it is what is made today, that it has everything, that the program decodes it,
-//! and that damage is noticed.
+//! The published kit of test vectors: it is up to date and complete, the program decodes it, and damage is
+//! detected.
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a panic is how a test fails")]
 
@@ -30,7 +30,7 @@ fn make(folder: &Path, rules: &str, keys: &str, packets: &str, more: &[&str]) ->
 }
 
 #[test]
-fn the_published_kit_is_what_is_made_today_and_is_right() {
+fn the_published_kit_is_up_to_date_and_correct() {
     let folder = tempfile::tempdir().unwrap();
     let [rules, keys, packets, kit] =
         ["rules.yaml", "keys.yaml", "packets.pcap", "kit.json"].map(|name| file(&format!("samples/vectors/{name}")));
@@ -115,7 +115,7 @@ fn the_published_kit_has_every_value_of_every_attribute() {
             }
         }
     }
-    // No attribute and no word that the reader knows is missing here; other spellings are written in one way.
+    // All attributes and values that the reader accepts occur. Alternative spellings are written in one way.
     let schema: Value = serde_json::from_str(&schema(SchemaOf::Rules)).unwrap();
     let aliases = ["spi", "src", "dst", "esp_spi_sn", "ts_ip_src", "ts_ip_dst", "ts_port_src", "ts_port_dst"];
     for context in list(&schema["$defs"]["context"], "anyOf") {
@@ -156,7 +156,7 @@ fn the_published_kit_has_every_cipher_and_both_ip_versions_inside_and_outside() 
                 suite.name
             );
         }
-        // HMAC-SHA2-256-96 is no transform of IANA: it is there to read captures of old kernels.
+        // HMAC-SHA2-256-96 has no IANA number. It is supported for captures of old kernels.
         let of_iana = |integ: &&Integ| integ.hash.is_some() && integ.name != "AUTH_HMAC_SHA2_256_96";
         for integ in INTEGS.iter().filter(of_iana).filter(|_| !suite.is_aead()) {
             assert!(
@@ -198,9 +198,9 @@ fn the_published_kit_has_every_cipher_and_both_ip_versions_inside_and_outside() 
     assert_eq!(kinds, BTreeSet::from(["clear-text", "icv", "no-match", "rule-id", "spi"].map(str::to_owned)));
 }
 
-/// The command finds SA and Sequence Number by itself, and says of the packets that fail what the kit says.
+/// The command finds SA and sequence number without help, and reports for failing packets what the kit contains.
 #[test]
-fn the_published_kit_decodes_as_it_says() {
+fn the_published_kit_decodes_as_specified() {
     let kit = published();
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
@@ -262,7 +262,7 @@ fn esp_packets_keep_their_numbers() {
     made.sort();
     assert_eq!(made, numbers);
     assert!(check(Path::new("kit"), &text).unwrap().difference.is_none());
-    // The keys of the input are nobody's business.
+    // The kit does not contain the keys of the input.
     for line in std::fs::read_to_string(&esp).unwrap().lines() {
         if let Some(key) = line.trim().strip_prefix("key: ") {
             assert!(!text.contains(key));
@@ -296,7 +296,7 @@ fn small_kit(folder: &Path) -> String {
     make(folder, &rules.0, &keys.0, &packets.0, &[])
 }
 
-/// `"name": "value"` of every string in a kit: name, and where the value is.
+/// `"name": "value"` of every string in a kit: the name, and the position of the value.
 fn strings(text: &str) -> Vec<(&str, std::ops::Range<usize>)> {
     let (mut found, mut name) = (vec![], "");
     for (index, part) in text.split('"').enumerate().filter(|(index, _)| index % 2 == 1) {
@@ -310,7 +310,7 @@ fn strings(text: &str) -> Vec<(&str, std::ops::Range<usize>)> {
 }
 
 #[test]
-fn damage_of_every_hex_value_is_noticed() {
+fn damage_of_every_hex_value_is_detected() {
     const OUTPUTS: [&str; 13] = [
         "spi",
         "payload_data",
@@ -336,7 +336,7 @@ fn damage_of_every_hex_value_is_noticed() {
         if value.is_empty() || !value.bytes().all(|digit| digit.is_ascii_hexdigit()) {
             continue;
         }
-        // One digit of each: the first, the last, or one between.
+        // One digit of each value: the first, the last, or one in between.
         {
             let at = [place.start, place.end - 1, place.start + value.len() / 2][tried % 3];
             let mut damaged = text.clone().into_bytes();
@@ -367,7 +367,7 @@ fn exit_statuses() {
         dietesp_ends(status, ["vectors", "check", &path])
     };
     ends(0, &text);
-    // Nothing but the whole depends on it.
+    // Only the hash of the whole kit depends on this value.
     let at = text.find("\"revision\":\"ietf-").unwrap();
     let revision = &text[at..at + "\"revision\":\"ietf-08".len()];
     let other = if revision.ends_with('8') { "\"revision\":\"ietf-09" } else { "\"revision\":\"ietf-08" };
@@ -384,7 +384,7 @@ fn exit_statuses() {
     ends(2, "");
     ends(2, text.get(..text.len() / 2).unwrap());
 
-    // No packet matches: nothing is written.
+    // No packet matches, so nothing is written.
     let out = folder.path().join("none.json");
     let args = [
         &file("samples/tcp/original.pcap"),

@@ -1,4 +1,4 @@
-//! Wireshark itself reads what `wireshark` writes.
+//! Wireshark reads the files that `wireshark.rs` writes.
 
 mod common;
 
@@ -28,7 +28,7 @@ fn tshark_decrypts_with_the_folder() {
     let data = common::data();
     for name in ["strongswan_ccm8_v6", "strongswan_gcm16_v4"] {
         let captures = data.join("captures");
-        // Keys as the kernel printed them, so that Wireshark's own file has no part in it.
+        // Keys as printed by the kernel, so that Wireshark's own file is not used.
         let loaded = files::load(&[captures.join(format!("{name}.ip-xfrm-state.txt"))], &[]).unwrap();
         let mut esp_sa = Zeroizing::new(String::new());
         for sa in &loaded.sas {
@@ -48,7 +48,7 @@ fn tshark_decrypts_with_the_folder() {
             String::from_utf8(output.stdout).unwrap().lines().count()
         };
         assert_eq!(decrypted(&folder), 240, "{name}");
-        // It is the folder that does it.
+        // Without the files of this folder, nothing is decrypted.
         assert_eq!(decrypted(parent.path()), 0, "{name}");
     }
 }
@@ -59,7 +59,7 @@ fn matching(config: Option<&Path>, capture: &Path, filter: &str) -> usize {
     common::tshark(config, args.into_iter().chain([capture.as_os_str()])).lines().count()
 }
 
-/// The samples show what Wireshark makes of decoded packets, so what is inside must be right, too.
+/// The samples show decoded packets in Wireshark, so these packets must be valid, too.
 #[test]
 fn wireshark_finds_no_malformed_packet_in_the_samples() {
     const MALFORMED: &str = "_ws.malformed || _ws.expert.group == \"Malformed\"";

@@ -1,6 +1,6 @@
-//! Finishes the outcomes of a window in capture order.
+//! Finishes the outcomes of a batch in capture order.
 //!
-//! A packet that was opened ahead counts in its stream if [`Decoder::decode`] would have found the same sequence number.
+//! A packet that was opened ahead is committed if [`Decoder::decode`] would have found the same sequence number.
 //! All other frames are decoded as if nothing had been opened ahead.
 
 use super::open_ahead::PacketState;
@@ -13,8 +13,8 @@ use crate::decoder::outcome::Outcome;
 use crate::decoder::streams::{ProgressSnapshot, Streams};
 use crate::prefetch::PACKETS_AHEAD;
 
-/// Finishes `outcomes`, those of the frames of `window` that were opened ahead as `states` says. Then `snapshot` has the
-/// progress of the streams.
+/// Finishes `outcomes`, the outcomes of the frames of `window`. `states` says which were opened ahead. Afterwards,
+/// `snapshot` contains the progress of the streams.
 pub(super) fn commit<'w>(
     decoder: &mut Decoder<'_>,
     window: &'w Window,
@@ -54,7 +54,7 @@ pub(super) fn commit<'w>(
     }
 }
 
-/// A packet that was opened ahead.
+/// Commits a packet that was opened ahead.
 #[inline]
 fn commit_opened<'w>(
     decoder: &mut Decoder<'_>,
@@ -67,7 +67,7 @@ fn commit_opened<'w>(
     let Some((place, bytes)) = outcome.in_frame() else { return };
     let Ok(esp) = EspPacket::in_frame(table, bytes, place) else { return };
     let Some(place) = decoder.esp_mut().commit_ahead(frame, &esp, (opened, digest), outcome) else {
-        // Too far away for a search from what is known now.
+        // A search that starts from the present state would not reach this number.
         outcome.forget();
         return decoder.decode_in_frame(frame, outcome, arena);
     };
@@ -79,7 +79,8 @@ fn commit_opened<'w>(
     }
 }
 
-/// Prefetches what the packet `next` will need, and more for the packet `then`, which was `next` some packets ago.
+/// Prefetches the data for the packet `next`. For the packet `then`, which was `next` some packets ago, it follows
+/// the pointers loaded then.
 #[inline(always)]
 fn prefetch(
     streams: &Streams<'_>,

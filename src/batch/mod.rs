@@ -1,4 +1,5 @@
-//! Captures in batches, on all cores: the same outcomes as [`Decoder`](crate::decoder::Decoder), sooner.
+//! Decodes captures in batches, on all cores. The outcomes are the same as those of
+//! [`Decoder`](crate::decoder::Decoder).
 
 mod commit;
 pub(crate) mod open_ahead;

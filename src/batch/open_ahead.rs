@@ -1,4 +1,4 @@
-//! Opens the packets of a window before the windows in front of it are done. Workers do this at the same time.
+//! Opens the packets of a batch before the earlier batches are finished. Workers do this in parallel.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -20,47 +20,47 @@ use crate::prefetch;
 use crate::sa::stream::{Progress, digest};
 use crate::sa::table::{FlowCache, Lookup, PreparedSa, SaTable};
 
-/// What was done with the first packet of a frame ahead of its turn.
+/// What was done ahead with the first packet of a frame.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum PacketState {
-    /// The outcome is final: there is no ESP.
+    /// The outcome is final: the frame contains no ESP.
     Done,
-    /// The frame depends on frames before it. Nothing was done.
+    /// The frame depends on earlier frames. Nothing was done.
     InOrder,
-    /// The packet was opened; it does not count in its stream yet.
+    /// The packet was opened but not yet committed to its stream.
     Opened {
         /// SA and sequence number.
         opened: Opened,
         /// [`digest`] of the ESP payload.
         digest: u64,
     },
-    /// The packet was not opened with what was known then.
+    /// The packet could not be opened with the state known at the time.
     NotOpened,
 }
 
-/// Opens packets ahead of their turn.
+/// Opens packets before their turn.
 #[derive(Debug)]
 pub(crate) struct AheadOpener<'t, 'g> {
     candidates: Candidates<'t>,
     /// See [`link::Settings::outermost`]: ESP is not opened.
     outermost: bool,
     snapshot: &'g ProgressSnapshot,
-    /// The streams of this window.
+    /// The streams of this batch.
     seen: Seen,
     scratch: Scratch,
     /// Memory for [`Plan::packets`].
     planned: Vec<Planned<'static>>,
 }
 
-/// The progress of the streams of a window.
+/// The progress of the streams of a batch.
 #[derive(Debug, Default)]
 struct Seen {
     streams: Vec<SeenStream>,
-    /// The number of the window. Entries of other windows are ignored, so `places` need not be cleared.
+    /// The number of the batch. Entries of other batches are ignored, so `places` need not be cleared.
     window: u32,
-    /// By SA: the last window that had packets of it, and the place in `streams`.
+    /// By SA: the last batch with packets of it, and the position in `streams`.
     places: Vec<(u32, u32)>,
-    /// Multicast packets have a stream per source: by SA and source, the place in `streams`.
+    /// Multicast packets have one stream per source. By SA and source: the position in `streams`.
     multicast: HashMap<(u32, IpAddr), u32>,
 }
 
@@ -68,16 +68,16 @@ struct Seen {
 struct SeenStream {
     sa: u32,
     progress: Progress,
-    /// The first and the last packet to open.
+    /// The positions of the first and the last packet to open.
     planned: Option<(u32, u32)>,
 }
 
-/// A packet that can belong to one SA only. It is opened together with others of its stream.
+/// A packet with only one candidate SA. It is opened together with other packets of its stream.
 #[derive(Debug, Clone, Copy)]
 struct Planned<'w> {
-    /// Its place among the outcomes.
+    /// Its position among the outcomes.
     index: u32,
-    /// The next packet of its stream, [`NONE`] for the last.
+    /// The position of the next packet of its stream; [`NONE`] for the last one.
     next: u32,
     time_ns: i64,
     /// Its ESP payload.
@@ -86,7 +86,7 @@ struct Planned<'w> {
 
 const NONE: u32 = u32::MAX;
 
-/// The packets of a window to open together.
+/// The packets of a batch that are opened together.
 #[derive(Debug)]
 struct Plan<'w> {
     packets: Vec<Planned<'w>>,
@@ -98,7 +98,7 @@ impl Seen {
         Seen { places: vec![(0, 0); sas], ..Seen::default() }
     }
 
-    /// Begins the next window.
+    /// Begins the next batch.
     fn clear(&mut self) {
         self.streams.clear();
         self.multicast.clear();
@@ -109,7 +109,7 @@ impl Seen {
         }
     }
 
-    /// A stream. At its first packet in the window its progress is copied from `snapshot`.
+    /// Returns a stream. At its first packet in the batch, its progress is copied from `snapshot`.
     #[inline]
     fn stream(&mut self, stream: StreamOf, snapshot: &ProgressSnapshot) -> Option<&mut SeenStream> {
         let next = self.streams.len() as u32;
@@ -130,7 +130,7 @@ impl Seen {
         self.streams.get_mut(place as usize)
     }
 
-    /// The progress of a stream; `None` if the window has had no packet of it.
+    /// The progress of a stream; `None` if the batch has had no packet of it.
     fn progress(&self, StreamOf { sa, multicast_source }: StreamOf) -> Option<Progress> {
         let place = match multicast_source {
             None => self.places.get(sa as usize).filter(|(window, _)| *window == self.window).map(|(_, place)| *place),
@@ -140,10 +140,11 @@ impl Seen {
     }
 }
 
-/// The keys of a stream are prefetched so many streams before it is opened.
+/// The keys of a stream are prefetched this many streams before they are needed.
 const STREAMS_AHEAD: usize = 4;
 
-/// Prefetches the keys of a stream that is opened soon, if there are so many SAs that the keys may not be cached.
+/// Prefetches the keys of a stream that will be opened soon, if there are so many SAs that the keys may not be
+/// cached.
 #[inline]
 fn prefetch_cipher(table: &SaTable, stream: Option<&SeenStream>) {
     if table.has_many()
@@ -153,11 +154,12 @@ fn prefetch_cipher(table: &SaTable, stream: Option<&SeenStream>) {
     }
 }
 
-/// Sequence numbers tried ahead. A packet that needs more is opened in its turn, when the progress of its stream is known.
+/// Number of sequence numbers tried ahead. A packet that needs more is opened in its turn, when the progress of its
+/// stream is known.
 const EARLY_TRIES: u32 = 64;
 
 impl<'t, 'g> AheadOpener<'t, 'g> {
-    /// One that takes the progress of streams from `snapshot`.
+    /// Copies the progress of streams from `snapshot`.
     pub(crate) fn new(
         table: &'t SaTable,
         limits: Limits,
@@ -175,7 +177,7 @@ impl<'t, 'g> AheadOpener<'t, 'g> {
         }
     }
 
-    /// Fills `outcomes` and `states` with those of the frames of `window`. What packets are restored to is added to `arena`.
+    /// Fills `outcomes` and `states` for the frames of `window`. Restored packets are added to `arena`.
     pub(crate) fn open_ahead<'w>(
         &mut self,
         window: &'w Window,
@@ -199,7 +201,7 @@ impl<'t, 'g> AheadOpener<'t, 'g> {
             outcome.link_type = packet.link_type();
             match link::parse_plain(outcome.link_type, packet.data, is_esp) {
                 Some(place) => {
-                    // Most packets have their headers where the packet before had them.
+                    // Most packets have their headers at the same offsets as the previous packet.
                     if table.has_many()
                         && let Some(next) = window.get(index as usize + prefetch::PACKETS_AHEAD)
                     {
@@ -237,7 +239,7 @@ impl<'t, 'g> AheadOpener<'t, 'g> {
         self.planned = recycle(planned);
     }
 
-    /// A frame that [`link::parse_plain`] does not parse.
+    /// Handles a frame that [`link::parse_plain`] does not parse.
     fn plan_other<'w>(
         &mut self,
         packet: &Frame<'w>,
@@ -309,7 +311,7 @@ impl<'t, 'g> AheadOpener<'t, 'g> {
         }
     }
 
-    /// Opens packets that are the only ones of their streams in the window, at most [`SIDE_BY_SIDE`] at once.
+    /// Opens packets that are the only ones of their streams in the batch, at most [`SIDE_BY_SIDE`] at once.
     fn open_alone<'w>(
         &mut self,
         places: &[usize],
@@ -331,13 +333,14 @@ impl<'t, 'g> AheadOpener<'t, 'g> {
         let mut count = 0;
         for ((place, packet, entry), apart) in chosen.iter().flatten().zip(&mut apart) {
             let Some(stream) = streams.get(*place) else { continue };
-            // An empty request fails: the packet is too short, or its number is computed from the ICV.
+            // An empty request fails. It stands for a packet that is too short, or whose number is computed from
+            // the ICV.
             (apart.cipher, apart.esn) = (entry.cipher(), entry.esn());
             first_sealed(entry, packet.bytes, &stream.progress, packet.time_ns, &mut apart.sealed);
             count += 1;
         }
         let apart = apart.get(..count).unwrap_or_default();
-        // One prefetch after each packet: the CPU has only so many outstanding loads.
+        // One prefetch after each packet, because the CPU supports only a few outstanding loads.
         let mut next = places.last().and_then(|last| streams.get(last + 1..)).unwrap_or_default().iter();
         let after_each = || prefetch_cipher(table, next.next());
         let opened = open_multi_key(apart, &mut self.scratch, &mut arena.bytes, after_each);
@@ -355,7 +358,7 @@ impl<'t, 'g> AheadOpener<'t, 'g> {
         }
     }
 
-    /// Searches the SA and the sequence number of a packet that was not opened with the first try.
+    /// Searches for the SA and the sequence number of a packet that the first try did not open.
     fn search<'w>(
         &mut self,
         packet: &Planned<'w>,
@@ -367,8 +370,8 @@ impl<'t, 'g> AheadOpener<'t, 'g> {
         self.search_payload(packet.time_ns, in_frame, &payload, (outcome, state), arena);
     }
 
-    /// Opens the packets of one stream, assuming that none was lost. From the first packet that does not verify, those of
-    /// the same group are searched.
+    /// Opens the packets of one stream, assuming that no packet was lost. If a packet does not verify, it and the
+    /// rest of its group are searched.
     fn open_stream<'w>(
         &mut self,
         place: usize,
@@ -431,7 +434,8 @@ impl<'t, 'g> AheadOpener<'t, 'g> {
         let Some(outer) = OuterHeader::of(place.header(frame)) else { return };
         let lookup = Lookup { protocol: payload.protocol, outer: &outer, link: None, payload: payload.bytes };
         let found = candidates.open(&lookup, time_ns, false, |sa| {
-            // SAs without ICV accept any packet, so they are tried last, when the progress of all others is known.
+            // SAs without ICV accept any packet, so they are tried last, once the progress of all other SAs is
+            // known.
             table.entry(sa).filter(|entry| entry.authenticates())?;
             Some(seen.progress(StreamOf::new(sa, place, frame)).unwrap_or_else(|| snapshot.of(sa)))
         });
@@ -446,7 +450,7 @@ impl<'t, 'g> AheadOpener<'t, 'g> {
     }
 }
 
-/// Outcomes and states of the frames of a window.
+/// Outcomes and states of the frames of a batch.
 struct Packets<'p, 'w> {
     outcomes: &'p mut [Outcome<'w>],
     states: &'p mut [PacketState],
@@ -459,7 +463,7 @@ impl<'w> Packets<'_, 'w> {
     }
 }
 
-/// Keeps the clear text of a packet that was opened, and restores the packet inside if its codec needs no state.
+/// Keeps the clear text of an opened packet. If its codec needs no state, also restores the inner packet.
 fn keep(
     (outcome, state): (&mut Outcome<'_>, &mut PacketState),
     entry: &PreparedSa,

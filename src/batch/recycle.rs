@@ -1,10 +1,10 @@
-//! Memory that is used again for the next batch.
+//! Reuses the memory of a list for the next batch.
 
-/// The memory of a list for another list, of elements that differ in their lifetimes only: big pieces of memory that come
-/// and go with every window would leave holes in the heap.
+/// Reuses the memory of a list for another list whose elements differ only in lifetimes. Allocating large blocks
+/// for each batch would fragment the heap.
 pub(crate) fn recycle<A, B>(mut list: Vec<A>) -> Vec<B> {
     list.clear();
-    // Collected where it stands.
+    // `collect` reuses the allocation in place.
     list.into_iter().map(|_| unreachable!("it is empty")).collect()
 }
 

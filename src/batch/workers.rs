@@ -1,7 +1,7 @@
-//! Reads a capture window by window and runs a command on it, on all cores.
+//! Reads a capture batch by batch and runs a command on it, on all cores.
 //!
-//! Workers take turns at the reader. They open and rewrite windows at the same time. Commits, decisions and output are
-//! done in capture order, so that the result does not depend on the number of threads.
+//! Workers take turns reading a batch ("window"). They open and rewrite batches in parallel. Commits, decisions and
+//! output are done in capture order, so the result does not depend on the number of threads.
 //!
 //! ```text
 //! read | open ahead ..... | commit | prepare .... | decide | render ........ | emit
@@ -27,17 +27,17 @@ use crate::error::Error;
 use crate::link;
 use crate::sa::table::SaTable;
 
-/// What a command does with the packets of a window. The result is written to an `Out`.
+/// What a command does with the packets of a batch. The result is written to an `Out`.
 pub(crate) trait BatchCommand<Out>: Sync {
-    /// What it keeps from window to window.
+    /// State that the command keeps from batch to batch.
     type State: Send;
-    /// What it makes of one window.
+    /// The result of one batch.
     type Work: Send;
 
     /// Memory for what a worker makes of its windows, one after another.
     fn new_work(&self) -> Self::Work;
 
-    /// Prepares what does not depend on earlier packets, while other workers do the same for other windows.
+    /// Does the part that does not depend on earlier packets, in parallel with other batches.
     fn prepare(&self, _window: &Window, _outcomes: &[Outcome<'_>], _arena: &Arena, _work: &mut Self::Work) {}
 
     /// Decides what depends on earlier packets. Called in capture order. `Break` ends the run without an error; nothing is
@@ -53,7 +53,7 @@ pub(crate) trait BatchCommand<Out>: Sync {
         Ok(ControlFlow::Continue(()))
     }
 
-    /// Makes the output, while other workers do the same for other windows.
+    /// Makes the output, in parallel with other batches.
     fn render(
         &self,
         _window: &Window,
@@ -64,7 +64,7 @@ pub(crate) trait BatchCommand<Out>: Sync {
         Ok(())
     }
 
-    /// Writes the output. Called in capture order. `bytes_read` is how far the input has been read.
+    /// Writes the output. Called in capture order. `bytes_read` is the number of input bytes read so far.
     fn emit(
         &self,
         _out: &mut Out,
@@ -77,17 +77,17 @@ pub(crate) trait BatchCommand<Out>: Sync {
     }
 }
 
-/// A capture, and what is needed to open its packets.
+/// A capture, and the settings for decoding it.
 pub struct Input<'i, 't> {
     /// The capture.
     pub reader: &'i mut Reader,
     /// The SAs.
     pub table: &'t SaTable,
-    /// How far to search.
+    /// How far to search for sequence numbers.
     pub limits: Limits,
-    /// What the link layer has to be told.
+    /// Settings of the link layer.
     pub link: &'i link::Settings,
-    /// Worker threads.
+    /// Number of worker threads.
     pub threads: usize,
 }
 
@@ -99,7 +99,8 @@ pub(crate) fn run<'t, Out: Send, C: BatchCommand<Out>>(
     out: &mut Out,
 ) -> Result<Streams<'t>, Error> {
     let Input { reader, table, limits, link, threads } = input;
-    // A window is work for one worker, and starting more of them takes longer than decoding a short capture.
+    // One worker handles one batch at a time. Starting more workers than batches takes longer than decoding a short
+    // capture.
     let threads = if reader.fits_window() { 1 } else { threads };
     let snapshot = ProgressSnapshot::new(table);
     let pipeline = Pipeline {
@@ -115,7 +116,7 @@ pub(crate) fn run<'t, Out: Send, C: BatchCommand<Out>>(
     pipeline.into_streams()
 }
 
-/// Calls `see` for every packet of a capture in order, until it breaks; true if it did.
+/// Calls `see` for every packet of a capture in order, until it breaks. Returns true if it did.
 pub(crate) fn visit(
     input: Input<'_, '_>,
     see: impl FnMut(&Frame<'_>, &Outcome<'_>, &Arena) -> ControlFlow<()> + Send,
@@ -246,7 +247,7 @@ impl<'t, State, Out> Pipeline<'_, 't, State, Out> {
     }
 }
 
-/// Runs when a worker panics. Otherwise the other workers would wait for its tickets forever.
+/// Runs when a worker panics. Otherwise, the other workers would wait for its tickets forever.
 struct OnPanic<F: Fn()>(F);
 
 impl<F: Fn()> Drop for OnPanic<F> {
@@ -265,7 +266,7 @@ mod tests {
 
     use super::*;
 
-    /// Panics in the window with this packet.
+    /// Panics in the batch with this packet.
     struct Panics(u64);
 
     impl BatchCommand<Vec<u64>> for Panics {
@@ -292,7 +293,7 @@ mod tests {
         }
     }
 
-    /// The packets that came out of a run with a command that panics.
+    /// The packets written by a run whose command panics.
     fn run_with(threads: usize, panics: Panics) -> Vec<u64> {
         let mut capture = vec![];
         for word in [0xa1b2_c3d4_u32, 0x0004_0002, 0, 0, 262_144, 101] {

@@ -1,6 +1,6 @@
-//! compress: standard ESP, or plain IP packets, to Diet-ESP (wire format §7).
+//! compress: converts standard ESP or plain IP packets to Diet-ESP (wire format §7).
 //!
-//! The way of a window through [`Compress`]:
+//! [`Compress`] processes a batch of frames (a window) in four steps:
 //!
 //! * `prepare` finds the context that matches each packet, and compresses the packet with it;
 //! * `decide` gives the packets Sequence Numbers and IVs, in capture order;
@@ -35,40 +35,40 @@ use decide::{Action, Decider};
 use output_esp::{Content, OutputEsp};
 use route::Route;
 
-/// What is done with a packet that no context matches, and with a frame that holds no whole IP packet where all packets
-/// are to be compressed.
+/// What to do with a packet that no context matches. If all IP packets are to be compressed, also with a frame
+/// without a whole IP packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OnMismatch {
-    /// End the run; nothing is written.
+    /// End the run and write nothing.
     Stop,
-    /// Omit it.
+    /// Omit the packet.
     Skip,
-    /// Write the packet as standard ESP, on an SA without context; the frame as it is.
+    /// Write the packet as standard ESP, on an SA without context. Write the frame unchanged.
     Pass,
 }
 
 /// Which packets of a capture are compressed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Input {
-    /// The ESP packets that decrypt. Every other frame is written as it is: it was on the network next to the ESP.
+    /// The ESP packets that decrypt. Every other frame is written unchanged.
     Esp,
-    /// Every IP packet, as a gateway encrypts all that it forwards into a tunnel. No frame is written as it is, unless
-    /// [`OnMismatch::Pass`] says so.
+    /// Every IP packet, like a gateway that encrypts all packets it forwards into a tunnel. No frame is written
+    /// unchanged, except with [`OnMismatch::Pass`].
     Plain,
 }
 
 /// Settings of [`run`].
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// What is done with a packet that does not match.
+    /// What to do with a packet that does not match.
     pub on_mismatch: OnMismatch,
     /// Which packets are compressed: see [`holds_esp`].
     pub input: Input,
     /// Encrypt a new plaintext under the nonce of the input if a cipher with implicit IV keeps its key.
     pub allow_nonce_reuse: bool,
-    /// Makes IVs repeatable, for tests.
+    /// A seed for reproducible IVs, for tests.
     pub seed: Option<u64>,
-    /// How far to search in the input.
+    /// How far to search for sequence numbers in the input.
     pub limits: Limits,
     /// Which frames are written.
     pub selection: Selection,
@@ -78,12 +78,13 @@ pub struct Settings {
     pub threads: usize,
 }
 
-/// Reads a capture to its end and writes it compressed. `input` opens its ESP packets, `output` has the contexts and the
-/// keys to encrypt with. `progress` is called after each window with the bytes read so far.
+/// Reads a capture to its end and writes it compressed. `input` decrypts its ESP packets. `output` has the contexts
+/// and the keys for encryption. `progress` is called after each window with the number of bytes read so far.
 ///
 /// # Errors
-/// The capture cannot be read or the output written; no SA has a context; or a packet cannot be encrypted as the settings
-/// ask for.
+///
+/// The capture cannot be read, the output cannot be written, no SA has a context, or a packet cannot be encrypted
+/// with these settings.
 pub fn run(
     reader: &mut Reader,
     writer: Writer,
@@ -108,12 +109,13 @@ pub fn run(
     let mut counts = out.counts;
     counts += decider.into_counts();
     counts.written = out.writer.finish()?;
-    // A held fragment is written or omitted only when its packet is complete, so it is not counted window by window.
+    // A held fragment is written or omitted only when its packet is complete, so it is not counted with its window.
     counts.unchanged = counts.written.saturating_sub(counts.compressed + counts.standard);
     Ok(counts)
 }
 
-/// Whether a capture has ESP that decrypts under these SAs: then it is [`Input::Esp`]. Reads up to the first such packet.
+/// Whether a capture has ESP that decrypts with these SAs, so that it is [`Input::Esp`]. Reads up to the first such
+/// packet.
 pub(crate) fn holds_esp(
     reader: &mut Reader,
     table: &SaTable,
@@ -220,7 +222,7 @@ impl<'t> BatchCommand<Output<'_, Compressed>> for Compress<'t> {
 }
 
 impl Compress<'_> {
-    /// Writes the packets of a frame: `actions` has one for each. `first` is the first packet.
+    /// Writes the packets of a frame. `actions` has one for each packet, and `first` is the first packet.
     fn write_frame(
         &self,
         frame: &Frame<'_>,

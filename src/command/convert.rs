@@ -1,6 +1,6 @@
-//! convert: Diet-ESP to standard ESP, or to the inner packets (wire format §7).
+//! convert: converts Diet-ESP to standard ESP, or to the inner packets (wire format §7).
 //!
-//! The way of a window through [`Convert`]:
+//! [`Convert`] processes a batch of frames (a window) in three steps:
 //!
 //! * `decide` chooses what becomes of each packet, with the keys and IVs that it needs, in capture order;
 //! * `render` lays out the frames and encrypts their ESP;
@@ -42,10 +42,10 @@ pub enum Target {
     Plain,
 }
 
-/// The keys under which packets are encrypted whose plaintext changes.
+/// The keys for packets that must be encrypted again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reseal {
-    /// New random keys, of this cipher.
+    /// New random keys for this cipher.
     Fresh(&'static Suite),
     /// The keys of the SA, with new IVs.
     Keep,
@@ -56,34 +56,34 @@ pub enum Reseal {
 pub struct Settings {
     /// The form of the output.
     pub target: Target,
-    /// The keys to encrypt with.
+    /// The keys for encryption.
     pub reseal: Reseal,
-    /// Makes keys and IVs repeatable, for tests.
+    /// A seed for reproducible keys and IVs, for tests.
     pub seed: Option<u64>,
-    /// How far to search.
+    /// How far to search for sequence numbers.
     pub limits: Limits,
     /// Which frames are written.
     pub selection: Selection,
     /// Settings of the link layer.
     pub link: link::Settings,
-    /// Frames that repeat another one on the link layer are written, too.
+    /// Also write frames that repeat another one on the link layer.
     pub keep_repeats: bool,
     /// Worker threads.
     pub threads: usize,
 }
 
-/// What [`run`] did.
+/// The result of [`run`].
 #[derive(Debug, Default)]
 pub struct Converted {
     /// Counts of the input.
     pub totals: Totals,
     /// Frames written.
     pub written: u64,
-    /// Packets rewritten, by tier: header restored, IV made explicit, encrypted again.
+    /// Packets rewritten: header restored, IV made explicit, encrypted again.
     pub rewritten: [u64; 3],
-    /// Packets that no frame can hold once they are converted: they stay as they were captured.
+    /// Packets that are too long for a frame once they are converted. They are written unchanged.
     pub unwritable: u64,
-    /// Packets written as they were captured because they could not be decoded.
+    /// Packets written unchanged because they could not be decoded.
     pub still_encrypted: u64,
 }
 
@@ -97,13 +97,16 @@ impl AddAssign for Converted {
     }
 }
 
-/// Reads a capture to its end and writes it converted. `progress` is called after each window with the bytes read so far.
+/// Reads a capture to its end and writes it converted. `progress` is called after each window with the number of
+/// bytes read so far.
 ///
-/// `keep` gets the SAs of the output with the keys that decrypt them, before the output file gets its name. If `keep` fails,
-/// there is no output file.
+/// `keep` gets the SAs of the output with their keys, before the output file gets its name. If `keep` fails, there
+/// is no output file.
 ///
 /// # Errors
-/// The capture cannot be read or the output written; there is no random number; or `keep` fails.
+///
+/// The capture cannot be read, the output cannot be written, the operating system has no random bytes, or `keep`
+/// fails.
 pub fn run(
     reader: &mut Reader,
     writer: Writer,
@@ -193,7 +196,8 @@ impl BatchCommand<Output<'_, Converted>> for Convert<'_, '_> {
             }
             frames.end(original);
         }
-        // Sequence Numbers of 32 bits even for an SA with 64: Wireshark before 4.4 cannot use longer ones.
+        // Sequence numbers of 32 bits even for an SA with 64, because Wireshark before 4.4 does not support longer
+        // ones.
         let cipher = |sa| self.conversions.sealer(sa).map(|sealer| (&sealer.cipher, false));
         seal_queue.complete(frames.bytes_mut(), cipher);
         Ok(())
@@ -212,7 +216,7 @@ impl BatchCommand<Output<'_, Converted>> for Convert<'_, '_> {
 }
 
 impl Convert<'_, '_> {
-    /// Whether the selection has a packet of a frame, or one inside it.
+    /// Whether the selection matches a packet of a frame, or one nested in it.
     fn selects(&self, frame: &Frame<'_>, first: &Outcome<'_>, packet: &Outcome<'_>, arena: &Arena) -> bool {
         let takes = |part: &Outcome<'_>| self.settings.selection.takes(&Record::new(frame, part, self.table, arena));
         takes(packet) || first.inside_of(packet).any(takes)

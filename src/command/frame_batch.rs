@@ -19,14 +19,15 @@ pub(crate) struct FrameBatch {
     raw: Arc<Interface>,
 }
 
-/// What becomes of a captured frame once all its packets are written, and of the earlier fragments that it completes.
+/// What to do with a captured frame once all its packets are written, and with the earlier fragments that it
+/// completes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Original {
-    /// It is replaced or omitted, and the fragments are omitted.
+    /// The frame is replaced or omitted, and the fragments are omitted.
     Replaced,
-    /// It is written as it is, and so are they.
+    /// The frame and the fragments are written unchanged.
     Kept,
-    /// It is a fragment whose packet is not complete yet.
+    /// The frame is a fragment whose packet is not complete yet.
     Waits,
 }
 
@@ -46,8 +47,8 @@ impl FrameBatch {
         FrameBatch { frames: writer.batch(), changes: vec![], given_up: vec![], raw }
     }
 
-    /// Removes the frames of the last window and keeps the memory. The packets of the frames `given_up` will never be
-    /// complete.
+    /// Removes the frames of the last window and keeps the memory. The packets of the frames `given_up` will never
+    /// be complete.
     pub(crate) fn begin(&mut self, given_up: &[u64]) {
         self.frames.clear();
         self.changes.clear();
@@ -61,13 +62,13 @@ impl FrameBatch {
         self.frames.mixes_link_types()
     }
 
-    /// Writes a frame as it is, with one more comment if there is one.
+    /// Writes a frame unchanged, with one more comment if `comment` is given.
     pub(crate) fn keep(&mut self, frame: &Frame<'_>, comment: Option<&str>) -> Result<(), Error> {
         self.frames.push(frame, comment)
     }
 
-    /// Writes a frame with other data, which `write` appends, and with one more comment if there is one. If `write` fails,
-    /// nothing is written.
+    /// Writes a frame with other data, which `write` appends, and with one more comment if `comment` is given. If
+    /// `write` fails, nothing is written.
     #[inline]
     pub(crate) fn replace<E>(
         &mut self,
@@ -78,8 +79,8 @@ impl FrameBatch {
         self.frames.push_written(frame, comment, write)
     }
 
-    /// Writes an IP packet that came out of `frame`, which `write` appends, without link header on an interface of its own.
-    /// If `write` fails, nothing is written.
+    /// Writes an IP packet that was extracted from `frame`. `write` appends it. It has no link header, and is on a
+    /// separate interface. If `write` fails, nothing is written.
     pub(crate) fn add<E>(
         &mut self,
         frame: &Frame<'_>,
@@ -90,7 +91,7 @@ impl FrameBatch {
         self.frames.push_written(&packet, Some(comment), write)
     }
 
-    /// Writes an IP packet that came out of `frame` as it is, as [`FrameBatch::add`].
+    /// Writes an IP packet that was extracted from `frame`, unchanged; otherwise like [`FrameBatch::add`].
     pub(crate) fn add_datagram(
         &mut self,
         frame: &Frame<'_>,
@@ -119,12 +120,12 @@ impl FrameBatch {
     }
 }
 
-/// Whether the packet of a frame cannot be written into the frame again, so that it is written separately.
+/// Whether the packet of a frame cannot be written back into the frame, so that it is written separately.
 pub(crate) fn is_separate(outcome: &Outcome<'_>) -> bool {
     outcome.radio || outcome.is_rebuilt()
 }
 
-/// The comment of a packet that is written separately: the frames that it came out of.
+/// The comment of a packet that is written separately: the frames that contained it.
 pub(crate) fn rebuilt_from(frame: u64, fragments: &[u64]) -> String {
     match fragments {
         [] => format!("dietesp: rebuilt from frame {frame}"),

@@ -1,4 +1,4 @@
-//! Writes the output frames of all windows in capture order, and adds up their counts.
+//! Writes the output frames of all windows in capture order and adds up their counts.
 
 use super::frame_batch::{Change, FrameBatch};
 use super::held_frames::{Held, HeldFrames};
@@ -10,7 +10,7 @@ use crate::error::Error;
 pub(crate) struct Output<'o, Counts> {
     pub(crate) writer: FrameWriter,
     pub(crate) counts: Counts,
-    /// Called after each window with the bytes of the input read so far.
+    /// Called after each window with the number of input bytes read so far.
     pub(crate) progress: &'o mut (dyn FnMut(u64) + Send),
 }
 
@@ -74,7 +74,7 @@ impl FrameWriter {
         self.writer.flush()
     }
 
-    /// Writes a frame of a batch, after the frames that wait.
+    /// Writes a frame of a batch after all waiting frames.
     fn write_or_hold(&mut self, batch: &Batch, index: usize, number: u64) -> Result<(), Error> {
         if self.held.is_empty() {
             self.written += 1;
@@ -92,7 +92,7 @@ impl FrameWriter {
         self.write_ready()
     }
 
-    /// Writes the held frames up to the first fragment that is not decided.
+    /// Writes the held frames up to the first undecided fragment.
     fn write_ready(&mut self) -> Result<(), Error> {
         while let Some(frame) = self.held.next() {
             self.written += 1;
@@ -104,14 +104,14 @@ impl FrameWriter {
         Ok(())
     }
 
-    /// Writes all frames that wait.
+    /// Writes all waiting frames.
     pub(crate) fn write_held(&mut self) -> Result<(), Error> {
         self.held.keep_all();
         self.write_ready()?;
         self.writer.flush()
     }
 
-    /// Writes all frames that wait and completes the output. Returns how many frames it has.
+    /// Writes all waiting frames and completes the output. Returns the number of frames written.
     pub(crate) fn finish(mut self) -> Result<u64, Error> {
         self.write_held()?;
         self.writer.finish()?;

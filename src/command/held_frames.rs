@@ -1,16 +1,16 @@
-//! Frames that wait for a decision about a fragment.
+//! Keeps frames until an earlier fragment is decided.
 //!
-//! A fragment cannot be written before its packet is complete. Then the output of the packet takes the place of the last
-//! fragment and the others are omitted; or the packet is not changed, or never becomes complete, and all are written as
-//! they are. Until this is known, the frames after the fragment wait, so that the output stays in capture order.
+//! If the packet of a fragment is converted, the new packet replaces the last fragment, and the other fragments are
+//! omitted. If it is not changed, or never complete, all fragments are written unchanged. Until this is known, the
+//! frames after the fragment wait, so that the output stays in capture order.
 
 use std::collections::VecDeque;
 
 use crate::capture::{Batch, OwnedFrame};
 
-/// Bytes of memory for frames that wait. Beyond that, the oldest fragments are written as they are.
+/// Most bytes of memory for waiting frames. Beyond that, the oldest fragments are written unchanged.
 const MAX_BYTES: usize = 16 << 20;
-/// About what a frame takes besides its bytes.
+/// Approximate size of a waiting frame without its bytes.
 const OVERHEAD: usize = 256;
 
 /// Frames that wait, in the order of their numbers.
@@ -38,9 +38,9 @@ enum HeldState {
 /// A frame that waits.
 #[derive(Debug)]
 pub(super) enum Held {
-    /// A fragment as it was captured.
+    /// A fragment in its captured form.
     Fragment(OwnedFrame),
-    /// A frame of the output: a batch of one.
+    /// A frame of the output, as a batch with one frame.
     Output(Batch),
 }
 
@@ -60,7 +60,7 @@ impl HeldFrames {
         self.frames.is_empty()
     }
 
-    /// Adds a frame. If the limit of memory is exceeded, the oldest fragments are decided: they are written as they are.
+    /// Adds a frame. If this exceeds the memory limit, the oldest fragments are written unchanged.
     pub(super) fn push(&mut self, number: u64, content: Held) {
         self.bytes += content.memory();
         let state = match content {
@@ -80,11 +80,11 @@ impl HeldFrames {
         }
     }
 
-    /// Decides the fragments among `numbers`: their packet was rebuilt and they are omitted, or they are written as they
-    /// are.
+    /// Decides about the fragments among `numbers`: either their packet was rebuilt and they are omitted, or they
+    /// are written unchanged.
     pub(super) fn decide(&mut self, numbers: &[u64], omitted: bool) {
         let decided = if omitted { HeldState::Omitted } else { HeldState::Ready };
-        // A packet that came out of a frame has the number of this frame.
+        // A packet that was extracted from a frame has the number of this frame.
         for number in numbers {
             let first = self.frames.partition_point(|frame| frame.number < *number);
             let same = self.frames.range_mut(first..).take_while(|frame| frame.number == *number);
@@ -92,13 +92,13 @@ impl HeldFrames {
         }
     }
 
-    /// Decides all fragments: they are written as they are.
+    /// Decides that all fragments are written unchanged.
     pub(super) fn keep_all(&mut self) {
         let undecided = self.frames.iter_mut().filter(|frame| frame.state == HeldState::Undecided);
         undecided.for_each(|frame| frame.state = HeldState::Ready);
     }
 
-    /// Takes the next frame to write; `None` if there is none, or the first one is not decided yet.
+    /// Takes the next frame to write. Returns `None` if there is none, or if the first one is undecided.
     pub(super) fn next(&mut self) -> Option<Held> {
         loop {
             let first = self.frames.pop_front_if(|first| first.state != HeldState::Undecided)?;

@@ -1,4 +1,4 @@
-//! What the commands do with the packets of a capture.
+//! The commands: what each does with the packets of a capture.
 
 pub(crate) mod compress;
 pub(crate) mod convert;

@@ -1,10 +1,10 @@
-//! What is still to be done once all frames of a window are laid out: their ESP payloads are encrypted in place, several of
-//! one SA in lock step, and then UDP checksums can be written.
+//! Encrypts the ESP payloads of a window in place, after all its frames are built. Payloads of one SA are encrypted
+//! in lock step. After that, UDP checksums can be written.
 
 use crate::cipher::{EspCipher, Scratch, SealRequest};
 use crate::link::UdpChecksum;
 
-/// ESP payloads that are not encrypted yet. Offsets are those of the buffer that the frames are written to.
+/// ESP payloads that are not encrypted yet. Offsets refer to the buffer that contains the frames.
 #[derive(Debug, Default)]
 pub(crate) struct SealQueue {
     payloads: Vec<Payload>,
@@ -12,7 +12,7 @@ pub(crate) struct SealQueue {
     scratch: Scratch,
 }
 
-/// An ESP payload after its header: IV, clear text, room for the ICV.
+/// The part of a payload after the ESP header: IV, clear text, room for the ICV.
 #[derive(Debug)]
 struct Payload {
     sa: u32,
@@ -23,13 +23,13 @@ struct Payload {
 }
 
 impl SealQueue {
-    /// Removes the payload that was laid out last if it starts at `start` or later, because its frame is not written.
+    /// Removes the last payload if it starts at `start` or later, because its frame is not written.
     pub(crate) fn remove_from(&mut self, start: usize) {
         self.payloads.pop_if(|payload| payload.start >= start);
     }
 
-    /// Appends what follows an ESP header: `iv`, the clear text that `write` appends, and room for the ICV. It is encrypted
-    /// by [`SealQueue::complete`], under the Sequence Number `sn` of an SA with this `spi`.
+    /// Appends the part after an ESP header: `iv`, the clear text that `write` appends, and room for the ICV.
+    /// [`SealQueue::complete`] encrypts it with the sequence number `sn` of an SA with this `spi`.
     #[inline]
     pub(crate) fn push(
         &mut self,
@@ -39,7 +39,7 @@ impl SealQueue {
         out: &mut Vec<u8>,
         write: impl FnOnce(&mut Vec<u8>),
     ) {
-        // No suite has a longer one.
+        // No suite has a longer IV.
         const ICV: [u8; 64] = [0; 64];
         let start = out.len();
         match iv.as_array::<8>() {
@@ -54,13 +54,13 @@ impl SealQueue {
         self.payloads.push(Payload { sa, spi, sn, start, end: out.len() });
     }
 
-    /// Keeps a checksum that [`SealQueue::complete`] writes.
+    /// Adds a checksum that [`SealQueue::complete`] writes.
     pub(crate) fn push_checksum(&mut self, checksum: Option<UdpChecksum>) {
         self.checksums.extend(checksum);
     }
 
-    /// Encrypts all payloads in `bytes`, and writes the checksums over them. Afterwards the queue is empty. `cipher` returns
-    /// the cipher of an SA, and whether its Sequence Numbers are extended.
+    /// Encrypts all payloads in `bytes`, then writes the checksums. Afterwards the queue is empty. `cipher` returns
+    /// the cipher of an SA, and whether it uses extended sequence numbers.
     pub(crate) fn complete<'c>(&mut self, bytes: &mut [u8], cipher: impl Fn(u32) -> Option<(&'c EspCipher, bool)>) {
         let SealQueue { payloads, checksums, scratch } = self;
         if !payloads.is_sorted_by_key(|payload| payload.sa) {

@@ -1,7 +1,8 @@
-//! A Context: what both ends of a Security Association agreed to leave out.
+//! A Context: the attributes on which both ends of a Security Association agreed, and from which the compression
+//! follows.
 //!
-//! The attributes are those of draft-ietf-ipsecme-diet-esp-07 §4 (Attributes for Rule Generation), under their own
-//! names. A context is checked once, when its file is loaded; from then on it is valid.
+//! The attributes have the names of draft-ietf-ipsecme-diet-esp-07 §4 (Attributes for Rule Generation). A context
+//! is checked once, when its file is loaded, and is valid from then on.
 
 use std::net::IpAddr;
 use std::path::Path;
@@ -11,14 +12,14 @@ use std::time::Duration;
 use crate::net::{IpVersion, Selector};
 use crate::schc::{Direction, Rule};
 
-/// What one Security Association leaves out.
+/// The agreed attributes of one Security Association.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Context {
     /// The SA it belongs to.
     pub sa: SaReference,
     /// `ipsec_mode`.
     pub mode: Mode,
-    /// `tunnel_ip`: outer source and destination, used when a packet is sealed.
+    /// `tunnel_ip`: outer source and destination, used when a packet is encrypted.
     pub tunnel_ip: Option<(IpAddr, IpAddr)>,
     /// `ts_*`.
     pub selectors: TrafficSelectors,
@@ -26,20 +27,20 @@ pub struct Context {
     pub esp_sn: Option<u64>,
     /// `protocol`: the outer IP protocol number that carries this SA's packets (50 is ESP).
     pub protocol: u8,
-    /// The rest, by dialect.
+    /// Attributes of the dialect.
     pub dialect: Dialect,
-    /// Where it was read.
+    /// The file and line that it was read from.
     pub origin: Origin,
 }
 
 impl Context {
-    /// Whether packets of both are compressed in the same way.
+    /// Whether packets of both contexts are compressed in the same way.
     pub fn same_compression(&self, other: &Context) -> bool {
         let Context { sa: _, mode, tunnel_ip, selectors, esp_sn: _, protocol: _, dialect, origin: _ } = self;
         (mode, tunnel_ip, selectors, dialect) == (&other.mode, &other.tunnel_ip, &other.selectors, &other.dialect)
     }
 
-    /// The time from one Sequence Number to the next, where they follow the clock (`esp_sn_gen: time`).
+    /// The time from one sequence number to the next, if sequence numbers follow a clock (`esp_sn_gen: time`).
     pub fn sn_period(&self) -> Option<Duration> {
         match &self.dialect {
             Dialect::Ehc(ehc) => ehc.sn_period,
@@ -48,12 +49,12 @@ impl Context {
     }
 }
 
-/// How a context names its SA.
+/// The way in which a context names its SA.
 #[derive(Debug, Clone, PartialEq)]
 pub enum SaReference {
     /// `sa`: the name in the key file.
     Name(String),
-    /// `spi`, and where given `src` and `dst`: equal to those of the key file, or an address that those take.
+    /// `spi`, and optionally `src` and `dst`: equal to those of the key file, or an address that they match.
     Spi {
         /// The SPI.
         spi: u32,
@@ -64,10 +65,10 @@ pub enum SaReference {
     },
 }
 
-/// File and line (from 1) that something was read from.
+/// The file and line (from 1) that something was read from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Origin {
-    /// The file; all that was read from it share the name.
+    /// The file. All items that were read from it share its name.
     pub path: Arc<Path>,
     /// The line, from 1.
     pub line: u64,
@@ -82,9 +83,9 @@ impl std::fmt::Display for Origin {
 /// `ipsec_mode`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
-    /// A whole IP packet is protected.
+    /// A whole IP packet is protected (tunnel mode).
     Tunnel,
-    /// The upper-layer segment is protected.
+    /// The upper-layer segment is protected (transport mode).
     Transport,
 }
 
@@ -108,12 +109,12 @@ impl Range {
         Range { start: value, end: value }
     }
 
-    /// Whether it holds one value only.
+    /// Whether it contains only one value.
     pub fn is_single(self) -> bool {
         self.start == self.end
     }
 
-    /// Whether `value` lies inside.
+    /// Whether `value` is in the range.
     pub fn contains(self, value: u128) -> bool {
         (self.start..=self.end).contains(&value)
     }
@@ -127,7 +128,7 @@ impl Range {
 /// `ts_*`: the traffic that the SA protects.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TrafficSelectors {
-    /// `ts_ip_version`; absent only where the inner packet is not compressed, or in transport mode.
+    /// `ts_ip_version`. It may only be absent in transport mode, or if the inner packet is not compressed.
     pub version: Option<IpVersion>,
     /// `ts_ip_src_start` to `ts_ip_src_end`.
     pub src: Range,
@@ -150,7 +151,7 @@ pub enum Dialect {
     Ehc(Ehc),
     /// draft-mglt-6lo-diet-esp.
     SixLo(SixLo),
-    /// Rules of the user's own.
+    /// User-defined rules.
     Custom(Custom),
 }
 
@@ -171,7 +172,7 @@ pub struct Ehc {
     pub tcp_sn: u32,
     /// `tcp_ack`: the TCP Acknowledgment Number before the first packet.
     pub tcp_ack: u32,
-    /// `tcp_options`: true if Data Offset is sent, false for headers without options.
+    /// `tcp_options`: true if Data Offset is sent; false if headers have no options.
     pub tcp_options: bool,
     /// `tcp_urgent`: true if the Urgent Pointer is sent.
     pub tcp_urgent: bool,
@@ -184,9 +185,9 @@ pub struct Ehc {
 pub enum UdpLiteCoverage {
     /// `uncompressed`.
     Sent,
-    /// `Length`: all of the datagram.
+    /// `Length`: the whole datagram is covered.
     Length,
-    /// This many bytes, 8 at least, or all of a shorter datagram.
+    /// This many bytes, at least 8. A shorter datagram is covered as a whole.
     AtMost(u16),
 }
 
@@ -233,13 +234,13 @@ impl Default for SixLo {
 /// The rules of dialect `custom`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Custom {
-    /// The rule of the inner headers, in packet order; without rows they are not compressed.
+    /// The rule of the inner headers, in packet order. Without rows, they are not compressed.
     pub iipc: Rule,
-    /// The rule of Padding, Pad Length and Next Header; without rows they are sent.
+    /// The rule of Padding, Pad Length and Next Header. Without rows, they are sent.
     pub ctec: Rule,
-    /// The rule of SPI and Sequence Number; without rows they are sent.
+    /// The rule of SPI and Sequence Number. Without rows, they are sent.
     pub eec: Rule,
-    /// The direction of the packets of this SA, for rows that apply to one only.
+    /// The direction of the packets of this SA, for rows that apply only to one direction.
     pub direction: Direction,
     /// `alignment` in bytes: 1, 2, 4, 8.
     pub alignment: u8,
@@ -276,7 +277,7 @@ pub struct Ietf {
     pub spi_bits: u8,
     /// `esp_sn_lsb`, 0 to 32 bits.
     pub sn_bits: u8,
-    /// `rule_id`: the value of the `one_byte` RuleID, `None` where it is elided.
+    /// `rule_id`: the value of the `one_byte` RuleID; `None` if it is elided.
     pub rule_id: Option<u8>,
     /// `any_transport`: true for `by_next_header`.
     pub any_transport: bool,
@@ -290,7 +291,7 @@ pub struct Ietf {
     pub hop_limit_sent: bool,
     /// `payload_length_cda`: true for `not_compressed`.
     pub payload_length_sent: bool,
-    /// `ipv4_flags_frag`: the 16 bits of Flags and Fragment Offset if elided, `None` where they are sent.
+    /// `ipv4_flags_frag`: the 16 bits of Flags and Fragment Offset if they are elided; `None` if they are sent.
     pub ipv4_flags_frag: Option<u16>,
     /// `trailer_counts_elided_next_header`: true for `yes`.
     pub trailer_counts_elided_next_header: bool,
@@ -336,9 +337,9 @@ pub enum FlowLabelCda {
 /// `tcp_header` (D-9).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TcpHeader {
-    /// Fields in header order, sent but for ports and checksum.
+    /// All fields, in header order. All but ports and checksum are sent.
     HeaderOrder,
-    /// Only the ports are residue.
+    /// Only the ports are compressed; the rest of the header is payload.
     PortsOnly,
     /// The whole header is payload.
     None,

@@ -1,6 +1,7 @@
 //! Memory for the clear texts and the restored packets of many frames.
 
-/// Bytes of an [`Arena`]. 32 bits are enough: it holds the packets of a few hundred kilobytes of a capture.
+/// A range of bytes in an [`Arena`]. 32 bits are enough, because it holds the packets of a few hundred kilobytes of a
+/// capture.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Span {
     pub start: u32,
@@ -22,7 +23,7 @@ impl Arena {
         self.given_up.clear();
     }
 
-    /// Frames with fragments whose packet will never be complete. They may be from before the last [`Arena::clear`].
+    /// Frames of fragments whose packet will never be complete. They may be older than the last [`Arena::clear`].
     pub fn given_up(&self) -> &[u64] {
         &self.given_up
     }

@@ -1,5 +1,5 @@
-//! Finds the SA and the sequence number of a packet (wire format §1 and §6). The ICV decides. The progress of the streams
-//! only decides what is tried first.
+//! Finds the SA and the sequence number of a packet (wire format §1 and §6). The ICV decides which is right. The
+//! progress of the streams only decides which are tried first.
 
 use super::status::Method;
 use crate::capture::NO_TIME;
@@ -9,15 +9,15 @@ use crate::sa::sequence::SequenceNumbers;
 use crate::sa::stream::Progress;
 use crate::sa::table::{Hints, Lookup, PreparedSa, SaTable};
 
-/// How many sequence numbers are tried.
+/// Limits for the number of sequence numbers that are tried.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
-    /// Sequence numbers tried per SA and packet.
+    /// Sequence numbers tried for each SA and packet.
     pub sn_tries: u32,
-    /// Sequence numbers tried instead for an SA without verified packets, and for one whose last 16 packets all failed.
+    /// Sequence numbers tried instead for an SA without verified packets, or whose last 16 packets all failed.
     pub resync_tries: Option<u64>,
-    /// Called during such a wide search with the sequence numbers tried so far, and how many there are. At the end both
-    /// are the same.
+    /// Called during such a wide search with the number of sequence numbers tried so far, and the number of all.
+    /// Both are equal at the end.
     pub notify: Option<fn(u64, u64)>,
 }
 
@@ -29,18 +29,18 @@ impl Default for Limits {
 
 /// Sequence numbers that `--resync` tries (wire format §6 step 4).
 pub(crate) const RESYNC_TRIES: u64 = 1 << 24;
-/// After this many failed packets in a row, the stream of an SA is searched again from scratch.
+/// After this many failed packets in a row, the search for an SA starts from scratch.
 const LOST_AFTER: u32 = 16;
 
-/// A packet whose ICV verified, or that belongs to an SA without ICV.
+/// A packet that verified, or that belongs to an SA without ICV.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Opened {
     /// The SA.
     pub sa: u32,
     /// The Sequence Number.
     pub sn: u64,
-    /// The packet could have belonged to other SAs, too. SAs without ICV are tried last, so they do not count for an SA
-    /// with ICV.
+    /// The packet had other candidate SAs, too. SAs without ICV are tried last, so they do not count for an SA with
+    /// ICV.
     pub ambiguous: bool,
 }
 
@@ -51,16 +51,16 @@ pub enum Failure {
     NotEsp,
     /// No SA matches the outer addresses and the SPI bits.
     NoSa,
-    /// Truncated by the snap length, so the ICV is missing. No SA was tried.
+    /// The packet was truncated by the snap length, so the ICV is missing. No SA was tried.
     Truncated,
-    /// Too short for the header, IV and ICV of any candidate.
+    /// The packet is too short for the header, IV and ICV of every candidate.
     Short {
-        /// The bytes that the shortest candidate needs.
+        /// Bytes that the shortest candidate needs.
         least: usize,
     },
-    /// The ICV verified under no candidate.
+    /// No candidate verified.
     NotAuthentic {
-        /// How often the cipher was tried.
+        /// Number of decryption attempts.
         tries: u64,
     },
 }
@@ -70,19 +70,19 @@ pub enum Failure {
 pub struct Candidates<'t> {
     table: &'t SaTable,
     limits: Limits,
-    /// The SA that each flow had last, as far as this searcher opened its packets.
+    /// The SA that each flow had last, among the packets that this searcher opened.
     hints: Hints,
     found: Vec<u32>,
     tried: Vec<u32>,
     scratch: Vec<u8>,
-    /// How often the cipher was tried for the current packet.
+    /// Number of decryption attempts for the current packet.
     tries_spent: u64,
-    /// The clear text of the last packet that verified.
+    /// The clear text of the last verified packet.
     pub clear: Vec<u8>,
 }
 
 impl<'t> Candidates<'t> {
-    /// A searcher that has opened no packet.
+    /// A searcher that has not opened any packet.
     pub fn new(table: &'t SaTable, limits: Limits) -> Candidates<'t> {
         let (found, tried, scratch, clear) = (vec![], vec![], vec![], vec![]);
         let hints = Hints::default();
@@ -94,7 +94,7 @@ impl<'t> Candidates<'t> {
         self.table
     }
 
-    /// How far it searches.
+    /// The limits of the search.
     pub fn limits(&self) -> Limits {
         self.limits
     }
@@ -104,13 +104,13 @@ impl<'t> Candidates<'t> {
         &self.found
     }
 
-    /// [`Candidates::candidates`], and memory for a clear text.
+    /// [`Candidates::candidates`], and a buffer for a clear text.
     pub fn candidates_and_clear(&mut self) -> (&[u32], &mut Vec<u8>) {
         (&self.found, &mut self.clear)
     }
 
-    /// Finds SA and sequence number of a packet that was captured at `time_ns`. `progress` gives the progress of an SA's
-    /// stream; an SA for which it gives `None` is not tried. With `wide`, [`Limits::resync_tries`] applies.
+    /// Finds SA and sequence number of a packet that was captured at `time_ns`. `progress` returns the progress of
+    /// an SA's stream. If it returns `None`, the SA is not tried. With `wide`, [`Limits::resync_tries`] applies.
     pub fn open(
         &mut self,
         packet: &Lookup<'_>,
@@ -158,7 +158,7 @@ impl<'t> Candidates<'t> {
         Err(Failure::NotAuthentic { tries: self.tries_spent })
     }
 
-    /// Finds the candidates of a packet that was truncated. It cannot be opened, because its ICV is missing.
+    /// Finds the candidates of a truncated packet. It cannot be opened, because its ICV is missing.
     pub fn truncated(&mut self, packet: &Lookup<'_>, mut progress: impl FnMut(u32) -> Option<Progress>) -> Failure {
         self.table.candidates(packet, &mut self.found);
         self.found.retain(|sa| progress(*sa).is_some());
@@ -179,8 +179,8 @@ impl<'t> Candidates<'t> {
             let order = candidates(entry, packet.payload, &progress, time_ns);
             let spi = spi(entry, packet.payload);
             self.tries_spent += 1;
-            // The first time, computing the number from the ICV is slow: the GHASH key must be inverted. Most streams start
-            // at the expected number, so that one is tried before.
+            // Computing the number from the ICV is slow for the first time, because the GHASH key must be inverted.
+            // Most streams start at the expected number, so it is tried first.
             if progress.highest.is_none()
                 && recovers(entry)
                 && let Some(sn) = order.clone().next()
@@ -206,8 +206,8 @@ impl<'t> Candidates<'t> {
         None
     }
 
-    /// Tries more sequence numbers: first the usual count for every SA, then with `wide` the wide search, and last the SAs
-    /// without ICV, for which every packet verifies.
+    /// Tries more sequence numbers: first the usual count for every SA, then with `wide` the wide search, and last
+    /// the SAs without ICV, for which every packet verifies.
     fn further_numbers(
         &mut self,
         packet: &Lookup<'_>,
@@ -236,7 +236,7 @@ impl<'t> Candidates<'t> {
         self.further_of(sa, Step::Unauthenticated, packet, time_ns, &progress).map(|sn| (sa, sn))
     }
 
-    /// Whether the padding of the clear text is right. Without an ICV, wrong padding is evidence against the key.
+    /// Whether the padding of the clear text is valid. Without an ICV, wrong padding suggests a wrong key.
     fn padding_is_right(&self, sa: u32) -> bool {
         self.table.entry(sa).is_some_and(|entry| entry.codec.padding_is_right(&self.clear))
     }
@@ -263,7 +263,7 @@ impl<'t> Candidates<'t> {
             return entry.cipher().open_search(spi, order.next(), esn, body, &mut self.clear).ok();
         }
         if recovers(entry) {
-            // `first_numbers` tried the number from the mask only, and the mask may have been wrong.
+            // `first_numbers` only tried the number from the mask, and the mask may have been wrong.
             let recovered = (step == Step::Usual)
                 .then(|| entry.cipher().recover_aad(body, esn, &mut self.scratch))
                 .flatten()
@@ -290,11 +290,11 @@ impl<'t> Candidates<'t> {
         search_on_all_cores(entry, spi, order, tries, body, &mut self.clear, self.limits.notify).ok()
     }
 
-    /// How many sequence numbers are tried under an SA.
+    /// Number of sequence numbers that are tried for an SA.
     fn tries(&self, progress: &Progress, wide: bool) -> u64 {
         let usual = u64::from(self.limits.sn_tries);
-        // After a wide search without result, the next one starts when twice as many packets have failed, because they
-        // may belong to no SA.
+        // After a wide search without result, the next one starts when twice as many packets have failed. The
+        // packets may belong to no SA.
         let failed = progress.failed_in_row;
         let due = match progress.highest {
             None => failed == 0 || failed.is_power_of_two(),
@@ -306,7 +306,7 @@ impl<'t> Candidates<'t> {
         }
     }
 
-    /// How a sequence number that verified was found, and after how many tries under its SA.
+    /// How a verified sequence number was found, and after how many attempts with its SA.
     pub fn method(
         &self,
         entry: &PreparedSa,
@@ -335,7 +335,7 @@ impl<'t> Candidates<'t> {
         }
     }
 
-    /// Whether a search that starts from `progress` makes so many tries under an SA.
+    /// Whether a search that starts from `progress` makes this many attempts with an SA.
     pub fn reaches(&self, progress: &Progress, tries: u64) -> bool {
         tries <= self.tries(progress, true)
     }
@@ -399,28 +399,28 @@ fn search_on_all_cores(
     entry.cipher().open(spi, sn, entry.esn(), body, clear).map(|()| sn)
 }
 
-/// The sequence numbers that a packet may have under an SA, likeliest first.
+/// The sequence numbers that a packet may have under an SA, most likely first.
 fn candidates(entry: &PreparedSa, payload: &[u8], progress: &Progress, time_ns: i64) -> SequenceNumbers {
-    // Without an ICV the last number is a guess, and so is the mask computed from it.
+    // Without an ICV, the last number is a guess, and so is the mask computed from it.
     let mask = progress.iv_mask.filter(|_| entry.authenticates());
     let mask = mask.zip(explicit_iv(entry, payload)).map(|(mask, iv)| mask ^ iv);
     let (wire, bits) = (entry.sn_on_wire(payload), entry.codec.sn_bits());
     let order = SequenceNumbers::new(expected(entry, progress, time_ns), wire, bits, entry.esn(), mask);
     match entry.sa.sn_hint {
         Some(hint) if progress.highest.is_none() && entry.authenticates() => {
-            // The hint of a key file is from another moment than the start of the capture.
+            // The hint in a key file is from a different time than the start of the capture.
             order.or_around(if start(entry).is_some() { hint } else { 1 }, wire, bits)
         }
         _ => order,
     }
 }
 
-/// The first sequence number, if the rule file has it.
+/// The first sequence number, if the rule file defines it.
 fn start(entry: &PreparedSa) -> Option<u64> {
     entry.context.as_ref().and_then(|context| context.esp_sn)
 }
 
-/// The time from one number to the next, where both this packet and the last one have a time stamp.
+/// The time from one number to the next, if both this packet and the last one have a time stamp.
 fn timed_period(entry: &PreparedSa, progress: &Progress, time_ns: i64) -> Option<u64> {
     entry.sn_period().filter(|_| time_ns != NO_TIME && progress.time_ns != NO_TIME)
 }
@@ -437,9 +437,9 @@ pub(crate) fn expected(entry: &PreparedSa, progress: &Progress, time_ns: i64) ->
     }
 }
 
-/// Fills `sealed` with the first try for a packet under an SA with ICV. False if the sequence number is computed from the
-/// ICV, or if the packet is too short.
-// Not an `Option`: a copy out of an `Option` that was just written in parts stalls the CPU.
+/// Fills `sealed` with the first try for a packet under an SA with ICV. Returns false if the sequence number is
+/// computed from the ICV, or if the packet is too short.
+// Not returned as `Option`: copying an `Option` right after its fields were written stalls the CPU.
 #[inline]
 pub(crate) fn first_sealed<'a>(
     entry: &PreparedSa,
@@ -464,7 +464,7 @@ pub(crate) fn first_sealed<'a>(
     true
 }
 
-/// Whether SPI and Sequence Number can be computed from the ICV, and are not on the wire.
+/// Whether SPI and sequence number can be computed from the ICV, and are not sent in full.
 fn recovers(entry: &PreparedSa) -> bool {
     !entry.has_whole_sn() && entry.cipher().recovers()
 }
@@ -474,12 +474,12 @@ fn agrees(entry: &PreparedSa, payload: &[u8], sn: u64) -> bool {
     (sn ^ u64::from(entry.sn_on_wire(payload))) & ((1u64 << bits) - 1) == 0
 }
 
-/// The packet without its ESP header; `None` if it is too short.
+/// The packet after its ESP header; `None` if it is too short.
 pub(crate) fn body<'a>(entry: &PreparedSa, payload: &'a [u8]) -> Option<&'a [u8]> {
     if payload.len() < entry.least_len() { None } else { payload.get(entry.header_len()..) }
 }
 
-/// The SPI of a packet under an SA: the SA's own, or for an SA that accepts every SPI the one on the wire.
+/// The SPI of a packet under an SA: that of the SA, or, if the SA matches every SPI, the one on the wire.
 pub(crate) fn spi(entry: &PreparedSa, payload: &[u8]) -> u32 {
     let wire = || payload.first_chunk().map_or(0, |word| u32::from_be_bytes(*word));
     entry.spi().unwrap_or_else(wire)

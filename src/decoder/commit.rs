@@ -1,4 +1,4 @@
-//! A packet that verified counts in its stream; then the packet inside is restored.
+//! Commits a verified packet to its stream, then restores the inner packet.
 
 use super::EspDecoder;
 use super::arena::{Arena, Span};
@@ -14,16 +14,16 @@ use crate::net::OuterHeader;
 use crate::sa::stream::{ReplayCheck, digest};
 use crate::sa::table::{Lookup, PreparedSa};
 
-/// Where a packet is in the stream of its SA.
+/// The position of a packet in the stream of its SA.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Place {
     sa: u32,
-    /// The codec keeps state from packet to packet, and packets in front of this one are missing.
+    /// The codec keeps state from packet to packet, and packets before this one are missing.
     after_gap: bool,
 }
 
 impl EspDecoder<'_> {
-    /// Notes in the stream of its SA that a packet verified.
+    /// Records a verified packet in the stream of its SA.
     pub(super) fn commit(&mut self, esp: &EspPacket<'_>, opened: &Opened, outcomes: &mut Outcomes<'_, '_>) -> Place {
         let authenticates = self.streams.table().entry(opened.sa).is_some_and(PreparedSa::authenticates);
         let digest = digest(esp.payload.bytes, authenticates);
@@ -31,8 +31,8 @@ impl EspDecoder<'_> {
         place.unwrap_or(Place { sa: opened.sa, after_gap: false })
     }
 
-    /// Does the same for a packet that was opened before all frames in front of it were decoded. `None`, and nothing is
-    /// noted, if the search from what is known now does not reach its sequence number.
+    /// Records a packet that was opened before all earlier frames were decoded. Returns `None` and records nothing
+    /// if a search from the present state would not reach its sequence number.
     #[inline]
     pub(crate) fn commit_ahead(
         &mut self,
@@ -90,14 +90,14 @@ impl EspDecoder<'_> {
         Some(Place { sa, after_gap })
     }
 
-    /// Restores the packet inside from the clear text of [`EspDecoder::open`].
+    /// Restores the inner packet from the clear text of [`EspDecoder::open`].
     pub(super) fn restore(&mut self, esp: &EspPacket<'_>, place: Place, outcomes: &mut Outcomes<'_, '_>) {
         let (outcome, arena) = outcomes.last_and_arena();
         let clear = arena.put(&self.candidates.clear);
         self.restore_from(clear, esp, place, outcome, arena);
     }
 
-    /// Restores the packet inside from its clear text. Where the codec keeps state, this must be done in capture order.
+    /// Restores the inner packet from its clear text. If the codec keeps state, this must be done in capture order.
     pub(crate) fn restore_from(
         &mut self,
         clear: Span,
@@ -115,8 +115,8 @@ impl EspDecoder<'_> {
         }
     }
 
-    /// Openings up to the one that verified, where several SAs are candidates: the first number of every SA, then the
-    /// second of each, and so on, the SA that the flow had last before all others.
+    /// Number of attempts up to the one that verified, if there are several candidate SAs. The SA that the flow had
+    /// last is tried first, then the first number of every SA, then the second number of each, and so on.
     fn tries_of(&mut self, lookup: &Lookup<'_>, sa: u32, own_tries: u64) -> u64 {
         let table = self.streams.table();
         let complete = table.hinted_candidates(lookup, &self.flows, &mut self.found);

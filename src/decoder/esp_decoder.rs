@@ -1,4 +1,5 @@
-//! The steps of [`EspDecoder::decode`] up to the ICV: find ESP, try the candidates, and say why none verified.
+//! The steps of [`EspDecoder::decode`] up to the ICV check: finds ESP, tries the candidates, and explains why none
+//! verified.
 
 use super::Decoder;
 use super::arena::Arena;
@@ -18,7 +19,7 @@ use crate::link::{self, InnerReceiver, Receiver};
 use crate::net::{Datagram, OuterHeader, esp};
 use crate::sa::table::{Hints, PreparedSa, SaTable};
 
-/// Candidates of a packet that are checked for the likely cause of a failure.
+/// Number of candidates of a failed packet that are examined for the likely cause.
 const MOST_HINTED: usize = 4;
 
 /// Decodes IP packets in capture order.
@@ -27,18 +28,18 @@ pub(crate) struct EspDecoder<'t> {
     pub(super) candidates: Candidates<'t>,
     pub(super) streams: Streams<'t>,
     pub(super) inner_receiver: InnerReceiver,
-    /// Memory for the packet that is searched for ESP.
+    /// Buffer for the packet that is searched for ESP.
     pub(super) inner_packet: Vec<u8>,
-    /// See [`link::Settings::outermost`]: ESP is not decoded.
+    /// See [`link::Settings::outermost`]. If set, ESP is not decoded.
     outermost: bool,
-    /// Memory for candidates.
+    /// Buffer for candidates.
     pub(super) found: Vec<u32>,
-    /// Which SA each flow had last; only for the number of tries that records show.
+    /// The SA that each flow had last. Used only for the number of tries in records.
     pub(super) flows: Hints,
 }
 
 impl<'t> Decoder<'t> {
-    /// A decoder that knows no stream.
+    /// A decoder without streams.
     pub fn new(table: &'t SaTable, limits: Limits, link: &link::Settings) -> Decoder<'t> {
         let esp = EspDecoder {
             candidates: Candidates::new(table, limits),
@@ -52,7 +53,7 @@ impl<'t> Decoder<'t> {
         Decoder { link: Receiver::new(link), esp, recent: RecentFrames::default() }
     }
 
-    /// Looks at frames that will be decoded later, to find out what follows IEEE 802.15.4 frames.
+    /// Examines frames that will be decoded later, to find out which trailer follows IEEE 802.15.4 frames.
     pub fn survey<'p>(&mut self, frames: impl Iterator<Item = Frame<'p>>) {
         self.link.survey(frames);
     }
@@ -67,7 +68,7 @@ impl<'t> Decoder<'t> {
         self.esp.streams
     }
 
-    /// Decodes the packet of `frame` that `outcome` has found, but that was not opened yet.
+    /// Decodes the packet of `frame` that `outcome` describes, but that was not opened yet.
     pub(crate) fn decode_in_frame<'f>(&mut self, frame: &Frame<'f>, outcome: &mut Outcome<'f>, arena: &mut Arena) {
         let Some((place, bytes)) = outcome.in_frame() else { return };
         let Ok(esp) = EspPacket::in_frame(self.esp.streams.table(), bytes, place) else { return };
@@ -76,7 +77,7 @@ impl<'t> Decoder<'t> {
         self.esp.decode_nested(&mut outcomes);
     }
 
-    /// Decodes the ESP packets nested in the packet of `outcome`, which was restored.
+    /// Decodes the ESP packets nested in the restored packet of `outcome`.
     #[cold]
     pub(crate) fn decode_nested_in<'f>(&mut self, frame: &Frame<'f>, outcome: &mut Outcome<'f>, arena: &mut Arena) {
         self.esp.decode_nested(&mut Outcomes::with_first(frame, outcome, arena));
@@ -89,13 +90,13 @@ impl<'t> Decoder<'t> {
 }
 
 impl<'t> EspDecoder<'t> {
-    /// Whether an IP protocol number may be that of ESP: `link` does not unpack such packets any further.
+    /// Whether an IP protocol number may be that of ESP. `link` does not unwrap such packets further.
     pub(super) fn protocols(&self) -> impl Fn(u8) -> bool + use<'t> {
         let table = self.streams.table();
         |protocol| table.uses_protocol(protocol)
     }
 
-    /// The ESP packet that `packet` is, or why it is none.
+    /// Finds ESP in `packet`, or the reason why there is none.
     pub(super) fn find_esp<'a>(&self, packet: &Datagram<'a>) -> Result<EspPacket<'a>, Reason> {
         let table = self.streams.table();
         if self.outermost {
@@ -104,7 +105,7 @@ impl<'t> EspDecoder<'t> {
         EspPacket::of(table, packet).map_err(|reason| not_esp::reason(reason, table, packet.payload))
     }
 
-    /// Tries the candidates of a packet, the likeliest first. The clear text stays in [`Candidates::clear`].
+    /// Tries the candidates of a packet, the most likely first. The clear text stays in [`Candidates::clear`].
     pub(super) fn open(&mut self, esp: &EspPacket<'_>, frame: &Frame<'_>) -> Result<Opened, Failure> {
         let EspPacket { payload, multicast, .. } = esp;
         let outer = OuterHeader::of(esp.header).ok_or(Failure::NotEsp)?;
@@ -116,7 +117,7 @@ impl<'t> EspDecoder<'t> {
         };
         let in_udp = payload.udp_header.is_some();
         match opened {
-            // Without an ICV every packet verifies, also an IKE message.
+            // Without an ICV every packet verifies, even an IKE message.
             Ok(opened) if in_udp && ike::is_after_marker(payload.bytes) && !self.authenticates(opened.sa) => {
                 Err(Failure::NotEsp)
             }
@@ -131,7 +132,7 @@ impl<'t> EspDecoder<'t> {
         self.streams.table().entry(sa).is_some_and(PreparedSa::authenticates)
     }
 
-    /// Says why a packet could not be opened, and counts it in the streams of its candidates.
+    /// Explains why a packet could not be opened, and counts it in the streams of its candidates.
     pub(super) fn fail(&mut self, esp: &EspPacket<'_>, failure: Failure, outcomes: &mut Outcomes<'_, '_>) {
         let (bytes, multicast) = (esp.payload.bytes, esp.multicast);
         let outcome = outcomes.last();
@@ -174,7 +175,7 @@ impl<'t> EspDecoder<'t> {
         }
     }
 
-    /// The likely cause of a packet that its candidates do not open.
+    /// The likely cause why a packet's candidates do not verify.
     fn hint(&mut self, payload: &[u8], source: Option<&[u8]>) -> Option<Hint> {
         let streams = &self.streams;
         let (candidates, clear) = self.candidates.candidates_and_clear();

@@ -1,11 +1,11 @@
-//! Where a packet carries ESP: in IP, or in UDP (RFC 3948).
+//! Finds ESP in a packet, directly in IP or in UDP (RFC 3948).
 
 use super::status::Reason;
 use crate::link;
 use crate::net::{Datagram, IpLocation, LinkAddresses, OuterHeader, protocol};
 use crate::sa::table::{Lookup, SaTable};
 
-/// A packet that carries ESP.
+/// A packet that contains ESP.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct EspPacket<'a> {
     /// The ESP payload.
@@ -21,7 +21,7 @@ pub(crate) struct EspPacket<'a> {
 }
 
 impl<'a> EspPacket<'a> {
-    /// The ESP packet that `datagram` is, or why it is none.
+    /// Finds ESP in `datagram`, or the reason why there is none.
     pub(crate) fn of(table: &SaTable, datagram: &Datagram<'a>) -> Result<EspPacket<'a>, Reason> {
         let payload = EspPayload::of(table, datagram)?;
         let Datagram { outer, header, protocol_offset, link, .. } = *datagram;
@@ -29,7 +29,7 @@ impl<'a> EspPacket<'a> {
         Ok(EspPacket { payload, header, protocol_offset, link, multicast })
     }
 
-    /// The ESP packet at `place` in `frame`, or why there is none.
+    /// Finds ESP in the packet at `place` in `frame`, or the reason why there is none.
     #[inline(always)]
     pub(crate) fn in_frame(table: &SaTable, frame: &'a [u8], place: IpLocation) -> Result<EspPacket<'a>, Reason> {
         let payload = EspPayload::in_frame(table, frame, place)?;
@@ -43,21 +43,21 @@ impl<'a> EspPacket<'a> {
     }
 }
 
-/// The ESP payload of a datagram, and how it is carried.
+/// The ESP payload of a datagram, and the headers before it.
 #[derive(Debug, Clone, Copy)]
 pub struct EspPayload<'a> {
-    /// IP protocol number: 50, or one that a context names. 50 for UDP encapsulation too.
+    /// IP protocol number: 50, or one that a context names. Also 50 for UDP encapsulation.
     pub protocol: u8,
-    /// The UDP header, where ESP is carried in UDP.
+    /// The UDP header, if ESP is encapsulated in UDP.
     pub udp_header: Option<&'a [u8; 8]>,
     /// From the first byte of SPI or RuleID to the end of the ICV.
     pub bytes: &'a [u8],
-    /// Bytes that the lengths promise and the capture does not have (snap length).
+    /// Bytes that the length fields include, but that were not captured (snap length).
     pub missing: usize,
 }
 
 impl<'a> EspPayload<'a> {
-    /// Finds the ESP payload of a datagram, or says why there is none.
+    /// Finds the ESP payload of a datagram, or the reason why there is none.
     pub fn of(table: &SaTable, datagram: &Datagram<'a>) -> Result<EspPayload<'a>, Reason> {
         let Datagram { protocol, payload, missing, .. } = *datagram;
         if matches!(protocol, protocol::UDP | protocol::UDP_LITE) && !table.uses_protocol(protocol) {
@@ -75,7 +75,7 @@ impl<'a> EspPayload<'a> {
         EspPayload::plain(table, protocol, payload, missing)
     }
 
-    /// The same for the packet at `place` in `frame`.
+    /// Finds the ESP payload of the packet at `place` in `frame`.
     #[inline(always)]
     pub(crate) fn in_frame(table: &SaTable, frame: &'a [u8], place: IpLocation) -> Result<EspPayload<'a>, Reason> {
         if place.protocol == protocol::UDP

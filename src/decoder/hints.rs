@@ -6,30 +6,30 @@ use super::candidates::{body, spi};
 use super::status::Status;
 use crate::sa::table::{PreparedSa, SaTable};
 
-/// The likely cause; part of the reason, and counted for the remarks that end a run.
+/// The likely cause. It is part of the reason, and is counted for the remarks at the end of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Hint {
     /// `no-sa`: an SA has this SPI, but other addresses.
     OtherAddresses,
-    /// `auth-failed`: it verifies with extended Sequence Numbers.
+    /// `auth-failed`: the packet verifies with extended sequence numbers.
     Extended,
-    /// `auth-failed`: it verifies without extended Sequence Numbers.
+    /// `auth-failed`: the packet verifies without extended sequence numbers.
     NotExtended,
-    /// `auth-failed`: the key file says AES-CTR, read as AES-CCM.
+    /// `auth-failed`: the key file names AES-CTR, which was read as AES-CCM.
     ReadAsCcm,
 }
 
 impl Hint {
-    /// All, in the order of the remarks.
+    /// All hints, in the order of the remarks.
     pub const ALL: [Hint; 4] = [Hint::OtherAddresses, Hint::Extended, Hint::NotExtended, Hint::ReadAsCcm];
 
-    /// The status it explains, and cause and remedy.
+    /// The status that it explains, the cause and the remedy.
     pub fn remark(self) -> (&'static str, &'static str) {
         let status = if self == Hint::OtherAddresses { Status::NoSa } else { Status::AuthFailed };
         let cause = match self {
             Hint::OtherAddresses => {
-                "an SA has this SPI between other addresses; NAT changes addresses: correct src and dst in the key \
-                 file, or leave them out"
+                "an SA has this SPI but other addresses; NAT changes addresses: correct src and dst in the key file, \
+                     or omit them"
             }
             Hint::Extended => {
                 "the ICV verifies with extended sequence numbers: set `esn: true` for the SA in a YAML key file"
@@ -47,11 +47,11 @@ impl Hint {
     }
 }
 
-/// As the end of a reason.
+/// The end of a reason.
 impl fmt::Display for Hint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Hint::OtherAddresses => "; an SA has this SPI between other addresses",
+            Hint::OtherAddresses => "; an SA has this SPI but other addresses",
             Hint::Extended => "; the SA may use extended sequence numbers",
             Hint::NotExtended => "; the SA may not use extended sequence numbers",
             Hint::ReadAsCcm => "; the SA may use AES-CTR",
@@ -65,7 +65,7 @@ pub(crate) fn without_sa(table: &SaTable, protocol: u8, payload: &[u8]) -> Optio
     table.has_whole_spi(protocol, spi).then_some(Hint::OtherAddresses)
 }
 
-/// Why a packet does not verify under an SA without verified packets. The ICV proves all causes but the last.
+/// Why a packet does not verify under an SA without verified packets. The ICV proves each cause except the last.
 pub(crate) fn not_authentic(entry: &PreparedSa, payload: &[u8], clear: &mut Vec<u8>) -> Option<Hint> {
     if entry.authenticates()
         && entry.codec.sn_bits() >= 32

@@ -1,7 +1,8 @@
-//! One captured frame in, an outcome for each packet in it out.
+//! Decodes captured frames. The result is an outcome for each packet in a frame.
 //!
-//! [`Decoder::decode`] and `EspDecoder::decode` are the whole story. Frames come in capture order, because sequence
-//! numbers, fragments and repeats depend on the frames before. [`batch`](crate::batch) gives the same outcomes faster.
+//! Start with [`Decoder::decode`] and `EspDecoder::decode`: they contain all steps. Frames must be given in capture
+//! order, because sequence numbers, fragments and repeats depend on earlier frames. [`batch`](crate::batch)
+//! produces the same outcomes faster.
 
 pub(crate) mod arena;
 pub(crate) mod candidates;
@@ -37,8 +38,8 @@ pub struct Decoder<'t> {
 }
 
 impl Decoder<'_> {
-    /// Decodes one captured frame. The outcome is that of its first packet and has the others as [`Outcome::parts`].
-    /// What the packets are restored to is added to `arena`.
+    /// Decodes one captured frame. Returns the outcome of its first packet. The others are its [`Outcome::parts`].
+    /// Restored packets are added to `arena`.
     pub fn decode<'f>(&mut self, frame: &Frame<'f>, arena: &mut Arena) -> Outcome<'f> {
         let Decoder { link, esp, recent } = self;
         let mut first = Outcome::new(frame.data);
@@ -69,7 +70,7 @@ impl EspDecoder<'_> {
         self.decode_nested(outcomes); // ESP in ESP, bounded
     }
 
-    /// Decrypts an ESP packet and restores the packet inside.
+    /// Decrypts an ESP packet and restores the inner packet.
     fn decode_esp(&mut self, esp: &EspPacket<'_>, outcomes: &mut Outcomes<'_, '_>) {
         match self.open(esp, outcomes.frame()) {
             Ok(opened) => {

@@ -1,4 +1,4 @@
-//! ESP packets inside others (RFC 4301 §4.4.2.2 calls them nested SAs). The packet that was restored from the outer ESP
+//! Nested ESP packets (RFC 4301 §4.4.2.2 calls them nested SAs). A packet that was restored from an outer ESP
 //! packet is decoded like the packet of a frame.
 
 use super::EspDecoder;
@@ -8,12 +8,12 @@ use super::status::{Reason, Status};
 use crate::link::Content;
 use crate::net::LinkAddresses;
 
-/// How many ESP packets inside each other are decrypted. No real network nests so many.
+/// Most ESP packets inside each other that are decrypted. Real networks nest fewer.
 const MAX_DEPTH: usize = 8;
-const TOO_DEEP: Reason = Reason::Text("ESP inside eight other ESP packets: no more are opened");
+const TOO_DEEP: Reason = Reason::Text("ESP inside eight other ESP packets, which is the limit: not decrypted");
 
 impl EspDecoder<'_> {
-    /// Decodes the ESP packet inside the packet that was added last, the one inside that, and so on.
+    /// Decodes the ESP packet inside the packet that was added last, then the one inside that, and so on.
     #[inline]
     pub(super) fn decode_nested(&mut self, outcomes: &mut Outcomes<'_, '_>) {
         if outcomes.last().nests(self.streams.table()) {
@@ -41,8 +41,8 @@ impl EspDecoder<'_> {
         }
     }
 
-    /// Decodes the ESP packet in `bytes`, an IP packet of this protocol; false if there is none. One that is `too_deep` is
-    /// not decrypted.
+    /// Decodes the ESP packet in `bytes`, an IP packet with this protocol. Returns false if there is none. If it is
+    /// `too_deep`, it is not decrypted.
     fn decode_inner(
         &mut self,
         bytes: &[u8],
@@ -91,7 +91,7 @@ impl EspDecoder<'_> {
             return true;
         }
         self.decode_esp(esp, outcomes);
-        // IKE messages and keepalives on UDP port 4500 are inner packets like any others.
+        // IKE messages and keepalives on UDP port 4500 are treated like other inner packets.
         let is_esp = outcomes.last().status != Status::NotEsp;
         if !is_esp {
             outcomes.first.remove_last();

@@ -1,4 +1,4 @@
-//! The reason of packets without ESP, with advice where they look like ESP.
+//! The reason given for packets without ESP, with advice if they look like ESP.
 
 use super::status::Reason;
 use crate::link;
@@ -9,11 +9,11 @@ use crate::sa::table::SaTable;
 /// The TCP port of IKE and ESP (RFC 9329 §2).
 const TCP_PORT: u16 = 4500;
 const ESP_IN_TCP: Reason = Reason::Text(
-    "TCP port 4500: IKE and ESP in TCP (RFC 9329) are not decoded; take the ESP packets out of the stream and give them with \
-     --from hex",
+    "TCP port 4500: IKE and ESP in TCP (RFC 9329) are not decoded; extract the ESP packets from the stream and read \
+         them with --from hex",
 );
 
-/// Why a packet without ESP is none, where `reason` is what its IP header says.
+/// The reason for a packet without ESP. `reason` is what its IP header shows.
 #[inline]
 pub(crate) fn reason(reason: Reason, table: &SaTable, segment: &[u8]) -> Reason {
     match reason {
@@ -31,6 +31,6 @@ fn of_udp(table: &SaTable, segment: &[u8]) -> Option<Reason> {
     if payload.len() <= esp::HEADER_LEN || !table.has_whole_spi(protocol::ESP, spi) {
         return None;
     }
-    // Clients have high ports.
+    // Clients use high ports.
     link::ports(segment)?.into_iter().min().filter(|port| *port > 0).map(Reason::EspPort)
 }

@@ -1,4 +1,4 @@
-//! What became of one packet.
+//! The result of decoding one packet.
 
 use super::arena::{Arena, Span};
 use super::candidates::spi;
@@ -12,21 +12,21 @@ use crate::link::{self, EspPorts, LinkContent};
 use crate::net::{Datagram, IpHeaders, IpLocation, LinkAddresses, OuterHeader, esp, protocol};
 use crate::sa::table::{PreparedSa, SaTable};
 
-/// What became of a packet of a captured frame.
+/// The result of decoding one packet of a captured frame.
 #[derive(Debug)]
 pub struct Outcome<'w> {
     /// The captured frame.
     pub(crate) frame: &'w [u8],
     pub(crate) source: Source,
-    /// The verdict.
+    /// The status.
     pub status: Status,
-    /// Some SA was a candidate. If the packet is not `ok`, it counts as failed.
+    /// At least one SA was a candidate. If the packet is not `ok`, it counts as failed.
     pub of_known_sa: bool,
-    /// A radio frame. Outputs keep it unchanged and add its packet.
+    /// The frame is a radio frame. Outputs keep it unchanged and add its packet.
     pub radio: bool,
-    /// The frame was encrypted on the link layer, and the packet is not.
+    /// The frame was encrypted on the link layer, and is decrypted.
     pub decrypted: bool,
-    /// The same link-layer frame as `repeat_of`. The outcome is a copy of that frame's.
+    /// The same link-layer frame as `repeat_of`. The outcome is a copy of that frame's outcome.
     pub repeat: bool,
     /// A fragment whose packet is not complete yet.
     pub waits: bool,
@@ -34,27 +34,27 @@ pub struct Outcome<'w> {
     pub warnings: Warnings,
     /// The link type of a frame that starts with [`Outcome::link_header`]: that of the capture, or raw IP.
     pub link_type: u16,
-    /// The SA that verified, or the only candidate.
+    /// The SA that verified the packet, or its only candidate.
     pub sa: Option<u32>,
     pub(crate) packet: Span,
     pub(crate) clear: Span,
     /// The restored ESP header.
     pub esp: Option<Esp>,
-    /// Where fields of the packet came from; `ok` only.
+    /// Sources of restored fields; only if `ok`.
     pub restored: Option<Restored>,
-    /// Bytes on the wire and as standard ESP; `ok` only.
+    /// Bytes on the wire and as standard ESP; only if `ok`.
     pub bytes: Option<Bytes>,
     /// The frame that this one repeats.
     pub repeat_of: Option<u64>,
-    /// Why it is not `ok`.
+    /// Why the packet is not `ok`.
     pub reason: Option<Reason>,
-    /// The number of this packet among those of its frame, from 1; 0 if there are no others.
+    /// The number of this packet within its frame, from 1; 0 if the frame has only one.
     pub part: u16,
-    /// The part that this packet was inside of; 0 if there is none.
+    /// The part that contained this packet; 0 if there is none.
     pub inside: u16,
-    /// The restored packet may carry ESP, whatever ports of ESP there are.
+    /// The restored packet may contain ESP, whichever UDP ports carry ESP.
     pub(crate) may_nest: bool,
-    /// The other packets of the frame; only the first packet has them.
+    /// The other packets of the frame. Only the first packet has them.
     others: Option<Box<Others<'w>>>,
 }
 
@@ -62,26 +62,26 @@ pub struct Outcome<'w> {
 #[derive(Debug, Default)]
 struct Others<'w>(Vec<Outcome<'w>>);
 
-/// Where the IP packet of a frame is.
+/// Where the IP packet of a frame is stored.
 #[derive(Debug)]
 pub(crate) enum Source {
-    /// There is none.
+    /// The frame has no IP packet.
     None,
-    /// The packet is not complete, but this is its header.
+    /// The packet is not complete, but its header is known.
     Header(Box<OuterHeader>),
-    /// In the frame.
+    /// In the frame itself.
     Frame(IpLocation),
-    /// Reassembled, decompressed or taken out of a tunnel.
+    /// In a separate buffer: it was reassembled, decompressed or unwrapped from a tunnel.
     Owned(Box<OwnedDatagram>),
 }
 
 impl Source {
-    /// That of a frame without a complete packet.
+    /// The headers of a frame without a complete packet.
     pub(crate) fn header(outer: Option<OuterHeader>) -> Source {
         outer.map_or(Source::None, |outer| Source::Header(Box::new(outer)))
     }
 
-    /// That of a packet that `link` unpacked. `fragments` are all its frames if it was reassembled.
+    /// The headers of a packet that `link` unwrapped. `fragments` are the frames of a reassembled packet.
     pub(crate) fn owned(datagram: &Datagram<'_>, link_header_len: usize, fragments: &[u64]) -> Source {
         Source::Owned(Box::new(OwnedDatagram {
             packet: [datagram.header, datagram.payload].concat(),
@@ -104,13 +104,13 @@ pub(crate) struct OwnedDatagram {
     pub link: Option<LinkAddresses>,
 }
 
-/// Without an ICV, wrong padding is evidence against the key.
+/// Without an ICV, wrong padding suggests a wrong key.
 const WRONG_PADDING: Reason =
-    Reason::Text("esp trailer: the padding is not 1, 2, 3, ... and no ICV was checked: the key may be wrong");
+    Reason::Text("esp trailer: the padding is not 1, 2, 3, ... and no ICV was checked: check the key");
 
 impl<'w> Outcome<'w> {
-    /// A frame of which nothing is known.
-    // Always inlined: a call would build it on the stack, and it would be copied from there to the list of a batch.
+    /// The outcome of a frame that was not examined yet.
+    // Always inlined: otherwise it would be built on the stack and copied to the list of a batch.
     #[inline(always)]
     pub(crate) fn new(frame: &'w [u8]) -> Outcome<'w> {
         Outcome {
@@ -139,28 +139,29 @@ impl<'w> Outcome<'w> {
         }
     }
 
-    /// All packets of the frame whose first packet this is: it, then the others.
+    /// All packets of the frame. `self` must be the first one.
     pub fn parts(&self) -> impl Iterator<Item = &Outcome<'w>> {
         std::iter::once(self).chain(self.others())
     }
 
-    /// The packets of the frame whose first packet this is, without it.
+    /// The packets of the frame without the first one, which must be `self`.
     #[inline]
     pub fn others(&self) -> &[Outcome<'w>] {
         self.others.as_ref().map_or(&[], |others| &others.0)
     }
 
-    /// The packets of the frame that are not inside another one.
+    /// The packets of the frame that are not nested in another one.
     pub fn packets(&self) -> impl Iterator<Item = &Outcome<'w>> {
         self.parts().filter(|part| part.inside == 0)
     }
 
-    /// The packets inside `outer`, which is a part of this frame: the next one is inside the one before.
+    /// The packets nested in `outer`, which is a part of this frame. Each packet contains the next one.
     pub fn inside_of(&self, outer: &Outcome<'w>) -> impl Iterator<Item = &Outcome<'w>> {
         self.parts().skip(usize::from(outer.part)).take_while(|part| part.inside != 0)
     }
 
-    /// The packet farthest inside `outer`, a part of this frame, that opened; `outer` itself if there is none.
+    /// The innermost decrypted packet inside `outer`, a part of this frame. Returns `outer` itself if there is
+    /// none.
     pub fn innermost_of<'i>(&'i self, outer: &'i Outcome<'w>) -> &'i Outcome<'w> {
         if outer.part == 0 {
             return outer;
@@ -168,7 +169,7 @@ impl<'w> Outcome<'w> {
         self.inside_of(outer).take_while(|part| part.status == Status::Ok).last().unwrap_or(outer)
     }
 
-    /// Whether the restored packet may carry ESP.
+    /// Whether the restored packet may contain ESP.
     #[inline]
     pub(crate) fn nests(&self, table: &SaTable) -> bool {
         self.may_nest || table.esp_ports().has_others() && self.goes_to(table.esp_ports())
@@ -181,7 +182,7 @@ impl<'w> Outcome<'w> {
         ports.is_some_and(|(src, dst)| esp_ports.contains(src) || esp_ports.contains(dst))
     }
 
-    /// The packet of the frame that was found last.
+    /// The last packet that was found in the frame.
     pub(crate) fn last_mut(&mut self) -> &mut Outcome<'w> {
         match self.others.as_ref().is_some_and(|others| !others.0.is_empty()) {
             true => self.others.as_mut().and_then(|others| others.0.last_mut()).expect("there is one"),
@@ -189,7 +190,7 @@ impl<'w> Outcome<'w> {
         }
     }
 
-    /// Removes the packet of the frame that was found last, which is not the first one.
+    /// Removes the last packet that was found in the frame. It must not be the first one.
     pub(crate) fn remove_last(&mut self) {
         let Some(others) = &mut self.others else { return };
         others.0.pop();
@@ -198,10 +199,10 @@ impl<'w> Outcome<'w> {
         }
     }
 
-    /// Adds a packet of the same frame. It was inside the one added before it if `is_inside`.
+    /// Adds a packet of the same frame. If `is_inside`, it was nested in the packet added before it.
     pub(crate) fn add(&mut self, mut part: Outcome<'w>, is_inside: bool) {
         let others = &mut self.others.get_or_insert_default().0;
-        // A frame is shorter than this many packets.
+        // A frame is too short for this many packets.
         let before = u16::try_from(others.len() + 1).unwrap_or(u16::MAX - 1);
         self.part = 1;
         part.part = before + 1;
@@ -213,19 +214,19 @@ impl<'w> Outcome<'w> {
         (self.status, self.reason) = (status, Some(reason));
     }
 
-    /// Forgets that the packet was opened, and keeps where it is in its frame.
+    /// Resets the result of decryption and keeps the position of the packet in its frame.
     pub(crate) fn forget(&mut self) {
         self.status = Status::NotEsp;
         (self.reason, self.restored, self.bytes, self.warnings) = (None, None, None, Warnings::NONE);
         (self.packet, self.clear, self.may_nest) = (Span::default(), Span::default(), false);
     }
 
-    /// Whether it looks like ESP and was not decoded.
+    /// Whether the packet looks like ESP and was not decoded.
     pub fn is_still_encrypted(&self) -> bool {
         self.status == Status::NoSa || self.status != Status::Ok && self.of_known_sa
     }
 
-    /// The outer IP header, if there was one.
+    /// The outer IP header, if there is one.
     pub fn outer(&self) -> Option<OuterHeader> {
         match &self.source {
             Source::None => None,
@@ -235,7 +236,7 @@ impl<'w> Outcome<'w> {
         }
     }
 
-    /// The bytes in front of the IP header of this frame; none for a rebuilt packet.
+    /// The bytes before the IP header of this frame; empty for a rebuilt packet.
     pub fn link_header(&self) -> &'w [u8] {
         match &self.source {
             Source::None | Source::Header(_) => &[],
@@ -244,7 +245,7 @@ impl<'w> Outcome<'w> {
         }
     }
 
-    /// The IP packet that the frame holds or completes.
+    /// The IP packet that the frame contains or completes.
     pub fn datagram(&self) -> Option<Datagram<'_>> {
         match &self.source {
             Source::None | Source::Header(_) => None,
@@ -258,7 +259,8 @@ impl<'w> Outcome<'w> {
         }
     }
 
-    /// [`Datagram::header`] and [`Datagram::protocol_offset`] of the IP packet that the frame holds or completes.
+    /// [`Datagram::header`] and [`Datagram::protocol_offset`] of the IP packet that the frame contains or
+    /// completes.
     #[inline]
     pub fn headers(&self) -> Option<(&[u8], usize)> {
         match &self.source {
@@ -284,13 +286,13 @@ impl<'w> Outcome<'w> {
         }
     }
 
-    /// A copy without the place of the packet, for repeats of the frame.
+    /// A copy for repeats of the frame, without the location of the packet.
     pub(crate) fn without_frame(&self) -> Outcome<'static> {
         let Outcome { status, reason, sa, of_known_sa, esp, restored, bytes, warnings, inside, .. } = *self;
         Outcome { status, reason, sa, of_known_sa, esp, restored, bytes, warnings, inside, ..Outcome::new(&[]) }
     }
 
-    /// The place of the IP packet that the frame itself holds, and the frame.
+    /// The location of the IP packet in the frame, and the frame.
     pub(crate) fn in_frame(&self) -> Option<(IpLocation, &'w [u8])> {
         match &self.source {
             Source::Frame(place) => Some((*place, self.frame)),
@@ -298,7 +300,7 @@ impl<'w> Outcome<'w> {
         }
     }
 
-    /// The ESP payload of the packet, if it carries one.
+    /// The ESP payload of the packet, if it has one.
     pub fn payload(&self, table: &SaTable) -> Option<EspPayload<'_>> {
         match &self.source {
             Source::Frame(place) => EspPayload::in_frame(table, self.frame, *place).ok(),
@@ -306,7 +308,7 @@ impl<'w> Outcome<'w> {
         }
     }
 
-    /// The UDP header, where ESP is carried in UDP.
+    /// The UDP header, if ESP is encapsulated in UDP.
     #[inline]
     pub fn udp_header(&self, table: &SaTable) -> Option<&[u8; 8]> {
         match &self.source {
@@ -315,7 +317,7 @@ impl<'w> Outcome<'w> {
         }
     }
 
-    /// All frames of a packet that was reassembled.
+    /// The frame numbers of all fragments of a reassembled packet.
     pub fn fragments(&self) -> &[u64] {
         match &self.source {
             Source::Owned(whole) => &whole.fragments,
@@ -323,27 +325,27 @@ impl<'w> Outcome<'w> {
         }
     }
 
-    /// The restored packet, if the frame is `ok`: the inner one in tunnel mode, the whole one in transport mode. Empty
-    /// for a dummy.
+    /// The restored packet, if the status is `ok`: the inner packet in tunnel mode, the whole packet in transport
+    /// mode. Empty for a dummy packet.
     pub fn packet<'a>(&self, arena: &'a Arena) -> &'a [u8] {
         arena.get(self.packet)
     }
 
-    /// The clear text, if the frame is `ok`.
+    /// The clear text, if the status is `ok`.
     pub fn clear<'a>(&self, arena: &'a Arena) -> &'a [u8] {
         arena.get(self.clear)
     }
 
-    /// Appends what ESP protects (tunnel mode: the restored packet; transport mode: its segment) and tells its Next
-    /// Header.
+    /// Appends what ESP protects (in tunnel mode the restored packet, in transport mode its segment) and returns
+    /// its Next Header.
     pub fn protected(&self, arena: &Arena, out: &mut Vec<u8>) -> u8 {
         let Some(restored) = &self.restored else { return protocol::NO_NEXT_HEADER };
         out.extend_from_slice(self.packet(arena).get(restored.payload_offset..).unwrap_or_default());
         restored.next_header
     }
 
-    /// Restores the packet of a clear text that verified under `entry`. `header` and `protocol_offset` are those of the
-    /// [`IpHeaders`].
+    /// Restores the packet of a clear text that verified under `entry`. `header` and `protocol_offset` are those of
+    /// the [`IpHeaders`].
     #[allow(clippy::too_many_arguments)] // a tuple of them would go through memory
     #[inline(always)]
     pub(crate) fn restore(
@@ -399,8 +401,8 @@ impl<'w> Outcome<'w> {
         self.bytes = Some(Bytes { diet: wire_len as u64, esp: standard as u64 });
     }
 
-    /// Notes the ESP header of a packet that verified. Its sequence number was found by `method`, after the cipher was tried
-    /// `tries` times under all candidates together.
+    /// Stores the ESP header of a verified packet. Its sequence number was found by `method`. `tries` is the number
+    /// of decryption attempts for all candidates together.
     pub(crate) fn identified(
         &mut self,
         entry: &PreparedSa,
@@ -428,8 +430,8 @@ impl<'w> Outcome<'w> {
     }
 }
 
-/// Whether a restored packet may be ESP, or a tunnel with ESP in it. Common protocols are checked first: this runs for
-/// every packet.
+/// Whether a restored packet may be ESP, or a tunnel that contains ESP. Common protocols are checked first, because
+/// this runs for every packet.
 #[inline]
 fn may_carry_esp(upper: &UpperLayer) -> bool {
     match upper.protocol {

@@ -10,23 +10,23 @@ use crate::link::{Content, Received};
 /// The outcomes of the packets of a frame, in the order in which they were found.
 pub(super) struct Outcomes<'o, 'f> {
     frame: &'o Frame<'f>,
-    /// The first packet; it has the others.
+    /// The first packet, which holds the others.
     pub first: &'o mut Outcome<'f>,
     pub arena: &'o mut Arena,
     is_empty: bool,
     /// See [`Received::may_repeat`].
     pub may_repeat: bool,
-    /// Why the packet added last was not searched for ESP any further.
+    /// Why the last added packet was not searched for ESP any further.
     unread: Option<&'static str>,
 }
 
 impl<'o, 'f> Outcomes<'o, 'f> {
-    /// No packet of `frame` was found yet. `first` will be the outcome of the first one.
+    /// Starts a frame. `first` will be the outcome of its first packet.
     pub(super) fn new(frame: &'o Frame<'f>, first: &'o mut Outcome<'f>, arena: &'o mut Arena) -> Outcomes<'o, 'f> {
         Outcomes { frame, first, arena, is_empty: true, may_repeat: false, unread: None }
     }
 
-    /// The first packet of `frame` was found already.
+    /// Continues a frame whose first packet was already found.
     pub(super) fn with_first(
         frame: &'o Frame<'f>,
         first: &'o mut Outcome<'f>,
@@ -40,17 +40,17 @@ impl<'o, 'f> Outcomes<'o, 'f> {
         self.frame
     }
 
-    /// The outcome of the packet added last.
+    /// The outcome of the last added packet.
     pub(super) fn last(&mut self) -> &mut Outcome<'f> {
         self.first.last_mut()
     }
 
-    /// The same, and the arena.
+    /// The outcome of the last added packet, and the arena.
     pub(super) fn last_and_arena(&mut self) -> (&mut Outcome<'f>, &mut Arena) {
         (self.first.last_mut(), self.arena)
     }
 
-    /// Adds the next packet of the frame, or the reason why there is none.
+    /// Adds the next packet of the frame, or the reason why it has none.
     pub(super) fn add(&mut self, received: &Received<'_>) {
         self.unread = received.unread;
         if std::mem::take(&mut self.is_empty) {
@@ -63,7 +63,7 @@ impl<'o, 'f> Outcomes<'o, 'f> {
         self.first.add(part, false);
     }
 
-    /// Adds a packet that was inside the packet added last.
+    /// Adds a packet that was nested in the last added packet.
     pub(super) fn add_nested(&mut self, received: &Received<'_>) {
         self.unread = received.unread;
         let mut part = Outcome::new(self.frame.data);
@@ -71,19 +71,19 @@ impl<'o, 'f> Outcomes<'o, 'f> {
         self.first.add(part, true);
     }
 
-    /// The packet added last is not ESP.
+    /// The last added packet is not ESP.
     pub(super) fn not_esp(&mut self, reason: Reason) {
         let reason = self.unread.map_or(reason, Reason::Text);
         self.last().set(Status::NotEsp, reason);
     }
 
-    /// These frames hold fragments whose packet will never be complete.
+    /// These frames contain fragments whose packet will never be complete.
     pub(super) fn give_up(&mut self, frames: &[u64]) {
         self.arena.given_up.extend_from_slice(frames);
     }
 }
 
-/// Notes what `received` says, before anything is known of ESP.
+/// Stores the fields of `received`, before ESP is examined.
 fn describe(outcome: &mut Outcome<'_>, received: &Received<'_>, frame: &Frame<'_>) {
     (outcome.radio, outcome.decrypted) = (received.radio, received.decrypted);
     if received.unknown_context {

@@ -13,7 +13,7 @@ use crate::net::OuterHeader;
 #[derive(Debug)]
 struct Kept {
     frame: u64,
-    /// At least one.
+    /// At least one outcome.
     parts: Vec<KeptPart>,
 }
 
@@ -25,12 +25,12 @@ struct KeptPart {
     packet: Vec<u8>,
 }
 
-/// The outcomes of the last frames that may be repeated.
+/// The outcomes of recent frames that may be repeated.
 #[derive(Debug, Default)]
 pub(super) struct RecentFrames(VecDeque<Kept>);
 
 impl RecentFrames {
-    /// Keeps the outcomes of a frame for its repeats, if it may have some.
+    /// Keeps the outcomes of a frame, if it may be repeated.
     pub(super) fn keep(&mut self, outcomes: &Outcomes<'_, '_>) {
         if !outcomes.may_repeat {
             return;
@@ -47,7 +47,7 @@ impl RecentFrames {
         self.0.push_back(Kept { frame: outcomes.frame().number, parts: parts.collect() });
     }
 
-    /// A frame that repeats frame `of` on the link layer has the outcomes of that frame.
+    /// Copies the outcomes of frame `of`, which this frame repeats on the link layer.
     pub(super) fn repeat(&self, of: u64, outcomes: &mut Outcomes<'_, '_>) {
         let kept = self.0.binary_search_by_key(&of, |kept| kept.frame).ok().and_then(|at| self.0.get(at));
         let (outcome, arena) = (&mut *outcomes.first, &mut *outcomes.arena);

@@ -11,22 +11,22 @@ use crate::net::protocol;
 /// The status of a packet, or of a frame without one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Status {
-    /// The ICV verified, or the SA has none, and the packet inside was restored.
+    /// The packet was restored. Its ICV verified, or its SA has no ICV.
     Ok,
-    /// No ESP packet: another protocol, or a fragment of one that is not complete yet.
+    /// Not an ESP packet: another protocol, or a fragment whose packet is not complete yet.
     NotEsp,
-    /// ESP, but no SA matches.
+    /// An ESP packet that no SA matches.
     NoSa,
-    /// SAs match, but the ICV verified under none.
+    /// SAs match, but no ICV verified.
     AuthFailed,
-    /// Truncated, or the clear text is invalid.
+    /// The packet is truncated, or its clear text is invalid.
     Malformed,
-    /// Verified, but uses something that this program or this context does not know.
+    /// The packet verified, but uses a feature that this program or this context does not support.
     Unsupported,
 }
 
 impl Status {
-    /// All, in the order of the summary.
+    /// All values, in the order of the summary.
     pub const ALL: [Status; 6] =
         [Status::Ok, Status::NotEsp, Status::NoSa, Status::AuthFailed, Status::Malformed, Status::Unsupported];
 
@@ -46,13 +46,13 @@ impl Status {
 /// Why a packet is not `ok`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reason {
-    /// A step failed: stage, offset, what was found.
+    /// A step failed: stage, offset, and what is wrong.
     Fault(Fault),
-    /// One sentence.
+    /// Any other reason, as one sentence.
     Text(&'static str),
     /// This link type is not supported.
     LinkType(u16),
-    /// An IP packet that carries another protocol.
+    /// An IP packet of another protocol.
     Protocol(u8),
     /// A UDP datagram that starts like ESP of a known SA, on this port.
     EspPort(u16),
@@ -65,9 +65,9 @@ pub enum Reason {
     },
     /// No candidate verified.
     NotAuthentic {
-        /// SAs that were tried.
+        /// Number of SAs that were tried.
         sas: u32,
-        /// How often the cipher was tried.
+        /// Number of decryption attempts.
         tries: u64,
         /// The likely cause.
         hint: Option<Hint>,
@@ -101,7 +101,8 @@ impl fmt::Display for Reason {
             Reason::EspPort(port) => {
                 write!(
                     f,
-                    "UDP port {port}, and the payload starts with the SPI of a known SA: if it is ESP, add --esp-port {port}"
+                    "UDP port {port}, and the payload starts with the SPI of a known SA: if it is ESP, add \
+                         --esp-port {port}"
                 )
             }
             Reason::Protocol(protocol) => match protocol::name(*protocol) {
@@ -128,7 +129,7 @@ impl fmt::Display for Reason {
 pub struct Esp {
     /// Security Parameters Index.
     pub spi: u32,
-    /// Sequence Number, 64 bits with ESN.
+    /// Sequence number; 64 bits with ESN.
     pub sequence: u64,
     /// How it was found.
     pub method: Method,
@@ -136,30 +137,30 @@ pub struct Esp {
     pub spi_bits: u8,
     /// Sequence Number bits on the wire.
     pub sn_bits: u8,
-    /// Bytes from the first of the ESP payload to the end of the ICV.
+    /// From the first byte of the ESP payload to the end of the ICV.
     pub wire_bytes: usize,
     /// Whether an ICV verified; false for an SA without integrity check.
     pub verified: bool,
-    /// How often the cipher was tried, the try that verified included.
+    /// Number of decryption attempts, including the successful one.
     pub tries: u64,
-    /// `revision` of the draft that the context follows, in dialect `ietf`.
+    /// `revision` of the draft that the context follows; only in dialect `ietf`.
     pub revision: Option<u8>,
 }
 
-/// `esp.method`: how the Sequence Number was found (wire format §6).
+/// `esp.method`: how the sequence number was found (wire format §6).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Method {
-    /// All its bits were on the wire.
+    /// All its bits were sent.
     Wire,
-    /// Explicit IV xor the constant that earlier packets showed.
+    /// Explicit IV XOR the constant that earlier packets showed.
     IvMask,
     /// Computed from the ICV.
     Icv,
-    /// Nearest to the number expected that agrees with the bits on the wire.
+    /// The nearest number to the expected one that agrees with the bits on the wire.
     Nearest,
     /// The wider search of `--resync`.
     Search,
-    /// From the time of capture, for `esp_sn_gen: time`.
+    /// From the capture time, for `esp_sn_gen: time`.
     Time,
 }
 
@@ -182,12 +183,12 @@ impl Method {
 pub struct Bytes {
     /// From the first byte of the ESP payload to the end of the ICV, as captured.
     pub diet: u64,
-    /// What standard ESP of the same cipher would have taken.
+    /// What standard ESP with the same cipher would need.
     pub esp: u64,
 }
 
 impl Bytes {
-    /// Bytes saved; negative where standard ESP would have been smaller.
+    /// Bytes saved; negative if standard ESP would have been smaller.
     pub fn saved(self) -> i64 {
         self.esp as i64 - self.diet as i64
     }

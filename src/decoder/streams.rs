@@ -1,4 +1,4 @@
-//! The stream of each SA: its highest sequence number, replay window and counters. Packets are committed in capture
+//! The stream of each SA: highest sequence number, replay window and counters. Packets are committed in capture
 //! order.
 
 use std::collections::HashMap;
@@ -18,13 +18,13 @@ pub(crate) const MULTICAST_SOURCES: usize = 1 << 14;
 #[derive(Debug)]
 pub struct Streams<'t> {
     table: &'t SaTable,
-    /// By SA, one more than the position of its stream in `streams`; 0 for an SA without packets so far.
+    /// By SA: the position of its stream in `streams` plus one; 0 for an SA without packets.
     places: Vec<u32>,
     streams: Vec<Stream>,
-    /// The streams of multicast packets, by SA and source. If no packet of a source has verified, its failed packets
-    /// count in `streams`.
+    /// The streams of multicast packets, by SA and source. If no packet of a source has verified, its failed
+    /// packets count in `streams`.
     multicast: HashMap<(u32, IpAddr), Stream>,
-    /// Streams that have counted a packet.
+    /// Number of streams that have counted a packet.
     active: usize,
 }
 
@@ -52,8 +52,8 @@ impl<'t> Streams<'t> {
         self.table
     }
 
-    /// The progress of the stream that a packet has under an SA.
-    // Not an `Option`: a copy out of an `Option` that was just written stalls until earlier stores are done.
+    /// The progress of the stream of a packet under an SA.
+    // Not returned as `Option`: copying an `Option` right after it was written stalls the CPU.
     #[inline]
     pub fn progress(&self, sa: u32, multicast: Option<&[u8]>) -> Progress {
         let Some(header) = multicast else {
@@ -71,8 +71,8 @@ impl<'t> Streams<'t> {
         }
     }
 
-    /// The stream of a packet that verified. Only now is a new source stored, so that packets of no SA cannot fill the
-    /// memory.
+    /// The stream of a verified packet. A new source is only stored here, so that packets that do not verify cannot
+    /// fill the memory.
     #[inline]
     pub fn stream_mut(&mut self, sa: u32, multicast: Option<&[u8]>) -> &mut Stream {
         match multicast {
@@ -91,8 +91,8 @@ impl<'t> Streams<'t> {
         self.multicast.entry((sa, source)).or_default()
     }
 
-    /// The stream of a packet that verified and was not counted yet; and the number of streams with packets, this one
-    /// included.
+    /// The stream of a verified packet that is not counted yet, and the number of streams with packets, including
+    /// this one.
     #[inline]
     pub fn next_of(&mut self, sa: u32, multicast: Option<&[u8]>) -> (&mut Stream, usize) {
         let Some(header) = multicast else {
@@ -115,7 +115,7 @@ impl<'t> Streams<'t> {
         }
     }
 
-    /// Prefetches the recent packets of the stream, after [`Streams::prefetch`] has loaded the pointer to them.
+    /// Prefetches the recent packets of the stream. [`Streams::prefetch`] must have loaded the pointer to them.
     #[inline]
     pub fn prefetch_recent(&self, sa: u32) {
         if let Some(own) = self.own(sa) {
@@ -123,21 +123,21 @@ impl<'t> Streams<'t> {
         }
     }
 
-    /// Copies the progress of an SA to `snapshot`, without that of multicast sources.
+    /// Copies the progress of an SA to `snapshot`, except that of multicast sources.
     pub fn show(&self, sa: u32, snapshot: &ProgressSnapshot) {
         if let Some(stream) = self.own(sa) {
             snapshot.set(sa, &stream.progress);
         }
     }
 
-    /// A packet failed under its only candidate, after the cipher was tried `tries` times.
+    /// Records a failed packet with only one candidate, after `tries` decryption attempts.
     pub fn failed(&mut self, sa: u32, multicast: Option<&[u8]>, tries: u64) {
         let anomalies = self.failing(sa, multicast).counts.anomalies_mut();
         anomalies.failed += 1;
         anomalies.failed_tries = anomalies.failed_tries.saturating_add(tries);
     }
 
-    /// A packet verified under no sequence number of an SA.
+    /// Records a packet for which no sequence number of an SA verified.
     pub fn not_authentic(&mut self, sa: u32, multicast: Option<&[u8]>) {
         self.failing(sa, multicast).progress.failed();
     }
@@ -150,7 +150,7 @@ impl<'t> Streams<'t> {
         }
     }
 
-    /// The streams that are `wanted` and have packets: SA, source of multicast packets, stream.
+    /// The streams with packets that `wanted` accepts: SA, source of multicast packets, stream.
     pub fn streams(&self, wanted: impl Fn(&Stream) -> bool) -> Vec<(u32, Option<IpAddr>, &Stream)> {
         let sas = 0..self.places.len() as u32;
         let own = sas.filter_map(|sa| Some((sa, None, self.own(sa)?)));
@@ -178,16 +178,16 @@ fn source(header: &[u8]) -> IpAddr {
     OuterHeader::of(header).map_or(IpAddr::V6(Ipv6Addr::UNSPECIFIED), |outer| outer.src)
 }
 
-/// The progress of each SA a moment ago, for workers that open packets ahead. Their results are checked against
-/// [`Streams`], so an outdated value costs time but never gives a wrong result.
+/// An earlier copy of the progress of each SA, for workers that open packets ahead. Their results are checked
+/// against [`Streams`]. So an outdated value costs time but never causes a wrong result.
 #[derive(Debug)]
 pub struct ProgressSnapshot(Vec<SaProgress>);
 
 #[derive(Debug, Default)]
 struct SaProgress {
-    /// Highest number plus one; 0 for none.
+    /// Highest number plus one; 0 if there is none.
     next: AtomicU64,
-    /// The mask, where `has_mask` is 1.
+    /// The mask, if `has_mask` is 1.
     mask: AtomicU64,
     has_mask: AtomicU64,
     time_ns: AtomicU64,
@@ -196,7 +196,7 @@ struct SaProgress {
 impl ProgressSnapshot {
     /// The progress of streams without packets.
     pub fn new(table: &SaTable) -> ProgressSnapshot {
-        // A sequence number whose bits are all on the wire needs no search.
+        // If all bits of the sequence number are sent, no search is needed.
         let searched = !table.entries().iter().all(PreparedSa::has_whole_sn);
         ProgressSnapshot(table.entries().iter().filter(|_| searched).map(|_| SaProgress::default()).collect())
     }

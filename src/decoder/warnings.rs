@@ -5,7 +5,7 @@
 pub struct Warnings(u16);
 
 impl Warnings {
-    /// None.
+    /// No warnings.
     pub const NONE: Warnings = Warnings(0);
     /// The same ESP payload was captured before; `repeat_of` names the frame.
     pub const DUPLICATE: Warnings = Warnings(1);
@@ -15,16 +15,16 @@ impl Warnings {
     pub const UNAUTHENTICATED: Warnings = Warnings(1 << 2);
     /// The padding bytes are not 1, 2, 3, ...
     pub const PADDING: Warnings = Warnings(1 << 3);
-    /// An address, port or protocol lies outside the traffic selectors.
+    /// An address, port or protocol is outside the traffic selectors.
     pub const OUTSIDE_SELECTOR: Warnings = Warnings(1 << 4);
-    /// The bits that fill the residue to a whole byte are not 0.
+    /// The padding bits after the residue are not 0.
     pub const NONZERO_PAD_BITS: Warnings = Warnings(1 << 5);
     /// A dummy packet, Next Header 59 (RFC 4303 §2.6).
     pub const DUMMY: Warnings = Warnings(1 << 6);
-    /// TCP numbers were taken as the nearest after missing packets.
+    /// TCP numbers were restored as the nearest ones although packets are missing before.
     pub const TCP_NEAREST: Warnings = Warnings(1 << 7);
 
-    /// A 6LoWPAN context was not known: an address of the packet has zeros for it.
+    /// A 6LoWPAN context is not known, so an address of the packet has zeros in its place.
     pub const UNKNOWN_CONTEXT: Warnings = Warnings(1 << 8);
 
     const NAMES: [&'static str; 9] = [
@@ -39,12 +39,12 @@ impl Warnings {
         "unknown-context",
     ];
 
-    /// Adds those of `other`.
+    /// Adds the warnings of `other`.
     pub fn add(&mut self, other: Warnings) {
         self.0 |= other.0;
     }
 
-    /// Adds those of a codec.
+    /// Adds the warnings of a codec.
     pub fn add_codec(&mut self, codec: crate::codec::Warnings) {
         use crate::codec::Warnings as Codec;
         for (theirs, ours) in [
@@ -59,7 +59,7 @@ impl Warnings {
         }
     }
 
-    /// Whether all of `other` are in.
+    /// Whether all warnings of `other` are set.
     pub fn has(self, other: Warnings) -> bool {
         self.0 & other.0 == other.0
     }

@@ -1,10 +1,10 @@
-//! The clear texts of many packets, in one piece of memory.
+//! The clear texts of many packets, in one buffer.
 
-/// Clear texts that are still to be encrypted.
+/// Clear texts that will be encrypted later.
 #[derive(Debug, Default)]
 pub(crate) struct ClearTexts {
     bytes: Vec<u8>,
-    /// Memory for a packet whose header and payload are not next to each other.
+    /// Buffer for a packet whose header and payload are not adjacent.
     pub(super) packet: Vec<u8>,
 }
 
@@ -35,7 +35,7 @@ impl ClearTexts {
         self.since(start)
     }
 
-    /// Adds the clear text that `write` appends; nothing if it fails.
+    /// Adds the clear text that `write` appends. If `write` fails, nothing is added.
     #[inline]
     pub(super) fn try_write<T, E>(
         &mut self,

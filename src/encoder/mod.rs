@@ -1,8 +1,9 @@
-//! From a packet to Diet-ESP: the context that matches it and the clear text to encrypt, or the field that does not match.
+//! Compresses packets for Diet-ESP: finds the context that matches a packet and the clear text to encrypt, or the
+//! field that does not match.
 //!
-//! [`RuleMatcher`] finds the SA and the context of a packet, and appends the compressed clear text to [`ClearTexts`]. The
-//! answer is a [`RuleMatch`]. Sequence numbers, IVs and encryption are not part of it, so a caller can also just count the
-//! bytes that a context would send: see [`wire_bytes`].
+//! [`RuleMatcher`] finds the SA and the context of a packet, and appends the compressed clear text to
+//! [`ClearTexts`]. The result is a [`RuleMatch`]. It does not include sequence numbers, IVs and encryption, so
+//! callers can also use it only to count the bytes that a context would send: see [`wire_bytes`].
 
 mod clear_texts;
 mod outer_header;

@@ -3,8 +3,9 @@
 use crate::net::{IpVersion, OuterHeader};
 use crate::sa::table::PreparedSa;
 
-/// The outer header in which `to` sends a plain packet with the header `inner`: in tunnel mode a new one, between the
-/// addresses of `tunnel_ip`. `None` if the SA has no context, or is a tunnel without `tunnel_ip`.
+/// The outer header that `to` puts before a plain packet with the header `inner`. In tunnel mode it is a new one,
+/// between the addresses of `tunnel_ip`. Returns `None` if the SA has no context, or uses tunnel mode without
+/// `tunnel_ip`.
 pub(crate) fn outer_header(to: &PreparedSa, inner: &OuterHeader) -> Option<OuterHeader> {
     let context = to.context.as_ref()?;
     if !to.is_tunnel() {

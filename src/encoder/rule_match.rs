@@ -26,7 +26,7 @@ pub(crate) enum RuleMatch {
         /// The field that does not match this context.
         mismatch: Mismatch,
     },
-    /// No context matches. The one of this SA of the output would if it had a `tunnel_ip`.
+    /// No context matches. The context of this SA of the output would match if it had a `tunnel_ip`.
     NoTunnelIp(u32),
     /// A context matches.
     Matches(MatchedPacket),
@@ -37,31 +37,31 @@ pub(crate) enum RuleMatch {
 pub(crate) struct MatchedPacket {
     /// The SA of the output.
     pub sa: u32,
-    /// In transport mode, the headers of a plain packet that stay in front of ESP.
+    /// For a plain packet in transport mode: the headers that precede ESP.
     pub in_front: Option<HeadersBeforeEsp>,
     /// The clear text to encrypt.
     pub clear: TextSpan,
-    /// Bytes of the packet that ESP protects.
+    /// Number of packet bytes that ESP protects.
     pub protected_len: u32,
-    /// The ciphertext of the input is already that of the output. Only the ESP header changes.
+    /// The ciphertext of the input can be copied. Only the ESP header changes.
     pub keeps_ciphertext: bool,
-    /// Digest of the clear text, by the [`Digester`] of the run; 0 if the ciphertext is kept.
+    /// Digest of the clear text, from the [`Digester`] of the run; 0 if the ciphertext is copied.
     pub digest: u64,
     /// The state that the packet leaves for the next one of its SA.
     pub state: State,
 }
 
-/// The headers of a packet that stay in front of ESP in transport mode. Some extension headers are not among them.
+/// The headers of a packet that precede ESP in transport mode. Some extension headers are not among them.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct HeadersBeforeEsp {
-    /// Bytes of these headers.
+    /// Length of these headers in bytes.
     pub len: u32,
-    /// Offset of the byte that names the protocol after them.
+    /// Offset of the byte that names the next protocol after them.
     pub protocol_offset: u32,
 }
 
-/// Bytes from the ESP header to the ICV of a packet on the SA `to`: as Diet-ESP with a clear text of `clear_len` bytes, and
-/// as standard ESP of the same cipher that protects `protected_len` bytes.
+/// Number of bytes from the ESP header to the ICV of a packet on the SA `to`: as Diet-ESP with a clear text of
+/// `clear_len` bytes, and as standard ESP with the same cipher that protects `protected_len` bytes.
 pub(crate) fn wire_bytes(to: &PreparedSa, clear_len: usize, protected_len: usize) -> Bytes {
     let iv_and_icv = to.least_len() - to.header_len();
     let standard = esp::standard_len(protected_len, iv_and_icv, to.cipher().block(), 0);
@@ -73,17 +73,17 @@ pub(crate) fn wire_bytes(to: &PreparedSa, clear_len: usize, protected_len: usize
 pub(crate) struct RuleMatcher<'t> {
     input: &'t SaTable,
     output: &'t SaTable,
-    /// SPI to SAs of the output with a context, in file order: an index of `of_spi`.
+    /// By SPI: its SAs of the output with a context, in file order, as an index of `of_spi`.
     by_spi: HashMap<u32, usize, BuildHasherDefault<MixHasher>>,
     of_spi: Vec<Vec<u32>>,
-    /// By SA of the input, where it has an SPI, the same index.
+    /// By SA of the input, if it has an SPI: the same index.
     by_input: Box<[Option<usize>]>,
     has_states: bool,
     digester: Digester,
 }
 
 impl<'t> RuleMatcher<'t> {
-    /// A matcher of packets that `input` opens against the contexts of `output`.
+    /// A matcher for packets that `input` decrypts and for the contexts of `output`.
     pub(crate) fn new(input: &'t SaTable, output: &'t SaTable, digester: Digester) -> RuleMatcher<'t> {
         let mut by_spi: HashMap<u32, usize, _> = HashMap::default();
         let mut of_spi: Vec<Vec<u32>> = vec![];
@@ -101,8 +101,8 @@ impl<'t> RuleMatcher<'t> {
         RuleMatcher { input, output, by_spi, of_spi, by_input, has_states, digester }
     }
 
-    /// Matches an ESP packet that opened against the SA of the output with the same SPI and outer addresses. `None` if the
-    /// context needs `states` and there are none.
+    /// Matches a decrypted ESP packet against the SA of the output with the same SPI and outer addresses. Returns
+    /// `None` if the context needs `states` and they are not given.
     pub(crate) fn esp(
         &self,
         outcome: &Outcome<'_>,
@@ -127,7 +127,7 @@ impl<'t> RuleMatcher<'t> {
             None => State::default(),
         };
         let packet = outcome.packet(arena);
-        // The outer header stays, and in transport mode it is that of the packet.
+        // The outer header is kept. In transport mode it is the header of the packet.
         if !to.is_tunnel()
             && !packet.is_empty()
             && outcome.restored.as_ref().is_some_and(|restored| restored.payload_offset == 0)
@@ -149,8 +149,8 @@ impl<'t> RuleMatcher<'t> {
         Some(RuleMatch::Matches(MatchedPacket { sa, in_front, clear, protected_len, keeps_ciphertext, digest, state }))
     }
 
-    /// Matches a plain IP packet against all contexts; the first that matches is used. `None` if a context needs `states`
-    /// and there are none.
+    /// Matches a plain IP packet against all contexts. The first matching context is used. Returns `None` if a
+    /// context needs `states` and they are not given.
     pub(crate) fn plain(
         &self,
         datagram: &Datagram<'_>,
@@ -204,8 +204,8 @@ impl<'t> RuleMatcher<'t> {
         self.no_match(datagram, packet, first_mismatch, texts)
     }
 
-    /// Why no context matches a plain packet: one would with other outer addresses, or else the first field that did not
-    /// match.
+    /// Why no context matches a plain packet: one would match with other outer addresses, or else the first field
+    /// that did not match.
     #[cold]
     fn no_match(
         &self,
@@ -236,8 +236,8 @@ impl<'t> RuleMatcher<'t> {
         }
     }
 
-    /// The SA of the output with a context that an ESP packet of the input belongs to, among those of its SPI. ESP in UDP
-    /// is for those of protocol 50.
+    /// The SA of the output that an ESP packet of the input belongs to, among those with its SPI and a context. For
+    /// ESP in UDP, these are SAs of protocol 50.
     fn sa_of(&self, place: usize, outer: &OuterHeader, in_udp: bool) -> Option<(u32, &'t PreparedSa)> {
         self.of_spi.get(place)?.iter().find_map(|sa| {
             let entry = self.output.entry(*sa)?;

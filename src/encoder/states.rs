@@ -1,4 +1,4 @@
-//! What dialects keep from one packet of an SA to the next.
+//! State that dialects keep from one packet of an SA to the next.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -7,8 +7,8 @@ use crate::codec::State;
 use crate::decoder::streams::MULTICAST_SOURCES;
 use crate::net::OuterHeader;
 
-/// The state that the last packet of each SA left, as its receivers have it: with a multicast destination, there is one
-/// for each source.
+/// The state after the last packet of each SA, as its receivers have it. If the destination is a multicast address,
+/// there is one for each source.
 #[derive(Debug, Default)]
 pub(crate) struct States(HashMap<(u32, Option<IpAddr>), State>);
 
@@ -18,9 +18,9 @@ impl States {
         self.0.get(&key(sa, outer)).copied().unwrap_or_default()
     }
 
-    /// Notes the state that a packet of an SA leaves. There are `sas` SAs.
+    /// Stores the state after a packet of an SA. There are `sas` SAs.
     pub(crate) fn set(&mut self, (sa, sas): (u32, usize), outer: &OuterHeader, state: State) {
-        // As the streams of a receiver do.
+        // The streams of a receiver are kept in the same way.
         if self.0.len() >= sas + MULTICAST_SOURCES {
             self.0.retain(|(_, src), _| src.is_none());
         }

@@ -29,7 +29,7 @@ impl IpVersion {
         }
     }
 
-    /// The Next Header value that announces a packet of this version (RFC 4303 §2.6): 4 or 41.
+    /// The Next Header value of a packet of this version (RFC 4303 §2.6): 4 or 41.
     pub fn next_header(self) -> u8 {
         match self {
             IpVersion::V4 => 4,
@@ -65,7 +65,7 @@ pub enum LinkAddress {
     Bluetooth([u8; 6]),
 }
 
-/// As a key file may give it.
+/// Parses the form used in key files.
 impl fmt::Display for LinkAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let bytes: &[u8] = match self {
@@ -81,7 +81,7 @@ impl fmt::Display for LinkAddress {
     }
 }
 
-/// Outer addresses that an SA takes.
+/// The outer addresses that an SA matches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Selector {
     /// Every address of either version.
@@ -110,7 +110,7 @@ impl Selector {
         Selector::Prefix { address, len }
     }
 
-    /// Whether every address of a version is taken.
+    /// Whether every address of a version matches.
     pub fn takes_every(self, version: IpVersion) -> bool {
         match self {
             Selector::Any => true,
@@ -118,13 +118,13 @@ impl Selector {
         }
     }
 
-    /// Whether `address` is taken.
+    /// Whether `address` matches.
     pub fn accepts(self, address: IpAddr) -> bool {
         self.accepts_value(IpVersion::of(address), address_value(address))
     }
 
-    /// Whether the address of a version is taken that has this [value](address_value).
-    // By reference: to copy a selector takes longer than all the rest.
+    /// Whether the address of a version with this [value](address_value) matches.
+    // By reference, because copying a selector takes longer than the comparison.
     #[inline]
     pub fn accepts_value(&self, version: IpVersion, value: u128) -> bool {
         match (self, version) {
@@ -139,7 +139,7 @@ impl Selector {
         }
     }
 
-    /// Whether one IP header may have an address of each.
+    /// Whether both may be addresses of the same IP header: they have the same version.
     pub fn fits_beside(self, other: Selector) -> bool {
         match (self, other) {
             (Selector::Prefix { address: a, .. }, Selector::Prefix { address: b, .. }) => a.is_ipv4() == b.is_ipv4(),
@@ -147,7 +147,7 @@ impl Selector {
         }
     }
 
-    /// The one address it takes, if it is one.
+    /// The only address that matches, if there is only one.
     pub fn single(self) -> Option<IpAddr> {
         match self {
             Selector::Prefix { address, len } if Selector::address(address) == self && len > 0 => Some(address),
@@ -155,7 +155,7 @@ impl Selector {
         }
     }
 
-    /// Whether some address is taken by both.
+    /// Whether any address matches both.
     pub fn overlaps(self, other: Selector) -> bool {
         match (self, other) {
             (Selector::Any, _) | (_, Selector::Any) => true,
@@ -192,7 +192,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_prefix_accepts_its_own_and_overlaps_what_it_holds() {
+    fn a_prefix_accepts_its_addresses_and_overlaps_longer_prefixes() {
         let net = Selector::Prefix { address: "2001:db8::".parse().unwrap(), len: 32 };
         let host = Selector::address("2001:db8::1".parse().unwrap());
         let other = Selector::address("2001:db9::1".parse().unwrap());

@@ -4,26 +4,27 @@ use std::net::IpAddr;
 
 use crate::bytes::last_word;
 
-/// The Internet checksum of `bytes` (RFC 1071 §1): what is to be stored in a checksum field that is 0 in `bytes`, and 0
-/// if the field already holds the right value. An odd last byte counts as the high half of a word.
+/// The Internet checksum of `bytes` (RFC 1071 §1): the value to store if the checksum field is 0 in `bytes`. If the
+/// field already has the right value, the result is 0. An odd last byte counts as the high half of a word.
 pub fn internet(bytes: &[u8]) -> u16 {
     finish(sum(bytes))
 }
 
-/// The Internet checksum of `segment` (upper-layer header and payload) behind the pseudo-header of `src`, `dst`,
+/// The Internet checksum of `segment` (upper-layer header and payload) with the pseudo-header of `src`, `dst`,
 /// `protocol` and its length (IPv4: RFC 9293 §3.1, RFC 768; IPv6: RFC 8200 §8.1).
 ///
-/// Stored and checked like [`internet`]; that UDP stores 0 as `ffff` is the caller's business.
+/// It is stored and checked like [`internet`]. UDP stores 0 as `ffff`, which is left to the caller.
 pub fn upper_layer(src: IpAddr, dst: IpAddr, protocol: u8, segment: &[u8]) -> u16 {
     finish(address(src) + address(dst) + behind_addresses(protocol, segment))
 }
 
-/// [`upper_layer`] with source and destination address as they stand in an IP header.
+/// Like [`upper_layer`], with source and destination address in one piece, as in an IP header.
 pub(crate) fn upper_layer_of(addresses: &[u8], protocol: u8, segment: &[u8]) -> u16 {
     finish(sum(addresses) + behind_addresses(protocol, segment))
 }
 
-/// Length and protocol stand at other offsets in the two pseudo-headers, but at even ones: their sum is the same.
+/// Length and protocol have different offsets in the two pseudo-headers, but always even ones, so the sum is the
+/// same.
 fn behind_addresses(protocol: u8, segment: &[u8]) -> u64 {
     let len = u32::try_from(segment.len()).unwrap_or(u32::MAX);
     u64::from(len) + u64::from(protocol) + sum(segment)
@@ -36,8 +37,8 @@ fn address(address: IpAddr) -> u64 {
     }
 }
 
-/// The sum of all words, not yet folded: at most 33 bits and what was carried. Eight bytes at a time; a carry counts 1
-/// (RFC 1071 §2).
+/// The sum of all words, not yet folded: at most 33 bits plus carries. It adds eight bytes at a time. A carry
+/// counts as 1 (RFC 1071 §2).
 #[inline]
 fn sum(bytes: &[u8]) -> u64 {
     let add = |(sum, carries): (u64, u64), word| {
@@ -62,7 +63,7 @@ fn finish(mut sum: u64) -> u16 {
 mod tests {
     use super::*;
 
-    /// RFC 1071 §3: 0001 f203 f4f5 f6f7 add up to ddf2.
+    /// RFC 1071 §3: the sum of 0001 f203 f4f5 f6f7 is ddf2.
     #[test]
     fn the_example_of_rfc_1071() {
         assert_eq!(internet(&[0x00, 0x01, 0xf2, 0x03, 0xf4, 0xf5, 0xf6, 0xf7]), !0xddf2);
@@ -79,7 +80,7 @@ mod tests {
         assert_eq!(internet(&[0xff, 0xff, 0x00, 0x01]), !0x0001);
     }
 
-    /// Word by word, every carry added at once, for each length and place of the bytes.
+    /// Compares with a simple word-by-word sum, for each length and alignment.
     #[test]
     fn lengths_and_places() {
         let bytes: Vec<u8> = (0..100u32).map(|at| (at * at * 37 + 251) as u8 | 0xc0).collect();

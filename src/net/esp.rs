@@ -1,4 +1,4 @@
-//! RFC 4303 framing: header and trailer, no keys.
+//! The header and trailer of standard ESP (RFC 4303), without encryption.
 //!
 //! ```text
 //!  0                   1                   2                   3
@@ -13,19 +13,20 @@
 //! +---------------------------------------------------------------+
 //! ```
 
-/// UDP port of ESP in UDP and of IKE behind a non-ESP marker (RFC 3948).
+/// UDP port of ESP in UDP, and of IKE after a non-ESP marker (RFC 3948).
 pub(crate) const UDP_PORT: u16 = 4500;
-/// Bytes of SPI and Sequence Number.
+/// Length of SPI and sequence number in bytes.
 pub(crate) const HEADER_LEN: usize = 8;
 
-/// Appends SPI and the low half of the Sequence Number.
+/// Appends the SPI and the low half of the sequence number.
 pub fn write_header(spi: u32, sn: u64, out: &mut Vec<u8>) {
     out.extend_from_slice(&spi.to_be_bytes());
     out.extend_from_slice(&(sn as u32).to_be_bytes());
 }
 
-/// Appends Padding 1, 2, 3, ..., Pad Length and Next Header so that `clear`, which holds the payload data from
-/// `start` on, becomes a multiple of 4 bytes and of the cipher block (RFC 4303 §2.4).
+/// Appends Padding 1, 2, 3, ..., Pad Length and Next Header, so that the length of `clear` from `start` on becomes
+/// a multiple of 4 bytes and of the cipher block (RFC 4303 §2.4). `clear` contains the payload data from `start`
+/// on.
 pub fn write_trailer(start: usize, next_header: u8, block: usize, clear: &mut Vec<u8>) {
     let align = block.max(4);
     let len = clear.len() - start + 2;
@@ -35,15 +36,15 @@ pub fn write_trailer(start: usize, next_header: u8, block: usize, clear: &mut Ve
     clear.push(next_header);
 }
 
-/// Bytes of standard ESP of a cipher for a payload (packet or segment) of `len` bytes: header, IV, payload, trailer
-/// rounded up to 4 bytes or the cipher block, ICV.
+/// Length of standard ESP for a payload (packet or segment) of `len` bytes: header, IV, payload, trailer padded to
+/// 4 bytes or the cipher block, ICV.
 pub(crate) fn standard_len(len: usize, iv_len: usize, block: usize, icv_len: usize) -> usize {
     // Faster than `next_multiple_of`: it is a power of two.
     let unit = block.max(4);
     HEADER_LEN + iv_len + ((len + 1 + unit) & !(unit - 1)) + icv_len
 }
 
-/// Whether a UDP 4500 payload that belongs to no SA is not ESP at all: an IKE message behind its non-ESP marker, or
+/// Whether a UDP 4500 payload that belongs to no SA is not ESP at all: an IKE message after its non-ESP marker, or
 /// a NAT keepalive (RFC 3948 §2.2, §2.3).
 pub(crate) fn is_marker_or_keepalive(payload: &[u8]) -> bool {
     payload.starts_with(&[0; 4]) || payload == [0xff]

@@ -37,7 +37,7 @@ use crate::error::{Fault, Stage};
 /// Length of an IPv6 header without extension headers.
 pub(crate) const V6_HEADER_LEN: usize = 40;
 
-/// The fields of an outer IP header that the inner one may be restored from, and its addresses.
+/// The addresses of an outer IP header, and the fields from which the inner header may be restored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct OuterHeader {
     /// IP version.
@@ -56,75 +56,75 @@ pub struct OuterHeader {
     pub flow_label: u32,
 }
 
-/// One IP packet, whole: taken from one frame, or put together from fragments.
+/// A whole IP packet, from one frame or reassembled from fragments.
 #[derive(Debug, Clone, Copy)]
 pub struct Datagram<'a> {
-    /// What the outer IP header says.
+    /// The fields of the outer IP header.
     pub outer: OuterHeader,
-    /// The IP header with its options and extension headers, up to the header that `protocol` names. An Authentication
-    /// Header counts as one of them, and so does the Fragment header of an atomic fragment (RFC 6946).
+    /// The IP header with options and extension headers, up to the header that `protocol` names. An Authentication
+    /// Header is included, and so is the Fragment header of an atomic fragment (RFC 6946).
     pub header: &'a [u8],
-    /// Offset inside `header` of the byte that names `protocol`.
+    /// Offset in `header` of the byte that names `protocol`.
     pub protocol_offset: usize,
-    /// The protocol of what follows `header`: 50 for ESP, 17 for UDP, ...
+    /// The protocol of `payload`: 50 for ESP, 17 for UDP, ...
     pub protocol: u8,
-    /// What follows `header`, cut at the IP length.
+    /// The bytes after `header`, up to the IP length.
     pub payload: &'a [u8],
-    /// Bytes that the IP length promises and the capture does not have (snap length).
+    /// Bytes that the IP length includes, but that were not captured (snap length).
     pub missing: usize,
-    /// Where in the frame the IP header starts; 0 for a reassembled packet.
+    /// Offset in the frame at which the IP header starts; 0 for a reassembled packet.
     pub frame_offset: usize,
-    /// The packet is no stretch of the frame that another could take the place of: it came out of 6LoWPAN or a tunnel, or
-    /// what is around it has a length or a trailer. Written back, it goes without link header.
+    /// The packet cannot be replaced in its frame: it came from 6LoWPAN or a tunnel, or the bytes around it contain
+    /// a length or a trailer. It is written back without link header.
     pub rebuilt: bool,
     /// Addresses of the radio frame, or of its mesh header.
     pub link: Option<LinkAddresses>,
 }
 
-/// The IP header in front of a payload, as bytes and as fields.
+/// The IP header before a payload, as bytes and as fields.
 #[derive(Debug, Clone, Copy)]
 pub struct IpHeaders<'a> {
     /// The fields of the IP header.
     pub outer: &'a OuterHeader,
     /// The IP header with options and extension headers.
     pub header: &'a [u8],
-    /// Offset inside `header` of the byte that names the protocol of the payload.
+    /// Offset in `header` of the byte that names the protocol of the payload.
     pub protocol_offset: usize,
 }
 
 /// One fragment of an IP packet (RFC 791 §3.2, RFC 8200 §4.5).
 #[derive(Debug, Clone, Copy)]
 pub struct Fragment<'a> {
-    /// What the outer IP header says.
+    /// The fields of the outer IP header.
     pub outer: OuterHeader,
-    /// IPv4: the header with its options. IPv6: the headers in front of the Fragment header.
+    /// IPv4: the header with its options. IPv6: the headers before the Fragment header.
     pub header: &'a [u8],
-    /// Offset inside `header` of the byte that names `protocol` (IPv4) or the Fragment header (IPv6).
+    /// Offset in `header` of the byte that names `protocol` (IPv4) or the Fragment header (IPv6).
     pub protocol_offset: usize,
-    /// The protocol of the first header that was fragmented, as this fragment gives it.
+    /// The protocol of the first fragmented header, according to this fragment.
     pub protocol: u8,
     /// The Identification, 16 or 32 bits.
     pub identification: u32,
-    /// Where `payload` belongs, in bytes from the start of what was fragmented.
+    /// Offset of `payload` in the fragmented data, in bytes.
     pub offset: usize,
-    /// More Fragments.
+    /// Whether more fragments follow.
     pub more: bool,
-    /// The piece, cut at the IP length.
+    /// The data of this fragment, up to the IP length.
     pub payload: &'a [u8],
-    /// Bytes that the IP length promises and the capture does not have (snap length).
+    /// Bytes that the IP length includes, but that were not captured (snap length).
     pub missing: usize,
-    /// Where in the frame the IP header starts.
+    /// Offset in the frame at which the IP header starts.
     pub frame_offset: usize,
 }
 
-/// Where in a frame its IP packet is. Offsets and lengths are in bytes.
+/// The location of the IP packet in a frame. Offsets and lengths are in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct IpLocation {
-    /// Where the IP header starts.
+    /// Offset at which the IP header starts.
     offset: u32,
     /// Length of the IP header with options and extension headers.
     header_len: u32,
-    /// Length of what follows it, cut at the IP length.
+    /// Length of the payload, up to the IP length.
     payload_len: u32,
     /// See [`Datagram::missing`].
     missing: u32,
@@ -134,10 +134,10 @@ pub struct IpLocation {
     pub protocol: u8,
 }
 
-// Methods take the location by value. A reference would force it into memory, and copying it right after it was written in
-// parts stalls the CPU.
+// Methods take the location by value. A reference would force it into memory, and copying it right after its fields
+// were written stalls the CPU.
 impl IpLocation {
-    /// What stands before the IP header.
+    /// The bytes before the IP header.
     #[inline]
     pub fn link_header(self, frame: &[u8]) -> &[u8] {
         frame.get(..self.offset as usize).unwrap_or_default()
@@ -168,7 +168,7 @@ impl IpLocation {
         self.protocol_offset as usize
     }
 
-    /// Whether the packet goes to a multicast address.
+    /// Whether the destination is a multicast address.
     #[inline]
     pub fn is_multicast(self, frame: &[u8]) -> bool {
         let header = self.header(frame);
@@ -178,7 +178,7 @@ impl IpLocation {
         }
     }
 
-    /// The packet that is there in `frame`, out of which the place was read.
+    /// The packet at this location in `frame`, which must be the frame that was parsed.
     #[inline]
     pub fn datagram(self, frame: &[u8]) -> Option<Datagram<'_>> {
         Some(Datagram {
@@ -200,20 +200,20 @@ impl IpLocation {
     }
 }
 
-/// What the IP header at `offset` of `frame` says, if that much can be read.
+/// The fields of the IP header at `offset` of `frame`, if it can be read.
 pub(crate) fn outer(frame: &[u8], offset: usize, version: Option<IpVersion>) -> Option<OuterHeader> {
     OuterHeader::of(frame.get(offset..)?).filter(|outer| version.is_none_or(|announced| announced == outer.version))
 }
 
-/// What [`locate`] finds.
+/// The result of [`locate`].
 pub(crate) enum Located<'a> {
     /// A whole packet.
     Packet(IpLocation),
-    /// A piece of one.
+    /// A fragment of a packet.
     Fragment(Fragment<'a>),
 }
 
-/// Finds the IP packet at `offset` of `frame`; `version` is what the link header announced.
+/// Finds the IP packet at `offset` of `frame`. `version` is the IP version that the link header named.
 #[inline]
 pub(crate) fn locate(frame: &[u8], offset: usize, version: Option<IpVersion>) -> Result<Located<'_>, Fault> {
     let packet = frame.get(offset..).unwrap_or_default();
@@ -232,8 +232,8 @@ pub(crate) fn locate(frame: &[u8], offset: usize, version: Option<IpVersion>) ->
     }
 }
 
-/// [`locate`] for a whole packet with a header of the usual length, without options or extension headers; `None` for any
-/// other.
+/// A fast version of [`locate`] for a whole packet without options or extension headers; `None` for any other
+/// packet.
 #[inline(always)]
 pub(crate) fn locate_plain(frame: &[u8], offset: usize, version: Option<IpVersion>) -> Option<IpLocation> {
     let packet = frame.get(offset..)?;
@@ -277,7 +277,7 @@ pub(crate) fn addresses(packet: &[u8]) -> Option<(IpAddr, IpAddr)> {
     Some((address(src), address(dst)))
 }
 
-/// The same as its version and [values](super::address_value).
+/// Source and destination as IP version and [values](super::address_value).
 #[inline]
 pub(crate) fn address_values(packet: &[u8]) -> Option<(IpVersion, [u128; 2])> {
     match packet.first()? >> 4 {
@@ -294,7 +294,7 @@ pub(crate) fn address_values(packet: &[u8]) -> Option<(IpVersion, [u128; 2])> {
 }
 
 impl OuterHeader {
-    /// What the IP header at the start of `packet` says; `None` if it cannot be read.
+    /// The fields of the IP header at the start of `packet`; `None` if it cannot be read.
     #[inline]
     pub fn of(packet: &[u8]) -> Option<OuterHeader> {
         match packet.first()? >> 4 {
@@ -335,7 +335,7 @@ fn v4(packet: &[u8], frame_offset: usize) -> Result<Located<'_>, Fault> {
     let header = Ipv4HeaderSlice::from_slice(packet).map_err(|error| v4_fault(error, frame_offset))?;
     let header_len = header.slice().len();
     let total_len = usize::from(header.total_len());
-    // Segmentation offload leaves 0.
+    // Segmentation offload leaves the field 0.
     let total_len = if total_len == 0 { packet.len() } else { total_len };
     if total_len < header_len {
         let at = frame_offset.saturating_add(2);
@@ -376,7 +376,8 @@ fn v6(packet: &[u8], frame_offset: usize) -> Result<Located<'_>, Fault> {
     extension_headers(packet, IpVersion::V6, V6_HEADER_LEN, 6, header.next_header().0, missing, frame_offset)
 }
 
-/// Goes on behind the `header_len` bytes that are read already, to the first header that is none of IP's.
+/// Continues after the first `header_len` bytes and skips extension headers, up to the first header that does not
+/// belong to IP.
 #[inline]
 fn extension_headers(
     packet: &[u8],
@@ -391,7 +392,7 @@ fn extension_headers(
         let at = frame_offset.saturating_add(header_len);
         let (header, rest) = packet.split_at_checked(header_len).unwrap_or((packet, &[]));
         let short = |needs| Fault::short(Stage::Link, at, "IP extension header", needs, rest.len());
-        // The shortest one has 8 bytes.
+        // The shortest extension header has 8 bytes.
         let Some(&[next, units, a, b, identification @ ..]) = rest.first_chunk::<8>() else { return Err(short(8)) };
         let len = match IpNumber(protocol) {
             ip_number::AUTH if units == 0 => {
@@ -406,7 +407,7 @@ fn extension_headers(
         }
         if ip_number::IPV6_FRAG.0 == protocol {
             let (offset, more) = (usize::from(u16::from_be_bytes([a, b]) & !7), b & 1 == 1);
-            // Offset 0 and no more: an atomic fragment, which is whole (RFC 6946).
+            // Offset 0 and no more fragments: an atomic fragment, which is a whole packet (RFC 6946).
             if (offset != 0 || more)
                 && let Some(outer) = OuterHeader::of(packet)
             {
@@ -428,14 +429,14 @@ fn extension_headers(
         protocol = next;
         header_len += len;
     }
-    // A packet is shorter than 4 GiB: captures have 32-bit lengths.
+    // A packet is shorter than 4 GiB, because captures have 32-bit lengths.
     let [offset, header_len, protocol_offset, payload_len, missing] =
         [frame_offset, header_len, protocol_offset, packet.len().saturating_sub(header_len), missing]
             .map(|number| u32::try_from(number).unwrap_or(u32::MAX));
     Ok(Located::Packet(IpLocation { offset, header_len, payload_len, missing, protocol_offset, protocol }))
 }
 
-/// Whether `protocol` names a header that still belongs to IP (IANA "IPv6 Extension Header Types", ESP left out).
+/// Whether `protocol` is an extension header (IANA "IPv6 Extension Header Types", without ESP).
 fn is_extension(version: IpVersion, protocol: u8) -> bool {
     match IpNumber(protocol) {
         ip_number::AUTH => true,
@@ -450,9 +451,9 @@ fn is_extension(version: IpVersion, protocol: u8) -> bool {
     }
 }
 
-/// Length of an IPv6 packet whose Payload Length is 0, which has no Jumbo Payload option. Segmentation offload leaves 0:
-/// then the packet is all that was captured. What comes after Next Header 59, or is too short for any header, is no payload
-/// but Ethernet padding.
+/// Length of an IPv6 packet with a Payload Length of 0 and no Jumbo Payload option. Segmentation offload leaves the
+/// field 0, so the packet is everything that was captured. Bytes after Next Header 59, or too few for any header,
+/// are Ethernet padding.
 #[cold]
 fn len_without_payload_length(packet: &[u8], next_header: IpNumber) -> usize {
     const SHORTEST_HEADER: usize = 8;
@@ -482,8 +483,8 @@ fn jumbo_len(packet: &[u8]) -> Option<usize> {
     }
 }
 
-/// Makes the length field of `packet`, an IP packet with its headers, say its length, and the IPv4 Header Checksum
-/// right. A packet of 65536 bytes or more (IPv6: 65576), or with a Jumbo Payload option, is a fault.
+/// Sets the length field of `packet`, and the IPv4 Header Checksum. A packet of 65536 bytes or more (IPv6: 65576),
+/// or with a Jumbo Payload option, is a fault.
 pub(crate) fn finish(packet: &mut [u8]) -> Result<(), Fault> {
     let too_long = |what, len| Fault::value(Stage::Link, 0, what, len as u64, "65535 or less");
     let len = packet.len();

@@ -1,6 +1,6 @@
 //! IP and transport headers: views and builders, addresses, checksums, and the framing of standard ESP.
 //!
-//! This folder is at the bottom: it knows nothing of captures, Security Associations or Diet-ESP.
+//! This folder is the lowest one. It does not depend on captures, Security Associations or Diet-ESP.
 
 mod address;
 pub(crate) mod checksum;

@@ -47,7 +47,7 @@ pub const SHIM6: u8 = ip_number::SHIM6.0;
 /// Ethernet in IP (RFC 8986).
 pub const ETHERNET: u8 = 143;
 
-/// The name of a protocol, for those that are met often.
+/// The name of a protocol, if it is a common one.
 pub fn name(protocol: u8) -> Option<&'static str> {
     Some(match protocol {
         ICMP => "ICMP",
@@ -78,7 +78,7 @@ pub fn name(protocol: u8) -> Option<&'static str> {
 mod tests {
     use super::*;
 
-    /// The registry, so that no constant of etherparse has another meaning.
+    /// Compares with the registry, as implemented by etherparse.
     #[test]
     fn numbers_are_those_of_iana() {
         let numbers = [HOP_BY_HOP, ICMP, IPV4, TCP, UDP, IPV6, ROUTING, FRAGMENT, GRE, ESP, AH, ICMPV6];

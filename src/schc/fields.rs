@@ -1,13 +1,13 @@
-//! The header fields that rules name: their SCHC names (FID), their lengths and what reports call them.
+//! The header fields of rules: their SCHC names (FID), their lengths and their names in records.
 
 /// One header field.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Field {
-    /// The FID as rule tables write it, e.g. `IPV6.HOP_LMT`.
+    /// The FID as written in rule tables, e.g. `IPV6.HOP_LMT`.
     pub name: &'static str,
-    /// Its own length in bits, `None` where it varies.
+    /// Its length in bits; `None` if it varies.
     pub bits: Option<u16>,
-    /// What records and messages call it, e.g. `hop_limit`.
+    /// Its name in records and messages, e.g. `hop_limit`.
     pub key: &'static str,
 }
 
@@ -30,14 +30,13 @@ impl std::ops::Deref for FieldId {
 }
 
 impl FieldId {
-    /// The field of a FID, without case.
+    /// The field with this FID. Case is ignored.
     pub fn named(name: &str) -> Option<FieldId> {
         FIELDS.iter().copied().find(|field| field.name.eq_ignore_ascii_case(name))
     }
 
-    /// For the fields that are named by the ends of the link, the device's and the application's (RFC 8724 §10.7,
-    /// §10.9): the field of a packet that goes up from the device, or down to it, and its place among its neighbours
-    /// in the header.
+    /// For fields that are named after an end of the link, device or application (RFC 8724 §10.7, §10.9): the
+    /// corresponding field in a packet of this direction, and its rank among the neighboring fields in the header.
     pub(crate) fn by_direction(self, down: bool) -> Option<(FieldId, u8)> {
         let sources = [IPV6_SRC_PREFIX, IPV6_SRC_IID, UDP_SRC_PORT];
         let destinations = [IPV6_DST_PREFIX, IPV6_DST_IID, UDP_DST_PORT];
@@ -47,7 +46,7 @@ impl FieldId {
             None => (index([IPV6_APP_PREFIX, IPV6_APP_IID, UDP_APP_PORT])?, down),
         };
         let field = if source { sources } else { destinations }.get(index).copied()?;
-        // Prefix and IID of the source stand in front of those of the destination, and so do the ports behind them.
+        // In a header, prefix and IID of the source precede those of the destination, and so do ports.
         let place = if index == 2 { 4 + u8::from(!source) } else { index as u8 + if source { 0 } else { 2 } };
         Some((field, place))
     }
@@ -56,7 +55,7 @@ impl FieldId {
 macro_rules! fields {
     ($($(#[$doc:meta])* $constant:ident = $field:expr;)*) => {
         $($(#[$doc])* pub const $constant: FieldId = FieldId(&$field);)*
-        /// Every field there is.
+        /// All fields.
         pub const FIELDS: &[FieldId] = &[$($constant),*];
     };
 }
@@ -90,11 +89,11 @@ fields! {
     IPV6_DST_PREFIX = Field::new("IPV6.DST_PREFIX", 64, "dst");
     /// The last 64 bits of the destination address.
     IPV6_DST_IID = Field::new("IPV6.DST_IID", 64, "dst");
-    /// The first 64 bits of the device's address: the source of a packet that goes up (RFC 8724 §10.7).
+    /// The first 64 bits of the device's address: the source address of an uplink packet (RFC 8724 §10.7).
     IPV6_DEV_PREFIX = Field::new("IPV6.DEV_PREFIX", 64, "device");
     /// The last 64 bits of the device's address.
     IPV6_DEV_IID = Field::new("IPV6.DEV_IID", 64, "device");
-    /// The first 64 bits of the application's address: the destination of a packet that goes up.
+    /// The first 64 bits of the application's address: the destination address of an uplink packet.
     IPV6_APP_PREFIX = Field::new("IPV6.APP_PREFIX", 64, "application");
     /// The last 64 bits of the application's address.
     IPV6_APP_IID = Field::new("IPV6.APP_IID", 64, "application");
@@ -132,7 +131,7 @@ fields! {
     UDP_SRC_PORT = Field::new("UDP.SRC_PORT", 16, "src_port");
     /// Destination Port.
     UDP_DST_PORT = Field::new("UDP.DST_PORT", 16, "dst_port");
-    /// The device's port: the source port of a packet that goes up (RFC 8724 §10.9).
+    /// The device's port: the source port of an uplink packet (RFC 8724 §10.9).
     UDP_DEV_PORT = Field::new("UDP.DEV_PORT", 16, "device_port");
     /// The application's port.
     UDP_APP_PORT = Field::new("UDP.APP_PORT", 16, "application_port");

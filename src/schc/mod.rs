@@ -1,9 +1,9 @@
 //! Static Context Header Compression, RFC 8724 §7: rules as data, and their compiled form.
 //!
-//! A [`Rule`] is a table of field descriptors. [`Rule::compile`] turns it into a header template and a short list of
-//! bit runs, once per Security Association, so that a packet costs one masked comparison and a few copies. This module
-//! knows nothing of ESP or IP: it cuts a bit string in the order of the rule's fields. What `compute` actions put into
-//! a rebuilt header is done by the `compute` module beside it.
+//! A [`Rule`] is a table of field descriptors. [`Rule::compile`] turns it into a header template and a short list
+//! of bit runs, once per Security Association. After that, a packet needs only one masked comparison and a few
+//! copies. This module does not depend on ESP or IP: it divides a bit string into the fields of a rule.
+//! `codec::compute` carries out the `compute` actions.
 
 pub(crate) mod fields;
 
@@ -43,9 +43,9 @@ pub struct FieldDescriptor {
 pub enum FieldLength {
     /// This many bits.
     Fixed(u16),
-    /// Another field of the header tells the length, e.g. the IPv4 IHL that of the options.
+    /// Another field of the header gives the length. For example, the IPv4 IHL gives the length of the options.
     Function,
-    /// The residue carries the size in front of the value (RFC 8724 §7.4.2).
+    /// The residue contains the size before the value (RFC 8724 §7.4.2).
     Variable,
 }
 
@@ -56,61 +56,61 @@ pub enum Direction {
     Up,
     /// From the application to the device.
     Down,
-    /// Both.
+    /// Both directions.
     Both,
 }
 
 /// Target Value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Target {
-    /// None set.
+    /// No target value.
     Empty,
-    /// One value, right-aligned. Where the length of the field varies it is whole bytes, of which the first is not 0;
-    /// 0 is the empty value.
+    /// One value, right-aligned. If the length of the field varies, the value has as many whole bytes as it needs,
+    /// and 0 is the empty value.
     Value(u128),
-    /// The values of a mapping, in index order.
+    /// The values of a mapping, in the order of their indices.
     List(Vec<u128>),
 }
 
 /// Matching Operator (RFC 8724 §7.3).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Matching {
-    /// The field is the target value.
+    /// The field equals the target value.
     Equal,
     /// Any value.
     Ignore,
-    /// The first bits, this many, are those of the target value.
+    /// This many first bits equal those of the target value.
     Msb(u16),
-    /// The field is one of the target's list.
+    /// The field is in the list of target values.
     MatchMapping,
 }
 
 /// Compression/Decompression Action (RFC 8724 §7.4).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Action {
-    /// Nothing is sent; the target value comes back.
+    /// Nothing is sent. The receiver uses the target value.
     NotSent,
     /// The field is sent.
     ValueSent,
-    /// The index in the target's list is sent, in as many bits as the last index needs.
+    /// The index in the list of target values is sent, in as many bits as the last index needs.
     MappingSent,
-    /// The bits behind those of [`Matching::Msb`] are sent.
+    /// The bits after those of [`Matching::Msb`] are sent.
     Lsb,
-    /// Nothing is sent; the receiver works the value out.
+    /// Nothing is sent. The receiver computes the value.
     Compute(Compute),
-    /// The low bits are sent, this many; the receiver takes the value nearest to that of the packet before
-    /// (draft-mglt-ipsecme-diet-esp-07, `tcp_lsb`). This module cuts the bits out, the rest is up to the caller.
+    /// This many low bits are sent. The receiver chooses the value nearest to that of the previous packet
+    /// (draft-mglt-ipsecme-diet-esp-07, `tcp_lsb`). This module only extracts the bits. The caller does the rest.
     Nearest(u16),
 }
 
-/// How a receiver works out a field; this module only hands it on.
+/// How a receiver computes a field. This module does not use it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Compute {
     /// `compute-length`.
     Length,
-    /// This value, or the length where that is smaller (draft-mglt-ipsecme-diet-esp-07, `udplite_coverage`).
+    /// This value, or the length if it is smaller (draft-mglt-ipsecme-diet-esp-07, `udplite_coverage`).
     LengthAtMost(u16),
-    /// `compute-checksum`: Internet checksum, or CRC-32c for SCTP.
+    /// `compute-checksum`: the Internet checksum, or CRC-32c for SCTP.
     Checksum,
     /// `lower`: from the outer IP header.
     Lower,
@@ -120,7 +120,7 @@ pub enum Compute {
     GeneratedZero,
 }
 
-/// A rule that makes no sense: which field, and why.
+/// An invalid rule: which field, and why.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RuleError {
     /// The field.
@@ -136,7 +136,7 @@ impl fmt::Display for RuleError {
 }
 
 impl Target {
-    /// The value, if it is one.
+    /// The value, if it is a single one.
     pub fn value(&self) -> Option<u128> {
         match self {
             Target::Value(value) => Some(*value),
@@ -144,7 +144,7 @@ impl Target {
         }
     }
 
-    /// The values of a mapping; none if it is no list.
+    /// The values of a mapping; empty if it is not a list.
     pub fn list(&self) -> &[u128] {
         match self {
             Target::List(values) => values,
@@ -153,7 +153,7 @@ impl Target {
     }
 }
 
-/// Bits of the index in a list of `len` values: as many as the last index needs.
+/// Number of bits of an index in a list of `len` values: as many as the last index needs.
 pub fn index_bits(len: usize) -> usize {
     (usize::BITS - len.saturating_sub(1).leading_zeros()) as usize
 }
@@ -180,7 +180,7 @@ impl Direction {
         }
     }
 
-    /// Whether a row of this direction applies to packets of direction `packet`; [`Direction::Both`]: to any.
+    /// Whether a row of this direction applies to packets of direction `packet`. [`Direction::Both`] matches any.
     pub fn applies_to(self, packet: Direction) -> bool {
         self == Direction::Both || packet == Direction::Both || self == packet
     }
@@ -206,7 +206,7 @@ impl Action {
 }
 
 impl Compute {
-    /// What `compute` without more means for a field; `None` for one that cannot be worked out.
+    /// The meaning of `compute` without argument for a field; `None` if the field cannot be computed.
     pub fn of(field: FieldId) -> Option<Compute> {
         let (header, name) = field.name.split_once('.')?;
         match name {
@@ -218,7 +218,7 @@ impl Compute {
         }
     }
 
-    /// Whether `field` can be worked out in this way.
+    /// Whether `field` can be computed in this way.
     pub fn fits(self, field: FieldId) -> bool {
         let own = Compute::of(field) == Some(self);
         let generated = matches!(self, Compute::Generated | Compute::GeneratedZero);
@@ -233,7 +233,7 @@ impl FieldDescriptor {
         FieldDescriptor { fid, length, position: 1, direction: Direction::Both, target, matching, action }
     }
 
-    /// Whether the row makes sense in itself; says what is wrong with it.
+    /// Checks whether the row is valid by itself. An error names the problem.
     pub fn check(&self) -> Result<(), &'static str> {
         let bits = match self.length {
             FieldLength::Fixed(bits) if !(1..=128).contains(&bits) => return Err("its length is not 1 to 128 bits"),
@@ -265,7 +265,7 @@ impl FieldDescriptor {
         }
     }
 
-    /// Whether the target value comes back of fields that had another one.
+    /// Whether the receiver restores the target value even if the field had another value.
     pub fn is_lossy(&self) -> bool {
         let compared = match (self.matching, self.length) {
             (Matching::Ignore, _) => false,
@@ -291,25 +291,25 @@ impl FieldDescriptor {
     }
 }
 
-/// A [`Rule`] ready for packets: every offset is known.
+/// A [`Rule`] ready for use: every offset is known.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Compiled {
     header_bits: usize,
     residue_bits: usize,
-    /// The header as far as the rule knows it; 0 bits elsewhere.
+    /// The header bits that the rule knows; all other bits are 0.
     template: Box<[u8]>,
-    /// The bits of a header that must be those of `template`.
+    /// The bits of a header that must be equal to those of `template`.
     mask: Box<[u8]>,
-    /// What the residue holds, in its order.
+    /// The parts of the residue, in order.
     parts: Box<[ResiduePart]>,
-    /// Where each field is, to say which one does not match.
+    /// The position of each field, used to name the one that does not match.
     slots: Box<[FieldPlace]>,
 }
 
-/// A run of the residue. Offsets and lengths are in bits of the header.
+/// A part of the residue. Offsets and lengths are in bits of the header.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum ResiduePart {
-    /// Header bits as they are; neighbours are merged into one run.
+    /// Header bits that are sent unchanged. Neighboring fields are merged into one run.
     Copy { at: usize, bits: usize },
     /// The index of a value.
     Index { field: FieldId, at: usize, bits: usize, index_bits: usize, values: Box<[u128]> },
@@ -322,26 +322,26 @@ struct FieldPlace {
     bits: usize,
 }
 
-/// The field at which a header does not match a rule.
+/// The field that does not match a rule.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FieldMismatch {
     /// The field.
     pub field: FieldId,
     /// Its value.
     pub got: u128,
-    /// The value that the masked bits should have had; `None` for a value that is in no list.
+    /// The expected value of the masked bits; `None` if the value is not in a list.
     pub expected: Option<u128>,
 }
 
 /// Why a residue cannot be expanded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ResidueError {
-    /// It has fewer bits than the rule needs.
+    /// The residue has fewer bits than the rule needs.
     Short {
         /// Bits needed, from the start of the residue.
         needs_bits: usize,
     },
-    /// An index beyond the list of a mapping.
+    /// An index is not in the list of a mapping.
     Index {
         /// The field.
         field: FieldId,
@@ -355,8 +355,8 @@ pub enum ResidueError {
 impl Rule {
     /// Compiles the rows that apply to `direction` ([`Direction::Both`]: all rows, and the device is the source).
     ///
-    /// The residue has the order of the rows. So has the header, but for neighbouring rows that are named by the ends
-    /// of the link (`DEV_`, `APP_`): in the header the source stands in front.
+    /// Residue and header have the order of the rows. Exception: for neighboring rows that are named after the ends
+    /// of the link (`DEV_`, `APP_`), the source comes first in the header.
     pub fn compile(&self, direction: Direction) -> Result<Compiled, RuleError> {
         let rows = self.rows(direction);
         let mut places = vec![(0, None); rows.len()];
@@ -377,7 +377,7 @@ impl Rule {
         Ok(compiler.finish())
     }
 
-    /// Whether every row that applies to `direction` has a length of its own: what [`Rule::compile`] needs.
+    /// Whether every row that applies to `direction` has a fixed length. [`Rule::compile`] needs this.
     pub fn is_fixed(&self, direction: Direction) -> bool {
         self.rows(direction).iter().all(|row| matches!(row.length, FieldLength::Fixed(_)))
     }
@@ -388,11 +388,11 @@ impl Rule {
     }
 }
 
-/// The positions of `rows` in the order of the header, and the field that each row means there.
+/// The positions of `rows` in the order of the header, and the field that each row means in this direction.
 pub(super) fn header_order(rows: &[&FieldDescriptor], direction: Direction) -> Vec<(usize, FieldId)> {
     let down = direction == Direction::Down;
     let mut order: Vec<(usize, FieldId, u8)> = vec![];
-    // Where the neighbouring rows begin that are named by the ends of the link.
+    // Start of the neighboring rows that are named after the ends of the link.
     let mut run = 0;
     for (index, row) in rows.iter().enumerate() {
         match row.fid.by_direction(down) {
@@ -466,7 +466,8 @@ impl Compiler {
             }
             Action::Compute(_) => 0,
         };
-        // A computed field is 0 in the template, but may have to match: the template holds what either side needs.
+        // A computed field is 0 in the template, but may have to match. The template contains the value for
+        // whichever of the two is needed.
         let held = value.unwrap_or(0) & (known | mask);
         let fits = bits::write(&mut self.template, at, bits, held).and(bits::write(&mut self.mask, at, bits, mask));
         fits.ok_or("its place is outside the header")
@@ -511,16 +512,16 @@ impl Compiled {
         self.residue_bits
     }
 
-    /// Checks `header`, whose first bits are those that the rule describes, and writes its residue into `residue` from
-    /// bit `at` on. Returns the bit behind the residue.
+    /// Checks `header`, which starts with the bits that the rule describes, and writes its residue into `residue`
+    /// from bit `at` on. Returns the position after the residue.
     ///
-    /// `header` must hold [`Compiled::header_bits`] and `residue` the residue's bits.
+    /// `header` must have [`Compiled::header_bits`] bits, and `residue` must have room for the residue.
     #[inline]
     pub fn compress(&self, header: &[u8], residue: &mut [u8], at: usize) -> Result<usize, FieldMismatch> {
         self.compressed(header, residue, at).ok_or_else(|| self.unmatched(header))
     }
 
-    /// As [`Compiled::compress`], and without the reason, which is longer than what is there without one.
+    /// Like [`Compiled::compress`], but returns no reason. The reason would make the result much larger.
     fn compressed(&self, header: &[u8], residue: &mut [u8], at: usize) -> Option<usize> {
         debug_assert!(header.len() >= self.header_len());
         if !self.matches(header) {
@@ -546,7 +547,7 @@ impl Compiled {
         Some(end)
     }
 
-    /// Whether the bits of `header` are those that the rule knows.
+    /// Whether the bits of `header` match those that the rule knows.
     fn matches(&self, header: &[u8]) -> bool {
         let Some((words, bytes)) = header.get(..self.template.len()).map(<[u8]>::as_chunks::<8>) else { return false };
         let (known_words, known_bytes) = self.template.as_chunks();
@@ -560,8 +561,9 @@ impl Compiled {
             == 0
     }
 
-    /// Appends the header to `out`, which ends on a byte boundary: the template with the residue's bits, read from bit
-    /// `at` of `residue`; computed fields are still to be filled. Returns the bit behind the residue.
+    /// Appends the header to `out`, which must end on a byte boundary: the template with the bits of the residue,
+    /// read from bit `at` of `residue`. Computed fields are filled in later. Returns the position after the
+    /// residue.
     pub fn expand(&self, residue: &[u8], at: usize, out: &mut Vec<u8>) -> Result<usize, ResidueError> {
         let needs_bits = at + self.residue_bits;
         if needs_bits > residue.len() * 8 {
@@ -592,8 +594,8 @@ impl Compiled {
         Ok(end)
     }
 
-    /// The field at which `header` does not match: the first whose bits are not those that the rule knows, or whose value
-    /// is in no list.
+    /// The field that does not match in `header`: the first whose bits differ from those of the rule, or whose
+    /// value is not in a list.
     #[cold]
     fn unmatched(&self, header: &[u8]) -> FieldMismatch {
         let differing = self.slots.iter().find_map(|FieldPlace { field, at, bits }| {

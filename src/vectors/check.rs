@@ -30,7 +30,7 @@ pub struct Difference {
     pub item: String,
     /// The name of the value.
     pub name: String,
-    /// The computed value, bytes as hex digits; or a description of what is expected.
+    /// The computed value, bytes as hex digits, or a description of the expected value.
     pub expected: String,
     /// The value in the kit.
     pub got: String,
@@ -43,11 +43,12 @@ impl fmt::Display for Difference {
     }
 }
 
-/// Works out every value of the kit in `text` from its rules, keys, packets, Sequence Numbers and IVs; `path` is for
-/// messages.
+/// Computes every value of the kit in `text` from its rules, keys, packets, sequence numbers and IVs. `path` is
+/// used in messages.
 ///
 /// # Errors
-/// It is no kit, its rules and keys make no SAs, or a value from which others are worked out is missing or no hex.
+///
+/// `text` is not a kit, its rules and keys do not result in SAs, or an input value is missing or not hexadecimal.
 pub fn check(path: &Path, text: &str) -> Result<Checked, Error> {
     let kit = kit::read(path, text)?;
     let table = table(path, &kit)?;
@@ -59,7 +60,7 @@ pub fn check(path: &Path, text: &str) -> Result<Checked, Error> {
 
 fn table(path: &Path, kit: &Kit) -> Result<SaTable, Error> {
     let loaded = files::parse(path, kit.file.as_bytes()).map_err(|error| {
-        // Line numbers of the file that was put together mean nothing to the user.
+        // The rules and keys were combined into one file, so its line numbers mean nothing to the user.
         Error::file(path, format!("`sas` and `contexts`: {}", problem_of(&error)), error.help())
     })?;
     let bound = files::bind(&loaded.sas, &loaded.contexts)?;
@@ -198,7 +199,7 @@ impl Checker<'_> {
         text.and_then(|text| hex::decode(text).ok()).ok_or_else(|| self.unusable(item, name))
     }
 
-    /// `sn`, with `sn_high` in front of it.
+    /// `sn`, combined with `sn_high` as the high half.
     fn sn(&self, item: &str, line: &Value) -> Result<u64, Error> {
         let half = |name| {
             let bytes = self.hex(item, line, name)?;
@@ -212,12 +213,12 @@ impl Checker<'_> {
     }
 
     fn unusable(&self, item: &str, name: &str) -> Error {
-        let problem = format!("{item}: `{name}` is missing, or is nothing that can be used");
-        Error::file(self.path, problem, "is the kit whole?")
+        let problem = format!("{item}: `{name}` is missing or invalid");
+        Error::file(self.path, problem, "check that the kit is complete")
     }
 }
 
-/// A value from which others follow does not work.
+/// An input value cannot be used to compute the other values.
 fn of_problem(item: &str, line: &Value, problem: Problem) -> Difference {
     let (name, expected) = match problem {
         Problem::Mismatch(mismatch) => ("inner_packet", format!("a packet that the context matches ({mismatch})")),
@@ -227,7 +228,7 @@ fn of_problem(item: &str, line: &Value, problem: Problem) -> Difference {
     Difference { item: item.to_owned(), name: name.to_owned(), expected, got }
 }
 
-/// The first member of `line` that is not as in `expected`.
+/// The first member of `line` that differs from `expected`.
 fn differs(item: &str, expected: &Json, line: &Value) -> Option<Difference> {
     let Json::Object(members) = expected else { return None };
     let null = Value::Null;
@@ -249,7 +250,7 @@ fn differs(item: &str, expected: &Json, line: &Value) -> Option<Difference> {
     Some(difference(name, "nothing".to_owned(), got))
 }
 
-/// Hex digits and numbers as they are, anything else as JSON.
+/// Hex digits and numbers unchanged, anything else as JSON.
 fn shown(value: &Value) -> String {
     match value {
         Value::String(text) if !text.is_empty() => text.clone(),

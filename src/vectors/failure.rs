@@ -1,4 +1,4 @@
-//! Packets that must fail, and the stage at which they fail.
+//! Packets that must fail, and the step at which they fail.
 
 use super::kit::hex_of;
 use super::packet::{Failed, Problem, Vector, datagram, open, seal, sn_values};
@@ -12,22 +12,22 @@ use crate::sa::table::{PreparedSa, SaTable};
 pub(super) enum Case<'a> {
     /// Packet `of`, `vector`, with one bit of `wire` inverted.
     Flipped { kind: &'static str, of: usize, bit: usize, vector: &'a Vector },
-    /// Another clear text with a valid ICV.
+    /// A modified clear text with a valid ICV.
     ClearText { outer_header: &'a [u8], sn: u64, iv: &'a [u8], clear_text: &'a [u8] },
     /// A packet that the context does not match.
     NoMatch { outer_header: &'a [u8], inner_packet: &'a [u8] },
 }
 
-/// The values of `kind`.
+/// The possible values of `kind`.
 pub(super) const ICV: &str = "icv";
 /// A bit of the SPI's residue is wrong.
 pub(super) const SPI: &str = "spi";
-/// The RuleID in front of the ESP header is another.
+/// The RuleID before the ESP header is wrong.
 pub(super) const RULE_ID: &str = "rule-id";
 pub(super) const CLEAR_TEXT: &str = "clear-text";
 pub(super) const NO_MATCH: &str = "no-match";
 
-/// Bits of `wire` that are worth inverting, the kind of each.
+/// The bits of `wire` that are inverted, and the kind of each.
 pub(super) fn flips(entry: &PreparedSa, vector: &Vector) -> Vec<(&'static str, usize)> {
     let mut flips = vec![];
     if entry.authenticates() {
@@ -44,25 +44,25 @@ pub(super) fn flips(entry: &PreparedSa, vector: &Vector) -> Vec<(&'static str, u
     flips
 }
 
-/// Clear texts near that of `vector` that may be malformed, each a multiple of the cipher block.
+/// Modified clear texts of `vector` that may be malformed. The length of each is a multiple of the cipher block.
 pub(super) fn damaged(entry: &PreparedSa, vector: &Vector) -> Vec<Vec<u8>> {
     let Vector { clear_rule_id, payload_data, trailer, residue_bits, .. } = vector;
     let payload_at = clear_rule_id.len();
     let residue_len = residue_bits.div_ceil(8);
     let with = |payload: &[u8], trailer: &[u8]| [clear_rule_id.as_slice(), payload, trailer].concat();
-    // Behind a RuleID of the inner packet the residue begins one byte later.
+    // After a RuleID of the inner packet, the residue starts one byte later.
     let filled = |byte: u8, from: usize| {
         let mut payload = payload_data.clone();
         payload.iter_mut().skip(from).take(residue_len).for_each(|at| *at = byte);
         with(&payload, trailer)
     };
     let mut found = vec![vec![]];
-    // No payload data, or half of its residue.
+    // Without payload data, or with half of its residue.
     found.push(with(&[], trailer));
     found.push(with(payload_data.get(..residue_len / 2).unwrap_or_default(), trailer));
-    // Mappings beyond their list, an IHL of 15; an IHL of 0.
+    // An index that is not in the list of a mapping, an IHL of 15, and an IHL of 0.
     found.extend([filled(0xff, 0), filled(0xff, 1), filled(0, 0), filled(0, 1)]);
-    // Pad Length and Next Header, from the end.
+    // Pad Length and Next Header, counted from the end.
     for from_end in 1..=trailer.len().min(2) {
         let mut trailer = trailer.clone();
         let at = trailer.len() - from_end;
@@ -71,7 +71,7 @@ pub(super) fn damaged(entry: &PreparedSa, vector: &Vector) -> Vec<Vec<u8>> {
         }
         found.push(with(payload_data, &trailer));
     }
-    // RuleIDs: in front of the trailer's rule, and of the inner one.
+    // The RuleIDs of the trailer and of the inner packet.
     for at in [0, payload_at] {
         let mut clear = vector.clear_text.clone();
         if let Some(byte) = clear.get_mut(at) {
@@ -90,7 +90,7 @@ pub(super) fn damaged(entry: &PreparedSa, vector: &Vector) -> Vec<Vec<u8>> {
 }
 
 impl Case<'_> {
-    /// What becomes of the packet: the line of failure `number`, or `None` if nothing fails.
+    /// The line of failure `number`, or `None` if the packet does not fail.
     pub(super) fn line(&self, table: &SaTable, sa: usize, number: usize) -> Result<Option<Json>, Problem> {
         let Some(entry) = table.entries().get(sa) else {
             return Err(Problem::Wrong("sa", "there is no such SA".to_owned()));

@@ -1,4 +1,5 @@
-//! The file: one JSON object with an item of its lists on each line, so that kits can be compared line by line.
+//! The file format: one JSON object. Each item of its lists is on a separate line, so that kits can be compared
+//! line by line.
 
 use std::path::Path;
 
@@ -18,7 +19,7 @@ const TEST_KEYS: &str =
     "TEST KEYS, in the clear on purpose: whoever has this file has them. Never protect anything with them.";
 /// The lists, in the order of the file.
 const LISTS: [&str; 5] = ["sas", "contexts", "tables", "packets", "failures"];
-/// The member at the end: SHA-256 of all bytes in front of its line.
+/// The last member: SHA-256 of all bytes before its line.
 const DIGEST: &str = "sha256";
 
 /// The text of a kit.
@@ -33,7 +34,7 @@ pub(super) fn write(lists: [&[Json]; 5]) -> Result<String, Error> {
     Ok(text)
 }
 
-/// The lines of one SA: key-file entry, context, rule tables.
+/// The lines of one SA: key file entry, context and rule tables.
 pub(super) fn lines_of(entry: &PreparedSa) -> Result<[Json; 3], Error> {
     let name = &entry.sa.name;
     let context = entry.context.as_ref().map_or(Value::Null.into(), |context| context_entry(context, name));
@@ -54,23 +55,23 @@ fn tables(entry: &PreparedSa) -> Json {
     Json::Object(vec![("sa", entry.sa.name.as_str().into()), ("rules", Json::List(rules))])
 }
 
-/// A kit that was read; its values are not checked yet.
+/// A kit that was parsed. Its values are not checked yet.
 pub(super) struct Kit {
     /// `sas` and `contexts`, as a native file.
     pub file: String,
     /// The lists, in the order of the file.
     pub lists: [Vec<Value>; 5],
-    /// `sha256`, as it is and as it should be.
+    /// `sha256` as found in the file, and as computed.
     pub digest: [String; 2],
 }
 
-/// Reads the text of a kit.
+/// Parses the text of a kit.
 pub(super) fn read(path: &Path, text: &str) -> Result<Kit, Error> {
-    const HELP: &str = "is this a kit that `dietesp vectors make` wrote?";
+    const HELP: &str = "check that `dietesp vectors make` wrote this file";
     let wrong = |problem: String| Error::file(path, problem, HELP);
     let mut root: Value = serde_json::from_str(text).map_err(|error| {
-        // The line of a kit may contain a key, so the message shows only its number.
-        Error::line(path, error.line() as u64, "not JSON, or cut short", HELP)
+        // The line may contain a key, so the message shows only its number.
+        Error::line(path, error.line() as u64, "not JSON, or truncated", HELP)
     })?;
     let members = root.as_object_mut().ok_or_else(|| wrong("not a JSON object".to_owned()))?;
     let mut take = |name: &str| members.remove(name).ok_or_else(|| wrong(format!("`{name}` is missing")));
@@ -89,7 +90,7 @@ pub(super) fn read(path: &Path, text: &str) -> Result<Kit, Error> {
     }
     let stated = take(DIGEST)?;
     if let Some(other) = members.keys().next() {
-        return Err(wrong(format!("{} is no member of a kit", Value::from(other.as_str()))));
+        return Err(wrong(format!("{} is not a member of a kit", Value::from(other.as_str()))));
     }
     let front = text.find(&format!("\n\"{DIGEST}\":")).and_then(|at| text.get(..=at)).unwrap_or(text);
     let digest = [stated.as_str().unwrap_or_default().to_owned(), hex::encode(Sha256::digest(front))];

@@ -21,11 +21,11 @@ use crate::sa::table::{PreparedSa, SaTable};
 /// Settings of [`make`].
 #[derive(Debug, Clone, Default)]
 pub struct Settings<'a> {
-    /// The SAs that open the packets; `None` for plain IP packets.
+    /// The SAs that decrypt the packets; `None` for plain IP packets.
     pub esp: Option<&'a SaTable>,
     /// Settings of the link layer of the packets.
     pub link: link::Settings,
-    /// Makes IVs repeatable.
+    /// A seed for reproducible IVs.
     pub seed: Option<u64>,
 }
 
@@ -40,16 +40,16 @@ pub struct Made {
     pub packets: usize,
     /// Failure vectors in it.
     pub failures: usize,
-    /// Packets of the input of which there is no packet vector: none of an SA with context, or no context matches.
+    /// Packets of the input without a packet vector: they belong to no SA with a context, or no context matches.
     pub left_out: usize,
 }
 
-/// An IP packet of the input, and how an SA would carry it.
+/// An IP packet of the input, and how an SA would send it.
 struct Source {
     frame: usize,
     packet: Vec<u8>,
     outer_header: Vec<u8>,
-    /// As in the input, if that is ESP.
+    /// The sequence number of the input, if that is ESP.
     sn: Option<u64>,
 }
 
@@ -95,7 +95,7 @@ pub fn make(reader: &mut Reader, table: &SaTable, settings: Settings<'_>) -> Res
     })
 }
 
-/// By SA, the packets that it may carry; and how many IP packets there are.
+/// By SA: the packets that it may send. Also returns the number of IP packets.
 fn plain_sources(reader: &mut Reader, table: &SaTable) -> Result<(Vec<Vec<Source>>, usize), Error> {
     let mut sources: Vec<Vec<Source>> = table.entries().iter().map(|_| vec![]).collect();
     let (mut window, mut frame) = (Window::default(), 0);
@@ -113,7 +113,7 @@ fn plain_sources(reader: &mut Reader, table: &SaTable) -> Result<(Vec<Vec<Source
     Ok((sources, frame))
 }
 
-/// The IP packet of a frame, a fragment too, and what its header says.
+/// The IP packet or fragment of a frame, and the fields of its header.
 fn ip_packet(link_type: u16, data: &[u8]) -> Option<(OuterHeader, &[u8])> {
     let (outer, offset) = match link::parse(link_type, data) {
         LinkContent::Datagram(datagram) => (datagram.outer, datagram.frame_offset),
@@ -129,7 +129,8 @@ fn ip_packet(link_type: u16, data: &[u8]) -> Option<(OuterHeader, &[u8])> {
     Some((outer, packet.get(..len)?))
 }
 
-/// The outer header, its length not filled, in which `entry` would send a plain packet; `None` if it would not.
+/// The outer header with which `entry` would send a plain packet, without length. Returns `None` if the SA would
+/// not send it.
 fn outer_header(entry: &PreparedSa, inner: &OuterHeader, packet: &[u8]) -> Option<Vec<u8>> {
     let context = entry.context.as_ref()?;
     let mut header = vec![];
@@ -146,7 +147,7 @@ fn outer_header(entry: &PreparedSa, inner: &OuterHeader, packet: &[u8]) -> Optio
     (entry.sa.src.accepts(outer.src) && entry.sa.dst.accepts(outer.dst)).then_some(header)
 }
 
-/// By SA of `table`, the packets that `esp` opens; and how many there are.
+/// By SA of `table`: the packets that `esp` decrypts. Also returns the number of packets.
 fn esp_sources(
     reader: &mut Reader,
     esp: &SaTable,
@@ -189,12 +190,12 @@ struct Maker<'t> {
     used: UsedNumbers,
     /// The lists of the kit.
     lists: [Vec<Json>; 5],
-    /// Frames of which there is a vector.
+    /// Frames with at least one vector.
     taken: HashSet<usize>,
 }
 
 impl Maker<'_> {
-    /// The vectors of one SA.
+    /// Makes the vectors of one SA.
     fn sa(&mut self, sa: usize, sources: &[Source]) -> Result<(), Error> {
         let Some(entry) = self.table.entries().get(sa) else { return Ok(()) };
         let mut next_sn = entry.context.as_ref().and_then(|context| context.esp_sn).unwrap_or(1);
@@ -233,7 +234,7 @@ impl Maker<'_> {
         self.failures(sa, entry, (*number, first), &unmatched, next_sn)
     }
 
-    /// Packets of one SA that fail: each kind and outcome once.
+    /// Packets of one SA that fail: one for each kind and result.
     fn failures(
         &mut self,
         sa: usize,
@@ -285,7 +286,7 @@ impl Maker<'_> {
         }
     }
 
-    /// Notes the nonce of an SA whose IV is the Sequence Number.
+    /// Records the nonce of an SA whose IV is the sequence number.
     fn take(&mut self, entry: &PreparedSa, sn: u64) -> Result<(), Error> {
         if entry.cipher().suite().implicit_iv && !self.used.take(self.ids.of(&entry.sa.keys), sn, None) {
             return Err(Error::usage(
@@ -296,7 +297,7 @@ impl Maker<'_> {
         Ok(())
     }
 
-    /// An IV that was never used with this key; none where it is not sent.
+    /// An IV that was never used with this key. Empty if the IV is not sent.
     fn iv(&mut self, entry: &PreparedSa) -> Result<Vec<u8>, Error> {
         match entry.cipher().iv_len() {
             0 => Ok(vec![]),

@@ -1,11 +1,11 @@
-//! Test vectors: kits of packets with every value on their way to Diet-ESP and back, for any implementation to check
-//! itself against.
+//! Test vectors for other implementations: kits of packets with all intermediate values of compression and
+//! decompression.
 //!
-//! A kit is one JSON object; `samples/vectors/README.md` says what is in it. Its `sas` and `contexts` are entries of native
-//! files, with every attribute written. [`make()`] writes a kit; [`check()`] works all of it out again and names the
-//! first value that differs.
+//! A kit is one JSON object, which `samples/vectors/README.md` describes. Its `sas` and `contexts` are entries of
+//! native files with all attributes. [`make()`] writes a kit. [`check()`] computes all values again and names the
+//! first one that differs.
 //!
-//! A kit has the keys of its SAs in the clear, on purpose: they are test keys.
+//! A kit intentionally contains the keys of its SAs in clear text, because they are test keys.
 
 mod check;
 mod failure;

@@ -1,4 +1,4 @@
-//! One packet from the inner headers to the wire and back, with every value on the way.
+//! One packet from the inner headers to the wire and back, with all intermediate values.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -14,14 +14,14 @@ use crate::link::{self, LinkContent};
 use crate::net::{Datagram, IpHeaders, OuterHeader};
 use crate::sa::table::{Lookup, PreparedSa, SaTable};
 
-/// The inputs of a packet vector; all other values are computed.
+/// The inputs of a packet vector. All other values are computed.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Inputs<'a> {
-    /// The outer IP header; its length and checksum count as not filled yet.
+    /// The outer IP header. Its length and checksum are ignored.
     pub outer_header: &'a [u8],
-    /// The packet to compress: the inner one, in transport mode the whole one.
+    /// The packet to compress: the inner packet, or in transport mode the whole packet.
     pub inner_packet: &'a [u8],
-    /// The Sequence Number, 64 bits with ESN.
+    /// The sequence number; 64 bits with ESN.
     pub sn: u64,
     /// The explicit IV.
     pub iv: &'a [u8],
@@ -37,7 +37,7 @@ pub(super) struct Vector {
     pub inner_packet: Vec<u8>,
     pub residue_bits: usize,
     pub payload_data: Vec<u8>,
-    /// The RuleID in front of the payload data, if there is one.
+    /// The RuleID before the payload data, if there is one.
     pub clear_rule_id: Vec<u8>,
     pub trailer: Vec<u8>,
     pub clear_text: Vec<u8>,
@@ -46,13 +46,13 @@ pub(super) struct Vector {
     pub iv: Vec<u8>,
     pub cipher_text: Vec<u8>,
     pub icv: Vec<u8>,
-    /// The RuleID in front of the ESP header, if there is one.
+    /// The RuleID before the ESP header, if there is one.
     pub header_rule_id: Vec<u8>,
     pub eec_residue: Vec<u8>,
     /// From the first byte of the ESP header to the end of the ICV.
     pub wire: Vec<u8>,
     pub restored_packet: Vec<u8>,
-    /// Names and sources of fields that were not sent; warnings.
+    /// Names and sources of fields that were not sent, and warnings.
     pub restored: Vec<(&'static str, &'static str)>,
     pub warnings: Vec<&'static str>,
 }
@@ -62,11 +62,12 @@ pub(super) struct Vector {
 pub(super) enum Problem {
     /// The packet does not match the context.
     Mismatch(Mismatch),
-    /// Anything else: the value that is wrong, and what about it.
+    /// Any other reason: the invalid value, and what is wrong with it.
     Wrong(&'static str, String),
 }
 
-/// What the packets of each SA, and of each source of a multicast one, left for the next: sender and receiver.
+/// The state after the last packet of each SA and, for multicast, of each source: that of the sender and that of
+/// the receiver.
 #[derive(Debug, Default)]
 pub(super) struct States(HashMap<(usize, Option<IpAddr>), [State; 2]>);
 
@@ -76,17 +77,17 @@ impl States {
     }
 }
 
-/// Where and how opening fails.
+/// The step at which opening failed, and the reason.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Failed {
     pub stage: Stage,
     pub status: Status,
-    /// The field or structure that is wrong, if it is one.
+    /// The invalid field or structure, if there is one.
     pub field: &'static str,
     pub reason: String,
 }
 
-/// The IP packet in `bytes`, which may end behind its header.
+/// Parses the IP packet in `bytes`, which may end after its header.
 pub(super) fn datagram(bytes: &[u8]) -> Result<Datagram<'_>, Problem> {
     match link::parse(LINKTYPE_RAW, bytes) {
         LinkContent::Datagram(datagram) => Ok(datagram),
@@ -165,7 +166,7 @@ impl Vector {
         })
     }
 
-    /// The vector as the kit has it: packet `number` of the SA named.
+    /// The vector as written to the kit: packet `number` of the named SA.
     pub(super) fn line(&self, number: usize, sa: &str) -> Json {
         let [sn, sn_high] = sn_values(self.sn, self.esn);
         let restored = self.restored.iter().map(|(name, source)| (*name, (*source).into())).collect();
@@ -197,14 +198,14 @@ impl Vector {
         ])
     }
 
-    /// The bits in which the restored packet differs from the one that was compressed; empty if it is the same.
+    /// The bits in which the restored packet differs from the original; empty if they are equal.
     fn lost(&self) -> Vec<u8> {
         let (sent, restored) = (&self.inner_packet, &self.restored_packet);
         if sent == restored { vec![] } else { sent.iter().zip(restored).map(|(a, b)| a ^ b).collect() }
     }
 }
 
-/// The low and, with ESN, the high half of a Sequence Number.
+/// The low half of a sequence number and, with ESN, its high half.
 pub(super) fn sn_values(sn: u64, esn: bool) -> [Json; 2] {
     let high = ((sn >> 32) as u32).to_be_bytes();
     [hex_of(&(sn as u32).to_be_bytes()), hex_of(if esn { &high } else { &[] })]
@@ -219,7 +220,7 @@ pub(super) fn seal(entry: &PreparedSa, sn: u64, iv: &[u8], clear: &[u8]) -> Resu
     }
 }
 
-/// Opens a whole IP packet as one of the SA at position `sa` of `table` with this Sequence Number, and restores it.
+/// Opens and restores a whole IP packet of the SA at position `sa` of `table` that has this sequence number.
 pub(super) fn open(
     table: &SaTable,
     sa: usize,
@@ -259,7 +260,7 @@ pub(super) fn open(
     let mut clear = vec![];
     entry.cipher().open(entry.sa.spi.unwrap_or(0), sn, entry.sa.esn, body, &mut clear).map_err(|error| {
         let reason = match error {
-            OpenError::Block => "the cipher text is no multiple of the cipher block",
+            OpenError::Block => "the length of the cipher text is not a multiple of the cipher block",
             _ => "the ICV does not verify",
         };
         failed(Stage::Open, Status::AuthFailed, "ICV", reason)

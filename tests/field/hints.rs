@@ -24,10 +24,10 @@ fn an_spi_between_other_addresses_is_named() {
     let (capture, keys) = (case("18-hints/nat-src.pcap"), case("18-hints/nat-src.keys"));
     let (records, _) = decode([&capture, "-k", &keys]);
     let reason = records[0]["reason"].as_str().unwrap();
-    assert!(reason.ends_with("; an SA has this SPI between other addresses"), "{reason}");
+    assert!(reason.ends_with("; an SA has this SPI but other addresses"), "{reason}");
     let output = common::dietesp(["decode", &capture, "-k", &keys]);
     let told = String::from_utf8(output.stderr).unwrap();
-    assert!(told.contains("no-sa: 1 packet: an SA has this SPI between other addresses"), "{told}");
+    assert!(told.contains("no-sa: 1 packet: an SA has this SPI but other addresses"), "{told}");
     // Another SPI.
     let text = std::fs::read_to_string(&keys).unwrap().replace("0xc0ffee01", "0xc0ffee02");
     let (_folder, keys) = file_with("keys", &text);

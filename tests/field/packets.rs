@@ -192,7 +192,7 @@ fn the_depth_is_bounded_and_the_bound_is_said() {
         assert_eq!(record["part"], index + 1);
         assert_eq!(record["inside"].as_u64().unwrap_or(0), index as u64);
     }
-    assert_eq!(records[9]["reason"], "ESP inside eight other ESP packets: no more are opened");
+    assert_eq!(records[9]["reason"], "ESP inside eight other ESP packets, which is the limit: not decrypted");
     assert_eq!(records[9]["outer"]["src"], "10.0.0.1");
 }
 

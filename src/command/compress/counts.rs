@@ -1,4 +1,4 @@
-//! What a run of `compress` did.
+//! Counts of a run of `compress`.
 
 use std::collections::BTreeMap;
 use std::ops::AddAssign;
@@ -6,7 +6,7 @@ use std::ops::AddAssign;
 use crate::decoder::status::Bytes;
 use crate::records::totals::Totals;
 
-/// What [`run`](super::run) did.
+/// The result of [`run`](super::run).
 #[derive(Debug, Default)]
 pub struct Compressed {
     /// Counts of the input.
@@ -23,34 +23,35 @@ pub struct Compressed {
     pub bytes: Bytes,
     /// Packets that did not match, by field.
     pub mismatches: BTreeMap<&'static str, u64>,
-    /// The first packet that did not match: frame, and what did not match.
+    /// The first packet that did not match: its frame and the reason.
     pub first_mismatch: Option<(u64, String)>,
-    /// Packets that no frame can hold once they are encrypted; they are omitted.
+    /// Packets that are too long for a frame once they are encrypted. They are omitted.
     pub unwritable: u64,
-    /// The first of these: frame, and why.
+    /// The first of these: its frame and the reason.
     pub first_unwritable: Option<(u64, String)>,
-    /// Frames of plain input that are malformed, cut short, or of a link type that is not supported.
+    /// Frames of plain input that are malformed, truncated, or of a link type that is not supported.
     pub unreadable: u64,
-    /// Frames of plain input that hold no IP packet.
+    /// Frames of plain input without an IP packet.
     pub not_ip: u64,
-    /// The first of the frames that are unreadable or hold no IP packet, and why.
+    /// The first frame that is unreadable or has no IP packet, and why.
     pub first_without_packet: Option<(u64, String)>,
-    /// Packets in a capture of ESP that only the encryption of their radio frames protected; they are omitted.
+    /// Packets in a capture of ESP that were protected only by the encryption of their radio frames. They are
+    /// omitted.
     pub decrypted: u64,
     /// Radio frames without a packet: acknowledgments, fragments before the last, repeats.
     pub radio: u64,
     /// Packets that could not be encrypted without using a nonce twice.
     pub refused: u64,
-    /// Nonces that the output of another run may use too.
+    /// Nonces that the output of another run may use, too.
     pub nonces: Nonces,
 }
 
-/// Where the nonces of an output come from.
+/// How the nonces of an output were chosen.
 #[derive(Debug, Default)]
 pub struct Nonces {
-    /// Plain packets were encrypted under nonces made of their new Sequence Numbers.
+    /// Plain packets were encrypted with nonces made from their new sequence numbers.
     pub numbers_of_plain: bool,
-    /// Packets were encrypted with IVs from a random start, or random ones.
+    /// Packets were encrypted with random IVs, or IVs that count from a random start.
     pub random: bool,
 }
 
@@ -79,7 +80,7 @@ impl AddAssign for Compressed {
     }
 }
 
-/// Keeps the one of the lower frame.
+/// Keeps the value with the lower frame number.
 fn note_first(first: &mut Option<(u64, String)>, other: Option<(u64, String)>) {
     let Some(other) = other else { return };
     if first.as_ref().is_none_or(|first| other.0 < first.0) {

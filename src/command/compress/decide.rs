@@ -1,4 +1,4 @@
-//! Decides in capture order what becomes of each packet: what depends on the packets before it.
+//! Decides in capture order what to do with each packet. This part depends on earlier packets.
 
 use super::counts::Compressed;
 use super::nonces::{NonceSource, has_nonce};
@@ -15,7 +15,7 @@ use crate::error::Error;
 use crate::net::{Datagram, IpVersion, OuterHeader, esp};
 use crate::sa::table::{PreparedSa, SaTable};
 
-/// What becomes of a packet.
+/// What to do with a packet.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Action {
     /// It is written as it is.
@@ -40,9 +40,9 @@ pub(super) struct Decider<'t> {
     states: States,
     nonces: NonceSource<'t>,
     digester: Digester,
-    /// Packets that did not match, and packets that were refused.
+    /// Packets that did not match, and packets that were rejected.
     counts: Compressed,
-    /// Memory for a frame that is laid out on trial.
+    /// Buffer for a frame that is built on trial.
     frame: Vec<u8>,
 }
 
@@ -66,7 +66,7 @@ impl<'t> Decider<'t> {
         }
     }
 
-    /// What this counted.
+    /// The counts of these decisions.
     pub(super) fn into_counts(self) -> Compressed {
         Compressed { nonces: self.nonces.origins, ..self.counts }
     }
@@ -111,7 +111,7 @@ impl<'t> Decider<'t> {
         }
     }
 
-    /// An ESP packet that opened.
+    /// Decides about an ESP packet that was decrypted.
     fn esp_packet(
         &mut self,
         frame: u64,
@@ -150,7 +150,7 @@ impl<'t> Decider<'t> {
         }
     }
 
-    /// A plain IP packet.
+    /// Decides about a plain IP packet.
     fn plain_packet(
         &mut self,
         frame: u64,
@@ -212,8 +212,9 @@ impl<'t> Decider<'t> {
         esp.map(Action::Esp).ok_or_else(|| same_key(to))
     }
 
-    /// Standard ESP on an SA without context between these addresses; `None` if its nonce was already used. A plain packet
-    /// has a `carrier`. `write` appends what is protected, and returns its Next Header.
+    /// Writes standard ESP on an SA without context between these addresses. Returns `None` if its nonce was
+    /// already used. A plain packet has a `carrier`. `write` appends the protected data and returns its Next
+    /// Header.
     fn standard_esp(
         &mut self,
         outer: &OuterHeader,
@@ -241,7 +242,7 @@ impl<'t> Decider<'t> {
         Ok(iv.map(|iv| OutputEsp { sa, carrier, in_front, content, clear, protected_len: 0, sn, iv }))
     }
 
-    /// Notes the state that a packet leaves for the next one; not if no frame can hold the packet.
+    /// Stores the state that a packet leaves for the next one, except if no frame can hold the packet.
     #[cold]
     fn note_state(&mut self, outcome: &Outcome<'_>, esp: &OutputEsp, outer: &OuterHeader, state: State) {
         self.frame.clear();
@@ -251,7 +252,7 @@ impl<'t> Decider<'t> {
         }
     }
 
-    /// A frame of plain input without a whole IP packet: no context can encrypt it.
+    /// Decides about a frame of plain input without a whole IP packet. No context can encrypt it.
     fn without_packet(&mut self, frame: u64, outcome: &Outcome<'_>) -> Result<Action, Error> {
         let reason = outcome.reason.map_or_else(String::new, |reason| reason.to_string());
         if self.settings.on_mismatch == OnMismatch::Stop {
@@ -284,7 +285,7 @@ impl<'t> Decider<'t> {
     }
 
     fn no_tunnel_ip(&self, frame: u64, sa: u32) -> Error {
-        let problem = format!("no tunnel_ip, without which this context cannot take the plain packet of frame {frame}");
+        let problem = format!("no tunnel_ip, which this context needs to encrypt the plain packet of frame {frame}");
         let help = "write `tunnel_ip: { src: ..., dst: ... }`: the addresses of the outer header";
         match self.output.entry(sa).and_then(|to| to.context.as_ref()) {
             Some(context) => Error::line(&context.origin.path, context.origin.line, problem, help),

@@ -1,4 +1,4 @@
-//! Sequence Numbers and IVs of the output. No nonce is used for two packets.
+//! Sequence numbers and IVs of the output. No nonce is used for two packets.
 
 use std::collections::HashSet;
 
@@ -11,7 +11,7 @@ use crate::decoder::outcome::Outcome;
 use crate::error::Error;
 use crate::sa::table::{PreparedSa, SaTable};
 
-/// Gives the packets of the output their Sequence Numbers and IVs, in capture order.
+/// Assigns sequence numbers and IVs to the packets of the output, in capture order.
 #[derive(Debug)]
 pub(super) struct NonceSource<'t> {
     input: &'t SaTable,
@@ -21,14 +21,14 @@ pub(super) struct NonceSource<'t> {
     keys: Vec<KeyId>,
     /// By SA of the input: its key, if the output uses it too.
     input_keys: Vec<Option<KeyId>>,
-    /// By SA of the output: whether its key is one of the input's.
+    /// By SA of the output: whether the input uses its key, too.
     has_key_of_input: Vec<bool>,
-    /// By SA of the output: the next Sequence Number for plain input.
+    /// By SA of the output: the next sequence number for plain input.
     next_sn: Vec<u64>,
     issuer: IvIssuer,
     random: Random,
     used: UsedNumbers,
-    /// Where the nonces so far come from.
+    /// How the nonces so far were chosen.
     pub origins: Nonces,
 }
 
@@ -62,7 +62,7 @@ impl<'t> NonceSource<'t> {
         Some((sa, self.output.entry(sa)?, self.keys.get(sa as usize).copied()?))
     }
 
-    /// Notes the IV of a packet of the input whose key the output uses too.
+    /// Records the IV of a packet of the input whose key the output uses, too.
     pub(super) fn note_input(&mut self, outcome: &Outcome<'_>) -> Result<(), Error> {
         let Some(sa) = outcome.sa else { return Ok(()) };
         let Some(key) = self.input_keys.get(sa as usize).copied().flatten() else { return Ok(()) };
@@ -75,7 +75,7 @@ impl<'t> NonceSource<'t> {
         }
     }
 
-    /// The next Sequence Number of an SA. Packets that are not compressed do not use one.
+    /// The next sequence number of an SA. Packets that are not compressed do not use one.
     pub(super) fn next_number(&mut self, sa: u32, to: &PreparedSa) -> Result<u64, Error> {
         let used_up = || Error::usage(format!("SA {}: its Sequence Numbers are used up", to.sa.name), "use a new SA");
         let next = self.next_sn.get_mut(sa as usize).ok_or_else(used_up)?;
@@ -87,9 +87,9 @@ impl<'t> NonceSource<'t> {
         Ok(sn)
     }
 
-    /// The IV for a packet with the Sequence Number `sn`; `None` if its nonce was already used for another packet. `digest`
-    /// identifies its clear text. The nonce is made of `sn`, except under a key of the input, or if an explicit IV is to be
-    /// `issued`.
+    /// The IV for a packet with the sequence number `sn`. Returns `None` if its nonce was already used for another
+    /// packet. `digest` identifies its clear text. The nonce is made from `sn`, except with a key of the input, or
+    /// if an explicit IV is to be `issued`.
     #[inline]
     pub(super) fn iv(
         &mut self,
@@ -112,7 +112,7 @@ impl<'t> NonceSource<'t> {
         Ok(Some(padded(sn)))
     }
 
-    /// An IV that is not made of the Sequence Number.
+    /// An IV that does not depend on the sequence number.
     fn issued_iv(&mut self, to: &PreparedSa, key: KeyId, key_of_input: bool) -> Result<u128, Error> {
         let (iv_len, implicit_iv) = (to.cipher().iv_len(), to.cipher().suite().implicit_iv);
         if !has_nonce(to) {
@@ -127,12 +127,12 @@ impl<'t> NonceSource<'t> {
             }
             return Err(Error::usage(
                 format!(
-                    "SA {}: with a key of the input and an implicit IV, packets would be sealed under nonces that the \
-                     input used for other plaintexts",
+                    "SA {}: with a key of the input and an implicit IV, packets would be encrypted with nonces that \
+                         the input used for other plaintexts",
                     to.sa.name
                 ),
-                "give the keys of the input with --esp-keys and other ones with --keys (in a laboratory \
-                 --allow-nonce-reuse: then whoever has both captures learns both plaintexts and can forge packets)",
+                "give the keys of the input with --esp-keys and different keys with --keys (in a laboratory, use \
+                     --allow-nonce-reuse: anyone with both captures can then read both plaintexts and forge packets)",
             ));
         }
         self.origins.random = true;
@@ -140,7 +140,8 @@ impl<'t> NonceSource<'t> {
     }
 }
 
-/// Whether an SA encrypts under nonces, which must be different for each packet: counter modes do, AES-CBC and NULL do not.
+/// Whether an SA encrypts with nonces, which must differ for each packet. Counter modes do; AES-CBC and NULL do
+/// not.
 pub(super) fn has_nonce(entry: &PreparedSa) -> bool {
     entry.cipher().iv_len() == 8 || entry.cipher().suite().implicit_iv
 }

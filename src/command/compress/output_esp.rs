@@ -1,4 +1,4 @@
-//! Lays out a frame with ESP that is still to be encrypted.
+//! Builds a frame with ESP that will be encrypted later.
 
 use crate::command::seal_queue::SealQueue;
 use crate::decoder::outcome::Outcome;
@@ -13,9 +13,9 @@ use crate::sa::table::{PreparedSa, SaTable};
 pub(super) struct OutputEsp {
     /// Its SA in the output.
     pub sa: u32,
-    /// Of a plain packet, the SA whose outer header carries it.
+    /// For a plain packet: the SA whose outer header it gets.
     pub carrier: Option<u32>,
-    /// Of a plain packet that is compressed in transport mode, the headers in front of ESP.
+    /// For a plain packet in transport mode: the headers before ESP.
     pub in_front: Option<HeadersBeforeEsp>,
     pub content: Content,
     /// The clear text to encrypt.
@@ -23,7 +23,7 @@ pub(super) struct OutputEsp {
     /// Bytes of the packet that standard ESP would protect.
     pub protected_len: u32,
     pub sn: u64,
-    /// The IV: as many bytes as the cipher needs, from the most significant one on.
+    /// The IV, left-aligned. The cipher uses as many bytes as it needs.
     pub iv: u128,
 }
 
@@ -39,7 +39,7 @@ pub(super) enum Content {
 }
 
 impl OutputEsp {
-    /// Bytes from the ESP header to the ICV.
+    /// Number of bytes from the ESP header to the ICV.
     pub(super) fn len(&self, output: &SaTable) -> usize {
         let Some(to) = output.entry(self.sa) else { return 0 };
         let header_len = if self.content == Content::Standard { esp::HEADER_LEN } else { to.header_len() };
@@ -68,7 +68,7 @@ impl OutputEsp {
         Ok(())
     }
 
-    /// Appends ESP that is still to be encrypted.
+    /// Appends ESP that will be encrypted later.
     #[inline]
     fn append_esp(
         &self,
@@ -94,8 +94,8 @@ impl OutputEsp {
         });
     }
 
-    /// Appends the headers of the frame and what `append_esp` appends, and completes lengths and checksums. Returns the UDP
-    /// checksum that is to be written once the ESP is encrypted.
+    /// Appends the headers of the frame and the ESP from `append_esp`, then fills in lengths and checksums. Returns
+    /// the UDP checksum that must be written after ESP is encrypted.
     #[inline]
     pub(super) fn append_around(
         &self,

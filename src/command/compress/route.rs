@@ -1,4 +1,4 @@
-//! Which packets are compressed. This does not depend on earlier packets.
+//! Chooses which packets are compressed. This does not depend on earlier packets.
 
 use super::{Compress, Input};
 use crate::capture::Frame;
@@ -8,20 +8,20 @@ use crate::decoder::status::Status;
 use crate::encoder::{ClearTexts, RuleMatch};
 use crate::records::record::Record;
 
-/// The way of a packet, and the context that matches it if the context needs no state of earlier packets.
+/// What kind of packet it is, and the context that matches it, if this context does not depend on earlier packets.
 #[derive(Debug)]
 pub(super) enum Route {
-    /// It is not selected, and omitted.
+    /// It is not selected, and is omitted.
     Omitted,
     /// A fragment whose packet is not complete yet.
     Fragment,
     /// A radio frame without a new packet.
     NoPacket,
-    /// An ESP packet that opened.
+    /// An ESP packet that was decrypted.
     Esp(Option<RuleMatch>),
     /// A packet of plain input.
     Plain(Option<RuleMatch>),
-    /// Only the encryption of its radio frame protected it, and the output does not have that.
+    /// It was protected only by the encryption of its radio frame, which the output does not have.
     LinkEncrypted,
     /// A frame of plain input without a whole IP packet.
     NotIp,
@@ -30,7 +30,7 @@ pub(super) enum Route {
 }
 
 impl Compress<'_> {
-    /// Chooses the way of a packet. The compressed clear text is added to `texts`.
+    /// Classifies a packet. Its compressed clear text is added to `texts`.
     pub(super) fn route(
         &self,
         frame: &Frame<'_>,
@@ -42,9 +42,9 @@ impl Compress<'_> {
             return Route::Omitted;
         }
         match (self.settings.input, outcome.status) {
-            // It may have held a packet.
+            // It may have contained a packet.
             (Input::Plain, Status::Malformed) => Route::NotIp,
-            // The packets of radio frames are written without the frames, and once.
+            // Packets of radio frames are written without the frames, and only once.
             _ if is_without_packet(outcome) => Route::NoPacket,
             (Input::Plain, _) => match outcome.datagram() {
                 Some(datagram) => Route::Plain(self.matcher.plain(&datagram, None, texts)),
@@ -61,7 +61,8 @@ impl Compress<'_> {
     }
 }
 
-/// Whether it is a radio frame, or part of one, without a packet or with one that an earlier frame had.
+/// Whether the frame is a radio frame, or a part of one, that has no packet or repeats the packet of an earlier
+/// frame.
 pub(super) fn is_without_packet(outcome: &Outcome<'_>) -> bool {
     outcome.repeat || outcome.radio && outcome.datagram().is_none()
 }

@@ -1,4 +1,4 @@
-//! Decides in capture order what becomes of each packet.
+//! Decides in capture order what to do with each packet.
 
 use super::resealing::{Conversion, KeySource};
 use super::{Convert, Reseal, Target};
@@ -6,27 +6,27 @@ use crate::decoder::outcome::Outcome;
 use crate::decoder::status::Status;
 use crate::error::Error;
 
-/// What becomes of one packet of a frame.
+/// What to do with one packet of a frame.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Action {
-    /// It is written as it is.
+    /// It is written unchanged.
     Keep,
     /// A fragment is held until its packet is complete.
     Hold,
     /// It is omitted.
     Omit,
-    /// It is replaced by its inner packet, the innermost one if there are several.
+    /// It is replaced by its inner packet. If packets are nested, this is the innermost one.
     Plain,
     /// Its ESP header is restored.
     HeaderOnly,
-    /// Its ESP header is restored and its IV inserted.
+    /// Its ESP header is restored, and its IV is inserted.
     ExplicitIv,
-    /// It is encrypted again under an IV of as many of these bytes as the cipher needs.
+    /// It is encrypted again with this IV, of which the cipher uses as many bytes as it needs.
     Sealed([u8; 16]),
 }
 
 impl Convert<'_, '_> {
-    /// Decides about a packet. `innermost` is `outcome`, or the packet farthest inside it that opened.
+    /// Decides about a packet. `innermost` is `outcome` or, if packets are nested, the innermost decrypted one.
     pub(super) fn action(
         &self,
         source: &mut KeySource,
@@ -51,7 +51,7 @@ impl Convert<'_, '_> {
         let Some(sa) = outcome.sa.filter(|_| outcome.status == Status::Ok) else { return Ok(Action::Keep) };
         match self.settings.target {
             Target::Esp => self.esp(source, sa),
-            // A nested packet is part of the innermost one.
+            // A nested packet is part of the innermost packet.
             Target::Plain if is_nested => Ok(Action::Keep),
             Target::Plain => {
                 let is_dummy = innermost.restored.is_some_and(|restored| restored.upper.is_none());
@@ -60,7 +60,7 @@ impl Convert<'_, '_> {
         }
     }
 
-    /// How a packet of this SA that opened becomes standard ESP.
+    /// How a decrypted packet of this SA becomes standard ESP.
     #[inline]
     fn esp(&self, source: &mut KeySource, sa: u32) -> Result<Action, Error> {
         let (conversion, iv) = self.conversions.next(sa, self.settings, source)?;

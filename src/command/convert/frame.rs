@@ -1,4 +1,4 @@
-//! Writes what becomes of the packets of a frame: in place of the frame, or separately.
+//! Writes the converted packets of a frame, either in place of the frame or separately.
 
 use super::decide::Action;
 use crate::capture::Frame;
@@ -9,17 +9,17 @@ use crate::error::{Error, Fault};
 /// A frame whose packets are being written.
 pub(super) struct OutputFrame<'f> {
     frame: &'f Frame<'f>,
-    /// Why packets in it could not be opened.
+    /// Why some of its packets could not be decrypted.
     comment: Option<String>,
-    /// The frame was written as it is, because a packet of it is written separately.
+    /// The frame was written unchanged, because a packet of it is written separately.
     is_written: bool,
 }
 
 /// Why a packet is not replaced.
 pub(super) enum NotReplaced {
-    /// It is kept.
+    /// It is written unchanged.
     Kept,
-    /// The frame cannot hold the new packet.
+    /// The new packet is too long for the frame.
     Fault(Fault),
 }
 
@@ -30,12 +30,12 @@ impl From<Fault> for NotReplaced {
 }
 
 impl<'f> OutputFrame<'f> {
-    /// The output of `frame`, whose first packet is `first`.
+    /// Starts the output of `frame`, whose first packet is `first`.
     pub(super) fn new(frame: &'f Frame<'f>, first: &Outcome<'_>) -> OutputFrame<'f> {
         OutputFrame { frame, comment: comment(first), is_written: false }
     }
 
-    /// Writes what becomes of one of its packets, which `write` appends.
+    /// Writes one converted packet, which `write` appends.
     #[inline]
     pub(super) fn packet(
         &mut self,
@@ -68,8 +68,8 @@ impl<'f> OutputFrame<'f> {
         Ok((Original::Kept, written))
     }
 
-    /// A radio frame, or one with a tunnel in front of ESP, is written as it is, and its packet after it: as `write` appends
-    /// it, or unchanged. Returns whether the packet was replaced.
+    /// Writes a radio frame, or one with a tunnel before ESP, unchanged, followed by its packet, which `write`
+    /// appends. Returns whether the packet was replaced.
     fn separate_packet(
         &mut self,
         packet: &Outcome<'_>,
@@ -85,7 +85,7 @@ impl<'f> OutputFrame<'f> {
         let written = frames.add(frame, &origin, write)?;
         match &written {
             Ok(()) => return Ok(written),
-            // The frame, which is written, shows it.
+            // The frame itself shows the packet.
             Err(NotReplaced::Kept) if !packet.radio => return Ok(written),
             Err(NotReplaced::Kept) => origin.extend(comment.as_ref().map(|comment| format!("\n{comment}"))),
             Err(NotReplaced::Fault(fault)) => origin += &format!("\n{}", not_converted(fault)),
@@ -99,7 +99,7 @@ fn not_converted(fault: &Fault) -> String {
     format!("dietesp: not converted: {fault}")
 }
 
-/// Why packets of a frame that belong to an SA could not be opened.
+/// Why packets of a frame that belong to an SA could not be decrypted.
 fn comment(first: &Outcome<'_>) -> Option<String> {
     let mut comment: Option<String> = None;
     for packet in first.parts() {

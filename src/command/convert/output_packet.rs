@@ -1,4 +1,4 @@
-//! Lays out the packet that replaces a packet of the capture.
+//! Builds the packet that replaces a packet of the capture.
 
 use super::Convert;
 use super::decide::Action;
@@ -10,8 +10,8 @@ use crate::link;
 use crate::net::{esp, protocol};
 
 impl Convert<'_, '_> {
-    /// Appends the frame of `outcome` with standard ESP in it, which `seal_queue` encrypts later where that is to be done;
-    /// or with the packet that `innermost` was restored to.
+    /// Appends the frame of `outcome` with standard ESP, which `seal_queue` encrypts later if necessary, or with
+    /// the restored packet of `innermost`.
     pub(super) fn append_frame(
         &self,
         (outcome, innermost): (&Outcome<'_>, &Outcome<'_>),

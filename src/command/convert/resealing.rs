@@ -1,4 +1,5 @@
-//! How the packets of each SA become standard ESP: as they are, with a restored header, or encrypted again under other keys.
+//! Chooses how the packets of each SA become standard ESP: unchanged, with a restored header, or encrypted again
+//! with other keys.
 
 use std::sync::OnceLock;
 
@@ -11,11 +12,11 @@ use crate::error::Error;
 use crate::sa::UsedKeys;
 use crate::sa::table::{PreparedSa, SaTable};
 
-/// How the packets of one SA become standard ESP. It is the same for all of them, because Wireshark uses the first key that
-/// fits an SPI.
+/// How the packets of one SA become standard ESP. All packets of an SA are handled alike, because Wireshark uses
+/// the first key that matches an SPI.
 #[derive(Debug)]
 pub(super) enum Conversion {
-    /// They are standard ESP.
+    /// They are standard ESP already.
     None,
     /// SPI and Sequence Number are restored.
     HeaderOnly,
@@ -30,7 +31,7 @@ pub(super) enum Conversion {
 pub(super) struct Sealer {
     keys: Keys,
     pub cipher: EspCipher,
-    /// The key, if it is that of the capture.
+    /// The key, if it is the one of the capture.
     kept: Option<KeyId>,
 }
 
@@ -41,11 +42,11 @@ pub(super) struct Conversions<'t> {
     by_sa: Box<[OnceLock<Conversion>]>,
 }
 
-/// Keys and IVs of the output, handed out in capture order.
+/// Keys and IVs of the output, assigned in capture order.
 pub(super) struct KeySource {
-    /// By SA: IVs counted under a fresh key.
+    /// By SA: IVs that count under a new key.
     counts: Vec<u64>,
-    /// By SA: its key, once there was a packet.
+    /// By SA: its key, after its first packet.
     keys: Vec<Option<KeyId>>,
     ids: KeyIds,
     random: Random,
@@ -63,7 +64,7 @@ impl KeySource {
         }
     }
 
-    /// Notes the IV of a packet of the capture, so that it is not used again under the same key.
+    /// Records the IV of a packet of the capture, so that it is not used again with the same key.
     #[inline]
     pub(super) fn note_input(&mut self, outcome: &Outcome<'_>, table: &SaTable) -> Result<(), Error> {
         let Some((sa, entry)) = outcome.sa.and_then(|sa| Some((sa, table.entry(sa)?))) else { return Ok(()) };
@@ -72,7 +73,7 @@ impl KeySource {
         self.issuer.seen(key, iv)
     }
 
-    /// The IV of the next packet of an SA; the cipher uses as many bytes as it needs.
+    /// The IV of the next packet of an SA. The cipher uses as many bytes as it needs.
     #[inline]
     fn iv(&mut self, sa: u32, sealer: &Sealer) -> Result<[u8; 16], Error> {
         let mut iv = [0; 16];
@@ -104,7 +105,7 @@ impl<'t> Conversions<'t> {
         Conversions { table, by_sa: table.entries().iter().map(|_| OnceLock::new()).collect() }
     }
 
-    /// The conversion of an SA, with the IV of its next packet if that is encrypted.
+    /// The conversion of an SA and, if its packets are encrypted again, the IV of the next packet.
     #[inline]
     pub(super) fn next(
         &self,
@@ -117,7 +118,7 @@ impl<'t> Conversions<'t> {
         };
         let conversion = match slot.get() {
             Some(conversion) => conversion,
-            // Packets are decided in turn, so no other worker can initialize the slot.
+            // Turns serialize the decisions, so no other worker can initialize the slot.
             None => {
                 let conversion = Conversion::of(entry, sa, settings, source)?;
                 slot.get_or_init(|| conversion)
@@ -130,7 +131,7 @@ impl<'t> Conversions<'t> {
         Ok((conversion, iv))
     }
 
-    /// What encrypts the packets of an SA, if something does.
+    /// The cipher that encrypts the packets of an SA, if they are encrypted.
     pub(super) fn sealer(&self, sa: u32) -> Option<&Sealer> {
         match self.by_sa.get(sa as usize)?.get()? {
             Conversion::Sealed(sealer) => Some(sealer),
