@@ -17,15 +17,6 @@ pub(crate) fn side_by_side<T: Send>(threads: usize, work: impl Fn() -> T + Sync)
     })
 }
 
-/// Runs `work` on this thread and `beside` on another one. Returns both results.
-pub(crate) fn both<A, B: Send>(work: impl FnOnce() -> A, beside: impl Fn() -> B + Sync) -> (A, B) {
-    std::thread::scope(|scope| {
-        let other = spawn(scope, &beside);
-        let own = work();
-        (own, other.map_or_else(&beside, joined))
-    })
-}
-
 fn spawn<'s, T: Send + 's>(
     scope: &'s Scope<'s, '_>,
     work: impl FnOnce() -> T + Send + 's,

@@ -3,15 +3,15 @@
 use std::collections::HashMap;
 use std::path::Path;
 
-use super::formats::Kind;
+use zeroize::Zeroizing;
+
+use super::formats::{self, Kind};
 use super::import::skipped::Skipped;
-use super::import::{charon, esp_sa, ike, integrity, ipsecctl, setkey, setkey_dump, tcpdump, xfrm};
+use super::import::{charon, esp_sa, ike, integrity, ipsecctl, paste, setkey, setkey_dump, tcpdump, xfrm};
 use super::native::fields::Fields;
-use super::native::parts::Yaml;
-use super::native::{keys, rules};
-use super::read::{Content, FileRead};
+use super::native::{keys, rules, yaml, yaml_flow};
 use super::values::shown_name;
-use super::{Loaded, overlap};
+use super::{Loaded, overlap, read};
 use crate::error::Error;
 use crate::sa::Sa;
 
@@ -24,19 +24,18 @@ pub(super) struct Loader {
 }
 
 impl Loader {
-    pub(super) fn files(&mut self, files: &[FileRead], contents: Vec<Result<Content<'_>, Error>>) -> Result<(), Error> {
-        files.iter().zip(contents).try_for_each(|(file, content)| self.take(&file.path, content?))
-    }
-
-    pub(super) fn take(&mut self, path: &Path, content: Content<'_>) -> Result<(), Error> {
-        let Content { kind, text, yaml } = content;
+    /// Adds the content of a file. `path` is for messages.
+    pub(super) fn add(&mut self, path: &Path, mut bytes: Zeroizing<Vec<u8>>) -> Result<(), Error> {
+        paste::blank(&mut bytes);
+        let text = read::text(path, &bytes)?;
+        let kind = formats::kind(text);
         let mut skipped = Skipped::new(path);
         // A YAML file may have contexts only, and an empty one gets a warning of its own.
         let should_have_sas = !matches!(kind, Kind::Yaml | Kind::Empty);
         let read_before = (self.loaded.sas.len(), self.loaded.ike.len());
         let sas = &mut self.loaded.sas;
         match kind {
-            Kind::Yaml => self.yaml(path, yaml)?,
+            Kind::Yaml => self.add_yaml(path, text)?,
             Kind::EspSa => esp_sa::read(path, text, sas, &mut skipped),
             Kind::Xfrm => xfrm::read(path, text, sas, &mut skipped),
             Kind::Charon => charon::read(path, text, sas, &mut skipped),
@@ -60,16 +59,12 @@ impl Loader {
         Ok(())
     }
 
-    pub(super) fn yaml(&mut self, path: &Path, yaml: Yaml<'_>) -> Result<(), Error> {
-        let Some(root) = yaml.root else { return Ok(()) };
+    fn add_yaml(&mut self, path: &Path, text: &str) -> Result<(), Error> {
+        let simple = yaml_flow::document(text);
+        let Some(root) = simple.map_or_else(|| yaml::parse(path, text), |root| Ok(Some(root)))? else { return Ok(()) };
         let mut fields = Fields::new(path, "a key or rule file", &root)?;
         if let Some(entry) = fields.entry("sas") {
-            let first = keys::sas(path, entry.node)?;
-            let further = yaml.sas;
-            let count = first.len() + further.iter().map(Vec::len).sum::<usize>();
-            self.native.reserve(count);
-            self.loaded.sas.reserve(count);
-            for (sa, named) in first.into_iter().chain(further.into_iter().flatten()) {
+            for (sa, named) in keys::sas(path, entry.node)? {
                 self.native.push((self.loaded.sas.len(), named));
                 self.loaded.sas.push(sa);
             }
@@ -78,9 +73,7 @@ impl Loader {
             self.loaded.link_keys.extend(keys::link_keys(path, entry.node)?);
         }
         if let Some(entry) = fields.entry("contexts") {
-            let first = rules::contexts(path, entry.node)?;
-            self.loaded.contexts.reserve(first.len() + yaml.contexts.iter().map(Vec::len).sum::<usize>());
-            self.loaded.contexts.extend(first.into_iter().chain(yaml.contexts.into_iter().flatten()));
+            self.loaded.contexts.extend(rules::contexts(path, entry.node)?);
         }
         if let Some(entry) = fields.entry("lowpan_contexts") {
             rules::lowpan_contexts(path, entry.node, &mut self.loaded.lowpan_contexts)?;

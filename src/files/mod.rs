@@ -10,7 +10,7 @@ mod overlap;
 mod read;
 mod values;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::net::Ipv6Addr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -26,16 +26,11 @@ pub use self::export::schema::{SchemaOf, schema};
 pub use self::import::rule_set::parse_rules;
 pub(crate) use self::import::rule_set::{NumberedRule, RuleSet, load_custom_rules, load_rules};
 use self::loader::Loader;
-use self::read::{FileRead, blank, content, contents, read};
 use crate::context::Context;
-use crate::cores;
 use crate::error::Error;
 use crate::ike::Secrets;
 use crate::link::LinkKey;
 use crate::sa::Sa;
-
-/// Rule files of at least this many bytes are parsed in a second thread.
-const WORTH_A_THREAD: usize = 1 << 16;
 
 /// The content of key and rule files.
 #[derive(Debug, Default)]
@@ -69,30 +64,12 @@ pub struct Loaded {
 /// A file cannot be read or used; two SAs have the same name; two SAs in YAML have the same SPI and overlapping
 /// selectors.
 pub fn load(key_files: &[PathBuf], rule_files: &[PathBuf]) -> Result<Loaded, Error> {
-    let mut seen = vec![];
-    let mut read_new = |paths: &[PathBuf]| {
-        let mut files = vec![];
-        for path in paths {
-            let same = std::fs::canonicalize(path).unwrap_or_else(|_| path.clone());
-            if !seen.contains(&same) {
-                seen.push(same);
-                let mut bytes = read(path)?;
-                blank(&mut bytes);
-                files.push(FileRead { path: path.clone(), bytes });
-            }
-        }
-        Ok::<_, Error>(files)
-    };
-    let (keys, rules) = (read_new(key_files)?, read_new(rule_files)?);
-    let large = |files: &[FileRead]| files.iter().any(|file| file.bytes.len() >= WORTH_A_THREAD);
     let mut loader = Loader::default();
-    if large(&keys) && large(&rules) {
-        let (taken, contents) = cores::both(|| loader.files(&keys, contents(&keys)), || contents(&rules));
-        taken?;
-        loader.files(&rules, contents)?;
-    } else {
-        loader.files(&keys, contents(&keys))?;
-        loader.files(&rules, contents(&rules))?;
+    let mut seen = HashSet::new();
+    for path in key_files.iter().chain(rule_files) {
+        if seen.insert(std::fs::canonicalize(path).unwrap_or_else(|_| path.clone())) {
+            loader.add(path, read::read(path)?)?;
+        }
     }
     loader.finish()
 }
@@ -102,10 +79,8 @@ pub fn load(key_files: &[PathBuf], rule_files: &[PathBuf]) -> Result<Loaded, Err
 /// # Errors
 /// As [`load`].
 pub fn parse(path: &Path, bytes: &[u8]) -> Result<Loaded, Error> {
-    let mut bytes = Zeroizing::new(bytes.to_vec());
-    blank(&mut bytes);
     let mut loader = Loader::default();
-    loader.take(path, content(path, &bytes)?)?;
+    loader.add(path, Zeroizing::new(bytes.to_vec()))?;
     loader.finish()
 }
 

@@ -1,38 +1,15 @@
-//! Reads a file, recognizes its format, and parses YAML.
+//! Reads a file as text.
 
 use std::fs::File;
 use std::io::Read;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use zeroize::Zeroizing;
 
-use super::formats::{self, Kind};
-use super::import::paste;
-use super::native::parts::{self, Yaml};
 use crate::error::Error;
 
 /// Bytes of the largest file that is read.
 const MAX_FILE_LEN: u64 = 256 * 1024 * 1024;
-
-/// A file that was read.
-pub(super) struct FileRead {
-    pub(super) path: PathBuf,
-    pub(super) bytes: Zeroizing<Vec<u8>>,
-}
-
-/// As [`content`], for each file.
-pub(super) fn contents(files: &[FileRead]) -> Vec<Result<Content<'_>, Error>> {
-    files.iter().map(|file| content(&file.path, &file.bytes)).collect()
-}
-
-/// Replaces text around pasted keys with spaces.
-pub(super) fn blank(bytes: &mut [u8]) {
-    for range in paste::blanks(bytes) {
-        if let Some(part) = bytes.get_mut(range) {
-            part.fill(b' ');
-        }
-    }
-}
 
 /// The bytes of a file, or of standard input for `-`.
 ///
@@ -57,26 +34,15 @@ pub(super) fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, Error> {
     Ok(bytes)
 }
 
-/// The content of a file.
-pub(super) struct Content<'t> {
-    pub(super) kind: Kind,
-    pub(super) text: &'t str,
-    /// The document of a YAML file.
-    pub(super) yaml: Yaml<'t>,
-}
-
-/// Recognizes the format of `bytes`, and parses YAML. `path` is for messages.
+/// The text that `bytes` are, without a byte order mark. `path` is for messages.
 ///
 /// # Errors
-/// The bytes are not text, or not the YAML that they seem to be.
-pub(super) fn content<'t>(path: &Path, bytes: &'t [u8]) -> Result<Content<'t>, Error> {
+/// The bytes are not UTF-8.
+pub(super) fn text<'t>(path: &Path, bytes: &'t [u8]) -> Result<&'t str, Error> {
     let text = std::str::from_utf8(bytes).map_err(|error| {
         let good = bytes.get(..error.valid_up_to()).unwrap_or_default();
         let line = good.iter().filter(|byte| **byte == b'\n').count() as u64 + 1;
         Error::line(path, line, "not UTF-8 text", "is this a key or rule file? If so, save it as UTF-8")
     })?;
-    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-    let kind = formats::kind(text);
-    let yaml = if kind == Kind::Yaml { parts::parse(path, text)? } else { Yaml::default() };
-    Ok(Content { kind, text, yaml })
+    Ok(text.strip_prefix('\u{feff}').unwrap_or(text))
 }

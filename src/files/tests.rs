@@ -7,7 +7,7 @@ use proptest::prelude::*;
 
 use super::formats::Kind;
 use super::*;
-use crate::context::{Dialect, DscpCda, FlowLabelCda, HeaderCda, Ietf, Mode, Origin, Range, SaReference, TcpHeader};
+use crate::context::{Dialect, DscpCda, FlowLabelCda, HeaderCda, Ietf, Mode, Range, SaReference, TcpHeader};
 use crate::net::{IpVersion, LinkAddress, Selector};
 
 fn load_bytes(text: &[u8]) -> Result<Loaded, Error> {
@@ -249,34 +249,4 @@ proptest! {
     ]), 0..40)) {
         let _ = load_bytes(words.concat().as_bytes());
     }
-}
-
-#[test]
-fn large_files_are_read_side_by_side_and_say_the_same() {
-    let folder = tempfile::tempdir().unwrap();
-    let write = |name: &str, text: &str| {
-        let path = folder.path().join(name);
-        std::fs::write(&path, text).unwrap();
-        path
-    };
-    let (mut keys, mut rules) = ("sas:\n".to_owned(), "contexts:\n".to_owned());
-    for spi in 1..=1000 {
-        keys += &format!("- {{ spi: {spi}, encr: ENCR_AES_GCM_16, key: {} }}\n", "00".repeat(20));
-        rules += &format!("- {{ spi: {spi}, ipsec_mode: Tunnel, ts_ip_version: IPv4-only, ts_ip_src: 10.0.0.0/16 }}\n");
-    }
-    assert!(keys.len().min(rules.len()) >= WORTH_A_THREAD);
-    let [good_keys, good_rules] = [write("keys", &keys), write("rules", &rules)];
-    let bad_keys = write("bad keys", &keys.replacen("spi: 500,", "spi: x,", 1));
-    let bad_rules = write("bad rules", &format!("{rules}- {{ spi: 1\n"));
-    let load = |keys: &PathBuf, rules: &PathBuf| load(std::slice::from_ref(keys), std::slice::from_ref(rules));
-    let loaded = load(&good_keys, &good_rules).unwrap();
-    assert_eq!((loaded.sas.len(), loaded.contexts.len()), (1000, 1000));
-    assert_eq!((loaded.sas[499].spi, loaded.sas[499].origin.line), (Some(500), 501));
-    assert_eq!(loaded.contexts[499].origin, Origin { path: good_rules.as_path().into(), line: 501 });
-    let error = |keys, rules| load(keys, rules).unwrap_err().to_string();
-    let of_keys = error(&bad_keys, &good_rules);
-    assert!(of_keys.contains("bad keys:501:"), "{of_keys}");
-    assert_eq!(error(&bad_keys, &bad_rules), of_keys, "key files come first");
-    let of_rules = error(&good_keys, &bad_rules);
-    assert!(of_rules.contains("bad rules:1002:") || of_rules.contains("bad rules:1003:"), "{of_rules}");
 }

@@ -13,8 +13,17 @@ use std::ops::Range;
 
 use crate::files::formats;
 
+/// Replaces text around pasted keys with spaces.
+pub(crate) fn blank(text: &mut [u8]) {
+    for range in blanks(text) {
+        if let Some(part) = text.get_mut(range) {
+            part.fill(b' ');
+        }
+    }
+}
+
 /// The parts of `text` to replace with spaces.
-pub(crate) fn blanks(text: &[u8]) -> Vec<Range<usize>> {
+fn blanks(text: &[u8]) -> Vec<Range<usize>> {
     let Ok(whole) = std::str::from_utf8(text) else { return vec![] };
     let text = whole.strip_prefix('\u{feff}').unwrap_or(whole);
     let text_lines = || text.lines().map(str::trim).filter(|line| !line.is_empty());
@@ -84,7 +93,7 @@ mod tests {
 
     fn blanked(text: &str) -> String {
         let mut bytes = text.as_bytes().to_vec();
-        blanks(text.as_bytes()).into_iter().for_each(|range| bytes[range].fill(b' '));
+        blank(&mut bytes);
         assert_eq!(bytes.len(), text.len());
         String::from_utf8(bytes).unwrap()
     }

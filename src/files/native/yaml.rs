@@ -73,58 +73,21 @@ impl Node<'_> {
 
 /// The one document of `text`; `None` if there is none. `path` is for messages.
 pub(crate) fn parse<'a>(path: &Path, text: &'a str) -> Result<Option<Node<'a>>, Error> {
-    parse_part(path, text, Before::default()).map(|parsed| parsed.root)
-}
-
-/// The lines before a part of a document, and the collections around it.
-#[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Before {
-    pub(crate) lines: u32,
-    pub(crate) depth: usize,
-}
-
-/// A part of a document, parsed as a document of its own.
-pub(crate) struct Parsed<'a> {
-    pub(crate) root: Option<Node<'a>>,
-    /// Nodes in it.
-    pub(crate) nodes: usize,
-    /// The number of its last line, and that of the last line in which a node begins.
-    pub(crate) last_line: u32,
-    pub(crate) last_node_line: u32,
-    /// It has no anchor, alias, tag or merge key, which other parts could share, and no block scalar: where an empty one
-    /// stands depends on what follows.
-    pub(crate) alone: bool,
-}
-
-/// [`parse`] for a part; the lines of errors' help are those of the whole only if nothing stands in front.
-pub(crate) fn parse_part<'a>(path: &Path, text: &'a str, before: Before) -> Result<Parsed<'a>, Error> {
-    let options = options! { emit_comments: false };
-    let (open, items, entries) = (vec![], vec![], vec![]);
     let mut builder = Builder {
         path,
-        depth_before: before.depth,
-        open,
-        items,
-        entries,
+        open: vec![],
+        items: vec![],
+        entries: vec![],
         root: None,
         anchors: HashMap::new(),
         nodes: 0,
         copied: 0,
-        alone: true,
     };
-    let (mut last_line, mut last_node_line) = (0, 0);
-    for event in Parser::new_from_str_with_options(text, options) {
+    for event in Parser::new_from_str_with_options(text, options! { emit_comments: false }) {
         let (event, span) = event.map_err(|error| syntax(path, text, &error))?;
-        let mut place = place(span.start.line(), span.start.col());
-        place.line = place.line.saturating_add(before.lines);
-        last_line = place.line;
-        if event.is_node() {
-            last_node_line = place.line;
-        }
-        builder.take(event, place)?;
+        builder.take(event, place(span.start.line(), span.start.col()))?;
     }
-    let Builder { root, nodes, alone, .. } = builder;
-    Ok(Parsed { root, nodes, last_line, last_node_line, alone })
+    Ok(builder.root)
 }
 
 fn place(line: usize, column_from_0: usize) -> Place {
@@ -164,8 +127,6 @@ enum Children<'a> {
 
 struct Builder<'a, 'p> {
     path: &'p Path,
-    /// Number of collections around this part.
-    depth_before: usize,
     open: Vec<Open<'a>>,
     /// The items of open lists and the entries of open mappings, those of the innermost last.
     items: Vec<Node<'a>>,
@@ -177,25 +138,18 @@ struct Builder<'a, 'p> {
     nodes: usize,
     /// Those of them that aliases copied.
     copied: usize,
-    /// See [`Parsed`].
-    alone: bool,
 }
 
 impl<'a> Builder<'a, '_> {
     fn take(&mut self, event: Event<'a>, place: Place) -> Result<(), Error> {
         match event {
-            Event::Scalar(text, style, anchor, tag) => {
-                self.alone &= tag.is_none() && !matches!(style, ScalarStyle::Literal | ScalarStyle::Folded);
+            Event::Scalar(text, style, anchor, _) => {
                 self.count(1, place)?;
                 let node = Node { place, value: Value::Scalar { text, plain: style == ScalarStyle::Plain } };
                 self.finish(node, anchor, 1)
             }
-            Event::SequenceStart(_, anchor, tag) => {
-                self.alone &= tag.is_none();
-                self.begin(place, anchor, Children::List { first: self.items.len() })
-            }
-            Event::MappingStart(_, anchor, tag) => {
-                self.alone &= tag.is_none();
+            Event::SequenceStart(_, anchor, _) => self.begin(place, anchor, Children::List { first: self.items.len() }),
+            Event::MappingStart(_, anchor, _) => {
                 self.begin(place, anchor, Children::Map { first: self.entries.len(), key: None })
             }
             Event::SequenceEnd | Event::MappingEnd => {
@@ -204,7 +158,6 @@ impl<'a> Builder<'a, '_> {
                     Children::List { first } => Value::List(self.items.split_off(first)),
                     Children::Map { first, .. } => {
                         let entries = self.entries.split_off(first);
-                        self.alone &= entries.iter().all(|(key, _)| key.text != "<<");
                         Value::Map(self.checked(entries)?)
                     }
                 };
@@ -212,7 +165,6 @@ impl<'a> Builder<'a, '_> {
                 self.finish(Node { place, value }, anchor, size)
             }
             Event::Alias(anchor) => {
-                self.alone = false;
                 let Some((_, size)) = self.anchors.get(&anchor) else {
                     return Err(place.error(
                         self.path,
@@ -245,7 +197,7 @@ impl<'a> Builder<'a, '_> {
     }
 
     fn begin(&mut self, place: Place, anchor: usize, children: Children<'a>) -> Result<(), Error> {
-        if self.open.len() + self.depth_before >= MAX_DEPTH {
+        if self.open.len() >= MAX_DEPTH {
             return Err(place.error(self.path, format!("nested more than {MAX_DEPTH} deep"), "reduce the nesting"));
         }
         let nodes_before = self.nodes;
@@ -266,7 +218,6 @@ impl<'a> Builder<'a, '_> {
     /// Adds a complete node to its parent.
     fn finish(&mut self, node: Node<'a>, anchor: usize, size: usize) -> Result<(), Error> {
         if anchor != 0 {
-            self.alone = false;
             // The anchor's own copy counts, so that many small anchors cannot hold more than the limit either.
             self.anchors.insert(anchor, (node.clone(), size));
         }
