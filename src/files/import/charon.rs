@@ -23,6 +23,7 @@ use std::sync::Arc;
 
 use zeroize::Zeroizing;
 
+use super::entry;
 use super::skipped::Skipped;
 use crate::cipher::{Integ, IntegKey, Keys, Suite};
 use crate::context::Origin;
@@ -237,19 +238,7 @@ impl<'t> Thread<'t> {
         // The initiator's keys protect what the initiator sends and the responder receives.
         let whose = usize::from(initiator == inbound);
         let keys = self.keys(whose).map_err(|why| format!("{name}: {why}"))?;
-        Ok(Some(Sa {
-            name,
-            spi: Some(spi),
-            src,
-            dst,
-            link_src: None,
-            link_dst: None,
-            keys,
-            esn: self.esn,
-            sn_hint: None,
-            read_as_ccm: false,
-            origin,
-        }))
+        Ok(Some(Sa { esn: self.esn, ..entry::sa(Some(spi), [src, dst], keys, origin) }))
     }
 
     fn keys(&self, whose: usize) -> Result<Keys, String> {
@@ -274,12 +263,8 @@ mod tests {
     use super::*;
 
     fn read_text(text: &str) -> (Vec<Arc<Sa>>, Vec<String>) {
-        let path = Path::new("f");
-        let mut skipped = Skipped::new(path);
-        let (mut sas, mut warnings) = (vec![], vec![]);
-        read(path, text, &mut sas, &mut skipped);
-        skipped.finish(true, &mut warnings).unwrap();
-        (sas, warnings)
+        let (sas, warnings) = entry::read_text(read, text);
+        (sas.unwrap(), warnings)
     }
 
     #[test]

@@ -10,11 +10,12 @@ use std::sync::Arc;
 
 use zeroize::Zeroizing;
 
+use super::entry::{self, EntryError, invalid, wrong};
 use super::integrity::Integrity;
 use super::skipped::Skipped;
 use crate::cipher::{Cipher, INTEGS, Integ, IntegKey, Keys, SUITES, Suite};
 use crate::context::Origin;
-use crate::files::values::{NO_HEX_DIGIT, address, hex_digit, prefix, shown, spi, spi_name};
+use crate::files::values::{NO_HEX_DIGIT, address, hex_digit, prefix, shown, spi};
 use crate::net::{IpVersion, Selector};
 use crate::sa::Sa;
 use crate::secret::Secret;
@@ -25,20 +26,6 @@ const HELP: &str = "a line has 8 fields in quotes, separated by commas (10 with 
 
 const READ_AS_CCM: &str = "AES-CTR with a nonce that begins with 03 and an ICV that is not checked is read as AES-CCM, \
                            here and in the rest of the file: Wireshark has no name for AES-CCM. Give an SA that uses AES-CTR in YAML";
-
-/// Why a line yields no SA.
-enum EntryError {
-    /// The line is invalid: problem and help.
-    Invalid(String, &'static str),
-    /// The line is valid, but this program cannot use it.
-    Skipped(String),
-}
-
-use EntryError::Invalid;
-
-fn wrong<T>(problem: impl Into<String>, help: &'static str) -> Result<T, EntryError> {
-    Err(Invalid(problem.into(), help))
-}
 
 /// Whether `line` is an entry: its first field is in quotes or is the IP version, so that the reader can report missing
 /// quotes, or it follows `uat:esp_sa:`, as in an option of Wireshark.
@@ -58,7 +45,7 @@ pub(crate) fn is_line(line: &str) -> bool {
 }
 
 /// The entry of a line: the text after `uat:esp_sa:` without the quotes of the shell, or the whole line.
-fn entry(line: &str) -> Zeroizing<String> {
+fn entry_of(line: &str) -> Zeroizing<String> {
     let Some((before, entry)) = line.split_once(OPTION) else { return Zeroizing::new(line.to_owned()) };
     let entry = match before.chars().next_back() {
         Some(quote @ ('"' | '\'')) => entry.rsplit_once(quote).map_or(entry, |(entry, _)| entry),
@@ -82,7 +69,7 @@ pub(crate) fn read(path: &Path, text: &str, sas: &mut Vec<Arc<Sa>>, skipped: &mu
         let read = match line.starts_with('"') {
             true => split(line, &mut fields).and_then(|()| sa(&fields, origin, skipped)),
             false => {
-                let (entry, mut fields) = (entry(line), vec![]);
+                let (entry, mut fields) = (entry_of(line), vec![]);
                 split(&entry, &mut fields).and_then(|()| sa(&fields, origin, skipped))
             }
         };
@@ -93,8 +80,7 @@ pub(crate) fn read(path: &Path, text: &str, sas: &mut Vec<Arc<Sa>>, skipped: &mu
                 }
                 sas.push(Arc::new(sa));
             }
-            Err(EntryError::Skipped(why)) => skipped.push(number, why),
-            Err(Invalid(problem, help)) => skipped.invalid(number, problem, help),
+            Err(error) => error.warn(number, HELP, skipped),
         }
     }
 }
@@ -194,9 +180,8 @@ fn sa(fields: &[Field<'_>], origin: Origin, skipped: &mut Skipped) -> Result<Sa,
         Some(numbers) => sequence_numbers(numbers)?,
     };
     let keys = keys([encryption, key, authentication, auth_key], origin.line, skipped)?;
-    let name = spi.map_or("any".into(), spi_name);
     let read_as_ccm = keys.suite().cipher == Cipher::AesCcm;
-    Ok(Sa { name, spi, src, dst, link_src: None, link_dst: None, keys, esn, sn_hint, read_as_ccm, origin })
+    Ok(Sa { esn, sn_hint, read_as_ccm, ..entry::sa(spi, [src, dst], keys, origin) })
 }
 
 /// Width and high half of the sequence number.
@@ -297,7 +282,7 @@ fn keys(
         return Ok(ccm);
     }
     let help = "the key is followed by its salt (nonce): 4 bytes for AES-CTR, AES-GCM and ChaCha20";
-    Keys::from_parts(suite, key, None, integ_key).map_err(|error| Invalid(error.to_string(), help))
+    Keys::from_parts(suite, key, None, integ_key).map_err(|error| invalid(error.to_string()).with_help(help))
 }
 
 /// An authentication of Wireshark that is not supported here.
@@ -351,25 +336,13 @@ fn suite(
 
 #[cfg(test)]
 mod tests {
+    use super::super::entry::read_text;
     use super::*;
 
     const KEY: &str = "00112233445566778899aabbccddeeff";
 
-    /// The SAs, or message and help; and what was left out.
-    type Outcome = Result<Vec<Arc<Sa>>, (String, String)>;
-
-    fn read_text(text: &str) -> (Outcome, Vec<String>) {
-        let path = Path::new("f");
-        let mut skipped = Skipped::new(path);
-        let (mut sas, mut warnings) = (vec![], vec![]);
-        read(path, text, &mut sas, &mut skipped);
-        let result = skipped.finish(!sas.is_empty(), &mut warnings);
-        let result = result.map(|()| sas).map_err(|error| (error.to_string(), error.help().to_owned()));
-        (result, warnings)
-    }
-
     fn one(line: &str) -> Arc<Sa> {
-        let (sas, warnings) = read_text(line);
+        let (sas, warnings) = read_text(read, line);
         assert_eq!(warnings, [""; 0]);
         let mut sas = sas.unwrap();
         assert_eq!(sas.len(), 1);
@@ -430,7 +403,7 @@ mod tests {
             let authentication = format!("ANY {bits} bit authentication [no checking]");
             let text = line(HEAD, "AES-CTR [RFC3686]", &format!("0x{KEY}03a0a1a2"), &authentication, "");
             let before = line(HEAD, "NULL", "", "NULL", "");
-            let (sas, warnings) = read_text(&format!("{before}\n{text}\n{text}"));
+            let (sas, warnings) = read_text(read, &format!("{before}\n{text}\n{text}"));
             let sas = sas.unwrap();
             let [_, first, second] = sas.as_slice() else { panic!() };
             for (sa, line) in [(first, 2), (second, 3)] {
@@ -515,7 +488,7 @@ mod tests {
             line(HEAD, &key, "AES-CBC [RFC3602]", "NULL", ""),
             line(HEAD, "AES-CBC [RFC3602]", &key, "NULL", ""),
         ];
-        let (sas, warnings) = read_text(&lines.join("\r\n"));
+        let (sas, warnings) = read_text(read, &lines.join("\r\n"));
         assert_eq!(sas.unwrap().len(), 1);
         assert_eq!(
             warnings,
@@ -527,7 +500,7 @@ mod tests {
             ]
         );
         let many = format!("{}\n", lines[1]).repeat(50);
-        let warnings = read_text(&many).1;
+        let warnings = read_text(read, &many).1;
         assert_eq!((warnings.len(), warnings[20].as_str()), (21, "f: 30 more entries with a warning"));
     }
 
@@ -558,7 +531,7 @@ mod tests {
                 "\"AES-GCM [RFC4106]\" does not say how long the ICV is: read as 16 bytes",
             ),
         ] {
-            let (sas, warnings) = read_text(&text);
+            let (sas, warnings) = read_text(read, &text);
             let keys = &sas.unwrap()[0].keys;
             assert_eq!((keys.suite().name, keys.icv_len(), keys.authenticates()), (suite, icv_len, authenticates));
             assert_eq!(warnings, [format!("f:1: {note}")]);
@@ -568,13 +541,13 @@ mod tests {
     #[test]
     fn one_spi_may_stand_in_several_lines() {
         let text = line(HEAD, "NULL", "", "NULL", "");
-        assert_eq!(read_text(&format!("{text}\n{text}\n")).0.unwrap().len(), 2);
+        assert_eq!(read_text(read, &format!("{text}\n{text}\n")).0.unwrap().len(), 2);
     }
 
     #[test]
     fn a_wrong_line_does_not_cost_the_others() {
         let good = line(HEAD, "AES-CBC [RFC3602]", &format!("0x{KEY}"), "NULL", "");
-        let (sas, warnings) = read_text(&format!("{}\n{good}\n{good},", good.replacen("10.0.0.1", "gate", 1)));
+        let (sas, warnings) = read_text(read, &format!("{}\n{good}\n{good},", good.replacen("10.0.0.1", "gate", 1)));
         assert_eq!(sas.unwrap().len(), 1);
         assert_eq!(warnings.len(), 2);
         assert!(
@@ -624,7 +597,7 @@ mod tests {
         ] {
             let text = format!("# head\n{}", good.replacen(from, to, 1));
             let expected = if problem.is_empty() { None } else { Some((format!("f:2: {problem}"), help.to_owned())) };
-            assert_eq!(read_text(&text).0.err(), expected, "{text}");
+            assert_eq!(read_text(read, &text).0.err(), expected, "{text}");
         }
     }
 }

@@ -10,6 +10,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use super::entry::{EntryError, invalid, invalid_field, wrong};
 use super::skipped::Skipped;
 use crate::cipher::{Hash, Integ, IntegKey, Keys, Suite};
 use crate::context::Origin;
@@ -18,18 +19,6 @@ use crate::ike::{ChildSecret, MessageKeys, Secrets, Spis};
 use crate::secret::Secret;
 
 const HELP: &str = "a line is `ispi=... rspi=... prf=HMAC-SHA2-256 SK_d=...`, or one of Wireshark's ikev2_decryption_table with 8 fields";
-
-/// Why a line yields no secrets.
-enum EntryError {
-    Invalid(String, &'static str),
-    Skipped(String),
-}
-
-use EntryError::Invalid;
-
-fn wrong<T>(problem: impl Into<String>, help: &'static str) -> Result<T, EntryError> {
-    Err(Invalid(problem.into(), help))
-}
 
 /// Whether a line is one of these.
 pub(crate) fn is_line(line: &str) -> bool {
@@ -60,8 +49,7 @@ pub(crate) fn read(path: &Path, text: &str, secrets: &mut Secrets, skipped: &mut
         };
         match read {
             Ok(()) => {}
-            Err(EntryError::Skipped(why)) => skipped.push(number, why),
-            Err(Invalid(problem, help)) => skipped.invalid(number, problem, help),
+            Err(error) => error.warn(number, HELP, skipped),
         }
     }
 }
@@ -108,7 +96,7 @@ fn message_keys(line: &str, origin: Origin) -> Result<MessageKeys, EntryError> {
             None => IntegKey::None,
         };
         let help = "compare the algorithms with the keys; the salt of an AEAD and of AES-CTR is appended to SK_e";
-        Keys::from_parts(suite, key, None, integ).map_err(|error| Invalid(format!("{e}, {a}: {error}"), help))
+        Keys::from_parts(suite, key, None, integ).map_err(|error| invalid(format!("{e}, {a}: {error}")).with_help(help))
     };
     let initiator = keys(sk_ei, "SK_ei", sk_ai, "SK_ai")?;
     let responder = keys(sk_er, "SK_er", sk_ar, "SK_ar")?;
@@ -150,7 +138,7 @@ fn spi(word: &str) -> Result<u64, EntryError> {
 }
 
 fn secret(name: &str, word: &str) -> Result<Secret, EntryError> {
-    hex(word).map_err(|value_error| Invalid(format!("{name}: {}", value_error.problem), "write it in hexadecimal"))
+    hex(word).map_err(invalid_field(name)).map_err(|error| error.with_help("write it in hexadecimal"))
 }
 
 /// IANA names of "Transform Type 2", with or without `PRF_`, `-` for `_`; strongSwan writes the same.

@@ -11,6 +11,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use super::entry::{self, EntryError, invalid, invalid_field, lines_of_words};
 use super::integrity::Integrity;
 use super::skipped::Skipped;
 use crate::cipher::{IntegKey, Keys, Suite};
@@ -37,44 +38,25 @@ pub(crate) fn is_line(line: &str) -> bool {
 /// Appends the SAs of `text`.
 pub(crate) fn read(path: &Path, text: &str, sas: &mut Vec<Arc<Sa>>, skipped: &mut Skipped) {
     let file: Arc<Path> = path.into();
-    let mut words: Vec<&str> = vec![];
-    let mut start = 1;
-    for (line, number) in text.lines().zip(1u64..) {
-        if words.is_empty() {
-            start = number;
-        }
-        let continued = line.trim_end().strip_suffix('\\');
-        words.extend(continued.unwrap_or(line).split_whitespace());
-        if continued.is_some() {
-            continue;
-        }
+    for (line, words) in lines_of_words(text) {
         if let ["esp", rest @ ..] = words.as_slice()
             && rest.contains(&"spi")
         {
-            let entry = Entry { line: start, words: rest };
+            let entry = Entry { origin: Origin { path: file.clone(), line }, words: rest };
             let both = entry.value("spi").is_some_and(|spi| spi.contains(':'));
             for reverse in [false, true].into_iter().take(1 + usize::from(both)) {
-                match entry.sa(reverse, &file, skipped) {
+                match entry.sa(reverse, skipped) {
                     Ok(sa) => sas.push(Arc::new(sa)),
-                    Err(EntryError::Skipped(why)) => skipped.push(start, why),
-                    Err(EntryError::Invalid(problem)) => skipped.invalid(start, problem, HELP),
+                    Err(error) => error.warn(line, HELP, skipped),
                 }
             }
         }
-        words.clear();
     }
 }
 
-enum EntryError {
-    Invalid(String),
-    Skipped(String),
-}
-
-use EntryError::Invalid;
-
 /// The words of an SA without `esp`.
 struct Entry<'w, 't> {
-    line: u64,
+    origin: Origin,
     words: &'w [&'t str],
 }
 
@@ -96,38 +78,23 @@ impl<'t> Entry<'_, 't> {
     fn secret(&self, name: &str, reverse: bool) -> Result<Secret, EntryError> {
         match self.value_of(name, reverse) {
             None => Ok(Secret::default()),
-            Some("file") => Err(Invalid(format!("`{name}` is in another file: write its hex digits here"))),
-            Some(digits) => hex(digits).map_err(|value_error| Invalid(format!("{name}: {}", value_error.problem))),
+            Some("file") => Err(invalid(format!("`{name}` is in another file: write its hex digits here"))),
+            Some(digits) => hex(digits).map_err(invalid_field(name)),
         }
     }
 
-    fn sa(&self, reverse: bool, file: &Arc<Path>, skipped: &mut Skipped) -> Result<Sa, EntryError> {
+    fn sa(&self, reverse: bool, skipped: &mut Skipped) -> Result<Sa, EntryError> {
         let address = |name: &str| {
-            let word = self.value(name).ok_or_else(|| Invalid(format!("no `{name}`")))?;
-            address(word)
-                .map(Selector::address)
-                .map_err(|value_error| Invalid(format!("`{name}`: {}", value_error.problem)))
+            let word = self.value(name).ok_or_else(|| invalid(format!("no `{name}`")))?;
+            address(word).map(Selector::address).map_err(invalid_field(&format!("`{name}`")))
         };
         let (from, to) = (address("from")?, address("to")?);
         if !from.fits_beside(to) {
-            return Err(Invalid("`from` and `to` have different IP versions".into()));
+            return Err(invalid("`from` and `to` have different IP versions"));
         }
-        let (src, dst) = if reverse { (to, from) } else { (from, to) };
-        let spi = spi(self.value_of("spi", reverse).unwrap_or_default())
-            .map_err(|value_error| Invalid(format!("SPI: {}", value_error.problem)))?;
-        Ok(Sa {
-            name: spi_name(spi),
-            spi: Some(spi),
-            src,
-            dst,
-            link_src: None,
-            link_dst: None,
-            keys: self.keys(spi, reverse, skipped)?,
-            esn: false,
-            sn_hint: None,
-            read_as_ccm: false,
-            origin: Origin { path: file.clone(), line: self.line },
-        })
+        let addresses = if reverse { [to, from] } else { [from, to] };
+        let spi = spi(self.value_of("spi", reverse).unwrap_or_default()).map_err(invalid_field("SPI"))?;
+        Ok(entry::sa(Some(spi), addresses, self.keys(spi, reverse, skipped)?, self.origin.clone()))
     }
 
     fn keys(&self, spi: u32, reverse: bool, skipped: &mut Skipped) -> Result<Keys, EntryError> {
@@ -137,15 +104,17 @@ impl<'t> Entry<'_, 't> {
         let key = self.secret("enckey", reverse)?;
         if key.is_empty() && !suite.key_lens.is_empty() {
             let why = "the SA has no key: run `ipsecctl -s all -k` as root";
-            return Err(Invalid(format!("SPI {}: {why}", spi_name(spi))));
+            return Err(invalid(format!("SPI {}: {why}", spi_name(spi))));
         }
         let integ = if suite.is_aead() {
             IntegKey::None
         } else {
             let integrity = integrity(self.value("auth").unwrap_or("hmac-sha2-256"), self.secret("authkey", reverse)?);
-            integrity.map_or(Ok(IntegKey::None), |own| own.key(self.line, skipped)).map_err(EntryError::Skipped)?
+            integrity
+                .map_or(Ok(IntegKey::None), |own| own.key(self.origin.line, skipped))
+                .map_err(EntryError::Skipped)?
         };
-        Keys::from_parts(suite, key, None, integ).map_err(|error| Invalid(error.to_string()))
+        Keys::from_parts(suite, key, None, integ).map_err(|error| invalid(error.to_string()))
     }
 }
 
@@ -178,15 +147,8 @@ fn integrity(name: &str, key: Secret) -> Option<Integrity<'static>> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::entry::read_text;
     use super::*;
-
-    fn read_text(text: &str) -> (Vec<Arc<Sa>>, Vec<String>) {
-        let mut skipped = Skipped::new(Path::new("f"));
-        let (mut sas, mut warnings) = (vec![], vec![]);
-        read(Path::new("f"), text, &mut sas, &mut skipped);
-        skipped.finish(true, &mut warnings).unwrap();
-        (sas, warnings)
-    }
 
     #[test]
     fn output_and_configuration() {
@@ -205,7 +167,8 @@ mod tests {
             key("c1", 20),
             key("c2", 20)
         );
-        let (sas, warnings) = read_text(&text);
+        let (sas, warnings) = read_text(read, &text);
+        let sas = sas.unwrap();
         let seen: Vec<String> = sas
             .iter()
             .map(|sa| {

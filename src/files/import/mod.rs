@@ -1,6 +1,7 @@
 //! Keys and SCHC rules in the formats of other programs.
 
 pub(super) mod charon;
+mod entry;
 pub(super) mod esp_sa;
 pub(super) mod foreign;
 pub(super) mod ike;

@@ -11,11 +11,12 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use super::entry::{self, EntryError, invalid, invalid_field};
 use super::integrity::Integrity;
 use super::skipped::Skipped;
 use crate::cipher::{IntegKey, Keys, Suite};
 use crate::context::Origin;
-use crate::files::values::{address, hex, shown, spi, spi_name};
+use crate::files::values::{address, hex, shown, spi};
 use crate::net::Selector;
 use crate::sa::Sa;
 use crate::secret::Secret;
@@ -83,8 +84,7 @@ pub(crate) fn read(path: &Path, text: &str, sas: &mut Vec<Arc<Sa>>, skipped: &mu
                 sas.push(Arc::new(sa));
             }
             Ok(None) => {}
-            Err(EntryError::Skipped(why)) => skipped.push(first.line, why),
-            Err(EntryError::Invalid(line, problem)) => skipped.invalid(line, problem, HELP),
+            Err(error) => error.warn(first.line, HELP, skipped),
         }
     }
     if let Some(token) = statement.first() {
@@ -139,21 +139,13 @@ impl<'t> Iterator for Tokens<'t> {
     }
 }
 
-pub(crate) enum EntryError {
-    /// Line and problem.
-    Invalid(u64, String),
-    Skipped(String),
-}
-
-use EntryError::Invalid;
-
 /// The SA of a statement; `None` if the statement adds no ESP SA.
 fn sa(path: &Path, statement: &[Token<'_>], skipped: &mut Skipped) -> Result<Option<Sa>, EntryError> {
     let Some((verb, rest)) = statement.split_first() else { return Ok(None) };
     if !matches!(verb.text, "add" | "update") {
         return match STATEMENTS.contains(&verb.text) && !verb.quoted {
             true => Ok(None),
-            false => Err(Invalid(verb.line, format!("{} is not a setkey statement", shown(verb.text)))),
+            false => Err(invalid(format!("{} is not a setkey statement", shown(verb.text)))),
         };
     }
     let is_address_flag = |token: &&Token<'_>| matches!(token.text, "-4" | "-6" | "-n" | "-4n" | "-6n" | "-n4" | "-n6");
@@ -161,27 +153,25 @@ fn sa(path: &Path, statement: &[Token<'_>], skipped: &mut Skipped) -> Result<Opt
     let Some((&[src, dst, protocol, spi_token], mut options)) =
         rest.get(flags..).and_then(|rest| rest.split_first_chunk::<4>())
     else {
-        return Err(Invalid(verb.line, "`add` without source, destination, protocol and SPI".into()));
+        return Err(invalid("`add` without source, destination, protocol and SPI"));
     };
     match protocol.text {
         "esp" | "esp-udp" => {}
         "ah" | "ah-old" | "ipcomp" | "tcp" => return Ok(None),
         "esp-old" => return Err(EntryError::Skipped("esp-old (RFC 1827) is not supported".into())),
-        other => return Err(Invalid(protocol.line, format!("{} is not a setkey protocol", shown(other)))),
+        other => return Err(invalid(format!("{} is not a setkey protocol", shown(other))).in_line(protocol.line)),
     }
     let selector = |token: Token<'_>| {
         // The port of UDP encapsulation follows the address in brackets.
         let host = token.text.split('[').next().unwrap_or_default();
-        address(host)
-            .map(Selector::address)
-            .map_err(|value_error| Invalid(token.line, format!("address: {}", value_error.problem)))
+        let address = address(host).map_err(invalid_field("address"));
+        address.map(Selector::address).map_err(|error| error.in_line(token.line))
     };
     let (src, dst) = (selector(src)?, selector(dst)?);
     if !src.fits_beside(dst) {
-        return Err(Invalid(verb.line, "source and destination have different IP versions".into()));
+        return Err(invalid("source and destination have different IP versions"));
     }
-    let spi =
-        spi(spi_token.text).map_err(|value_error| Invalid(spi_token.line, format!("SPI: {}", value_error.problem)))?;
+    let spi = spi(spi_token.text).map_err(invalid_field("SPI")).map_err(|error| error.in_line(spi_token.line))?;
     let (mut encryption, mut integrity, mut esn) = (None, None, false);
     while let Some((option, behind)) = options.split_first() {
         options = behind;
@@ -193,31 +183,17 @@ fn sa(path: &Path, statement: &[Token<'_>], skipped: &mut Skipped) -> Result<Opt
             _ => {}
         }
     }
-    let Some((name, key)) = encryption else { return Err(Invalid(verb.line, "ESP without -E".into())) };
+    let Some((name, key)) = encryption else { return Err(invalid("ESP without -E")) };
     let integrity = integrity.map(|(name, key)| (name.text, key));
-    let keys = keys((name.text, key), integrity, verb.line, skipped).map_err(|unusable| match unusable {
-        Invalid(_, problem) => Invalid(name.line, problem),
-        other => other,
-    })?;
-    Ok(Some(Sa {
-        name: spi_name(spi),
-        spi: Some(spi),
-        src,
-        dst,
-        link_src: None,
-        link_dst: None,
-        keys,
-        esn,
-        sn_hint: None,
-        read_as_ccm: false,
-        origin: Origin { path: path.into(), line: verb.line },
-    }))
+    let keys = keys((name.text, key), integrity, verb.line, skipped).map_err(|error| error.in_line(name.line))?;
+    let origin = Origin { path: path.into(), line: verb.line };
+    Ok(Some(Sa { esn, ..entry::sa(Some(spi), [src, dst], keys, origin) }))
 }
 
 /// Name and key after -E or -A. `null` needs no key.
 fn algorithm<'t>(option: &Token<'t>, rest: &mut &[Token<'t>]) -> Result<(Token<'t>, Secret), EntryError> {
     let Some((name, behind)) = rest.split_first() else {
-        return Err(Invalid(option.line, format!("{} without an algorithm", option.text)));
+        return Err(invalid(format!("{} without an algorithm", option.text)).in_line(option.line));
     };
     *rest = behind;
     let key =
@@ -228,12 +204,12 @@ fn algorithm<'t>(option: &Token<'t>, rest: &mut &[Token<'t>]) -> Result<(Token<'
             let secret = if token.quoted {
                 Secret::new(token.text.as_bytes().to_vec())
             } else {
-                hex(token.text).map_err(|value_error| Invalid(token.line, format!("key: {}", value_error.problem)))?
+                hex(token.text).map_err(invalid_field("key")).map_err(|error| error.in_line(token.line))?
             };
             Ok((*name, secret))
         }
         None if name.text == "null" => Ok((*name, Secret::default())),
-        None => Err(Invalid(name.line, format!("{} {} without a key", option.text, shown(name.text)))),
+        None => Err(invalid(format!("{} {} without a key", option.text, shown(name.text))).in_line(name.line)),
     }
 }
 
@@ -260,7 +236,7 @@ pub(crate) fn keys(
         None => IntegKey::None,
     };
     let key = if suite.key_lens.is_empty() { Secret::default() } else { key };
-    Keys::from_parts(suite, key, None, integ).map_err(|error| Invalid(line, error.to_string()))
+    Keys::from_parts(suite, key, None, integ).map_err(|error| invalid(error.to_string()))
 }
 
 fn suite(name: &str) -> Result<&'static Suite, EntryError> {
@@ -292,21 +268,14 @@ fn integ(name: &str, key: Secret) -> Option<Integrity<'static>> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::entry::read_text;
     use super::*;
-
-    fn read_text(text: &str) -> (Result<Vec<Arc<Sa>>, String>, Vec<String>) {
-        let path = Path::new("f");
-        let mut skipped = Skipped::new(path);
-        let (mut sas, mut warnings) = (vec![], vec![]);
-        read(path, text, &mut sas, &mut skipped);
-        let result = skipped.finish(!sas.is_empty(), &mut warnings);
-        (result.map(|()| sas).map_err(|error| error.to_string()), warnings)
-    }
 
     /// Statements in the forms of setkey(8).
     #[test]
     fn a_file_with_all_sorts_of_statements() {
         let (sas, warnings) = read_text(
+            read,
             "#!/usr/sbin/setkey -f
 flush ; spdflush;
 add 2001:db8::1 2001:db8::2 esp 123457 -m tunnel -E rijndael-cbc 0x00112233445566778899aabbccddeeff
@@ -352,7 +321,7 @@ dump esp ;",
                     None => word.to_owned(),
                 })
                 .collect();
-            let (sas, warnings) = read_text(&format!("add ::1 ::2 esp 0x1000 {};", words.join(" ")));
+            let (sas, warnings) = read_text(read, &format!("add ::1 ::2 esp 0x1000 {};", words.join(" ")));
             let keys = &sas.unwrap()[0].keys;
             assert_eq!(
                 (keys.suite().name, keys.key().len(), keys.salt().len()),
@@ -381,9 +350,9 @@ dump esp ;",
             ("flush;\nadd ::1 ::2 esp 1 -E null -A hmac-sha1 \"abc\ndef;", "2: a string does not end with a quote"),
             ("flush;\nerase all;", "2: `erase` is not a setkey statement"),
         ] {
-            assert_eq!(read_text(text).0.map(|_| ()), Err(format!("f:{problem}")));
+            assert_eq!(read_text(read, text).0.unwrap_err().0, format!("f:{problem}"));
         }
-        let (sas, warnings) = read_text("add ::1 ::2 esp 1 -E 3des-cbc 0x00;add ::1 ::2 esp-old 2 -E null;");
+        let (sas, warnings) = read_text(read, "add ::1 ::2 esp 1 -E 3des-cbc 0x00;add ::1 ::2 esp-old 2 -E null;");
         assert_eq!(sas.unwrap().len(), 0);
         assert_eq!(
             warnings,

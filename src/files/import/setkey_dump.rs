@@ -11,6 +11,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use super::entry::{self, EntryError, invalid, invalid_field};
 use super::setkey::{self, SHA256_ICV};
 use super::skipped::Skipped;
 use crate::context::Origin;
@@ -61,8 +62,7 @@ pub(crate) fn read(path: &Path, text: &str, sas: &mut Vec<Arc<Sa>>, skipped: &mu
                 }
                 sas.push(Arc::new(sa));
             }
-            Err(setkey::EntryError::Skipped(why)) => skipped.push(line, why),
-            Err(setkey::EntryError::Invalid(line, problem)) => skipped.invalid(line, problem, HELP),
+            Err(error) => error.warn(line, HELP, skipped),
         }
     };
     for (line, number) in text.lines().zip(1u64..) {
@@ -104,38 +104,28 @@ impl<'t> Dump<'t> {
         }
     }
 
-    fn sa(self, file: &Arc<Path>, skipped: &mut Skipped) -> Result<Sa, setkey::EntryError> {
-        let wrong = |problem: String| setkey::EntryError::Invalid(self.line, problem);
-        let spi = self.spi.and_then(|word| spi(word).ok()).ok_or_else(|| wrong("an SA without `spi=`".into()))?;
+    fn sa(self, file: &Arc<Path>, skipped: &mut Skipped) -> Result<Sa, EntryError> {
+        let spi = self.spi.and_then(|word| spi(word).ok()).ok_or_else(|| invalid("an SA without `spi=`"))?;
         let [src, dst] = self.addresses.map(|word| address(word).map_or(Selector::Any, Selector::address));
         if !src.fits_beside(dst) {
-            return Err(wrong("source and destination have different IP versions".into()));
+            return Err(invalid("source and destination have different IP versions"));
         }
         let Some(encryption) = self.encryption else {
             // State larval, or dead.
-            return Err(setkey::EntryError::Skipped(format!("SPI {}: the SA has no keys", spi_name(spi))));
+            return Err(EntryError::Skipped(format!("SPI {}: the SA has no keys", spi_name(spi))));
         };
         let named_key = |text: &'t str| {
             let (name, digits) = text.split_once([' ', '\t']).unwrap_or((text, ""));
             // `null` has no digits.
             let key = if digits.trim().is_empty() { Ok(Secret::default()) } else { hex(digits.trim()) };
-            key.map(|key| (name, key)).map_err(|value_error| wrong(format!("key: {}", value_error.problem)))
+            key.map(|key| (name, key)).map_err(invalid_field("key"))
         };
         let encryption = named_key(encryption)?;
         let authentication = self.authentication.map(named_key).transpose()?;
-        Ok(Sa {
-            name: spi_name(spi),
-            spi: Some(spi),
-            src,
-            dst,
-            link_src: None,
-            link_dst: None,
-            keys: setkey::keys(encryption, authentication, self.line, skipped)?,
-            esn: self.esn,
-            sn_hint: Some(self.sn).filter(|sn| *sn != 0),
-            read_as_ccm: false,
-            origin: Origin { path: file.clone(), line: self.line },
-        })
+        let keys = setkey::keys(encryption, authentication, self.line, skipped)?;
+        let origin = Origin { path: file.clone(), line: self.line };
+        let sn_hint = Some(self.sn).filter(|sn| *sn != 0);
+        Ok(Sa { esn: self.esn, sn_hint, ..entry::sa(Some(spi), [src, dst], keys, origin) })
     }
 }
 
@@ -146,20 +136,14 @@ fn value<'t>(line: &'t str, name: &str) -> Option<&'t str> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::entry::read_text;
     use super::*;
-
-    fn read_text(text: &str) -> (Vec<Arc<Sa>>, Vec<String>) {
-        let mut skipped = Skipped::new(Path::new("f"));
-        let (mut sas, mut warnings) = (vec![], vec![]);
-        read(Path::new("f"), text, &mut sas, &mut skipped);
-        skipped.finish(true, &mut warnings).unwrap();
-        (sas, warnings)
-    }
 
     /// In the form of ipsec-tools 0.8 (`dump_print` of `pfkey_dump.c`).
     #[test]
     fn states_of_all_sorts() {
         let (sas, warnings) = read_text(
+            read,
             "2001:db8::1 2001:db8::2
 \tesp mode=transport spi=16(0x00000010) reqid=0(0x00000000)
 \tE: aes-gcm-16  00010203 04050607 08090a0b 0c0d0e0f a0a1a2a3
@@ -178,6 +162,7 @@ mod tests {
 \tE: aes-cbc  00010203
 ",
         );
+        let sas = sas.unwrap();
         let [a, b] = sas.as_slice() else { panic!("{} SAs: {warnings:?}", sas.len()) };
         assert_eq!((a.spi, a.esn, a.sn_hint, a.keys.suite().name), (Some(16), true, Some(7), "ENCR_AES_GCM_16"));
         assert!(a.keys.salt().expose() == [0xa0, 0xa1, 0xa2, 0xa3]);

@@ -14,10 +14,11 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use super::entry::{self, EntryError, invalid, invalid_field};
 use super::skipped::Skipped;
 use crate::cipher::{Integ, IntegKey, Keys, Suite};
 use crate::context::Origin;
-use crate::files::values::{address, hex, shown, spi, spi_name};
+use crate::files::values::{address, hex, shown, spi};
 use crate::net::Selector;
 use crate::sa::Sa;
 use crate::secret::Secret;
@@ -72,8 +73,7 @@ pub(crate) fn read(path: &Path, text: &str, sas: &mut Vec<Arc<Sa>>, skipped: &mu
         for secret in secrets(argument.unwrap_or(line)) {
             match sa(secret, Origin { path: file.clone(), line: number }) {
                 Ok(sa) => found.push(sa),
-                Err(EntryError::Skipped(why)) => skipped.push(number, why),
-                Err(EntryError::Invalid(problem)) => skipped.invalid(number, problem, HELP),
+                Err(error) => error.warn(number, HELP, skipped),
             }
         }
     }
@@ -98,13 +98,6 @@ fn secrets(line: &str) -> Vec<&str> {
     secrets.into_iter().map(str::trim).filter(|secret| !secret.is_empty()).collect()
 }
 
-enum EntryError {
-    Invalid(String),
-    Skipped(String),
-}
-
-use EntryError::Invalid;
-
 fn sa(line: &str, origin: Origin) -> Result<Sa, EntryError> {
     let (whose, rest) = match line.split_once([' ', '\t']) {
         Some(("ikev2", _)) => {
@@ -117,71 +110,48 @@ fn sa(line: &str, origin: Origin) -> Result<Sa, EntryError> {
     };
     let (spi, dst) = match whose.map(|whose| whose.split_once('@')) {
         None => (None, Selector::Any),
-        Some(None) => return Err(Invalid("no `SPI@ADDRESS` before the algorithm".into())),
+        Some(None) => return Err(invalid("no `SPI@ADDRESS` before the algorithm")),
         Some(Some((number, host))) => {
-            let spi = spi(number).map_err(|value_error| Invalid(format!("SPI: {}", value_error.problem)))?;
-            let dst = address(host).map_err(|value_error| Invalid(format!("address: {}", value_error.problem)))?;
+            let spi = spi(number).map_err(invalid_field("SPI"))?;
+            let dst = address(host).map_err(invalid_field("address"))?;
             (Some(spi), Selector::address(dst))
         }
     };
     let Some((algorithm, secret)) = rest.split_once(':') else {
-        return Err(Invalid("no `:` between algorithm and key".into()));
+        return Err(invalid("no `:` between algorithm and key"));
     };
     let (cipher, integ) = match algorithm.strip_suffix("-hmac96") {
         Some(cipher) => (cipher, Integ::by_name("ANY 96 bit authentication [no checking]")),
         None => (algorithm, None),
     };
     let unchecked = integ.map_or(IntegKey::None, |integ| IntegKey::Algorithm(integ, Secret::default()));
-    if cipher == "none" {
-        return sa_of(spi, dst, "ENCR_NULL", Secret::default(), unchecked, origin);
-    }
-    // tcpdump passes the name before `-cbc` to OpenSSL.
-    let key_len = match cipher.strip_suffix("-cbc").unwrap_or(cipher) {
-        "aes128" | "aes-128" => 16,
-        "aes192" | "aes-192" => 24,
-        "aes256" | "aes-256" => 32,
-        _ => return Err(EntryError::Skipped(format!("algorithm {} is not supported", shown(algorithm)))),
+    let (suite, key) = match cipher {
+        "none" => ("ENCR_NULL", Secret::default()),
+        // tcpdump passes the name before `-cbc` to OpenSSL.
+        _ => match cipher.strip_suffix("-cbc").unwrap_or(cipher) {
+            "aes128" | "aes-128" => ("ENCR_AES_CBC", key(secret, 16)?),
+            "aes192" | "aes-192" => ("ENCR_AES_CBC", key(secret, 24)?),
+            "aes256" | "aes-256" => ("ENCR_AES_CBC", key(secret, 32)?),
+            _ => return Err(EntryError::Skipped(format!("algorithm {} is not supported", shown(algorithm)))),
+        },
     };
-    sa_of(spi, dst, "ENCR_AES_CBC", key(secret, key_len)?, unchecked, origin)
-}
-
-fn sa_of(
-    spi: Option<u32>,
-    dst: Selector,
-    encryption: &str,
-    key: Secret,
-    integ: IntegKey,
-    origin: Origin,
-) -> Result<Sa, EntryError> {
-    let suite = Suite::by_name(encryption).ok_or_else(|| Invalid(HELP.into()))?;
-    let keys = Keys::new(suite, key, Secret::default(), integ).map_err(|error| Invalid(error.to_string()))?;
-    Ok(Sa {
-        name: spi.map_or("any".into(), spi_name),
-        spi,
-        src: Selector::Any,
-        dst,
-        link_src: None,
-        link_dst: None,
-        keys,
-        esn: false,
-        sn_hint: None,
-        read_as_ccm: false,
-        origin,
-    })
+    let suite = Suite::by_name(suite).ok_or_else(|| invalid(HELP))?;
+    let keys = Keys::new(suite, key, Secret::default(), unchecked).map_err(|error| invalid(error.to_string()))?;
+    Ok(entry::sa(spi, [Selector::Any, dst], keys, origin))
 }
 
 /// Like tcpdump, truncates text to the length of the key or pads it with zeros. tcpdump does the same with hex digits;
 /// here, hex digits of another length are an error.
 fn key(secret: &str, len: usize) -> Result<Secret, EntryError> {
     if secret.starts_with("0x") {
-        let key = hex(secret).map_err(|value_error| Invalid(format!("key: {}", value_error.problem)))?;
+        let key = hex(secret).map_err(invalid_field("key"))?;
         return match key.len() == len {
             true => Ok(key),
-            false => Err(Invalid(format!("the key is {len} bytes, not {}", key.len()))),
+            false => Err(invalid(format!("the key is {len} bytes, not {}", key.len()))),
         };
     }
     if secret.is_empty() {
-        return Err(Invalid("no key after the `:`".into()));
+        return Err(invalid("no key after the `:`"));
     }
     let mut bytes: Vec<u8> = secret.bytes().take(len).collect();
     bytes.resize(len, 0);
@@ -190,21 +160,14 @@ fn key(secret: &str, len: usize) -> Result<Secret, EntryError> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::entry::read_text;
     use super::*;
-
-    fn read_text(text: &str) -> (Result<Vec<Arc<Sa>>, String>, Vec<String>) {
-        let path = Path::new("f");
-        let mut skipped = Skipped::new(path);
-        let (mut sas, mut warnings) = (vec![], vec![]);
-        read(path, text, &mut sas, &mut skipped);
-        let result = skipped.finish(!sas.is_empty(), &mut warnings);
-        (result.map(|()| sas).map_err(|error| error.to_string()), warnings)
-    }
 
     /// As print-esp.c reads them.
     #[test]
     fn lines_of_a_file_and_the_argument() {
         let (sas, warnings) = read_text(
+            read,
             "# comment
 aes128-cbc-hmac96:0x00112233445566778899aabbccddeeff
 0xa1b2@192.0.2.2 aes128-cbc-hmac96:0x00112233445566778899aabbccddeeff
@@ -232,13 +195,13 @@ ikev2 I 0x0011223344556677 0x8899aabbccddeeff sha1:0x00 aes128-cbc:0x00
             ]
         );
         let (sas_of_command, none) =
-            read_text("sudo tcpdump -n -E '0x1@192.0.2.2 none:,0x2@192.0.2.2 none-hmac96:' -r x.pcap");
+            read_text(read, "sudo tcpdump -n -E '0x1@192.0.2.2 none:,0x2@192.0.2.2 none-hmac96:' -r x.pcap");
         assert_eq!(none, [""; 0]);
         let seen: Vec<_> =
             sas_of_command.unwrap().iter().map(|sa| (sa.spi, sa.keys.suite().name, sa.keys.icv_len())).collect();
         assert_eq!(seen, [(Some(2), "ENCR_NULL", 12), (Some(1), "ENCR_NULL", 0)]);
-        let (error, _) = read_text("tcpdump -E 'file /tmp/secrets' -r x.pcap");
-        assert_eq!(error.unwrap_err(), "f:1: the secrets are in the file that -E names");
+        let (error, _) = read_text(read, "tcpdump -E 'file /tmp/secrets' -r x.pcap");
+        assert_eq!(error.unwrap_err().0, "f:1: the secrets are in the file that -E names");
         assert!(sas[0].keys.key().expose() == b"too long to be a");
         assert!(sas[1].keys.key().expose() == b"short\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0");
         assert!(sas[2].keys.key().expose() == b"thirty-two, characters of a key.");
@@ -262,7 +225,7 @@ ikev2 I 0x0011223344556677 0x8899aabbccddeeff sha1:0x00 aes128-cbc:0x00
             ("x@192.0.2.2 aes128-cbc:k", "SPI: not an SPI of 32 bits"),
             ("0x1 aes128-cbc:k", "no `SPI@ADDRESS` before the algorithm"),
         ] {
-            assert_eq!(read_text(line).0.map(|_| ()), Err(format!("f:1: {problem}")), "{line}");
+            assert_eq!(read_text(read, line).0.unwrap_err().0, format!("f:1: {problem}"), "{line}");
         }
     }
 }

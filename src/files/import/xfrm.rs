@@ -17,6 +17,7 @@ use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
 
+use super::entry::{self, EntryError, invalid, lines_of_words};
 use super::skipped::Skipped;
 use super::xfrm_algorithms::Algorithm;
 use crate::cipher::{IntegKey, Keys, Suite};
@@ -25,7 +26,7 @@ use crate::files::values::{spi, spi_name};
 use crate::net::Selector;
 use crate::sa::Sa;
 
-pub(crate) const HELP: &str = "give the complete output of `ip xfrm state`";
+const HELP: &str = "give the complete output of `ip xfrm state`";
 
 /// Whether `line` begins an SA or a policy.
 pub(crate) fn is_line(line: &str) -> bool {
@@ -57,30 +58,19 @@ fn command<'w, 't>(words: &'w [&'t str]) -> Option<&'w [&'t str]> {
 pub(crate) fn read(path: &Path, text: &str, sas: &mut Vec<Arc<Sa>>, skipped: &mut Skipped) {
     let mut reader = Reader { file: path.into(), sas, skipped, monitored: HashMap::new() };
     let mut block: Option<Block<'_>> = None;
-    let mut words: Vec<&str> = vec![];
-    let mut start = 1;
-    for (line, number) in text.lines().zip(1u64..) {
-        if words.is_empty() {
-            start = number;
-        }
-        let continued = line.trim_end().strip_suffix('\\');
-        words.extend(continued.unwrap_or(line).split_whitespace());
-        if continued.is_some() {
-            continue;
-        }
+    for (number, words) in lines_of_words(text) {
         if let Some((src, dst, monitored)) = heading(&words) {
             reader.finish(block.take());
-            block = Some(Block { src, dst, monitored, ..Block::new(start) });
+            block = Some(Block { src, dst, monitored, ..Block::new(number) });
         } else if let Some(given) = command(&words) {
             reader.finish(block.take());
-            reader.finish(Some(Block::of_command(start, given)));
+            reader.finish(Some(Block::of_command(number, given)));
         } else if words.first() == Some(&"proto") && block.as_ref().is_none_or(|block| block.is_whole()) {
             reader.finish(block.take());
-            reader.skipped.invalid(start, "an SA does not begin with `src ... dst ...`", HELP);
+            reader.skipped.invalid(number, "an SA does not begin with `src ... dst ...`", HELP);
         } else if let Some(block) = &mut block {
-            block.line(start, &words);
+            block.line(number, &words);
         }
-        words.clear();
     }
     reader.finish(block);
 }
@@ -106,20 +96,9 @@ impl Reader<'_, '_> {
                 }
             }
             Ok(sa) => self.sas.push(Arc::new(sa)),
-            Err(EntryError::Skipped(why)) => self.skipped.push(line, why),
-            Err(EntryError::Other) => {}
-            Err(EntryError::Invalid(line, problem, help)) => self.skipped.invalid(line, problem, help),
+            Err(error) => error.warn(line, HELP, self.skipped),
         }
     }
-}
-
-pub(crate) enum EntryError {
-    /// Line, problem, help.
-    Invalid(u64, String, &'static str),
-    /// ESP, but of no use to this program.
-    Skipped(String),
-    /// Not ESP.
-    Other,
 }
 
 /// The relevant values from the lines of one SA, and the line number of each algorithm.
@@ -216,31 +195,20 @@ impl<'t> Block<'t> {
     }
 
     fn sa(self, file: &Arc<Path>, skipped: &mut Skipped) -> Result<Sa, EntryError> {
-        let wrong = |problem: &str| EntryError::Invalid(self.line, problem.into(), HELP);
         match self.protocol {
-            None => return Err(wrong("an SA without a line `proto ... spi ...`")),
+            None => return Err(invalid("an SA without a line `proto ... spi ...`")),
             Some("esp" | "50") => {}
             Some(_) => return Err(EntryError::Other),
         }
-        let spi = self.spi.and_then(|word| spi(word).ok()).ok_or_else(|| wrong("invalid SPI"))?;
-        let src = selector(self.src).ok_or_else(|| wrong("`src` is not an IP address"))?;
-        let dst = selector(self.dst).ok_or_else(|| wrong("`dst` is not an IP address"))?;
+        let spi = self.spi.and_then(|word| spi(word).ok()).ok_or_else(|| invalid("invalid SPI"))?;
+        let src = selector(self.src).ok_or_else(|| invalid("`src` is not an IP address"))?;
+        let dst = selector(self.dst).ok_or_else(|| invalid("`dst` is not an IP address"))?;
         if !src.fits_beside(dst) {
-            return Err(wrong("`src` and `dst` have different IP versions"));
+            return Err(invalid("`src` and `dst` have different IP versions"));
         }
-        Ok(Sa {
-            name: spi_name(spi),
-            spi: Some(spi),
-            src,
-            dst,
-            link_src: None,
-            link_dst: None,
-            keys: self.keys(spi, skipped)?,
-            esn: self.esn,
-            sn_hint: Some(self.highest_sn).filter(|number| *number != 0),
-            read_as_ccm: false,
-            origin: Origin { path: file.clone(), line: self.line },
-        })
+        let origin = Origin { path: file.clone(), line: self.line };
+        let sn_hint = Some(self.highest_sn).filter(|number| *number != 0);
+        Ok(Sa { esn: self.esn, sn_hint, ..entry::sa(Some(spi), [src, dst], self.keys(spi, skipped)?, origin) })
     }
 
     fn keys(&self, spi: u32, skipped: &mut Skipped) -> Result<Keys, EntryError> {
@@ -252,19 +220,21 @@ impl<'t> Block<'t> {
                 return Err(EntryError::Skipped(format!("SPI {}: the SA has no keys", spi_name(spi))));
             }
             (None, None, Some(_)) => {
-                return Err(EntryError::Invalid(self.line, "ESP without a line `aead` or `enc`".into(), HELP));
+                return Err(invalid("ESP without a line `aead` or `enc`"));
             }
         };
         let suite = Suite::by_name(name).ok_or_else(|| EntryError::Skipped(format!("{name} is not supported")))?;
-        let key = algorithm.key(line)?;
+        let key = algorithm.key().map_err(|error| error.in_line(line))?;
         let integ = match &self.authentication {
-            Some((line, algorithm)) if !suite.is_aead() => match algorithm.integrity(*line)? {
-                Some(integrity) => integrity.key(self.line, skipped).map_err(EntryError::Skipped)?,
-                None => IntegKey::None,
-            },
+            Some((line, algorithm)) if !suite.is_aead() => {
+                match algorithm.integrity().map_err(|error| error.in_line(*line))? {
+                    Some(integrity) => integrity.key(self.line, skipped).map_err(EntryError::Skipped)?,
+                    None => IntegKey::None,
+                }
+            }
             _ => IntegKey::None,
         };
-        Keys::from_parts(suite, key, None, integ).map_err(|error| EntryError::Invalid(line, error.to_string(), HELP))
+        Keys::from_parts(suite, key, None, integ).map_err(|error| invalid(error.to_string()).in_line(line))
     }
 }
 
@@ -281,19 +251,8 @@ fn selector(word: &str) -> Option<Selector> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::entry::read_text;
     use super::*;
-
-    type Outcome = Result<Vec<Arc<Sa>>, (String, String)>;
-
-    fn read_text(text: &str) -> (Outcome, Vec<String>) {
-        let path = Path::new("f");
-        let mut skipped = Skipped::new(path);
-        let (mut sas, mut warnings) = (vec![], vec![]);
-        read(path, text, &mut sas, &mut skipped);
-        let result = skipped.finish(!sas.is_empty(), &mut warnings);
-        let result = result.map(|()| sas).map_err(|error| (error.to_string(), error.help().to_owned()));
-        (result, warnings)
-    }
 
     /// As iproute2 6.1 prints it.
     #[test]
@@ -325,7 +284,7 @@ src 192.0.2.1 dst 192.0.2.2
 \tproto comp spi 0x0000abcd(43981) reqid 1(0x00000001) mode tunnel
 \tcomp deflate
 ";
-        let (sas, warnings) = read_text(text);
+        let (sas, warnings) = read_text(read, text);
         assert_eq!(warnings, [""; 0]);
         let sas = sas.unwrap();
         let [a, b] = sas.as_slice() else { panic!("{sas:?}") };
@@ -365,7 +324,7 @@ src 192.0.2.1 dst 192.0.2.2
             (format!("auth digest_null 0x\nenc cbc(aes) {}", key(16)), "ENCR_AES_CBC", 16, 0),
             (format!("enc cbc(aes) {}", key(16)), "ENCR_AES_CBC", 16, 0),
         ] {
-            let (sas, warnings) = read_text(&block(&line));
+            let (sas, warnings) = read_text(read, &block(&line));
             assert_eq!(warnings, [""; 0], "{line}");
             let keys = &sas.unwrap()[0].keys;
             assert_eq!((keys.suite().name, keys.key().len(), keys.salt().len()), (suite, key_len, salt_len), "{line}");
@@ -386,7 +345,7 @@ src 192.0.2.1 dst 192.0.2.2
                 "`rfc4106(gcm(aes))` with an ICV of this length is not supported",
             ),
         ] {
-            let (sas, warnings) = read_text(&block(line));
+            let (sas, warnings) = read_text(read, &block(line));
             assert_eq!((sas.unwrap().len(), warnings), (0, vec![format!("f:1: skipped: {why}")]));
         }
     }
@@ -400,13 +359,13 @@ src 192.0.2.1 dst 192.0.2.2
             (format!("auth-trunc hmac(sha256) {key} 192"), 24, "`hmac(sha256)` is not supported"),
             ("auth-trunc hmac(sha256) 0x 128".into(), 16, "`hmac(sha256)` has no key in this file"),
         ] {
-            let (sas, warnings) = read_text(&block(&format!("{auth}\nenc cbc(aes) {key}")));
+            let (sas, warnings) = read_text(read, &block(&format!("{auth}\nenc cbc(aes) {key}")));
             let keys = &sas.unwrap()[0].keys;
             assert_eq!((keys.icv_len(), keys.authenticates()), (icv_len, false), "{auth}");
             assert_eq!(warnings, [format!("f:1: authentication {note}: its ICV of {icv_len} bytes is not checked")]);
         }
         // Linux's default for SHA-256.
-        let (sas, warnings) = read_text(&block(&format!("auth hmac(sha256) {key}\nenc cbc(aes) {key}")));
+        let (sas, warnings) = read_text(read, &block(&format!("auth hmac(sha256) {key}\nenc cbc(aes) {key}")));
         let keys = &sas.unwrap()[0].keys;
         assert_eq!((keys.integ().map(|(integ, _)| integ.name), warnings.len()), (Some("AUTH_HMAC_SHA2_256_96"), 0));
     }
@@ -430,7 +389,7 @@ src 192.0.2.1 dst 192.0.2.2
             block("Updated ", 2),
             block("Deleted ", 1)
         );
-        let (sas, warnings) = read_text(&text);
+        let (sas, warnings) = read_text(read, &text);
         let sas = sas.unwrap();
         let seen: Vec<String> = sas
             .iter()
@@ -474,7 +433,7 @@ src 192.0.2.1 dst 192.0.2.2
             ),
             ("\tproto esp spi 0x1\n".into(), "1: an SA does not begin with `src ... dst ...`", HELP),
         ] {
-            assert_eq!(read_text(&text).0.unwrap_err(), (format!("f:{problem}"), help.to_owned()), "{text}");
+            assert_eq!(read_text(read, &text).0.unwrap_err(), (format!("f:{problem}"), help.to_owned()), "{text}");
         }
     }
 }

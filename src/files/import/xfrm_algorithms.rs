@@ -8,8 +8,8 @@
 
 use std::borrow::Cow;
 
+use super::entry::{EntryError, invalid_field, wrong};
 use super::integrity::Integrity;
-use super::xfrm::{EntryError, HELP};
 use crate::files::values::{hex, shown};
 use crate::secret::Secret;
 
@@ -38,16 +38,14 @@ impl<'t> Algorithm<'t> {
         (Algorithm { name: word(0), key: word(1), icv_bits }, 2 + usize::from(has_icv_bits))
     }
 
-    pub(crate) fn key(&self, line: u64) -> Result<Secret, EntryError> {
+    pub(crate) fn key(&self) -> Result<Secret, EntryError> {
         if self.key.starts_with("<<") {
             let help = "the kernel's keys are hidden: run `ip xfrm state` as root, without `nokeys`";
-            return Err(EntryError::Invalid(line, "the keys are not in this text".into(), help));
+            return wrong("the keys are not in this text", help);
         }
         match self.key {
             "" | "0x" => Ok(Secret::default()),
-            key if key.starts_with("0x") => {
-                hex(key).map_err(|value_error| EntryError::Invalid(line, format!("key: {}", value_error.problem), HELP))
-            }
+            key if key.starts_with("0x") => hex(key).map_err(invalid_field("key")),
             // A command may give the characters themselves.
             key => Ok(Secret::new(key.as_bytes().to_vec())),
         }
@@ -94,7 +92,7 @@ impl<'t> Algorithm<'t> {
     }
 
     /// `None` for `digest_null`.
-    pub(crate) fn integrity(&self, line: u64) -> Result<Option<Integrity<'static>>, EntryError> {
+    pub(crate) fn integrity(&self) -> Result<Option<Integrity<'static>>, EntryError> {
         let name = self.plain_name();
         // Without a length, the kernel uses its default (`xfrm_algo.c`).
         let default_bits = match &*name {
@@ -118,6 +116,6 @@ impl<'t> Algorithm<'t> {
             _ => "",
         };
         let icv_len = bits.map(|bits| bits / 8);
-        Ok(Some(Integrity { shown_name: shown(&name), iana, icv_len, key: self.key(line)? }))
+        Ok(Some(Integrity { shown_name: shown(&name), iana, icv_len, key: self.key()? }))
     }
 }
