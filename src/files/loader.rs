@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::path::Path;
+use std::sync::Arc;
 
 use zeroize::Zeroizing;
 
@@ -9,9 +10,11 @@ use super::formats::{self, Kind};
 use super::import::skipped::Skipped;
 use super::import::{charon, esp_sa, ike, integrity, ipsecctl, paste, setkey, setkey_dump, tcpdump, xfrm};
 use super::native::fields::Fields;
+use super::native::keys::NamedSa;
 use super::native::{keys, rules, yaml, yaml_flow};
 use super::values::shown_name;
 use super::{Loaded, overlap, read};
+use crate::context::Context;
 use crate::error::Error;
 use crate::sa::Sa;
 
@@ -60,14 +63,15 @@ impl Loader {
     }
 
     fn add_yaml(&mut self, path: &Path, text: &str) -> Result<(), Error> {
-        let simple = yaml_flow::document(text);
-        let Some(root) = simple.map_or_else(|| yaml::parse(path, text), |root| Ok(Some(root)))? else { return Ok(()) };
+        if let Some((sas, contexts)) = simple_yaml(path, text) {
+            self.add_native(sas);
+            self.loaded.contexts.extend(contexts);
+            return Ok(());
+        }
+        let Some(root) = yaml::parse(path, text)? else { return Ok(()) };
         let mut fields = Fields::new(path, "a key or rule file", &root)?;
         if let Some(entry) = fields.entry("sas") {
-            for (sa, named) in keys::sas(path, entry.node)? {
-                self.native.push((self.loaded.sas.len(), named));
-                self.loaded.sas.push(sa);
-            }
+            self.add_native(keys::sas(path, entry.node)?);
         }
         if let Some(entry) = fields.entry("link_keys") {
             self.loaded.link_keys.extend(keys::link_keys(path, entry.node)?);
@@ -81,6 +85,18 @@ impl Loader {
         fields.finish()
     }
 
+    /// Adds SAs of a YAML file.
+    fn add_native(&mut self, sas: Vec<NamedSa>) {
+        for (sa, named) in sas {
+            self.native.push((self.loaded.sas.len(), named));
+            self.loaded.sas.push(sa);
+        }
+    }
+
+    /// Checks what concerns several files.
+    ///
+    /// # Errors
+    /// Two SAs in YAML have the same name, or the same SPI and overlapping selectors.
     pub(super) fn finish(mut self) -> Result<Loaded, Error> {
         self.loaded.warnings.extend(integrity::odd_keys(&self.loaded.sas));
         let sas = &self.loaded.sas;
@@ -115,4 +131,20 @@ impl Loader {
         }
         Ok(self.loaded)
     }
+}
+
+/// The SAs and contexts of a file that [`yaml_flow`] can read. `None` also for a file with an error, which the parser and
+/// the readers of its tree report.
+fn simple_yaml(path: &Path, text: &str) -> Option<(Vec<NamedSa>, Vec<Context>)> {
+    let file: Arc<Path> = path.into();
+    let (mut sas, mut contexts) = (vec![], vec![]);
+    yaml_flow::items(text, |list, item| {
+        match list {
+            "sas" => sas.push(keys::sa(&file, &item).ok()?),
+            "contexts" => contexts.push(rules::context(&file, &item).ok()?),
+            _ => return None,
+        }
+        Some(())
+    })?;
+    Some((sas, contexts))
 }

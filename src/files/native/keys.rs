@@ -15,8 +15,11 @@ use crate::link::LinkKey;
 use crate::net::{LinkAddress, Selector};
 use crate::sa::Sa;
 
-/// Reads the items of `sas`: every SA and whether its name was given.
-pub(crate) fn sas(path: &Path, list: &Node) -> Result<Vec<(Arc<Sa>, bool)>, Error> {
+/// An SA, and whether its name was given.
+pub(crate) type NamedSa = (Arc<Sa>, bool);
+
+/// Reads the items of `sas`.
+pub(crate) fn sas(path: &Path, list: &Node) -> Result<Vec<NamedSa>, Error> {
     let path: Arc<Path> = path.into();
     let items = items(&path, "sas", list)?;
     let mut sas = Vec::with_capacity(items.len());
@@ -35,7 +38,8 @@ pub(crate) fn items<'n, 'a>(path: &Path, name: &str, node: &'n Node<'a>) -> Resu
     }
 }
 
-fn sa(path: &Arc<Path>, node: &Node) -> Result<(Arc<Sa>, bool), Error> {
+/// Reads one item of `sas`.
+pub(crate) fn sa(path: &Arc<Path>, node: &Node) -> Result<NamedSa, Error> {
     let mut fields = Fields::new(path, "an SA", node)?;
     let origin = Origin { path: path.clone(), line: u64::from(fields.place().line) };
     let given_name = fields.optional("name", name)?;

@@ -29,7 +29,8 @@ pub(crate) fn contexts(path: &Path, list: &Node) -> Result<Vec<Context>, Error> 
     Ok(contexts)
 }
 
-fn context(path: &Arc<Path>, node: &Node) -> Result<Context, Error> {
+/// Reads one item of `contexts`.
+pub(crate) fn context(path: &Arc<Path>, node: &Node) -> Result<Context, Error> {
     let mut fields = Fields::new(path, "a context", node)?;
     let origin = Origin { path: path.clone(), line: u64::from(fields.place().line) };
     let sa = sa_reference(&mut fields)?;

@@ -19,10 +19,11 @@ const MAX_DEPTH: usize = 8;
 /// Up to this many keys, comparing each pair is faster than hashing.
 const MAX_ENTRIES: usize = 32;
 
-/// The document `text`: a mapping whose values are lists of flow mappings.
-pub(crate) fn document<'t>(text: &'t str) -> Option<Node<'t>> {
+/// Passes each item of the lists in `text` to `take`, with the name of the list. Returns `None` if only the parser can
+/// read `text`, or as soon as `take` does.
+pub(crate) fn items<'t>(text: &'t str, mut take: impl FnMut(&'t str, Node<'t>) -> Option<()>) -> Option<()> {
     let mut reader = Reader { rest: "", column: 0, line: 0, nodes: 1, words: vec![], entries: vec![] };
-    let mut lists: Vec<(Key<'t>, List<'t>)> = vec![];
+    let mut lists: Vec<List<'_>> = vec![];
     for line in text.lines() {
         reader.line += 1;
         let content = line.trim_start_matches(' ');
@@ -34,22 +35,30 @@ pub(crate) fn document<'t>(text: &'t str) -> Option<Node<'t>> {
         if line.len() > MAX_LINE_LEN {
             return None;
         }
-        match content.as_bytes() {
-            [b'-', b' ', ..] => lists.last_mut()?.1.read_item(&mut reader)?,
-            _ => {
-                let key = reader.key_of_list()?;
-                let is_new = lists.len() < MAX_ENTRIES && lists.iter().all(|(other, _)| other.text != key.text);
-                is_new.then(|| lists.push((key, List::default())))?;
+        if content.starts_with("- ") {
+            let list = lists.last_mut()?;
+            if *list.column.get_or_insert(reader.column) != reader.column {
+                return None;
             }
+            take(list.name, reader.item()?)?;
+        } else {
+            let name = reader.key_of_list()?;
+            let is_new = lists.len() < MAX_ENTRIES && lists.iter().all(|list| list.name != name);
+            is_new.then(|| lists.push(List { name, column: None }))?;
         }
         if reader.nodes > MAX_NODES {
             return None;
         }
     }
-    let place = lists.first()?.0.place;
-    let node = |list: List<'t>| Some(Node { place: list.place?, value: Value::List(list.items) });
-    let entries = lists.into_iter().map(|(key, list)| Some((key, node(list)?)));
-    Some(Node { place, value: Value::Map(entries.collect::<Option<_>>()?) })
+    // A name without items has the value null.
+    (!lists.is_empty() && lists.iter().all(|list| list.column.is_some())).then_some(())
+}
+
+/// A list with one item in each line.
+struct List<'t> {
+    name: &'t str,
+    /// The column of the dashes; `None` before the first item.
+    column: Option<u32>,
 }
 
 /// Whether the parser reads `content` as a comment. It rejects unprintable characters, and a carriage return alone would
@@ -57,31 +66,6 @@ pub(crate) fn document<'t>(text: &'t str) -> Option<Node<'t>> {
 fn is_comment(content: &str) -> bool {
     let is_plain = |letter: u8| matches!(letter, b'\t' | b' '..=b'~');
     content.starts_with('#') && content.bytes().all(is_plain)
-}
-
-/// A list with one item in each line.
-#[derive(Default)]
-struct List<'t> {
-    /// The column of the dashes.
-    column: u32,
-    place: Option<Place>,
-    items: Vec<Node<'t>>,
-}
-
-impl<'t> List<'t> {
-    /// Reads the line of `reader` as an item, indented as the first.
-    fn read_item(&mut self, reader: &mut Reader<'t>) -> Option<()> {
-        let dash = reader.place();
-        reader.take(2)?;
-        reader.spaces();
-        if self.items.is_empty() {
-            self.column = dash.column;
-            // For the parser, a list without indentation begins after the first dash.
-            self.place = Some(if dash.column == 1 { reader.place() } else { dash });
-        }
-        self.items.push(reader.map(0)?);
-        (dash.column == self.column && reader.rest.is_empty()).then_some(())
-    }
 }
 
 struct Reader<'t> {
@@ -109,14 +93,22 @@ impl<'t> Reader<'t> {
     }
 
     /// A line with only a name and a colon, not indented.
-    fn key_of_list(&mut self) -> Option<Key<'t>> {
-        let place = self.place();
-        let text = self.name()?;
+    fn key_of_list(&mut self) -> Option<&'t str> {
+        let is_indented = self.column > 1;
+        let name = self.name()?;
         self.nodes += 2;
         let ends = self.take_letter()? == b':';
         let has_space = self.spaces();
         let is_all = self.rest.is_empty() || has_space && is_comment(self.rest);
-        (place.column == 1 && ends && is_all).then_some(Key { place, text: Cow::Borrowed(text) })
+        (!is_indented && ends && is_all).then_some(name)
+    }
+
+    /// A line with a dash and a mapping.
+    fn item(&mut self) -> Option<Node<'t>> {
+        self.take(2)?;
+        self.spaces();
+        let node = self.map(0)?;
+        self.rest.is_empty().then_some(node)
     }
 
     /// A key of letters, digits and underscores.
@@ -234,9 +226,24 @@ mod tests {
 
     /// Whether `text` was read; then the parser must say the same.
     fn read_as_parsed(text: &str) -> bool {
-        let Some(node) = document(text) else { return false };
+        let mut lists: Vec<(&str, Vec<String>)> = vec![];
+        let read = items(text, |name, node| {
+            if lists.last().is_none_or(|(last, _)| *last != name) {
+                lists.push((name, vec![]));
+            }
+            lists.last_mut().unwrap().1.push(format!("{node:?}"));
+            Some(())
+        });
+        if read.is_none() {
+            return false;
+        }
         let parsed = parse(Path::new("f"), text).unwrap_or_else(|error| panic!("{error}\n{text}"));
-        assert_eq!(parsed.map(|root| format!("{root:?}")), Some(format!("{node:?}")), "\n{text}");
+        let Some(Node { value: Value::Map(entries), .. }) = parsed else { panic!("{parsed:?}\n{text}") };
+        let parsed = entries.iter().map(|(key, node)| match &node.value {
+            Value::List(items) => (&*key.text, items.iter().map(|item| format!("{item:?}")).collect()),
+            _ => panic!("{node:?}\n{text}"),
+        });
+        assert_eq!(parsed.collect::<Vec<_>>(), lists, "\n{text}");
         true
     }
 
