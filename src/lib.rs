@@ -1,21 +1,36 @@
-//! `dietesp` decodes captures of Diet-ESP (header-compressed IPsec ESP). It finds the Security Association of each packet,
-//! restores the headers, decrypts the payload, and shows or rewrites the inner packet.
+//! `dietesp` decodes captures of Diet-ESP (header-compressed IPsec ESP). It finds the Security Association (SA) of each packet,
+//! restores the headers, decrypts the payload, and returns the inner packet.
 //!
-//! Four types are enough to understand the program:
+//! This prints a record of each packet of a shipped sample, as `dietesp decode --format jsonl` does:
 //!
-//! * [`sa::Sa`], a Security Association: addresses, cipher and keys of one direction;
-//! * [`context::Context`]: what both ends agreed to omit;
-//! * [`codec::Codec`]: how one dialect omits it;
-//! * [`decoder::outcome::Outcome`]: the result for one packet.
+//! ```
+#![doc = include_str!("../examples/decode.rs")]
+//! ```
 //!
-//! A captured frame ([`capture::Frame`]) becomes an IP packet ([`net::Datagram`]), and that becomes an outcome:
+//! * [`Keys`] has the SAs, and [`Rules`] what both ends agreed to omit. Without rules, an SA is standard ESP.
+//! * [`Capture`] reads [`Frame`]s from a file. A program that captures itself makes them with [`Frame::new`].
+//! * [`Decoder`] decodes frames in the order of their capture. [`Session`] also keeps the records, for programs that ask for a
+//!   frame again.
+//! * [`Records`] are those of one frame: a [`Record`] for each packet in it, and at least one.
+//!
+//! A packet that cannot be decoded has a [`Status`] and a reason; the next one is decoded as usual. An [`Error`] means that a
+//! file cannot be used. Keys are wiped from memory when they are dropped, and are not in any message or `Debug` output.
+//!
+//! The command-line program is in the feature `cli`, which is on by default. A library does not need it:
+//!
+//! ```toml
+//! dietesp = { version = "0.1", default-features = false }
+//! ```
+//!
+//! Inside, a captured frame (`capture::Frame`) becomes an IP packet (`net::Datagram`), and that becomes an outcome
+//! (`decoder::outcome::Outcome`):
 //!
 //! ```text
 //! capture -> link -> SA lookup -> ESP header -> decrypt -> ESP trailer -> inner packet     (compress: the other way)
 //! ```
-//!
-//! A packet that fails has a status and a reason, and the run continues. An [`Error`] ends the run.
 
+#![deny(missing_docs)]
+#![deny(clippy::missing_errors_doc)]
 #![deny(unreachable_pub)]
 // Maintainers read the documentation with `--document-private-items`.
 #![allow(rustdoc::private_intra_doc_links)]
@@ -36,6 +51,7 @@ mod cores;
 mod decoder;
 mod encoder;
 mod error;
+mod facade;
 mod files;
 mod hash;
 mod ike;
@@ -51,7 +67,9 @@ mod secret;
 mod vectors;
 mod wireshark;
 
-pub use error::{Error, Fault};
+pub use decoder::status::Status;
+pub use error::{Error, Fault, FaultKind, Stage};
+pub use facade::{Capture, Decoder, Frame, Keys, Record, Records, Rules, Session};
 
 #[cfg(feature = "cli")]
 #[doc(hidden)]

@@ -5,10 +5,11 @@
 use std::path::{Path, PathBuf};
 
 /// The folders and files of `src`, highest first. Entries of the same row may not use each other.
-const LAYERS: [&[&str]; 19] = [
+const LAYERS: [&[&str]; 20] = [
     &["main"],
     &["lib", "internals"],
     &["cli"],
+    &["facade"],
     &["command"],
     &["records", "vectors", "wireshark"],
     &["batch"],

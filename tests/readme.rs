@@ -119,6 +119,23 @@ fn the_readme_fits_100_columns() {
 /// crates.io accepts 10 MiB.
 const CRATE_LEN: u64 = 10 << 20;
 
+/// The example of the README is the one that runs.
+#[test]
+fn the_readme_shows_the_example_of_the_library() {
+    let [page, example] = ["README.md", "examples/decode.rs"].map(|name| std::fs::read_to_string(file(name)).unwrap());
+    assert!(page.contains(&format!("```rust\n{example}```\n")));
+    let output = Command::new(env!("CARGO"))
+        .args(["run", "--quiet", "--offline", "--example", "decode"])
+        .current_dir(file(""))
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let [capture, rules, keys] = ["samples/gateway/diet-esp.pcapng", "samples/gateway/rules.yaml", "keys/gateway.yaml"];
+    let (decoded, _) =
+        common::dietesp_ends(0, ["decode", &file(capture), "-r", &file(rules), "-k", &file(keys), "--format", "jsonl"]);
+    assert_eq!(String::from_utf8(output.stdout).unwrap(), decoded);
+}
+
 /// The files below `folder`, as paths relative to the root of the project.
 fn files_below(folder: &str, names: &mut Vec<String>) {
     for entry in std::fs::read_dir(file(folder)).unwrap() {
@@ -147,7 +164,7 @@ fn the_package_has_what_its_tests_need() {
     let listed = String::from_utf8(output.stdout).unwrap();
     let packaged: std::collections::HashSet<&str> = listed.lines().collect();
     let mut needed = vec!["README.md".to_owned(), "LICENSE-MIT".to_owned(), "LICENSE-APACHE".to_owned()];
-    for folder in ["src", "tests", "samples", "keys", "schemas"] {
+    for folder in ["src", "examples", "tests", "samples", "keys", "schemas"] {
         files_below(folder, &mut needed);
     }
     // It runs the fuzz targets, which are a separate package.

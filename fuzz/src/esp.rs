@@ -86,11 +86,11 @@ fn seal(entry: &PreparedSa, sn: u64, clear: &[u8]) -> Vec<u8> {
 
 /// Looks for a payload when `sn` is the number to expect; also gives the clear text.
 fn find(table: &SaTable, outer: &OuterHeader, payload: &[u8], sn: u64) -> (Result<Opened, Failure>, Vec<u8>) {
-    let mut candidates = Candidates::new(table, LIMITS);
+    let mut candidates = Candidates::new(LIMITS);
     let progress = Progress { highest: Some(sn - 1), ..Progress::default() };
     let protocol = table.entries().first().map_or(ESP, |entry| entry.protocol);
     let lookup = Lookup { protocol, outer, link: None, payload };
-    let found = candidates.open(&lookup, 0, false, |_| Some(progress));
+    let found = candidates.open(table, &lookup, 0, false, |_| Some(progress));
     (found, candidates.clear)
 }
 

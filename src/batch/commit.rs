@@ -12,11 +12,13 @@ use crate::decoder::esp_packet::EspPacket;
 use crate::decoder::outcome::Outcome;
 use crate::decoder::streams::{ProgressSnapshot, Streams};
 use crate::prefetch::PACKETS_AHEAD;
+use crate::sa::table::SaTable;
 
 /// Finishes `outcomes`, the outcomes of the frames of `window`. `states` says which were opened ahead. Afterwards,
 /// `snapshot` contains the progress of the streams.
 pub(super) fn commit<'w>(
-    decoder: &mut Decoder<'_>,
+    decoder: &mut Decoder,
+    table: &SaTable,
     window: &'w Window,
     (outcomes, states): (&mut [Outcome<'w>], &[PacketState]),
     arena: &mut Arena,
@@ -25,16 +27,19 @@ pub(super) fn commit<'w>(
     if states.iter().any(|state| matches!(state, PacketState::InOrder)) {
         decoder.survey(window.frames());
     }
-    let has_many = decoder.streams().table().has_many();
+    let has_many = table.has_many();
     let mut shown = None;
     for (at, frame) in window.frames().enumerate() {
         if has_many {
-            prefetch(decoder.streams(), states.get(at + PACKETS_AHEAD), states.get(at + PACKETS_AHEAD / 2), snapshot);
+            let (next, then) = (states.get(at + PACKETS_AHEAD), states.get(at + PACKETS_AHEAD / 2));
+            prefetch(table, decoder.streams(), next, then, snapshot);
         }
         let (Some(outcome), Some(state)) = (outcomes.get_mut(at), states.get(at)) else { break };
         match state {
             PacketState::Done => continue,
-            PacketState::Opened { opened, digest } => commit_opened(decoder, &frame, (opened, *digest), outcome, arena),
+            PacketState::Opened { opened, digest } => {
+                commit_opened(decoder, table, &frame, (opened, *digest), outcome, arena);
+            }
             PacketState::NotOpened => decoder.decode_in_frame(&frame, outcome, arena),
             PacketState::InOrder => *outcome = decoder.decode(&frame, arena),
         }
@@ -57,13 +62,13 @@ pub(super) fn commit<'w>(
 /// Commits a packet that was opened ahead.
 #[inline]
 fn commit_opened<'w>(
-    decoder: &mut Decoder<'_>,
+    decoder: &mut Decoder,
+    table: &SaTable,
     frame: &Frame<'w>,
     (opened, digest): (&Opened, u64),
     outcome: &mut Outcome<'w>,
     arena: &mut Arena,
 ) {
-    let table = decoder.streams().table();
     let Some((place, bytes)) = outcome.in_frame() else { return };
     let Ok(esp) = EspPacket::in_frame(table, bytes, place) else { return };
     let Some(place) = decoder.esp_mut().commit_ahead(frame, &esp, (opened, digest), outcome) else {
@@ -83,7 +88,8 @@ fn commit_opened<'w>(
 /// the pointers loaded then.
 #[inline(always)]
 fn prefetch(
-    streams: &Streams<'_>,
+    table: &SaTable,
+    streams: &Streams,
     next: Option<&PacketState>,
     then: Option<&PacketState>,
     snapshot: &ProgressSnapshot,
@@ -93,7 +99,7 @@ fn prefetch(
         _ => None,
     };
     if let Some(sa) = sa_of(next) {
-        streams.table().prefetch_entry(sa);
+        table.prefetch_entry(sa);
         streams.prefetch(sa);
         snapshot.prefetch(sa);
     }

@@ -41,7 +41,8 @@ pub(crate) enum PacketState {
 /// Opens packets before their turn.
 #[derive(Debug)]
 pub(crate) struct AheadOpener<'t, 'g> {
-    candidates: Candidates<'t>,
+    table: &'t SaTable,
+    candidates: Candidates,
     /// See [`link::Settings::outermost`]: ESP is not opened.
     outermost: bool,
     snapshot: &'g ProgressSnapshot,
@@ -168,7 +169,8 @@ impl<'t, 'g> AheadOpener<'t, 'g> {
     ) -> AheadOpener<'t, 'g> {
         let limits = Limits { sn_tries: limits.sn_tries.min(EARLY_TRIES), resync_tries: None, ..limits };
         AheadOpener {
-            candidates: Candidates::new(table, limits),
+            table,
+            candidates: Candidates::new(limits),
             outermost: link.outermost,
             snapshot,
             seen: Seen::new(table.entries().len()),
@@ -185,7 +187,7 @@ impl<'t, 'g> AheadOpener<'t, 'g> {
         states: &mut Vec<PacketState>,
         arena: &mut Arena,
     ) {
-        let (table, outermost) = (self.candidates.table(), self.outermost);
+        let (table, outermost) = (self.table, self.outermost);
         let is_esp = |protocol| outermost || table.uses_protocol(protocol);
         self.seen.clear();
         outcomes.clear();
@@ -248,7 +250,7 @@ impl<'t, 'g> AheadOpener<'t, 'g> {
         planned: &mut Plan<'w>,
         arena: &mut Arena,
     ) {
-        let (table, outermost) = (self.candidates.table(), self.outermost);
+        let (table, outermost) = (self.table, self.outermost);
         match link::parse_standalone(outcome.link_type, packet.data, |protocol| {
             outermost || table.uses_protocol(protocol)
         }) {
@@ -275,7 +277,7 @@ impl<'t, 'g> AheadOpener<'t, 'g> {
         planned: &mut Plan<'w>,
         arena: &mut Arena,
     ) {
-        let (table, frame) = (self.candidates.table(), packet.data);
+        let (table, frame) = (self.table, packet.data);
         outcome.source = Source::Frame(place);
         if self.outermost {
             outcome.reason = Some(Reason::Protocol(place.protocol));
@@ -319,7 +321,7 @@ impl<'t, 'g> AheadOpener<'t, 'g> {
         packets: &mut Packets<'_, 'w>,
         arena: &mut Arena,
     ) {
-        let table = self.candidates.table();
+        let table = self.table;
         let streams = &self.seen.streams;
         let mut chosen: [Option<(usize, &Planned<'w>, &PreparedSa)>; SIDE_BY_SIDE] = [None; SIDE_BY_SIDE];
         let with_first = places.iter().filter_map(|place| Some((*place, streams.get(*place)?)));
@@ -366,7 +368,7 @@ impl<'t, 'g> AheadOpener<'t, 'g> {
         arena: &mut Arena,
     ) {
         let Some(in_frame @ (place, frame)) = outcome.in_frame() else { return };
-        let Ok(payload) = EspPayload::in_frame(self.candidates.table(), frame, place) else { return };
+        let Ok(payload) = EspPayload::in_frame(self.table, frame, place) else { return };
         self.search_payload(packet.time_ns, in_frame, &payload, (outcome, state), arena);
     }
 
@@ -379,7 +381,7 @@ impl<'t, 'g> AheadOpener<'t, 'g> {
         packets: &mut Packets<'_, 'w>,
         arena: &mut Arena,
     ) {
-        let table = self.candidates.table();
+        let table = self.table;
         let Some(stream) = self.seen.streams.get_mut(place) else { return };
         let (sa, Some((first, _))) = (stream.sa, stream.planned) else { return };
         let Some(entry) = table.entry(sa) else { return };
@@ -429,11 +431,10 @@ impl<'t, 'g> AheadOpener<'t, 'g> {
         kept: (&mut Outcome<'_>, &mut PacketState),
         arena: &mut Arena,
     ) {
-        let AheadOpener { candidates, snapshot, seen, .. } = self;
-        let table = candidates.table();
+        let AheadOpener { table, candidates, snapshot, seen, .. } = self;
         let Some(outer) = OuterHeader::of(place.header(frame)) else { return };
         let lookup = Lookup { protocol: payload.protocol, outer: &outer, link: None, payload: payload.bytes };
-        let found = candidates.open(&lookup, time_ns, false, |sa| {
+        let found = candidates.open(table, &lookup, time_ns, false, |sa| {
             // SAs without ICV accept any packet, so they are tried last, once the progress of all other SAs is
             // known.
             table.entry(sa).filter(|entry| entry.authenticates())?;

@@ -92,18 +92,19 @@ pub struct Input<'i, 't> {
 }
 
 /// Reads a capture to its end, or to where the command ends the run. Returns the streams at the end.
-pub(crate) fn run<'t, Out: Send, C: BatchCommand<Out>>(
-    input: Input<'_, 't>,
+pub(crate) fn run<Out: Send, C: BatchCommand<Out>>(
+    input: Input<'_, '_>,
     command: &C,
     state: &mut C::State,
     out: &mut Out,
-) -> Result<Streams<'t>, Error> {
+) -> Result<Streams, Error> {
     let Input { reader, table, limits, link, threads } = input;
     // One worker handles one batch at a time. Starting more workers than batches takes longer than decoding a short
     // capture.
     let threads = if reader.fits_window() { 1 } else { threads };
     let snapshot = ProgressSnapshot::new(table);
     let pipeline = Pipeline {
+        table,
         reading: Mutex::new(Reading { reader, next_ticket: 0, failed: false }),
         committing: Turn::new(Decoder::new(table, limits, link)),
         deciding: Turn::new(state),
@@ -161,9 +162,10 @@ impl<F: FnMut(&Frame<'_>, &Outcome<'_>, &Arena) -> ControlFlow<()> + Send> Batch
 }
 
 /// What the workers of a run share. The ticket of a window, from 0, is its place in the order of turns.
-struct Pipeline<'r, 't, State, Out> {
+struct Pipeline<'r, State, Out> {
+    table: &'r SaTable,
     reading: Mutex<Reading<'r>>,
-    committing: Turn<Decoder<'t>>,
+    committing: Turn<Decoder>,
     deciding: Turn<&'r mut State>,
     emitting: Turn<&'r mut Out>,
 }
@@ -174,7 +176,7 @@ struct Reading<'r> {
     failed: bool,
 }
 
-impl<'t, State, Out> Pipeline<'_, 't, State, Out> {
+impl<State, Out> Pipeline<'_, State, Out> {
     /// The work of one thread: windows, from reading to writing.
     fn work<C: BatchCommand<Out, State = State>>(
         &self,
@@ -190,7 +192,7 @@ impl<'t, State, Out> Pipeline<'_, 't, State, Out> {
             let mut outcomes = recycle(std::mem::take(&mut memory));
             opener.open_ahead(&window, &mut outcomes, &mut states, &mut arena);
             let Some(mut turn) = self.committing.wait(ticket) else { return };
-            commit(&mut turn, &window, (&mut outcomes, &states), &mut arena, snapshot);
+            commit(&mut turn, self.table, &window, (&mut outcomes, &states), &mut arena, snapshot);
             if !self.committing.done(turn, Ok(ControlFlow::Continue(()))) {
                 return;
             }
@@ -238,7 +240,7 @@ impl<'t, State, Out> Pipeline<'_, 't, State, Out> {
     }
 
     /// The streams at the end of the run, or the error of the earliest window.
-    fn into_streams(self) -> Result<Streams<'t>, Error> {
+    fn into_streams(self) -> Result<Streams, Error> {
         let error = self.emitting.error().or_else(|| self.deciding.error()).or_else(|| self.committing.error());
         match error {
             Some(error) => Err(error),

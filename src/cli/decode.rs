@@ -103,7 +103,7 @@ impl Args {
         progress.finish();
         let (totals, streams) = ended?;
         let truncated = super::print_damage(&mut reader);
-        let summary = totals.counts_and_sizes() + &streams::remarks(&streams) + &totals.remarks();
+        let summary = totals.counts_and_sizes() + &streams::remarks(&table, &streams) + &totals.remarks();
         report(quiet, &(summary + advice::without_rules(&self.inputs, &totals)));
         Ok(Outcome { truncated, ..Outcome::of(&totals) }.into())
     }

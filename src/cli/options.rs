@@ -2,22 +2,21 @@
 
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use clap::Args;
 
 use super::outputs::Files;
 use crate::capture::{Form, HexIs, Reader, Source};
-use crate::context::Context;
 use crate::cores;
 use crate::decoder::candidates::{Limits, RESYNC_TRIES};
+use crate::decoder::sas;
 use crate::error::Error;
 use crate::files;
 use crate::ike;
 use crate::link;
 use crate::net::Selector;
 use crate::records::select::Selection;
-use crate::sa::table::{SaBuilder, SaTable};
+use crate::sa::table::SaTable;
 
 /// Key and rule files.
 #[derive(Debug, Args)]
@@ -152,17 +151,10 @@ pub(super) fn load_table(
     for warning in &loaded.warnings {
         super::report(quiet, &format!("dietesp: warning: {warning}\n"));
     }
-    let bound = files::bind(&loaded.sas, &loaded.contexts)?;
-    let contexts: Vec<Arc<Context>> = loaded.contexts.into_iter().map(Arc::new).collect();
-    let mut entries = Vec::with_capacity(loaded.sas.len());
-    let mut preparation = SaBuilder::default();
-    for (sa, context) in loaded.sas.into_iter().zip(bound) {
-        let context = context.and_then(|index| contexts.get(index)).cloned();
-        entries.push(preparation.entry(sa, context)?);
-    }
+    let table = sas::prepare(loaded.sas, loaded.contexts)?;
     let link =
         link::Settings { contexts: loaded.lowpan_contexts, link_keys: loaded.link_keys, ..link::Settings::default() };
-    Ok((SaTable::new(entries), link))
+    Ok((table, link))
 }
 
 /// Adds the SAs derived from secrets of IKE SAs and the IKE exchanges in a capture.

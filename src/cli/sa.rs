@@ -19,7 +19,7 @@ use crate::records::record::Record;
 use crate::records::select::Selection;
 use crate::records::streams::{Numbers, tries_per_packet};
 use crate::sa::stream::Stream;
-use crate::sa::table::PreparedSa;
+use crate::sa::table::{PreparedSa, SaTable};
 
 /// List the Security Associations (SAs) seen in a capture, with counts and gaps
 #[derive(Debug, clap::Args)]
@@ -85,8 +85,8 @@ impl Args {
         let (totals, streams) = ended?;
         let truncated = super::print_damage(&mut reader);
         match self.format {
-            Format::Table => print(rows(&streams, &selection).as_bytes())?,
-            Format::Jsonl => print(&lines(&streams, &selection)?)?,
+            Format::Table => print(rows(&table, &streams, &selection).as_bytes())?,
+            Format::Jsonl => print(&lines(&table, &streams, &selection)?)?,
         };
         report(quiet, &(totals.summary() + advice::without_rules(&self.inputs, &totals)));
         Ok(Outcome { truncated, ..Outcome::of(&totals) }.into())
@@ -95,12 +95,13 @@ impl Args {
 
 /// The selected streams: the SA, the source if the SA counts each source separately, and the stream.
 fn selected<'l>(
-    streams: &'l Streams<'_>,
+    sas: &'l SaTable,
+    streams: &'l Streams,
     selection: &Selection,
 ) -> impl Iterator<Item = (&'l PreparedSa, Option<IpAddr>, &'l Stream)> {
     let Selection { spi, src, dst, failed, .. } = *selection;
     let all = streams.streams(|_| true).into_iter();
-    let all = all.filter_map(|(sa, source, stream)| Some((streams.table().entry(sa)?, source, stream)));
+    let all = all.filter_map(|(sa, source, stream)| Some((sas.entry(sa)?, source, stream)));
     all.filter(move |(entry, source, stream)| {
         let own_src = source.map_or(entry.sa.src, Selector::address);
         spi.is_none_or(|spi| entry.spi().is_none_or(|own| own == spi))
@@ -110,14 +111,14 @@ fn selected<'l>(
     })
 }
 
-fn rows(streams: &Streams<'_>, selection: &Selection) -> String {
+fn rows(sas: &SaTable, streams: &Streams, selection: &Selection) -> String {
     let mut table = Table::new();
     table.load_style(presets::NOTHING);
     table.set_header([
         "SA", "SPI", "Source", "Verified", "Failed", "Tries", "First", "Last", "Missing", "Gaps", "Repeats", "Replays",
         "Depth", "Resyncs",
     ]);
-    for (entry, source, stream) in selected(streams, selection) {
+    for (entry, source, stream) in selected(sas, streams, selection) {
         let (counts, numbers) = (&stream.counts, Numbers::of(stream));
         let anomalies = counts.anomalies();
         let number = |number: Option<u64>| number.map_or("-".to_owned(), |number| number.to_string());
@@ -144,9 +145,9 @@ fn rows(streams: &Streams<'_>, selection: &Selection) -> String {
     format!("{}\n", table.trim_fmt())
 }
 
-fn lines(streams: &Streams<'_>, selection: &Selection) -> Result<Vec<u8>, Error> {
+fn lines(sas: &SaTable, streams: &Streams, selection: &Selection) -> Result<Vec<u8>, Error> {
     let mut text = vec![];
-    for (entry, source, stream) in selected(streams, selection) {
+    for (entry, source, stream) in selected(sas, streams, selection) {
         let (counts, numbers) = (&stream.counts, Numbers::of(stream));
         let anomalies = counts.anomalies();
         let gaps: Vec<Value> = numbers.gaps.iter().map(|(first, last)| json!([first, last])).collect();

@@ -40,12 +40,12 @@ struct Work {
 
 /// Reads a capture to its end; gives back counts and streams. `sink` takes the text of each window, in capture order, and
 /// how many bytes of the input have been read.
-pub fn run<'t, R: Render>(
-    input: Input<'_, 't>,
+pub fn run<R: Render>(
+    input: Input<'_, '_>,
     selection: Selection,
     render: &R,
     sink: &mut Sink<'_>,
-) -> Result<(Totals, Streams<'t>), Error> {
+) -> Result<(Totals, Streams), Error> {
     let command = Decode { table: input.table, selection, render };
     let mut out = Out { totals: Totals::default(), sink };
     let streams = workers::run(input, &command, &mut (), &mut out)?;

@@ -67,8 +67,7 @@ pub enum Failure {
 
 /// Tries the candidates of packets. A candidate is an SA with several sequence numbers.
 #[derive(Debug)]
-pub struct Candidates<'t> {
-    table: &'t SaTable,
+pub struct Candidates {
     limits: Limits,
     /// The SA that each flow had last, among the packets that this searcher opened.
     hints: Hints,
@@ -81,17 +80,12 @@ pub struct Candidates<'t> {
     pub clear: Vec<u8>,
 }
 
-impl<'t> Candidates<'t> {
+impl Candidates {
     /// A searcher that has not opened any packet.
-    pub fn new(table: &'t SaTable, limits: Limits) -> Candidates<'t> {
+    pub fn new(limits: Limits) -> Candidates {
         let (found, tried, scratch, clear) = (vec![], vec![], vec![], vec![]);
         let hints = Hints::default();
-        Candidates { table, limits, hints, found, tried, scratch, tries_spent: 0, clear }
-    }
-
-    /// The SAs.
-    pub fn table(&self) -> &'t SaTable {
-        self.table
+        Candidates { limits, hints, found, tried, scratch, tries_spent: 0, clear }
     }
 
     /// The limits of the search.
@@ -113,18 +107,18 @@ impl<'t> Candidates<'t> {
     /// an SA's stream. If it returns `None`, the SA is not tried. With `wide`, [`Limits::resync_tries`] applies.
     pub fn open(
         &mut self,
+        table: &SaTable,
         packet: &Lookup<'_>,
         time_ns: i64,
         wide: bool,
         mut progress: impl FnMut(u32) -> Option<Progress>,
     ) -> Result<Opened, Failure> {
-        let table = self.table;
         self.tries_spent = 0;
         let complete = table.hinted_candidates(packet, &self.hints, &mut self.found);
         self.found.retain(|sa| progress(*sa).is_some());
         let authenticates = |sa: &&u32| table.entry(**sa).is_some_and(PreparedSa::authenticates);
         let ambiguous = !complete || self.found.iter().filter(authenticates).count() > 1;
-        if let Some((sa, sn)) = self.first_numbers(packet, time_ns, &mut progress) {
+        if let Some((sa, sn)) = self.first_numbers(table, packet, time_ns, &mut progress) {
             if ambiguous {
                 table.learn(packet, sa, &mut self.hints);
             }
@@ -134,7 +128,7 @@ impl<'t> Candidates<'t> {
             std::mem::swap(&mut self.tried, &mut self.found);
             table.candidates(packet, &mut self.found);
             self.found.retain(|sa| !self.tried.contains(sa) && progress(*sa).is_some());
-            if let Some((sa, sn)) = self.first_numbers(packet, time_ns, &mut progress) {
+            if let Some((sa, sn)) = self.first_numbers(table, packet, time_ns, &mut progress) {
                 table.learn(packet, sa, &mut self.hints);
                 return Ok(Opened { sa, sn, ambiguous: true });
             }
@@ -148,7 +142,7 @@ impl<'t> Candidates<'t> {
         if packet.payload.len() < least {
             return Err(Failure::Short { least });
         }
-        if let Some((sa, sn)) = self.further_numbers(packet, time_ns, wide, &mut progress) {
+        if let Some((sa, sn)) = self.further_numbers(table, packet, time_ns, wide, &mut progress) {
             if ambiguous {
                 table.learn(packet, sa, &mut self.hints);
             }
@@ -159,8 +153,13 @@ impl<'t> Candidates<'t> {
     }
 
     /// Finds the candidates of a truncated packet. It cannot be opened, because its ICV is missing.
-    pub fn truncated(&mut self, packet: &Lookup<'_>, mut progress: impl FnMut(u32) -> Option<Progress>) -> Failure {
-        self.table.candidates(packet, &mut self.found);
+    pub fn truncated(
+        &mut self,
+        table: &SaTable,
+        packet: &Lookup<'_>,
+        mut progress: impl FnMut(u32) -> Option<Progress>,
+    ) -> Failure {
+        table.candidates(packet, &mut self.found);
         self.found.retain(|sa| progress(*sa).is_some());
         if self.found.is_empty() { Failure::NoSa } else { Failure::Truncated }
     }
@@ -168,12 +167,13 @@ impl<'t> Candidates<'t> {
     /// Tries the likeliest sequence number of every SA that has an ICV.
     fn first_numbers(
         &mut self,
+        table: &SaTable,
         packet: &Lookup<'_>,
         time_ns: i64,
         progress: &mut impl FnMut(u32) -> Option<Progress>,
     ) -> Option<(u32, u64)> {
         for sa in &self.found {
-            let Some(entry) = self.table.entry(*sa).filter(|entry| entry.authenticates()) else { continue };
+            let Some(entry) = table.entry(*sa).filter(|entry| entry.authenticates()) else { continue };
             let Some(body) = body(entry, packet.payload) else { continue };
             let progress = progress(*sa)?;
             let order = candidates(entry, packet.payload, &progress, time_ns);
@@ -210,6 +210,7 @@ impl<'t> Candidates<'t> {
     /// the SAs without ICV, for which every packet verifies.
     fn further_numbers(
         &mut self,
+        table: &SaTable,
         packet: &Lookup<'_>,
         time_ns: i64,
         wide: bool,
@@ -224,8 +225,10 @@ impl<'t> Candidates<'t> {
                 let Some((sa, progress)) = self.found.get(at).and_then(|sa| Some((*sa, progress(*sa)?))) else {
                     continue;
                 };
-                if let Some(sn) = self.further_of(sa, step, packet, time_ns, &progress) {
-                    if step != Step::Unauthenticated || self.padding_is_right(sa) {
+                let Some(entry) = table.entry(sa) else { continue };
+                if let Some(sn) = self.further_of(entry, step, packet, time_ns, &progress) {
+                    // Without an ICV, wrong padding is evidence against the key.
+                    if step != Step::Unauthenticated || entry.codec.padding_is_right(&self.clear) {
                         return Some((sa, sn));
                     }
                     doubtful.get_or_insert((sa, progress));
@@ -233,24 +236,18 @@ impl<'t> Candidates<'t> {
             }
         }
         let (sa, progress) = doubtful?;
-        self.further_of(sa, Step::Unauthenticated, packet, time_ns, &progress).map(|sn| (sa, sn))
-    }
-
-    /// Whether the padding of the clear text is valid. Without an ICV, wrong padding suggests a wrong key.
-    fn padding_is_right(&self, sa: u32) -> bool {
-        self.table.entry(sa).is_some_and(|entry| entry.codec.padding_is_right(&self.clear))
+        self.further_of(table.entry(sa)?, Step::Unauthenticated, packet, time_ns, &progress).map(|sn| (sa, sn))
     }
 
     /// Tries the sequence numbers of one SA that belong to `step`.
     fn further_of(
         &mut self,
-        sa: u32,
+        entry: &PreparedSa,
         step: Step,
         packet: &Lookup<'_>,
         time_ns: i64,
         progress: &Progress,
     ) -> Option<u64> {
-        let entry = self.table.entry(sa)?;
         let authenticates = entry.authenticates();
         if authenticates == (step == Step::Unauthenticated) {
             return None;

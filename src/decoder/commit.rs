@@ -12,7 +12,7 @@ use crate::capture::Frame;
 use crate::codec::Form;
 use crate::net::OuterHeader;
 use crate::sa::stream::{ReplayCheck, digest};
-use crate::sa::table::{Lookup, PreparedSa};
+use crate::sa::table::{Hints, Lookup, PreparedSa, SaTable};
 
 /// The position of a packet in the stream of its SA.
 #[derive(Debug, Clone, Copy)]
@@ -22,10 +22,10 @@ pub(crate) struct Place {
     after_gap: bool,
 }
 
-impl EspDecoder<'_> {
+impl EspDecoder {
     /// Records a verified packet in the stream of its SA.
     pub(super) fn commit(&mut self, esp: &EspPacket<'_>, opened: &Opened, outcomes: &mut Outcomes<'_, '_>) -> Place {
-        let authenticates = self.streams.table().entry(opened.sa).is_some_and(PreparedSa::authenticates);
+        let authenticates = self.sas.entry(opened.sa).is_some_and(PreparedSa::authenticates);
         let digest = digest(esp.payload.bytes, authenticates);
         let place = self.commit_if(false, outcomes.frame(), esp, (opened, digest), outcomes.last());
         place.unwrap_or(Place { sa: opened.sa, after_gap: false })
@@ -54,27 +54,27 @@ impl EspDecoder<'_> {
         outcome: &mut Outcome<'_>,
     ) -> Option<Place> {
         let Opened { sa, sn, ambiguous } = *opened;
-        let table = self.streams.table();
-        let entry = table.entry(sa)?;
+        let EspDecoder { sas, candidates, streams, found, flows, .. } = self;
+        let entry = sas.entry(sa)?;
         let (bytes, time_ns) = (esp.payload.bytes, frame.time_ns());
-        let progress = self.streams.progress(sa, esp.multicast);
-        let (method, own_tries) = self.candidates.method(entry, bytes, time_ns, sn, &progress);
-        if is_ahead && !self.candidates.reaches(&progress, own_tries) {
+        let progress = streams.progress(sa, esp.multicast);
+        let (method, own_tries) = candidates.method(entry, bytes, time_ns, sn, &progress);
+        if is_ahead && !candidates.reaches(&progress, own_tries) {
             return None;
         }
         let tries = match ambiguous.then(|| OuterHeader::of(esp.header)).flatten() {
             None => own_tries,
             Some(outer) => {
                 let lookup = esp.lookup(&outer);
-                let tries = self.tries_of(&lookup, sa, own_tries);
-                table.learn(&lookup, sa, &mut self.flows);
+                let tries = tries_of(sas, &lookup, sa, own_tries, (flows, found));
+                sas.learn(&lookup, sa, flows);
                 tries
             }
         };
         outcome.identified(entry, bytes, (sa, sn), (method, tries));
         let after_gap = entry.codec.is_stateful() && sn > expected(entry, &progress, time_ns);
         let iv = explicit_iv(entry, bytes);
-        let (stream, streams) = self.streams.next_of(sa, esp.multicast);
+        let (stream, streams) = streams.next_of(sa, esp.multicast);
         stream.counts.tries += tries;
         if method == Method::Search {
             stream.counts.anomalies_mut().resyncs += 1;
@@ -106,32 +106,39 @@ impl EspDecoder<'_> {
         outcome: &mut Outcome<'_>,
         arena: &mut Arena,
     ) {
-        let Some(entry) = self.streams.table().entry(sa) else { return };
-        let state = &mut self.streams.stream_mut(sa, esp.multicast).codec;
+        let EspDecoder { sas, streams, .. } = self;
+        let Some(entry) = sas.entry(sa) else { return };
+        let state = &mut streams.stream_mut(sa, esp.multicast).codec;
         let (header, wire_len) = (esp.header, esp.payload.bytes.len());
         outcome.restore(entry, header, esp.protocol_offset, clear, wire_len, state, arena);
         if after_gap && outcome.restored.is_some_and(|restored| restored.form != Form::Dummy) {
             outcome.warnings.add(Warnings::TCP_NEAREST);
         }
     }
+}
 
-    /// Number of attempts up to the one that verified, if there are several candidate SAs. The SA that the flow had
-    /// last is tried first, then the first number of every SA, then the second number of each, and so on.
-    fn tries_of(&mut self, lookup: &Lookup<'_>, sa: u32, own_tries: u64) -> u64 {
-        let table = self.streams.table();
-        let complete = table.hinted_candidates(lookup, &self.flows, &mut self.found);
-        let place = self.found.iter().position(|other| *other == sa);
-        match place {
-            Some(place) if own_tries == 1 => place as u64 + 1,
-            _ => {
-                let likely = self.found.len();
-                if !complete {
-                    table.candidates(lookup, &mut self.found);
-                }
-                let place = self.found.iter().position(|other| *other == sa).unwrap_or(0);
-                let again = if complete { 0 } else { likely };
-                (self.found.len() as u64) * (own_tries - 1) + (place + 1 + again) as u64
+/// Number of attempts up to the one that verified, if there are several candidate SAs. The SA that the flow had last is
+/// tried first, then the first number of every SA, then the second number of each, and so on. `found` is memory for the
+/// candidates.
+fn tries_of(
+    sas: &SaTable,
+    lookup: &Lookup<'_>,
+    sa: u32,
+    own_tries: u64,
+    (flows, found): (&Hints, &mut Vec<u32>),
+) -> u64 {
+    let complete = sas.hinted_candidates(lookup, flows, found);
+    let place = found.iter().position(|other| *other == sa);
+    match place {
+        Some(place) if own_tries == 1 => place as u64 + 1,
+        _ => {
+            let likely = found.len();
+            if !complete {
+                sas.candidates(lookup, found);
             }
+            let place = found.iter().position(|other| *other == sa).unwrap_or(0);
+            let again = if complete { 0 } else { likely };
+            (found.len() as u64) * (own_tries - 1) + (place + 1 + again) as u64
         }
     }
 }

@@ -10,6 +10,7 @@ use super::not_esp;
 use super::outcome::Outcome;
 use super::outcomes::Outcomes;
 use super::repeats::RecentFrames;
+use super::sas::IkeFollower;
 use super::status::{Reason, Status};
 use super::streams::Streams;
 use crate::capture::Frame;
@@ -24,9 +25,12 @@ const MOST_HINTED: usize = 4;
 
 /// Decodes IP packets in capture order.
 #[derive(Debug)]
-pub(crate) struct EspDecoder<'t> {
-    pub(super) candidates: Candidates<'t>,
-    pub(super) streams: Streams<'t>,
+pub(crate) struct EspDecoder {
+    pub(super) sas: SaTable,
+    /// Adds SAs, if there are secrets of IKE SAs.
+    pub(super) ike: Option<Box<IkeFollower>>,
+    pub(super) candidates: Candidates,
+    pub(super) streams: Streams,
     pub(super) inner_receiver: InnerReceiver,
     /// Buffer for the packet that is searched for ESP.
     pub(super) inner_packet: Vec<u8>,
@@ -38,12 +42,14 @@ pub(crate) struct EspDecoder<'t> {
     pub(super) flows: Hints,
 }
 
-impl<'t> Decoder<'t> {
+impl Decoder {
     /// A decoder without streams.
-    pub fn new(table: &'t SaTable, limits: Limits, link: &link::Settings) -> Decoder<'t> {
+    pub fn new(sas: &SaTable, limits: Limits, link: &link::Settings) -> Decoder {
         let esp = EspDecoder {
-            candidates: Candidates::new(table, limits),
-            streams: Streams::new(table),
+            sas: sas.clone(),
+            ike: None,
+            candidates: Candidates::new(limits),
+            streams: Streams::new(sas),
             inner_receiver: InnerReceiver::new(link),
             inner_packet: vec![],
             outermost: link.outermost,
@@ -53,25 +59,48 @@ impl<'t> Decoder<'t> {
         Decoder { link: Receiver::new(link), esp, recent: RecentFrames::default() }
     }
 
+    /// From now on adds the SAs that IKE exchanges make.
+    pub(crate) fn follow_ike(&mut self, follower: IkeFollower) {
+        self.esp.ike = Some(Box::new(follower));
+    }
+
+    /// What [`Decoder::follow_ike`] was given.
+    pub(crate) fn ike(&self) -> Option<&IkeFollower> {
+        self.esp.ike.as_deref()
+    }
+
+    /// Reads the IKE exchanges of frames that will be decoded later, and adds their SAs.
+    pub(crate) fn survey_ike<'p>(&mut self, frames: impl Iterator<Item = Frame<'p>>) {
+        if let Some(follower) = &mut self.esp.ike {
+            frames.for_each(|frame| follower.survey(&frame));
+            follower.add_completed(&mut self.esp.sas);
+        }
+    }
+
+    /// The SAs known so far. An SA keeps its position.
+    pub(crate) fn sas(&self) -> &SaTable {
+        &self.esp.sas
+    }
+
     /// Examines frames that will be decoded later, to find out which trailer follows IEEE 802.15.4 frames.
     pub fn survey<'p>(&mut self, frames: impl Iterator<Item = Frame<'p>>) {
         self.link.survey(frames);
     }
 
     /// The streams of all SAs.
-    pub fn streams(&self) -> &Streams<'t> {
+    pub fn streams(&self) -> &Streams {
         &self.esp.streams
     }
 
     /// The streams of all SAs, at the end of the capture.
-    pub fn into_streams(self) -> Streams<'t> {
+    pub fn into_streams(self) -> Streams {
         self.esp.streams
     }
 
     /// Decodes the packet of `frame` that `outcome` describes, but that was not opened yet.
     pub(crate) fn decode_in_frame<'f>(&mut self, frame: &Frame<'f>, outcome: &mut Outcome<'f>, arena: &mut Arena) {
         let Some((place, bytes)) = outcome.in_frame() else { return };
-        let Ok(esp) = EspPacket::in_frame(self.esp.streams.table(), bytes, place) else { return };
+        let Ok(esp) = EspPacket::in_frame(&self.esp.sas, bytes, place) else { return };
         let mut outcomes = Outcomes::with_first(frame, outcome, arena);
         self.esp.decode_esp(&esp, &mut outcomes);
         self.esp.decode_nested(&mut outcomes);
@@ -84,21 +113,20 @@ impl<'t> Decoder<'t> {
     }
 
     /// The part of the decoder that decodes packets.
-    pub(crate) fn esp_mut(&mut self) -> &mut EspDecoder<'t> {
+    pub(crate) fn esp_mut(&mut self) -> &mut EspDecoder {
         &mut self.esp
     }
 }
 
-impl<'t> EspDecoder<'t> {
+impl EspDecoder {
     /// Whether an IP protocol number may be that of ESP. `link` does not unwrap such packets further.
-    pub(super) fn protocols(&self) -> impl Fn(u8) -> bool + use<'t> {
-        let table = self.streams.table();
-        |protocol| table.uses_protocol(protocol)
+    pub(super) fn protocols(&self) -> impl Fn(u8) -> bool {
+        |protocol| self.sas.uses_protocol(protocol)
     }
 
     /// Finds ESP in `packet`, or the reason why there is none.
     pub(super) fn find_esp<'a>(&self, packet: &Datagram<'a>) -> Result<EspPacket<'a>, Reason> {
-        let table = self.streams.table();
+        let table = &self.sas;
         if self.outermost {
             return Err(Reason::Protocol(packet.protocol));
         }
@@ -109,11 +137,12 @@ impl<'t> EspDecoder<'t> {
     pub(super) fn open(&mut self, esp: &EspPacket<'_>, frame: &Frame<'_>) -> Result<Opened, Failure> {
         let EspPacket { payload, multicast, .. } = esp;
         let outer = OuterHeader::of(esp.header).ok_or(Failure::NotEsp)?;
-        let (lookup, streams) = (esp.lookup(&outer), &self.streams);
+        let EspDecoder { sas, candidates, streams, .. } = self;
+        let lookup = esp.lookup(&outer);
         let progress = |sa| Some(streams.progress(sa, *multicast));
         let opened = match payload.missing {
-            0 => self.candidates.open(&lookup, frame.time_ns(), true, progress),
-            _ => Err(self.candidates.truncated(&lookup, progress)),
+            0 => candidates.open(sas, &lookup, frame.time_ns(), true, progress),
+            _ => Err(candidates.truncated(sas, &lookup, progress)),
         };
         let in_udp = payload.udp_header.is_some();
         match opened {
@@ -129,7 +158,7 @@ impl<'t> EspDecoder<'t> {
     }
 
     fn authenticates(&self, sa: u32) -> bool {
-        self.streams.table().entry(sa).is_some_and(PreparedSa::authenticates)
+        self.sas.entry(sa).is_some_and(PreparedSa::authenticates)
     }
 
     /// Explains why a packet could not be opened, and counts it in the streams of its candidates.
@@ -145,7 +174,7 @@ impl<'t> EspDecoder<'t> {
             Failure::NoSa => {
                 let mut head = [0; 4];
                 head.iter_mut().zip(bytes).for_each(|(to, from)| *to = *from);
-                let hint = hints::without_sa(self.streams.table(), esp.payload.protocol, bytes);
+                let hint = hints::without_sa(&self.sas, esp.payload.protocol, bytes);
                 return outcome.set(Status::NoSa, Reason::NoSa { head: u32::from_be_bytes(head), hint });
             }
             Failure::Short { least } => {
@@ -177,10 +206,10 @@ impl<'t> EspDecoder<'t> {
 
     /// The likely cause why a packet's candidates do not verify.
     fn hint(&mut self, payload: &[u8], source: Option<&[u8]>) -> Option<Hint> {
-        let streams = &self.streams;
-        let (candidates, clear) = self.candidates.candidates_and_clear();
+        let EspDecoder { sas, candidates, streams, .. } = self;
+        let (candidates, clear) = candidates.candidates_and_clear();
         let lost = candidates.iter().filter(|sa| streams.progress(**sa, source).highest.is_none());
-        let entries = lost.take(MOST_HINTED).filter_map(|sa| streams.table().entry(*sa));
+        let entries = lost.take(MOST_HINTED).filter_map(|sa| sas.entry(*sa));
         entries.filter_map(|entry| hints::not_authentic(entry, payload, clear)).next()
     }
 }

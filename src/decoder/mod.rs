@@ -15,6 +15,7 @@ pub(crate) mod not_esp;
 pub(crate) mod outcome;
 mod outcomes;
 mod repeats;
+pub(crate) mod sas;
 pub(crate) mod status;
 pub(crate) mod streams;
 pub(crate) mod warnings;
@@ -31,13 +32,13 @@ use repeats::RecentFrames;
 
 /// Decodes the frames of one capture.
 #[derive(Debug)]
-pub struct Decoder<'t> {
+pub struct Decoder {
     link: Receiver,
-    esp: EspDecoder<'t>,
+    esp: EspDecoder,
     recent: RecentFrames,
 }
 
-impl Decoder<'_> {
+impl Decoder {
     /// Decodes one captured frame. Returns the outcome of its first packet. The others are its [`Outcome::parts`].
     /// Restored packets are added to `arena`.
     pub fn decode<'f>(&mut self, frame: &Frame<'f>, arena: &mut Arena) -> Outcome<'f> {
@@ -60,9 +61,10 @@ impl Decoder<'_> {
     }
 }
 
-impl EspDecoder<'_> {
+impl EspDecoder {
     /// Decodes the IP packet that was added to `outcomes` last, and the ESP packets nested in it.
     fn decode(&mut self, packet: &Datagram<'_>, outcomes: &mut Outcomes<'_, '_>) {
+        self.follow_ike(packet, outcomes.frame()); // an IKE exchange may add SAs
         match self.find_esp(packet) {
             Ok(esp) => self.decode_esp(&esp, outcomes), // protocol 50, UDP 4500, ...
             Err(reason) => outcomes.not_esp(reason),

@@ -12,11 +12,11 @@ use crate::net::LinkAddresses;
 const MAX_DEPTH: usize = 8;
 const TOO_DEEP: Reason = Reason::Text("ESP inside eight other ESP packets, which is the limit: not decrypted");
 
-impl EspDecoder<'_> {
+impl EspDecoder {
     /// Decodes the ESP packet inside the packet that was added last, then the one inside that, and so on.
     #[inline]
     pub(super) fn decode_nested(&mut self, outcomes: &mut Outcomes<'_, '_>) {
-        if outcomes.last().nests(self.streams.table()) {
+        if outcomes.last().nests(&self.sas) {
             self.decode_each_nested(outcomes);
         }
     }
@@ -25,7 +25,7 @@ impl EspDecoder<'_> {
     fn decode_each_nested(&mut self, outcomes: &mut Outcomes<'_, '_>) {
         for depth in 1.. {
             let (outer, arena) = outcomes.last_and_arena();
-            if !outer.nests(self.streams.table()) {
+            if !outer.nests(&self.sas) {
                 return;
             }
             let link = outer.link_addresses();
@@ -51,15 +51,14 @@ impl EspDecoder<'_> {
         too_deep: bool,
         outcomes: &mut Outcomes<'_, '_>,
     ) -> bool {
-        let table = self.streams.table();
-        let is_esp = protocol.is_some_and(|protocol| table.uses_protocol(protocol));
+        let is_esp = protocol.is_some_and(|protocol| self.sas.uses_protocol(protocol));
         let mut receiver = std::mem::take(&mut self.inner_receiver);
         let mut received = receiver.receive(outcomes.frame(), bytes, self.protocols());
         received.link_header = &[];
         let decoded = match &mut received.content {
             Content::Datagram(datagram) => {
                 (datagram.rebuilt, datagram.link) = (true, link);
-                match EspPacket::of(table, &*datagram) {
+                match EspPacket::of(&self.sas, &*datagram) {
                     Ok(esp) => {
                         outcomes.add_nested(&received);
                         self.decode_unless_too_deep(&esp, too_deep, outcomes)

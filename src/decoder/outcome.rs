@@ -292,6 +292,29 @@ impl<'w> Outcome<'w> {
         Outcome { status, reason, sa, of_known_sa, esp, restored, bytes, warnings, inside, ..Outcome::new(&[]) }
     }
 
+    /// A copy of this outcome and those of the other packets that needs neither the frame nor `from`. The restored packets
+    /// are added to `to`.
+    pub(crate) fn detached(&self, from: &Arena, to: &mut Arena) -> Outcome<'static> {
+        let one = |part: &Outcome<'_>, to: &mut Arena| {
+            let source = match part.fragments() {
+                [] => Source::header(part.outer()),
+                fragments => Source::Owned(Box::new(OwnedDatagram {
+                    packet: vec![],
+                    outer: part.outer(),
+                    link_header_len: 0,
+                    fragments: fragments.to_vec(),
+                    rebuilt: true,
+                    link: None,
+                })),
+            };
+            let Outcome { repeat_of, part: number, .. } = *part;
+            Outcome { source, packet: to.put(part.packet(from)), repeat_of, part: number, ..part.without_frame() }
+        };
+        let others: Vec<Outcome<'static>> = self.others().iter().map(|part| one(part, to)).collect();
+        let others = (!others.is_empty()).then(|| Box::new(Others(others)));
+        Outcome { others, ..one(self, to) }
+    }
+
     /// The location of the IP packet in the frame, and the frame.
     pub(crate) fn in_frame(&self) -> Option<(IpLocation, &'w [u8])> {
         match &self.source {

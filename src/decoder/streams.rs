@@ -15,9 +15,8 @@ pub(crate) const MULTICAST_SOURCES: usize = 1 << 14;
 
 /// The streams of all SAs. For packets to a multicast address each source has its own stream: the parameter `multicast` is
 /// the IP header of such a packet, and `None` for all other packets.
-#[derive(Debug)]
-pub struct Streams<'t> {
-    table: &'t SaTable,
+#[derive(Debug, Default)]
+pub struct Streams {
     /// By SA: the position of its stream in `streams` plus one; 0 for an SA without packets.
     places: Vec<u32>,
     streams: Vec<Stream>,
@@ -28,13 +27,13 @@ pub struct Streams<'t> {
     active: usize,
 }
 
-impl<'t> Streams<'t> {
+impl Streams {
     /// Streams without packets.
-    pub fn new(table: &'t SaTable) -> Streams<'t> {
+    pub fn new(table: &SaTable) -> Streams {
         let sas = table.entries().len();
         // Untouched pages are not committed.
         let streams = Vec::with_capacity(sas);
-        Streams { table, places: vec![0; sas], streams, multicast: HashMap::new(), active: 0 }
+        Streams { places: vec![0; sas], streams, multicast: HashMap::new(), active: 0 }
     }
 
     #[inline]
@@ -45,11 +44,6 @@ impl<'t> Streams<'t> {
 
     fn own_mut(&mut self, sa: u32) -> &mut Stream {
         own_mut(&mut self.places, &mut self.streams, sa)
-    }
-
-    /// The SAs.
-    pub fn table(&self) -> &'t SaTable {
-        self.table
     }
 
     /// The progress of the stream of a packet under an SA.
@@ -164,8 +158,13 @@ impl<'t> Streams<'t> {
 
 /// The stream of an SA, added if it is new. `places` are those of [`Streams`].
 #[inline]
-fn own_mut<'s>(places: &mut [u32], streams: &'s mut Vec<Stream>, sa: u32) -> &'s mut Stream {
-    let place = places.get_mut(sa as usize).expect("SAs are those of the table");
+fn own_mut<'s>(places: &mut Vec<u32>, streams: &'s mut Vec<Stream>, sa: u32) -> &'s mut Stream {
+    let at = sa as usize;
+    if at >= places.len() {
+        // The SA was added to the table since.
+        places.resize(at + 1, 0);
+    }
+    let place = places.get_mut(at).expect("there are so many places");
     if *place == 0 {
         streams.push(Stream::default());
         *place = streams.len() as u32;

@@ -33,6 +33,14 @@ pub fn bind(sas: &[Arc<Sa>], contexts: &[Context]) -> Result<Vec<Option<usize>>,
     Ok(bound)
 }
 
+/// The contexts that name an SA, and those that name none.
+pub(crate) fn split_named(sas: &[Arc<Sa>], contexts: Vec<Context>) -> (Vec<Context>, Vec<Context>) {
+    let index = SaIndex::new(sas, &contexts);
+    let named: Vec<bool> = contexts.iter().map(|context| !index.of(&context.sa).is_empty()).collect();
+    let mut named = named.into_iter();
+    contexts.into_iter().partition(|_| named.next() == Some(true))
+}
+
 /// Finds the SAs that contexts name.
 struct SaIndex<'s> {
     sas: &'s [Arc<Sa>],

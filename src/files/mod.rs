@@ -18,6 +18,7 @@ use std::sync::Arc;
 use zeroize::Zeroizing;
 
 pub use self::bind::bind;
+pub(crate) use self::bind::split_named;
 pub(crate) use self::export::entries::rule_rows;
 pub use self::export::entries::{Json, context_entry, sa_entry};
 pub use self::export::rule_text::RuleForm;
@@ -26,6 +27,7 @@ pub use self::export::schema::{SchemaOf, schema};
 pub use self::import::rule_set::parse_rules;
 pub(crate) use self::import::rule_set::{NumberedRule, RuleSet, load_custom_rules, load_rules};
 use self::loader::Loader;
+pub(crate) use self::read::FileRead;
 use crate::context::Context;
 use crate::error::Error;
 use crate::ike::Secrets;
@@ -69,6 +71,21 @@ pub fn load(key_files: &[PathBuf], rule_files: &[PathBuf]) -> Result<Loaded, Err
     for path in key_files.iter().chain(rule_files) {
         if seen.insert(std::fs::canonicalize(path).unwrap_or_else(|_| path.clone())) {
             loader.add(path, read::read(path)?)?;
+        }
+    }
+    loader.finish()
+}
+
+/// As [`load`], from files that were read.
+///
+/// # Errors
+/// A file cannot be used, or files contradict each other.
+pub(crate) fn load_read<'f>(files: impl IntoIterator<Item = &'f FileRead>) -> Result<Loaded, Error> {
+    let mut loader = Loader::default();
+    let mut seen = HashSet::new();
+    for FileRead { path, real_path, bytes } in files {
+        if real_path.as_ref().is_none_or(|real_path| seen.insert(real_path)) {
+            loader.add(path, bytes.clone())?;
         }
     }
     loader.finish()

@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::Read;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use zeroize::Zeroizing;
 
@@ -10,6 +10,37 @@ use crate::error::Error;
 
 /// Bytes of the largest file that is read.
 const MAX_FILE_LEN: u64 = 256 * 1024 * 1024;
+
+/// A file that was read.
+pub(crate) struct FileRead {
+    /// Its name in messages.
+    pub(crate) path: PathBuf,
+    /// Its path without symbolic links; `None` if it is not from the disk.
+    pub(super) real_path: Option<PathBuf>,
+    pub(super) bytes: Zeroizing<Vec<u8>>,
+}
+
+impl FileRead {
+    /// Reads files, each of them once; `-` is standard input.
+    ///
+    /// # Errors
+    /// A file cannot be read, or is too large.
+    pub(crate) fn open_all(paths: &[PathBuf]) -> Result<Vec<FileRead>, Error> {
+        let mut files: Vec<FileRead> = vec![];
+        for path in paths {
+            let real_path = Some(std::fs::canonicalize(path).unwrap_or_else(|_| path.clone()));
+            if files.iter().all(|file| file.real_path != real_path) {
+                files.push(FileRead { path: path.clone(), real_path, bytes: read(path)? });
+            }
+        }
+        Ok(files)
+    }
+
+    /// A file that messages call `path`.
+    pub(crate) fn from_bytes(path: &Path, bytes: &[u8]) -> FileRead {
+        FileRead { path: path.to_owned(), real_path: None, bytes: Zeroizing::new(bytes.to_vec()) }
+    }
+}
 
 /// The bytes of a file, or of standard input for `-`.
 ///

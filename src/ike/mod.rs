@@ -26,7 +26,7 @@ use zeroize::Zeroizing;
 
 pub(crate) use self::message::is_after_marker;
 use self::message::{CREATE_CHILD_SA, Encrypted, IKE_AUTH, IKE_SA_INIT, Message, Offer, Payloads, Proposal};
-use crate::capture::{Reader, Window};
+use crate::capture::{Frame, Reader, Window};
 use crate::cipher::{EspCipher, Hash, Keys};
 use crate::context::Origin;
 use crate::error::Error;
@@ -85,7 +85,7 @@ impl fmt::Display for Spis {
 }
 
 /// The SK_d of one IKE SA (RFC 7296 §2.14).
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct ChildSecret {
     /// The IKE SA.
     pub spis: Spis,
@@ -98,7 +98,7 @@ pub struct ChildSecret {
 }
 
 /// Keys that decrypt the messages of one IKE SA: SK_ei and SK_ai, SK_er and SK_ar.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct MessageKeys {
     /// The IKE SA.
     pub spis: Spis,
@@ -126,40 +126,38 @@ pub struct Derived {
 ///
 /// The capture cannot be read, or the keys that decrypt messages are given without SK_d, or the other way round.
 pub fn derive(reader: &mut Reader, secrets: &Secrets) -> Result<Derived, Error> {
-    let mut sessions = Sessions::new(secrets)?;
+    let mut exchanges = Exchanges::new(secrets)?;
     let mut window = Window::default();
-    let mut reassembler = Reassembler::new();
-    let mut reassembled = Reassembled::default();
     while reader.fill(&mut window)? {
-        for packet in window.frames() {
-            match link::parse(packet.link_type(), packet.data) {
-                LinkContent::Datagram(datagram) => sessions.datagram(packet.number, &datagram),
-                LinkContent::Fragment(fragment) if fragment.protocol == protocol::UDP => {
-                    let time = packet.time_ns();
-                    if let Ok(true) = reassembler.push(packet.number, time, &fragment, &mut reassembled)
-                        && let Ok(datagram) = reassembled.datagram()
-                    {
-                        sessions.datagram(packet.number, &datagram);
-                    }
-                }
-                _ => {}
-            }
-        }
+        window.frames().for_each(|frame| exchanges.frame(&frame));
     }
-    Ok(sessions.finish())
+    Ok(exchanges.finish())
 }
 
-/// The IKE SAs whose secrets are known.
-struct Sessions<'s> {
-    sessions: Vec<Session<'s>>,
+/// The IKE SAs whose secrets are known, and their messages so far.
+pub(crate) struct Exchanges {
+    sas: Vec<IkeSa>,
     by_initiator: HashMap<u64, Vec<usize>>,
+    reassembler: Reassembler,
+    reassembled: Reassembled,
 }
 
-impl<'s> Sessions<'s> {
-    fn new(secrets: &'s Secrets) -> Result<Sessions<'s>, Error> {
+/// Without keys and messages.
+impl fmt::Debug for Exchanges {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Exchanges").field("ike_sas", &self.sas.len()).finish_non_exhaustive()
+    }
+}
+
+impl Exchanges {
+    /// Exchanges of which no message was read.
+    ///
+    /// # Errors
+    /// An SK_d whose messages nothing opens, or no SK_d at all.
+    pub(crate) fn new(secrets: &Secrets) -> Result<Exchanges, Error> {
         let wrong =
             |origin: &Origin, problem: String, help: &str| Err(Error::line(&origin.path, origin.line, problem, help));
-        let mut sessions: Vec<Session<'_>> = vec![];
+        let mut sas: Vec<IkeSa> = vec![];
         let mut by_initiator: HashMap<u64, Vec<usize>> = HashMap::new();
         let messages: HashMap<Spis, &MessageKeys> = secrets.messages.iter().map(|keys| (keys.spis, keys)).collect();
         let mut given: HashMap<Spis, &ChildSecret> = HashMap::new();
@@ -177,25 +175,44 @@ impl<'s> Sessions<'s> {
                      Wireshark ikev2_decryption_table with this IKE SA";
                 return wrong(&child.origin, problem, help);
             };
-            by_initiator.entry(child.spis.initiator).or_default().push(sessions.len());
-            sessions.push(Session::new(child, keys));
+            by_initiator.entry(child.spis.initiator).or_default().push(sas.len());
+            sas.push(IkeSa::new(child, keys));
         }
-        if sessions.is_empty()
+        if sas.is_empty()
             && let Some(keys) = secrets.messages.first()
         {
             let help = "a decryption table decrypts IKE messages only: also give a file with `ispi=... rspi=... \
                  prf=... SK_d=...`";
             return wrong(&keys.origin, format!("no SK_d of the IKE SA {}", keys.spis), help);
         }
-        Ok(Sessions { sessions, by_initiator })
+        let (reassembler, reassembled) = (Reassembler::new(), Reassembled::default());
+        Ok(Exchanges { sas, by_initiator, reassembler, reassembled })
+    }
+
+    /// Looks for a message in a frame.
+    pub(crate) fn frame(&mut self, frame: &Frame<'_>) {
+        match link::parse(frame.link_type(), frame.data) {
+            LinkContent::Datagram(datagram) => _ = self.datagram(frame.number, &datagram),
+            LinkContent::Fragment(fragment) if fragment.protocol == protocol::UDP => {
+                let mut reassembled = std::mem::take(&mut self.reassembled);
+                let pushed = self.reassembler.push(frame.number, frame.time_ns(), &fragment, &mut reassembled);
+                if let Ok(true) = pushed
+                    && let Ok(datagram) = reassembled.datagram()
+                {
+                    self.datagram(frame.number, &datagram);
+                }
+                self.reassembled = reassembled;
+            }
+            _ => {}
+        }
     }
 
     /// Looks for a message on any UDP port: 500, 4500 after four zero bytes (RFC 7296 §2.23), or a user-defined
-    /// port.
-    fn datagram(&mut self, frame: u64, datagram: &Datagram<'_>) {
+    /// port. False if there is none of a known IKE SA.
+    pub(crate) fn datagram(&mut self, frame: u64, datagram: &Datagram<'_>) -> bool {
         const NON_ESP_MARKER: [u8; 4] = [0; 4];
         if datagram.protocol != protocol::UDP {
-            return;
+            return false;
         }
         let payload = datagram.payload.get(8..).unwrap_or_default();
         let ours = |bytes: &[u8]| {
@@ -204,30 +221,40 @@ impl<'s> Sessions<'s> {
         let bytes = match payload.strip_prefix(&NON_ESP_MARKER) {
             _ if ours(payload) => payload,
             Some(behind) if ours(behind) => behind,
-            _ => return,
+            _ => return false,
         };
-        let Some(message) = Message::parse(bytes) else { return };
+        let Some(message) = Message::parse(bytes) else { return false };
         for index in self.by_initiator.get(&message.spis.initiator).into_iter().flatten() {
-            if let Some(session) = self.sessions.get_mut(*index) {
-                session.message(frame, datagram.outer, &message);
+            if let Some(ike_sa) = self.sas.get_mut(*index) {
+                ike_sa.message(frame, datagram.outer, &message);
             }
         }
+        true
     }
 
-    fn finish(self) -> Derived {
+    /// The child SAs of the exchanges that were completed since the last call.
+    pub(crate) fn completed(&mut self) -> Derived {
         let mut derived = Derived::default();
         let known: Vec<u64> = self.by_initiator.keys().copied().collect();
-        for session in self.sessions {
-            session.finish(&known, &mut derived);
+        self.sas.iter_mut().for_each(|ike_sa| ike_sa.derive_completed(&known, false, &mut derived));
+        derived
+    }
+
+    fn finish(mut self) -> Derived {
+        let mut derived = Derived::default();
+        let known: Vec<u64> = self.by_initiator.keys().copied().collect();
+        for ike_sa in &mut self.sas {
+            ike_sa.warn_of_messages(&mut derived);
+            ike_sa.derive_completed(&known, true, &mut derived);
         }
         derived
     }
 }
 
 /// One IKE SA, and the content of its messages.
-struct Session<'s> {
-    secret: &'s ChildSecret,
-    keys: &'s MessageKeys,
+struct IkeSa {
+    secret: ChildSecret,
+    keys: MessageKeys,
     from_initiator: EspCipher,
     from_responder: EspCipher,
     prf: Option<Hash>,
@@ -256,6 +283,8 @@ enum ExchangeId {
 
 #[derive(Debug, Default)]
 struct Exchange {
+    /// The child SA was derived, or cannot be.
+    is_done: bool,
     request: Option<Half>,
     response: Option<Half>,
 }
@@ -276,11 +305,11 @@ struct Fragments {
     clear: BTreeMap<u16, Zeroizing<Vec<u8>>>,
 }
 
-impl<'s> Session<'s> {
-    fn new(secret: &'s ChildSecret, keys: &'s MessageKeys) -> Session<'s> {
-        Session {
-            secret,
-            keys,
+impl IkeSa {
+    fn new(secret: &ChildSecret, keys: &MessageKeys) -> IkeSa {
+        IkeSa {
+            secret: secret.clone(),
+            keys: keys.clone(),
             from_initiator: EspCipher::new(&keys.initiator),
             from_responder: EspCipher::new(&keys.responder),
             prf: secret.prf,
@@ -308,6 +337,9 @@ impl<'s> Session<'s> {
             return;
         }
         let exchange = self.exchanges.entry(exchange).or_default();
+        if exchange.is_done {
+            return;
+        }
         let half = if message.is_response { &mut exchange.response } else { &mut exchange.request };
         // Retransmissions have the same content.
         half.get_or_insert(Half { frame, src: outer.src, dst: outer.dst, offer });
@@ -375,8 +407,9 @@ impl<'s> Session<'s> {
         Some(Offer::read(Payloads { next: fragments.first_inner, rest: &whole }))
     }
 
-    fn finish(self, known: &[u64], derived: &mut Derived) {
-        let (secret, keys, initial_nonces) = (self.secret, self.keys, self.initial_nonces);
+    /// Says which messages did not verify.
+    fn warn_of_messages(&self, derived: &mut Derived) {
+        let IkeSa { secret, keys, .. } = self;
         let spis = secret.spis;
         if self.opened == 0 {
             derived.warnings.push(match self.failed {
@@ -396,15 +429,27 @@ impl<'s> Session<'s> {
                 keys.origin, self.failed, self.first_failed
             ));
         }
-        // Sorted by exchange.
-        let mut whole: Vec<(ExchangeId, Half, Half)> = self
-            .exchanges
-            .into_iter()
-            .filter_map(|(id, exchange)| Some((id, exchange.request?, exchange.response?)))
+    }
+
+    /// Derives the child SAs of exchanges that have both messages, in the order of the exchanges. Without `is_end`, those that
+    /// need the nonces of IKE_SA_INIT wait for it.
+    fn derive_completed(&mut self, known: &[u64], is_end: bool, derived: &mut Derived) {
+        let IkeSa { secret, prf, initial_nonces, exchanges, .. } = self;
+        let spis = secret.spis;
+        let has_initial = is_end || initial_nonces.iter().all(Option::is_some);
+        let mut whole: Vec<(ExchangeId, Half, Half)> = exchanges
+            .iter_mut()
+            .filter(|(id, exchange)| {
+                (has_initial || **id != ExchangeId::Auth) && exchange.request.is_some() && exchange.response.is_some()
+            })
+            .filter_map(|(id, exchange)| {
+                exchange.is_done = true;
+                Some((*id, exchange.request.take()?, exchange.response.take()?))
+            })
             .collect();
         whole.sort_by_key(|(_, request, _)| request.frame);
         for (id, request, response) in &whole {
-            let initial = || match &initial_nonces {
+            let initial = || match &*initial_nonces {
                 [Some(i), Some(r)] => Ok([i.as_slice(), r.as_slice()]),
                 _ => Err("the capture does not contain its IKE_SA_INIT, whose nonces are needed to derive the \
                      keys"
@@ -414,7 +459,7 @@ impl<'s> Session<'s> {
                 ExchangeId::Auth => initial(),
                 ExchangeId::Create(..) => Ok([request.offer.nonce.as_slice(), response.offer.nonce.as_slice()]),
             };
-            match children(secret, self.prf, nonces, request, response, known) {
+            match children(secret, *prf, nonces, request, response, known) {
                 Ok(sas) => {
                     let integ = sas.first().and_then(|sa| sa.keys.integ());
                     if let Some((integ, _)) = integ.filter(|(integ, _)| integ.hash.is_none()) {

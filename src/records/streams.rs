@@ -5,6 +5,7 @@ use std::net::IpAddr;
 
 use crate::decoder::streams::Streams;
 use crate::sa::stream::Stream;
+use crate::sa::table::SaTable;
 
 /// The sequence numbers seen in a stream.
 #[derive(Debug)]
@@ -49,10 +50,10 @@ pub(crate) fn tries_per_packet(stream: &Stream) -> Option<f64> {
 const MOST: usize = 8;
 
 /// One line for each SA with gaps, repeats, reordered packets or failures, up to [`MOST`].
-pub(crate) fn remarks(streams: &Streams<'_>) -> String {
+pub(crate) fn remarks(sas: &SaTable, streams: &Streams) -> String {
     // Skip regular streams first: there may be thousands, and most have nothing to report.
     let odd = streams.streams(|stream| !stream.counts.are_regular()).into_iter();
-    let mut lines = odd.filter_map(|(sa, source, stream)| remark(streams, sa, source, stream));
+    let mut lines = odd.filter_map(|(sa, source, stream)| remark(sas, sa, source, stream));
     let mut text: String = lines.by_ref().take(MOST).collect();
     let more = lines.count();
     if more > 0 {
@@ -62,7 +63,7 @@ pub(crate) fn remarks(streams: &Streams<'_>) -> String {
     text
 }
 
-fn remark(streams: &Streams<'_>, sa: u32, source: Option<IpAddr>, stream: &Stream) -> Option<String> {
+fn remark(sas: &SaTable, sa: u32, source: Option<IpAddr>, stream: &Stream) -> Option<String> {
     let (counts, numbers) = (&stream.counts, Numbers::of(stream));
     let mut parts = vec![];
     if let (Some(first), Some(last), true) = (numbers.first, numbers.last, numbers.missing > 0) {
@@ -93,7 +94,7 @@ fn remark(streams: &Streams<'_>, sa: u32, source: Option<IpAddr>, stream: &Strea
     if parts.is_empty() {
         return None;
     }
-    let entry = streams.table().entry(sa)?;
+    let entry = sas.entry(sa)?;
     let (name, verified) = (&entry.sa.name, if entry.authenticates() { "verified" } else { "unauthenticated" });
     let from = source.map(|source| format!(" from {source}")).unwrap_or_default();
     let tries = tries_per_packet(stream).map(|tries| format!(", {tries:.2} tries each")).unwrap_or_default();

@@ -7,7 +7,7 @@ use crate::hash::mix;
 use crate::net::{Selector, address_value};
 
 /// SAs that are distinguished by the same bits of a packet.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Group {
     pub(super) key: GroupKey,
     /// Whether addresses are also needed to distinguish its SAs.

@@ -73,6 +73,29 @@ impl SaBuilder {
     }
 }
 
+impl Clone for PreparedSa {
+    /// The copy schedules its keys when it first needs them.
+    fn clone(&self) -> PreparedSa {
+        let PreparedSa { spi, esn, takes_every, iv_len, icv_len, block, authenticates, protocol, .. } = *self;
+        let (codec, context, sa) = (self.codec.clone(), self.context.clone(), self.sa.clone());
+        let cipher = OnceLock::new();
+        PreparedSa {
+            cipher,
+            codec,
+            context,
+            sa,
+            spi,
+            esn,
+            takes_every,
+            iv_len,
+            icv_len,
+            block,
+            authenticates,
+            protocol,
+        }
+    }
+}
+
 impl PreparedSa {
     /// Prepares one SA. An error names what its cipher or context does not support.
     pub fn new(sa: impl Into<Arc<Sa>>, context: Option<Context>) -> Result<PreparedSa, Error> {

@@ -4,7 +4,7 @@
 //! number of bits. If these bits do not distinguish the SAs, they are also grouped by the lengths of their address
 //! prefixes. A packet is looked up once in every group.
 
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use super::buckets::{BucketKey, Group, GroupKey, bucket_key, group_key, low_of};
 pub(crate) use super::hints::Hints;
@@ -16,9 +16,12 @@ use crate::link::EspPorts;
 use crate::net::{IpVersion, LinkAddresses, OuterHeader, address_value, protocol};
 use crate::prefetch;
 
-/// The table of SAs.
-#[derive(Debug, Default)]
-pub struct SaTable {
+/// The table of SAs. Clones share it, until SAs are added to one of them.
+#[derive(Debug, Clone, Default)]
+pub struct SaTable(Arc<Shared>);
+
+#[derive(Debug, Clone, Default)]
+struct Shared {
     entries: Vec<PreparedSa>,
     /// The groups, those with the most SPI bits first.
     groups: Vec<Group>,
@@ -70,40 +73,49 @@ impl SaTable {
         let most = groups.iter().map(|group| head_bits(group.key)).max().unwrap_or(0);
         let head_mask = !u64::MAX.checked_shr(most).unwrap_or(0);
         let (whole_spis, esp_ports) = (OnceLock::new(), EspPorts::default());
-        SaTable { entries, groups, head_mask, whole_spis, esp_ports }
+        SaTable(Arc::new(Shared { entries, groups, head_mask, whole_spis, esp_ports }))
     }
 
     /// Sets the UDP ports that carry ESP.
-    pub fn with_esp_ports(self, esp_ports: EspPorts) -> SaTable {
-        SaTable { esp_ports, ..self }
+    pub fn with_esp_ports(mut self, esp_ports: EspPorts) -> SaTable {
+        Arc::make_mut(&mut self.0).esp_ports = esp_ports;
+        self
+    }
+
+    /// Appends SAs. An SA keeps its position.
+    pub(crate) fn extend(&mut self, more: impl IntoIterator<Item = PreparedSa>) {
+        let Shared { entries, esp_ports, .. } = Arc::make_mut(&mut self.0);
+        let (mut entries, esp_ports) = (std::mem::take(entries), std::mem::take(esp_ports));
+        entries.extend(more);
+        *self = SaTable::new(entries).with_esp_ports(esp_ports);
     }
 
     /// UDP ports that carry ESP.
     pub fn esp_ports(&self) -> &EspPorts {
-        &self.esp_ports
+        &self.0.esp_ports
     }
 
     /// All SAs in file order.
     pub fn entries(&self) -> &[PreparedSa] {
-        &self.entries
+        &self.0.entries
     }
 
     /// The SA at a position that [`SaTable::candidates`] returned.
     pub fn entry(&self, index: u32) -> Option<&PreparedSa> {
-        self.entries.get(index as usize)
+        self.0.entries.get(index as usize)
     }
 
     /// Whether any SA uses this IP protocol number. Always true for 50.
     pub fn uses_protocol(&self, protocol: u8) -> bool {
-        protocol == protocol::ESP || self.groups.iter().any(|group| group.key.protocol == protocol)
+        protocol == protocol::ESP || self.0.groups.iter().any(|group| group.key.protocol == protocol)
     }
 
     /// Whether any SA sends its whole SPI and has this one, whatever its addresses.
     pub fn has_whole_spi(&self, protocol: u8, spi: u32) -> bool {
-        let spis = self.whole_spis.get_or_init(|| {
+        let spis = self.0.whole_spis.get_or_init(|| {
             let whole = |entry: &&PreparedSa| entry.codec.spi_bits() == 32 && entry.codec.header_rule_id().is_none();
             let mut spis: Vec<(u8, u32)> =
-                self.entries.iter().filter(whole).filter_map(|entry| Some((entry.protocol, entry.spi()?))).collect();
+                self.0.entries.iter().filter(whole).filter_map(|entry| Some((entry.protocol, entry.spi()?))).collect();
             spis.sort_unstable();
             spis
         });
@@ -135,7 +147,7 @@ impl SaTable {
         before: &mut Option<FlowCache>,
     ) -> Option<u32> {
         let whole_head = u64::from_be_bytes(*payload.first_chunk()?);
-        let head = whole_head & self.head_mask;
+        let head = whole_head & self.0.head_mask;
         let (version, addresses) = crate::net::address_values(header)?;
         // SPI bits are compared first, because alternating flows mostly differ in them.
         if let Some(before) = before
@@ -153,14 +165,14 @@ impl SaTable {
     /// Whether there are so many SAs that they do not fit in the CPU caches.
     #[inline]
     pub fn has_many(&self) -> bool {
-        self.entries.len() >= prefetch::MANY_SAS
+        self.0.entries.len() >= prefetch::MANY_SAS
     }
 
     /// Prefetches the data that [`SaTable::unique_candidate`] will need.
     #[inline(always)]
     pub fn prefetch(&self, protocol: u8, header: &[u8], payload: &[u8]) {
         let Some(head) = payload.first_chunk() else { return };
-        for group in &self.groups {
+        for group in &self.0.groups {
             let Some(low) = group.key.low_of_head(protocol, u64::from_be_bytes(*head)) else { continue };
             let addresses = if group.by_address { crate::net::address_values(header) } else { None };
             let addresses = addresses.map_or(0, |(_, addresses)| group.key.addresses(addresses));
@@ -172,14 +184,14 @@ impl SaTable {
     #[inline]
     pub fn prefetch_entry(&self, index: u32) {
         if self.has_many() {
-            prefetch::element(&self.entries, index as usize);
+            prefetch::element(&self.0.entries, index as usize);
         }
     }
 
     fn search_only(&self, protocol: u8, (version, addresses): (IpVersion, [u128; 2]), head: u64) -> Option<u32> {
         let mut only = None;
         // Groups with an integrity check come first.
-        for group in self.groups.iter().take_while(|group| group.key.authenticates) {
+        for group in self.0.groups.iter().take_while(|group| group.key.authenticates) {
             let Some(low) = group.key.low_of_head(protocol, head) else { continue };
             let key = BucketKey { low, addresses: group.addresses(addresses) };
             let Some(bucket) = group.buckets.get(group.place(key)) else { continue };
@@ -198,7 +210,7 @@ impl SaTable {
     pub fn learn(&self, packet: &Lookup<'_>, sa: u32, hints: &mut Hints) {
         let Some(entry) = self.entry(sa).filter(|entry| entry.authenticates) else { return };
         let key = group_key(entry);
-        let Some((index, group)) = self.groups.iter().enumerate().find(|(_, group)| group.key == key) else { return };
+        let Some((index, group)) = self.0.groups.iter().enumerate().find(|(_, group)| group.key == key) else { return };
         let mut bucket = bucket_key(entry, key);
         if !group.by_address {
             bucket.addresses = 0;
@@ -219,7 +231,7 @@ impl SaTable {
         let head_bits = (payload.len().min(8) * 8) as u32;
         let addresses = [outer.src, outer.dst].map(address_value);
         let (mut run_start, mut run_key) = (0, None);
-        for (index, group) in self.groups.iter().enumerate() {
+        for (index, group) in self.0.groups.iter().enumerate() {
             let GroupKey { protocol, rule_id, spi_bits, authenticates, .. } = group.key;
             // Groups of the same length are merged into file order.
             if run_key != Some((authenticates, spi_bits)) {
@@ -300,7 +312,7 @@ mod tests {
             let sa = |(spi, dst)| format!("- {{ spi: {spi}, dst: \"{dst}\", encr: ENCR_NULL, integ: NONE }}\n");
             let text: String = spis.into_iter().zip(addresses).map(sa).collect();
             let loaded = files::parse(std::path::Path::new("f"), format!("sas:\n{text}").as_bytes()).unwrap();
-            SaTable::new(loaded.sas.into_iter().map(|sa| PreparedSa::new(sa, None).unwrap()).collect()).groups.len()
+            SaTable::new(loaded.sas.into_iter().map(|sa| PreparedSa::new(sa, None).unwrap()).collect()).0.groups.len()
         };
         assert_eq!(groups([1, 2, 3, 4, 5]), 1);
         // The fourth and the fifth SA.

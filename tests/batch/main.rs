@@ -111,7 +111,7 @@ impl<'n> Case<'n> {
 }
 
 /// Everything known of the streams, in words.
-fn streams(streams: &Streams<'_>) -> String {
+fn streams(streams: &Streams) -> String {
     streams.streams(|_| true).iter().map(|stream| format!("{stream:?}\n")).collect()
 }
 
