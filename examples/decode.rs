@@ -1,3 +1,5 @@
+//! Prints a record of each packet of a shipped sample.
+
 use dietesp::{Capture, Decoder, Error, Keys, Rules};
 
 fn main() -> Result<(), Error> {

@@ -123,7 +123,8 @@ const CRATE_LEN: u64 = 10 << 20;
 #[test]
 fn the_readme_shows_the_example_of_the_library() {
     let [page, example] = ["README.md", "examples/decode.rs"].map(|name| std::fs::read_to_string(file(name)).unwrap());
-    assert!(page.contains(&format!("```rust\n{example}```\n")));
+    let (_, code) = example.split_once("\n\n").unwrap();
+    assert!(page.contains(&format!("```rust\n{code}```\n")));
     let output = Command::new(env!("CARGO"))
         .args(["run", "--quiet", "--offline", "--example", "decode"])
         .current_dir(file(""))
