@@ -30,7 +30,6 @@
 //! ```
 
 #![deny(missing_docs)]
-#![deny(clippy::missing_errors_doc)]
 #![deny(unreachable_pub)]
 // Maintainers read the documentation with `--document-private-items`.
 #![allow(rustdoc::private_intra_doc_links)]
