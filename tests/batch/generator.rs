@@ -1,4 +1,4 @@
-//! Random captures of ESP and Diet-ESP, the same for the same seed.
+//! Random captures of ESP and Diet-ESP. The same seed gives the same capture.
 
 use std::net::IpAddr;
 use std::path::Path;
@@ -17,7 +17,7 @@ const RAW: u16 = 101;
 const LINUX_SLL: u16 = 113;
 /// IEEE 802.15.4 without FCS.
 const RADIO: u16 = 230;
-/// IEEE 802.15.4 with an FCS, or with something else in its place.
+/// IEEE 802.15.4 with an FCS or another trailer.
 const RADIO_WITH_FCS: u16 = 195;
 const LINK_TYPES: [u16; 5] = [ETHERNET, RAW, LINUX_SLL, RADIO, RADIO_WITH_FCS];
 
@@ -62,7 +62,7 @@ pub struct Network {
     sas: Vec<SaOfSender>,
 }
 
-/// Contexts that share the low bits of the SPI, some of them between the same addresses.
+/// Contexts with the same low SPI bits, some of them between the same addresses.
 const RULES: [&str; 5] = [
     "",
     "esp_spi_lsb: 8, esp_sn_lsb: 0",
@@ -82,13 +82,13 @@ const CIPHERS: [&str; 8] = [
 ];
 
 impl Network {
-    /// A network of `count` SAs that were chosen at random, and of as many more that send nothing.
+    /// A network of `count` random SAs, and of as many more that send no packets.
     pub fn new(random: &mut Random, count: usize, silent: usize) -> Network {
         let (mut keys, mut rules) = ("sas:\n".to_owned(), "contexts:\n".to_owned());
         let first_rule = random.below(RULES.len());
         let mut tcp = vec![];
         for index in 0..count + silent {
-            // The low 12 bits are the same for all.
+            // The low 12 bits are the same for all SAs.
             let spi = 0x0010_0abc + (index << 12);
             let key = format!("{:016x}{:016x}", random.next(), random.next());
             let cipher = CIPHERS[if index < count { random.below(CIPHERS.len()) } else { 0 }];
@@ -105,7 +105,7 @@ impl Network {
             keys += &format!(
                 "  - {{ name: s{index}, spi: {spi:#010x}, src: {from}, dst: {to}, encr: {cipher}, esn: {esn} }}\n"
             );
-            // All contexts have the same number of SPI bits or few others, so that SAs compete for the same packets.
+            // Most contexts have the same number of SPI bits, so that SAs compete for the same packets.
             let rule = RULES[if random.percent(70) { first_rule } else { random.below(RULES.len()) }];
             let is_tcp = random.percent(25) && !rule.is_empty() && !dst.contains('.');
             tcp.push(is_tcp);
@@ -177,7 +177,7 @@ struct Sender<'n> {
 }
 
 impl Sender<'_> {
-    /// The IP packet that carries `inner`, or a packet of its own, under the next sequence number.
+    /// The IP packet that carries `inner` or a generated packet, with the next sequence number.
     fn packet(&mut self, random: &mut Random, inner: Option<&[u8]>) -> Vec<u8> {
         let SaOfSender { sa, codec, cipher, outer, tcp } = self.sa;
         let own;
@@ -193,7 +193,7 @@ impl Sender<'_> {
         let (spi, mut payload) = (sa.spi.unwrap(), vec![]);
         codec.encode_header(spi, self.sn, &mut payload);
         let iv = [random.next().to_be_bytes(), random.next().to_be_bytes()].concat();
-        // Most implementations count in the IV, too.
+        // Most implementations use a counter as IV, too.
         let iv = if random.percent(50) { [(self.sn ^ 0x1234).to_be_bytes(), [7; 8]].concat() } else { iv };
         cipher.seal(spi, self.sn, sa.esn, &iv[..cipher.iv_len()], &clear, &mut payload).unwrap();
         let udp_header = [4500u16, 4500, 8 + payload.len() as u16, 0].map(u16::to_be_bytes).concat();
@@ -236,7 +236,7 @@ fn ipv6(protocol: u8, at: usize, mut segment: Vec<u8>) -> Vec<u8> {
     packet
 }
 
-/// UDP, now and then on a port that tunnels have.
+/// A UDP packet, sometimes on a port that tunnels use.
 fn udp(random: &mut Random) -> Vec<u8> {
     let len = random.below(60);
     let port = [5683u16, 5683, 5683, 4500, 4789][random.below(5)];
@@ -253,7 +253,7 @@ pub struct Frame {
     pub cut: usize,
 }
 
-/// What happens to the packets of a capture on the way, in percent.
+/// What happens to packets between sender and capture, in percent.
 struct Way {
     loss: usize,
     repeat: usize,
@@ -375,7 +375,7 @@ fn noise(random: &mut Random) -> Vec<u8> {
     packet
 }
 
-/// The IP fragments of a packet, now and then not all of them.
+/// The IP fragments of a packet; sometimes one is missing.
 fn fragments(packet: &[u8], random: &mut Random) -> Vec<Vec<u8>> {
     let id = random.next() as u16;
     let mut pieces = vec![];
@@ -412,7 +412,7 @@ fn fragments(packet: &[u8], random: &mut Random) -> Vec<Vec<u8>> {
     pieces
 }
 
-/// The frame that holds an IP packet, or an IP packet in a tunnel.
+/// The frame that contains an IP packet, directly or in a tunnel.
 fn captured(link_type: u16, packet: &[u8], sequence: u8, random: &mut Random) -> Option<Frame> {
     const UNCOMPRESSED_IPV6: u8 = 0x41;
     let is_v6 = packet[0] >> 4 == 6;
@@ -468,7 +468,7 @@ pub fn pcapng(frames: &[Frame], random: &mut Random) -> Vec<u8> {
     let mut time = 0;
     for frame in frames {
         let interface = LINK_TYPES.iter().position(|link_type| *link_type == frame.link_type).unwrap() as u32;
-        // Mostly milliseconds; long enough now and then for fragments and repeats to be forgotten.
+        // Usually milliseconds. Sometimes long enough for fragments and repeats to expire.
         time += if random.percent(2) { 90_000_000 } else { 1000 };
         let (len, orig_len) = (frame.data.len() as u32, (frame.data.len() + frame.cut) as u32);
         let head = [interface, 0, time, len, orig_len].map(u32::to_le_bytes).concat();

@@ -1,8 +1,8 @@
 //! The batch path gives the same records and streams as [`Decoder`], which decodes one frame after the other.
 //!
-//! Thousands of random captures: standard ESP and Diet-ESP, losses, repeats, replays, damage, SAs that share SPI bits,
-//! extended sequence numbers, several link types, fragments, tunnels, nested ESP and radio frames. They are read in
-//! pieces of a few hundred bytes, so that a capture has many windows and several threads have work.
+//! Thousands of random captures: standard ESP and Diet-ESP, losses, repeats, replays, damage, SAs that share SPI
+//! bits, extended sequence numbers, several link types, fragments, tunnels, nested ESP and radio frames. They are
+//! read in pieces of a few hundred bytes, so that each capture has many windows, and several threads are busy.
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a panic is how a test fails")]
 
@@ -25,10 +25,10 @@ use dietesp::internals::records::record::Record;
 use dietesp::internals::records::select::Selection;
 use generator::{Network, Random};
 
-/// Captures of each network.
+/// Number of captures of each network.
 const CAPTURES: usize = 10;
 
-/// Gives a file in small pieces. The packets of a piece are a window.
+/// Returns a file in small pieces. The packets of a piece form a window.
 struct Pieces {
     bytes: Cursor<Vec<u8>>,
     len: usize,
@@ -49,7 +49,7 @@ impl Render for Json {
     }
 }
 
-/// A capture, and how it is decoded.
+/// A capture, and the settings for decoding it.
 struct Case<'n> {
     network: &'n Network,
     capture: Vec<u8>,
@@ -77,7 +77,7 @@ impl<'n> Case<'n> {
         Reader::from_read(Path::new("capture"), Box::new(pieces)).unwrap()
     }
 
-    /// Records and streams as the decoder gives them, frame by frame.
+    /// Records and streams from the decoder, frame by frame.
     fn scalar(&self) -> (String, String) {
         let table = &self.network.table;
         let mut decoder = Decoder::new(table, self.limits, &self.link);
@@ -110,13 +110,13 @@ impl<'n> Case<'n> {
     }
 }
 
-/// Everything known of the streams, in words.
+/// The complete state of the streams, as text.
 fn streams(streams: &Streams) -> String {
     streams.streams(|_| true).iter().map(|stream| format!("{stream:?}\n")).collect()
 }
 
-/// Compares both for the captures of several networks, whose seeds start at `first`. Gives how many records there were of
-/// each kind.
+/// Compares both for the captures of several networks, whose seeds start at `first`. Returns the number of records
+/// of each kind.
 fn compare(first: u64, networks: usize, silent_sas: usize) -> BTreeMap<String, usize> {
     let mut seen = BTreeMap::new();
     for seed in (first..).take(networks) {
@@ -133,7 +133,7 @@ fn compare(first: u64, networks: usize, silent_sas: usize) -> BTreeMap<String, u
             }
             assert_eq!(scalar.0.len(), batch.0.len(), "{what}");
             assert_eq!(scalar.1, batch.1, "{what}");
-            // Enough of them to know what they are like.
+            // Enough records to know their properties.
             if capture == 0 {
                 scalar.0.lines().for_each(|record| count(record, &mut seen));
             }
@@ -142,7 +142,7 @@ fn compare(first: u64, networks: usize, silent_sas: usize) -> BTreeMap<String, u
     seen
 }
 
-/// Notes what is special about a record.
+/// Counts the special properties of a record.
 fn count(record: &str, seen: &mut BTreeMap<String, usize>) {
     let record: serde_json::Value = serde_json::from_str(record).unwrap();
     let mut note = |what: String| *seen.entry(what).or_default() += 1;
@@ -163,7 +163,7 @@ fn count(record: &str, seen: &mut BTreeMap<String, usize>) {
     }
 }
 
-/// What the captures of a test must have had in them, or the comparison would say little.
+/// The captures of a test must have contained each of these, or the comparison would mean little.
 fn check_seen(seen: &BTreeMap<String, usize>) {
     println!("{seen:?}");
     for what in [

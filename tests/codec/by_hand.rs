@@ -1,4 +1,4 @@
-//! Clear texts worked out by hand from packets that scapy 2.5 made.
+//! Clear texts computed by hand from packets that scapy 2.5 generated.
 
 use dietesp::internals::codec::{Codec, Form, Mismatch, State, close_standard};
 use dietesp::internals::context::*;
@@ -11,10 +11,10 @@ use crate::support::{context, outer, restore};
 /// 2001:db8:b::1 port 61617, 10 bytes of payload.
 pub const V6_UDP: &str = "6b9123450012114020010db8000a0000000000000000001020010db8000b00000000000000000001\
                       1633f0b1001219bb420100075fb474656d70";
-/// The same over IPv4, 10.10.0.5 to 10.20.0.1: TOS b9, Identification 1234, Don't Fragment, TTL 64.
+/// The same payload over IPv4, 10.10.0.5 to 10.20.0.1: TOS b9, Identification 1234, Don't Fragment, TTL 64.
 pub const V4_UDP: &str = "45b9002612344000401113b70a0a00050a140001\
                       1633f0b10012612f420100075fb474656d70";
-/// The same with a Router Alert option.
+/// The same packet with a Router Alert option.
 pub const V4_OPTIONS: &str = "46b9002a1234400040117eae0a0a00050a14000194040000\
                           1633f0b10012612f420100075fb474656d70";
 /// The first fragment of a UDP packet.
@@ -42,7 +42,7 @@ fn codec(mode: Mode, version: IpVersion, change: impl FnOnce(&mut TrafficSelecto
     Codec::new(Some(&context(mode, Some(version), change)), 1).unwrap()
 }
 
-/// Everything left out that can be: one UDP session, `lower`, no trailer.
+/// All fields that can be omitted are omitted: one UDP session, `lower`, no trailer.
 fn leave_all_out(version: IpVersion) -> impl FnOnce(&mut TrafficSelectors, &mut Ietf) {
     move |selectors, ietf| {
         let [src, dst] = match version {
@@ -61,7 +61,7 @@ fn leave_all_out(version: IpVersion) -> impl FnOnce(&mut TrafficSelectors, &mut 
     }
 }
 
-/// Everything sent that can be sent.
+/// All fields that can be sent are sent.
 fn send_all(_: &mut TrafficSelectors, ietf: &mut Ietf) {
     ietf.trailer_mandatory = true;
     ietf.hop_limit_sent = true;
@@ -78,7 +78,7 @@ fn restored(codec: &Codec, clear: &str, carrier: &str) -> String {
     hex::encode(restore(codec, &bytes(clear), &bytes(carrier)).unwrap().1)
 }
 
-/// Checks both directions; the outer header is one from which `lower` gives the packet's own values.
+/// Checks both directions. With this outer header, `lower` restores the packet's own values.
 fn both_ways(codec: &Codec, packet: &str, clear: &str, carrier: &str) {
     assert_eq!(compress(codec, packet).unwrap(), clear);
     assert_eq!(restored(codec, clear, carrier), packet);
@@ -86,7 +86,7 @@ fn both_ways(codec: &Codec, packet: &str, clear: &str, carrier: &str) {
 
 #[test]
 fn tunnel_ipv6() {
-    // Nothing but the CoAP message is left.
+    // Only the CoAP message is sent.
     both_ways(&codec(Mode::Tunnel, IpVersion::V6, leave_all_out(IpVersion::V6)), V6_UDP, COAP, OUTER_V6);
 
     // Version is elided, 4 bits, so every digit moves one place to the left: Traffic Class b9, Flow Label 12345,
@@ -132,8 +132,8 @@ fn tunnel_ipv4() {
                  0102030405060604";
     both_ways(&codec(Mode::Tunnel, IpVersion::V4, send_all), V4_UDP, clear, OUTER_V6);
 
-    // The transport header of a fragment is payload: 19 + 16 digits, one to a whole byte, then the segment as it is: 18
-    // + 16 = 34, 4 of Padding.
+    // The transport header of a fragment is payload: 19 + 16 digits, one to a whole byte, then the segment
+    // unchanged: 18 + 16 = 34, 4 of Padding.
     let clear = "5b90024123420004011\
                  0a0a00050a1400010\
                  1633f0b100631111420100075fb47465\
@@ -143,7 +143,7 @@ fn tunnel_ipv4() {
 
 #[test]
 fn transport_mode() {
-    // The outer header carries the segment: protocol 50, and the length and checksum of the Diet-ESP packet.
+    // The outer header precedes the segment: protocol 50, and the length and checksum of the Diet-ESP packet.
     let carrier_v6 = V6_UDP.replace("00121140", "00133240");
     let carrier_v4 = V4_UDP.replace("0026", "0022").replace("401113b7", "4032abcd");
     for (packet, carrier, version) in [(V6_UDP, &carrier_v6, IpVersion::V6), (V4_UDP, &carrier_v4, IpVersion::V4)] {
@@ -170,8 +170,8 @@ fn transport_mode() {
 }
 
 #[test]
-fn tcp_in_its_three_readings() {
-    // Ports, sequence to window, urgent pointer are sent; only the checksum is not. Options and data are payload.
+fn tcp_with_each_value_of_tcp_header() {
+    // Ports, sequence to window, and urgent pointer are sent. The checksum is not. Options and data are payload.
     let codec = |tcp_header| {
         codec(Mode::Transport, IpVersion::V6, |_, ietf| {
             ietf.alignment = 1;
@@ -199,17 +199,17 @@ fn tcp_in_its_three_readings() {
         context.selectors.dst_port = Range::single(0x075b);
         Codec::new(Some(&context), 1).unwrap()
     };
-    // 0 and 7 zero bits, then the 12 bytes in front of the checksum and the urgent pointer.
+    // 0 and 7 zero bits, then the 12 bytes before the checksum and the urgent pointer.
     let ports_only = format!("007c6ac6f2113780188018100055aa{}", tail.trim_end_matches("06"));
     both_ways(&shifted(TcpHeader::PortsOnly), V6_TCP, &ports_only, &carrier);
     // 0 and the 112 bits 7c6ac6f21137801880181000 55aa: all halved, and 7 zero bits behind.
     let order = format!("3e3563790 89bc00c400c0800 2ad500{}", tail.trim_end_matches("06")).replace(' ', "");
     both_ways(&shifted(TcpHeader::HeaderOrder), V6_TCP, &order, &carrier);
-    // A rule without a checksum cannot tell that it is wrong.
+    // A rule without a checksum cannot detect a wrong one.
     let wrong = V6_TCP.replace("766655aa", "766755aa");
     assert_eq!(compress(&codec(TcpHeader::PortsOnly), &wrong).unwrap_err().field, "tcp.checksum");
     assert!(compress(&codec(TcpHeader::None), &wrong).is_ok());
-    // 7666 more in the data makes the checksum 0; its second form ffff is right too, but would come back as 0.
+    // Adding 7666 to the data makes the checksum 0. Its second form ffff is also valid, but would be restored as 0.
     let zero = V6_TCP.replace("766655aa", "000055aa").replace("2f74", "a5da");
     assert!(compress(&codec(TcpHeader::HeaderOrder), &zero).is_ok());
     let ones = zero.replace("000055aa", "ffff55aa");
@@ -248,14 +248,14 @@ fn udplite_coverage() {
             ietf.udplite_coverage_sent = sent;
         })
     };
-    // The coverage is the length 18, or 0, which means the same and comes back as 18.
+    // The coverage is the length 18, or 0, which has the same meaning and is restored as 18.
     both_ways(&codec(false), &packet("00121944"), &format!("1633f0b1{COAP}"), &carrier);
     assert_eq!(compress(&codec(false), &packet("00001956")).unwrap(), format!("1633f0b1{COAP}"));
     assert_eq!(compress(&codec(false), &packet("000c5ad4")).unwrap_err().field, "udplite.coverage");
     let (restored, _) = restore(&codec(false), &bytes(&format!("1633f0b1{COAP}")), &bytes(&carrier)).unwrap();
     let sources: Vec<_> = restored.sources.iter().map(|(name, source)| (name, source.name())).collect();
     assert_eq!(sources, [("udplite.coverage", "length")]);
-    // Sent, any legal coverage comes back; the checksum covers 12 bytes.
+    // If it is sent, any valid coverage is restored. The checksum covers 12 bytes.
     for coverage_and_checksum in ["00121944", "00001956", "000c5ad4"] {
         let coverage = &coverage_and_checksum[..4];
         both_ways(&codec(true), &packet(coverage_and_checksum), &format!("1633f0b1{coverage}{COAP}"), &carrier);
@@ -307,7 +307,7 @@ fn lower_across_ip_versions() {
 }
 
 #[test]
-fn rule_ids_stand_in_front_of_each_compressed_part() {
+fn rule_ids_precede_each_compressed_part() {
     // CTEC RuleID, IIPC RuleID, ports, 10 bytes of payload: 16. AES-CBC needs a Pad Length, so that 15 bytes of Padding
     // fill the second block.
     let with_ids = |change: fn(&mut Ietf), cipher_block| {
@@ -323,10 +323,10 @@ fn rule_ids_stand_in_front_of_each_compressed_part() {
     both_ways(&plain, V6_UDP, &format!("abab1633f0b1{COAP}"), &carrier);
     let cbc = with_ids(|ietf| ietf.alignment = 1, 16);
     both_ways(&cbc, V6_UDP, &format!("abab1633f0b1{COAP}0102030405060708090a0b0c0d0e0f0f"), &carrier);
-    // Nothing of the trailer is elided: no RuleID for it. 1 + 4 + 10 + 2 = 17, 7 of Padding.
+    // Nothing of the trailer is elided, so it has no RuleID. 1 + 4 + 10 + 2 = 17, 7 of Padding.
     let mandatory = with_ids(|ietf| ietf.trailer_mandatory = true, 1);
     both_ways(&mandatory, V6_UDP, &format!("ab1633f0b1{COAP}010203040506070711"), &carrier);
-    // Payload as it is: only the trailer has a RuleID.
+    // The payload is sent unchanged, so only the trailer has a RuleID.
     let whole = with_ids(
         |ietf| {
             ietf.alignment = 1;
@@ -375,7 +375,7 @@ fn an_elided_next_header_may_count_for_the_alignment() {
     // 10 + 1: one byte of Padding; with the elided Next Header 12 is reached.
     both_ways(&codec(false, 1), V6_UDP, &format!("{COAP}0101"), OUTER_V6);
     both_ways(&codec(true, 1), V6_UDP, &format!("{COAP}00"), OUTER_V6);
-    // A cipher block of 16 must be filled by what is there.
+    // Elided bytes do not count for a cipher block of 16.
     both_ways(&codec(true, 16), V6_UDP, &format!("{COAP}010203040505"), OUTER_V6);
 }
 
@@ -397,13 +397,13 @@ fn standard_esp() {
     close_standard(&mut closed, 1, 17);
     assert_eq!(hex::encode(closed), format!("{COAP}0011"));
 
-    // TFC padding behind the inner packet stays out (RFC 4303 §2.7); odd padding is a warning.
+    // TFC padding after the inner packet is not restored (RFC 4303 §2.7). Odd padding causes a warning.
     let (restored, packet) = restore(&codec, &bytes(&format!("{V6_UDP}0000000001010229")), &bytes(OUTER_V6)).unwrap();
     assert_eq!(hex::encode(packet), V6_UDP);
     assert_eq!(restored.warnings.names().collect::<Vec<_>>(), ["padding"]);
     assert_eq!((restored.form, restored.next_header), (Form::Tunnel, 41));
 
-    // Another Next Header is transport mode, 59 a dummy.
+    // Other values of Next Header mean transport mode; 59 is a dummy packet.
     let (restored, packet) = restore(&codec, &bytes("1633f0b1001219bb0011"), &bytes(OUTER_V6)).unwrap();
     assert_eq!((restored.form, restored.next_header, restored.payload_offset), (Form::Transport, 17, 40));
     assert_eq!(hex::encode(packet), OUTER_V6.replace("00003240", "00081140") + "1633f0b1001219bb");
@@ -411,7 +411,7 @@ fn standard_esp() {
     assert_eq!((restored.form, packet.len(), restored.upper), (Form::Dummy, 0, None));
     assert_eq!(restored.warnings.names().collect::<Vec<_>>(), ["dummy"]);
 
-    // Pad Length beyond the clear text, the other version, cut short, no IP at all.
+    // Pad Length beyond the clear text, wrong IP version, truncated, and no IP at all.
     for clear in ["0102030411", "29", "", &format!("{V6_UDP}0004"), &format!("{}0029", &V6_UDP[..114]), "000029"] {
         assert!(restore(&codec, &bytes(clear), &bytes(OUTER_V6)).is_err(), "{clear}");
     }
@@ -446,13 +446,13 @@ fn clear_texts_that_are_standard() {
     assert!(!standard(Mode::Tunnel, align_8, 1));
     assert!(standard(Mode::Tunnel, align_8, 16));
     assert!(!standard(Mode::Tunnel, |_, ietf| ietf.compress_inner = false, 1));
-    // Optional, but nothing is elided.
+    // The trailer is optional, but nothing is elided.
     assert!(standard(Mode::Transport, |_, ietf| ietf.compress_inner = false, 1));
     assert!(!standard(Mode::Tunnel, send_all, 1));
 }
 
 #[test]
-fn what_a_receiver_warns_of_or_refuses() {
+fn warnings_and_errors_of_a_receiver() {
     let mixed = codec(Mode::Tunnel, IpVersion::V6, |selectors, ietf| {
         leave_all_out(IpVersion::V6)(selectors, ietf);
         selectors.dst.end += 4;
@@ -500,7 +500,7 @@ fn what_a_receiver_warns_of_or_refuses() {
     assert!(restore(&whole, &bytes(V4_UDP), &bytes(OUTER_V6)).is_err());
     assert!(restore(&whole, &bytes(COAP), &bytes(OUTER_V6)).is_err());
 
-    // 65535 bytes are the most that a length field can say.
+    // A length field can hold at most 65535.
     let all_out = codec(Mode::Tunnel, IpVersion::V6, leave_all_out(IpVersion::V6));
     assert!(restore(&all_out, &[0; 65527], &bytes(OUTER_V6)).is_ok());
     assert!(restore(&all_out, &[0; 65528], &bytes(OUTER_V6)).is_err());
@@ -512,7 +512,7 @@ fn what_a_receiver_warns_of_or_refuses() {
 }
 
 #[test]
-fn what_does_not_match_names_its_field() {
+fn a_mismatch_names_its_field() {
     let v6 = codec(Mode::Tunnel, IpVersion::V6, |selectors, ietf| {
         leave_all_out(IpVersion::V6)(selectors, ietf);
         ietf.flow_label_cda = FlowLabelCda::Zero;
@@ -528,7 +528,7 @@ fn what_does_not_match_names_its_field() {
         (&v6, V4_UDP.into(), "version"),
         (&v6, V6_UDP.into(), "flow_label"),
         (&v6_any, V6_UDP.replace("00121140", "00113a40"), "payload_length"),
-        // One byte behind the length is TFC padding.
+        // One byte after the length is TFC padding.
         (&v6_any, format!("{V6_UDP}00"), "payload_length"),
         (&v6_any, V6_UDP[..60].into(), "payload_length"),
         (&v6_any, V6_UDP.replace("001219bb", "001119bb"), "udp.length"),
@@ -555,10 +555,10 @@ fn what_does_not_match_names_its_field() {
     }
     assert!(compress(&v4_df, V4_UDP).is_ok());
     assert!(compress(&transport, V4_UDP).is_ok());
-    // ANY takes fragments and protocols without a rule as they are.
+    // ANY matches fragments and protocols without a rule, and sends them unchanged.
     assert!(compress(&v4_any, V4_FRAGMENT).is_ok());
     assert!(compress(&v6_any, V6_ICMP).is_ok());
-    // UDP without a checksum matches; the computed one comes back.
+    // A UDP packet without checksum matches; the receiver restores a computed one.
     let without = V4_UDP.replace("0012612f", "00120000");
     assert_eq!(compress(&v4, &without).unwrap(), format!("540000{COAP}"));
 }

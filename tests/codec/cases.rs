@@ -1,5 +1,5 @@
-//! The clear texts of an independent implementation (`tests/data/diet-cases`): what they restore to, and what compresses to
-//! them.
+//! The clear texts of an independent implementation (`tests/data/diet-cases`): they restore to its packets, and its
+//! packets compress to them.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use crate::support::{data, hex, outer};
 
-/// Folders whose frames are compared, with the number of frames that carry a clear text.
+/// Folders whose frames are compared, with the number of frames that contain a clear text.
 const DECODE: [(&str, usize); 11] = [
     ("01-ietf-v6udp-full", 40),
     ("06-ietf-dscp-sa", 42),
@@ -57,7 +57,7 @@ fn clear_texts_restore_to_the_packets_and_packets_compress_to_them() {
                 assert_eq!(ports, port("src_port").zip(port("dst_port")), "{what}");
             }
 
-            // The restored packet is what a sender started from, but for fields that no residue holds.
+            // The restored packet equals the sender's packet, except for fields that no residue contains.
             let mut again = vec![9];
             codec
                 .compress(&packet, &outer, &mut State::default(), &mut again)
@@ -122,7 +122,7 @@ impl Case {
     }
 }
 
-/// The entries of the one list of a flat YAML file.
+/// The entries of the only list in a flat YAML file.
 fn entries(yaml: &str) -> Vec<HashMap<String, String>> {
     let mut entries: Vec<HashMap<String, String>> = vec![];
     for line in yaml.lines().filter(|line| line.starts_with("  ")) {
@@ -229,7 +229,7 @@ fn context(entry: &HashMap<String, String>) -> Context {
     Context { sa, mode, tunnel_ip: None, selectors, esp_sn, protocol: 50, dialect: Dialect::Ietf(ietf), origin }
 }
 
-/// The frames of a little-endian pcapng file: of its Enhanced Packet Blocks.
+/// The frames of a little-endian pcapng file, from its Enhanced Packet Blocks.
 fn read_pcapng(path: &Path) -> Vec<Vec<u8>> {
     let bytes = std::fs::read(path).unwrap();
     let u32_at = |at: usize| u32::from_le_bytes(bytes[at..at + 4].try_into().unwrap()) as usize;

@@ -1,4 +1,4 @@
-//! What rules of dialect `custom` lose: the record of a packet names every field that can come back different.
+//! Fields that rules of dialect `custom` do not restore exactly: the record of a packet names each of them.
 
 use std::fmt::Write;
 
@@ -64,7 +64,7 @@ const TCP: Fields = &[
 ];
 const SCTP: Fields = &[("SCTP.SRC_PORT", 0), ("SCTP.DST_PORT", 16), ("SCTP.VTAG", 32), ("SCTP.CKSUM", 64)];
 
-/// A tunnel whose rows send every field, but for those that `change` gives the rest of a row.
+/// A tunnel whose rows send every field, except those for which `change` returns the rest of the row.
 fn codec(headers: [Fields; 2], change: impl Fn(&str) -> Option<&'static str>) -> Result<Codec, String> {
     let mut rules =
         "contexts:\n  - sa: s\n    dialect: custom\n    ipsec_mode: Tunnel\n    direction: Dw\n    rules:\n      iipc:"
@@ -76,7 +76,7 @@ fn codec(headers: [Fields; 2], change: impl Fn(&str) -> Option<&'static str>) ->
     Ok(Codec::new(Some(&load(&rules)?.remove(0)), 1).unwrap())
 }
 
-/// What comes back of `packet`, and what the record says about its fields.
+/// The restored `packet`, and what its record says about its fields.
 fn through(codec: &Codec, packet: &[u8]) -> (Vec<u8>, Vec<(&'static str, &'static str)>) {
     let carrier = hex::decode(OUTER_V6).unwrap();
     let mut clear = vec![];
@@ -85,7 +85,7 @@ fn through(codec: &Codec, packet: &[u8]) -> (Vec<u8>, Vec<(&'static str, &'stati
     (back, restored.sources.iter().map(|(name, source)| (name, source.name())).collect())
 }
 
-/// The packet of UDP as UDP-Lite with a coverage of 8; the checksum is worked out by hand.
+/// The UDP packet as UDP-Lite with a coverage of 8. The checksum was computed by hand.
 fn udplite() -> Vec<u8> {
     let mut packet = hex::decode(V6_UDP.replace("00121140", "00128840")).unwrap();
     packet[44..48].copy_from_slice(&[0, 8, 0x9c, 0xe0]);
@@ -93,7 +93,7 @@ fn udplite() -> Vec<u8> {
 }
 
 #[test]
-fn a_field_that_is_lost_is_named() {
+fn a_lost_field_is_named() {
     let target = |name| vec![(name, "target-value")];
     let v6 = hex::decode(V6_UDP).unwrap();
     let v4 = hex::decode(V4_UDP).unwrap();
@@ -108,7 +108,7 @@ fn a_field_that_is_lost_is_named() {
     ];
     let (mut lost, mut refused) = (0, 0);
     for (headers, packet) in cases {
-        // Everything is sent.
+        // Every field is sent.
         assert_eq!(through(&codec(*headers, |_| None).unwrap(), packet), (packet.clone(), vec![]));
         let [ip, transport] = *headers;
         let segment = if ip[0].0 == "IPV4.VER" { 160 } else { 320 };
@@ -117,7 +117,7 @@ fn a_field_that_is_lost_is_named() {
             let name = fid.split_once('.').unwrap();
             let expected = match name {
                 ("IPV6" | "IPV4", "VER" | "IHL" | "LEN" | "NXT" | "PROTO" | "FLAGS" | "FRAG") => {
-                    // Without these nothing could be rebuilt.
+                    // Without these fields the packet could not be rebuilt.
                     let error = codec(*headers, |row| (row == fid).then_some("TV: 3, MO: ignore, CDA: not-sent"));
                     assert!(error.unwrap_err().contains("not-sent needs `equal` here"), "{fid}");
                     refused += 1;
@@ -131,7 +131,7 @@ fn a_field_that_is_lost_is_named() {
                 (_, "HOP_LMT") => target("hop_limit"),
                 (_, "TTL") => target("ttl"),
                 ("IPV4", "CKSUM") => target("header_checksum"),
-                // The packets go down: from the application to the device.
+                // These packets are downlink: from the application to the device.
                 (_, "SRC" | "SRC_PREFIX" | "SRC_IID" | "APP_PREFIX" | "APP_IID") => target("src"),
                 (_, "DST" | "DST_PREFIX" | "DST_IID" | "DEV_PREFIX" | "DEV_IID") => target("dst"),
                 (_, "SRC_PORT" | "APP_PORT") => target("src_port"),
@@ -153,7 +153,7 @@ fn a_field_that_is_lost_is_named() {
             lost += 1;
             let made = codec(*headers, |row| (row == fid).then_some("TV: 2, MO: ignore, CDA: not-sent")).unwrap();
             let (back, named) = through(&made, packet);
-            // The bits of the field are those of 2, all others as they were.
+            // The bits of the field come from packet 2, all others are unchanged.
             let end = whole.get(index + 1).map_or_else(|| segment + header_bits(transport), |(_, next)| *next);
             let mut wanted = packet.clone();
             for bit in at..end {
@@ -177,7 +177,7 @@ fn header_bits(transport: Fields) -> usize {
 }
 
 #[test]
-fn bits_that_are_not_compared_are_lost_and_no_others() {
+fn only_bits_that_are_not_compared_are_lost() {
     let packet = hex::decode(V6_UDP).unwrap();
     let of = |row: &'static str| {
         let codec = codec([IPV6, UDP], |fid| (fid == "UDP.SRC_PORT").then_some(row)).unwrap();
@@ -200,9 +200,9 @@ fn bits_that_are_not_compared_are_lost_and_no_others() {
     }
 }
 
-/// A checksum that is worked out over what was lost comes back different too.
+/// A checksum that is computed over lost fields differs from the original, too.
 #[test]
-fn a_computed_checksum_follows_what_is_lost() {
+fn a_computed_checksum_depends_on_lost_fields() {
     const LOST: Option<&str> = Some("TV: 2, MO: ignore, CDA: not-sent");
     let named = |headers, packet: &str, lost: &'static [&'static str]| {
         let codec = codec(headers, |fid| match fid {
@@ -223,7 +223,7 @@ fn a_computed_checksum_follows_what_is_lost() {
     assert_eq!(named([IPV4, UDP], V4_UDP, &[]), [("udp.checksum", computed)]);
     assert_eq!(named([IPV6, TCP], V6_TCP, &["TCP.WINDOW"]), [("tcp.window", target), ("tcp.checksum", computed)]);
     assert_eq!(named([IPV6, TCP], V6_TCP, &["IPV6.DST"]), [("dst", target), ("tcp.checksum", computed)]);
-    // No checksum of a transport covers these.
+    // No transport checksum covers these fields.
     assert_eq!(named([IPV6, TCP], V6_TCP, &["IPV6.HOP_LMT"]), [("hop_limit", target)]);
     assert_eq!(
         named([IPV6, UDPLITE], &v6_udplite, &["UDPLITE.DST_PORT"]),

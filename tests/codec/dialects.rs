@@ -1,5 +1,5 @@
-//! The dialects `ehc`, `6lo` and `custom`: bytes worked out by hand, clear texts of an independent implementation, and
-//! what a rule file may not say.
+//! The dialects `ehc`, `6lo` and `custom`: bytes computed by hand, clear texts of an independent implementation,
+//! and invalid rule files.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -34,7 +34,7 @@ const ONE_TCP: &str = "
     ts_port_src: 50002
     ts_port_dst: 1883";
 
-/// The context of these lines.
+/// The context with these lines.
 fn context(lines: &[&str]) -> Context {
     let rules = format!("contexts:\n  - sa: s{}", lines.concat());
     load(&rules).unwrap_or_else(|error| panic!("{error}\n{rules}")).remove(0)
@@ -51,7 +51,7 @@ fn compress(codec: &Codec, packet: &str, carrier: &str) -> Result<String, Mismat
     Ok(hex::encode(clear))
 }
 
-/// Checks both directions; `carrier` is an outer header from which copied fields take the packet's own values.
+/// Checks both directions. `carrier` is an outer header with the packet's own values in the copied fields.
 fn both_ways(codec: &Codec, packet: &str, clear: &str, carrier: &str) {
     assert_eq!(compress(codec, packet, carrier).unwrap(), clear);
     let (_, back) = restore(codec, &hex::decode(clear).unwrap(), &hex::decode(carrier).unwrap()).unwrap();
@@ -65,10 +65,10 @@ fn field(codec: &Codec, packet: &str) -> &'static str {
 #[test]
 fn ehc_ip_and_udp() {
     let ehc = "\n    dialect: ehc\n    esp_align: 8";
-    // One UDP session: nothing but the CoAP message is left.
+    // One UDP session: only the CoAP message is sent.
     let one = codec(&[ehc, ONE_V6, ONE_UDP]);
     both_ways(&one, V6_UDP, COAP, OUTER_V6);
-    // Behind an outer IPv4 header the first 4 bytes are sent.
+    // Inside an outer IPv4 header, the first 4 bytes are sent.
     both_ways(&one, V6_UDP, &format!("6b912345{COAP}"), OUTER_V4);
     let (restored, _) = restore(&one, &hex::decode(COAP).unwrap(), &hex::decode(OUTER_V6).unwrap()).unwrap();
     let sources: Vec<_> = restored.sources.iter().map(|(name, source)| (name, source.name())).collect();
@@ -77,19 +77,19 @@ fn ehc_ip_and_udp() {
         sources,
         [("dscp", outer), ("ecn", outer), ("flow_label", outer), ("hop_limit", outer), ("udp.checksum", "computed")]
     );
-    // A version that is none, in a packet that says IPv6.
+    // An invalid version, in a packet that should be IPv6.
     let fault = restore(&one, &hex::decode(format!("4b912345{COAP}")).unwrap(), &hex::decode(OUTER_V4).unwrap());
     assert!(fault.unwrap_err().to_string().contains("version is 4"));
 
-    // A range leaves the port whole, and limits it.
+    // With a range, the whole port is sent, and the selector checks it.
     let range = codec(&[ehc, ONE_V6, "\n    ts_proto: UDP\n    ts_port_src: 5680-5690\n    ts_port_dst: 61617"]);
     both_ways(&range, V6_UDP, &format!("1633{COAP}"), OUTER_V6);
     let other = V6_UDP.replace("1633f0b1001219bb", "1640f0b1001219ae");
     assert_eq!(field(&range, &other), "src_port");
-    // Destination and protocol unspecified: Next Header, destination, and the segment as it is.
+    // Destination and protocol are not specified: Next Header and destination are sent, and the segment unchanged.
     let any = codec(&[ehc, "\n    ipsec_mode: Tunnel\n    ts_ip_version: IPv6-only\n    ts_ip_src: 2001:db8:a::10"]);
     both_ways(&any, V6_UDP, &format!("1120010db8000b000000000000000000011633f0b1001219bb{COAP}"), OUTER_V6);
-    // What no rule looks at the selectors limit all the same.
+    // Selectors also check fields that no rule compares.
     let ports = codec(&[ehc, ONE_V6, "\n    ts_port_src: 5684"]);
     assert_eq!(field(&ports, V6_UDP), "src_port");
 
@@ -125,7 +125,7 @@ fn ehc_trailer_and_header() {
     let padding: String = (1..=37).map(|byte| format!("{byte:02x}")).collect();
     both_ways(&of("\n    esp_align: 24", 16), V6_UDP, &format!("{COAP}{padding}25"), OUTER_V6);
     both_ways(&of("\n    esp_align: 16", 1), V6_UDP, &format!("{COAP}0101"), OUTER_V6);
-    // Without padding the cipher's block still wants some: 10 + 5 + 1.
+    // Without padding, the cipher still has a block size: 10 + 5 + 1.
     both_ways(&of("\n    esp_align: 8", 16), V6_UDP, &format!("{COAP}010203040505"), OUTER_V6);
 
     let header = |attributes: &str| {
@@ -157,7 +157,7 @@ fn ehc_tcp() {
         &format!("6ac6f23780188018100055aa{options}{data}"),
         OUTER_V6,
     );
-    // Half of the range, and more, cannot be told from a step back.
+    // Half of the range or more cannot be distinguished from a step back.
     both_ways(&near(2, "0x7c6a46f3"), V6_TCP, &format!("c6f280188018100055aa{options}{data}"), OUTER_V6);
     assert_eq!(field(&near(2, "0x7c6a46f2"), V6_TCP), "tcp.sequence");
     assert_eq!(field(&near(2, "0x7c6b46f2"), V6_TCP), "tcp.sequence");
@@ -174,7 +174,7 @@ fn ehc_tcp() {
     both_ways(&short, &plain, &format!("c6f28018181000{options}{data}"), OUTER_V6);
 }
 
-/// What was lost or reordered on the way comes back as long as the jumps stay inside the range.
+/// Lost and reordered numbers are restored as long as the jumps are within the range.
 #[test]
 fn ehc_tcp_numbers_follow_the_packets() {
     let codec = codec(&["\n    dialect: ehc\n    esp_align: 8\n    tcp_lsb: 2", ONE_V6, ONE_TCP]);
@@ -210,11 +210,11 @@ fn ehc_tcp_numbers_follow_the_packets() {
         codec.restore(&clear[index], &carrier, &mut state, &mut rebuilt).unwrap();
         assert_eq!(rebuilt, packet(sent[index]), "packet {index}");
     }
-    // A packet cut short leaves the state as it was.
+    // After a truncated packet, the state is unchanged.
     let before = state;
     assert!(codec.restore(&clear[16][..6], &carrier, &mut state, &mut rebuilt).is_err());
     assert_eq!(state, before);
-    // So does one that does not match.
+    // So is it after a packet that does not match.
     assert!(codec.compress(&packet(sent[16].wrapping_add(32768)), &outer, &mut state, &mut rebuilt).is_err());
     assert_eq!(state, before);
     codec.compress(&packet(sent[16].wrapping_add(32767)), &outer, &mut state, &mut rebuilt).unwrap();
@@ -265,13 +265,13 @@ fn sixlo() {
     assert_eq!(hex::encode(out), "c3d4020304");
     assert!(of("").clear_text_is_standard());
     assert!(!of("\n    ALIGN: 8").clear_text_is_standard());
-    // A cipher with blocks needs padding; that is known only with its keys.
+    // A cipher with blocks needs padding. This is only known with its keys.
     let blocks = context(&["\n    dialect: 6lo\n    ipsec_mode: Tunnel\n    PAD: removed\n    ALIGN: 8"]);
     let error = Codec::new(Some(&blocks), 16).unwrap_err().to_string();
     assert!(error.ends_with("ESP.PAD: `PAD: removed` needs `ALIGN: 8` and a cipher without blocks"), "{error}");
 }
 
-/// The rows of RFC 8724 that leave one UDP session nothing but the hop limit.
+/// The rows of RFC 8724 that leave only the hop limit of one UDP session.
 const CUSTOM_V6_UDP: &str = "
     dialect: custom
     ipsec_mode: Tunnel
@@ -312,7 +312,7 @@ fn custom_rules() {
     // Index 1 of two is one bit, at the front of its byte.
     let index = of(&ctec("TV: [4, 41], MO: match-mapping, CDA: mapping-sent", "not-sent"));
     both_ways(&index, V6_UDP, &format!("{front}{COAP}80"), OUTER_V4);
-    // The only one takes no bits, nor a byte.
+    // An index of the only value has no bits, and needs no byte.
     let only = of(&ctec("TV: [41], MO: match-mapping, CDA: mapping-sent", "not-sent"));
     both_ways(&only, V6_UDP, &format!("{front}{COAP}"), OUTER_V4);
     // 41 is 00101001: the low 3 bits, 001.
@@ -320,7 +320,7 @@ fn custom_rules() {
     both_ways(&low, V6_UDP, &format!("{front}{COAP}20"), OUTER_V4);
     let odd = restore(&low, &hex::decode(format!("{front}{COAP}21")).unwrap(), &hex::decode(OUTER_V4).unwrap());
     assert_eq!(odd.unwrap().0.warnings.names().collect::<Vec<_>>(), ["nonzero-pad-bits"]);
-    // Padding: 64 bit where nothing else is said. 4 + 10 + 1 + 1 = 16, nothing to pad.
+    // Padding: 64 bit by default. 4 + 10 + 1 + 1 = 16, so no Padding is needed.
     let sent = of(&ctec("MO: ignore, CDA: value-sent", "value-sent"));
     both_ways(&sent, V6_UDP, &format!("{front}{COAP}0029"), OUTER_V4);
     both_ways(&of(""), V6_UDP, &format!("{front}{COAP}0029"), OUTER_V4);
@@ -342,7 +342,7 @@ fn custom_rules() {
     let fault = restore(&none, &hex::decode(format!("cd150002{COAP}")).unwrap(), &hex::decode(OUTER_V4).unwrap());
     assert!(fault.unwrap_err().to_string().contains("traffic_class is 3"));
 
-    // Transport mode, with rows for both directions; the device's port 5683 is elided, whichever it is.
+    // Transport mode, with rows for both directions. The device's port 5683 is elided, whichever port it is.
     let both = "
     dialect: custom
     ipsec_mode: Transport
@@ -409,7 +409,7 @@ fn custom_esp_header() {
 }
 
 #[test]
-fn what_rule_files_may_not_say() {
+fn invalid_rule_files_are_rejected() {
     let error = |lines: &[&str]| {
         let rules = format!("contexts:\n  - sa: s\n    ipsec_mode: Tunnel{}", lines.concat());
         load(&rules).err().unwrap_or_else(|| panic!("taken:\n{rules}"))
@@ -579,9 +579,10 @@ fn clear_texts_of_the_cases() {
     }
 }
 
-/// The tables that an `ietf` or `ehc` context generates, written down as rules of a `custom` one, leave the same bytes.
+/// The tables generated by an `ietf` or `ehc` context, written as rules of a `custom` context, produce the same
+/// bytes.
 #[test]
-fn custom_rules_that_are_those_of_another_dialect() {
+fn custom_rules_copied_from_another_dialect() {
     let cases = data("diet-cases");
     let mut folders: Vec<_> =
         std::fs::read_dir(cases.join("decode")).unwrap().flatten().map(|case| case.path()).collect();
@@ -593,7 +594,7 @@ fn custom_rules_that_are_those_of_another_dialect() {
         if !is_ehc && !rules.contains("dialect: ietf") {
             continue;
         }
-        // With ehc what is copied depends on the version of the outer header, which no row can say.
+        // With ehc, the copied fields depend on the version of the outer header, which rows cannot express.
         let carriers: &[&str] = if is_ehc { &[OUTER_V6] } else { &[OUTER_V6, OUTER_V4] };
         let keys = folder.join("keys.yaml");
         let loaded = dietesp::internals::files::load(&[keys], &[folder.join("rules.yaml")]).unwrap();
@@ -642,7 +643,7 @@ fn custom_rules_that_are_those_of_another_dialect() {
     assert!(contexts >= 20 && compared > 800 && refused > 800, "{contexts} contexts, {compared} and {refused} packets");
 }
 
-/// The same context as one of dialect `custom`, by way of a rule file; `None` where several transport headers are
+/// The same context in dialect `custom`, through a rule file. Returns `None` if several transport headers are
 /// compressed.
 fn as_custom(context: &Context, block: usize, rules: &str) -> Option<Context> {
     let SaReference::Name(sa) = &context.sa else { unreachable!() };
@@ -670,7 +671,7 @@ fn as_custom(context: &Context, block: usize, rules: &str) -> Option<Context> {
         for row in of(name).iter().flat_map(|table| &table.rule.fields) {
             let target = match &row.target {
                 Target::Empty => "null".to_owned(),
-                // A hexadecimal number is never taken for an address.
+                // A hexadecimal number is never read as an address.
                 Target::Value(value) => format!("0x{value:x}"),
                 Target::List(values) => format!("{values:?}"),
             };

@@ -1,4 +1,5 @@
-//! Any context of the dialects `ehc`, `6lo` and `custom`, and any packet that it takes: what is compressed comes back.
+//! Any context of the dialects `ehc`, `6lo` and `custom`, with any packet that matches it: compressed packets are
+//! restored.
 
 use dietesp::internals::bits;
 use dietesp::internals::codec::{Codec, State};
@@ -12,11 +13,11 @@ use proptest::sample::{Index, select};
 use crate::roundtrip::{Packet, packets, ranges, without_lossy_fields};
 use crate::support::{context, outer, restore};
 
-/// An outer header from which the packet's own values come, as far as they are copied.
+/// An outer header with the packet's own values in the copied fields.
 fn carrier(packet: &Packet, bytes: &[u8], tunnel: bool, v4: bool) -> Vec<u8> {
     let own_v4 = packet.version == IpVersion::V4;
     if !tunnel {
-        // Extension headers do not occur here.
+        // There are no extension headers here.
         let mut header = bytes[..if own_v4 { 20 + packet.options.len() } else { 40 }].to_vec();
         header[if own_v4 { 9 } else { 6 }] = 50;
         return header;
@@ -37,7 +38,7 @@ fn carrier(packet: &Packet, bytes: &[u8], tunnel: bool, v4: bool) -> Vec<u8> {
     }
 }
 
-/// Checks both directions; gives the clear text.
+/// Checks both directions. Returns the clear text.
 fn both_ways(
     packet: &Packet,
     context: &Context,
@@ -63,7 +64,7 @@ fn no_panic(context: &Context, cipher_block: usize, clear: &[u8], carrier: &[u8]
     }
 }
 
-/// A packet without what only `ANY` takes.
+/// A packet without features that only `ANY` matches.
 fn of_one_protocol(mut packet: Packet) -> Packet {
     packet.frag &= 0xc000;
     if [44, 0].contains(&packet.protocol) {
@@ -113,7 +114,7 @@ fn ehc_contexts(packet: Packet) -> impl Strategy<Value = (Packet, Context, usize
         if matches!(coverage, UdpLiteCoverage::AtMost(_)) && packet.protocol == 136 {
             packet.zero = false;
         }
-        // A jump of less than half of what the bits sent can tell.
+        // A jump of less than half the range of the bits that are sent.
         let jump = |jump: i32| match tcp_lsb {
             0 => 0,
             1..=3 => i64::from(jump) % (1 << (8 * tcp_lsb - 1)),
@@ -146,7 +147,7 @@ fn ehc_contexts(packet: Packet) -> impl Strategy<Value = (Packet, Context, usize
     })
 }
 
-/// The fields of a header under the names that rules may use, in order.
+/// The fields of a header under all names that rules may use, in order.
 fn header_fields(packet: &Packet, split: [bool; 3]) -> (Vec<fields::FieldId>, Vec<fields::FieldId>) {
     use fields::*;
     let mut ip = vec![];
@@ -173,7 +174,7 @@ fn header_fields(packet: &Packet, split: [bool; 3]) -> (Vec<fields::FieldId>, Ve
     (ip, transport)
 }
 
-/// A row that takes `value`.
+/// A row that matches `value`.
 fn row(field: fields::FieldId, value: u128, kind: u8, random: u128, lsb: u16) -> FieldDescriptor {
     let bits = field.bits.unwrap();
     let all = u128::MAX >> (128 - bits);
@@ -272,7 +273,7 @@ proptest! {
     ) {
         let clear = both_ways(&packet, &context, cipher_block, outer_v4)?;
         let Dialect::Ehc(ehc) = &context.dialect else { unreachable!() };
-        // A multiple of both: what is one of neither alone would be cut wrongly.
+        // A multiple of both, so that an alignment by only one of them is detected.
         prop_assert!(ehc.align == 1 || clear.len() % usize::from(ehc.align) == 0);
         prop_assert_eq!(clear.len() % cipher_block, 0);
         no_panic(&context, cipher_block, &clear[..cut.index(clear.len() + 1)], &[0x45; 20]);
@@ -295,7 +296,7 @@ proptest! {
         let (align, block) = if pad { (align, block) } else { (1, 1) };
         context.dialect = Dialect::SixLo(SixLo { spi_bytes: 1, sn_bytes: 1, next_header, pad, align });
         let clear = both_ways(&packet, &context, block, outer_v4)?;
-        // The packet (transport: the segment) as it is, and what is left of the trailer.
+        // The packet (in transport mode, the segment) unchanged, and the rest of the trailer.
         let bytes = packet.bytes();
         let from = match (tunnel, packet.version) {
             (true, _) => 0,
@@ -322,7 +323,7 @@ proptest! {
         no_panic(&context, block, &clear[..cut.index(clear.len() + 1)], &[0x60; 40]);
     }
 
-    /// Another target value in one row: the packet is refused, and the row's field named.
+    /// One row gets another target value: the packet is rejected, and the error names the field.
     #[test]
     fn custom_names_the_field_that_does_not_match(
         packet in packets(),
@@ -344,7 +345,7 @@ proptest! {
         let row = checked.into_iter().nth(at).unwrap();
         let bits = row.fid.bits.unwrap();
         let bit = match row.matching {
-            // Of the first bits, which are compared.
+            // Changes one of the first bits, which are compared.
             Matching::Msb(msb) => bits as usize - 1 - flip.index(msb.into()),
             _ => flip.index(bits.into()),
         };
@@ -354,7 +355,7 @@ proptest! {
             Target::Empty => unreachable!(),
         };
         let key = row.fid.key;
-        // A rule that can never match is refused when it is loaded.
+        // A rule that can never match is rejected when it is loaded.
         let Ok(codec) = Codec::new(Some(&context), block) else { return Ok(()) };
         let bytes = packet.bytes();
         let carrier = carrier(&packet, &bytes, context.mode == Mode::Tunnel, packet.version == IpVersion::V4);

@@ -1,4 +1,5 @@
-//! Rules as field tables against residues that microschc and the crate `schc` agree on (`tests/data/vectors`).
+//! Compares rules as field tables with residues on which microschc and the crate `schc` agree
+//! (`tests/data/vectors`).
 
 use dietesp::internals::bits;
 use dietesp::internals::schc::fields::FieldId;
@@ -8,7 +9,7 @@ use serde_json::Value;
 use crate::support::data;
 
 #[test]
-fn residues_are_those_of_two_other_engines() {
+fn residues_equal_those_of_two_other_engines() {
     let file = data("vectors/schc_cases.json");
     let cases: Vec<Value> = serde_json::from_str(&std::fs::read_to_string(file).unwrap()).unwrap();
     assert_eq!(cases.len(), 46);
@@ -31,11 +32,11 @@ fn residues_are_those_of_two_other_engines() {
         let digits: String = residue.iter().map(|byte| format!("{byte:08b}")).collect();
         assert_eq!(digits[..end], *case["residue_bits"].as_str().unwrap(), "{name}");
         assert_eq!(end, compiled.residue_bits(), "{name}");
-        // Residue up to a byte, then payload: Figure 4 of draft-ietf-ipsecme-diet-esp-07.
+        // The residue padded to a byte, then payload: Figure 4 of draft-ietf-ipsecme-diet-esp-07.
         let figure_4 = hex::encode(&residue) + case["payload_hex"].as_str().unwrap();
         assert_eq!(figure_4, case["diet_esp_fig4"]["ruleid_elided_hex"].as_str().unwrap(), "{name}");
 
-        // Back, at another bit of the residue: the header, with 0 where a compute action is still to come.
+        // Decompresses at another bit offset of the residue. Fields with a compute action are still 0.
         let mut expected = packet[..header_len].to_vec();
         let applying = rule.fields.iter().filter(|f| f.direction == Direction::Both || f.direction == direction);
         let mut at = 0;

@@ -1,4 +1,4 @@
-//! The codec against other implementations, bytes worked out by hand, and itself.
+//! The codec compared with other implementations, with bytes computed by hand, and with itself.
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a panic is how a test fails")]
 

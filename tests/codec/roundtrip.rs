@@ -1,4 +1,4 @@
-//! Any valid context and any packet that it takes: what is compressed comes back. Any clear text: no panic.
+//! Any valid context with any packet that matches it: compressed packets are restored. Any clear text: no panic.
 
 use dietesp::internals::codec::{Codec, State};
 use dietesp::internals::context::*;
@@ -8,7 +8,7 @@ use proptest::sample::{Index, select};
 
 use crate::support::{context, outer, restore};
 
-/// An IP packet in parts; lengths and checksums follow from them.
+/// An IP packet in parts. Lengths and checksums are derived from them.
 #[derive(Debug, Clone)]
 pub struct Packet {
     pub version: IpVersion,
@@ -24,7 +24,7 @@ pub struct Packet {
     pub options: Vec<u8>,
     pub ports: [u16; 2],
     pub fields: [u8; 12],
-    /// 0 instead of a UDP checksum or a UDP-Lite coverage.
+    /// Use 0 instead of a UDP checksum or a UDP-Lite coverage.
     pub zero: bool,
     pub payload: Vec<u8>,
 }
@@ -155,7 +155,7 @@ pub fn ranges(value: u128, bits: u32) -> impl Strategy<Value = Range> {
     })
 }
 
-/// A context that takes `packet`, after what it demands of `packet` was put in.
+/// A context that matches `packet`, after `packet` was changed to meet its requirements.
 fn contexts(packet: Packet) -> impl Strategy<Value = (Packet, Context, usize)> {
     let bits = packet.version.address_bits();
     let selectors = (
@@ -250,7 +250,7 @@ fn contexts(packet: Packet) -> impl Strategy<Value = (Packet, Context, usize)> {
     })
 }
 
-/// Fields that may differ: cleared on both sides.
+/// Clears fields that may differ, on both sides.
 pub fn without_lossy_fields(mut bytes: Vec<u8>, generated: bool, packet: &Packet) -> String {
     let v4 = packet.version == IpVersion::V4;
     if generated {
@@ -273,7 +273,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 2000, ..ProptestConfig::default() })]
 
     #[test]
-    fn what_was_compressed_comes_back(
+    fn compressed_packets_are_restored(
         (packet, context, cipher_block) in packets().prop_flat_map(contexts),
     ) {
         let bytes = packet.bytes();
@@ -283,7 +283,7 @@ proptest! {
             Ok(compressed) => compressed,
             Err(mismatch) => return Err(TestCaseError::fail(mismatch.to_string())),
         };
-        // `lower` takes the packet's own values from this outer header.
+        // With this outer header, `lower` restores the packet's own values.
         let least = if packet.version == IpVersion::V4 { 20 } else { 40 };
         let mut carrier = bytes[..compressed.payload_offset.max(least)].to_vec();
         if context.mode == Mode::Transport {
@@ -335,7 +335,7 @@ proptest! {
             let _ = restore(&codec, clear, carrier);
             let _ = restore(&standard, clear, carrier);
         }
-        // Nor does any packet that is to be compressed.
+        // Compressing any packet does not panic either.
         let outer = outer(&bytes).0;
         for packet in [&bytes[..cut_packet.index(bytes.len() + 1)], &noise] {
             let _ = codec.compress(packet, &outer, &mut State::default(), &mut clear);

@@ -1,4 +1,4 @@
-//! What the tests of the codec share.
+//! Code shared by the tests of the codec.
 
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -9,7 +9,7 @@ use dietesp::internals::error::Fault;
 use dietesp::internals::net::{IpHeaders, IpVersion, OuterHeader};
 use serde_json::Value;
 
-/// A context of dialect `ietf` for any traffic, everything sent as the defaults have it, then `change`d.
+/// A context of dialect `ietf` for any traffic, with the default attributes, then `change`d.
 pub fn context(
     mode: Mode,
     version: Option<IpVersion>,
@@ -77,7 +77,7 @@ pub fn load(rules: &str) -> Result<Vec<Context>, String> {
     let loaded = dietesp::internals::files::load(&[], &[file.path().to_owned()]);
     loaded.map(|loaded| loaded.contexts).map_err(|error| {
         let text = error.to_string();
-        // Without the folder.
+        // Without the folder name.
         text.split_once(':').map_or(text.clone(), |(_, rest)| rest.to_owned())
     })
 }

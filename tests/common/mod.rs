@@ -1,4 +1,4 @@
-//! What several test files need: running the command and other tools, and the files to run them on.
+//! Code shared by several test files: runs the command and other tools, and locates test files.
 
 #![allow(dead_code)]
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a panic is how a test fails")]
@@ -55,7 +55,7 @@ pub fn count(records: &[serde_json::Value], status: &str) -> usize {
     records.iter().filter(|record| record["status"] == status).count()
 }
 
-/// Runs tshark and gives its standard output.
+/// Runs tshark and returns its standard output.
 pub fn tshark<I, S>(config: Option<&Path>, args: I) -> String
 where
     I: IntoIterator<Item = S>,
@@ -80,12 +80,12 @@ pub fn python() -> String {
     python
 }
 
-/// Fails the test: a check that did not run must not pass.
+/// Fails the test, because a check that did not run must not pass.
 pub fn not_installed(program: &str) -> ! {
     panic!("{program} is not installed; tests/run.sh installs what the tests need")
 }
 
-/// Runs the command, which must end with this status; gives its standard output and standard error.
+/// Runs the command, which must end with this status. Returns its standard output and standard error.
 pub fn dietesp_ends<I, S>(status: i32, args: I) -> (String, String)
 where
     I: IntoIterator<Item = S>,
@@ -102,7 +102,7 @@ pub fn file(path: &str) -> String {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(path).to_str().expect("the path of the project is UTF-8").to_owned()
 }
 
-/// What tshark decrypted of each frame that it could decrypt: everything up to the ESP trailer and some of that.
+/// The bytes that tshark decrypted of each frame: everything up to the ESP trailer and some of the trailer.
 pub fn tshark_decrypted(config: &Path, capture: &Path) -> Vec<Vec<u8>> {
     let dump = tshark(Some(config), ["-n".as_ref(), "-x".as_ref(), "-r".as_ref(), capture]);
     let (mut packets, mut inside) = (vec![], false);
@@ -122,7 +122,7 @@ pub fn tshark_decrypted(config: &Path, capture: &Path) -> Vec<Vec<u8>> {
     packets
 }
 
-/// A folder to be used as `WIRESHARK_CONFIG_DIR`, with these `esp_sa` lines.
+/// A folder for `WIRESHARK_CONFIG_DIR`, with these `esp_sa` lines.
 pub fn wireshark_config(esp_sa: &Path) -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     std::fs::copy(esp_sa, folder.path().join("esp_sa")).unwrap();
@@ -131,7 +131,7 @@ pub fn wireshark_config(esp_sa: &Path) -> tempfile::TempDir {
     folder
 }
 
-/// How many frames of a capture have an ICV that tshark found right.
+/// Number of frames of a capture for which tshark found a correct ICV.
 pub fn tshark_verified(config: &Path, capture: &Path) -> usize {
     let args = ["-n", "-T", "fields", "-e", "esp.icv_good", "-r"].map(std::ffi::OsStr::new);
     let rows = tshark(Some(config), args.into_iter().chain([capture.as_os_str()]));

@@ -1,32 +1,32 @@
-//! Makes frames of all kinds, the same for the same seed, and knows of each what `compress` must do with it.
+//! Generates frames of all kinds, and knows what `compress` must do with each. The same seed gives the same frames.
 
 use super::pcapng::Frame;
 
-/// What there is of a frame.
+/// The content of a frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// A whole IP packet, which every context without selectors matches.
     Whole,
-    /// An IP packet with a length, a checksum or a Next Header that no context matches.
+    /// An IP packet with a length, checksum or Next Header that no context matches.
     Odd,
     /// A damaged frame, or one without an IP packet.
     NoPacket,
-    /// A frame of a radio that brings no packet.
+    /// A radio frame without a packet.
     Radio,
 }
 
-/// A frame, and what there is of it.
+/// A frame, and its content.
 #[derive(Debug, Clone)]
 pub struct Made {
     pub frame: Frame,
     pub kind: Kind,
-    /// The IP packet, or as much of it as there is.
+    /// The IP packet, or as much of it as exists.
     pub packet: Vec<u8>,
     /// Random bytes that no other frame has.
     pub mark: Vec<u8>,
 }
 
-/// Numbers that look random (splitmix64).
+/// Pseudo-random numbers (splitmix64).
 pub struct Numbers(pub u64);
 
 impl Numbers {
@@ -50,9 +50,9 @@ impl Numbers {
     }
 }
 
-/// Ports that mean something to some program: IKE, ESP in UDP, ZEP, VXLAN, GENEVE, GTP-U, Teredo, L2TP, CoAP.
+/// Ports that programs interpret: IKE, ESP in UDP, ZEP, VXLAN, GENEVE, GTP-U, Teredo, L2TP, CoAP.
 const PORTS: [u16; 11] = [500, 4500, 17_754, 17_754, 4789, 6081, 2152, 3544, 1701, 5683, 0];
-/// IP, tunnels, ICMP, ESP, SCTP and numbers of nothing.
+/// IP, tunnels, ICMP, ESP, SCTP and unassigned numbers.
 const PROTOCOLS: [u8; 12] = [4, 41, 47, 1, 58, 50, 50, 132, 253, 137, 103, 255];
 
 const UDP: u8 = 17;
@@ -60,7 +60,7 @@ const TCP: u8 = 6;
 const NO_NEXT_HEADER: u8 = 59;
 const FRAGMENT: u8 = 44;
 
-/// A frame whose IP packet comes of `numbers`.
+/// A frame whose IP packet is generated from `numbers`.
 pub fn make(numbers: &mut Numbers) -> Made {
     match numbers.below(20) {
         0..=15 => of_packet(numbers),
@@ -81,7 +81,7 @@ fn of_packet(numbers: &mut Numbers) -> Made {
             data.resize(data.len().max(60), 0xee);
             orig_len = data.len();
         }
-        // Cut by the snap length: in the payload, or in the headers.
+        // Truncated by the snap length, in the payload or in the headers.
         4 => {
             let cut = numbers.below(packet.len());
             packet.truncate(packet.len() - cut);
@@ -97,7 +97,7 @@ fn of_packet(numbers: &mut Numbers) -> Made {
     Made { frame: Frame { link_type, data, orig_len: orig_len as u32 }, kind, packet, mark }
 }
 
-/// A link type that carries IP, and what stands in front of the packet.
+/// A link type that can carry IP, and the bytes before the packet.
 fn link(numbers: &mut Numbers, is_v6: bool) -> (u16, Vec<u8>) {
     let ether_type: [u8; 2] = if is_v6 { [0x86, 0xdd] } else { [8, 0] };
     let macs = [2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2];
@@ -112,7 +112,7 @@ fn link(numbers: &mut Numbers, is_v6: bool) -> (u16, Vec<u8>) {
     }
 }
 
-/// An IP packet; how long its headers are, with options and extension headers.
+/// An IP packet, and the length of its headers, including options and extension headers.
 struct Ip {
     packet: Vec<u8>,
     header_len: usize,
@@ -127,7 +127,7 @@ fn transport(numbers: &mut Numbers, addresses: &[u8]) -> (u8, Vec<u8>) {
     match numbers.below(8) {
         0..=4 => {
             let ports = [0, 1].map(|_| if numbers.below(3) == 0 { 40_000 } else { numbers.pick(&PORTS) });
-            // With the Non-ESP Marker, as IKE on port 4500 has it; cut ZEP.
+            // With the Non-ESP Marker, like IKE on port 4500, or truncated ZEP.
             let data = match numbers.below(8) {
                 0 => [&[0; 4][..], &data].concat(),
                 1 if len < 8 => [b"EX\x01".as_slice(), &data].concat(),
@@ -144,7 +144,7 @@ fn transport(numbers: &mut Numbers, addresses: &[u8]) -> (u8, Vec<u8>) {
         }
         _ => {
             let protocol = numbers.pick(&PROTOCOLS);
-            // SCTP with a checksum of its own is for the tests of the codec.
+            // The tests of the codec cover SCTP with a correct checksum.
             (if protocol == 132 { 253 } else { protocol }, data)
         }
     }
@@ -181,7 +181,7 @@ fn ipv6(numbers: &mut Numbers) -> Ip {
     match numbers.below(16) {
         // Payload Length 0.
         0 => (next_header, payload, kind) = (NO_NEXT_HEADER, vec![], Kind::Odd),
-        // An extension header, whole or cut.
+        // An extension header, complete or truncated.
         1..=3 => {
             let header = numbers.pick(&[0, 43, 60, 60, 135]);
             let words = numbers.below(3);
@@ -194,7 +194,7 @@ fn ipv6(numbers: &mut Numbers) -> Ip {
             header_len += extension.len();
             (next_header, payload) = (header, [extension, payload].concat());
         }
-        // A fragment, an atomic one among them, whole or cut.
+        // A fragment, sometimes an atomic one, complete or truncated.
         4..=6 => {
             let fields = numbers.pick(&[0u16, 1, 8 | 1, 24, 0x1f8]);
             let mut extension = [&[next_header, 0][..], &fields.to_be_bytes(), &numbers.bytes(4)].concat();
@@ -275,7 +275,7 @@ fn no_ip(numbers: &mut Numbers) -> Made {
     Made { frame: Frame { link_type, data, orig_len }, kind: Kind::NoPacket, packet: vec![], mark }
 }
 
-/// IEEE 802.15.4 without FCS: data frames with an uncompressed packet of 6LoWPAN, acknowledgments.
+/// IEEE 802.15.4 without FCS: data frames with an uncompressed 6LoWPAN packet, and acknowledgments.
 fn radio(numbers: &mut Numbers) -> Made {
     const UNCOMPRESSED_IPV6: u8 = 0x41;
     let mark = numbers.bytes(8);

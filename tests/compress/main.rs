@@ -1,5 +1,5 @@
-//! Which context takes a packet: only one whose SA finds what was made of it again; what `compress` does not begin with; and
-//! that nothing is written in the clear which was to be encrypted.
+//! Which context matches a packet: only one whose SA can decrypt the result. Also which inputs `compress` rejects,
+//! and that it writes no packet unencrypted that should be encrypted.
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a panic is how a test fails")]
 
@@ -17,7 +17,7 @@ use common::{decode, dietesp_ends, file, pcap};
 /// Length of an Ethernet header.
 const ETHERNET: usize = 14;
 
-/// Both ends of a sample, and files that were made of it.
+/// Both sides of a sample, and files made from it.
 struct Lab {
     sample: &'static str,
     folder: tempfile::TempDir,
@@ -52,7 +52,7 @@ impl Lab {
         path
     }
 
-    /// `text` with each of `from` in place of what stands beside it, at least once.
+    /// `text` with replacements. Each must occur at least once.
     fn changed(&self, name: &str, text: &str, changes: &[(&str, &str)]) -> String {
         let text = changes.iter().fold(text.to_owned(), |text, (from, to)| {
             assert!(text.contains(from), "{from}");
@@ -61,14 +61,14 @@ impl Lab {
         self.write(name, &text)
     }
 
-    /// The rules without the lines that begin with one of `keys`.
+    /// The rules without the lines that start with one of `keys`.
     fn rules_without(&self, keys: &[&str]) -> String {
         let text = std::fs::read_to_string(self.of_sample("rules.yaml")).unwrap();
         let kept = text.lines().filter(|line| !keys.iter().any(|key| line.trim().starts_with(key)));
         self.write("rules.yaml", &kept.map(|line| format!("{line}\n")).collect::<String>())
     }
 
-    /// The SA of the packets with even numbers does not take their outer addresses.
+    /// The outer addresses of packets with even numbers do not match the SA.
     fn takes_every_other_packet(&self, rules: &str, keys: &str) {
         let said = self.compress(1, rules, keys, &[]);
         assert!(said.contains("frame 2: outer addresses are not among those of its SA"), "{said}");
@@ -80,7 +80,7 @@ impl Lab {
         assert_eq!(self.opened(rules, keys).len(), 20);
     }
 
-    /// Compresses the plain packets; gives what is said.
+    /// Compresses the plain packets. Returns standard error.
     fn compress(&self, status: i32, rules: &str, keys: &str, more: &[&str]) -> String {
         let [input, out] = ["plain.pcap", "diet.pcap"].map(|name| self.path(name));
         let _ = std::fs::remove_file(&out);
@@ -89,7 +89,7 @@ impl Lab {
         said
     }
 
-    /// The packets that open, as hex digits; every frame must.
+    /// The packets as hex digits. Every frame must decrypt.
     fn opened(&self, rules: &str, keys: &str) -> Vec<String> {
         let (records, status) = decode([&self.path("diet.pcap"), "-r", rules, "-k", keys]);
         assert_eq!(status, 0);
@@ -107,9 +107,9 @@ impl Lab {
 }
 
 #[test]
-fn in_transport_mode_an_sa_takes_the_addresses_of_its_own() {
+fn in_transport_mode_an_sa_matches_only_its_addresses() {
     let lab = Lab::new("transport");
-    // Without these either context takes what the other one is for.
+    // Without these lines, each context also matches the packets of the other one.
     let (rules, keys) = (lab.rules_without(&["ts_ip_"]), lab.keys());
     let said = lab.compress(0, &rules, &keys, &[]);
     assert!(said.contains("40 packets compressed"), "{said}");
@@ -122,7 +122,7 @@ fn in_transport_mode_an_sa_takes_the_addresses_of_its_own() {
 }
 
 #[test]
-fn in_tunnel_mode_an_sa_takes_a_tunnel_between_its_addresses() {
+fn in_tunnel_mode_the_tunnel_addresses_must_match_the_sa() {
     let lab = Lab::new("ipv4");
     let (rules, keys) = (lab.of_sample("rules.yaml"), lab.keys());
     lab.compress(0, &rules, &keys, &[]);
@@ -133,9 +133,9 @@ fn in_tunnel_mode_an_sa_takes_a_tunnel_between_its_addresses() {
     lab.takes_every_other_packet(&other, &keys);
 }
 
-/// What is written has no radio frame around it.
+/// The output has no radio frames.
 #[test]
-fn an_sa_with_link_addresses_takes_no_packet() {
+fn an_sa_with_link_addresses_matches_no_packet() {
     let lab = Lab::new("transport");
     let (rules, text) = (lab.of_sample("rules.yaml"), std::fs::read_to_string(lab.keys()).unwrap());
     let keys = lab.changed("keys.yaml", &text, &[("spi: 0x70000062\n", "spi: 0x70000062\n    link_src: 0x0001\n")]);
@@ -143,7 +143,7 @@ fn an_sa_with_link_addresses_takes_no_packet() {
     assert!(said.contains("20 did not match because of outer addresses"), "{said}");
     assert_eq!(lab.opened(&rules, &keys).len(), 20);
 
-    // Nor as standard ESP.
+    // It is not written as standard ESP either.
     let text = std::fs::read_to_string(&keys).unwrap();
     let standard = "  - { name: standard, spi: 0x70000063, encr: ENCR_AES_GCM_16, \
                     key: 000102030405060708090a0b0c0d0e0f, salt: 00010203 }\n";
@@ -155,7 +155,7 @@ fn an_sa_with_link_addresses_takes_no_packet() {
     let said = lab.compress(2, &rules, &lab.write("standard.yaml", &(text + &standard)), &pass);
     assert!(said.contains("--on-mismatch pass needs an SA without context"), "{said}");
 
-    // Of ESP the packets of such an SA stay as they are.
+    // ESP packets of such an SA are written unchanged.
     let [original, esp_keys] = ["original.pcap", "esp_keys.yaml"].map(|name| lab.of_sample(name));
     let out = lab.path("diet.pcap");
     let args = ["compress", &original, "-o", &out, "-r", &rules, "-k", &keys, "--esp-keys", &esp_keys];
@@ -165,9 +165,9 @@ fn an_sa_with_link_addresses_takes_no_packet() {
     assert_eq!(common::count(&records, "ok"), 20);
 }
 
-/// A context with a protocol number of its own takes that number only, and in UDP there is none.
+/// A context with its own protocol number only matches this number, and never UDP.
 #[test]
-fn what_is_carried_in_udp_is_for_contexts_of_esp() {
+fn udp_encapsulation_is_for_contexts_of_protocol_50() {
     let lab = Lab::new("ipv4");
     let [original, esp_keys] = ["original.pcap", "esp_keys.yaml"].map(|name| lab.of_sample(name));
     let (link_type, mut frames) = pcap::read(Path::new(&original));
@@ -199,9 +199,9 @@ fn what_is_carried_in_udp_is_for_contexts_of_esp() {
     assert_eq!(opens(&[&out, "-k", &esp_keys]), 20);
 }
 
-/// The outer header has other addresses than the packet, which would be lost.
+/// The outer header has other addresses than the packet, and these would be lost.
 #[test]
-fn a_packet_of_a_tunnel_is_for_no_context_of_transport_mode() {
+fn a_tunnel_packet_matches_no_context_of_transport_mode() {
     let lab = Lab::new("ipv4");
     let text = std::fs::read_to_string(lab.rules_without(&["tunnel_ip", "dscp", "ecn", "flow_label"])).unwrap();
     let rules = lab.changed("rules.yaml", &text, &[("ipsec_mode: Tunnel", "ipsec_mode: Transport")]);
@@ -214,7 +214,7 @@ fn a_packet_of_a_tunnel_is_for_no_context_of_transport_mode() {
 }
 
 #[test]
-fn a_tunnel_without_ends_takes_no_plain_packet_and_lets_none_pass() {
+fn a_context_without_tunnel_ip_stops_plain_packets() {
     let lab = Lab::new("ipv4");
     let (rules, keys) = (lab.rules_without(&["tunnel_ip"]), lab.keys());
     for on_mismatch in ["stop", "skip", "pass"] {
@@ -223,7 +223,7 @@ fn a_tunnel_without_ends_takes_no_plain_packet_and_lets_none_pass() {
         assert!(said.contains("tunnel_ip: { src: ..., dst: ... }"), "{said}");
     }
 
-    // Packets that it is not for do not pass in the clear either.
+    // Packets that match no context are not written in the clear either.
     let text = std::fs::read_to_string(&rules).unwrap();
     let other = lab.changed("other.yaml", &text, &[("5683", "5684")]);
     let said = lab.compress(1, &other, &keys, &[]);
@@ -233,7 +233,7 @@ fn a_tunnel_without_ends_takes_no_plain_packet_and_lets_none_pass() {
     let said = lab.compress(2, &other, &keys, &["--on-mismatch", "pass"]);
     assert!(said.contains(&format!("{other}:3: ")), "{said}");
 
-    // A context that can take them does.
+    // A context that matches them encrypts them.
     let first = text.split("  - sa: ipv4-down").next().unwrap().trim_start_matches(|c| c != '\n');
     let whole = std::fs::read_to_string(lab.of_sample("rules.yaml")).unwrap();
     let spare = first.replace("ipv4-up", "spare").replace("\ncontexts:\n", "");
@@ -256,7 +256,7 @@ fn without_contexts_there_is_nothing_to_compress() {
     }
 }
 
-/// A frame of IEEE 802.15.4 with an IPv6 packet, which is not compressed but encrypted (level 4, without MIC).
+/// An IEEE 802.15.4 frame with an IPv6 packet that is not compressed but encrypted (level 4, without MIC).
 fn radio_frame(counter: u32, packet: &[u8]) -> Vec<u8> {
     use aes::cipher::{BlockCipherEncrypt, KeyInit};
     const EUI64: [u8; 8] = [2, 0x12, 0x4b, 0, 6, 0xaa, 0, 1];
@@ -274,9 +274,9 @@ fn radio_frame(counter: u32, packet: &[u8]) -> Vec<u8> {
     mac.into_iter().chain(blocks).collect()
 }
 
-/// Among ESP, other packets go on without their radio frames; not if those were encrypted.
+/// In a capture of ESP, other packets of radio frames are written without the frames, unless these were encrypted.
 #[test]
-fn what_a_radio_frame_encrypted_is_not_written_in_the_clear() {
+fn packets_of_encrypted_radio_frames_are_not_written_in_the_clear() {
     let lab = Lab::new("transport");
     let (rules, keys, input, out) =
         (lab.of_sample("rules.yaml"), lab.keys(), lab.path("in.pcap"), lab.path("diet.pcap"));
@@ -303,9 +303,9 @@ fn what_a_radio_frame_encrypted_is_not_written_in_the_clear() {
     assert!(is_written());
 }
 
-/// Frames that hold no packet are no failures, but they are not written unless that is asked for.
+/// Frames without a packet are not failures, but they are only written on request.
 #[test]
-fn what_is_not_ip_is_refused_or_omitted_or_written_on_request() {
+fn frames_without_ip_are_rejected_omitted_or_written_on_request() {
     let lab = Lab::new("ipv4");
     let (rules, keys, input) = (lab.of_sample("rules.yaml"), lab.keys(), lab.path("plain.pcap"));
     let (link_type, mut frames) = pcap::read(Path::new(&input));
@@ -332,7 +332,7 @@ fn a_run_that_compresses_nothing_ends_with_status_1() {
         let said = lab.compress(1, &rules, &keys, &["--on-mismatch", "skip"]);
         assert!(said.contains("0 packets compressed"), "{said}");
     }
-    // ESP of SAs for which there is no context stays as it is.
+    // ESP of SAs without context is written unchanged.
     let [original, esp_keys] = ["original.pcap", "esp_keys.yaml"].map(|name| lab.of_sample(name));
     let other = lab.changed("other.yaml", &std::fs::read_to_string(&keys).unwrap(), &[("spi: 0x1100", "spi: 0x2200")]);
     let out = lab.path("diet.pcap");
@@ -342,7 +342,7 @@ fn a_run_that_compresses_nothing_ends_with_status_1() {
     assert_eq!(pcap::read(Path::new(&out)), pcap::read(Path::new(&original)));
 }
 
-/// Runs `compress - ARGS` on what stands in a file.
+/// Runs `compress - ARGS` on the content of a file.
 fn compress_pipe(capture: &str, args: &[&str]) -> (Option<i32>, String) {
     let output = Command::new(env!("CARGO_BIN_EXE_dietesp"))
         .args([&["compress", "-"], args].concat())
@@ -352,9 +352,9 @@ fn compress_pipe(capture: &str, args: &[&str]) -> (Option<i32>, String) {
     (output.status.code(), String::from_utf8(output.stderr).unwrap())
 }
 
-/// A pipe is kept, and read again as a file is.
+/// The input from a pipe is buffered, and read again like a file.
 #[test]
-fn a_pipe_with_esp_behind_plain_packets_is_one_of_esp() {
+fn a_pipe_with_esp_after_plain_packets_counts_as_esp() {
     let lab = Lab::new("ipv4");
     let [original, esp_keys, rules] = ["original.pcap", "esp_keys.yaml", "rules.yaml"].map(|name| lab.of_sample(name));
     let (keys, mixed, out) = (lab.keys(), lab.path("mixed.pcap"), lab.path("out.pcap"));
@@ -375,7 +375,7 @@ fn a_pipe_with_esp_behind_plain_packets_is_one_of_esp() {
         assert!(std::fs::read(&out).unwrap() == expected);
     }
 
-    // What is neither does not decide.
+    // Frames that are neither do not decide.
     let arp = vec![(1, [&[0xff; 12][..], &[8, 6], &[0; 46]].concat()); 20_000];
     pcap::write(Path::new(&mixed), link_type, &[arp, esp, plain].concat());
     dietesp_ends(0, [&["compress", &mixed], &more[..]].concat());

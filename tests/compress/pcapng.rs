@@ -1,5 +1,5 @@
-//! A reader and writer of pcapng for tests, independent of the program's own: several link types, and frames that the snap
-//! length cut.
+//! A pcapng reader and writer for tests, independent of the program's own. It supports several link types, and
+//! frames truncated by the snap length.
 
 use std::path::Path;
 
@@ -8,7 +8,7 @@ use std::path::Path;
 pub struct Frame {
     pub link_type: u16,
     pub data: Vec<u8>,
-    /// Bytes on the wire.
+    /// Original length in bytes.
     pub orig_len: u32,
 }
 

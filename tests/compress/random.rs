@@ -1,5 +1,4 @@
-//! Random frames of all kinds, from a file and from a pipe: nothing that is not encrypted is written, unless it was asked
-//! for.
+//! Random frames of all kinds, from a file and from a pipe: nothing is written unencrypted, except on request.
 
 use std::collections::HashSet;
 use std::path::Path;
@@ -13,7 +12,7 @@ use super::pcapng::{self, Frame};
 const MARK_LEN: usize = 8;
 /// The link type of IEEE 802.15.4 frames.
 const RADIO: u16 = 230;
-/// The link type of frames that hold an IPv4 packet and nothing else.
+/// The link type of frames that contain only an IPv4 packet.
 const IPV4_ONLY: u16 = 228;
 
 const KEYS: &str = "sas:
@@ -41,7 +40,7 @@ struct Lab {
     folder: tempfile::TempDir,
 }
 
-/// What a run ended with.
+/// The result of a run.
 struct Ran {
     status: i32,
     said: String,
@@ -76,7 +75,8 @@ impl Lab {
         Ran { status: output.status.code().unwrap(), said, out: std::fs::read(&out).ok() }
     }
 
-    /// Compresses frames from a file, and from a pipe with another number of threads: both end the same.
+    /// Compresses frames from a file, and from a pipe with another number of threads. Both must have the same
+    /// result.
     fn compress(&self, frames: &[Frame], more: &[&str]) -> Ran {
         pcapng::write(Path::new(&self.path("in.pcapng")), frames);
         let of_pipe = self.run("-", &[more, &["--threads", "3"]].concat());
@@ -94,7 +94,7 @@ impl Lab {
     fn opened(&self) -> Vec<Option<Vec<u8>>> {
         let [out, keys, rules] = ["out.pcapng", "keys.yaml", "rules.yaml"].map(|name| self.path(name));
         let (records, _) = decode([&out, "-r", &rules, "-k", &keys]);
-        // Some packets look like ESP inside ESP.
+        // Some packets look like nested ESP.
         let outer = records.iter().filter(|record| record["inside"].is_null());
         outer.map(|record| record["packet"].as_str().map(|packet| hex::decode(packet).unwrap())).collect()
     }
@@ -109,13 +109,13 @@ fn frames(made: &[Made]) -> Vec<Frame> {
     made.iter().map(|made| made.frame.clone()).collect()
 }
 
-/// The number in front of `what` in a summary, 0 if it is not there.
+/// The number before `what` in a summary; 0 if it does not occur.
 fn said(summary: &str, what: &str) -> usize {
     let line = summary.lines().find(|line| line.contains(what));
     line.map_or(0, |line| line.split(' ').next().unwrap().parse().unwrap())
 }
 
-/// Whether a frame is ESP between the ends of a tunnel of the contexts.
+/// Whether a frame is ESP between the tunnel addresses of the contexts.
 fn is_esp(frame: &Frame) -> bool {
     let has = |bytes: &[u8]| frame.data.windows(bytes.len()).any(|window| window == bytes);
     let v6 =
@@ -128,25 +128,25 @@ fn of_kind(made: &[Made], kind: Kind) -> usize {
     made.iter().filter(|made| made.kind == kind).count()
 }
 
-/// What did not match, by all fields together.
+/// Number of packets that did not match, for all fields together.
 fn mismatches(summary: &str) -> usize {
     let counts = summary.lines().filter(|line| line.contains(" did not match because of "));
     counts.map(|line| line.split(' ').next().unwrap().parse::<usize>().unwrap()).sum()
 }
 
-/// Frames that could not be compressed because there is no packet in them.
+/// Number of frames that were not compressed because they contain no packet.
 fn without_packet(summary: &str) -> usize {
     said(summary, "without an IP packet") + said(summary, "malformed, truncated")
 }
 
-/// The marks of frames that are in `bytes`, which are many: all are looked for at once.
+/// The marks of frames that occur in `bytes`. All are searched at once, because there are many.
 fn marks_in<'m>(made: impl Iterator<Item = &'m Made>, bytes: &[u8]) -> Vec<&'m [u8]> {
     let marks: HashSet<&[u8]> = made.map(|made| made.mark.as_slice()).filter(|mark| mark.len() == MARK_LEN).collect();
     bytes.windows(MARK_LEN).filter_map(|window| marks.get(window).copied()).collect()
 }
 
 #[test]
-fn what_is_not_encrypted_is_skipped_and_counted() {
+fn unencrypted_frames_are_skipped_and_counted() {
     let lab = Lab::new(RULES);
     let made = all(1, 10_000);
     let ran = lab.compress(&frames(&made), &["--on-mismatch", "skip"]);
@@ -170,12 +170,12 @@ fn what_is_not_encrypted_is_skipped_and_counted() {
 }
 
 #[test]
-fn what_passes_on_request_is_counted() {
+fn frames_written_on_request_are_counted() {
     let lab = Lab::new(RULES);
     let made = all(2, 10_000);
     let ran = lab.compress(&frames(&made), &["--on-mismatch", "pass"]);
     assert_eq!(ran.status, 1, "{}", ran.said);
-    // What no context matches goes into the tunnel of the first one, and that is IPv6.
+    // Packets that match no context use the tunnel of the first one, which is IPv6.
     let unwritable = |made: &&Made| made.kind == Kind::Odd && made.frame.link_type == IPV4_ONLY;
     let expected: Vec<&Made> = made.iter().filter(|made| made.kind != Kind::Radio && !unwritable(made)).collect();
     let (written, opened) = (lab.written(), lab.opened());
@@ -199,7 +199,7 @@ fn what_passes_on_request_is_counted() {
     assert_eq!(unchanged, of_kind(&made, Kind::NoPacket), "{}", ran.said);
 }
 
-/// The run ends at the first frame that cannot be encrypted, so many short ones are made.
+/// The run ends at the first frame that cannot be encrypted, so many short captures are used.
 #[test]
 fn a_run_stops_at_the_first_frame_that_is_not_encrypted() {
     let lab = Lab::new(RULES);
@@ -215,7 +215,7 @@ fn a_run_stops_at_the_first_frame_that_is_not_encrypted() {
             }
             None => {
                 let packets = of_kind(&made, Kind::Whole);
-                // Acknowledgments alone: nothing was compressed.
+                // Only acknowledgments: nothing was compressed.
                 assert_eq!(ran.status, i32::from(packets == 0), "seed {seed}: {}", ran.said);
                 assert_eq!((lab.written().len(), lab.written().iter().all(is_esp)), (packets, true), "seed {seed}");
                 ends[0] += 1;
@@ -225,9 +225,10 @@ fn a_run_stops_at_the_first_frame_that_is_not_encrypted() {
     assert!(ends.iter().all(|count| *count > 60), "{ends:?}");
 }
 
-/// Contexts with selectors and compressed headers; IPv4 goes into an IPv6 tunnel, which not every link type can carry.
+/// Contexts with selectors and compressed headers. IPv4 packets use an IPv6 tunnel, which some link types cannot
+/// carry.
 #[test]
-fn contexts_that_match_little_let_nothing_pass() {
+fn contexts_that_match_few_packets_let_none_pass_unencrypted() {
     const TUNNEL: &str = "ipsec_mode: Tunnel, tunnel_ip: { src: 2001:db8:f::1, dst: 2001:db8:f::2 }";
     for (seed, contexts) in (10..).zip([
         format!("{{ sa: v6, {TUNNEL}, ts_ip_version: IPv6-only, ts_proto: UDP, alignment: 8 bit }}"),
@@ -254,9 +255,9 @@ fn contexts_that_match_little_let_nothing_pass() {
     }
 }
 
-/// Fragments are for tunnels: receivers reassemble packets before they decrypt them.
+/// Fragments only match tunnel mode, because receivers reassemble packets before they decrypt them.
 #[test]
-fn transport_mode_takes_no_fragments() {
+fn transport_mode_matches_no_fragments() {
     for version in ["IPv6-only", "IPv4-only"] {
         let rules = format!("contexts:\n  - {{ sa: any, ipsec_mode: Transport, ts_ip_version: {version} }}\n");
         let lab = Lab::new(&rules);
@@ -273,7 +274,7 @@ fn transport_mode_takes_no_fragments() {
     }
 }
 
-/// A frame of IEEE 802.11 may hold several packets (A-MSDU): each is one for itself.
+/// A frame of IEEE 802.11 may contain several packets (A-MSDU). Each is handled separately.
 #[test]
 fn packets_of_one_frame_are_encrypted_one_by_one() {
     let lab = Lab::new(RULES);
@@ -298,7 +299,7 @@ fn packets_of_one_frame_are_encrypted_one_by_one() {
     assert_eq!(lab.opened(), packets);
     assert!(lab.written().iter().all(is_esp));
 
-    // With one that cannot be encrypted.
+    // With a packet that cannot be encrypted.
     frames.push(frame(&[(v6, &made[0].packet), arp, (v6, &whole[0].packet)]));
     frames.push(frame(&[arp, arp]));
     let ran = lab.compress(&frames, &[]);
@@ -311,9 +312,9 @@ fn packets_of_one_frame_are_encrypted_one_by_one() {
     }
 }
 
-/// Where ESP decrypts, all else was on the network next to it.
+/// If a capture has ESP that decrypts, all other frames are written unchanged.
 #[test]
-fn among_esp_all_other_frames_are_written_as_they_are() {
+fn other_frames_of_an_esp_capture_are_written_unchanged() {
     let lab = Lab::new(&std::fs::read_to_string(file("samples/ipv4/rules.yaml")).unwrap());
     std::fs::copy(file("keys/ipv4.yaml"), lab.path("keys.yaml")).unwrap();
     let (link_type, esp) = pcap::read(Path::new(&file("samples/ipv4/original.pcap")));
@@ -321,7 +322,7 @@ fn among_esp_all_other_frames_are_written_as_they_are() {
     let made = all(3, 10_000);
     let others: Vec<Frame> =
         made.iter().filter(|made| made.frame.link_type != RADIO).map(|made| made.frame.clone()).collect();
-    // Late in the capture, so that a pipe has long been read when the first of them comes.
+    // Late in the capture, after much of the pipe has been read.
     let mut all = frames(&made);
     let esp: Vec<Frame> = esp.collect();
     for (frame, at) in esp.iter().zip((9000..).step_by(20)) {

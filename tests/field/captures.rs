@@ -1,4 +1,4 @@
-//! Capture files: truncated ones, declared FCS, frames without time, odd containers.
+//! Capture files: truncated files, declared FCS, frames without time, unusual containers.
 
 use std::io::Write as _;
 use std::path::Path;
@@ -19,9 +19,9 @@ fn zstd(bytes: &[u8]) -> Vec<u8> {
     ruzstd::encoding::compress_to_vec(bytes, ruzstd::encoding::CompressionLevel::Fastest)
 }
 
-/// Every command that reads a capture ends with status 1 if that is truncated, and names the last whole frame.
+/// Every command that reads a truncated capture ends with status 1, and names the last complete frame.
 #[test]
-fn a_truncated_capture_is_no_success() {
+fn a_truncated_capture_causes_status_1() {
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
     let plain = file("samples/tcp/original.pcap");
@@ -31,7 +31,7 @@ fn a_truncated_capture_is_no_success() {
     dietesp_ends(0, ["convert", &plain, "-o", &path("whole.pcapng"), "-k", &esp_keys]);
     let pcapng = std::fs::read(path("whole.pcapng")).unwrap();
     let cut = |bytes: &[u8]| bytes[..bytes.len() - 9].to_vec();
-    // A block of zstd is whole or lost, so there are two.
+    // A zstd block is either complete or lost, so two blocks are needed.
     let (first, second) = whole.split_at(whole.len() / 2);
     let zstd_whole = [zstd(first), zstd(second)].concat();
     let out = path("out.pcapng");
@@ -104,7 +104,7 @@ const COMMENT: u16 = 1;
 const EPB_HASH: u16 = 3;
 const EPB_PACKETID: u16 = 5;
 
-/// Case 13: the hash of the old frame goes with it, its other options stay.
+/// Case 13: the hash of a changed frame is dropped. Its other options are kept.
 #[test]
 fn a_hash_of_a_frame_that_changes_is_dropped() {
     let folder = tempfile::tempdir().unwrap();
@@ -115,7 +115,7 @@ fn a_hash_of_a_frame_that_changes_is_dropped() {
     dietesp_ends(0, ["convert", &capture, "-o", &out, "-k", &keys, "--to", "plain"]);
     let plain = frames(&out);
     assert!(plain.len() == 5 && plain.iter().all(|frame| codes(frame) == [COMMENT, EPB_PACKETID]), "{plain:?}");
-    // Standard ESP passes as it is, and so does its hash.
+    // Standard ESP is written unchanged, and so is its hash.
     dietesp_ends(0, ["convert", &capture, "-o", &out, "-k", &keys]);
     assert_eq!(frames(&out), frames(&capture));
 }
@@ -146,7 +146,7 @@ fn declares_fcs(frame: &Seen) -> bool {
         || frame.options.iter().any(|(code, value)| *code == EPB_FLAGS && value[0] & FCS_LEN != 0)
 }
 
-/// Case 01: where no frame check sequence is, none is declared, in either format.
+/// Case 01: if a frame has no frame check sequence, none is declared, in either format.
 #[test]
 fn a_rewritten_frame_declares_no_fcs() {
     let lab = Lab::new();
@@ -162,7 +162,8 @@ fn a_rewritten_frame_declares_no_fcs() {
             let args = ["-n", "-r", &out, "-T", "fields", "-e", "udp.payload", "-e", "eth.fcs", "-e", "eth.trailer"];
             assert_eq!(tshark(None, args), format!("{HELLO}\t\t\n").repeat(5), "{name}");
         }
-        // Standard ESP passes as it is. In pcap the frame check sequence goes, and with it the declaration.
+        // Standard ESP is written unchanged. In pcap, the frame check sequence is removed, and its declaration,
+        // too.
         let [pcapng, pcap] = ["esp.pcapng", "esp.pcap"].map(|out| lab.path(out));
         dietesp_ends(0, ["convert", &capture, "-o", &pcapng, "-k", &keys]);
         dietesp_ends(0, ["convert", &capture, "-o", &pcap, "-k", &keys]);
@@ -174,9 +175,9 @@ fn a_rewritten_frame_declares_no_fcs() {
     }
 }
 
-/// Frames that pass keep theirs, next to frames that lose it.
+/// Unchanged frames keep theirs, next to frames that lose it.
 #[test]
-fn frames_with_and_without_fcs_are_told_apart() {
+fn frames_with_and_without_fcs_are_distinguished() {
     let lab = Lab::new();
     let [capture, rules, keys] =
         ["diet-fcs.pcapng", "diet-rules.yaml", "diet-keys.yaml"].map(|name| case(&format!("01-declared-fcs/{name}")));
@@ -211,7 +212,7 @@ fn compressed_frames_declare_no_fcs() {
     }
 }
 
-/// Case 16, and the other variants of pcap that Wireshark writes: the same records whatever the variant.
+/// Case 16, and the other pcap variants that Wireshark writes: records do not depend on the variant.
 #[test]
 fn variants_of_pcap_are_read() {
     let lab = Lab::new();
@@ -223,7 +224,7 @@ fn variants_of_pcap_are_read() {
         let capture = lab.path(format);
         assert!(Command::new("editcap").args(["-F", format, &nokia, &capture]).status().unwrap().success());
         assert_eq!(decode([&capture, "-k", &keys]).0, records, "{format}");
-        // At once from a pipe, too.
+        // Also all at once from a pipe.
         let run = Command::new(env!("CARGO_BIN_EXE_dietesp"))
             .args(["decode", "-", "-k", &keys, "--format", "jsonl"])
             .stdin(std::fs::File::open(&capture).unwrap())
@@ -234,7 +235,8 @@ fn variants_of_pcap_are_read() {
     }
 }
 
-/// Case 17: captures of other formats are named, with the command that converts them. That command works.
+/// Case 17: for captures in other formats, the message names the format and a command that converts it. This
+/// command works.
 #[test]
 fn captures_of_other_formats_are_named() {
     let lab = Lab::new();
@@ -283,15 +285,15 @@ fn captures_of_other_formats_are_named() {
     }
 }
 
-/// The time of each frame as tshark sees it; empty if it has none.
+/// The time of each frame according to tshark; empty if it has none.
 fn times(capture: &str) -> Vec<String> {
     let args = ["-n", "-r", capture, "-T", "fields", "-e", "frame.time_epoch", "-e", "udp.payload"];
     tshark(None, args).lines().map(str::to_owned).collect()
 }
 
-/// Case 06: a frame of a Simple Packet Block has no time, in the records and in what is made of it.
+/// Case 06: a frame of a Simple Packet Block has no time, neither in records nor in outputs.
 #[test]
-fn a_frame_without_time_gets_none() {
+fn a_frame_without_time_stays_without_time() {
     let lab = Lab::new();
     let keys = case("06-timeless-frames/keys.yaml");
     for (name, timed) in [("spb.pcapng", [false; 5].as_slice()), ("mixed-spb.pcapng", &[true, false, true])] {
@@ -324,7 +326,7 @@ fn a_frame_without_time_gets_none() {
                 assert!(to == "esp" || seen.iter().all(|line| line.ends_with(HELLO)), "{seen:?}");
             }
         }
-        // Nothing in pcap says that there is no time.
+        // pcap cannot express that there is no time.
         let (_, stderr) =
             dietesp_ends(2, ["convert", &capture, "-o", &lab.path("out.pcap"), "-k", &keys, "--to", "plain"]);
         assert!(stderr.contains("has no time stamp, which pcap cannot express"), "{stderr}");

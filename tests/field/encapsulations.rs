@@ -1,4 +1,4 @@
-//! Link types and encapsulations that carry ESP.
+//! Link types and encapsulations that can carry ESP.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -9,7 +9,7 @@ use crate::case;
 use crate::common::{self, decode, dietesp_ends, pcap};
 
 const CASE_07: &str = "07-encapsulations";
-/// When all frames were captured: in 2023.
+/// Capture time of all frames: in 2023.
 const TIME: u64 = 1_700_000_000_000_000_000;
 
 /// The files of case 07 that are decoded.
@@ -64,7 +64,7 @@ fn every_encapsulation_is_decoded_as_tshark_does() {
 }
 
 #[test]
-fn fragments_in_a_tunnel_are_put_together() {
+fn fragments_in_a_tunnel_are_reassembled() {
     let records = records(&case("05-fragments-in-tunnel/frag-in-gre.pcap"), &[]);
     let of = |name| records.iter().map(|record| record[name].clone()).collect::<Vec<_>>();
     assert_eq!(of("status"), ["not-esp", "not-esp", "ok"]);
@@ -93,7 +93,7 @@ fn esp_on_another_udp_port_needs_an_option() {
     );
     assert_eq!(records(&capture, &["--esp-port", "5000", "--esp-port", "4501"])[0]["status"], "ok");
     assert_eq!(records(&capture, &["--esp-port", "5000"])[0]["status"], "not-esp");
-    // A port of a tunnel, too; and 4500 stays.
+    // The port may also be that of a tunnel, and 4500 stays valid.
     assert_eq!(records(&capture_07("vxlan"), &["--esp-port", "4501"])[0]["status"], "ok");
 
     let folder = tempfile::tempdir().unwrap();
@@ -113,9 +113,9 @@ fn esp_on_another_udp_port_needs_an_option() {
     assert!(said.contains("--esp-port"), "{said}");
 }
 
-/// The payload of the inner packet: what convert writes must hold it, where tshark finds it.
+/// The payload of the inner packet. The output of convert must contain it where tshark finds it.
 #[test]
-fn what_convert_writes_is_read_by_tshark() {
+fn the_output_of_convert_is_read_by_tshark() {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("out.pcapng");
     let (out, keys) = (out.to_str().unwrap(), keys());
@@ -131,7 +131,7 @@ fn what_convert_writes_is_read_by_tshark() {
     }
 }
 
-/// The same for many more kinds: [`FRAMES`] says which.
+/// The same comparison for many more kinds, listed in [`FRAMES`].
 #[test]
 fn more_kinds_are_decoded_as_tshark_does() {
     let folder = tempfile::tempdir().unwrap();
@@ -145,7 +145,7 @@ fn more_kinds_are_decoded_as_tshark_does() {
             assert_eq!(record["status"], "ok", "{name}: {record}");
         }
         assert_eq!(records.len(), frames.len());
-        // It refuses some link types.
+        // It rejects some link types.
         let by_tshark = frames.iter().filter(|(name, _)| !name.ends_with("not by tshark")).count();
         if by_tshark > 0 {
             assert_eq!(tshark_verified(capture), by_tshark, "link type {link_type}");
@@ -153,7 +153,7 @@ fn more_kinds_are_decoded_as_tshark_does() {
     }
 }
 
-/// Frames made with scapy, and what they are.
+/// Frames made with scapy, and a description of each.
 const FRAMES: &str = include_str!("../../src/link/tests/encapsulations.txt");
 
 fn by_link_type() -> BTreeMap<u16, Vec<(String, Vec<u8>)>> {
@@ -180,7 +180,7 @@ fn records_of(link_type: u16, frames: &[&[u8]]) -> Vec<Value> {
 }
 
 #[test]
-fn short_frames_of_802_11_are_whole() {
+fn short_frames_of_802_11_are_not_malformed() {
     for record in records(&case("10-80211-control-frames/control.pcap"), &[]) {
         assert_eq!(record["status"], "not-esp", "{record}");
     }
@@ -199,7 +199,7 @@ fn short_frames_of_802_11_are_whole() {
 }
 
 #[test]
-fn zigbee_is_no_damaged_6lowpan() {
+fn zigbee_is_not_reported_as_damaged_6lowpan() {
     for record in records(&case("15-zigbee-malformed/zigbee.pcap"), &[]) {
         assert_eq!((&record["status"], &record["reason"]), (&"not-esp".into(), &"not a 6LoWPAN frame".into()));
     }
@@ -222,13 +222,13 @@ fn zigbee_is_no_damaged_6lowpan() {
     // Thread's MLE is UDP in 6LoWPAN.
     let mle = hex("41d8 22 cefa ffff 0102030405060708 7f3b 02 f0 4d4c 4d4c abcd 0015 0100");
     assert_eq!(records_of(230, &[&mle])[0]["reason"], "UDP");
-    // What is damaged stays so.
+    // Damaged frames are still reported as damaged.
     let damaged = hex("4188 07 621a 0000 3412 7b");
     assert_eq!(records_of(230, &[&damaged])[0]["status"], "malformed");
 }
 
 #[test]
-fn what_stays_unsupported_is_named() {
+fn unsupported_encapsulations_are_named() {
     for (link_type, expected) in [
         (147, "link type 147 (user-defined) is not supported"),
         (189, "link type 189 (USB_LINUX) is not supported"),

@@ -1,9 +1,9 @@
-//! Reasons, hints and verdicts.
+//! Reasons, hints and statuses.
 
 use super::{case, common};
 use common::{decode, dietesp_ends};
 
-/// The reason of the first record, and what `decode` writes to standard error.
+/// The reason of the first record, and the standard error of `decode`.
 fn reason_and_summary(capture: &str, keys: &str, status: i32) -> (String, String) {
     let (records, ended) = decode([capture, "-k", keys]);
     assert_eq!(ended, status);
@@ -37,13 +37,13 @@ fn an_spi_between_other_addresses_is_named() {
 }
 
 #[test]
-fn extended_sequence_numbers_are_suggested_where_the_icv_proves_them() {
+fn extended_sequence_numbers_are_suggested_if_the_icv_proves_them() {
     let (capture, keys) = (case("18-hints/esn-but-key-says-no.pcap"), case("18-hints/esn-but-key-says-no.keys"));
     let (reason, told) = reason_and_summary(&capture, &keys, 1);
     assert_eq!(reason, "open at byte 0: the ICV does not verify (1 try); the SA may use extended sequence numbers");
     assert!(told.contains("\na: 0 verified; 2 failed after 1 try each\n"), "{told}");
     assert!(told.contains("auth-failed: 2 packets: the ICV verifies with extended sequence numbers"), "{told}");
-    // What the hint says is right; the other way round there is one, too; and none for a wrong key.
+    // The advice is right. There is also advice for the opposite case, and none for a wrong key.
     let text = std::fs::read_to_string(&keys).unwrap();
     let (_folder, extended) = file_with("keys.yaml", &format!("{text}    esn: true\n"));
     let (records, status) = decode([&capture, "-k", &extended]);
@@ -63,7 +63,7 @@ fn without_an_icv_wrong_padding_is_evidence_against_the_key() {
     let (records, status) = decode([&capture, "-k", &keys]);
     assert_eq!((records.len(), status), (1000, 1));
     let ok: Vec<_> = records.iter().filter(|record| record["status"] == "ok").collect();
-    // Padding of no byte, or of the byte 1, comes out of about one key in a hundred.
+    // About one key in a hundred happens to produce padding of no byte, or of the byte 1.
     assert_eq!(ok.len(), 5);
     assert!(ok.iter().all(|record| record["warnings"] == serde_json::json!(["unauthenticated"])));
     let wrong_padding =
@@ -76,7 +76,7 @@ fn without_an_icv_wrong_padding_is_evidence_against_the_key() {
     assert!(told.contains("1000 packets belong to an SA without integrity check (unauthenticated)"), "{told}");
 }
 
-/// tcpdump's secrets may give two keys for one SA, and the last line comes first.
+/// tcpdump's secrets may contain two keys for one SA. The last line is tried first.
 #[test]
 fn of_two_keys_without_an_icv_the_one_with_right_padding_is_used() {
     let capture = common::file("tests/keys/esp.pcap");

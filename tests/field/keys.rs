@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::{case, common};
 use common::{count, decode, dietesp_ends, file};
 
-/// A folder with these files; their paths.
+/// A folder with these files, and their paths.
 fn files(texts: &[(&str, &str)]) -> (tempfile::TempDir, Vec<String>) {
     let folder = tempfile::tempdir().unwrap();
     let write = |(name, text): &(&str, &str)| {
@@ -17,12 +17,12 @@ fn files(texts: &[(&str, &str)]) -> (tempfile::TempDir, Vec<String>) {
     (folder, paths)
 }
 
-/// The records that have this status.
+/// The records with this status.
 fn with_status<'r>(records: &'r [Value], status: &str) -> Vec<&'r Value> {
     records.iter().filter(|record| record["status"] == status).collect()
 }
 
-/// With `esp_spi_lsb: 0` nothing but the ICV says which packets belong to an SA.
+/// With `esp_spi_lsb: 0`, only the ICV decides which packets belong to an SA.
 #[test]
 fn an_esp_sa_entry_of_aes_ccm_claims_only_the_packets_that_verify() {
     let [rules, keys] = ["samples/probe/rules.yaml", "keys/probe.yaml"].map(|path| {
@@ -54,9 +54,9 @@ fn an_esp_sa_entry_of_aes_ccm_claims_only_the_packets_that_verify() {
     assert_eq!(count(&records, "not-esp"), count(&all, "not-esp"), "IKE stays IKE");
 }
 
-/// The hint names what to do for the rare file that means AES-CTR.
+/// The hint says what to do if a file really means AES-CTR.
 #[test]
-fn what_is_read_as_aes_ccm_is_said_once_per_file() {
+fn reading_as_aes_ccm_is_reported_once_per_file() {
     let esp_sa = |spi: u32| {
         format!(
             "\"IPv4\",\"*\",\"*\",\"{spi:#010x}\",\"AES-CTR [RFC3686]\",\"0x{}03a0a1a2\",\"ANY 64 bit authentication [no \
@@ -76,7 +76,7 @@ fn what_is_read_as_aes_ccm_is_said_once_per_file() {
     assert!(hint.contains("YAML"), "{told}");
 }
 
-/// IKE of the sample, before any SA without integrity check.
+/// IKE packets of the sample, captured before an SA without integrity check was used.
 #[test]
 fn an_ike_message_belongs_to_no_sa_without_integrity_check() {
     let keys = "sas: [{ spi: 1, encr: ENCR_NULL, integ: NONE }]\n\
@@ -100,7 +100,7 @@ fn decoded(capture: &str, keys: &str, status: i32) -> (Vec<Value>, String) {
     (records, told)
 }
 
-/// What tshark verifies, this program verifies too.
+/// Packets that tshark verifies are also verified by this program.
 fn tshark_verifies(capture: &str, esp_sa: &str, packets: usize) {
     let config = common::wireshark_config(case(esp_sa).as_ref());
     assert_eq!(common::tshark_verified(config.path(), case(capture).as_ref()), packets, "{capture}");
@@ -130,7 +130,7 @@ fn hmac_keys_may_have_any_length() {
         assert_eq!(shown.lines().count(), 1 + sas, "{shown}");
         assert!(told.contains(warning) && told.lines().count() == 1, "{told}");
     }
-    // In YAML, too: it must be able to say all that other files say.
+    // In YAML, too, which must be able to express all other formats.
     let key = "0x01010101010101010101010101010101";
     let yaml = format!(
         "sas: [{{ spi: 0xc0ffee01, encr: ENCR_AES_CBC, key: 000102030405060708090a0b0c0d0e0f, integ: AUTH_HMAC_SHA2_256_128, \
@@ -143,7 +143,7 @@ fn hmac_keys_may_have_any_length() {
 }
 
 #[test]
-fn policies_are_passed_over() {
+fn policies_are_ignored() {
     let (records, told) =
         decoded("04-xfrm-state-and-policy/plain4.pcap", "04-xfrm-state-and-policy/xfrm-policy-mixed.key", 0);
     assert_eq!((count(&records, "ok"), told.contains("warning")), (1, false), "{told}");
@@ -157,10 +157,10 @@ fn hmac_sha2_256_96_is_verified() {
         assert_eq!((records[0]["esp"]["icv"].as_str(), told.contains("warning")), (Some("verified"), false), "{told}");
     }
     tshark_verifies(&format!("{folder}/sha256-96.pcap"), &format!("{folder}/sha256-96.esp_sa"), 1);
-    // Back into YAML and out again for Wireshark.
+    // Converted to YAML, and exported for Wireshark again.
     let (exported, _) = dietesp_ends(0, ["keys", "export", &case(&format!("{folder}/sha256-96.keys"))]);
     assert!(exported.contains("\"HMAC-SHA-256-96 [draft-ietf-ipsec-ciph-sha-256-00]\""), "{exported}");
-    // An algorithm that is not supported, with an ICV as long.
+    // An unsupported algorithm with an ICV of the same length.
     let text = std::fs::read_to_string(case(&format!("{folder}/sha256-96.keys"))).unwrap();
     let (_folder, paths) = files(&[("xfrm", &text.replace("hmac(sha256)", "hmac(rmd160)"))]);
     let capture = case(&format!("{folder}/sha256-96.pcap"));
@@ -175,7 +175,7 @@ fn hmac_sha2_256_96_is_verified() {
     assert!(told.contains("1 packet belongs to an SA without integrity check (unauthenticated)"), "{told}");
 }
 
-/// What `keys show` prints of one SA, without the spaces between the columns.
+/// The output of `keys show` for one SA, without the spaces between the columns.
 fn shown_sa(path: &str) -> (Vec<String>, String) {
     let (shown, told) = dietesp_ends(0, ["keys", "show", path]);
     let rows = shown.lines().skip(1).map(|row| row.split_whitespace().skip(1).collect::<Vec<_>>().join(" "));
@@ -206,7 +206,7 @@ fn key_pastes_are_read() {
     }
 }
 
-/// The keys are those of the text: all forms of one SA open its packet.
+/// The keys are those in the text: all formats of one SA decrypt its packet.
 #[test]
 fn key_pastes_open_packets() {
     for name in ["espsa-uatline", "xfrm-add-cmd", "xfrm-md-fence", "xfrm-prompt"] {
@@ -276,7 +276,7 @@ fn formats_without_usable_keys_are_named() {
     }
 }
 
-/// Nothing is wrong with such a file, but it opens no packet.
+/// Such a file is valid, but decrypts no packet.
 #[test]
 fn a_file_without_an_esp_sa_is_named() {
     let addresses = "src 192.0.2.1 dst 192.0.2.2\n";
@@ -298,9 +298,9 @@ fn tcpdump_secrets_without_a_cipher_are_encr_null() {
     assert!(!told.contains("warning"), "{told}");
 }
 
-/// One entry that cannot be read costs the others nothing; and no message shows (a part of) a key.
+/// An entry that cannot be read does not affect the others, and no message shows a part of a key.
 #[test]
-fn a_bad_entry_costs_the_good_ones_nothing() {
+fn an_invalid_entry_does_not_affect_valid_ones() {
     let key = "5a5b5c5d5e5f50515253545556575859";
     let good = [
         format!("src 192.0.2.1 dst 192.0.2.2\n\tproto esp spi 1\n\taead rfc4106(gcm(aes)) 0x{key}01020304 128\n"),

@@ -1,4 +1,4 @@
-//! Security Associations with their files, and a sender that puts any clear text under their keys.
+//! Security Associations with their files, and a sender that encrypts any clear text with their keys.
 
 use std::fmt::Write;
 use std::net::IpAddr;
@@ -19,7 +19,7 @@ use super::common::{decode, dietesp};
 /// SPI and the repeated byte of the key.
 pub const SAS: [(u32, &str); 4] = [(0xa0a0_0001, "11"), (0xa0a0_0002, "22"), (0xa0a0_0003, "33"), (0xa0a0_0004, "44")];
 
-/// A folder with `keys.yaml`, and `rules.yaml` if there are contexts; and senders.
+/// A folder with `keys.yaml` and, if there are contexts, `rules.yaml`; and the senders.
 pub struct Lab {
     folder: tempfile::TempDir,
     sas: Vec<Arc<Sa>>,
@@ -31,7 +31,7 @@ impl Lab {
         Lab::of(&SAS.map(|_| "encr: ENCR_AES_GCM_16, salt: \"01020304\""), "")
     }
 
-    /// SAs named s11 to s44, the rest of each entry but `spi` and `key`; and contexts.
+    /// SAs named s11 to s44, with the same additional settings for each entry, and contexts.
     pub fn of(entries: &[&str], contexts: &str) -> Lab {
         let folder = tempfile::tempdir().unwrap();
         let mut text = "sas:\n".to_owned();
@@ -56,7 +56,7 @@ impl Lab {
         self.path("keys.yaml")
     }
 
-    /// `header`, then what SA number `sa` makes of a clear text under this number.
+    /// `header`, then the ESP payload of SA number `sa` for a clear text with this sequence number.
     pub fn sealed(&self, sa: usize, sn: u64, iv: &[u8], header: &[u8], clear: &[u8]) -> Vec<u8> {
         let sa = &self.sas[sa];
         let mut out = header.to_vec();
@@ -64,7 +64,7 @@ impl Lab {
         out
     }
 
-    /// The standard ESP of SA number `sa` around `payload`.
+    /// Standard ESP of SA number `sa` that contains `payload`.
     pub fn esp(&self, sa: usize, sn: u64, next_header: u8, payload: &[u8]) -> Vec<u8> {
         let mut clear = payload.to_vec();
         esp::write_trailer(0, next_header, 1, &mut clear);
@@ -73,7 +73,7 @@ impl Lab {
         self.sealed(sa, sn, &sn.to_be_bytes(), &header, &clear)
     }
 
-    /// A tunnel of SA number `sa` between gateways `sa` around an IP packet.
+    /// A tunnel of SA number `sa` between gateways, with an IP packet inside.
     pub fn tunnel(&self, sa: usize, sn: u64, packet: &[u8]) -> Vec<u8> {
         let next_header = if packet[0] >> 4 == 4 { 4 } else { 41 };
         let gateways = [format!("10.{sa}.0.1"), format!("10.{sa}.0.2")];
@@ -103,7 +103,7 @@ impl Lab {
         self.decode(&self.capture("records.pcap", packets)).0
     }
 
-    /// What `compress` makes of one plain packet, or what it says of a packet that does not match.
+    /// The compressed form of one plain packet, or the message for a packet that does not match.
     pub fn compress(&self, packet: &[u8]) -> Result<Vec<u8>, String> {
         let capture = self.capture("plain.pcap", &[packet.to_vec()]);
         let out = self.path("compressed.pcap");

@@ -1,6 +1,6 @@
-//! Inputs from the field that once failed: every folder of `tests/data/field` gives its expected result.
+//! Inputs from practice that failed in the past. Every folder of `tests/data/field` has an expected result.
 //!
-//! One module per area; the README of `tests/data/field` says what each case shows.
+//! There is one module per area. The README of `tests/data/field` describes the cases.
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a panic is how a test fails")]
 

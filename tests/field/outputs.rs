@@ -1,4 +1,4 @@
-//! An output that is also an input, or another output, ends the run before anything is read or written.
+//! An output that is also an input or another output is rejected before anything is read or written.
 
 use std::fs::OpenOptions;
 use std::path::{Path, PathBuf};
@@ -34,7 +34,7 @@ impl Lab {
         line.split_whitespace().map(|arg| arg.replace('%', &folder)).collect()
     }
 
-    /// Name and content of every file; links count as what they name.
+    /// Name and content of every file. Links count as the files that they name.
     fn content(&self) -> Vec<(PathBuf, Vec<u8>)> {
         let names = std::fs::read_dir(self.0.path()).unwrap().map(|entry| entry.unwrap().path());
         let mut all: Vec<_> =
@@ -54,7 +54,7 @@ const CONVERT: &str = "convert %diet.pcapng -r %rules.yaml -k %keys.yaml -o";
 const COMPRESS: &str = "compress %esp.pcap -r %rules.yaml -k %keys.yaml --esp-keys %esp_keys.yaml -o";
 const MAKE: &str = "vectors make %esp.pcap -r %rules.yaml -k %keys.yaml --esp-keys %esp_keys.yaml -o";
 
-/// Each input of each command as its output, by the names that `other` makes.
+/// Uses each input of each command as its output, under the names that `other` returns.
 fn every_input_is_refused(other: impl Fn(&Path, &Path)) {
     let lab = Lab::new();
     for (command, inputs) in [
@@ -105,7 +105,7 @@ fn a_hard_link_is_the_same_file() {
 fn a_symbolic_link_is_the_same_file() {
     use std::os::unix::fs::symlink;
     every_input_is_refused(|input, other| symlink(input, other).unwrap());
-    // A folder by another name, and a link to a link.
+    // A folder under another name, and a link to a link.
     let lab = Lab::new();
     symlink(lab.0.path(), lab.path("folder")).unwrap();
     symlink("diet.pcapng", lab.path("first")).unwrap();
@@ -118,7 +118,7 @@ fn a_symbolic_link_is_the_same_file() {
     refused(&dietesp(lab.args(command)), "is the same file as the capture");
 }
 
-/// The shell opened the file, to append to it: only its device and inode number say that it is the input.
+/// The shell opened the file to append to it. Only its device and inode number show that it is the input.
 #[cfg(unix)]
 #[test]
 fn standard_output_that_is_an_input() {
@@ -170,10 +170,10 @@ fn two_outputs_are_two_files() {
     }
 }
 
-/// The file that the link names appears, as with other programs, and the link stays.
+/// The file that the link names is created, as with other programs, and the link is kept.
 #[cfg(unix)]
 #[test]
-fn a_link_to_a_file_that_is_not_there_yet() {
+fn a_link_to_a_missing_file() {
     let lab = Lab::new();
     std::os::unix::fs::symlink("target.pcapng", lab.path("link.pcapng")).unwrap();
     let run = dietesp(lab.args(&format!("{CONVERT} %link.pcapng --to plain")));
@@ -181,10 +181,10 @@ fn a_link_to_a_file_that_is_not_there_yet() {
     assert!(lab.path("link.pcapng").is_symlink() && lab.path("target.pcapng").is_file());
 }
 
-/// What is no regular file is written to, not replaced.
+/// An output that is not a regular file is written to, not replaced.
 #[cfg(unix)]
 #[test]
-fn a_named_pipe_stays_one() {
+fn a_named_pipe_is_kept() {
     use std::os::unix::fs::FileTypeExt as _;
     let lab = Lab::new();
     let pipe = lab.path("pipe.pcapng");
@@ -199,7 +199,7 @@ fn a_named_pipe_stays_one() {
     assert!(through_pipe == std::fs::read(lab.path("file.pcapng")).unwrap());
 }
 
-/// `-o /dev/stdout` is `-o -`: what the file holds stays, and the output is appended.
+/// `-o /dev/stdout` means `-o -`: the output is appended to the content of the file.
 #[cfg(target_os = "linux")]
 #[test]
 fn dev_stdout_is_standard_output() {
@@ -217,7 +217,7 @@ fn dev_stdout_is_standard_output() {
     dietesp(lab.args(&format!("{CONVERT} %file.pcapng --to plain")));
     let one = std::fs::read(lab.path("file.pcapng")).unwrap();
     assert!(std::fs::read(lab.path("log")).unwrap() == [&b"before"[..], &one, &one, &one].concat());
-    // There is no folder next to a device for the keys.
+    // There is no folder for the keys next to a device.
     for name in ["/dev/stdout", "/dev/null"] {
         refused(
             &dietesp(lab.args(&format!("{CONVERT} {name}"))),
@@ -226,7 +226,7 @@ fn dev_stdout_is_standard_output() {
     }
 }
 
-/// What gzip or zstd make of a compressed output.
+/// The output of gzip or zstd for a compressed output.
 fn decompressed(path: &Path) -> Vec<u8> {
     let program = if path.extension().unwrap() == "gz" { "gzip" } else { "zstd" };
     let output = Command::new(program).args(["-d", "-c"]).arg(path).output().unwrap();
@@ -265,7 +265,7 @@ fn a_name_that_ends_in_gz_or_zst_compresses() {
     }
 }
 
-/// A long capture is compressed in pieces, and well enough.
+/// A long capture is compressed in several pieces, with a good ratio.
 #[test]
 fn a_long_output_is_compressed() {
     let lab = Lab::new();

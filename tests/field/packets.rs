@@ -1,4 +1,4 @@
-//! Frames with several packets: ESP inside ESP, aggregates. What standard ESP would have taken.
+//! Frames with several packets: nested ESP and aggregates. Also the size that standard ESP would have.
 
 use std::path::{Path, PathBuf};
 
@@ -8,7 +8,7 @@ use super::common::{count, decode, dietesp_ends, pcap, wireshark_config};
 use super::lab::{Lab, SAS, ip, udp};
 use super::{case, common};
 
-/// The packet that is inside of all; tshark knows no protocol of its ports.
+/// The innermost packet. tshark knows no protocol for its ports.
 fn innermost() -> Vec<u8> {
     ip(["172.16.0.1", "172.16.0.2"], 17, &udp([7000, 61616], b"hello"))
 }
@@ -22,7 +22,7 @@ fn parts(records: &[Value]) -> Vec<(Value, Value, &str, Value)> {
 }
 
 #[test]
-fn both_packets_of_the_field_case_are_opened() {
+fn both_packets_of_the_field_case_are_decrypted() {
     let (capture, keys) = (case("11-nested-esp/nested.pcap"), case("11-nested-esp/nested.keys"));
     let (records, status) = decode([&capture, "-k", &keys]);
     assert_eq!(status, 0);
@@ -48,7 +48,7 @@ fn both_packets_of_the_field_case_are_opened() {
 }
 
 #[test]
-fn a_selection_takes_each_packet_of_a_frame_on_its_own() {
+fn a_selection_applies_to_each_packet_of_a_frame() {
     let (capture, keys) = (case("11-nested-esp/nested.pcap"), case("11-nested-esp/nested.keys"));
     for (selection, expected) in [
         (["--spi", "0xabcd0001"], &[2][..]),
@@ -86,7 +86,7 @@ fn nested_standard_esp_is_converted_with_all_keys_and_to_the_innermost_packet() 
     assert_eq!(hex::encode(&plain[0].1[14..]), records[1]["packet"].as_str().unwrap());
 }
 
-/// How many ICVs of each frame tshark found right.
+/// Number of correct ICVs in each frame according to tshark.
 fn verified_layers(config: &Path, capture: &Path) -> Vec<usize> {
     let args = ["-n", "-T", "fields", "-e", "esp.icv_good", "-r"].map(std::ffi::OsStr::new);
     let rows = common::tshark(Some(config), args.into_iter().chain([capture.as_os_str()]));
@@ -94,7 +94,7 @@ fn verified_layers(config: &Path, capture: &Path) -> Vec<usize> {
 }
 
 #[test]
-fn esp_is_found_in_esp_however_it_is_carried() {
+fn nested_esp_is_found_in_all_encapsulations() {
     let lab = Lab::new();
     let packet = innermost();
     let gre = |packet: &[u8]| [&[0, 0, 8, 0], packet].concat();
@@ -125,7 +125,7 @@ fn esp_is_found_in_esp_however_it_is_carried() {
 }
 
 #[test]
-fn esp_in_esp_is_found_on_the_ports_that_were_named() {
+fn nested_esp_is_found_on_user_defined_ports() {
     let lab = Lab::new();
     let in_udp = ip(["10.7.0.1", "10.7.0.2"], 17, &udp([4501, 7000], &lab.esp(0, 1, 4, &innermost())));
     let (capture, keys) = (lab.capture("named.pcap", &[lab.tunnel(1, 1, &in_udp)]), lab.keys());
@@ -136,7 +136,7 @@ fn esp_in_esp_is_found_on_the_ports_that_were_named() {
 }
 
 #[test]
-fn other_inner_packets_give_no_record_of_their_own() {
+fn other_inner_packets_have_no_separate_record() {
     let lab = Lab::new();
     let ike = ip(["10.7.0.1", "10.7.0.2"], 17, &udp([4500, 4500], &[&[0; 4][..], &[7; 28]].concat()));
     let keepalive = ip(["10.7.0.1", "10.7.0.2"], 17, &udp([4500, 4500], &[0xff]));
@@ -157,7 +157,7 @@ fn a_nested_packet_that_fails_has_a_record() {
     let short = ip(["10.7.0.1", "10.7.0.2"], 50, &lab.esp(0, 9, 4, &innermost())[..20]);
     for (nested, verdict, sa, status) in [
         (damaged, "auth-failed", json!("s11"), 1),
-        // It is somebody else's: as for any packet without SA, that alone is no failure.
+        // Like any packet without SA, it does not count as a failure.
         (foreign, "no-sa", Value::Null, 0),
         (short, "malformed", json!("s11"), 1),
     ] {
@@ -165,7 +165,7 @@ fn a_nested_packet_that_fails_has_a_record() {
         let (records, ended) = lab.decode(&capture);
         let expected = [(json!(1), Value::Null, "ok", json!("s22")), (json!(2), json!(1), verdict, sa)];
         assert_eq!((parts(&records), ended), (expected.to_vec(), status));
-        // Selected, and named in what is written.
+        // It can be selected, and is named in the output.
         let out = lab.path("out.pcapng");
         let args = ["convert", "-q", capture.to_str().unwrap(), "-o", out.to_str().unwrap(), "--to", "plain", "-k"];
         let converted = common::dietesp(args.iter().map(Path::new).chain([lab.keys().as_path()]));
@@ -178,7 +178,7 @@ fn a_nested_packet_that_fails_has_a_record() {
 }
 
 #[test]
-fn the_depth_is_bounded_and_the_bound_is_said() {
+fn the_nesting_depth_is_limited_and_reported() {
     let lab = Lab::new();
     let mut packet = innermost();
     for sn in 1..=11 {
@@ -197,7 +197,7 @@ fn the_depth_is_bounded_and_the_bound_is_said() {
 }
 
 #[test]
-fn fragments_inside_a_tunnel_are_put_together() {
+fn fragments_inside_a_tunnel_are_reassembled() {
     let lab = Lab::new();
     let whole = lab.tunnel(0, 1, &innermost());
     let (header, payload) = whole.split_at(20);
@@ -221,14 +221,14 @@ fn fragments_inside_a_tunnel_are_put_together() {
 }
 
 #[test]
-fn repeats_of_nested_packets_are_known() {
+fn repeats_of_nested_packets_are_recognized() {
     let lab = Lab::new();
     let frame = lab.tunnel(1, 1, &lab.tunnel(0, 1, &innermost()));
     let (records, _) = lab.decode(&lab.capture("twice.pcap", &[frame.clone(), frame.clone()]));
     let of = |records: &[Value]| -> Vec<Value> { records.iter().map(|record| record["repeat_of"].clone()).collect() };
     assert_eq!(of(&records), [Value::Null, Value::Null, json!(1), json!(1)]);
 
-    // On the radio the frame itself is repeated: a data frame of IEEE 802.15.4 with an uncompressed IPv6 packet.
+    // On the radio, the frame itself is repeated: an IEEE 802.15.4 data frame with an uncompressed IPv6 packet.
     let carrier = ip(["2001:db8::1", "2001:db8::2"], 50, &lab.esp(1, 1, 4, &lab.tunnel(0, 1, &innermost())));
     let radio = [&[0x41, 0x88, 7, 0xcd, 0xab, 2, 0, 1, 0, 0x41], &carrier[..]].concat();
     let path = lab.path("radio.pcap");
@@ -280,7 +280,7 @@ fn the_number_of_threads_changes_nothing() {
 }
 
 #[test]
-fn nested_diet_esp_goes_beside_its_frame() {
+fn nested_diet_esp_is_written_after_its_frame() {
     let lab = Lab::new();
     let rules = lab.path("rules.yaml");
     std::fs::write(
@@ -315,7 +315,7 @@ fn nested_diet_esp_goes_beside_its_frame() {
 }
 
 #[test]
-fn compress_and_vectors_take_nested_packets_for_what_they_are() {
+fn compress_and_vectors_handle_nested_packets() {
     let lab = Lab::new();
     let rules = lab.path("rules.yaml");
     let context = |sa: &str, src: &str, dst: &str| {
@@ -331,7 +331,7 @@ fn compress_and_vectors_take_nested_packets_for_what_they_are() {
     let [capture, keys, rules] = [&capture, &lab.keys(), &rules].map(|path| path.to_str().unwrap().to_owned());
     let out = lab.path("compressed.pcap");
     dietesp_ends(0, ["compress", &capture, "-o", out.to_str().unwrap(), "-k", &keys, "-r", &rules]);
-    // What is inside stays as it is, so it is standard ESP.
+    // The inner packet is not changed, so it is standard ESP.
     let only_outer = lab.path("outer.yaml");
     std::fs::write(&only_outer, format!("contexts:\n{}", context("s22", "10.1.0.1", "10.1.0.2"))).unwrap();
     let (records, status) = decode([&out, &PathBuf::from("-k"), &lab.keys(), &PathBuf::from("-r"), &only_outer]);
@@ -368,7 +368,7 @@ fn an_aggregate_has_a_record_for_each_packet() {
     assert!(records[0].get("part").is_none(), "it holds one packet");
 
     let lab = Lab::new();
-    // Lengths that leave padding between them.
+    // Lengths that need padding between the packets.
     let data = |len: usize| ip(["172.16.0.1", "172.16.0.2"], 17, &udp([7000, 61616], &vec![7; len]));
     let nested = lab.tunnel(1, 1, &lab.tunnel(0, 1, &data(3)));
     let packets = [lab.tunnel(2, 1, &data(5)), nested, data(2), lab.tunnel(2, 2, &data(8))];
@@ -417,7 +417,8 @@ fn standard_esp_saves_nothing() {
     assert_eq!(summary, "1 frame: 1 ok\n180 bytes on the wire, 180 as standard ESP, 0 saved (0.0 %)\n");
 }
 
-/// Clear texts with more than they need: TFC padding, long Padding, dummies; in a tunnel and in transport mode.
+/// Clear texts with more bytes than necessary: TFC padding, long Padding, dummy packets; in tunnel and in transport
+/// mode.
 fn long_clear_texts() -> [Vec<u8>; 5] {
     let packet = innermost();
     let trailer = |data: &[u8], pad_len: u8, next_header: u8| {
@@ -434,7 +435,7 @@ fn long_clear_texts() -> [Vec<u8>; 5] {
 }
 
 #[test]
-fn what_hides_the_length_is_neither_saved_nor_lost() {
+fn length_hiding_bytes_are_neither_saved_nor_lost() {
     let lab = Lab::new();
     let sealed =
         |clear: &[u8], header: &[u8]| ip(["10.0.0.1", "10.0.0.2"], 50, &lab.sealed(0, 1, &[9; 8], header, clear));
@@ -454,13 +455,13 @@ fn what_hides_the_length_is_neither_saved_nor_lost() {
     for clear in long_clear_texts() {
         let (spi, sn) = (SAS[0].0.to_be_bytes(), 1u32.to_be_bytes());
         assert_eq!(saved(sealed(&clear, &[spi, sn].concat()), None), 0);
-        // The same with four bytes of its header elided: whatever the length, these are saved.
+        // The same with four bytes of its header elided. Four bytes are saved, whatever the length.
         let mode = if clear.ends_with(&[17]) { "Transport" } else { "Tunnel" };
         let version = if mode == "Tunnel" { "ts_ip_version: IPv4-only, " } else { "" };
         let rules = rules(&format!("dialect: 6lo, ipsec_mode: {mode}, {version}SPI_SIZE: 2, SN_SIZE: 2"));
         assert_eq!(saved(sealed(&clear, &[&spi[2..], &sn[2..]].concat()), Some(&rules)), 4);
     }
-    // A packet whose length is sent ends there.
+    // If the length is sent, the packet ends there.
     let rules = rules(
         "ipsec_mode: Tunnel, ts_ip_version: IPv6-only, ts_proto: 58, payload_length_cda: not_compressed, alignment: 8 bit, \
          esp_spi_lsb: 32, esp_sn_lsb: 32",

@@ -1,5 +1,5 @@
-//! Points of the wire format that its text left open until random testing against another implementation met them. Expected
-//! bytes are worked out by hand.
+//! Details of the wire format that were ambiguous until random tests against another implementation revealed them.
+//! The expected bytes were computed by hand.
 
 use serde_json::{Value, json};
 
@@ -18,12 +18,12 @@ fn warnings(record: &Value) -> Vec<&str> {
     record["warnings"].as_array().unwrap().iter().map(|name| name.as_str().unwrap()).collect()
 }
 
-/// Protocol 50 around an ESP payload, between the gateways.
+/// A packet with protocol 50 and an ESP payload, between the gateways.
 fn frame(esp: &[u8]) -> Vec<u8> {
     ip(GATEWAYS, 50, esp)
 }
 
-/// SPI and Sequence Number of the first SA, 4 bytes each.
+/// SPI and sequence number of the first SA, 4 bytes each.
 fn header(sn: u32) -> Vec<u8> {
     [SAS[0].0.to_be_bytes(), sn.to_be_bytes()].concat()
 }
@@ -44,7 +44,7 @@ fn a_duplicate_has_the_payload_of_the_first_packet_with_its_number() {
 }
 
 #[test]
-fn an_sa_of_another_protocol_has_no_packets_on_udp_4500() {
+fn an_sa_of_another_protocol_matches_no_packet_on_udp_4500() {
     let context = "  - { sa: s11, dialect: 6lo, ipsec_mode: Tunnel, ts_ip_version: IPv4-only, SPI_SIZE: 4, SN_SIZE: 4";
     let esp = |lab: &Lab| lab.esp(0, 1, 4, &ip(GATEWAYS, 1, &[8, 0, 0, 0]));
     let statuses = |protocol: &str| {
@@ -58,7 +58,7 @@ fn an_sa_of_another_protocol_has_no_packets_on_udp_4500() {
     assert_eq!(statuses(", protocol: 253"), "no-sa ok");
 }
 
-/// A context that sends 8 bits of the SPI and none of the number; everything else is standard ESP.
+/// A context that sends 8 bits of the SPI and no sequence number bits. Everything else is standard ESP.
 const WITHOUT_NUMBER: &str =
     "  - { sa: s11, dialect: 6lo, ipsec_mode: Tunnel, ts_ip_version: IPv4-only, SPI_SIZE: 1, SN_SIZE: 0 }\n";
 
@@ -76,15 +76,16 @@ fn found(encr: &str, packets: &[(u64, u64)]) -> Vec<(String, u64)> {
 }
 
 #[test]
-fn the_number_is_in_the_icv_of_gmac_too_and_what_was_tried_before_counts() {
+fn gmac_icvs_reveal_the_number_and_earlier_tries_count() {
     let mask = 0x5555;
-    // Out of reach of any search; then by the mask; then with another mask, which is tried first; then by that.
+    // Out of reach of any search; then found with the mask; then with another mask, which is tried first; then with
+    // that one.
     let packets = [(70_000_000, mask ^ 70_000_000), (900, mask ^ 900), (5, 0x77), (6, 0x77 ^ 5 ^ 6)];
     let expected =
         [("icv", 1), ("iv-mask", 1), ("icv", 2), ("iv-mask", 1)].map(|(method, tries)| (method.to_owned(), tries));
     assert_eq!(found("encr: ENCR_NULL_AUTH_AES_GMAC, salt: \"01020304\"", &packets), expected);
     assert_eq!(found(GCM, &packets), expected);
-    // Where the ICV says nothing, the search follows: 4 is tried before 5.
+    // If the ICV reveals nothing, the search follows: 4 is tried before 5.
     let search = found("encr: ENCR_AES_CCM_8, salt: \"010203\"", &[(1, mask ^ 1), (3, mask ^ 3), (5, 0x77)]);
     assert_eq!(
         search,
@@ -92,8 +93,8 @@ fn the_number_is_in_the_icv_of_gmac_too_and_what_was_tried_before_counts() {
     );
 }
 
-/// TCP of which dialect `ehc` sends one byte of each number, in transport mode: both numbers, Data Offset and flags, window,
-/// Urgent Pointer, data.
+/// TCP in transport mode, with one byte of each number sent (dialect `ehc`): both numbers, Data Offset and flags,
+/// window, Urgent Pointer, data.
 fn tcp(numbers: [u8; 2]) -> Vec<u8> {
     [&numbers[..], &[0x50, 0x10, 1, 2, 0, 0], b"data"].concat()
 }
@@ -101,14 +102,14 @@ fn tcp(numbers: [u8; 2]) -> Vec<u8> {
 const TCP: &str = "  - { sa: s11, dialect: ehc, ipsec_mode: Transport, ts_proto: TCP, ts_port_src: 7000, ts_port_dst: 7001, \
                    esp_spi_lsb: 4, esp_sn_lsb: 4, esp_align: 8, tcp_lsb: 1, tcp_sn: 0x100, tcp_ack: 0x500 }\n";
 
-/// The numbers that come back.
+/// The restored numbers.
 fn numbers(record: &Value) -> Option<[u32; 2]> {
     let packet = hex::decode(record["packet"].as_str()?).unwrap();
     Some([24, 28].map(|at| u32::from_be_bytes(packet[at..at + 4].try_into().unwrap())))
 }
 
 #[test]
-fn of_tcp_numbers_at_the_same_distance_the_larger_is_taken() {
+fn of_equally_near_tcp_numbers_the_larger_is_restored() {
     let lab = Lab::of(&[GCM], TCP);
     let packet = |sn: u32, clear: &[u8]| frame(&lab.sealed(0, sn.into(), &[9; 8], &header(sn), clear));
     // From 0x100 both 0x80 and 0x180 are 0x80 away; from 0x500 that holds for 0x480 and 0x580.
@@ -117,18 +118,18 @@ fn of_tcp_numbers_at_the_same_distance_the_larger_is_taken() {
 }
 
 #[test]
-fn tcp_numbers_skip_what_is_malformed() {
+fn tcp_numbers_ignore_malformed_packets() {
     let lab = Lab::of(&[GCM], TCP);
     let packet = |sn: u32, clear: &[u8]| frame(&lab.sealed(0, sn.into(), &[9; 8], &header(sn), clear));
     let packets = [packet(1, &tcp([0x80, 0x80])), packet(2, &tcp([0xff, 0xff])[..7]), packet(3, &tcp([0x70, 0x70]))];
     let records = lab.records(&packets);
     assert_eq!(field(&records, "status"), ["ok", "malformed", "ok"]);
-    // From 0x1ff, which the second packet names, it would be 0x270.
+    // From 0x1ff, which the second packet contains, it would be 0x270.
     assert_eq!(numbers(&records[2]), Some([0x170, 0x570]));
 }
 
 #[test]
-fn multicast_keeps_tcp_numbers_by_source() {
+fn multicast_tcp_numbers_are_kept_per_source() {
     let lab = Lab::of(&[&format!("dst: 224.1.2.3, {GCM}")], TCP);
     let packet = |src: &str, sn: u32, low: u8| {
         ip([src, "224.1.2.3"], 50, &lab.sealed(0, sn.into(), &[9; 8], &header(sn), &tcp([low, low])))
@@ -136,12 +137,12 @@ fn multicast_keeps_tcp_numbers_by_source() {
     let (a, b) = ("10.0.0.1", "10.0.0.2");
     let records = lab.records(&[packet(a, 1, 0x80), packet(b, 1, 0x80), packet(a, 2, 0), packet(b, 2, 0x10)]);
     let all: Vec<u32> = records.iter().map(|record| numbers(record).unwrap()[0]).collect();
-    // From 0x200, the number of the other source, the last would be 0x210.
+    // From 0x200, the number of the other source, the last one would be 0x210.
     assert_eq!(all, [0x180, 0x180, 0x200, 0x110]);
 }
 
 #[test]
-fn a_next_header_that_is_not_that_of_the_sa_is_malformed() {
+fn a_next_header_outside_the_selectors_is_malformed() {
     let context = "  - { sa: s11, ipsec_mode: Transport, ts_proto: UDP, iipc_profile: iipc_not_compressed, esp_trailer: Mandatory, \
                    alignment: 8 bit, esp_spi_lsb: 32, esp_sn_lsb: 32 }\n";
     let lab = Lab::of(&[GCM], context);
@@ -160,10 +161,10 @@ fn destination_options(next_header: u8) -> [u8; 8] {
 }
 
 #[test]
-fn destination_options_stay_on_their_side_of_esp() {
+fn destination_options_stay_before_or_inside_esp() {
     let context = "  - { sa: s11, ipsec_mode: Transport, esp_trailer: Mandatory, alignment: 8 bit, esp_spi_lsb: 32, esp_sn_lsb: 32 }\n";
     let lab = Lab::of(&[GCM], context);
-    // UDP whose checksum is right: it is elided, as is the length. ANY leaves both ports in.
+    // UDP with a correct checksum, so checksum and length are elided. With ANY, both ports are sent.
     let mut datagram = udp([7000, 7001], b"data");
     let addresses = V6.map(|address| address.parse().unwrap());
     let checksum = dietesp::internals::net::checksum::upper_layer(addresses[0], addresses[1], 17, &datagram);
@@ -176,7 +177,7 @@ fn destination_options_stay_on_their_side_of_esp() {
     assert_eq!(wire.len(), 40 + 8 + 8 + 8 + residue.len() + 2 + 16, "no more than UDP is inside");
     assert_eq!(lab.records(&[wire])[0]["packet"], hex::encode(&before));
 
-    // Inside they are payload, and the UDP header after them as it is.
+    // Inside ESP they are payload, and so is the UDP header after them.
     let inside = [&destination_options(17)[..], &datagram].concat();
     let clear = [&inside[..], &[0, 60]].concat();
     let records = lab.records(&[ip(V6, 50, &lab.sealed(0, 1, &[9; 8], &header(1), &clear))]);
@@ -185,7 +186,7 @@ fn destination_options_stay_on_their_side_of_esp() {
 }
 
 #[test]
-fn a_length_that_is_sent_ends_the_packet() {
+fn a_sent_length_determines_the_end_of_the_packet() {
     let context = "  - { sa: s11, ipsec_mode: Tunnel, ts_ip_version: IPv6-only, ts_proto: 58, payload_length_cda: not_compressed, \
                    alignment: 8 bit, esp_spi_lsb: 32, esp_sn_lsb: 32 }\n";
     let lab = Lab::of(&[GCM], context);
@@ -204,7 +205,8 @@ fn a_length_that_is_sent_ends_the_packet() {
     assert!(records[2]["reason"].as_str().unwrap().contains("length"), "{}", records[2]);
 }
 
-/// Contexts that leave the transport header alone, with a range of source ports; `{}` are the mode and its addresses.
+/// Contexts that do not compress the transport header, with a range of source ports. `{}` stands for the mode and
+/// its addresses.
 const UNCOMPRESSED_PORTS: [(&str, u8); 3] = [
     ("ts_proto: ANY, any_transport: none", 17),
     ("ts_proto: ANY, tcp_header: none", 6),
@@ -223,7 +225,7 @@ fn ports_that_are_not_compressed_are_checked() {
             );
             let lab = Lab::of(&[GCM], &context);
             let inner = |port: u16| {
-                // Ports, then whatever 16 bytes follow; TCP needs a Data Offset of 5.
+                // Ports, then any 16 bytes. TCP needs a Data Offset of 5.
                 let segment =
                     [&[port, 7001].map(u16::to_be_bytes).concat()[..], &[0, 24, 0, 0], &[0; 4], &[0x50; 12]].concat();
                 ip(["10.0.0.3", "10.0.0.4"], protocol, &segment)
@@ -234,7 +236,7 @@ fn ports_that_are_not_compressed_are_checked() {
             let record = lab.records(std::slice::from_ref(&wire)).remove(0);
             assert_eq!((record["status"].as_str(), warnings(&record)), (Some("ok"), vec![]), "{mode} {attributes}");
 
-            // The same clear text with another port, as another sender may send it.
+            // The same clear text with another port, which another sender could send.
             let packet = inner(6999);
             let hex = |range: std::ops::Range<usize>| hex::encode(&packet[range]);
             // IHL, Flags and Fragment Offset, protocol if ANY, addresses.
@@ -354,7 +356,7 @@ fn the_number_that_time_predicts_is_rounded_down() {
                    esp_align: 8, esp_sn_gen: time, esp_sn_period: 10 }\n";
     let lab = Lab::of(&["encr: ENCR_AES_CCM_8_IIV, salt: \"010203\""], context);
     let packet = ip(["10.0.1.7", "10.0.2.4"], 1, &[8, 0, 0, 0]);
-    // The outer TTL comes back, Don't Fragment too.
+    // The outer TTL is restored, and so is Don't Fragment.
     let clear = [&packet[1..2], &packet[4..6], &packet[9..10], &packet[12..]].concat();
     let at = |seconds_10: u64, sn: u64| (seconds_10 * 100_000_000, frame(&lab.sealed(0, sn, &[], &[0x01], &clear)));
     // After 19.9 seconds of periods of 10 seconds one number has passed; after 20.0 more seconds two.
@@ -371,7 +373,7 @@ fn the_number_that_time_predicts_is_rounded_down() {
 
 #[test]
 fn an_empty_datagram_on_port_4500_is_not_esp() {
-    // Even where a key opens anything.
+    // Even if a key would decrypt anything.
     let open = Lab::of(&["encr: ENCR_AES_CTR, salt: \"01020304\", integ: NONE"], "");
     for lab in [Lab::new(), open] {
         let records = lab.records(&[ip(GATEWAYS, 17, &udp([4500, 4500], &[]))]);

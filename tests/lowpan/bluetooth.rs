@@ -1,4 +1,5 @@
-//! Bluetooth LE: made captures of the air and of HCI, packet by packet against what was put in and against tshark.
+//! Bluetooth LE: generated captures of the air and of HCI, compared packet by packet with the input and with
+//! tshark.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::path::Path;
@@ -20,7 +21,7 @@ const CRC_INIT: u32 = 0x12_3456;
 const ADVERTISING: u32 = 0x8e89_bed6;
 const HANDLE: u16 = 0x0040;
 
-/// What is captured, and the packet that it completes.
+/// Captured data, and the packet that it completes.
 struct Made {
     frame: Vec<u8>,
     packet: Option<Lowpan>,
@@ -54,7 +55,7 @@ fn signalling(code: u8, identifier: u8, values: &[u16]) -> Vec<u8> {
     l2cap(5, &[&[code, identifier][..], &words(&[values.len() as u16 * 2]), &words(values)].concat())
 }
 
-/// The linear feedback shift register of Vol 6, Part B, 3.1.1, bit by bit as it is drawn.
+/// The linear feedback shift register of Vol 6, Part B, 3.1.1, bit by bit as in its figure.
 fn crc24(init: u32, pdu: &[u8]) -> Vec<u8> {
     let mut register = init;
     for bit in pdu.iter().flat_map(|byte| (0..8).map(move |at| u32::from(byte >> at & 1))) {
@@ -70,7 +71,7 @@ fn on_air(access_address: u32, first: u8, payload: &[u8], crc_init: u32) -> Vec<
     [&access_address.to_le_bytes()[..], &pdu, &crc24(crc_init, &pdu)].concat()
 }
 
-/// Signalling that opens two channels, one of another profile; then packets, both ways at once.
+/// Signalling that opens two channels, one of them for another profile. Then packets, in both directions at once.
 fn l2cap_frames(rng: &mut Rng, packets: usize, elided: bool) -> [VecDeque<Sent>; 2] {
     let (mtu, mps) = (1280, 40 + rng.below(200) as u16);
     let plain = |from, frame| Sent { from, frame, packet: None };
@@ -92,7 +93,7 @@ fn l2cap_frames(rng: &mut Rng, packets: usize, elided: bool) -> [VecDeque<Sent>;
         pieces.last_mut().unwrap().packet = Some(made);
         sent[from].extend(pieces);
         if rng.one_in(6) {
-            // Data of the other channel that begins like IPHC, and a value of an attribute.
+            // Data of the other channel that starts like IPHC, and an attribute value.
             let data = [&words(&[6]), &[0x7b, 0x33, 50, 1, 2, 3][..]].concat();
             sent[from].push_back(plain(from, l2cap(0x40, &data)));
             sent[from].push_back(plain(from, l2cap(4, &[0x1b, 3, 0, 9])));
@@ -101,15 +102,15 @@ fn l2cap_frames(rng: &mut Rng, packets: usize, elided: bool) -> [VecDeque<Sent>;
     sent
 }
 
-/// The pieces in an order in which they may be captured: `piece(from, is_first, bytes)` makes frames, some of them none
-/// of L2CAP. Signalling goes first; then both sides are mixed.
+/// The pieces in a possible capture order. `piece(from, is_first, bytes)` makes frames, some of them not L2CAP.
+/// Signalling comes first; then both sides are mixed.
 fn captured(
     rng: &mut Rng,
     mut sent: [VecDeque<Sent>; 2],
     mut piece: impl FnMut(&mut Rng, usize, bool, &[u8]) -> Vec<Vec<u8>>,
 ) -> Vec<Made> {
     let mut made = vec![];
-    // What one side has begun to send.
+    // The started frame of one side.
     let mut begun: [Option<(Sent, usize)>; 2] = [None, None];
     let mut signalled = 0;
     while sent.iter().any(|sent| !sent.is_empty()) || begun.iter().any(Option::is_some) {
@@ -131,7 +132,7 @@ fn captured(
     made
 }
 
-/// A capture of the air: `header(from, is_advertising)` stands in front of each frame.
+/// A capture of the air. `header(from, is_advertising)` precedes each frame.
 fn air(rng: &mut Rng, packets: usize, header: impl Fn(usize, bool, usize) -> Vec<u8>) -> Vec<Made> {
     let sent = l2cap_frames(rng, packets, true);
     air_of(rng, sent, true, header)
@@ -158,7 +159,7 @@ fn air_of(
         let data = |first, bytes: &[u8]| framed(from, false, on_air(ACCESS_ADDRESS, first, bytes, CRC_INIT));
         let first = llid | sequence[from] << 3;
         let mut frames = vec![data(first, bytes)];
-        // Sent again, with other acknowledgments in its header.
+        // Retransmitted, with other acknowledgments in its header.
         if sent_again && rng.one_in(8) {
             frames.push(data(first | 0x14, bytes));
         }
@@ -172,7 +173,7 @@ fn air_of(
     [Made { frame: connect, packet: None }].into_iter().chain(pieces).collect()
 }
 
-/// A capture of HCI: `header(from, kind)` stands in front of each packet.
+/// A capture of HCI. `header(from, kind)` precedes each packet.
 fn hci(rng: &mut Rng, packets: usize, header: impl Fn(usize, u8) -> Vec<u8>) -> Vec<Made> {
     let sent = l2cap_frames(rng, packets, true);
     hci_of(rng, sent, header)
@@ -215,7 +216,7 @@ fn pcap(link_type: u32, made: &[Made]) -> Vec<u8> {
     out
 }
 
-/// A capture of HCI in which `packets` go from the host to its peer, uncompressed.
+/// A capture of HCI in which the host sends `packets` to its peer, uncompressed.
 pub fn carry(packets: &[Vec<u8>]) -> Vec<u8> {
     let mut rng = Rng(17);
     let mut sent = l2cap_frames(&mut rng, 0, true);
@@ -251,7 +252,7 @@ fn compare(link_type: u32, made: &[Made], ours: &BTreeMap<u64, Vec<u8>>, config:
     let mut compared = 0;
     for (number, Made { packet, .. }) in (1..).zip(made) {
         let Some(packet) = packet.as_ref().filter(|packet| !packet.in_frame) else { continue };
-        // As in main.rs: what tshark writes for a checksum that is elided is none.
+        // As in main.rs: tshark does not compute elided checksums.
         let shown = |packets: &BTreeMap<u64, Vec<u8>>| {
             let mut packet_bytes = packets.get(&number)?.clone();
             if let Some(at) = packet.checksum_at {
@@ -282,7 +283,7 @@ fn captures_of_the_air() {
         vec![1, a, b, 3, 7, 0, if is_advertising { 2 } else { 6 }, 10, flags, 10, 50, 0, 0, 0, 0, 0, 0]
     };
     check(NORDIC_BLE, &air(&mut Rng(12), 300, nordic), true);
-    // Here nothing says who sent a frame, so that pieces of both sides cannot be told apart.
+    // Here frames do not name their sender, so pieces of both sides cannot be distinguished.
     let (mut rng, none) = (Rng(13), |_: usize, _: bool, _: usize| vec![]);
     let mut sent = l2cap_frames(&mut rng, 300, false);
     // The answers to both requests.
@@ -293,7 +294,7 @@ fn captures_of_the_air() {
 #[test]
 fn captures_of_hci() {
     let with_direction = |from: usize, kind: u8| [(from as u32).to_be_bytes().to_vec(), vec![kind]].concat();
-    // Only what starts a frame says who sent it. tshark does not look.
+    // Only the first piece of a frame names the sender. tshark ignores it.
     let mut rng = Rng(16);
     let mut sent = l2cap_frames(&mut rng, 300, true);
     sent[1].truncate(2);

@@ -1,4 +1,5 @@
-//! Whole captures through the command: ESP over 6LoWPAN, Diet-ESP over a lossy, repeating, secured radio.
+//! Whole captures decoded with the command: ESP over 6LoWPAN, and Diet-ESP over a radio with losses, repeats and
+//! encryption.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -31,7 +32,7 @@ fn convert(capture: &Path, out: &Path, more: &[&std::ffi::OsStr]) {
 }
 
 #[test]
-fn esp_over_6lowpan_is_what_it_was() {
+fn esp_over_6lowpan_is_restored() {
     let data = common::data();
     let captures = data.join("captures");
     let folder = tempfile::tempdir().unwrap();
@@ -66,7 +67,7 @@ fn decode_sample(capture: &str) -> Vec<Value> {
 }
 
 #[test]
-fn the_sample_opens_like_the_packets_it_was_made_of() {
+fn the_sample_decrypts_like_its_original_packets() {
     let (wired, radio) = (decode_sample("ipv6.pcap"), decode_sample("radio.pcap"));
     assert_eq!((wired.len(), common::count(&wired, "ok")), (40, 40));
     let by_frame: BTreeMap<u64, &Value> =
@@ -84,7 +85,7 @@ fn the_sample_opens_like_the_packets_it_was_made_of() {
     }
     assert!(first_copies.iter().any(|record| record["fragments"].as_array().is_some_and(|list| list.len() == 2)));
 
-    // A repeat has all that the first frame had.
+    // A repeat has all fields of the first frame.
     assert!(repeats().count() > 50 && repeats().any(|record| record["reason"] == "fragment"));
     for repeat in repeats() {
         let first = by_frame[&repeat["repeat_of"].as_u64().unwrap()];
@@ -98,7 +99,7 @@ fn the_sample_opens_like_the_packets_it_was_made_of() {
 }
 
 #[test]
-fn converted_packets_stand_beside_their_frames() {
+fn converted_packets_follow_their_frames() {
     let folder = tempfile::tempdir().unwrap();
     let [capture, rules, keys] = ["radio.pcap", "rules.yaml", "keys.yaml"].map(sample);
     let inputs: [&std::ffi::OsStr; 4] = ["-r".as_ref(), rules.as_ref(), "-k".as_ref(), keys.as_ref()];
@@ -106,7 +107,7 @@ fn converted_packets_stand_beside_their_frames() {
     let is_repeat = |record: &&Value| !record["repeat_of"].is_null();
     let repeats = records.iter().filter(is_repeat).count();
 
-    // Alone in a pcap; the inner packets are those of the records.
+    // A pcap contains only the packets. The inner packets are those of the records.
     let plain = folder.path().join("plain.pcap");
     convert(&capture, &plain, &[&inputs[..], &["--to=plain".as_ref()]].concat());
     let expected: Vec<Vec<u8>> = records
@@ -128,12 +129,12 @@ fn converted_packets_stand_beside_their_frames() {
         assert_eq!(rows.iter().filter(|row| row[0] == "0").count(), frames);
         let rebuilt: Vec<&Vec<&str>> = rows.iter().filter(|row| row[0] == "1").collect();
         assert_eq!(rebuilt.len(), 40);
-        // tshark opens them, and finds the ports of the inner packet.
+        // tshark decrypts them, and finds the ports of the inner packet.
         assert!(rebuilt.iter().all(|row| row[1].starts_with("dietesp: rebuilt from frame") && row[2].contains("5683")));
     }
 }
 
-/// The packets of the sample over Bluetooth LE instead: the same records, and the same packets converted.
+/// The packets of the sample over Bluetooth LE instead: records and converted packets are the same.
 #[test]
 fn diet_esp_over_bluetooth() {
     let folder = tempfile::tempdir().unwrap();

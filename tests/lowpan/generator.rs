@@ -1,4 +1,4 @@
-//! Makes IEEE 802.15.4 frames with 6LoWPAN in them, the same in every run, and the IPv6 packets that are to come out.
+//! Generates IEEE 802.15.4 frames with 6LoWPAN, the same in every run, and the IPv6 packets that they contain.
 
 use aes::cipher::{BlockCipherEncrypt, KeyInit};
 
@@ -28,15 +28,15 @@ pub fn short(node: u16) -> u16 {
     0x0100 + node
 }
 
-/// One captured frame, without FCS, and what it completes.
+/// One captured frame, without FCS, and the packet that it completes.
 pub struct Made {
     pub frame: Vec<u8>,
     pub packet: Option<Vec<u8>>,
-    /// It is no fragment.
+    /// The frame is not a fragment.
     pub alone: bool,
-    /// tshark shows the packet as a part of the frame, not as data of its own.
+    /// tshark shows the packet as part of the frame, not as separate data.
     pub in_frame: bool,
-    /// Where in the packet a UDP checksum is that is elided on the air.
+    /// Offset in the packet of a UDP checksum that is elided on the air.
     pub checksum_at: Option<usize>,
 }
 
@@ -102,7 +102,7 @@ impl Rng {
     }
 }
 
-/// `prefix` with its first `len` bits over `address`.
+/// `prefix` in the first `len` bits, then `address`.
 fn over(prefix: std::net::Ipv6Addr, len: u8, mut address: [u8; 16]) -> [u8; 16] {
     for bit in 0..usize::from(len) {
         let mask = 0x80 >> (bit % 8);
@@ -144,13 +144,13 @@ fn unicast(rng: &mut Rng, by_context: Option<u8>, mode: u16, link: Option<[u8; 8
     }
 }
 
-/// IPv6 headers compressed, and as they are.
+/// IPv6 headers, compressed and uncompressed.
 struct Headers {
     compressed: Vec<u8>,
     plain: Vec<u8>,
     udp_at: Option<usize>,
     checksum_elided: bool,
-    /// Where inner and outer IPv6 headers start.
+    /// Offsets of the inner and outer IPv6 headers.
     ipv6_at: Vec<usize>,
 }
 
@@ -299,7 +299,7 @@ fn next_headers(rng: &mut Rng, mut next_at: usize, depth: usize, out: &mut Heade
                 out.plain.extend(identification);
             }
             4 => {
-                // Binding Refresh Request (RFC 6275 §6.1.2); nobody looks at its checksum.
+                // Binding Refresh Request (RFC 6275 §6.1.2). Its checksum is not verified.
                 let body = [&[0, 0][..], &rng.bytes(2), &[0, 0]].concat();
                 out.compressed.push(6);
                 out.compressed.extend(&body);
@@ -307,7 +307,7 @@ fn next_headers(rng: &mut Rng, mut next_at: usize, depth: usize, out: &mut Heade
                 out.plain.extend(body);
             }
             1 => {
-                // No segments left of an experimental type (RFC 4727).
+                // An experimental type without segments left (RFC 4727).
                 let body = [&[253, 0][..], &rng.bytes(4)].concat();
                 out.compressed.push(6);
                 out.compressed.extend(&body);
@@ -363,7 +363,7 @@ fn next_headers(rng: &mut Rng, mut next_at: usize, depth: usize, out: &mut Heade
     out.plain.extend(checksum);
 }
 
-/// The Internet checksum over the pseudo-header, the slow way (RFC 1071 §4.1).
+/// The Internet checksum over the pseudo-header, computed word by word (RFC 1071 §4.1).
 fn udp_checksum(packet: &[u8], ipv6_at: usize, udp_at: usize) -> u16 {
     let udp = &packet[udp_at..];
     let mut bytes = packet[ipv6_at + 8..ipv6_at + 40].to_vec();
@@ -393,7 +393,7 @@ pub struct Lowpan {
     pub checksum_at: Option<usize>,
 }
 
-/// A packet in IPHC, or uncompressed; what is elided of its addresses are the interface identifiers given.
+/// A packet in IPHC, or uncompressed. Elided parts of its addresses come from the given interface identifiers.
 pub fn lowpan(rng: &mut Rng, src: Option<[u8; 8]>, dst: Option<[u8; 8]>, body_len: usize) -> Lowpan {
     let mut headers =
         Headers { compressed: vec![], plain: vec![], udp_at: None, checksum_elided: false, ipv6_at: vec![] };
@@ -420,7 +420,7 @@ pub fn lowpan(rng: &mut Rng, src: Option<[u8; 8]>, dst: Option<[u8; 8]>, body_le
 
 /// One packet on the air.
 struct Sent {
-    /// Frames, and what range of the packet each brings.
+    /// Frames, and the range of the packet in each.
     frames: Vec<(Vec<u8>, std::ops::Range<usize>)>,
     packet: Vec<u8>,
     in_frame: bool,
@@ -440,10 +440,10 @@ impl Generator {
         Generator { rng: Rng(seed), sequence: 0, counter: 1, tag: 0x1000, secured }
     }
 
-    /// Frames that carry `count` packets or more, fragments in disorder.
+    /// At least `count` packets in frames, with fragments out of order.
     pub fn make(&mut self, count: usize) -> Vec<Made> {
         let mut done = vec![];
-        // Fragments of up to four packets in between one another.
+        // Interleaves the fragments of up to four packets.
         let mut open: Vec<Vec<(Vec<u8>, std::ops::Range<usize>)>> = vec![];
         let mut truth: Vec<(Vec<u8>, Vec<bool>, Option<usize>)> = vec![];
         let mut made = 0;
@@ -472,7 +472,7 @@ impl Generator {
                 in_frame: false,
                 checksum_at: *checksum_at,
             });
-            // What follows would be the first fragment of a repeat.
+            // The next frame would be the first fragment of a repeat.
             if completes {
                 open[at].clear();
             }
@@ -484,7 +484,7 @@ impl Generator {
         done
     }
 
-    /// The frames of one packet with the ranges of the packet that they bring, and the packet.
+    /// The frames of one packet, the range of the packet in each, and the packet.
     fn packet(&mut self) -> Sent {
         let rng = &mut self.rng;
         let link = |rng: &mut Rng, may_lack: bool| {
@@ -495,7 +495,7 @@ impl Generator {
                 _ => Link::None,
             }
         };
-        // tshark takes the mesh addresses as it should, but is told of no other.
+        // tshark uses the mesh addresses for this packet, but not elsewhere.
         let src = link(rng, false);
         let dst = link(rng, true);
         let mut prefix = vec![];
@@ -548,12 +548,13 @@ impl Generator {
         let mut start = end;
         let shuffled = self.rng.one_in(2);
         while start < len {
-            // Some overlap the one before.
+            // Some overlap the previous one.
             let from = if self.rng.one_in(5) { start - 8 } else { start };
             let end = (start + step).min(len);
             let head = [&(size | 0x2000).to_be_bytes()[..], &self.tag.to_be_bytes(), &[(from / 8) as u8]].concat();
             let mut piece = packet[from..end].to_vec();
-            // The first copy wins; in tshark the one of the fragment that starts first, which is the same in order.
+            // The first copy wins. In tshark, the copy of the fragment that starts first wins, which is the same if
+            // they are in order.
             if !shuffled {
                 piece[..start - from].iter_mut().for_each(|byte| *byte ^= 0xff);
             }
@@ -568,7 +569,7 @@ impl Generator {
             }
         }
         if self.rng.one_in(10) && frames.len() > 2 {
-            // Lost.
+            // This frame is lost.
             frames.pop();
         } else if self.rng.one_in(6) {
             let again = frames[0].clone();
@@ -582,12 +583,13 @@ impl Generator {
         self.sequence = self.sequence.wrapping_add(1);
         let rng = &mut self.rng;
         let level = if self.secured { [0, 1, 2, 3, 4, 5, 6, 7][rng.below(8) as usize] } else { 0u8 };
-        // 2003 has another kind of security.
+        // 2003 has a different kind of security.
         let version = if level > 0 { 1 + rng.below(2) as u16 } else { rng.below(3) as u16 };
         let is_2015 = version == 2;
         let suppressed = is_2015 && rng.one_in(3);
         let ies = is_2015 && rng.one_in(3);
-        // Without any PAN ID tshark does not find the EUI-64 of a short address, and does not take pages for 6LoWPAN.
+        // Without a PAN ID, tshark does not find the EUI-64 of a short address, and does not recognize pages as
+        // 6LoWPAN.
         let needs_pan = level > 0 && dst == Link::None && matches!(src, Link::Short(_)) || payload.starts_with(&[0xf1]);
         let compressed = rng.one_in(2) && (is_2015 || dst != Link::None) && !needs_pan;
         let control = 1
@@ -602,7 +604,7 @@ impl Generator {
         if !suppressed {
             frame.push(self.sequence);
         }
-        // Table 7-2 of 2015, line by line; and the rule of 2006.
+        // Table 7-2 of 2015, line by line, and the rule of 2006.
         let (dst_pan, src_pan) = match (is_2015, dst.mode(), src.mode(), compressed) {
             (false, 0, _, _) => (false, true),
             (false, _, _, compressed) => (true, !compressed),
@@ -632,7 +634,7 @@ impl Generator {
         }
         let mut payload = payload.to_vec();
         if ies {
-            // Header IE of an unmanaged element, then one or the other termination.
+            // Header IE of an unmanaged element, then one of the two terminations.
             frame.extend((0x2a_u16 << 7 | 3).to_le_bytes());
             frame.extend([1, 2, 3]);
             let with_payload_ies = rng.one_in(2);
@@ -659,7 +661,7 @@ impl Generator {
     }
 }
 
-/// AES-CCM* by the letter of IEEE 802.15.4 Annex B.
+/// A literal implementation of AES-CCM* from IEEE 802.15.4 Annex B.
 fn secure(key: &[u8; 16], eui64: [u8; 8], counter: u32, level: u8, header: &[u8], payload: Vec<u8>) -> Vec<u8> {
     let aes = aes::Aes128::new(key.into());
     let encrypt = |block: [u8; 16]| -> [u8; 16] {

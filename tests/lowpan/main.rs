@@ -1,4 +1,5 @@
-//! IEEE 802.15.4, 6LoWPAN and Bluetooth LE: made captures, packet by packet against what was put in and against tshark.
+//! IEEE 802.15.4, 6LoWPAN and Bluetooth LE: generated captures, compared packet by packet with the input and with
+//! tshark.
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "a panic is how a test fails")]
 
@@ -22,7 +23,7 @@ const WITH_FCS: u32 = 195;
 const WITHOUT_FCS: u32 = 230;
 
 #[test]
-fn what_was_put_in_and_what_tshark_shows() {
+fn packets_equal_the_input_and_tshark() {
     let folder = tempfile::tempdir().unwrap();
     let config = wireshark_config(folder.path());
     let (mut frames, mut packets, mut compared) = (0, 0, 0);
@@ -42,9 +43,9 @@ fn what_was_put_in_and_what_tshark_shows() {
     assert!(compared >= 3000, "{compared}");
 }
 
-/// The same frames in all that captures put around them.
+/// The same frames in every kind of header that captures put around them.
 #[test]
-fn everything_that_carries_frames() {
+fn all_headers_around_frames() {
     type Carrier = fn(&[u8]) -> Vec<u8>;
     fn zep(head: &[u8], tail: usize, frame: &[u8]) -> Vec<u8> {
         let data = [head, &vec![0; tail], &[frame.len() as u8], frame].concat();
@@ -73,7 +74,8 @@ fn everything_that_carries_frames() {
     let folder = tempfile::tempdir().unwrap();
     let config = wireshark_config(folder.path());
     let mut made = Generator::new(5, true).make(200);
-    // No longer than the headers of ZEP and of the PHY can say; and without fragments, whose rest may be longer.
+    // Not longer than the length fields of ZEP and the PHY allow. No fragments, because their other parts may be
+    // longer.
     made.retain(|made| made.frame.len() <= 125 && made.alone);
     for (name, link_type, carrier) in carriers {
         let path = folder.path().join("carried.pcap");
@@ -84,7 +86,8 @@ fn everything_that_carries_frames() {
     }
 }
 
-/// Compares what dietesp and tshark read with what was put in: how many packets, and how many of them tshark has shown.
+/// Compares the results of dietesp and tshark with the input. Returns the number of packets, and how many tshark
+/// showed.
 fn check(name: &str, path: &Path, config: &Path, made: &[Made]) -> (usize, usize) {
     let ours = receive(path);
     for (number, made) in (1..).zip(made) {
@@ -98,7 +101,7 @@ fn check(name: &str, path: &Path, config: &Path, made: &[Made]) -> (usize, usize
     let theirs = tshark(config, path);
     let mut compared = 0;
     for (number, made) in (1..).zip(made).filter(|(_, made)| !made.in_frame) {
-        // tshark 4.0 writes ffff for every checksum that is elided; ours is compared above.
+        // tshark 4.0 writes ffff for every elided checksum. Ours is compared above.
         let shown = |packets: &BTreeMap<u64, Vec<u8>>| {
             let mut packet = packets.get(&number)?.clone();
             if let Some(at) = made.checksum_at {
@@ -112,7 +115,7 @@ fn check(name: &str, path: &Path, config: &Path, made: &[Made]) -> (usize, usize
     (ours.len(), compared)
 }
 
-/// Frame number to the packet that the frame completes.
+/// Frame number, and the packet that the frame completes.
 fn receive(path: &Path) -> BTreeMap<u64, Vec<u8>> {
     let key = |node: u16| {
         let key = move |mode: u8, (index, key): (u8, [u8; 16])| LinkKey {
@@ -142,7 +145,7 @@ fn receive(path: &Path) -> BTreeMap<u64, Vec<u8>> {
                     assert!(datagram.rebuilt && datagram.missing == 0);
                     packets.insert(packet.number, [datagram.header, datagram.payload].concat());
                 }
-                // Of Bluetooth; all frames of IEEE 802.15.4 here carry 6LoWPAN.
+                // A Bluetooth frame. All frames of IEEE 802.15.4 here contain 6LoWPAN.
                 Content::NotIp(_)
                     if packet.link_type() > 170 && ![195, 215, 230, 283].contains(&packet.link_type()) => {}
                 Content::Fragment { .. } | Content::Repeat { .. } => {}
@@ -153,7 +156,7 @@ fn receive(path: &Path) -> BTreeMap<u64, Vec<u8>> {
     packets
 }
 
-/// The same by tshark: the last data source of a frame that is a whole IPv6 packet.
+/// The same according to tshark: the last data source of a frame that is a whole IPv6 packet.
 fn tshark(config: &Path, path: &Path) -> BTreeMap<u64, Vec<u8>> {
     let columns = "gui.column.format:\"No.\",\"%m\"";
     let pan = format!("wpan.panid=={PAN:#06x},6lowpan");
@@ -163,13 +166,13 @@ fn tshark(config: &Path, path: &Path) -> BTreeMap<u64, Vec<u8>> {
     let mut frame: u64 = 0;
     let mut bytes: Option<Vec<u8>> = None;
     for line in text.lines() {
-        // The list of packets has one column: their numbers. Hex dumps have more, and colons.
+        // The packet list has one column with the numbers. Hex dumps have more columns, and colons.
         if let Ok(number) = line.trim().parse() {
             frame = number;
             bytes = None;
         } else if line.starts_with("Reassembled 6LoWPAN (") || line.starts_with("Decompressed 6LoWPAN IPHC (") {
             bytes = Some(vec![]);
-            // What is reassembled comes after the headers of the fragment that completed it.
+            // Reassembled data follows the headers of the fragment that completed it.
             packets.insert(frame, vec![]);
         } else if line.ends_with("bytes):") {
             bytes = None;
@@ -181,7 +184,7 @@ fn tshark(config: &Path, path: &Path) -> BTreeMap<u64, Vec<u8>> {
             packets.insert(frame, bytes.clone());
         }
     }
-    // Of a first fragment the headers are shown, too.
+    // For a first fragment, the headers are shown, too.
     packets.retain(|_, packet| packet.len() == 40 + usize::from(u16::from_be_bytes([packet[4], packet[5]])));
     packets
 }
@@ -206,7 +209,7 @@ fn pcap(link_type: u32, made: &[Made], carrier: impl Fn(&[u8]) -> Vec<u8>) -> Ve
     for (number, made) in (0..).zip(made) {
         let frame = carrier(&made.frame);
         let len = frame.len() as u32;
-        // 1000 frames a second: all within the 60 s that fragments wait.
+        // 1000 frames per second, so all are within the 60 s that fragments wait.
         for field in [1_700_000_000 + number / 1000, number % 1000 * 1000, len, len] {
             out.extend(u32::to_le_bytes(field));
         }
@@ -227,7 +230,7 @@ fn crc32_behind(frame: &[u8]) -> Vec<u8> {
     [frame, &(!crc).to_le_bytes()].concat()
 }
 
-/// Bit by bit, as IEEE 802.15.4 §7.2.10 draws it.
+/// Bit by bit, as in the figure of IEEE 802.15.4 §7.2.10.
 fn crc16(data: &[u8]) -> u16 {
     data.iter().fold(0, |crc, byte| {
         (0..8).fold(crc ^ u16::from(*byte), |crc, _| if crc & 1 == 1 { crc >> 1 ^ 0x8408 } else { crc >> 1 })
