@@ -17,7 +17,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::source::HexIs;
 use super::time::parse_rfc3339_or_seconds;
 use super::{Interface, LINKTYPE_RAW, Timestamp, pcap};
-use crate::net::checksum;
+use crate::net::ip;
+use crate::net::ipv4::{self, Ipv4};
+use crate::net::ipv6::Ipv6;
 use crate::net::protocol::ESP;
 
 /// Bytes read at once.
@@ -244,31 +246,33 @@ fn enclose(src: Option<IpAddr>, dst: Option<IpAddr>, payload: Vec<u8>) -> Result
         Some(IpAddr::V4(_)) => None,
     };
     if let (Some(src), Some(dst)) = (v6(src), v6(dst)) {
-        let len = u16::try_from(payload.len()).map_err(too_long)?.to_be_bytes();
-        let head = [&[0x60, 0, 0, 0], &len[..], &[ESP, HOP_LIMIT]].concat();
-        return Ok([head, src.octets().to_vec(), dst.octets().to_vec(), payload].concat());
+        let mut header = Ipv6::new(src, dst);
+        header.set_payload_len(u16::try_from(payload.len()).map_err(too_long)?);
+        header.set_next_header(ESP);
+        header.set_hop_limit(HOP_LIMIT);
+        return Ok([header.as_bytes(), &payload[..]].concat());
     }
     let (Some(src), Some(dst)) = (v4(src), v4(dst)) else {
         return Err("src and dst have different IP versions".to_owned());
     };
-    const LEN: usize = 20;
-    let len = u16::try_from(LEN + payload.len()).map_err(too_long)?.to_be_bytes();
-    const DONT_FRAGMENT: u8 = 0x40;
-    let header = |checksum: [u8; 2]| {
-        let head = [&[0x45, 0], &len[..], &[0, 0, DONT_FRAGMENT, 0, HOP_LIMIT, ESP], &checksum].concat();
-        [head, src.octets().to_vec(), dst.octets().to_vec()].concat()
-    };
-    let checksum = checksum::internet(&header([0, 0])).to_be_bytes();
-    Ok([header(checksum), payload].concat())
+    let mut header = Ipv4::new(src, dst);
+    header.set_total_len(u16::try_from(ipv4::HEADER_LEN + payload.len()).map_err(too_long)?);
+    header.set_dont_fragment();
+    header.set_ttl(HOP_LIMIT);
+    header.set_protocol(ESP);
+    let mut packet = [header.as_bytes(), &payload[..]].concat();
+    ipv4::write_checksum(&mut packet);
+    Ok(packet)
 }
 
 /// Checks the header of an IP packet, to detect ESP payloads.
 fn whole(bytes: Vec<u8>) -> Result<Vec<u8>, String> {
-    let at = |offset: usize| bytes.get(offset).map_or(0, |byte| usize::from(*byte));
-    let claimed = match at(0) >> 4 {
-        4 => at(2) << 8 | at(3),
-        6 => 40 + (at(4) << 8 | at(5)),
-        version => return Err(format!("hex: IP version {version} is unknown; for ESP payloads use --hex-is esp")),
+    let Some(version) = ip::version(&bytes) else {
+        let version = ip::version_nibble(&bytes);
+        return Err(format!("hex: IP version {version} is unknown; for ESP payloads use --hex-is esp"));
+    };
+    let Some(claimed) = ip::packet_len(&bytes) else {
+        return Err(format!("hex: {} bytes are too few for an IPv{} header", bytes.len(), version.number()));
     };
     match bytes.len() {
         len if len == claimed => Ok(bytes),

@@ -4,9 +4,8 @@
 use std::net::IpAddr;
 
 use super::compute::ComputedField;
-use super::headers::{IPV4_LEN, IPV6_LEN};
 use crate::bits::{self, BitWriter};
-use crate::net::{IpVersion, OuterHeader};
+use crate::net::{IpVersion, OuterHeader, ipv4, ipv6};
 use crate::schc::fields::{FieldId, IPV4_IHL, IPV4_OPTIONS, IPV4_VER, IPV6_VER};
 use crate::schc::{
     Action, Compute, Direction, FieldDescriptor, FieldLength, Matching, Rule, RuleError, Target, header_order,
@@ -14,7 +13,7 @@ use crate::schc::{
 };
 
 /// Longest IPv6 packet in bytes, without jumbo payload option.
-const MAX_PACKET_LEN: usize = IPV6_LEN + 65_535;
+const MAX_PACKET_LEN: usize = ipv6::HEADER_LEN + 65_535;
 
 /// A packet that matches a rule. Offsets and lengths are in bits.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -174,8 +173,8 @@ impl Rule {
         append(&mut writer, payload, payload_at, (payload.len() * 8).saturating_sub(payload_at));
         let segment = segment_bits.unwrap_or(header_bits);
         let has_ip = match rows.first().map(|row| row.fid) {
-            Some(IPV6_VER) => segment >= IPV6_LEN * 8,
-            Some(IPV4_VER) => segment >= IPV4_LEN * 8,
+            Some(IPV6_VER) => segment >= ipv6::HEADER_LEN * 8,
+            Some(IPV4_VER) => segment >= ipv4::HEADER_LEN * 8,
             _ => false,
         };
         // Such a field is not copied from the residue.
@@ -192,9 +191,9 @@ impl Rule {
         for (fill, field) in fills {
             // A checksum of the transport header depends on addresses; a length does not.
             let alone = matches!(fill, ComputedField::UdpLength | ComputedField::UdpLiteCoverage) && segment == 0;
-            if segment.is_multiple_of(8) && packet.len() <= MAX_PACKET_LEN && (has_ip || alone) {
-                fill.apply(&mut packet, segment / 8, &outer);
-            } else {
+            let known = segment.is_multiple_of(8) && packet.len() <= MAX_PACKET_LEN && (has_ip || alone);
+            let written = known.then(|| fill.apply(&mut packet, segment / 8, &outer));
+            if written.flatten().is_none() {
                 unknown.push(field);
             }
         }

@@ -5,12 +5,12 @@
 
 use std::fmt;
 
-use super::inner::{HeaderRule, InnerRules, IpRule, SelectorField, TCP_LEN, TransportRule, addresses, limits, ports};
+use super::inner::{HeaderRule, InnerRules, IpRule, SelectorField, TransportRule, addresses, limits, ports};
 use super::trailer::{NextHeader, Trailer};
 use super::{Codec, EspHeader, NamedRule};
 use crate::context::{Context, Custom, Dialect, Mode};
-use crate::net::IpVersion;
 use crate::net::protocol::{SCTP, TCP, UDP, UDP_LITE};
+use crate::net::{IpVersion, transport_header_len};
 use crate::schc::fields::*;
 use crate::schc::{Action, Direction, FieldDescriptor, FieldLength, Matching, Rule, Target, header_order};
 
@@ -329,10 +329,7 @@ fn inner(context: &Context, custom: &Custom) -> Result<InnerRules, RowError> {
         }
         transport = Some(TransportRule {
             protocol: named,
-            min_len: match named {
-                TCP => TCP_LEN,
-                _ => usize::from(form.bits / 8),
-            },
+            min_len: transport_header_len(named),
             ports_only: false,
             tcp_lsb: None,
             header,

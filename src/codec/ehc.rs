@@ -1,13 +1,13 @@
 //! Dialect `ehc`: the rules of draft-mglt-ipsecme-diet-esp-07, ESP Header Compression of 2019 (wire format §3). Only
 //! single values of the traffic selectors compress.
 
-use super::inner::{HeaderRule, InnerRules, IpRule, SelectorField, TCP_LEN, TransportRule, addresses, limits, ports};
+use super::inner::{HeaderRule, InnerRules, IpRule, SelectorField, TransportRule, addresses, limits, ports};
 use super::state::TcpLsb;
 use super::trailer::{NextHeader, Trailer};
 use super::{Codec, EspHeader, NamedRule};
 use crate::context::{Context, Ehc, Mode, Range, UdpLiteCoverage};
-use crate::net::IpVersion;
 use crate::net::protocol::{TCP, UDP, UDP_LITE};
+use crate::net::{IpVersion, transport_header_len};
 use crate::schc::fields::*;
 use crate::schc::{Action, Compute, FieldDescriptor, Matching, Rule, RuleError, Target};
 
@@ -71,7 +71,7 @@ impl Rules<'_> {
         let transport = match self.transport() {
             Some((protocol, rule)) => Some(TransportRule {
                 protocol,
-                min_len: if protocol == TCP { TCP_LEN } else { 8 },
+                min_len: transport_header_len(protocol),
                 ports_only: false,
                 tcp_lsb: (protocol == TCP && self.ehc.tcp_lsb < 4).then(|| TcpLsb {
                     bits: u32::from(self.ehc.tcp_lsb) * 8,

@@ -2,12 +2,12 @@
 //! [`Codec`].
 
 use super::compute::ComputedField;
-use super::inner::{HeaderRule, InnerRules, IpRule, TCP_LEN, TransportRule, addresses, limits, ports};
+use super::inner::{HeaderRule, InnerRules, IpRule, TransportRule, addresses, limits, ports};
 use super::trailer::{NextHeader, Trailer};
 use super::{Codec, EspHeader, NamedRule};
 use crate::context::{Context, DscpCda, FlowLabelCda, HeaderCda, Ietf, Mode, Range, TcpHeader};
-use crate::net::IpVersion;
 use crate::net::protocol::{SCTP, TCP, UDP, UDP_LITE};
+use crate::net::{IpVersion, transport_header_len};
 use crate::schc::fields::*;
 use crate::schc::{Action, Compute, FieldDescriptor, Matching, Rule, RuleError, Target};
 
@@ -78,11 +78,7 @@ impl Rules<'_> {
             let extra: &[ComputedField] = if ports_only { &[ComputedField::TcpChecksum] } else { &[] };
             transports.push(TransportRule {
                 protocol,
-                min_len: match protocol {
-                    TCP => TCP_LEN,
-                    SCTP => 12,
-                    _ => 8,
-                },
+                min_len: transport_header_len(protocol),
                 ports_only,
                 tcp_lsb: None,
                 header: HeaderRule::new(&self.transport(protocol), extra, ports(selectors).into())?,

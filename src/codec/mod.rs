@@ -11,7 +11,6 @@ pub(crate) mod apply;
 mod compute;
 mod custom;
 mod ehc;
-mod headers;
 mod ietf;
 mod inner;
 pub(crate) mod overhead;
@@ -21,7 +20,6 @@ mod state;
 mod trailer;
 
 pub(crate) use custom::check as check_custom;
-pub(crate) use headers::UpperLayer;
 pub use restored::Form;
 pub use restored::Mismatch;
 pub use restored::Restorable;

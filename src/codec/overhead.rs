@@ -3,13 +3,15 @@
 use std::net::IpAddr;
 
 use super::compute::ComputedField;
-use super::headers::{IPV4_LEN, IPV6_LEN};
 use super::{Codec, Mismatch, NamedRule, State, fields};
 use crate::bits;
-use crate::context::{Context, Dialect};
+use crate::context::{Context, Dialect, TrafficSelectors};
 use crate::error::Error;
+use crate::net::ipv4::{self, Ipv4};
+use crate::net::ipv6::{self, Ipv6};
 use crate::net::protocol::{self, SCTP, TCP, UDP, UDP_LITE};
-use crate::net::{IpVersion, OuterHeader};
+use crate::net::tcp::Tcp;
+use crate::net::{IpVersion, OuterHeader, esp, set_ports, transport_header_len};
 use crate::schc::{Action, Compute, Direction, FieldDescriptor, FieldLength, Matching, Rule, header_order, index_bits};
 
 /// Payload lengths of the sample packets. They include every remainder modulo every alignment.
@@ -150,7 +152,7 @@ fn of_kind(
         let protected = packet.len() - compressed.payload_offset;
         let payload = packet.len() - header_len;
         let diet = codec.header_len() + clear.len() + cipher.icv;
-        let esp = 8 + (protected + 2).next_multiple_of(cipher.block.max(4)) + cipher.icv;
+        let esp = esp::standard_len(protected, 0, cipher.block, cipher.icv);
         let signed = |len: usize| len as isize;
         let values = [
             signed(diet) - signed(payload),
@@ -212,44 +214,21 @@ fn sample(
     payload_len: usize,
 ) -> (Vec<u8>, usize) {
     let selectors = &context.selectors;
-    let segment = if version == IpVersion::V4 { IPV4_LEN } else { IPV6_LEN };
-    let transport_len = match protocol {
-        UDP | UDP_LITE => 8,
-        TCP => 20,
-        SCTP => 12,
-        _ => 0,
-    };
+    let segment = if version == IpVersion::V4 { ipv4::HEADER_LEN } else { ipv6::HEADER_LEN };
+    let transport_len = transport_header_len(protocol);
     let header_len = segment + transport_len;
-    let mut packet = vec![0; header_len + payload_len];
-    let mut put = |at: usize, bits: usize, value: u128| {
-        let written = bits::write(&mut packet, at, bits, value);
-        debug_assert!(written.is_some());
-    };
-    match version {
-        IpVersion::V4 => {
-            put(0, 8, 0x45);
-            put(64, 8, 64);
-            put(72, 8, protocol.into());
-            put(96, 32, selectors.src.start);
-            put(128, 32, selectors.dst.start);
-        }
-        IpVersion::V6 => {
-            put(0, 4, 6);
-            put(48, 8, protocol.into());
-            put(56, 8, 64);
-            put(64, 128, selectors.src.start);
-            put(192, 128, selectors.dst.start);
-        }
-    }
+    let mut packet = ip_header(selectors, version, protocol);
+    packet.resize(header_len + payload_len, 0);
     if transport_len > 0 {
-        put(segment * 8, 16, selectors.src_port.start);
-        put(segment * 8 + 16, 16, selectors.dst_port.start);
+        let ports = [selectors.src_port, selectors.dst_port].map(|range| range.start as u16);
+        set_ports(packet.get_mut(segment..).unwrap_or_default(), ports);
     }
-    if protocol == TCP {
-        put(segment * 8 + 96, 8, 0x50);
+    if protocol == TCP
+        && let Some(mut tcp) = Tcp::at_mut(&mut packet, segment)
+    {
+        tcp.set_data_offset(5);
         if let Dialect::Ehc(ehc) = &context.dialect {
-            put(segment * 8 + 32, 32, ehc.tcp_sn.into());
-            put(segment * 8 + 64, 32, ehc.tcp_ack.into());
+            tcp.set_numbers([ehc.tcp_sn, ehc.tcp_ack]);
         }
     }
     for table in tables.iter().filter(|table| is_of(table, version, protocol)) {
@@ -269,9 +248,29 @@ fn sample(
         _ => vec![],
     };
     for fill in lengths.into_iter().chain(transport).filter_map(|(field, compute)| ComputedField::of(field, compute)) {
-        fill.apply(&mut packet, segment, &outer);
+        // The headers are complete.
+        let _ = fill.apply(&mut packet, segment, &outer);
     }
     (packet, header_len)
+}
+
+/// An IP header without options between the first addresses of the selectors.
+fn ip_header(selectors: &TrafficSelectors, version: IpVersion, protocol: u8) -> Vec<u8> {
+    const HOP_LIMIT: u8 = 64;
+    match version {
+        IpVersion::V4 => {
+            let mut header = Ipv4::new((selectors.src.start as u32).into(), (selectors.dst.start as u32).into());
+            header.set_ttl(HOP_LIMIT);
+            header.set_protocol(protocol);
+            header.as_bytes().to_vec()
+        }
+        IpVersion::V6 => {
+            let mut header = Ipv6::new(selectors.src.start.into(), selectors.dst.start.into());
+            header.set_hop_limit(HOP_LIMIT);
+            header.set_next_header(protocol);
+            header.as_bytes().to_vec()
+        }
+    }
 }
 
 /// Writes the values that a rule knows into a header that starts at bit `start`.

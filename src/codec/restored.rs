@@ -4,7 +4,7 @@
 use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-use super::headers::UpperLayer;
+use crate::net::UpperLayer;
 use crate::schc::FieldMismatch;
 use crate::schc::fields::FieldId;
 

@@ -1,6 +1,7 @@
 //! State that a stream keeps for its next packet: the TCP numbers of which dialect `ehc` sends only the low bits.
 
 use super::restored::Mismatch;
+use crate::net::tcp::Tcp;
 
 /// The state after the previous packet of one Security Association. If the destination is a multicast address, each
 /// source has its own state. Sender and receiver each keep one.
@@ -21,8 +22,6 @@ pub(crate) struct TcpLsb {
 
 /// Names of the two numbers in messages.
 const NAMES: [&str; 2] = ["tcp.sequence", "tcp.acknowledgment"];
-/// Their offset in a TCP header, in bytes (RFC 9293 §3.1).
-const NUMBERS: usize = 4;
 
 impl State {
     /// Stores the numbers of a TCP segment.
@@ -54,8 +53,8 @@ impl TcpLsb {
             let of = |pair: [u32; 2]| pair.get(index).copied().unwrap_or(0);
             self.nearest(of(before), of(low))
         });
-        if let Some(place) = segment.get_mut(NUMBERS..).and_then(|rest| rest.first_chunk_mut::<8>()) {
-            *place = ((u64::from(sequence) << 32) | u64::from(acknowledgment)).to_be_bytes();
+        if let Some(mut tcp) = Tcp::at_mut(segment, 0) {
+            tcp.set_numbers([sequence, acknowledgment]);
         }
         state.tcp = Some([sequence, acknowledgment]);
     }
@@ -70,8 +69,7 @@ impl TcpLsb {
 }
 
 fn numbers(segment: &[u8]) -> [u32; 2] {
-    let both = segment.get(NUMBERS..).and_then(|rest| rest.first_chunk()).map_or(0, |bytes| u64::from_be_bytes(*bytes));
-    [(both >> 32) as u32, both as u32]
+    Tcp::of(segment).map_or([0; 2], |tcp| tcp.numbers())
 }
 
 #[cfg(test)]

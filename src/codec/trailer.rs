@@ -10,6 +10,7 @@ use super::restored::{Mismatch, Warnings};
 use crate::bits;
 use crate::context::{Context, Mode};
 use crate::error::{Fault, Stage};
+use crate::net::esp;
 use crate::schc::fields::{ESP_NXT, ESP_PAD, ESP_PAD_LEN};
 use crate::schc::{Compiled, Compute, FieldDescriptor, FieldLength, ResidueError, Rule};
 
@@ -69,7 +70,13 @@ pub(crate) struct PayloadData<'a> {
 impl Trailer {
     /// The trailer of RFC 4303 for a cipher of `cipher_block` bytes: a multiple of 4 (§2.4).
     pub(super) fn standard(cipher_block: usize) -> Trailer {
-        Trailer { rule_id: None, pad: true, next_header: NextHeader::Sent, align: cipher_block.max(4), uncounted: 0 }
+        Trailer {
+            rule_id: None,
+            pad: true,
+            next_header: NextHeader::Sent,
+            align: cipher_block.max(esp::ALIGNMENT),
+            uncounted: 0,
+        }
     }
 
     /// Whether every clear text ends in a trailer of RFC 4303 and is a multiple of 4 bytes long.

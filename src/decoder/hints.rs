@@ -4,6 +4,7 @@ use std::fmt;
 
 use super::candidates::{body, spi};
 use super::status::Status;
+use crate::net::esp;
 use crate::sa::table::{PreparedSa, SaTable};
 
 /// The likely cause. It is part of the reason, and is counted for the remarks at the end of a run.
@@ -61,7 +62,7 @@ impl fmt::Display for Hint {
 
 /// Why no SA matches a packet.
 pub(crate) fn without_sa(table: &SaTable, protocol: u8, payload: &[u8]) -> Option<Hint> {
-    let spi = u32::from_be_bytes(*payload.first_chunk()?);
+    let spi = esp::spi(payload)?;
     table.has_whole_spi(protocol, spi).then_some(Hint::OtherAddresses)
 }
 

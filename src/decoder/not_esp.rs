@@ -1,9 +1,8 @@
 //! The reason given for packets without ESP, with advice if they look like ESP.
 
 use super::status::Reason;
-use crate::link;
-use crate::net::esp;
 use crate::net::protocol::{self, TCP};
+use crate::net::{esp, ports, udp};
 use crate::sa::table::SaTable;
 
 /// The TCP port of IKE and ESP (RFC 9329 §2).
@@ -18,19 +17,18 @@ const ESP_IN_TCP: Reason = Reason::Text(
 pub(crate) fn reason(reason: Reason, table: &SaTable, segment: &[u8]) -> Reason {
     match reason {
         Reason::Protocol(protocol::UDP) => of_udp(table, segment).unwrap_or(reason),
-        Reason::Protocol(TCP) if link::ports(segment).is_some_and(|ports| ports.contains(&TCP_PORT)) => ESP_IN_TCP,
+        Reason::Protocol(TCP) if ports(segment).is_some_and(|ports| ports.contains(&TCP_PORT)) => ESP_IN_TCP,
         _ => reason,
     }
 }
 
 #[inline]
 fn of_udp(table: &SaTable, segment: &[u8]) -> Option<Reason> {
-    const UDP_HEADER_LEN: usize = 8;
-    let payload = segment.get(UDP_HEADER_LEN..)?;
-    let spi = u32::from_be_bytes(*payload.first_chunk()?);
+    let payload = segment.get(udp::HEADER_LEN..)?;
+    let spi = esp::spi(payload)?;
     if payload.len() <= esp::HEADER_LEN || !table.has_whole_spi(protocol::ESP, spi) {
         return None;
     }
     // Clients use high ports.
-    link::ports(segment)?.into_iter().min().filter(|port| *port > 0).map(Reason::EspPort)
+    ports(segment)?.into_iter().min().filter(|port| *port > 0).map(Reason::EspPort)
 }

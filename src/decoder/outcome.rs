@@ -6,10 +6,10 @@ use super::esp_packet::EspPayload;
 use super::status::{Bytes, Esp, Method, Reason, Status};
 use super::warnings::Warnings;
 use crate::capture::LINKTYPE_RAW;
-use crate::codec::{self, Restored, State, UpperLayer};
+use crate::codec::{self, Restored, State};
 use crate::error::FaultKind;
 use crate::link::{self, EspPorts, LinkContent};
-use crate::net::{Datagram, IpHeaders, IpLocation, LinkAddresses, OuterHeader, esp, protocol};
+use crate::net::{Datagram, IpHeaders, IpLocation, LinkAddresses, OuterHeader, UpperLayer, esp, protocol};
 use crate::sa::table::{PreparedSa, SaTable};
 
 /// The result of decoding one packet of a captured frame.

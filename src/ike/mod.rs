@@ -31,7 +31,7 @@ use crate::cipher::{EspCipher, Hash, Keys};
 use crate::context::Origin;
 use crate::error::Error;
 use crate::link::{self, LinkContent, Reassembled, Reassembler};
-use crate::net::{Datagram, OuterHeader, Selector, protocol};
+use crate::net::{Datagram, OuterHeader, Selector, protocol, udp};
 use crate::sa::Sa;
 use crate::secret::Secret;
 
@@ -214,7 +214,7 @@ impl Exchanges {
         if datagram.protocol != protocol::UDP {
             return false;
         }
-        let payload = datagram.payload.get(8..).unwrap_or_default();
+        let payload = datagram.payload.get(udp::HEADER_LEN..).unwrap_or_default();
         let ours = |bytes: &[u8]| {
             bytes.first_chunk().is_some_and(|spi| self.by_initiator.contains_key(&u64::from_be_bytes(*spi)))
         };

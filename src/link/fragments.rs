@@ -14,7 +14,8 @@ use std::ops::Range;
 use super::{LinkContent, parse_ip};
 use crate::capture::deadline;
 use crate::error::{Fault, Stage};
-use crate::net::{Datagram, Fragment, IpVersion, ip};
+use crate::net::ipv4::Ipv4;
+use crate::net::{Datagram, Fragment, IpVersion, ip, ipv6};
 
 /// Most packets that are reassembled at the same time.
 const MAX_SLOTS: usize = 1024;
@@ -240,7 +241,7 @@ fn check(fragment: &Fragment<'_>) -> Result<(), Fault> {
     }
     let header_len = match fragment.outer.version {
         IpVersion::V4 => fragment.header.len(),
-        IpVersion::V6 => fragment.header.len().saturating_sub(ip::V6_HEADER_LEN),
+        IpVersion::V6 => fragment.header.len().saturating_sub(ipv6::HEADER_LEN),
     };
     let end = header_len.saturating_add(fragment.offset).saturating_add(len);
     if end > MAX_LEN {
@@ -402,8 +403,8 @@ impl Slot {
         match version {
             IpVersion::V4 => {
                 // Keep only the reserved bit and Don't Fragment of these 16 bits.
-                if let Some([flags, offset]) = packet.get_mut(6..8) {
-                    (*flags, *offset) = (*flags & 0xc0, 0);
+                if let Some(mut header) = Ipv4::at_mut(packet, 0) {
+                    header.clear_fragment();
                 }
             }
             IpVersion::V6 => {
@@ -412,7 +413,7 @@ impl Slot {
                 }
             }
         }
-        ip::finish(packet)?;
+        ip::write_length(packet)?;
         fragments.clone_from(&self.frames);
         Ok(())
     }

@@ -24,7 +24,10 @@ mod wireless;
 use self::encap::tunnel;
 pub(crate) use self::encap::tunnel::may_be_tunnel;
 use crate::error::Fault;
-use crate::net::{Datagram, Fragment, IpLocation, IpVersion, LinkAddresses, OuterHeader, ip, protocol};
+use crate::net::{
+    Datagram, FRAGMENT_HEADER_LEN, Fragment, IpLocation, IpVersion, LinkAddresses, Located, OuterHeader, locate,
+    locate_plain, outer_at, protocol,
+};
 
 pub use fragments::{Reassembled, Reassembler};
 pub use ieee802154::fcs::Fcs;
@@ -41,7 +44,6 @@ pub use receiver::Settings;
 pub(crate) use receiver::{InnerReceiver, Received};
 pub(crate) use repeats::REPEATS_KEPT;
 pub use udp::EspPorts;
-pub(crate) use udp::ports;
 pub use udp::udp_encapsulation;
 
 /// Reads a frame captured on `link_type` (a `LINKTYPE_` value of the tcpdump.org registry).
@@ -68,13 +70,13 @@ pub fn parse(link_type: u16, frame: &[u8]) -> LinkContent<'_> {
 
 /// Reads the IP packet at `offset` of `frame`. `version` is the IP version that the link header named.
 fn parse_ip(frame: &[u8], offset: usize, version: Option<IpVersion>) -> LinkContent<'_> {
-    match ip::locate(frame, offset, version) {
-        Ok(ip::Located::Packet(place)) => match place.datagram(frame) {
+    match locate(frame, offset, version) {
+        Ok(Located::Packet(place)) => match place.datagram(frame) {
             Some(datagram) => LinkContent::Datagram(datagram),
             None => LinkContent::NotIp("the frame is longer than 4 GiB"),
         },
-        Ok(ip::Located::Fragment(fragment)) => LinkContent::Fragment(fragment),
-        Err(fault) => LinkContent::Malformed { outer: ip::outer(frame, offset, version), fault },
+        Ok(Located::Fragment(fragment)) => LinkContent::Fragment(fragment),
+        Err(fault) => LinkContent::Malformed { outer: outer_at(frame, offset, version), fault },
     }
 }
 
@@ -86,12 +88,12 @@ pub fn parse_standalone(link_type: u16, frame: &[u8], is_esp: impl Fn(u8) -> boo
         return None;
     }
     let (outer, fault) = match link_type::network(link_type, frame) {
-        Ok(link_type::Network::Ip { offset, version }) => match ip::locate(frame, offset, version) {
-            Ok(ip::Located::Packet(place)) => {
+        Ok(link_type::Network::Ip { offset, version }) => match locate(frame, offset, version) {
+            Ok(Located::Packet(place)) => {
                 return is_standalone(frame, place, is_esp).then_some(Standalone::Packet(place));
             }
-            Ok(ip::Located::Fragment(_)) => return None,
-            Err(fault) => (ip::outer(frame, offset, version), fault),
+            Ok(Located::Fragment(_)) => return None,
+            Err(fault) => (outer_at(frame, offset, version), fault),
         },
         Ok(link_type::Network::Other(reason)) => return Some(Standalone::NotIp(reason)),
         Ok(_) => return None,
@@ -106,7 +108,7 @@ pub fn parse_standalone(link_type: u16, frame: &[u8], is_esp: impl Fn(u8) -> boo
 #[inline(always)]
 pub fn parse_plain(link_type: u16, frame: &[u8], is_esp: impl Fn(u8) -> bool) -> Option<IpLocation> {
     let (offset, version) = link_type::plain_ip(link_type, frame)?;
-    let place = ip::locate_plain(frame, offset, version)?;
+    let place = locate_plain(frame, offset, version)?;
     if is_standalone(frame, place, is_esp) { Some(place) } else { None }
 }
 
@@ -158,7 +160,6 @@ impl<'a> LinkContent<'a> {
     /// Turns a fragment into a separate packet. `frame` is the frame that was parsed. An IPv6 Fragment header
     /// becomes the first header of the payload (RFC 8200 §4.5).
     pub fn fragment_as_packet(self, frame: &'a [u8]) -> LinkContent<'a> {
-        const FRAGMENT_HEADER_LEN: usize = 8;
         let LinkContent::Fragment(fragment) = self else { return self };
         let Fragment { outer, header, protocol_offset, protocol, payload, missing, frame_offset, .. } = fragment;
         let (protocol, payload) = match outer.version {

@@ -3,12 +3,12 @@
 use std::net::IpAddr;
 use std::ops::Range;
 
-use etherparse::{IpFragOffset, Ipv4Header, Ipv6FlowLabel, Ipv6Header};
-
 use super::link_type;
 use crate::error::{Fault, Stage};
-use crate::net::protocol::UDP;
-use crate::net::{Datagram, IpVersion, OuterHeader, checksum, ip};
+use crate::net::ipv4::{self, Ipv4};
+use crate::net::ipv6::{self, Ipv6};
+use crate::net::udp::{self, Udp};
+use crate::net::{Datagram, IpVersion, OuterHeader, ip};
 
 /// The headers of a frame that is being written: its payload follows, then [`FrameHeaders::finish`]. Offsets are those of the
 /// buffer that the frame is written to.
@@ -38,7 +38,7 @@ pub(crate) fn begin(
     link_header: &[u8],
     (header, protocol_offset): (&[u8], usize),
     protocol: u8,
-    udp_header: Option<&[u8; 8]>,
+    udp_header: Option<&[u8; udp::HEADER_LEN]>,
     out: &mut Vec<u8>,
 ) -> FrameHeaders {
     append_header(link_header, out);
@@ -60,9 +60,9 @@ pub(crate) fn begin(
 fn append_header(header: &[u8], out: &mut Vec<u8>) {
     if let Some(ethernet) = header.as_array::<14>() {
         out.extend_from_slice(ethernet);
-    } else if let Some(v6) = header.as_array::<{ ip::V6_HEADER_LEN }>() {
+    } else if let Some(v6) = header.as_array::<{ ipv6::HEADER_LEN }>() {
         out.extend_from_slice(v6);
-    } else if let Some(v4) = header.as_array::<20>() {
+    } else if let Some(v4) = header.as_array::<{ ipv4::HEADER_LEN }>() {
         out.extend_from_slice(v4);
     } else {
         out.extend_from_slice(header);
@@ -76,14 +76,14 @@ impl FrameHeaders {
     /// Returns a fault if the packet is too long for a length field.
     pub(crate) fn finish(self, out: &mut [u8]) -> Result<Option<UdpChecksum>, Fault> {
         let FrameHeaders { packet, udp } = self;
-        ip::finish(out.get_mut(packet..).unwrap_or_default())?;
+        ip::write_length(out.get_mut(packet..).unwrap_or_default())?;
         let Some(udp) = udp else { return Ok(None) };
         let end = out.len();
-        let is_v4 = out.get(packet).is_some_and(|byte| byte >> 4 == 4);
-        let segment = out.get_mut(udp..).unwrap_or_default();
-        ip::put(segment, 4, u16::try_from(segment.len()).unwrap_or(u16::MAX));
+        let is_v4 = out.get(packet..).and_then(ip::version) == Some(IpVersion::V4);
+        let Some(mut header) = Udp::at_mut(out, udp) else { return Ok(None) };
+        header.set_length(u16::try_from(end - udp).unwrap_or(u16::MAX));
         // 0 means that there is no checksum, which IPv4 allows (RFC 768).
-        let has_none = is_v4 && segment.get(6..8) == Some(&[0, 0]);
+        let has_none = is_v4 && header.checksum() == 0;
         Ok((!has_none).then_some(UdpChecksum { packet: packet..end, udp }))
     }
 }
@@ -93,12 +93,7 @@ impl UdpChecksum {
     pub(crate) fn put(&self, out: &mut [u8]) {
         let UdpChecksum { packet, udp } = self;
         let Some(packet_bytes) = out.get_mut(packet.clone()) else { return };
-        let Some(OuterHeader { src, dst, .. }) = OuterHeader::of(packet_bytes) else { return };
-        let segment = packet_bytes.get_mut(udp - packet.start..).unwrap_or_default();
-        ip::put(segment, 6, 0);
-        let checksum = checksum::upper_layer(src, dst, UDP, segment);
-        // 0 would mean that there is no checksum (RFC 768).
-        ip::put(segment, 6, if checksum == 0 { 0xffff } else { checksum });
+        udp::write_checksum(packet_bytes, udp - packet.start);
     }
 }
 
@@ -114,7 +109,7 @@ pub fn rebuild(
     link_header: &[u8],
     datagram: &Datagram<'_>,
     protocol: u8,
-    udp_header: Option<&[u8; 8]>,
+    udp_header: Option<&[u8; udp::HEADER_LEN]>,
     payload: &[&[u8]],
     out: &mut Vec<u8>,
 ) -> Result<(), Fault> {
@@ -164,32 +159,23 @@ pub(crate) fn begin_encapsulated(
     let packet = out.len();
     match (outer.src, outer.dst) {
         (IpAddr::V4(src), IpAddr::V4(dst)) => {
-            let header = Ipv4Header {
-                dscp: outer.dscp.try_into().unwrap_or_default(),
-                ecn: outer.ecn.try_into().unwrap_or_default(),
-                // The low 16 bits of a Flow Label.
-                identification: outer.flow_label as u16,
-                dont_fragment: false,
-                fragment_offset: IpFragOffset::ZERO,
-                time_to_live: outer.hop_limit,
-                protocol: protocol.into(),
-                source: src.octets(),
-                destination: dst.octets(),
-                ..Ipv4Header::default()
-            };
-            out.extend_from_slice(&header.to_bytes());
+            let mut header = Ipv4::new(src, dst);
+            header.set_dscp(outer.dscp);
+            header.set_ecn(outer.ecn);
+            // Low 16 bits of a Flow Label.
+            header.set_identification(outer.flow_label as u16);
+            header.set_ttl(outer.hop_limit);
+            header.set_protocol(protocol);
+            out.extend_from_slice(header.as_bytes());
         }
         (IpAddr::V6(src), IpAddr::V6(dst)) => {
-            let header = Ipv6Header {
-                traffic_class: outer.dscp << 2 | outer.ecn & 3,
-                flow_label: Ipv6FlowLabel::try_new(outer.flow_label & 0xf_ffff).unwrap_or_default(),
-                payload_length: 0,
-                next_header: protocol.into(),
-                hop_limit: outer.hop_limit,
-                source: src.octets(),
-                destination: dst.octets(),
-            };
-            out.extend_from_slice(&header.to_bytes());
+            let mut header = Ipv6::new(src, dst);
+            header.set_dscp(outer.dscp);
+            header.set_ecn(outer.ecn);
+            header.set_flow_label(outer.flow_label);
+            header.set_hop_limit(outer.hop_limit);
+            header.set_next_header(protocol);
+            out.extend_from_slice(header.as_bytes());
         }
         _ => return Err(Fault::unsupported(Stage::Link, 0, "source and destination are of two IP versions")),
     }
@@ -207,10 +193,7 @@ pub fn replace(link_type: u16, link_header: &[u8], packet: &[u8], out: &mut Vec<
 
 /// Appends a frame as in [`alone`].
 pub(crate) fn append(link_type: u16, link_header: &[u8], packet: &[u8], out: &mut Vec<u8>) -> Result<(), Fault> {
-    let version = match packet.first() {
-        Some(first) if first >> 4 == 4 => IpVersion::V4,
-        _ => IpVersion::V6,
-    };
+    let version = ip::version(packet).unwrap_or(IpVersion::V6);
     link_type::write(link_type, link_header, version, out)?;
     out.extend_from_slice(packet);
     Ok(())

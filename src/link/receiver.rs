@@ -12,12 +12,13 @@ use super::ieee802154::{self, Kind, zigbee};
 use super::lowpan::{self, FrameInfo, Lowpan, LowpanContent};
 use super::repeats::Repeats;
 use super::unwrap::Unwrap;
-use super::{EspPorts, Fcs, LinkContent, Reassembled, Reassembler, link_type, parse_ip, udp};
+use super::{EspPorts, Fcs, LinkContent, Reassembled, Reassembler, link_type, parse_ip};
 use crate::capture::Frame;
 use crate::error::{Fault, Stage};
 use crate::link::LinkKey;
 use crate::net::protocol::UDP;
-use crate::net::{Datagram, IpVersion, LinkAddress, LinkAddresses, OuterHeader};
+use crate::net::udp::{self, Udp};
+use crate::net::{Datagram, IpVersion, LinkAddress, LinkAddresses, OuterHeader, ports};
 
 /// Settings of a [`Receiver`].
 #[derive(Debug, Clone, Default)]
@@ -439,23 +440,23 @@ impl Receiver {
 /// Whether a UDP datagram may contain ZEP or a tunnel.
 #[inline]
 pub(super) fn may_carry_packets(segment: &[u8]) -> bool {
-    udp::ports(segment).is_some_and(|ports| {
+    ports(segment).is_some_and(|ports| {
         tunnel::may_be_tunnel(ports) || ports.contains(&carrier::ZEP_PORT) && begins_as_zep(segment)
     })
 }
 
 /// Whether UDP data starts like ZEP. Other protocols use the port, too.
 fn begins_as_zep(segment: &[u8]) -> bool {
-    segment.get(8..).is_some_and(|data| data.starts_with(carrier::ZEP_PREAMBLE))
+    segment.get(udp::HEADER_LEN..).is_some_and(|data| data.starts_with(carrier::ZEP_PREAMBLE))
 }
 
 /// The radio frame in a ZEP datagram.
 fn zep<'a>(datagram: &Datagram<'a>) -> Result<Option<Radio<'a>>, Fault> {
     let segment = datagram.payload;
     let is_zep = datagram.protocol == UDP
-        && udp::ports(segment).is_some_and(|ports| ports.contains(&carrier::ZEP_PORT))
+        && ports(segment).is_some_and(|ports| ports.contains(&carrier::ZEP_PORT))
         && begins_as_zep(segment);
-    match segment.split_first_chunk::<8>() {
+    match Udp::split(segment) {
         Some((_, data)) if is_zep => carrier::zep(data, datagram.missing),
         _ => Ok(None),
     }

@@ -221,11 +221,11 @@ proptest::proptest! {
         if first >> 4 == 4 {
             packet[6..8].copy_from_slice(&[fragment, 0]);
         }
-        let long = match ip::locate(&packet, 0, announced) {
-            Ok(ip::Located::Packet(place)) => Some(place),
+        let long = match locate(&packet, 0, announced) {
+            Ok(Located::Packet(place)) => Some(place),
             _ => None,
         };
-        match ip::locate_plain(&packet, 0, announced) {
+        match locate_plain(&packet, 0, announced) {
             Some(place) => proptest::prop_assert_eq!(Some(place), long),
             // Whatever is not plain goes the long way.
             None => proptest::prop_assert!(

@@ -1,17 +1,13 @@
-//! UDP (RFC 768), UDP-Lite (RFC 3828), and ESP in them (RFC 3948).
+//! ESP in UDP (RFC 3948), and likewise in UDP-Lite:
 //!
 //! ```text
-//! | source port 2 | destination port 2 | length 2 | checksum 2 | ESP, or 4 bytes 0 and IKE, or the byte ff
+//! | UDP header 8 | ESP, or 4 bytes 0 and IKE, or the byte ff
 //! ```
-//!
-//! In UDP-Lite, the length field gives the number of bytes that the checksum covers. 0 means all.
 
 use crate::error::{Fault, Stage};
-use crate::net::Datagram;
 use crate::net::protocol::{UDP, UDP_LITE};
-
-/// The port of UDP-encapsulated ESP (RFC 3948 §2.1).
-const PORT: u16 = 4500;
+use crate::net::udp::{self, Udp};
+use crate::net::{Datagram, esp, ports};
 
 /// The UDP ports that carry ESP: 4500, and those that the user named.
 #[derive(Debug, Clone, Default)]
@@ -32,7 +28,7 @@ impl EspPorts {
     /// Whether ESP may come from or go to this port.
     #[inline]
     pub fn contains(&self, port: u16) -> bool {
-        port == PORT || self.0.contains(&port)
+        port == esp::UDP_PORT || self.0.contains(&port)
     }
 }
 
@@ -40,18 +36,11 @@ impl EspPorts {
 #[derive(Debug, Clone, Copy)]
 pub struct Encapsulated<'a> {
     /// The UDP header.
-    pub udp_header: &'a [u8; 8],
+    pub udp_header: &'a [u8; udp::HEADER_LEN],
     /// The data after the header, up to the UDP Length.
     pub payload: &'a [u8],
     /// Bytes that the UDP Length includes, but that were not captured (snap length).
     pub missing: usize,
-}
-
-/// Source and destination port of UDP, or of any other protocol whose header starts with them.
-#[inline]
-pub(crate) fn ports(segment: &[u8]) -> Option<[u16; 2]> {
-    let &[a, b, c, d] = segment.first_chunk()?;
-    Some([u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d])])
 }
 
 /// The UDP payload of `datagram` if it is UDP or UDP-Lite from or to one of `esp_ports`. It may be ESP, IKE or a
@@ -74,16 +63,16 @@ pub fn udp_encapsulation<'a>(datagram: &Datagram<'a>, esp_ports: &EspPorts) -> R
 pub(super) fn segment<'a>(datagram: &Datagram<'a>) -> Result<Encapsulated<'a>, Fault> {
     let at = datagram.frame_offset.saturating_add(datagram.header.len());
     let payload = datagram.payload;
-    let Some((udp_header, rest)) = payload.split_first_chunk::<8>() else {
-        return Err(Fault::short(Stage::Link, at, "UDP header", 8, payload.len()));
+    let Some((header, rest)) = Udp::split(payload) else {
+        return Err(Fault::short(Stage::Link, at, "UDP header", udp::HEADER_LEN, payload.len()));
     };
-    let [.., e, f, _, _] = *udp_header;
     let promised = rest.len().saturating_add(datagram.missing);
     let is_lite = datagram.protocol == UDP_LITE;
-    let len = match u16::from_be_bytes([e, f]) {
+    // In UDP-Lite, the number of bytes that the checksum covers is here.
+    let len = match header.length() {
         // Segmentation offload leaves the field 0.
         0 => promised,
-        len => match usize::from(len).checked_sub(8) {
+        len => match usize::from(len).checked_sub(udp::HEADER_LEN) {
             Some(rest) if rest <= promised => {
                 if is_lite {
                     promised
@@ -99,5 +88,5 @@ pub(super) fn segment<'a>(datagram: &Datagram<'a>) -> Result<Encapsulated<'a>, F
         },
     };
     let missing = len.saturating_sub(rest.len());
-    Ok(Encapsulated { udp_header, payload: rest.get(..len).unwrap_or(rest), missing })
+    Ok(Encapsulated { udp_header: header.into_bytes(), payload: rest.get(..len).unwrap_or(rest), missing })
 }

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use crate::codec::Restored;
-use crate::net::IpVersion;
+use crate::net::{self, IpVersion};
 
 /// Addresses, protocol and ports of a restored packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,13 +24,8 @@ impl Inner {
     /// Reads the headers of a packet that a codec restored.
     pub fn of(packet: &[u8], restored: &Restored) -> Option<Inner> {
         let upper = restored.upper?;
-        let (version, src, dst) = if packet.first()? >> 4 == 4 {
-            let at = |offset: usize| packet.get(offset..)?.first_chunk::<4>().map(|bytes| IpAddr::from(*bytes));
-            (IpVersion::V4, at(12)?, at(16)?)
-        } else {
-            let at = |offset: usize| packet.get(offset..)?.first_chunk::<16>().map(|bytes| IpAddr::from(*bytes));
-            (IpVersion::V6, at(8)?, at(24)?)
-        };
+        let (src, dst) = net::addresses(packet)?;
+        let version = IpVersion::of(src);
         Some(Inner { version, src, dst, protocol: upper.protocol, ports: upper.ports })
     }
 }

@@ -3,12 +3,12 @@
 use std::net::IpAddr;
 
 use crate::capture::{Frame, Timestamp};
-use crate::codec::{Provenance, Restorable, UpperLayer};
+use crate::codec::{Provenance, Restorable};
 use crate::decoder::arena::Arena;
 use crate::decoder::outcome::Outcome;
 use crate::decoder::status::{Bytes, Esp, Reason, Status};
 use crate::decoder::warnings::Warnings;
-use crate::net::OuterHeader;
+use crate::net::{OuterHeader, UpperLayer};
 use crate::records::inner::Inner;
 use crate::sa::table::{PreparedSa, SaTable};
 

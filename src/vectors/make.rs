@@ -15,7 +15,7 @@ use crate::decoder::status::Status;
 use crate::error::Error;
 use crate::files::Json;
 use crate::link::{self, LinkContent};
-use crate::net::{Datagram, IpVersion, OuterHeader};
+use crate::net::{Datagram, IpVersion, OuterHeader, ip};
 use crate::sa::table::{PreparedSa, SaTable};
 
 /// Settings of [`make`].
@@ -121,11 +121,7 @@ fn ip_packet(link_type: u16, data: &[u8]) -> Option<(OuterHeader, &[u8])> {
         _ => return None,
     };
     let packet = data.get(offset..)?;
-    let at = |index: usize| packet.get(index..).and_then(|rest| rest.first_chunk()).map(|two| u16::from_be_bytes(*two));
-    let len = match outer.version {
-        IpVersion::V4 => usize::from(at(2)?),
-        IpVersion::V6 => 40 + usize::from(at(4)?),
-    };
+    let len = ip::packet_len(packet)?;
     Some((outer, packet.get(..len)?))
 }
 

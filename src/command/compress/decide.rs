@@ -12,6 +12,7 @@ use crate::decoder::outcome::Outcome;
 use crate::decoder::status::Reason;
 use crate::encoder::{ClearTexts, MatchedPacket, RuleMatch, RuleMatcher, States, outer_header};
 use crate::error::Error;
+use crate::net::ipv4::Ipv4;
 use crate::net::{Datagram, IpVersion, OuterHeader, esp};
 use crate::sa::table::{PreparedSa, SaTable};
 
@@ -296,9 +297,7 @@ impl<'t> Decider<'t> {
 
 /// Whether receivers would reassemble the packet before they decrypt it.
 fn is_ipv4_fragment(datagram: &Datagram<'_>) -> bool {
-    let is_v4 = datagram.outer.version == IpVersion::V4;
-    let field = datagram.header.get(6..8).and_then(|field| field.first_chunk());
-    is_v4 && field.is_some_and(|field| u16::from_be_bytes(*field) & 0x3fff != 0)
+    datagram.outer.version == IpVersion::V4 && Ipv4::of(datagram.header).is_some_and(|header| header.is_fragment())
 }
 
 fn same_key(to: &PreparedSa) -> Error {

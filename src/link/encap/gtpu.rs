@@ -10,6 +10,7 @@
 use super::Next;
 use crate::bytes::Reader;
 use crate::error::{Fault, Stage};
+use crate::net::ip;
 
 /// Reads the header and its extension headers.
 pub(super) fn header(reader: &mut Reader<'_>) -> Result<Next, Fault> {
@@ -33,8 +34,8 @@ pub(super) fn header(reader: &mut Reader<'_>) -> Result<Next, Fault> {
             extension = last;
         }
     }
-    Ok(match reader.rest().first().map(|byte| byte >> 4) {
-        Some(4 | 6) => Next::Ip(None),
+    Ok(match ip::version(reader.rest()) {
+        Some(_) => Next::Ip(None),
         _ => Next::Other("no IP packet in GTP-U"),
     })
 }

@@ -7,12 +7,13 @@
 use super::Next;
 use crate::bytes::Reader;
 use crate::error::Fault;
+use crate::net::ip;
 
 /// Reads the header.
 pub(super) fn header(reader: &mut Reader<'_>) -> Result<Next, Fault> {
     reader.take(8)?;
-    Ok(match reader.rest().first().map(|byte| byte >> 4) {
-        Some(4 | 6) => Next::Ip(None),
+    Ok(match ip::version(reader.rest()) {
+        Some(_) => Next::Ip(None),
         _ => Next::Other("no IP packet in LISP"),
     })
 }

@@ -11,7 +11,7 @@
 use super::{ETHERNET, IPV4, IPV6, Next};
 use crate::bytes::Reader;
 use crate::error::Fault;
-use crate::net::checksum;
+use crate::net::ipv4::{self, Ipv4};
 
 /// Control word of a pseudowire (RFC 4385 §3).
 const CONTROL_WORD_LEN: usize = 4;
@@ -47,5 +47,5 @@ fn is_ethernet(frame: &[u8]) -> bool {
 
 /// Whether an IPv4 header with a correct checksum follows.
 fn is_ipv4(packet: &[u8]) -> bool {
-    packet.get(..20).is_some_and(|header| header.first() == Some(&0x45) && checksum::internet(header) == 0)
+    Ipv4::of(packet).is_some_and(|header| header.is_without_options()) && ipv4::checksum_of(packet) == 0
 }

@@ -11,6 +11,7 @@
 use super::{IPV6, Next};
 use crate::bytes::Reader;
 use crate::error::Fault;
+use crate::net::{IpVersion, ip};
 
 /// Reads the headers.
 pub(super) fn header(reader: &mut Reader<'_>) -> Result<Next, Fault> {
@@ -20,8 +21,8 @@ pub(super) fn header(reader: &mut Reader<'_>) -> Result<Next, Fault> {
     if let [0, 0, ..] = reader.rest() {
         reader.take(8)?;
     }
-    Ok(match reader.rest().first().map(|byte| byte >> 4) {
-        Some(6) => IPV6,
+    Ok(match ip::version(reader.rest()) {
+        Some(IpVersion::V6) => IPV6,
         _ => Next::Other("no IPv6 packet in Teredo"),
     })
 }

@@ -6,7 +6,7 @@ use crate::error::{Fault, Stage};
 use crate::link::link_type::Network;
 use crate::link::{LinkContent, parse_ip, udp};
 use crate::net::protocol::{self, UDP};
-use crate::net::{Datagram, Fragment};
+use crate::net::{Datagram, Fragment, ports};
 
 /// Whether an IP protocol is a tunnel. Tunnels over UDP are recognized by port instead.
 pub(in crate::link) fn is_tunnel(protocol: u8) -> bool {
@@ -123,7 +123,7 @@ fn tunnel<'a>(outer: &Datagram<'a>) -> Option<(Next, usize, &'a [u8])> {
     if outer.protocol != UDP {
         return Some((of_protocol(outer.protocol)?, 0, outer.payload));
     }
-    let [src, dst] = udp::ports(outer.payload)?;
+    let [src, dst] = ports(outer.payload)?;
     // Most tunnels use their port only as destination port.
     let next = of_port(dst).or_else(|| of_port(src))?;
     let udp = udp::segment(outer).ok()?;

@@ -12,14 +12,15 @@
 use super::contexts::Context;
 use crate::bytes::Reader;
 use crate::error::{Fault, Stage};
-use crate::link::ip::{V6_HEADER_LEN, put};
-use crate::net::protocol::{self, FRAGMENT, IPV6, UDP};
-use crate::net::{LinkAddress, checksum};
+use crate::net::ipv6::{self, Ipv6};
+use crate::net::protocol::{self, FRAGMENT, IPV6};
+use crate::net::udp::{self, Udp};
+use crate::net::{FRAGMENT_HEADER_LEN, LinkAddress};
 
 /// Most IPv6 headers in one packet. Tunnels inside tunnels are rejected.
 const MAX_IPV6_HEADERS: usize = 4;
 /// Highest value of the IPv6 Payload Length, plus the header.
-const MAX_LEN: usize = 65_535 + V6_HEADER_LEN;
+const MAX_LEN: usize = 65_535 + ipv6::HEADER_LEN;
 
 /// Header fields that are filled in when the packet is complete, as offsets in it.
 #[derive(Debug, Default, Clone)]
@@ -54,17 +55,19 @@ impl ElidedFields {
         }
         for at in &self.ipv6 {
             // The outermost header has the largest length, so the other lengths fit, too.
-            put(packet, at + 4, len.saturating_sub(at + V6_HEADER_LEN) as u16);
+            if let Some(mut header) = Ipv6::at_mut(packet, *at) {
+                header.set_payload_len(len.saturating_sub(at + ipv6::HEADER_LEN) as u16);
+            }
         }
         let (Some(at), Some(ipv6)) = (self.udp, self.ipv6.last()) else { return Ok(()) };
-        put(packet, at + 4, len.saturating_sub(at) as u16);
-        if self.checksum && missing == 0 {
-            let address = |at: usize| packet.get(at..)?.first_chunk::<16>().map(|bytes| std::net::IpAddr::from(*bytes));
-            if let (Some(src), Some(dst), Some(segment)) = (address(ipv6 + 8), address(ipv6 + 24), packet.get(at..)) {
-                let checksum = checksum::upper_layer(src, dst, UDP, segment);
-                // 0 would mean that there is no checksum (RFC 8200 §8.1).
-                put(packet, at + 6, if checksum == 0 { 0xffff } else { checksum });
-            }
+        if let Some(mut header) = Udp::at_mut(packet, at) {
+            header.set_length(len.saturating_sub(at) as u16);
+        }
+        if self.checksum
+            && missing == 0
+            && let Some(packet) = packet.get_mut(*ipv6..)
+        {
+            udp::write_checksum(packet, at.saturating_sub(*ipv6));
         }
         Ok(())
     }
@@ -96,14 +99,16 @@ pub(super) fn decompress(
         let at = out.len();
         elided.ipv6.push(at);
         let in_line = ipv6_header(&mut reader, ids, contexts, out, elided)?;
-        let mut next_at = at + 6;
+        let mut next_at = at + ipv6::PROTOCOL_OFFSET;
         if in_line || !next_headers(&mut reader, &mut next_at, out, elided)? {
             out.extend_from_slice(reader.rest());
             return Ok(());
         }
         // Elided parts of an inner address are derived from the outer address (RFC 6282 §3.2.2).
-        let id = |at: usize| out.get(at..)?.first_chunk().map(|bytes| u64::from_be_bytes(*bytes));
-        ids = [id(at + 16), id(at + 32)];
+        let header = out.get(at..).and_then(Ipv6::of);
+        // The low 64 bits are the interface identifier.
+        ids = header
+            .map_or([None; 2], |header| [header.src(), header.dst()].map(|address| Some(address.to_bits() as u64)));
     }
     Err(Fault::unsupported(Stage::Link, reader.position(), "tunnels in tunnels"))
 }
@@ -167,11 +172,13 @@ fn ipv6_header(
             return Err(Fault::value(Stage::Link, reader.position(), "DAM of a multicast context address", mode, "0"));
         }
     };
-    let first_word = 6 << 28 | u32::from(traffic_class) << 20 | flow_label;
-    out.extend_from_slice(&first_word.to_be_bytes());
-    out.extend_from_slice(&[0, 0, next_header, hop_limit]);
-    out.extend_from_slice(&src.to_be_bytes());
-    out.extend_from_slice(&dst.to_be_bytes());
+    let mut header = Ipv6::new(src.into(), dst.into());
+    header.set_dscp(traffic_class >> 2);
+    header.set_ecn(traffic_class);
+    header.set_flow_label(flow_label);
+    header.set_next_header(next_header);
+    header.set_hop_limit(hop_limit);
+    out.extend_from_slice(header.as_bytes());
     Ok(in_line)
 }
 
@@ -237,7 +244,7 @@ fn next_headers(
         let nhc = reader.u8()?;
         match nhc {
             0xf0..=0xf7 => {
-                name(out, *next_at, UDP);
+                name(out, *next_at, protocol::UDP);
                 udp_header(nhc, reader, out, elided)?;
                 return Ok(false);
             }
@@ -286,7 +293,7 @@ fn extension_header(protocol: u8, in_line: bool, reader: &mut Reader<'_>, out: &
     if protocol == FRAGMENT {
         // This header has a reserved byte in place of the length.
         out.extend_from_slice(&[next_header, 0]);
-        out.extend_from_slice(reader.take(6)?);
+        out.extend_from_slice(reader.take(FRAGMENT_HEADER_LEN - 2)?);
         return Ok(());
     }
     let body = reader.take(len)?;
@@ -317,8 +324,6 @@ fn udp_header(nhc: u8, reader: &mut Reader<'_>, out: &mut Vec<u8>, elided: &mut 
     elided.udp = Some(out.len());
     elided.checksum = nhc & 4 != 0;
     let checksum = if elided.checksum { 0 } else { reader.u16()? };
-    for field in [src, dst, 0, checksum] {
-        out.extend_from_slice(&field.to_be_bytes());
-    }
+    out.extend_from_slice(Udp::new([src, dst], checksum).as_bytes());
     Ok(())
 }

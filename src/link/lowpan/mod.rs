@@ -16,9 +16,9 @@ use self::contexts::{Contexts, Network};
 use self::fragments::{Fragments, Key, Piece};
 use self::iphc::ElidedFields;
 use super::LinkAddresses;
-use super::ip::V6_HEADER_LEN;
 use crate::bytes::Reader;
 use crate::error::{Fault, Stage};
+use crate::net::ipv6::Ipv6;
 use crate::net::protocol::ICMPV6;
 use crate::net::{LinkAddress, checksum};
 
@@ -186,15 +186,13 @@ impl Lowpan {
         const ROUTER_SOLICITATION: u8 = 133;
         const ROUTER_ADVERTISEMENT: u8 = 134;
         const NEIGHBOR_SOLICITATION: u8 = 135;
-        if self.packet.get(6) != Some(&ICMPV6) {
+        let (header, message) = Ipv6::split(&self.packet)?;
+        if header.next_header() != ICMPV6 {
             return None;
         }
-        let message = self.packet.get(V6_HEADER_LEN..)?;
-        let address =
-            |at: usize| self.packet.get(at..)?.first_chunk::<16>().map(|bytes| std::net::IpAddr::from(*bytes));
         let kind = *message.first()?;
         let known = [ROUTER_SOLICITATION, ROUTER_ADVERTISEMENT, NEIGHBOR_SOLICITATION].contains(&kind);
-        if !known || checksum::upper_layer(address(8)?, address(24)?, ICMPV6, message) != 0 {
+        if !known || checksum::upper_layer(header.src().into(), header.dst().into(), ICMPV6, message) != 0 {
             return None;
         }
         if kind == ROUTER_ADVERTISEMENT {

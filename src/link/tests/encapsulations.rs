@@ -4,6 +4,7 @@ use std::sync::LazyLock;
 
 use super::radio::Taker;
 use super::*;
+use crate::net::ip;
 use crate::net::protocol::{ESP, UDP, UDP_LITE};
 
 /// Name, link type and frame of each line.
@@ -122,7 +123,7 @@ fn v4(protocol: u8, fragment: u16, payload: &[u8]) -> Vec<u8> {
     packet[9] = protocol;
     packet[6..8].copy_from_slice(&fragment.to_be_bytes());
     packet.extend_from_slice(payload);
-    ip::finish(&mut packet).unwrap();
+    ip::write_length(&mut packet).unwrap();
     packet
 }
 
@@ -310,7 +311,7 @@ fn fragments_in_fragmented_tunnels() {
                 .flat_map(|(at, packet)| {
                     fragments(packet, 32).map(|mut fragment| {
                         fragment[4..6].copy_from_slice(&[level as u8, at as u8]);
-                        ip::finish(&mut fragment).unwrap();
+                        ip::write_length(&mut fragment).unwrap();
                         fragment
                     })
                 })
