@@ -65,7 +65,7 @@ pub enum LinkAddress {
     Bluetooth([u8; 6]),
 }
 
-/// Parses the form used in key files.
+/// Prints the form used in key files.
 impl fmt::Display for LinkAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let bytes: &[u8] = match self {

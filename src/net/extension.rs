@@ -69,7 +69,7 @@ impl<T: std::borrow::Borrow<[u8; MIN_LEN]>> Extension<T> {
     }
 }
 
-/// Whether `protocol` is a header that still belongs to IP (IANA "IPv6 Extension Header Types", without ESP).
+/// Whether `protocol` is an extension header (IANA "IPv6 Extension Header Types", without ESP).
 #[inline]
 pub(super) fn is_extension(version: IpVersion, protocol: u8) -> bool {
     match protocol {

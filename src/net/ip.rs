@@ -75,7 +75,7 @@ pub(crate) fn address_bytes(packet: &[u8]) -> Option<&[u8]> {
     }
 }
 
-/// The same as addresses.
+/// Source and destination of the IP header at the start of `packet`; `None` if there is none.
 pub(crate) fn addresses(packet: &[u8]) -> Option<(IpAddr, IpAddr)> {
     let (version, [src, dst]) = address_values(packet)?;
     let address = |value: u128| match version {
@@ -85,7 +85,7 @@ pub(crate) fn addresses(packet: &[u8]) -> Option<(IpAddr, IpAddr)> {
     Some((address(src), address(dst)))
 }
 
-/// The same as version and [values](super::address_value).
+/// Source and destination as IP version and [values](super::address_value).
 #[inline]
 pub(crate) fn address_values(packet: &[u8]) -> Option<(IpVersion, [u128; 2])> {
     let addresses = address_bytes(packet)?;

@@ -1,8 +1,8 @@
 //! Headers of the Internet protocols: for each a view that checks, and a builder with the same methods; addresses, checksums,
 //! protocol numbers, and the framing of standard ESP.
 //!
-//! This folder is at the bottom: it knows nothing of captures, Security Associations or Diet-ESP. Nothing else reads the bytes
-//! of IP and transport headers.
+//! This folder is the lowest one. It does not depend on captures, Security Associations or Diet-ESP. No other folder reads
+//! or writes the bytes of IP and transport headers.
 
 mod address;
 pub(crate) mod checksum;

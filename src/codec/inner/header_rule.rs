@@ -107,6 +107,11 @@ impl IpRule {
         IpRule { version, length_sent, header }
     }
 
+    /// The version of the header.
+    pub(in crate::codec) fn version(&self) -> IpVersion {
+        self.version
+    }
+
     /// Whether the addresses may be restored to other values. The checksums of most transports cover addresses.
     pub(in crate::codec) fn loses_addresses(&self) -> bool {
         [Restorable::Src, Restorable::Dst].iter().any(|field| self.header.sources.of(*field).is_some())
