@@ -13,6 +13,8 @@ pub(super) struct Turn<T> {
 
 struct TurnState<T> {
     ticket: u64,
+    /// Workers that wait for their turn.
+    waiting: usize,
     stopped: bool,
     error: Option<Error>,
     value: T,
@@ -37,14 +39,19 @@ impl<T> std::ops::DerefMut for Taken<'_, T> {
 
 impl<T> Turn<T> {
     pub(super) fn new(value: T) -> Turn<T> {
-        Turn { inner: Mutex::new(TurnState { ticket: 0, stopped: false, error: None, value }), next: Condvar::new() }
+        Turn {
+            inner: Mutex::new(TurnState { ticket: 0, waiting: 0, stopped: false, error: None, value }),
+            next: Condvar::new(),
+        }
     }
 
     /// Waits for the turn of `ticket`; `None` if the run is over.
     pub(super) fn wait(&self, ticket: u64) -> Option<Taken<'_, T>> {
         let mut state = lock(&self.inner);
         while state.ticket != ticket && !state.stopped {
+            state.waiting += 1;
             state = self.next.wait(state).unwrap_or_else(PoisonError::into_inner);
+            state.waiting -= 1;
         }
         (!state.stopped).then_some(Taken(state))
     }
@@ -61,9 +68,12 @@ impl<T> Turn<T> {
                 state.error.get_or_insert(error);
             }
         }
-        let goes_on = !state.stopped;
+        let (goes_on, waiting) = (!state.stopped, state.waiting);
         drop(state);
-        self.next.notify_all();
+        // A system call even if no worker waits.
+        if waiting > 0 {
+            self.next.notify_all();
+        }
         goes_on
     }
 

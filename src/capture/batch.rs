@@ -220,6 +220,7 @@ impl Batch {
     }
 
     /// Removes the frame check sequence of a pcap record and fills in its header.
+    #[inline]
     fn finish_record(
         &mut self,
         offset: usize,
@@ -250,6 +251,7 @@ impl Batch {
         &mut self.bytes
     }
 
+    #[inline]
     fn interface_index(&mut self, interface: &Arc<Interface>) -> u32 {
         let known = self.interfaces.iter().position(|known| Arc::ptr_eq(known, interface));
         known.unwrap_or_else(|| {

@@ -104,8 +104,11 @@ impl Args {
             files = wireshark::paths(folder).into_iter().fold(files, Files::write);
         }
         files.check()?;
-        if let Some(folder) = &folder {
-            wireshark::check_folder(folder)?;
+        if let Some(folder) = folder.as_ref().filter(|folder| wireshark::has_other_profile(folder)) {
+            return Err(Error::usage(
+                format!("{} holds a Wireshark profile, whose esp_sa and preferences would be lost", folder.display()),
+                "give another folder with --wireshark",
+            ));
         }
         let (table, link) = self.opening.apply(self.inputs.table(&self.capture, quiet)?);
         let mut reader = self.opening.reader(&self.capture)?;

@@ -6,6 +6,7 @@ pub(crate) mod decode;
 mod frame_batch;
 mod frame_writer;
 mod held_frames;
+pub(crate) mod sa;
 mod seal_queue;
 
 use crate::decoder::candidates::explicit_iv;

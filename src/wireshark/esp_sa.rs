@@ -1,4 +1,4 @@
-//! Writes the files with which Wireshark decrypts ESP: `esp_sa` lines and preferences.
+//! Lines of `esp_sa`, Wireshark's list of ESP keys.
 //!
 //! Wireshark 4.0 to 4.6 reads a line as follows. It has 8 quoted fields, or 10 with extended sequence numbers; 4.0
 //! rejects a file with such a line. The protocol is that of the outer header. The salt is appended to the key.
@@ -6,14 +6,11 @@
 //! supported.
 
 use std::fmt::Write as _;
-use std::io::Write as _;
 use std::net::IpAddr;
-use std::path::{Path, PathBuf};
 
 use zeroize::Zeroizing;
 
 use crate::cipher::{Cipher, Keys};
-use crate::error::Error;
 use crate::net::IpVersion;
 use crate::sa::UsedKeys;
 
@@ -38,9 +35,6 @@ pub struct Line<'a> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("Wireshark cannot decrypt {0}")]
 pub struct Unnamed(&'static str);
-
-/// The preferences that make Wireshark decrypt and verify ESP.
-pub(crate) const PREFERENCES: &str = "esp.enable_encryption_decode: TRUE\nesp.enable_authentication_check: TRUE\n";
 
 impl Line<'_> {
     /// Appends the line and its line end to `text`, which then contains secrets.
@@ -132,65 +126,6 @@ fn push_hex(text: &mut String, bytes: &[u8]) {
     for byte in bytes {
         let _ = write!(text, "{byte:02x}");
     }
-}
-
-/// The folder that [`write_folder`] writes, and its files.
-pub(crate) fn paths(folder: &Path) -> [PathBuf; 3] {
-    [folder.to_owned(), folder.join("esp_sa"), folder.join("preferences")]
-}
-
-/// Rejects a folder for [`write_folder`] that already contains a different Wireshark profile.
-///
-/// # Errors
-///
-/// The folder contains one.
-pub(crate) fn check_folder(folder: &Path) -> Result<(), Error> {
-    let is_own = match std::fs::read_to_string(folder.join("preferences")) {
-        Ok(preferences) => preferences == PREFERENCES,
-        Err(_) => !folder.join("preferences").exists() && !folder.join("esp_sa").exists(),
-    };
-    match is_own {
-        true => Ok(()),
-        false => Err(Error::usage(
-            format!("{} holds a Wireshark profile, whose esp_sa and preferences would be lost", folder.display()),
-            "give another folder with --wireshark",
-        )),
-    }
-}
-
-/// Writes `esp_sa` and `preferences` into `folder`, to be used as `WIRESHARK_CONFIG_DIR`. Creates the folder if it
-/// is missing. The files contain keys, so on Unix only their owner may read them, and only the owner may enter a
-/// new folder.
-///
-/// # Errors
-///
-/// The operating system refuses to create or write them.
-pub fn write_folder(folder: &Path, esp_sa: &str) -> Result<(), Error> {
-    make_private(folder).map_err(Error::io(folder, "create"))?;
-    for (name, text) in [("esp_sa", esp_sa), ("preferences", PREFERENCES)] {
-        let path = folder.join(name);
-        let write = || {
-            // Created with mode 0600, and renamed when complete.
-            let mut file = tempfile::NamedTempFile::new_in(folder)?;
-            file.write_all(text.as_bytes())?;
-            file.persist(&path)?;
-            Ok(())
-        };
-        write().map_err(Error::io(&path, "write"))?;
-    }
-    Ok(())
-}
-
-#[cfg(unix)]
-fn make_private(folder: &Path) -> std::io::Result<()> {
-    use std::os::unix::fs::DirBuilderExt;
-    // An existing folder keeps its permissions, because other users may need it.
-    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)
-}
-
-#[cfg(not(unix))]
-fn make_private(folder: &Path) -> std::io::Result<()> {
-    std::fs::create_dir_all(folder)
 }
 
 #[cfg(test)]
@@ -286,24 +221,6 @@ mod tests {
         for name in ["ENCR_NULL_AUTH_AES_GMAC", "ENCR_AES_CCM_8_IIV"] {
             let error = text(line(&keys(Suite::by_name(name).unwrap(), None))).unwrap_err();
             assert_eq!(error.to_string(), format!("Wireshark cannot decrypt {name}"));
-        }
-    }
-
-    #[cfg(unix)]
-    #[test]
-    fn only_the_owner_may_read_the_keys() {
-        use std::os::unix::fs::PermissionsExt;
-        let parent = tempfile::tempdir().unwrap();
-        let folder = parent.path().join("OUT.wireshark");
-        // An existing folder keeps its permissions, but the files in it are private.
-        for (text, folder_mode) in [("first\n", 0o700), ("second\n", 0o755)] {
-            write_folder(&folder, text).unwrap();
-            let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
-            assert_eq!(mode(&folder), folder_mode);
-            assert_eq!((mode(&folder.join("esp_sa")), mode(&folder.join("preferences"))), (0o600, 0o600));
-            assert_eq!(std::fs::read_to_string(folder.join("esp_sa")).unwrap(), text);
-            assert_eq!(std::fs::read_dir(&folder).unwrap().count(), 2);
-            std::fs::set_permissions(&folder, std::fs::Permissions::from_mode(0o755)).unwrap();
         }
     }
 }
