@@ -19,6 +19,7 @@ mod ike;
 mod keys;
 pub(crate) mod nonces;
 mod random;
+mod runs;
 mod sealing;
 mod search;
 mod table;

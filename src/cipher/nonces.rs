@@ -3,11 +3,12 @@
 //! Two plaintexts encrypted with one key and one nonce reveal each other, and in counter modes also the integrity key.
 //! Therefore every explicit IV issued here is unique for its key and differs from all IVs of that key in the capture.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 
+use super::runs::Runs;
 use super::{Keys, Random};
 use crate::bytes::last_word;
 use crate::error::Error;
@@ -80,7 +81,7 @@ impl IvIssuer {
         if iv >= MAX_ISSUED {
             return Ok(());
         }
-        if !insert(&mut ivs.seen, iv) {
+        if !ivs.seen.insert(iv) {
             return Ok(());
         }
         if iv < ivs.next {
@@ -95,7 +96,7 @@ impl IvIssuer {
     /// The next unused IV for `key`.
     pub(crate) fn issue(&mut self, key: KeyId) -> Result<u64, Error> {
         let ivs = self.ivs(key)?;
-        if let Some((_, last)) = ivs.seen.range(..=ivs.next).next_back().filter(|(_, last)| **last >= ivs.next) {
+        if let Some(last) = ivs.seen.end_of_run_with(ivs.next) {
             ivs.next = last + 1;
         }
         if ivs.next >= MAX_ISSUED {
@@ -169,9 +170,6 @@ impl Digester {
     }
 }
 
-/// Numbers as runs of consecutive values: first to last.
-type Runs = BTreeMap<u64, u64>;
-
 impl UsedNumbers {
     /// Marks a number as used for `key`. Returns false if it was used before, or may have been: if a stream has too
     /// many gaps, the lowest ones are filled. An identical `packet` (by its [`Digester`]) may use its number again
@@ -179,13 +177,8 @@ impl UsedNumbers {
     /// may be overwritten earlier.
     pub(crate) fn take(&mut self, key: KeyId, number: u64, packet: Option<u64>) -> bool {
         let runs = place_of(&mut self.by_key, key);
-        let is_new = insert(runs, number);
-        if runs.len() > MAX_RUNS
-            && let Some((first, _)) = runs.pop_first()
-            && let Some((_, last)) = runs.pop_first()
-        {
-            runs.insert(first, last);
-        }
+        let is_new = runs.insert(number);
+        runs.limit(MAX_RUNS);
         let Some(packet) = packet else { return is_new };
         if self.recent.is_empty() {
             self.recent.resize(REMEMBERED, None);
@@ -204,28 +197,6 @@ impl UsedNumbers {
 const MAX_RUNS: usize = 4096;
 /// Most numbers whose packet may be sealed again.
 const REMEMBERED: usize = 1 << 14;
-
-/// Adds a number. Returns false if it was there.
-fn insert(runs: &mut Runs, number: u64) -> bool {
-    // The usual case: the number follows the highest run.
-    if let Some(mut last) = runs.last_entry()
-        && last.get().checked_add(1) == Some(number)
-    {
-        *last.get_mut() = number;
-        return true;
-    }
-    let before = runs.range(..=number).next_back().map(|(first, last)| (*first, *last));
-    if before.is_some_and(|(_, last)| last >= number) {
-        return false;
-    }
-    let first = match before {
-        Some((first, last)) if last + 1 == number => first,
-        _ => number,
-    };
-    let last = number.checked_add(1).and_then(|next| runs.remove(&next)).unwrap_or(number);
-    runs.insert(first, last);
-    true
-}
 
 #[cfg(test)]
 mod tests {
@@ -260,7 +231,8 @@ mod tests {
             assert!(used.take(one, number, packet(9, b"one")), "{number}, the same packet");
         }
         assert!(used.take(two, 5, packet(9, b"other")));
-        assert_eq!(used.by_key[one.0 as usize], Runs::from([(0, 1), (5, 7), (u64::MAX - 1, u64::MAX)]));
+        let runs: Vec<_> = used.by_key[one.0 as usize].iter().collect();
+        assert_eq!(runs, [(0, 1), (5, 7), (u64::MAX - 1, u64::MAX)]);
     }
 
     #[test]
@@ -306,7 +278,7 @@ mod tests {
         let mut used = UsedNumbers::default();
         let numbers = || (0..100_000u64).map(|index| index * 2);
         assert!(numbers().all(|number| used.take(one, number, packet(9, b"one"))));
-        assert!(used.by_key[one.0 as usize].len() <= MAX_RUNS);
+        assert!(used.by_key[one.0 as usize].iter().count() <= MAX_RUNS);
         assert_eq!(used.recent.len(), REMEMBERED);
         // Even after entries are forgotten, no number is used twice, and recent numbers are known exactly.
         assert!(!numbers().any(|number| used.take(one, number, packet(9, b"two"))));
@@ -320,6 +292,6 @@ mod tests {
         for _ in 0..100_000 {
             issuer.seen(one, random.u64().unwrap()).unwrap();
         }
-        assert!(issuer.by_key[one.0 as usize].as_ref().unwrap().seen.len() < 100);
+        assert!(issuer.by_key[one.0 as usize].as_ref().unwrap().seen.iter().count() < 100);
     }
 }
