@@ -221,6 +221,48 @@ fn a_signal_completes_the_output() {
     assert_eq!(pcap::read(&out).1.len(), 9);
 }
 
+/// How many Enhanced Packet Blocks a pcapng capture has.
+fn enhanced_packets(mut capture: &[u8]) -> usize {
+    let word = |bytes: &[u8], at: usize| u32::from_le_bytes(bytes[at..at + 4].try_into().unwrap());
+    let mut count = 0;
+    while !capture.is_empty() {
+        count += usize::from(word(capture, 0) == 6);
+        capture = &capture[word(capture, 4) as usize..];
+    }
+    count
+}
+
+#[test]
+fn compress_writes_each_esp_packet_before_the_next_one_comes() {
+    let [rules, keys, esp_keys] = ["samples/tcp/rules.yaml", "keys/tcp.yaml", "samples/tcp/esp_keys.yaml"].map(file);
+    let mut child = Command::new(env!("CARGO_BIN_EXE_dietesp"))
+        .args(["compress", "-", "-o", "-", "-q", "-r", &rules, "-k", &keys, "--esp-keys", &esp_keys])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let (mut stdin, mut stdout) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
+    let (sender, received) = channel();
+    std::thread::spawn(move || {
+        let mut buffer = [0; 65536];
+        while let Ok(len @ 1..) = stdout.read(&mut buffer) {
+            sender.send(buffer[..len].to_vec()).unwrap();
+        }
+    });
+    let (head, packets) = pieces("samples/tcp/original.pcap");
+    stdin.write_all(&head).unwrap();
+    let mut output = vec![];
+    for (before, packet) in packets[..5].iter().enumerate() {
+        stdin.write_all(packet).unwrap();
+        while enhanced_packets(&output) == before {
+            output.extend(received.recv_timeout(PATIENCE).expect("the packet before the next one is written"));
+        }
+        assert_eq!(enhanced_packets(&output), before + 1);
+    }
+    drop(stdin);
+    assert!(child.wait().unwrap().success());
+}
+
 #[test]
 fn a_signal_ends_the_reading_of_a_file() {
     const FRAMES: u64 = 200_000;

@@ -14,7 +14,9 @@ use crate::error::Error;
 /// Compress a capture of standard ESP, or of plain IP packets, to Diet-ESP
 ///
 /// `compress` reads the capture up to the first ESP packet that decrypts with --esp-keys, then from the start again. What
-/// a pipe delivers meanwhile is kept in a temporary file, so files and pipes give the same output.
+/// a pipe delivers meanwhile is kept in a temporary file, so files and pipes give the same output. ESP from a pipe is
+/// written as it arrives, beginning with the first packet that decrypts. Plain packets from a pipe are written only when the
+/// pipe ends or after Ctrl-C, because any later packet may be ESP that decrypts.
 ///
 /// If a packet decrypts, the capture is one of ESP. Its ESP packets are compressed. All other frames are written as they
 /// are, because they were on the network next to the ESP: IKE, ICMPv6, ARP, ESP of other SAs, damaged frames. The summary

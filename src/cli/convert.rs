@@ -10,6 +10,7 @@ use crate::capture::{Writer, is_standard_output};
 use crate::cipher::{SUITES, Suite};
 use crate::command::convert::{self, Converted, Reseal, Settings, Target};
 use crate::error::Error;
+use crate::link;
 use crate::sa::UsedKeys;
 use crate::wireshark;
 
@@ -76,56 +77,15 @@ impl Args {
         for (option, with) in self.without_effect() {
             report(quiet, &format!("dietesp: warning: {option} has no effect with {with}\n"));
         }
-        let reseal = match self.reseal {
-            Some(ResealArg::Keep) => Reseal::Keep,
-            Some(ResealArg::Fresh) | None => Reseal::Fresh(self.cipher.unwrap_or_else(default_cipher)),
-        };
-        // A folder next to a device or a pipe, such as /dev/null, would be in the wrong place.
-        let is_device = std::fs::metadata(&self.output).is_ok_and(|metadata| !metadata.is_file() && !metadata.is_dir());
-        let to_file = !is_standard_output(&self.output) && !is_device;
-        let folder = match (&self.wireshark, self.to) {
-            (_, To::Plain) => None,
-            (Some(folder), To::Esp) => Some(folder.clone()),
-            (None, To::Esp) if !to_file => None,
-            (None, To::Esp) => {
-                let mut name = self.output.clone().into_os_string();
-                name.push(".wireshark");
-                Some(PathBuf::from(name))
-            }
-        };
-        if folder.is_none() && self.to == To::Esp && reseal != Reseal::Keep {
-            return Err(Error::usage(
-                "the fresh keys would be lost, because the output is not a file",
-                "add --wireshark DIR to keep them, or use --reseal keep",
-            ));
-        }
-        let mut files = self.inputs.files(&self.capture).write(&self.output);
-        if let Some(folder) = &folder {
-            files = wireshark::paths(folder).into_iter().fold(files, Files::write);
-        }
-        files.check()?;
-        if let Some(folder) = folder.as_ref().filter(|folder| wireshark::has_other_profile(folder)) {
-            return Err(Error::usage(
-                format!("{} holds a Wireshark profile, whose esp_sa and preferences would be lost", folder.display()),
-                "give another folder with --wireshark",
-            ));
-        }
+        let folder = self.folder()?;
+        self.check_files(folder.as_deref())?;
         let (table, link) = self.opening.apply(self.inputs.table(&self.capture, quiet)?);
         let mut reader = self.opening.reader(&self.capture)?;
         let writer = Writer::create(&self.output)?;
         if self.keep_repeats && !writer.batch().mixes_link_types() {
             report(quiet, "dietesp: warning: --keep-repeats has no effect: radio frames are written to pcapng only\n");
         }
-        let settings = Settings {
-            target: if self.to == To::Esp { Target::Esp } else { Target::Plain },
-            reseal,
-            seed: self.seed,
-            limits: self.opening.limits(quiet),
-            selection: self.opening.selection.selection(),
-            link,
-            keep_repeats: self.keep_repeats,
-            threads: self.opening.threads(),
-        };
+        let settings = self.settings(link, quiet);
         let progress = Progress::new(quiet, reader.total_len(), false);
         let mut warnings = vec![];
         let keep = |keys: &[UsedKeys]| {
@@ -146,6 +106,65 @@ impl Args {
         let left = if self.to == To::Plain { converted.still_encrypted } else { 0 };
         let decoded = Outcome::of(&converted.totals);
         Ok(Outcome { failed: decoded.failed + converted.unwritable + left, truncated, ..decoded }.into())
+    }
+
+    /// The settings of the library for these arguments.
+    fn settings(&self, link: link::Settings, quiet: bool) -> Settings {
+        Settings {
+            target: if self.to == To::Esp { Target::Esp } else { Target::Plain },
+            reseal: self.reseal(),
+            seed: self.seed,
+            limits: self.opening.limits(quiet),
+            selection: self.opening.selection.selection(),
+            link,
+            keep_repeats: self.keep_repeats,
+            threads: self.opening.threads(),
+        }
+    }
+
+    fn reseal(&self) -> Reseal {
+        match self.reseal {
+            Some(ResealArg::Keep) => Reseal::Keep,
+            Some(ResealArg::Fresh) | None => Reseal::Fresh(self.cipher.unwrap_or_else(default_cipher)),
+        }
+    }
+
+    /// The folder for Wireshark: the one given, or the default next to an output file. `None` if there are no keys to write.
+    fn folder(&self) -> Result<Option<PathBuf>, Error> {
+        if self.to == To::Plain {
+            return Ok(None);
+        }
+        if self.wireshark.is_some() {
+            return Ok(self.wireshark.clone());
+        }
+        // A folder next to a device or a pipe, such as /dev/null, would be in the wrong place.
+        let is_device = std::fs::metadata(&self.output).is_ok_and(|metadata| !metadata.is_file() && !metadata.is_dir());
+        if !is_standard_output(&self.output) && !is_device {
+            let mut name = self.output.clone().into_os_string();
+            name.push(".wireshark");
+            return Ok(Some(PathBuf::from(name)));
+        }
+        match self.reseal() {
+            Reseal::Keep => Ok(None),
+            Reseal::Fresh(_) => Err(Error::usage(
+                "the fresh keys would be lost, because the output is not a file",
+                "add --wireshark DIR to keep them, or use --reseal keep",
+            )),
+        }
+    }
+
+    /// Checks that no file is overwritten that is read or contains another Wireshark profile.
+    fn check_files(&self, folder: Option<&Path>) -> Result<(), Error> {
+        let files = self.inputs.files(&self.capture).write(&self.output);
+        let Some(folder) = folder else { return files.check() };
+        wireshark::paths(folder).into_iter().fold(files, Files::write).check()?;
+        if wireshark::has_other_profile(folder) {
+            return Err(Error::usage(
+                format!("{} holds a Wireshark profile, whose esp_sa and preferences would be lost", folder.display()),
+                "give another folder with --wireshark",
+            ));
+        }
+        Ok(())
     }
 
     /// The given options that have no effect, each with the option that disables it.

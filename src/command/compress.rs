@@ -185,9 +185,9 @@ impl<'t> BatchCommand<Output<'_, Compressed>> for Compress<'t> {
     ) -> Result<ControlFlow<()>, Error> {
         let Work { routes, texts, actions, .. } = work;
         actions.clear();
-        let mut routes = routes.drain(..);
+        let mut routes = routes.iter();
         for (frame, first) in window.frames().zip(outcomes) {
-            for (packet, route) in first.packets().zip(&mut routes) {
+            for (packet, route) in first.packets().zip(routes.by_ref()) {
                 actions.push(decider.decide(frame.number, (first, packet), arena, route, texts)?);
             }
         }

@@ -38,7 +38,7 @@ struct Work {
     totals: Totals,
 }
 
-/// Reads a capture to its end; gives back counts and streams. `sink` takes the text of each window, in capture order, and
+/// Reads a capture to its end. Returns counts and streams. `sink` gets the text of each window, in capture order, and
 /// how many bytes of the input have been read.
 pub fn run<R: Render>(
     input: Input<'_, '_>,

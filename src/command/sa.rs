@@ -39,10 +39,7 @@ impl Render for NoRecords {
 ///
 /// # Errors
 /// The capture cannot be read.
-pub(crate) fn run(
-    input: Input<'_, '_>,
-    progress: &mut (dyn FnMut(u64) + Send),
-) -> Result<(Totals, Streams), Error> {
+pub(crate) fn run(input: Input<'_, '_>, progress: &mut (dyn FnMut(u64) + Send)) -> Result<(Totals, Streams), Error> {
     let mut sink = |_: &[u8], bytes_read: u64| {
         progress(bytes_read);
         Ok(())

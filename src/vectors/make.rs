@@ -12,10 +12,11 @@ use crate::cipher::Random;
 use crate::cipher::nonces::{IvIssuer, KeyIds, UsedNumbers};
 use crate::decoder::candidates::Limits;
 use crate::decoder::status::Status;
+use crate::encoder;
 use crate::error::Error;
 use crate::files::Json;
 use crate::link::{self, LinkContent};
-use crate::net::{Datagram, IpVersion, OuterHeader, ip};
+use crate::net::{Datagram, OuterHeader, ip};
 use crate::sa::table::{PreparedSa, SaTable};
 
 /// Settings of [`make`].
@@ -128,18 +129,13 @@ fn ip_packet(link_type: u16, data: &[u8]) -> Option<(OuterHeader, &[u8])> {
 /// The outer header with which `entry` would send a plain packet, without length. Returns `None` if the SA would
 /// not send it.
 fn outer_header(entry: &PreparedSa, inner: &OuterHeader, packet: &[u8]) -> Option<Vec<u8>> {
-    let context = entry.context.as_ref()?;
+    let outer = encoder::outer_header(entry, inner)?;
     let mut header = vec![];
-    let outer = if entry.is_tunnel() {
-        let (src, dst) = context.tunnel_ip?;
-        let outer = OuterHeader { version: IpVersion::of(src), src, dst, ..*inner };
+    if entry.is_tunnel() {
         link::encapsulate(LINKTYPE_RAW, &[], &outer, entry.protocol, &[], &mut header).ok()?;
-        outer
     } else {
-        let carrier = datagram(packet).ok()?;
-        link::rebuild(&[], &carrier, entry.protocol, None, &[], &mut header).ok()?;
-        carrier.outer
-    };
+        link::rebuild(&[], &datagram(packet).ok()?, entry.protocol, None, &[], &mut header).ok()?;
+    }
     (entry.sa.src.accepts(outer.src) && entry.sa.dst.accepts(outer.dst)).then_some(header)
 }
 

@@ -8,6 +8,7 @@ use crate::capture::LINKTYPE_RAW;
 use crate::cipher::OpenError;
 use crate::codec::{Mismatch, Restored, State};
 use crate::decoder::status::Status;
+use crate::encoder::outer_header;
 use crate::error::{Fault, FaultKind, Stage};
 use crate::files::Json;
 use crate::link::{self, LinkContent};
@@ -108,17 +109,8 @@ impl Vector {
         let entry = table.entries().get(sa).ok_or_else(|| wrong("sa", "there is no such SA"))?;
         let Inputs { outer_header, inner_packet, sn, iv } = *inputs;
         let (cipher, codec, esn) = (entry.cipher(), &entry.codec, entry.sa.esn);
-        let spi = entry.sa.spi.ok_or_else(|| wrong("spi", "the SA has none"))?;
-        if !esn && u32::try_from(sn).is_err() {
-            return Err(wrong("sn", "beyond 32 bits, without `esn`"));
-        }
         let carrier = datagram(outer_header)?;
-        let tunnel_ip = entry.context.as_ref().and_then(|context| context.tunnel_ip);
-        if let Some(ends) = tunnel_ip.filter(|_| entry.is_tunnel())
-            && ends != (carrier.outer.src, carrier.outer.dst)
-        {
-            return Err(wrong("outer_header", "other addresses than those of `tunnel_ip`"));
-        }
+        let spi = check_inputs(entry, sn, &carrier)?;
         let [sender, receiver] = states.of(sa, &carrier.outer);
         let mut clear_text = vec![];
         let compressed = codec.compress(inner_packet, &carrier.outer, sender, &mut clear_text);
@@ -202,6 +194,21 @@ impl Vector {
     fn lost(&self) -> Vec<u8> {
         let (sent, restored) = (&self.inner_packet, &self.restored_packet);
         if sent == restored { vec![] } else { sent.iter().zip(restored).map(|(a, b)| a ^ b).collect() }
+    }
+}
+
+/// Returns the SPI of an SA that can send a packet with this sequence number and outer header.
+fn check_inputs(entry: &PreparedSa, sn: u64, carrier: &Datagram<'_>) -> Result<u32, Problem> {
+    let wrong = |name, what: &str| Problem::Wrong(name, what.to_owned());
+    let spi = entry.sa.spi.ok_or_else(|| wrong("spi", "the SA has none"))?;
+    if !entry.sa.esn && u32::try_from(sn).is_err() {
+        return Err(wrong("sn", "beyond 32 bits, without `esn`"));
+    }
+    match outer_header(entry, &carrier.outer) {
+        Some(outer) if (outer.src, outer.dst) != (carrier.outer.src, carrier.outer.dst) => {
+            Err(wrong("outer_header", "other addresses than those of `tunnel_ip`"))
+        }
+        _ => Ok(spi),
     }
 }
 

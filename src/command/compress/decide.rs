@@ -78,7 +78,7 @@ impl<'t> Decider<'t> {
         frame: u64,
         (first, outcome): (&Outcome<'_>, &Outcome<'_>),
         arena: &Arena,
-        route: Route,
+        route: &Route,
         texts: &mut ClearTexts,
     ) -> Result<Action, Error> {
         self.nonces.note_input(outcome)?;
@@ -96,18 +96,20 @@ impl<'t> Decider<'t> {
                 self.counts.decrypted += 1;
                 Ok(Action::Omit)
             }
-            Route::Esp(rule_match) => {
+            Route::Esp(Some(rule_match)) => self.esp_packet(frame, outcome, arena, rule_match, texts),
+            Route::Esp(None) => {
                 let states = Some(&self.states);
                 let with_state = |outer| self.matcher.esp(outcome, &outer, arena, states, texts);
-                let rule_match = rule_match.or_else(|| outcome.outer().and_then(with_state));
-                self.esp_packet(frame, outcome, arena, rule_match.unwrap_or(RuleMatch::NoContext), texts)
+                let rule_match = outcome.outer().and_then(with_state).unwrap_or(RuleMatch::NoContext);
+                self.esp_packet(frame, outcome, arena, &rule_match, texts)
             }
             Route::Plain(rule_match) => {
                 let Some(datagram) = outcome.datagram() else { return self.without_packet(frame, outcome) };
-                let states = Some(&self.states);
-                let rule_match = rule_match.or_else(|| self.matcher.plain(&datagram, states, texts));
-                let rule_match = rule_match.unwrap_or(RuleMatch::NoContext);
-                self.plain_packet(frame, outcome, &datagram, rule_match, texts)
+                if let Some(rule_match) = rule_match {
+                    return self.plain_packet(frame, outcome, &datagram, rule_match, texts);
+                }
+                let rule_match = self.matcher.plain(&datagram, Some(&self.states), texts);
+                self.plain_packet(frame, outcome, &datagram, &rule_match.unwrap_or(RuleMatch::NoContext), texts)
             }
         }
     }
@@ -118,14 +120,14 @@ impl<'t> Decider<'t> {
         frame: u64,
         outcome: &Outcome<'_>,
         arena: &Arena,
-        rule_match: RuleMatch,
+        rule_match: &RuleMatch,
         texts: &mut ClearTexts,
     ) -> Result<Action, Error> {
         let Some(sn) = outcome.esp.map(|esp| esp.sequence) else { return Ok(Action::Keep) };
         match rule_match {
             RuleMatch::NoContext | RuleMatch::NoTunnelIp(_) => Ok(Action::Keep),
             RuleMatch::Mismatch { mismatch, .. } => {
-                if self.mismatch(frame, &mismatch)? == OnMismatch::Skip {
+                if self.mismatch(frame, mismatch)? == OnMismatch::Skip {
                     return Ok(Action::Omit);
                 }
                 let Some(outer) = outcome.outer() else { return Ok(Action::Keep) };
@@ -133,7 +135,7 @@ impl<'t> Decider<'t> {
                 Ok(esp.map_or_else(|| self.refused(), Action::Esp))
             }
             RuleMatch::Matches(matched) => {
-                let MatchedPacket { sa, clear, protected_len, keeps_ciphertext, digest, state, .. } = matched;
+                let MatchedPacket { sa, clear, protected_len, keeps_ciphertext, digest, state, .. } = *matched;
                 let Some(to) = self.nonces.sa(sa) else { return Ok(Action::Keep) };
                 let (content, iv) = match keeps_ciphertext {
                     true => (Content::Unchanged, Some(0)),
@@ -157,20 +159,20 @@ impl<'t> Decider<'t> {
         frame: u64,
         outcome: &Outcome<'_>,
         datagram: &Datagram<'_>,
-        rule_match: RuleMatch,
+        rule_match: &RuleMatch,
         texts: &mut ClearTexts,
     ) -> Result<Action, Error> {
         match rule_match {
             RuleMatch::NoContext => self.without_packet(frame, outcome),
-            RuleMatch::NoTunnelIp(sa) => Err(self.no_tunnel_ip(frame, sa)),
+            RuleMatch::NoTunnelIp(sa) => Err(self.no_tunnel_ip(frame, *sa)),
             RuleMatch::Mismatch { sa, mismatch } => {
-                if self.mismatch(frame, &mismatch)? == OnMismatch::Skip {
+                if self.mismatch(frame, mismatch)? == OnMismatch::Skip {
                     return Ok(Action::Omit);
                 }
-                self.plain_as_standard(frame, datagram, sa, texts)
+                self.plain_as_standard(frame, datagram, *sa, texts)
             }
             RuleMatch::Matches(matched) => {
-                let MatchedPacket { sa, in_front, clear, protected_len, digest, state, .. } = matched;
+                let MatchedPacket { sa, in_front, clear, protected_len, digest, state, .. } = *matched;
                 let Some((_, to, key)) = self.nonces.sa(sa) else { return Ok(Action::Omit) };
                 let Some(outer) = outer_header(to, &datagram.outer) else { return Ok(Action::Omit) };
                 let sn = self.nonces.next_number(sa, to)?;
