@@ -69,6 +69,13 @@ impl Reassembled {
     }
 }
 
+fn timeout_ns(version: IpVersion) -> i64 {
+    match version {
+        IpVersion::V4 => TIMEOUT_V4_NS,
+        IpVersion::V6 => TIMEOUT_V6_NS,
+    }
+}
+
 impl Reassembler {
     /// A packet without fragments.
     pub fn new() -> Reassembler {
@@ -130,13 +137,7 @@ impl Reassembler {
             return Err(Fault::unsupported(Stage::Link, at, "overlapping IPv6 fragments (RFC 5722)"));
         }
         if slot.frames.is_empty() {
-            slot.deadline = deadline(
-                time_ns,
-                match fragment.outer.version {
-                    IpVersion::V4 => TIMEOUT_V4_NS,
-                    IpVersion::V6 => TIMEOUT_V6_NS,
-                },
-            );
+            slot.deadline = deadline(time_ns, timeout_ns(fragment.outer.version));
             self.next_deadline = Some(self.next_deadline.map_or(slot.deadline, |next| next.min(slot.deadline)));
         }
 

@@ -305,6 +305,20 @@ pub(super) fn of_family(family: u32) -> Next {
     }
 }
 
+/// Makes the address family that of `version`, in the byte order that it has.
+fn set_address_family(field: &mut [u8; 4], version: IpVersion) {
+    let big_endian = field.first() == Some(&0);
+    let is_v4 = field.contains(&2);
+    // 24, 28 and 30 all mean IPv6, and readers accept each of them.
+    let family: u32 = match version {
+        IpVersion::V4 => 2,
+        IpVersion::V6 => 30,
+    };
+    if is_v4 != (version == IpVersion::V4) {
+        *field = if big_endian { family.to_be_bytes() } else { family.to_le_bytes() };
+    }
+}
+
 /// Appends `header`, the link header of a frame on `link_type`, and sets its protocol field to IP `version`.
 pub(super) fn write(link_type: u16, header: &[u8], version: IpVersion, out: &mut Vec<u8>) -> Result<(), Fault> {
     let before = out.len();
@@ -336,16 +350,7 @@ pub(super) fn write(link_type: u16, header: &[u8], version: IpVersion, out: &mut
         }
         NULL | LOOP | ENC => {
             if let Some(field) = header.first_chunk_mut::<4>() {
-                let big_endian = field.first() == Some(&0);
-                let is_v4 = field.contains(&2);
-                // 24, 28 and 30 all mean IPv6, and readers accept each of them.
-                let family: u32 = match version {
-                    IpVersion::V4 => 2,
-                    IpVersion::V6 => 30,
-                };
-                if is_v4 != (version == IpVersion::V4) {
-                    *field = if big_endian { family.to_be_bytes() } else { family.to_le_bytes() };
-                }
+                set_address_family(field, version);
             }
         }
         // The protocol is the last field, unless it is compressed to one byte.

@@ -10,6 +10,7 @@
 use super::{ETHERNET, IPV4, Next, ppp};
 use crate::bytes::Reader;
 use crate::error::Fault;
+use crate::net::{IpVersion, ip};
 
 const SEQUENCE: u16 = 0x1000;
 /// A second EtherType for Transparent Ethernet Bridging, used by some GRE implementations.
@@ -62,7 +63,7 @@ fn erspan_iii(reader: &mut Reader<'_>) -> Result<Next, Fault> {
 
 /// Web Cache Communication Protocol: version 2 has 4 bytes before the IPv4 packet.
 fn wccp(reader: &mut Reader<'_>) -> Result<Next, Fault> {
-    if reader.rest().first().is_some_and(|byte| byte >> 4 != 4) {
+    if !reader.rest().is_empty() && ip::version(reader.rest()) != Some(IpVersion::V4) {
         reader.take(4)?;
     }
     Ok(IPV4)

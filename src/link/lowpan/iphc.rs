@@ -160,12 +160,8 @@ fn ipv6_header(
         (0, _, mode) => unicast(mode, Some(context(dci)), dst_id, reader)?,
         (_, 0, mode) => multicast(mode, reader)?,
         (_, _, 0) => {
-            // ff | flags, scope | RIID | prefix length | prefix 8 | group 4 (RFC 3306, RFC 3956)
-            let [a, b, group @ ..] = reader.array::<6>()?;
-            let Context { prefix, len, .. } = context(dci);
-            // This format limits a prefix to 64 bits.
-            let [len, group] = [u128::from(len.min(64)), u128::from(u32::from_be_bytes(group))];
-            0xff << 120 | u128::from(a) << 112 | u128::from(b) << 104 | len << 96 | prefix >> 64 << 32 | group
+            let context = context(dci);
+            context_multicast(&context, reader)?
         }
         (_, _, mode) => {
             let mode = u64::from(mode);
@@ -180,6 +176,18 @@ fn ipv6_header(
     header.set_hop_limit(hop_limit);
     out.extend_from_slice(header.as_bytes());
     Ok(in_line)
+}
+
+/// Reads a multicast address that holds the prefix of a context (RFC 3306, RFC 3956):
+///
+/// ```text
+/// | ff | flags, scope | RIID | prefix length | prefix 8 | group 4 |
+/// ```
+fn context_multicast(context: &Context, reader: &mut Reader<'_>) -> Result<u128, Fault> {
+    let [a, b, group @ ..] = reader.array::<6>()?;
+    // This format limits a prefix to 64 bits.
+    let [len, group] = [u128::from(context.len.min(64)), u128::from(u32::from_be_bytes(group))];
+    Ok(0xff << 120 | u128::from(a) << 112 | u128::from(b) << 104 | len << 96 | context.prefix >> 64 << 32 | group)
 }
 
 /// Reads Traffic Class and Flow Label. In the compressed Traffic Class, ECN comes first (RFC 6282 §3.2.1).
