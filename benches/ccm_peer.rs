@@ -1,10 +1,10 @@
-//! A loop that does nothing but open every packet of a capture with the crates `ccm` 0.5 and `aes` 0.8: what compare.py
-//! holds the CPU time of `dietesp decode` against.
+//! Decrypts every packet of a capture with the crates `ccm` 0.5 and `aes` 0.8, and does nothing else. compare.py
+//! compares its CPU time with that of `dietesp decode`.
 //!
 //! usage: cargo bench --bench ccm_peer -- FOLDER
 //!
-//! FOLDER is one of `gen_esp.py --cipher ccm8`. Prints nanoseconds of CPU per packet: keys are prepared and packets in
-//! memory before the clock starts.
+//! FOLDER was made by `gen_esp.py --cipher ccm8`. Prints nanoseconds of CPU time per packet. Before the clock
+//! starts, keys are prepared and packets are in memory.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -24,17 +24,17 @@ const HEADER_LEN: usize = 8;
 const IV_LEN: usize = 8;
 const ICV_LEN: usize = 8;
 
-/// A packet, and which SA it belongs to.
+/// A packet, and the index of its SA.
 struct Sealed {
     sa: usize,
     nonce: [u8; 11],
-    /// From the SPI to the end of the ICV.
+    /// The bytes from the SPI to the end of the ICV.
     start: usize,
     end: usize,
 }
 
 fn main() {
-    // `cargo bench` alone runs every target, with `--bench`.
+    // `cargo bench` without a name runs every target, with `--bench`.
     let Some(folder) = std::env::args().skip(1).find(|word| !word.starts_with('-')) else {
         println!("usage: cargo bench --bench ccm_peer -- FOLDER");
         return;
@@ -67,7 +67,7 @@ fn main() {
     println!("{:.1}", nanos / verified as f64);
 }
 
-/// Where each packet of the capture is.
+/// The position of each packet in the capture.
 fn packets(capture: &[u8], by_spi: &HashMap<u32, usize>, salts: &[&[u8]]) -> Vec<Sealed> {
     const FILE_HEADER_LEN: usize = 24;
     const RECORD_HEADER_LEN: usize = 16;
@@ -87,7 +87,7 @@ fn packets(capture: &[u8], by_spi: &HashMap<u32, usize>, salts: &[&[u8]]) -> Vec
     packets
 }
 
-/// CPU time of this thread, where Linux tells.
+/// CPU time of this thread, if Linux provides it.
 fn cpu_nanos() -> Option<u64> {
     std::fs::read_to_string("/proc/thread-self/schedstat").ok()?.split_whitespace().next()?.parse().ok()
 }

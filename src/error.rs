@@ -95,8 +95,8 @@ impl Error {
         match self {
             Error::Io { action, source, .. } => io_help(action, source.kind()),
             Error::Mismatch { .. } => {
-                "nothing was written; --on-mismatch skip omits such packets, pass writes them as standard ESP, and as they \
-                 are where there is no whole IP packet"
+                "nothing was written; use --on-mismatch skip to omit such packets, or --on-mismatch pass to write them as \
+                 standard ESP (frames without a whole IP packet are then written unchanged)"
             }
             Error::File { help, .. } | Error::Usage { help, .. } => help,
         }

@@ -1,5 +1,5 @@
-//! What each stage costs, in process. `cargo bench --bench stages` runs all, `cargo bench --bench stages -- open` those
-//! with `open` in their name. The column of items a second counts packets.
+//! Measures the time of each stage within one process. `cargo bench --bench stages` runs all stages, and `cargo
+//! bench --bench stages -- open` those with `open` in their name. The items per second are packets.
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a panic is how a bench fails")]
 
@@ -32,7 +32,7 @@ use divan::{Bencher, black_box_drop};
 
 /// Packets of a capture in memory.
 const PACKETS: usize = 10_000;
-/// Packets of a stage by itself: every length of CoAP once.
+/// Number of packets for a single stage: every length of CoAP once.
 const LENGTHS: usize = 61;
 const DIALECTS: [&str; 5] = ["none", "ietf", "ehc", "6lo", "custom"];
 
@@ -44,7 +44,7 @@ fn reader(capture: &Arc<[u8]>) -> Reader {
     Reader::from_read(Path::new("bench"), Box::new(Cursor::new(Arc::clone(capture)))).unwrap()
 }
 
-/// Capture to packets.
+/// From the capture to packets.
 #[divan::bench(args = ["pcap", "pcapng"])]
 fn read(bencher: Bencher<'_, '_>, format: &str) {
     let capture = traffic::capture(format, &traffic::frames(&traffic::table("ENCR_AES_GCM_16", "none", 1), PACKETS));
@@ -60,7 +60,7 @@ fn read(bencher: Bencher<'_, '_>, format: &str) {
     });
 }
 
-/// Frame to IP packet.
+/// From the frame to the IP packet.
 #[divan::bench(args = ["ethernet-ipv6", "ethernet-vlan-ipv4-udp", "raw-ipv6"])]
 fn parse_link(bencher: Bencher<'_, '_>, kind: &str) {
     let frame = traffic::frames(&traffic::table("ENCR_AES_GCM_16", "none", 1), 1).remove(0);
@@ -91,12 +91,12 @@ fn parse_link(bencher: Bencher<'_, '_>, kind: &str) {
     });
 }
 
-/// Packet to candidates: all 32 bits of the SPI on the wire, or 8.
+/// From the packet to its candidates, with all 32 bits of the SPI on the wire, or 8.
 #[divan::bench(args = [("none", 1), ("none", 1000), ("none", 100_000), ("ietf", 1), ("ietf", 1000), ("ietf", 100_000)])]
 fn look_up_sa(bencher: Bencher<'_, '_>, (dialect, sas): (&str, usize)) {
     let table = traffic::table("ENCR_AES_GCM_16", dialect, sas);
     let outer = traffic::outer();
-    // A stride that meets the SAs in no order that a cache could know.
+    // A stride that visits the SAs in an order that caches cannot predict.
     let headers: Vec<Vec<u8>> = (0..1000usize)
         .map(|index| {
             let entry = &table.entries()[index * 7919 % sas];
@@ -115,7 +115,7 @@ fn look_up_sa(bencher: Bencher<'_, '_>, (dialect, sas): (&str, usize)) {
     });
 }
 
-/// The same with 8 bits of the SPI, where the addresses tell the SAs apart.
+/// With 8 bits of the SPI, where the addresses distinguish the SAs.
 #[divan::bench(args = [1, 1000, 100_000])]
 fn look_up_sensor(bencher: Bencher<'_, '_>, sas: usize) {
     let table = traffic::sensors("ENCR_AES_GCM_16", sas);
@@ -138,7 +138,7 @@ fn look_up_sensor(bencher: Bencher<'_, '_>, sas: usize) {
     });
 }
 
-/// Ciphertext to clear text.
+/// From cipher text to clear text.
 #[divan::bench(args = SUITES.iter().map(|suite| suite.name))]
 fn open(bencher: Bencher<'_, '_>, suite: &str) {
     let table = traffic::table(suite, "none", 1);
@@ -154,7 +154,7 @@ fn open(bencher: Bencher<'_, '_>, suite: &str) {
     });
 }
 
-/// Clear text to packet.
+/// From clear text to packet.
 #[divan::bench(args = DIALECTS)]
 fn restore(bencher: Bencher<'_, '_>, dialect: &str) {
     let table = traffic::table("ENCR_AES_CCM_8", dialect, 1);
@@ -171,7 +171,7 @@ fn restore(bencher: Bencher<'_, '_>, dialect: &str) {
     assert_eq!(packet, traffic::inner(LENGTHS - 1), "the last one is what was compressed");
 }
 
-/// Packet to clear text.
+/// From packet to clear text.
 #[divan::bench(args = DIALECTS)]
 fn compress(bencher: Bencher<'_, '_>, dialect: &str) {
     let table = traffic::table("ENCR_AES_CCM_8", dialect, 1);
@@ -186,7 +186,7 @@ fn compress(bencher: Bencher<'_, '_>, dialect: &str) {
     });
 }
 
-/// How records become text, as the command has it.
+/// Turns records into text, like the command.
 enum Form {
     Jsonl,
     Fields(Vec<Field>),
@@ -216,7 +216,7 @@ impl Render for Form {
     }
 }
 
-/// Record to text.
+/// From record to text.
 #[divan::bench(args = ["jsonl", "fields", "table"])]
 fn write_record(bencher: Bencher<'_, '_>, form: &str) {
     let table = traffic::table("ENCR_AES_CCM_8", "ietf", 1);
@@ -234,7 +234,7 @@ fn write_record(bencher: Bencher<'_, '_>, form: &str) {
     });
 }
 
-/// Capture to text, all stages on one thread. `none` is ordinary ESP.
+/// From capture to text, with all stages on one thread. `none` is standard ESP.
 #[divan::bench(args = [
     ("ENCR_AES_CCM_8", "none", "nothing"),
     ("ENCR_AES_CCM_8", "none", "fields"),

@@ -1,5 +1,5 @@
-//! The traffic of the benches: CoAP over UDP over IPv6 in an IPv6 tunnel, 40 to 100 bytes of CoAP, each length equally
-//! often.
+//! The traffic of the benchmarks: CoAP over UDP over IPv6 in an IPv6 tunnel, with 40 to 100 bytes of CoAP, each
+//! length equally often.
 
 use std::io::Write;
 use std::net::IpAddr;
@@ -18,7 +18,7 @@ use dietesp::internals::secret::Secret;
 use etherparse::PacketBuilder;
 
 pub const ETHERNET: u16 = 1;
-/// Length of the frame in front of the outer IPv6 header.
+/// Length of the bytes before the outer IPv6 header.
 pub const ETHERNET_LEN: usize = 14;
 const IPV6_LEN: usize = 40;
 const FIRST_SPI: u32 = 0x0001_0000;
@@ -33,7 +33,7 @@ const fn address(net: u8) -> [u8; 16] {
     [0x20, 1, 0x0d, 0xb8, 0, net, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1]
 }
 
-/// What every tunnel of the benches leaves out, in the words of each dialect.
+/// The attributes of every tunnel, in the terms of each dialect.
 pub fn context(dialect: &str) -> Option<Context> {
     let selectors = "
     ts_ip_version: IPv6-only
@@ -85,7 +85,7 @@ pub fn context(dialect: &str) -> Option<Context> {
     loaded.contexts.into_iter().next()
 }
 
-/// The SA of number `index` from 0; any addresses.
+/// The SA with number `index`, from 0; any addresses.
 fn sa(suite: &'static Suite, index: usize) -> Sa {
     let secret = |len: usize, what: u8| {
         Secret::new(index.to_be_bytes().into_iter().chain(0u8..).map(|byte| byte ^ what).take(len).collect())
@@ -114,28 +114,28 @@ pub fn suite(name: &str) -> &'static Suite {
     SUITES.iter().find(|suite| suite.name == name).unwrap()
 }
 
-/// SAs of one cipher that all leave out the same.
+/// SAs with the same cipher and the same compression.
 pub fn table(cipher: &str, dialect: &str, sas: usize) -> SaTable {
     let context = context(dialect);
     let entries = (0..sas).map(|index| PreparedSa::new(sa(suite(cipher), index), context.clone()).unwrap());
     SaTable::new(entries.collect())
 }
 
-/// The same in dialect `ietf`, each SA from a source address of its own, as a gateway of many sensors has them.
+/// The same in dialect `ietf`. Each SA has a separate source address, like the sensors behind a gateway.
 pub fn sensors(cipher: &str, sas: usize) -> SaTable {
     let context = context("ietf");
     let own = |index| Sa { src: Selector::address(sensor(index)), ..sa(suite(cipher), index) };
     SaTable::new((0..sas).map(|index| PreparedSa::new(own(index), context.clone()).unwrap()).collect())
 }
 
-/// The source address of number `index`.
+/// The source address with number `index`.
 pub fn sensor(index: usize) -> IpAddr {
     let mut address = OUTER_SRC;
     address[12..].copy_from_slice(&(index as u32).to_be_bytes());
     address.into()
 }
 
-/// The inner packet of number `index`.
+/// The inner packet with number `index`.
 pub fn inner(index: usize) -> Vec<u8> {
     let coap: Vec<u8> = (0..40 + index * 37 % 61).map(|at| (at * 31 + index) as u8).collect();
     let builder = PacketBuilder::ipv6(INNER_SRC, INNER_DST, 64).udp(40_001, 5683);
@@ -144,7 +144,7 @@ pub fn inner(index: usize) -> Vec<u8> {
     packet
 }
 
-/// The outer IPv6 header of a payload of `payload_len` bytes.
+/// The outer IPv6 header for a payload of `payload_len` bytes.
 pub fn outer_header(payload_len: usize) -> [u8; IPV6_LEN] {
     let mut header = [0; IPV6_LEN];
     header[0] = 0x60;
@@ -155,7 +155,7 @@ pub fn outer_header(payload_len: usize) -> [u8; IPV6_LEN] {
     header
 }
 
-/// What the outer headers say.
+/// The fields of the outer headers.
 pub fn outer() -> OuterHeader {
     match parse(dietesp::internals::capture::LINKTYPE_RAW, &outer_header(0)) {
         LinkContent::Datagram(datagram) => datagram.outer,
@@ -163,14 +163,14 @@ pub fn outer() -> OuterHeader {
     }
 }
 
-/// The clear text of the inner packet of number `index`.
+/// The clear text of the inner packet with number `index`.
 pub fn clear_text(entry: &PreparedSa, index: usize) -> Vec<u8> {
     let mut clear = vec![];
     entry.codec.compress(&inner(index), &outer(), &mut State::default(), &mut clear).unwrap();
     clear
 }
 
-/// What stands behind SPI and Sequence Number `sn`.
+/// The bytes after SPI and sequence number `sn`.
 pub fn body(entry: &PreparedSa, sn: u64, clear: &[u8]) -> Vec<u8> {
     let iv: Vec<u8> = [0; 8].into_iter().chain(sn.to_be_bytes()).skip(16 - entry.cipher().iv_len()).collect();
     let mut body = vec![];
@@ -178,7 +178,7 @@ pub fn body(entry: &PreparedSa, sn: u64, clear: &[u8]) -> Vec<u8> {
     body
 }
 
-/// Frames of all SAs of `table` in turn.
+/// Frames of all SAs of `table`, in turn.
 pub fn frames(table: &SaTable, count: usize) -> Vec<Vec<u8>> {
     let frame = |index: usize| {
         let entry = &table.entries()[index % table.entries().len()];
@@ -192,7 +192,7 @@ pub fn frames(table: &SaTable, count: usize) -> Vec<Vec<u8>> {
     (0..count).map(frame).collect()
 }
 
-/// A capture of these frames as a file of `format` has it.
+/// A capture of these frames in the form of `format`.
 pub fn capture(format: &str, frames: &[Vec<u8>]) -> Arc<[u8]> {
     let mut bytes = vec![];
     let words = |bytes: &mut Vec<u8>, words: &[u32]| words.iter().for_each(|word| bytes.extend(word.to_le_bytes()));

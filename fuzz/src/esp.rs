@@ -1,4 +1,4 @@
-//! ESP: lookup, opening, and what the codecs make of clear texts.
+//! ESP: lookup, decryption, and the codecs for clear texts.
 
 use dietesp::internals::codec::{Codec, Compressed, Form, Restorable, Restored, State};
 use dietesp::internals::context::{Mode, TrafficSelectors};
@@ -14,10 +14,10 @@ use super::packets::{self, SCTP, TCP, UDP, UDP_LITE};
 use super::sas;
 
 const LIMITS: Limits = Limits { sn_tries: 3, resync_tries: None, notify: None };
-/// More than any header takes that a codec puts in front of a clear text.
+/// More than the headers that any codec puts before a clear text.
 const MAX_HEADERS: usize = 40 + 60 + 60;
 
-/// A payload as it is, or one that was sealed around a clear text: found, opened, restored.
+/// A payload as it is, or one that was encrypted from a clear text: it is looked up, decrypted and restored.
 pub fn esp(data: &[u8]) {
     let mut input = Input::new(data);
     let table = &sas::tables()[usize::from(input.u8()) % sas::tables().len()];
@@ -56,7 +56,7 @@ fn sequence_number(entry: &PreparedSa, input: &mut Input<'_>) -> u64 {
     (high | u64::from(low)).max(1)
 }
 
-/// The header of a packet that carries ESP.
+/// The header of a packet that contains ESP.
 fn carrier(input: &mut Input<'_>, v4: bool) -> Vec<u8> {
     let mut header = vec![0; if v4 { 20 } else { 40 }];
     let random = input.take(8);
@@ -84,7 +84,7 @@ fn seal(entry: &PreparedSa, sn: u64, clear: &[u8]) -> Vec<u8> {
     payload
 }
 
-/// Looks for a payload when `sn` is the number to expect; also gives the clear text.
+/// Searches for the SA of a payload, with `sn` as the expected number. Also returns the clear text.
 fn find(table: &SaTable, outer: &OuterHeader, payload: &[u8], sn: u64) -> (Result<Opened, Failure>, Vec<u8>) {
     let mut candidates = Candidates::new(LIMITS);
     let progress = Progress { highest: Some(sn - 1), ..Progress::default() };
@@ -94,7 +94,7 @@ fn find(table: &SaTable, outer: &OuterHeader, payload: &[u8], sn: u64) -> (Resul
     (found, candidates.clear)
 }
 
-/// Restores a clear text, and checks what must hold of any result.
+/// Restores a clear text, and checks the properties of any result.
 fn restore(codec: &Codec, clear: &[u8], carrier: &[u8], state: &mut State, packet: &mut Vec<u8>) -> Option<Restored> {
     let outer = packets::outer(carrier);
     let (header_len, protocol_offset) = packets::header(carrier);
@@ -135,7 +135,8 @@ pub fn restore_custom(data: &[u8]) {
     restore_dialect("custom", data);
 }
 
-/// Restores two clear texts of one stream. What comes out and is compressed again is restored to the same.
+/// Restores two clear texts of one stream. If a restored packet is compressed again, it restores to the same
+/// packet.
 fn restore_dialect(dialect: &str, data: &[u8]) {
     let mut input = Input::new(data);
     let codecs = sas::codecs(dialect);
@@ -157,15 +158,15 @@ fn restore_dialect(dialect: &str, data: &[u8]) {
     let Ok(compressed) = codec.compress(&packet, &packets::outer(&carrier), &mut sender, &mut clear) else { return };
     let mut receiver = before;
     let again = comes_back(codec, &packet, &carrier, &compressed, &clear, &mut receiver);
-    // Extension headers that came out of ESP go in front of it.
+    // Extension headers that were inside ESP precede it.
     if restored.form != Form::Transport || restored.payload_offset == compressed.payload_offset {
         assert_eq!(packet, again, "by way of {clear:02x?}");
     }
     assert_eq!(receiver, sender);
 }
 
-/// A packet compressed, sealed, found, opened and restored: what comes back is the packet, but for the fields that the
-/// result names as restored from elsewhere.
+/// Compresses, encrypts, finds, decrypts and restores a packet. The result must equal the packet, except for the
+/// fields that it lists as restored from other sources.
 pub fn round_trip(data: &[u8]) {
     let mut input = Input::new(data);
     let table = &sas::tables()[usize::from(input.u8()) % (sas::tables().len() - 1)];
@@ -188,7 +189,8 @@ pub fn round_trip(data: &[u8]) {
             let _ = entry.codec.compress(&packet, &packets::outer(&other), &mut sender, &mut clear);
             continue;
         }
-        // In transport mode the packet's own header carries it; in tunnel mode one of the same fields, or any other.
+        // In transport mode, the outer header is the packet's own. In tunnel mode, it has the same fields, or any
+        // others.
         let outer_of = if own_outer || !entry.is_tunnel() { &packet } else { &other };
         let outer = packets::outer(outer_of);
         let mut clear = vec![];
@@ -208,7 +210,7 @@ pub fn round_trip(data: &[u8]) {
     }
 }
 
-/// Compresses packets that `selectors` take, and others, and restores them.
+/// Compresses and restores packets, both those that `selectors` match and others.
 pub fn packets_come_back(codec: &Codec, selectors: &TrafficSelectors) {
     for packet in packets::usual(selectors) {
         let (mut sender, mut receiver) = (State::default(), State::default());
@@ -220,8 +222,8 @@ pub fn packets_come_back(codec: &Codec, selectors: &TrafficSelectors) {
     }
 }
 
-/// Restores what was compressed of `packet`, carried by a header as that of `outer_of`: what comes back is the packet, but
-/// for the fields that the result names as restored from elsewhere.
+/// Restores the compressed `packet`, whose outer header is `outer_of`. The result must equal the packet, except for
+/// the fields that it lists as restored from other sources.
 fn comes_back(
     codec: &Codec,
     packet: &[u8],
@@ -253,7 +255,7 @@ fn comes_back(
     let (sent, got) = (without_lossy_fields(packet, &restored), without_lossy_fields(&back, &restored));
     assert_eq!(sent, got, "{restored:?}, by way of {clear:02x?}");
     if is_tunnel && packet.starts_with(&outer_of[..header.len()]) {
-        // `lower` had the packet's own fields to copy.
+        // `lower` copied the packet's own fields.
         if restored.sources.iter().all(|(_, source)| source.name() == "outer") {
             assert_eq!(packet, back, "{restored:?}");
         }
@@ -261,7 +263,7 @@ fn comes_back(
     back
 }
 
-/// A packet with zeros where `restored` says that a field came from elsewhere, and in the checksums over it.
+/// A packet with zeros in the fields that `restored` lists, and in the checksums over them.
 fn without_lossy_fields(packet: &[u8], restored: &Restored) -> Vec<u8> {
     let mut bytes = packet.to_vec();
     let lossy = |field| restored.sources.of(field).is_some();

@@ -1,4 +1,4 @@
-//! Key and rule files of all kinds, and IKE messages.
+//! Key and rule files of all formats, and IKE messages.
 
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
@@ -21,7 +21,8 @@ use super::input::Input;
 use super::link::{hex, pcap, reader};
 use super::packets;
 
-/// A file under `--keys` or `--rules`: read, each SA and context made ready, and written as entries that are read again.
+/// A file for `--keys` or `--rules`: it is read, each SA and context is prepared, and written as entries that are
+/// read again.
 pub fn key_files(data: &[u8]) {
     let loaded = match files::parse(Path::new("input"), data) {
         Ok(loaded) => loaded,
@@ -63,20 +64,20 @@ pub fn key_files(data: &[u8]) {
     }
 }
 
-/// A file of one entry, read.
+/// Reads a file with one entry.
 fn entries(list: &str, entry: &Json) -> Loaded {
     let text = format!("{{\"{list}\":[{}]}}", serde_json::to_string(entry).expect("JSON"));
     files::parse(Path::new("written"), text.as_bytes()).unwrap_or_else(|error| panic!("{error}: {text}"))
 }
 
-/// A message quotes nothing as long as a key.
+/// No message contains a text as long as a key.
 fn shows_no_key(message: &str) {
     let longest = message.split(|char: char| !char.is_ascii_hexdigit()).map(str::len).max();
     assert!(longest < Some(24), "{message}");
 }
 
-/// A kit of test vectors: a text; one that is made of packets, which is right; or a right one with one value changed,
-/// which is always found.
+/// A kit of test vectors: either any text, or a generated kit, which is correct, or a kit with one changed value,
+/// which must be detected.
 pub fn kits(data: &[u8]) {
     let check = |text: &str| vectors::check(Path::new("kit"), text);
     let mut input = Input::new(data);
@@ -112,7 +113,7 @@ pub fn kits(data: &[u8]) {
     let Some(members) = list[item].as_object_mut() else { return };
     let name = usize::from(input.u8()) % members.len();
     let (name, value) = members.iter_mut().nth(name).expect("below their number");
-    // Values from which others are worked out may be others.
+    // A change of an input value changes the values computed from it.
     let inputs = ["sa", "outer_header", "inner_packet", "clear_text", "sn", "sn_high", "iv", "of", "bit", "kind"];
     let is_checked = !["sas", "contexts"].contains(&list_name) && !inputs.contains(&name.as_str());
     let before = value.clone();
@@ -130,7 +131,7 @@ pub fn kits(data: &[u8]) {
             items[at] = serde_json::from_slice(input.rest()).unwrap_or_default();
         }
         (_, Value::String(digits)) => {
-            // Some digits are others.
+            // Changes some digits.
             let at = usize::from(input.u8()) % (digits.len() + 1);
             let other: String =
                 input.rest().iter().map(|byte| char::from(b"0123456789abcdef"[usize::from(byte & 15)])).collect();
@@ -196,7 +197,7 @@ const PACKETS: [&str; 2] = [
     "45b8001e12344000401100000a0a00050a1400011633f0b1000a0000ffff",
 ];
 
-/// A file of rules: read, written in every form and read again, and applied to packets.
+/// A file of rules: it is read, written in every format and read again, and applied to packets.
 pub fn rule_files(data: &[u8]) {
     let path = Path::new("input");
     let Ok(text) = std::str::from_utf8(data) else { return };
@@ -207,7 +208,7 @@ pub fn rule_files(data: &[u8]) {
         Err(error) => panic!("{error}\n{yaml}"),
     }
     for form in [RuleForm::OpenSchc, RuleForm::Rfc9363] {
-        // Not every rule has words in every form.
+        // Some formats cannot express every rule.
         let Ok(json) = set.to_json(form) else { continue };
         match files::parse_rules(path, &json) {
             Ok(again) => assert_eq!(set.rules, again.rules, "{json}"),
@@ -237,7 +238,7 @@ fn unhex(text: &str) -> Vec<u8> {
     digits.chunks_exact(2).map(|pair| pair[0] << 4 | pair[1]).collect()
 }
 
-/// IKE messages of IKE SAs: those of the first two are opened by a cipher that lets everything through.
+/// IKE messages. For the first two IKE SAs, the cipher accepts every message.
 pub fn ike(data: &[u8]) {
     let mut input = Input::new(data);
     let mut frames = vec![];
@@ -246,7 +247,7 @@ pub fn ike(data: &[u8]) {
         let body = input.piece();
         let mut message = body.to_vec();
         if kind & 1 == 1 {
-            // A header that is right, in front of the payloads.
+            // A valid header before the payloads.
             let (first, exchange, id) = (input.u8(), input.choose(&[34, 34, 35, 36, 37]), input.u8() % 4);
             let flags = [0x08, 0x20][usize::from(kind >> 1 & 1)];
             message = spis(kind >> 6, kind & 4 == 4).to_vec();
@@ -271,7 +272,7 @@ pub fn ike(data: &[u8]) {
     }
 }
 
-/// The SPIs of an IKE SA; that of the responder is 0 in the first message.
+/// The SPIs of an IKE SA. The SPI of the responder is 0 in the first message.
 fn spis(which: u8, first: bool) -> [u8; 16] {
     let mut spis = [0x11 + which; 16];
     spis[8..].fill(if first { 0 } else { 0x22 + which });

@@ -1,4 +1,4 @@
-//! The bytes of one input, taken piece by piece; behind the end come zeros.
+//! Reads the bytes of one input piece by piece. After the end, it returns zeros.
 
 pub struct Input<'a>(&'a [u8]);
 
@@ -31,14 +31,14 @@ impl<'a> Input<'a> {
         *choices.get(at).expect("below the length")
     }
 
-    /// The next `len` bytes, or what is left.
+    /// The next `len` bytes, or the rest if there are fewer.
     pub fn take(&mut self, len: usize) -> &'a [u8] {
         let (taken, rest) = self.0.split_at(len.min(self.0.len()));
         self.0 = rest;
         taken
     }
 
-    /// As many bytes as the next one says; 255: as the next two say.
+    /// As many bytes as the next byte says; if it is 255, as the next two bytes say.
     pub fn piece(&mut self) -> &'a [u8] {
         let len = match self.u8() {
             255 => usize::from(self.u16()),

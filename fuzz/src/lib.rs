@@ -1,5 +1,5 @@
-//! What the fuzz targets do with an input. `tests/fuzz_bodies.rs` does the same on stable Rust, with the corpus and with
-//! random inputs. A body panics where the library does, or where it breaks a promise.
+//! The bodies of the fuzz targets. `tests/fuzz_bodies.rs` runs them on stable Rust, with the corpus and with random
+//! inputs. A body panics if the library panics or violates a guarantee.
 
 #![allow(clippy::indexing_slicing, clippy::unwrap_used, missing_docs, reason = "a panic is how a finding shows")]
 
@@ -19,7 +19,7 @@ pub use pipeline::{decode, pipeline};
 /// A body, and the name of its target.
 pub type Target = (&'static str, fn(&[u8]));
 
-/// All of them.
+/// All bodies.
 pub const TARGETS: [Target; 16] = [
     ("capture", capture),
     ("hex_lines", hex_lines),

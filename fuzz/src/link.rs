@@ -19,18 +19,18 @@ use super::input::Input;
 use super::packets;
 
 const ICMPV6: u8 = 58;
-/// All link types that are read, and one that is not. Inputs name them by their place.
+/// All supported link types, and an unsupported one. Inputs select them by index.
 const LINK_TYPES: [u16; 39] = [
     0, 1, 9, 12, 14, 50, 51, 101, 105, 108, 113, 127, 147, 166, 195, 204, 215, 228, 229, 230, 276, 283, 187, 201, 251,
     254, 256, 270, 272, 10, 104, 107, 109, 117, 192, 205, 206, 239, 242,
 ];
 
 thread_local! {
-    /// Its buffer is large and would be made for every input.
+    /// Its buffer is large, so it is reused for all inputs.
     static WINDOW: Cell<Window> = Cell::default();
 }
 
-/// A capture file: read to its end, and written again; now and then what was written is read.
+/// A capture file: it is read to its end and written again. Sometimes the written file is read, too.
 pub fn capture(data: &[u8]) {
     let Some(mut reader) = reader(data.to_vec()) else { return };
     let kept = match data.len() % 16 {
@@ -53,7 +53,7 @@ pub fn capture(data: &[u8]) {
             assert!(packet.options.comments().count() <= packet.options.iter().count());
             text.clear();
             packet.time.inspect(|time| time.write_rfc3339(&mut text));
-            // A time may not fit.
+            // The time may be out of range.
             if writer.write(&packet, Some("comment")).is_ok() && kept.is_some() {
                 let fcs_len = if kept == Some("pcap") { packet.fcs_len() } else { 0 };
                 written.push(Kept::of(&packet).without_fcs(fcs_len));
@@ -87,7 +87,7 @@ pub fn capture(data: &[u8]) {
     WINDOW.set(window);
 }
 
-/// What every format keeps of a packet.
+/// The properties of a packet that every format keeps.
 #[derive(Debug, PartialEq)]
 struct Kept {
     link_type: u16,
@@ -112,7 +112,7 @@ impl Kept {
     }
 }
 
-/// Lines of hex: read to their end; what was read, as lines again, is read as the same.
+/// Lines of hex: they are read to their end. Written as lines again, they are read as the same packets.
 pub fn hex_lines(data: &[u8]) {
     let mut input = Input::new(data);
     let hex_is = if input.u8() & 1 == 1 { HexIs::Ip } else { HexIs::Esp };
@@ -144,7 +144,7 @@ pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
 }
 
-/// Nanoseconds since 1970 and bytes of the packets in lines of hex; `None` if there is no line that can be used.
+/// Nanoseconds since 1970 and bytes of the packets in lines of hex. `None` if there is no valid line.
 fn packets_of_lines(lines: Vec<u8>, hex_is: HexIs) -> Option<Vec<(i128, Vec<u8>)>> {
     let source = Source { form: Form::Hex(hex_is), ..Source::default() };
     let mut reader = Reader::from_read_as(Path::new("input"), Box::new(Cursor::new(lines)), &source).ok()?;
@@ -164,7 +164,7 @@ pub fn reader(bytes: Vec<u8>) -> Option<Reader> {
     Reader::from_read(Path::new("input"), Box::new(Cursor::new(bytes))).ok()
 }
 
-/// A pcap file of frames with their time in milliseconds, their data, and how many bytes were cut away.
+/// A pcap file of frames with their time in milliseconds, their data, and the number of truncated bytes.
 pub fn pcap(link_type: u16, frames: &[(u32, Vec<u8>, u32)]) -> Vec<u8> {
     let words = [0xa1b2_c3d4, 0x0004_0002, 0, 0, 262_144, u32::from(link_type)];
     let mut bytes: Vec<u8> = words.into_iter().flat_map(u32::to_le_bytes).collect();
@@ -177,7 +177,8 @@ pub fn pcap(link_type: u16, frames: &[(u32, Vec<u8>, u32)]) -> Vec<u8> {
     bytes
 }
 
-/// One frame: parsed; if it is a datagram, written with another payload, in another header, and parsed again.
+/// One frame: it is parsed. If it contains a datagram, it is written with another payload and with another header,
+/// and parsed again.
 pub fn link(data: &[u8]) {
     let mut input = Input::new(data);
     let link_type = input.choose(&LINK_TYPES);
@@ -240,7 +241,7 @@ pub fn link(data: &[u8]) {
     }
 }
 
-/// A frame that was written.
+/// Checks a frame that was written.
 fn parsed_again(link_type: u16, frame: &[u8]) -> Datagram<'_> {
     match link::parse(link_type, frame) {
         LinkContent::Datagram(datagram) if datagram.missing == 0 => datagram,
@@ -248,7 +249,7 @@ fn parsed_again(link_type: u16, frame: &[u8]) -> Datagram<'_> {
     }
 }
 
-/// IP packets, fragments among them, through the reassembler: every frame is told of once.
+/// IP packets and fragments in the reassembler. Every frame must be reported exactly once.
 pub fn fragments(data: &[u8]) {
     let mut input = Input::new(data);
     let mut reassembler = Reassembler::new();
@@ -268,7 +269,7 @@ pub fn fragments(data: &[u8]) {
         }
         if pushed.is_ok_and(|is_whole| is_whole) {
             for frame in whole.fragments() {
-                assert!(waiting.remove(frame), "frame {frame} is told of twice");
+                assert!(waiting.remove(frame), "frame {frame} is reported twice");
             }
             if let Ok(datagram) = whole.datagram() {
                 assert_eq!((datagram.outer.src, datagram.outer.dst), (fragment.outer.src, fragment.outer.dst));
@@ -279,7 +280,7 @@ pub fn fragments(data: &[u8]) {
     for frame in reassembler.finish() {
         assert!(waiting.remove(frame), "frame {frame} is given up twice");
     }
-    assert!(waiting.is_empty(), "never told of: {waiting:?}");
+    assert!(waiting.is_empty(), "never reported: {waiting:?}");
 }
 
 /// A fragment, or any IP packet.
@@ -321,8 +322,8 @@ fn fragment(input: &mut Input<'_>) -> Vec<u8> {
     }
 }
 
-/// A frame of IEEE 802.15.4 with an ICMPv6 message whose checksum is right (Neighbor Discovery teaches contexts and
-/// addresses), or any frame.
+/// A frame of IEEE 802.15.4, either with an ICMPv6 message with a correct checksum (the receiver learns contexts
+/// and addresses from Neighbor Discovery), or any frame.
 fn discovery(input: &mut Input<'_>) -> Vec<u8> {
     let kind = input.u8();
     let mut message = input.piece().to_vec();
@@ -342,7 +343,7 @@ fn discovery(input: &mut Input<'_>) -> Vec<u8> {
     frame
 }
 
-/// Frames of one link type through the receiver: radio frames, 6LoWPAN, tunnels, fragments of all kinds.
+/// Frames of one link type in the receiver: radio frames, 6LoWPAN, tunnels, fragments of all kinds.
 pub fn receiver(data: &[u8]) {
     let mut input = Input::new(data);
     let link_type = input.choose(&LINK_TYPES);

@@ -1,4 +1,5 @@
-//! IP packets with right lengths and checksums, made from an input, often between the addresses of `contexts.yaml`.
+//! IP packets with correct lengths and checksums, generated from an input, often between the addresses of
+//! `contexts.yaml`.
 
 use std::net::IpAddr;
 
@@ -12,14 +13,14 @@ pub const UDP: u8 = 17;
 pub const SCTP: u8 = 132;
 pub const UDP_LITE: u8 = 136;
 
-/// Packets of every transport between addresses and ports that `selectors` take, of either IP version.
+/// Packets of every transport protocol and IP version, between addresses and ports that `selectors` match.
 pub fn usual(selectors: &TrafficSelectors) -> impl Iterator<Item = Vec<u8>> {
     // The version, the protocol, then zeros.
     let chosen = [0, 0x20, 0x21].into_iter().flat_map(|version| [0, 2, 4, 5, 6].map(|protocol| [version, protocol]));
     chosen.map(|chosen| packet(&mut Input::new(&chosen), Some(selectors)))
 }
 
-/// A packet, often one that `selectors` take, or bytes that are none.
+/// A packet, often one that `selectors` match, or bytes that are not a packet.
 pub fn packet(input: &mut Input<'_>, selectors: Option<&TrafficSelectors>) -> Vec<u8> {
     let kind = input.u8();
     if kind == 255 {
@@ -139,7 +140,7 @@ fn segment(
         }
         _ => return input.rest().to_vec(),
     };
-    // UDP may go without one.
+    // A UDP packet may have no checksum.
     if protocol == UDP && kind & 8 == 8 && matches!(src, IpAddr::V4(_)) {
         return segment;
     }
@@ -181,7 +182,7 @@ fn addresses(ip: &[u8]) -> (IpAddr, IpAddr) {
     if ip[0] >> 4 == 4 { (v4(12), v4(16)) } else { (v6(8), v6(24)) }
 }
 
-/// What the header of an IP packet of at least 40 (IPv4: 20) bytes says.
+/// The fields of the header of an IP packet with at least 40 (IPv4: 20) bytes.
 pub fn outer(ip: &[u8]) -> OuterHeader {
     let (src, dst) = addresses(ip);
     let u16_at = |at: usize| u32::from(u16::from_be_bytes([ip[at], ip[at + 1]]));
@@ -195,12 +196,12 @@ pub fn outer(ip: &[u8]) -> OuterHeader {
     }
 }
 
-/// Length of the header that [`outer`] read, without extension headers, and where it names the protocol.
+/// Length of the header that [`outer`] read, without extension headers, and the offset of its protocol.
 pub fn header(ip: &[u8]) -> (usize, usize) {
     if ip[0] >> 4 == 4 { (usize::from(ip[0] & 15) * 4, 9) } else { (40, 6) }
 }
 
-/// Whether this is long enough to be a packet with a header.
+/// Whether the bytes are long enough for a packet with a header.
 pub fn has_header(ip: &[u8]) -> bool {
     match ip.first().map(|first| first >> 4) {
         Some(4) => ip[0] & 15 >= 5 && ip.len() >= usize::from(ip[0] & 15) * 4,

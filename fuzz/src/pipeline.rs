@@ -35,7 +35,7 @@ macro_rules! sample {
     };
 }
 
-/// The SAs of all samples in one table, and what is to be known of their radio.
+/// The SAs of all samples in one table, and the settings of their radio networks.
 pub fn samples() -> &'static (SaTable, link::Settings) {
     static SAMPLES: OnceLock<(SaTable, link::Settings)> = OnceLock::new();
     SAMPLES.get_or_init(|| {
@@ -73,7 +73,7 @@ impl Render for Json {
     }
 }
 
-/// Decodes a capture; `see` takes the JSON lines. `None` if it is no capture.
+/// Decodes a capture. `see` gets the JSON lines. Returns `None` if it is not a capture.
 pub fn decode(bytes: Vec<u8>, threads: usize, see: &mut (dyn FnMut(&[u8]) + Send)) -> Option<Totals> {
     decode_with(&samples().0, reader(bytes)?, threads, see)
 }
@@ -93,7 +93,7 @@ fn decode_with(
     Some(run.unwrap_or_else(|error| panic!("{error}")).0)
 }
 
-/// The packets of a capture that verified, in hex.
+/// The verified packets of a capture, in hex.
 fn packets(table: &SaTable, reader: Reader) -> BTreeSet<String> {
     let mut packets = BTreeSet::new();
     let mut last = 0;
@@ -114,7 +114,7 @@ fn packets(table: &SaTable, reader: Reader) -> BTreeSet<String> {
     packets
 }
 
-/// A place for an output that is read again.
+/// An output that can be read again.
 struct Output(PathBuf);
 
 impl Output {
@@ -134,7 +134,7 @@ impl Drop for Output {
     }
 }
 
-/// A capture file through `decode`, `convert` and `compress`. What is converted to ESP opens to the same packets.
+/// A capture file in `decode`, `convert` and `compress`. Packets converted to ESP must decrypt to the same packets.
 pub fn pipeline(data: &[u8]) {
     let (table, link) = samples();
     let Some(input) = reader(data.to_vec()) else { return };
@@ -143,7 +143,7 @@ pub fn pipeline(data: &[u8]) {
     let suite = Suite::by_name("ENCR_AES_GCM_16").expect("a cipher");
     let targets = [(Target::Esp, Reseal::Fresh(suite)), (Target::Esp, Reseal::Keep), (Target::Plain, Reseal::Keep)];
     for (target, reseal) in targets {
-        // To be read again, if there is something in it and now and then.
+        // Sometimes read again, if there is something in it.
         let output = (target == Target::Esp && !opened.is_empty() && data.len().is_multiple_of(4)).then(Output::new);
         let path = output.as_ref().map_or(Path::new("/dev/null"), |output| &output.0);
         let Ok(writer) = Writer::create(path) else { return };

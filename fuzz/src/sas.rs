@@ -21,7 +21,7 @@ fn contexts() -> Vec<Context> {
     read("contexts.yaml", include_bytes!("contexts.yaml")).contexts
 }
 
-/// The SAs of the test vectors, every value of every attribute, for all outer addresses.
+/// The SAs of the test vectors, which have every value of every attribute, for all outer addresses.
 pub fn of_vectors() -> Vec<PreparedSa> {
     let keys = read("keys.yaml", include_bytes!("../../samples/vectors/keys.yaml")).sas;
     let contexts = read("rules.yaml", include_bytes!("../../samples/vectors/rules.yaml")).contexts;
@@ -38,7 +38,7 @@ pub fn of_vectors() -> Vec<PreparedSa> {
 /// The codecs of a context, for a cipher without blocks and, if its rules can pad, for one with blocks of 16 bytes.
 pub type Codecs = (Codec, Option<Codec>);
 
-/// The codecs of all contexts of one dialect, those of `contexts.yaml` and of the test vectors.
+/// The codecs of all contexts of one dialect: those of `contexts.yaml` and of the test vectors.
 pub fn codecs(dialect: &str) -> &'static [Codecs] {
     static CODECS: OnceLock<HashMap<&str, Vec<Codecs>>> = OnceLock::new();
     let of_all = CODECS.get_or_init(|| {
@@ -54,8 +54,8 @@ pub fn codecs(dialect: &str) -> &'static [Codecs] {
     of_all.get(dialect).map_or(&[], Vec::as_slice)
 }
 
-/// One table a context: the SAs of all suites for a context of `contexts.yaml`, and the one SA of each of the test
-/// vectors. At the end that of standard ESP.
+/// One table for each context: the SAs of all suites for a context of `contexts.yaml`, or the SA of a test vector.
+/// The last one is for standard ESP.
 pub fn tables() -> &'static [SaTable] {
     static TABLES: OnceLock<Vec<SaTable>> = OnceLock::new();
     TABLES.get_or_init(|| {
@@ -73,7 +73,7 @@ fn table(context: Option<&Context>) -> SaTable {
             .filter_map(|(keys, index)| {
                 let sa = Sa {
                     name: format!("sa-{index}"),
-                    // The low 8 bits are the same for all: the ICV tells them apart.
+                    // The low 8 bits are the same for all SAs, so the ICV distinguishes them.
                     spi: Some(index << 8 | 0xa1),
                     src: Selector::Any,
                     dst: Selector::Any,
@@ -87,7 +87,7 @@ fn table(context: Option<&Context>) -> SaTable {
                 };
                 let blocks = sa.keys.suite().block > 1;
                 let entry = PreparedSa::new(sa, context.cloned());
-                // Without padding no cipher with blocks.
+                // Ciphers with blocks need padding.
                 assert!(entry.is_ok() || blocks, "{entry:?}");
                 entry.ok()
             })
@@ -95,7 +95,8 @@ fn table(context: Option<&Context>) -> SaTable {
     )
 }
 
-/// Keys of every suite, with one of its key lengths; where integrity is an algorithm of its own, of every one and of none.
+/// Keys of every suite, with one of its key lengths. If integrity is a separate algorithm, with every algorithm and
+/// with none.
 fn keys() -> Vec<Keys> {
     let mut all = vec![];
     for suite in SUITES {

@@ -8,7 +8,7 @@ use super::pcapng_blocks::{field_mut, finish_block, pad, push_options, put_field
 use super::{Frame, Interface, pcapng};
 use crate::Error;
 
-/// Bytes in front of the data: of a pcap record; of pcapng blocks, with type and length.
+/// Length of the header before the data: of a pcap record, and of pcapng blocks with type and length.
 const PCAP_HEADER_LEN: usize = 16;
 const ENHANCED_PACKET_HEADER_LEN: usize = 28;
 const SIMPLE_PACKET_HEADER_LEN: usize = 12;
@@ -56,12 +56,12 @@ pub(super) struct Lens {
 }
 
 impl Lens {
-    /// Whether a Simple Packet Block on an interface with this snap length has these lengths.
+    /// Whether a Simple Packet Block on an interface with this snap length implies these lengths.
     pub(super) fn fit(self, snap_len: u32) -> bool {
         self.data == if snap_len == 0 { self.orig } else { self.orig.min(snap_len) }
     }
 
-    /// A snap length for them: that of the interface if it fits.
+    /// A snap length that fits these lengths: that of the interface, if possible.
     pub(super) fn snap_len(self, of_interface: u32) -> u32 {
         match self {
             _ if self.fit(of_interface) => of_interface,
@@ -76,32 +76,33 @@ impl Batch {
         Batch { format, bytes: Vec::new(), starts: Vec::new(), interfaces: Vec::new() }
     }
 
-    /// Whether there is no packet.
+    /// Whether the batch has no packets.
     pub fn is_empty(&self) -> bool {
         self.starts.is_empty()
     }
 
-    /// How many packets there are.
+    /// Number of packets.
     pub fn len(&self) -> usize {
         self.starts.len()
     }
 
-    /// Bytes that they take.
+    /// Size in bytes.
     pub fn bytes_len(&self) -> usize {
         self.bytes.len()
     }
 
-    /// Whether a frame has no time.
+    /// Whether any frame has no time.
     pub(super) fn has_undated(&self) -> bool {
         self.starts.iter().any(|start| start.undated.is_some())
     }
 
-    /// Whether packets of several link types can be written: in pcapng, not in pcap.
+    /// Whether packets of several link types can be written: in pcapng, but not in pcap.
     pub fn mixes_link_types(&self) -> bool {
         self.format == Format::Pcapng
     }
 
-    /// Adds the packet at `index` of another batch of the same writer that was not yet appended; nothing if there is none.
+    /// Adds the packet at `index` of another batch of the same writer, which must not have been appended yet. Does
+    /// nothing if there is no such packet.
     pub fn push_from(&mut self, other: &Batch, index: usize) {
         let Some((from, range)) = other.start_and_range(index) else { return };
         let Some(interface) = other.interfaces.get(from.interface as usize) else { return };
@@ -113,7 +114,7 @@ impl Batch {
         self.starts.push(start);
     }
 
-    /// Where the packet at `index` is.
+    /// The position of the packet at `index`.
     pub(super) fn start_and_range(&self, index: usize) -> Option<(Start, Range<usize>)> {
         let start = *self.starts.get(index)?;
         let end = self.starts.get(index + 1).map_or(self.bytes.len(), |next| next.offset);
@@ -140,7 +141,7 @@ impl Batch {
         self.push_whole(frame, Some(frame.orig_len), comment, as_it_is).map(|_| ())
     }
 
-    /// As [`Batch::push`], with other data: what `write` appends, which is all of the frame. Where `write` fails nothing is
+    /// Like [`Batch::push`], with other data: `write` appends the complete frame. If `write` fails, nothing is
     /// added.
     pub fn push_written<T, E>(
         &mut self,
@@ -151,7 +152,7 @@ impl Batch {
         self.push_whole(frame, None, comment, write)
     }
 
-    /// Without `orig_len` the data are all of the frame.
+    /// Without `orig_len`, the data are the complete frame.
     fn push_whole<T, E>(
         &mut self,
         frame: &Frame<'_>,
@@ -246,7 +247,7 @@ impl Batch {
         Ok(())
     }
 
-    /// All of the bytes, to complete data where it is.
+    /// All bytes, to complete data in place.
     pub fn bytes_mut(&mut self) -> &mut [u8] {
         &mut self.bytes
     }

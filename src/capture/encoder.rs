@@ -141,7 +141,7 @@ mod tests {
 
     /// All bytes written to a pipe can be decompressed at once, without the bytes after them.
     #[test]
-    fn with_at_once_nothing_is_kept() {
+    fn with_at_once_all_bytes_are_written() {
         for name in ["out.gz", "out.zst"] {
             let (mut encoder, mut written) = (Encoder::for_path(Path::new(name)).unwrap(), vec![]);
             for piece in [&b"first"[..], b"second", &[7; 3_000_000]] {

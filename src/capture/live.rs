@@ -116,7 +116,7 @@ impl Read for Live {
 mod tests {
     use super::*;
 
-    /// Gives one byte, and then nothing, not even an end.
+    /// Delivers one byte and then nothing, not even an end.
     struct Silent(bool);
 
     impl Read for Silent {
@@ -130,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stop_ends_the_wait_and_what_came_before_is_there() {
+    fn a_stop_ends_the_wait_and_earlier_bytes_are_returned() {
         let stop = Stop::default();
         let mut live = Live::new(|| Ok(Silent(false)), stop.clone()).unwrap();
         let mut buffer = [0; 4];
@@ -147,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn the_end_of_the_stream_and_errors_come_behind_the_bytes() {
+    fn the_end_of_the_stream_and_errors_follow_the_bytes() {
         let bytes: Vec<u8> = (0..1_000_000u32).map(|index| index as u8).collect();
         let copy = bytes.clone();
         let mut read = vec![];

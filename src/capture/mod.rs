@@ -1,4 +1,4 @@
-//! Disk to [`Frame`] and back: pcap and pcapng, compressed or not, from files and pipes.
+//! Reads and writes captures: pcap and pcapng, compressed or not, from files and pipes.
 //!
 //! * pcap (draft-ietf-opsawg-pcap): a 24-byte header with one link type, then records of a 16-byte header and the frame.
 //! * pcapng (draft-ietf-opsawg-pcapng): blocks of type, length, body, length. A Section Header Block sets the byte
@@ -68,7 +68,7 @@ pub struct Frame<'a> {
     pub interface: &'a Arc<Interface>,
     /// When it was captured; `None` for a Simple Packet Block, which has no time stamp.
     pub time: Option<Timestamp>,
-    /// Bytes that the frame had on the wire; `data` may have fewer.
+    /// Length of the frame on the wire in bytes; `data` may be shorter.
     pub orig_len: u32,
     /// The captured bytes of the frame, starting with the link-layer header.
     pub data: &'a [u8],
@@ -77,12 +77,12 @@ pub struct Frame<'a> {
 }
 
 impl Frame<'_> {
-    /// The same packet with other, complete bytes.
+    /// The same packet with other data, which is not truncated.
     pub fn with_data<'b>(&'b self, data: &'b [u8]) -> Frame<'b> {
         Frame { data, orig_len: u32::try_from(data.len()).unwrap_or(u32::MAX), ..*self }
     }
 
-    /// Bytes at the end of the frame on the wire that are a frame check sequence, as its flags or its interface declare.
+    /// Length of the frame check sequence at the end of the frame, as declared by its flags or its interface.
     pub fn fcs_len(&self) -> u32 {
         match options::fcs_len(self.options) {
             0 => self.interface.fcs_len(),
@@ -115,7 +115,7 @@ pub(crate) struct OwnedFrame {
 }
 
 impl OwnedFrame {
-    /// The packet, borrowed.
+    /// Borrows the frame.
     pub(crate) fn as_frame(&self) -> Frame<'_> {
         Frame {
             number: self.number,
@@ -148,7 +148,7 @@ pub struct Interface {
     pub index: u32,
     /// LINKTYPE_ value of the tcpdump.org registry.
     pub link_type: u16,
-    /// The most bytes captured of a frame; 0 is no limit.
+    /// The maximum captured length of a frame in bytes; 0 means no limit.
     pub snap_len: u32,
     /// if_tsresol: the unit of time stamps is 10^-n seconds, or 2^-n with the top bit set.
     pub ts_resolution: u8,

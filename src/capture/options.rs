@@ -14,9 +14,9 @@
 pub(super) const END: u16 = 0;
 /// A comment. The draft requires UTF-8.
 pub(super) const COMMENT: u16 = 1;
-/// Direction, reception type, length of the frame check sequence, errors of a packet.
+/// Flags of a packet: direction, reception type, length of the frame check sequence, errors.
 const EPB_FLAGS: u16 = 2;
-/// Bits of [`EPB_FLAGS`] that hold for a packet whatever its bytes are.
+/// Bits of [`EPB_FLAGS`] that stay valid if the bytes of the packet change.
 const DIRECTION_AND_RECEPTION: u32 = 0x1f;
 /// A hash of the bytes of a packet.
 const EPB_HASH: u16 = 3;
@@ -114,9 +114,8 @@ pub(super) fn copy(out: &mut Vec<u8>, options: Options<'_>, block: Block) {
     }
 }
 
-/// Appends what [`copy`] appends of the options of a packet, except what holds only for the bytes that the packet had: its
-/// hash, length of its frame check sequence, errors and checksums found in it, and custom options of which the document
-/// says that they must not be copied to a changed block.
+/// Appends the options of a packet like [`copy`], except those that describe its former bytes: hash, length of the
+/// frame check sequence, errors, checksums, and custom options that must not be copied to a changed block.
 pub(super) fn copy_for_new_data(out: &mut Vec<u8>, options: Options<'_>) {
     for (code, value) in options.iter() {
         match (code, value.first_chunk::<4>()) {
@@ -138,7 +137,7 @@ pub(super) fn copy_for_frames_without_fcs(out: &mut Vec<u8>, options: Options<'_
     }
 }
 
-/// Bytes of the frame check sequence that the flags of a packet declare; 0 if they declare none.
+/// Length of the frame check sequence that the flags of a packet declare; 0 if they declare none.
 pub(super) fn fcs_len(options: Options<'_>) -> u32 {
     let flags = options.iter().find(|(code, _)| *code == EPB_FLAGS).and_then(|(_, value)| value.first_chunk::<4>());
     flags.map_or(0, |flags| options.u32(*flags) >> 5 & 0xf)
@@ -179,7 +178,7 @@ mod tests {
         let bytes = [1, 0, 3, 0, b'a', 0xff, b'c', 0, 1, 0, 9, 0, b'x'];
         let found: Vec<_> = Options::new(&bytes, false).iter().collect();
         assert_eq!(found, [(COMMENT, &b"a\xffc"[..])]);
-        // The padding of the last option may be missing; nothing counts behind opt_endofopt.
+        // The padding of the last option may be missing. Everything after opt_endofopt is ignored.
         let found: Vec<_> = Options::new(&[0, 1, 0, 1, b'a'], true).comments().collect();
         assert_eq!(found, [b"a"]);
         assert_eq!(Options::new(&[0, 0, 0, 0, 1, 0, 0, 0], false).iter().count(), 0);

@@ -75,8 +75,9 @@ struct Fields {
 }
 
 impl Header {
-    /// Reads the header that `bytes` starts with. The variants that share a magic number are distinguished by the records
-    /// that follow, as far as they are there: a pipe may have none yet, and is then taken for the usual one.
+    /// Reads the header at the start of `bytes`. Variants with the same magic number are distinguished by the
+    /// following records, as far as they are available. If a pipe has delivered none yet, the usual variant is
+    /// assumed.
     pub(super) fn of(bytes: &[u8]) -> Header {
         let Some(magic) = bytes.first_chunk::<4>() else { return Header::More };
         let known = [MAGIC, MAGIC_NANOS, MAGIC_KUZNETSOV, MAGIC_IXIA_MICROS, MAGIC_IXIA_NANOS];
@@ -163,7 +164,7 @@ pub(super) struct RecordHeader {
 }
 
 impl Flavour {
-    /// Reads the header of the record that `bytes` starts with.
+    /// Reads the header of the record at the start of `bytes`.
     #[inline]
     pub(super) fn record_header(self, bytes: &[u8]) -> Option<RecordHeader> {
         let [seconds, fraction, first, second] = words(bytes.first_chunk::<RECORD_HEADER_LEN>()?, self.big_endian);
@@ -186,7 +187,7 @@ impl Flavour {
         Some(word)
     }
 
-    /// The record that `bytes` starts with. Like Wireshark, accepts frames over the snap length and fractions over a
+    /// The record at the start of `bytes`. Like Wireshark, accepts frames over the snap length and fractions over a
     /// second.
     #[inline]
     pub(super) fn record(self, section: &Section, bytes: &[u8]) -> Step {
@@ -219,7 +220,7 @@ impl Flavour {
     }
 }
 
-/// Integers one after the other.
+/// Appends integers one after the other.
 #[inline]
 fn words<const LEN: usize, const COUNT: usize>(bytes: &[u8; LEN], big_endian: bool) -> [u32; COUNT] {
     let mut words = [0; COUNT];
@@ -236,7 +237,7 @@ fn words<const LEN: usize, const COUNT: usize>(bytes: &[u8; LEN], big_endian: bo
 /// all of them or for none.
 pub(super) fn push_file_header(out: &mut Vec<u8>, interface: &Interface, nanos: bool) {
     let magic = if nanos { MAGIC_NANOS } else { MAGIC };
-    // Frames may have grown, and libpcap cuts what is longer than the header says.
+    // Frames may have grown, and libpcap truncates frames that are longer than the header says.
     let snap_len = interface.snap_len.max(MAX_PACKET_LEN);
     let version = 2 | 4 << 16;
     for field in [magic, version, 0, 0, snap_len, u32::from(interface.link_type)] {

@@ -25,8 +25,8 @@ pub(super) fn record_header_len(flavour: Flavour, magic: u32, bytes: &[u8], limi
         _ => return USUAL,
     };
     if sight(usual).contradiction.is_none() {
-        // Bytes that are left over contradict it, too, if another length leaves none; one record alone has no such proof
-        // unless it has marks of its own.
+        // Bytes left over also contradict it, if another length leaves none. For a single record this is not
+        // sufficient, unless it has other signs of a variant.
         return others
             .iter()
             .copied()

@@ -62,7 +62,7 @@ impl Order {
     }
 }
 
-/// The block that `bytes` starts with. Sections and interfaces become part of `section`.
+/// The block at the start of `bytes`. Sections and interfaces are added to `section`.
 #[inline]
 pub(super) fn block(section: &mut Section, bytes: &[u8]) -> Step {
     let mut order = Order { big_endian: section.big_endian };
@@ -131,7 +131,7 @@ fn section_header(section: &mut Section, order: Order, body: &[u8]) -> Result<Fo
     let (Some(major), Some(minor)) = (order.u16_at(body, 4), order.u16_at(body, 6)) else {
         return Err("a pcapng section header is too short".to_owned());
     };
-    // 1.2 is written by some and is the same.
+    // Some programs write version 1.2, which has the same format.
     if major != 1 || !matches!(minor, 0 | 2) {
         return Err(format!("a pcapng section has unknown version {major}.{minor}"));
     }
@@ -190,7 +190,7 @@ fn packet(section: &Section, order: Order, body: &[u8], interface: Option<u32>) 
     }))
 }
 
-/// A packet of the section's first interface, cut at the interface's snap length, without time and options.
+/// A packet of the section's first interface, truncated at the interface's snap length, without time and options.
 fn simple_packet(section: &Section, order: Order, body: &[u8]) -> Result<Found, String> {
     const DATA: usize = 4;
     let Some(orig_len) = order.u32_at(body, 0) else {

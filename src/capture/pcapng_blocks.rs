@@ -19,8 +19,8 @@ pub(super) fn field_mut(bytes: &mut [u8], offset: usize) -> Option<&mut [u8; 4]>
     bytes.get_mut(offset..)?.first_chunk_mut()
 }
 
-/// Completes a block of this type at `offset`: appends its length, and fills in what is in front of the data: type, length
-/// and `fields`.
+/// Completes a block of this type at `offset`: fills in type, length and `fields` before the data, and appends the
+/// length.
 #[inline]
 pub(super) fn finish_block<const COUNT: usize>(
     out: &mut Vec<u8>,
@@ -47,7 +47,7 @@ pub(super) fn put_fields<const COUNT: usize>(bytes: &mut [u8], offset: usize, fi
     }
 }
 
-/// Appends what follows the data of an Enhanced Packet Block, up to the length at its end.
+/// Appends the part of an Enhanced Packet Block after the data, up to the length at its end.
 pub(super) fn push_options(out: &mut Vec<u8>, list: Options<'_>, has_new_data: bool, comment: Option<&str>) {
     pad(out);
     let before = out.len();
@@ -84,7 +84,7 @@ pub(super) fn push_section_header(out: &mut Vec<u8>) {
     });
 }
 
-/// Appends a block whose body `body` appends, padded to 32 bits.
+/// Appends a block. `body` appends its body, which is then padded to 32 bits.
 fn push_block(out: &mut Vec<u8>, block_type: u32, body: impl FnOnce(&mut Vec<u8>)) {
     pad(out);
     let start = out.len();

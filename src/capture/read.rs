@@ -1,4 +1,4 @@
-//! From bytes to windows of packets.
+//! Reads the packets of a capture in windows.
 
 use std::io::Read;
 use std::path::Path;
@@ -14,13 +14,13 @@ use crate::Error;
 
 const HEX_HELP: &str = "--from hex reads lines `time,src,dst,hex`; see `dietesp decode --help`";
 
-/// A capture being read, packet by packet, from a file or a live pipe. Workers take turns at it: one locks it, fills its
-/// window, and lets go.
+/// Reads a capture packet by packet, from a file or a live pipe. Workers take turns: each locks it, fills its
+/// window, and unlocks it.
 pub struct Reader {
     input: Input,
     format: Format,
     section: Section,
-    /// Read, but not yet used: the start of a packet.
+    /// Bytes that were read but not used yet: the start of a packet.
     carry: Vec<u8>,
     /// Number of the last frame.
     number: u64,
@@ -28,28 +28,26 @@ pub struct Reader {
     done: bool,
     /// The capture is truncated or damaged: more packets may have followed.
     incomplete: bool,
-    /// First and last frame to give.
+    /// First and last frame to return.
     frames: Option<(u64, u64)>,
 }
 
 impl Reader {
-    /// Opens a capture; `-` is standard input. gzip and zstd are told by their first bytes, not by the name.
+    /// Opens a capture; `-` is standard input. gzip and zstd are recognized by their first bytes, not by the name.
     ///
-    /// # Errors
-    /// The file cannot be opened or read, is empty, or is no capture.
+    /// # Errors The file cannot be opened or read, is empty, or is not a capture.
     pub fn open(path: &Path) -> Result<Reader, Error> {
         Reader::open_as(path, &Source::default())
     }
 
-    /// Opens a capture, or what `source` says it is, to be read until `source` stops it.
+    /// Opens an input in the form that `source` names. It is read until `source` stops it.
     ///
-    /// # Errors
-    /// As [`Reader::open`]; also if a stop came before the first packet could.
+    /// # Errors As [`Reader::open`], or it was stopped before the first packet.
     pub fn open_as(path: &Path, source: &Source) -> Result<Reader, Error> {
         Reader::new(Input::open(path, source)?, source.form)
     }
 
-    /// Reads a capture from `input`, which messages call `path`.
+    /// Reads a capture from `input`. Messages call it `path`.
     ///
     /// # Errors
     /// As [`Reader::open`].
@@ -57,7 +55,7 @@ impl Reader {
         Reader::from_read_as(path, input, &Source::default())
     }
 
-    /// [`Reader::from_read`] for what `source` says.
+    /// Like [`Reader::from_read`], for an input in the form that `source` names.
     ///
     /// # Errors
     /// As [`Reader::open`].
@@ -88,7 +86,7 @@ impl Reader {
                     });
                 }
                 Detected::Problem(problem) => return Err(Error::file(&path, problem, HELP)),
-                // The first read gives the bytes that tell a compressed file only.
+                // The first read only returns the bytes that identify the compression.
                 Detected::Other if content.len() > MAGIC_LEN => {
                     let (problem, help) = Foreign::of(content).problem_and_help(&path);
                     return Err(Error::file(&path, problem, help));
@@ -122,12 +120,11 @@ impl Reader {
         }
     }
 
-    /// Replaces the content of `window` with the next packets: what one read gives (about 128 KiB), and at least one
-    /// packet, so that a live pipe shows each packet at once. False at the end, with the window empty; why a capture ends
-    /// early is among the warnings.
+    /// Replaces the content of `window` with the next packets: those of one read (about 128 KiB), but at least one,
+    /// so that a live pipe shows each packet at once. Returns false at the end, with an empty window. If the
+    /// capture ends early, a warning gives the reason.
     ///
-    /// # Errors
-    /// The operating system cannot read on.
+    /// # Errors The operating system cannot read the file.
     pub fn fill(&mut self, window: &mut Window) -> Result<bool, Error> {
         window.restart(&self.carry);
         self.carry.clear();
@@ -143,7 +140,7 @@ impl Reader {
                 window.keep(first, last);
             }
             if !window.is_empty() {
-                // Damage behind good packets is met again, first, by the next call.
+                // The next call finds the damage after valid packets again, as its first content.
                 self.carry.extend_from_slice(window.content(used));
                 return Ok(true);
             }
@@ -165,7 +162,7 @@ impl Reader {
         Ok(false)
     }
 
-    /// Takes all packets of the content from `used` on; what is wrong behind them, if something is.
+    /// Takes all packets of the content from `used` on. Returns what is wrong after them, if anything is.
     fn parse(&mut self, window: &mut Window, used: &mut usize) -> Option<String> {
         loop {
             let (len, found) = match self.format.step(&mut self.section, window.content(*used)) {
@@ -207,12 +204,12 @@ impl Reader {
         self.warnings.push(format!("{}: {what} {place}{colon}{problem}", self.input.path().display()));
     }
 
-    /// Whether the capture ended before its end: it is truncated or damaged. A [`Stop`](super::Stop) does not count.
+    /// Whether the capture is truncated or damaged. A [`Stop`](super::Stop) does not count.
     pub fn is_incomplete(&self) -> bool {
         self.incomplete
     }
 
-    /// Takes what the user should be told since the last call, a line each.
+    /// Takes the warnings since the last call, one line each.
     pub fn warnings(&mut self) -> Vec<String> {
         let mut warnings = self.input.problems();
         warnings.append(&mut self.warnings);
@@ -224,12 +221,12 @@ impl Reader {
         self.section.interfaces.iter().map(|slot| &slot.interface)
     }
 
-    /// From now on gives these frames only, as if no others had been captured.
+    /// From now on, returns only these frames, as if no others had been captured.
     pub fn only(&mut self, (first, last): (u64, u64)) {
         self.frames = Some((first, last));
     }
 
-    /// Bytes read so far, of the compressed file if it is one.
+    /// Bytes read so far. For a compressed file, these are compressed bytes.
     pub fn bytes_read(&self) -> u64 {
         self.input.position()
     }
@@ -239,27 +236,27 @@ impl Reader {
         self.input.total_len()
     }
 
-    /// Whether the whole capture is known to fit one window.
+    /// Whether the whole capture is known to fit into one window.
     pub(crate) fn fits_window(&self) -> bool {
         self.input.capture_len().is_some_and(|len| len <= READ_LEN as u64)
     }
 }
 
-/// What a stretch of bytes starts with.
+/// What a range of bytes starts with.
 pub(super) enum Step {
-    /// Something of `len` bytes.
+    /// A complete structure of `len` bytes.
     Next { len: usize, found: Found },
-    /// The start of something: more bytes are needed.
+    /// The start of a structure, of which more bytes are needed.
     More,
-    /// Nothing that can be read, and no way to tell where the next thing starts.
+    /// Damage: the start of the next structure is not known.
     Damage(String),
 }
 
-/// What was found.
+/// A structure in a capture.
 pub(super) enum Found {
-    /// A packet, its offsets counted from the start of the bytes, its interface as its section counts.
+    /// A packet. Its offsets count from the start of the bytes, and its interface number is that of its section.
     Packet(Record),
-    /// No captured frame, but counted as one in Wireshark.
+    /// Not a captured frame, but Wireshark counts it as one.
     OtherFrame,
     Nothing,
 }
@@ -272,13 +269,13 @@ enum Format {
 
 /// Whether `bytes` starts like a capture.
 enum Detected {
-    /// Yes; a header of `len` bytes was taken.
+    /// Yes, with a header of `len` bytes.
     Format { format: Format, len: usize },
-    /// Too early to tell.
+    /// Not enough bytes to decide.
     More,
     /// No.
     Other,
-    /// It does, but cannot be read, and why.
+    /// It does, but it cannot be read for this reason.
     Problem(String),
 }
 
@@ -314,12 +311,12 @@ impl Format {
     }
 }
 
-/// What holds for the packets that follow: a pcapng section, or a whole pcap file.
+/// Settings for the following packets: those of a pcapng section, or of a whole pcap file.
 #[derive(Debug, Default)]
 pub(super) struct Section {
     pub(super) big_endian: bool,
     interfaces: Vec<Slot>,
-    /// Interfaces of the sections before.
+    /// Number of interfaces in earlier sections.
     earlier: u32,
     /// Number of the current window, from 1.
     window: u64,
@@ -328,7 +325,7 @@ pub(super) struct Section {
 #[derive(Debug)]
 struct Slot {
     interface: Arc<Interface>,
-    /// The last window that had this interface, and its index there.
+    /// The last window that used this interface, and its index there.
     window: u64,
     index: u32,
 }
@@ -351,7 +348,7 @@ impl Section {
         self.interfaces.get(id as usize).map(|slot| &*slot.interface)
     }
 
-    /// Index over the whole file of the next interface.
+    /// Index of the next interface, over the whole file.
     pub(super) fn next_index(&self) -> u32 {
         self.earlier.saturating_add(self.interfaces.len() as u32)
     }
@@ -364,7 +361,7 @@ impl Section {
         self.window += 1;
     }
 
-    /// Index in `window` of the interface that this section calls `id`, which there is.
+    /// Index in `window` of the interface that this section calls `id`. It must exist.
     #[inline]
     fn index_in_window(&mut self, id: u32, window: &mut Window) -> u32 {
         let Some(slot) = self.interfaces.get_mut(id as usize) else {

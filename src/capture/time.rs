@@ -7,7 +7,7 @@ const NANOS_PER_SECOND: u64 = 1_000_000_000;
 /// Used instead of nanoseconds since 1970 if a frame has no time stamp. Earlier than every time.
 pub(crate) const NO_TIME: i64 = i64::MIN;
 
-/// The end of something that began at `time_ns`. If the start is unknown, it never ends.
+/// The end of an interval that began at `time_ns`. If the start is unknown, it never ends.
 pub(crate) fn deadline(time_ns: i64, timeout_ns: i64) -> i64 {
     if time_ns == NO_TIME { i64::MAX } else { time_ns.saturating_add(timeout_ns) }
 }
@@ -24,7 +24,7 @@ pub struct Timestamp {
 }
 
 impl Timestamp {
-    /// `seconds` since 1970 and `nanos`. Nanoseconds of 10^9 and more are carried.
+    /// `seconds` since 1970 and `nanos`. Nanoseconds from 10^9 on are carried.
     pub fn new(seconds: i64, nanos: u32) -> Timestamp {
         let since_1970 = u64::try_from(seconds).ok().and_then(|seconds| seconds.checked_mul(NANOS_PER_SECOND));
         match since_1970.and_then(|ticks| ticks.checked_add(u64::from(nanos))) {
@@ -34,8 +34,8 @@ impl Timestamp {
         }
     }
 
-    /// Whole seconds since 1970 and the nanoseconds beyond, rounded down; seconds that no `i64` holds are held at its
-    /// limits.
+    /// Whole seconds since 1970 and the remaining nanoseconds, rounded down. Seconds outside an `i64` are limited
+    /// to its range.
     pub fn seconds_and_nanos(self) -> (i64, u32) {
         let Timestamp { ticks, resolution, offset } = self;
         let (seconds, nanos) = match resolution {
@@ -66,7 +66,7 @@ impl Timestamp {
         i128::from(seconds) * i128::from(NANOS_PER_SECOND) + i128::from(nanos)
     }
 
-    /// [`Timestamp::nanos`], held at the limits of an `i64` (the years 1677 and 2262).
+    /// [`Timestamp::nanos`], limited to the range of an `i64` (the years 1677 to 2262).
     pub fn nanos_i64(&self) -> i64 {
         match (self.resolution, self.offset) {
             (9, 0) => i64::try_from(self.ticks).unwrap_or(i64::MAX),
@@ -95,8 +95,8 @@ impl Timestamp {
         u64::try_from(seconds.checked_mul(units)?.checked_add(fraction)?).ok()
     }
 
-    /// Appends the time as RFC 3339 in UTC with 6 digits behind the point, or 9 if microseconds do not say it all.
-    /// Years outside 0000 to 9999, which RFC 3339 does not have, get a sign (ISO 8601).
+    /// Appends the time as RFC 3339 in UTC with 6 digits after the decimal point, or 9 if there are nanoseconds.
+    /// Years outside 0000 to 9999, which RFC 3339 does not allow, get a sign (ISO 8601).
     pub fn write_rfc3339(self, out: &mut Vec<u8>) {
         let (seconds, nanos) = self.seconds_and_nanos();
         let (year, month, day) = civil(seconds.div_euclid(86_400));
@@ -145,7 +145,7 @@ pub(super) fn parse_rfc3339_or_seconds(text: &str) -> Option<Timestamp> {
         let (nanos, "") = fraction(rest)? else { return None };
         return Some(Timestamp::new(i64::try_from(whole).ok()?, nanos));
     }
-    // Two digits of a field that is at most `most`, and what follows.
+    // Two digits of a field with the maximum `most`, and the rest of the text.
     let field = |text: &str, most: u32| -> Option<u32> {
         let value = text.get(..2).filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()))?.parse().ok()?;
         (value <= most).then_some(value)
@@ -156,7 +156,7 @@ pub(super) fn parse_rfc3339_or_seconds(text: &str) -> Option<Timestamp> {
     let day = field(is_at(7, &['-'])?, 31)?;
     let hour = field(is_at(10, &['T', 't', ' '])?, 23)?;
     let minute = field(is_at(13, &[':'])?, 59)?;
-    // A leap second is the first of the next minute, as in POSIX.
+    // A leap second counts as the first second of the next minute, as in POSIX.
     let second = field(is_at(16, &[':'])?, 60)?;
     let (nanos, zone) = fraction(text.get(19..)?)?;
     let offset_minutes = match zone {
@@ -176,14 +176,14 @@ pub(super) fn parse_rfc3339_or_seconds(text: &str) -> Option<Timestamp> {
     Some(Timestamp::new(days * 86_400 + second_of_day - offset_minutes * 60, nanos))
 }
 
-/// Decimal digits in front, and what follows.
+/// The decimal digits at the start, and the rest of the text.
 fn split_digits(text: &str) -> Option<(u64, &str)> {
     let end = text.find(|char: char| !char.is_ascii_digit()).unwrap_or(text.len());
     let (digits, rest) = text.split_at_checked(end)?;
     Some((digits.parse().ok()?, rest))
 }
 
-/// Nanoseconds of a fraction such as `.25`, if there is one, and what follows.
+/// Nanoseconds of a fraction such as `.25`, if there is one, and the rest of the text.
 fn fraction(text: &str) -> Option<(u32, &str)> {
     let Some(digits) = text.strip_prefix('.') else { return Some((0, text)) };
     let end = digits.find(|char: char| !char.is_ascii_digit()).unwrap_or(digits.len());
@@ -192,7 +192,7 @@ fn fraction(text: &str) -> Option<(u32, &str)> {
     (!digits.is_empty()).then_some((nanos.fold(0, |nanos, digit| nanos * 10 + u32::from(digit - b'0')), rest))
 }
 
-/// Days since 1970-01-01, the inverse of [`civil`]; `None` if the month has no such day.
+/// Days since 1970-01-01, the inverse of [`civil`]; `None` if the month does not have this day.
 fn days_from_civil(year: i64, month: u32, day: u32) -> Option<i64> {
     let from_march = (i64::from(month) + 9) % 12;
     let years = year - i64::from(month <= 2);
@@ -236,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn any_unit_comes_to_nanoseconds() {
+    fn every_unit_is_converted_to_nanoseconds() {
         assert_eq!(at(5_123_456, 6, 0).nanos(), 5_123_456_000);
         assert_eq!(at(5_123_456_789, 9, 1000).nanos(), 1_005_123_456_789);
         assert_eq!(at(5, 0, -6).nanos(), -1_000_000_000);
@@ -253,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn every_pair_of_units_is_taken_without_overflow() {
+    fn every_pair_of_units_is_converted_without_overflow() {
         for resolution in 0..=255 {
             for ticks in [0, 1, 999_999_999, u64::MAX] {
                 for offset in [i64::MIN, 0, i64::MAX] {
@@ -278,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn times_are_written_as_rfc_3339_says() {
+    fn times_are_written_as_in_rfc_3339() {
         // Left: `date -u -d TEXT +%s`.
         for (seconds, nanos, text) in [
             (0, 0, "1970-01-01T00:00:00.000000Z"),
@@ -297,7 +297,7 @@ mod tests {
     }
 
     #[test]
-    fn times_are_read_as_rfc_3339_says_and_as_seconds() {
+    fn times_are_read_from_rfc_3339_and_from_seconds() {
         // Right: `date -u -d TEXT +%s`, and nanoseconds.
         for (text, seconds, nanos) in [
             ("0", 0, 0),

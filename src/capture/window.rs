@@ -17,7 +17,7 @@ pub struct Window {
     interfaces: Vec<Arc<Interface>>,
 }
 
-/// Where a packet is in the bytes of a window, and what its headers say.
+/// The position of a packet in the bytes of a window, and the fields of its header.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Record {
     pub number: u64,
@@ -25,7 +25,7 @@ pub(super) struct Record {
     /// Whether `ticks` are a time stamp.
     pub timed: bool,
     pub orig_len: u32,
-    /// Index of its interface; in a window, among those of the window.
+    /// Index of its interface; in a window, among the interfaces of the window.
     pub interface: u32,
     /// Offsets and lengths in bytes.
     pub data: u32,
@@ -37,12 +37,12 @@ pub(super) struct Record {
 }
 
 impl Window {
-    /// How many packets there are.
+    /// Number of packets.
     pub fn len(&self) -> usize {
         self.records.len()
     }
 
-    /// Whether there are none.
+    /// Whether there are no packets.
     pub fn is_empty(&self) -> bool {
         self.records.is_empty()
     }
@@ -71,7 +71,7 @@ impl Window {
         })
     }
 
-    /// Removes the packets. The only content left is `carry`, the bytes that were read but not used.
+    /// Removes the packets. Keeps only `carry`, the bytes that were read but not used.
     pub(super) fn restart(&mut self, carry: &[u8]) {
         self.records.clear();
         self.interfaces.clear();
@@ -88,7 +88,7 @@ impl Window {
         self.bytes.get(offset..self.filled).unwrap_or_default()
     }
 
-    /// Drops the first `len` bytes of the content; there must be no packets in it.
+    /// Drops the first `len` bytes of the content. There must be no packets in it.
     pub(super) fn discard(&mut self, len: usize) {
         debug_assert!(self.records.is_empty());
         let len = len.min(self.filled);
@@ -105,7 +105,7 @@ impl Window {
         self.bytes.get_mut(self.filled..self.filled + READ_LEN).unwrap_or_default()
     }
 
-    /// `len` more bytes are content.
+    /// Declares that `len` more bytes are content.
     pub(super) fn filled(&mut self, len: usize) {
         self.filled = (self.filled + len).min(self.bytes.len());
     }
@@ -119,7 +119,7 @@ impl Window {
         self.records.push(record);
     }
 
-    /// Adds an interface; its index.
+    /// Adds an interface. Returns its index.
     pub(super) fn push_interface(&mut self, interface: &Arc<Interface>) -> u32 {
         self.interfaces.push(Arc::clone(interface));
         self.interfaces.len() as u32 - 1

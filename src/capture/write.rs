@@ -1,4 +1,4 @@
-//! From packets to a capture on disk or in a pipe.
+//! Writes packets to a capture file or a pipe.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -11,27 +11,27 @@ use super::sink::Sink;
 use super::{Frame, Interface, pcap};
 use crate::Error;
 
-/// [`Writer::write`] collects this many bytes.
+/// [`Writer::write`] buffers this many bytes.
 const FLUSH_LEN: usize = 128 * 1024;
 
 /// A capture being written. pcapng keeps the data, lengths, time stamp and options of a captured frame byte for byte, and
 /// all attributes of its interface. pcap keeps lengths, time, and data without frame check sequence. In pcapng, a frame
 /// without time stays without time and loses its options; pcap cannot hold it.
 ///
-/// A file appears under its name only with [`Writer::finish`]; otherwise nothing is left. FIFOs, devices and standard
-/// output are written to at once.
+/// A file appears under its name only with [`Writer::finish`]. Without it, no file is left. FIFOs, devices and
+/// standard output are written to at once.
 pub struct Writer {
     path: PathBuf,
     format: Format,
     sink: Sink,
-    /// What [`Writer::write`] collects.
+    /// The buffer of [`Writer::write`].
     pending: Batch,
-    /// pcap: what the header says, once it is written.
+    /// pcap: the content of the header, once it is written.
     header: Option<PcapHeader>,
-    /// pcapng: the interfaces described so far, by address. Holding them keeps an address from being used again.
+    /// pcapng: the interfaces described so far, by address. They are kept, so that an address is not used again.
     described: HashMap<usize, (u32, Arc<Interface>)>,
-    /// pcapng: address and snap length, as written, of the first interface of the section, to which frames without time
-    /// belong.
+    /// pcapng: address and written snap length of the first interface of the section, which frames without time
+    /// belong to.
     first: Option<(usize, u32)>,
     started: bool,
 }
@@ -76,7 +76,7 @@ impl Writer {
         if self.pending.bytes.len() >= FLUSH_LEN { self.flush() } else { Ok(()) }
     }
 
-    /// Writes the packet at `index` of a batch for this writer; nothing if there is none.
+    /// Writes the packet at `index` of a batch for this writer. Does nothing if there is no such packet.
     ///
     /// # Errors
     /// As [`Writer::append`].
@@ -87,8 +87,7 @@ impl Writer {
 
     /// Writes the packets of `batch`, and empties it.
     ///
-    /// # Errors
-    /// The file cannot be written; or pcap was asked for and the packets have several link types.
+    /// # Errors The file cannot be written, or it is a pcap file and the packets have several link types.
     pub fn append(&mut self, batch: &mut Batch) -> Result<(), Error> {
         if !self.pending.is_empty() {
             self.flush()?;
@@ -96,7 +95,7 @@ impl Writer {
         self.put(batch)
     }
 
-    /// Hands what [`Writer::write`] has collected to the operating system, so that the reader of a pipe sees it.
+    /// Flushes the buffer of [`Writer::write`], so that the reader of a pipe gets it.
     ///
     /// # Errors
     /// As [`Writer::append`].
@@ -109,8 +108,7 @@ impl Writer {
 
     /// Completes the capture and gives the file its name. A capture without packets is valid, too.
     ///
-    /// # Errors
-    /// The file cannot be written, or not be given its name.
+    /// # Errors The file cannot be written or renamed.
     pub fn finish(mut self) -> Result<(), Error> {
         self.flush()?;
         if !self.started {
@@ -150,7 +148,7 @@ impl Writer {
         Ok(())
     }
 
-    /// Writes the blocks that a batch needs before it, and sets the numbers of its interfaces in this file.
+    /// Writes the blocks that a batch needs before it, and sets its interface numbers for this file.
     fn begin_pcapng(&mut self, batch: &mut Batch, head: &mut Vec<u8>) {
         if !self.started {
             push_section_header(head);
@@ -164,7 +162,7 @@ impl Writer {
         }
     }
 
-    /// The number of an interface in this section; describes it first if need be.
+    /// The number of an interface in this section. Describes the interface first, if necessary.
     fn describe(&mut self, interface: &Arc<Interface>, snap_len: u32, head: &mut Vec<u8>) -> u32 {
         let next = self.described.len() as u32;
         let address = Arc::as_ptr(interface).addr();
@@ -178,9 +176,9 @@ impl Writer {
         *id
     }
 
-    /// Appends a batch with frames without time to `out`, with what it needs. Their Simple Packet Blocks belong to the first
-    /// interface of a section, whose snap length says how many of their bytes were captured: where that does not hold, a
-    /// section begins.
+    /// Appends a batch with frames without time to `out`, and the blocks that it needs. Simple Packet Blocks belong
+    /// to the first interface of a section, whose snap length determines the captured length. If this length is
+    /// wrong, a new section starts.
     fn append_undated(&mut self, batch: &mut Batch, out: &mut Vec<u8>) {
         for index in 0..batch.starts.len() {
             let Some((start, range)) = batch.start_and_range(index) else { continue };

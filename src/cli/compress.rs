@@ -68,7 +68,8 @@ enum OnMismatchArg {
     Stop,
     /// Omit the packet, and count it
     Skip,
-    /// Write it as standard ESP, on an SA without context. A frame without a whole IP packet is written as it is, and counted
+    /// Write it as standard ESP, on an SA without context. A frame without a whole IP packet is written unchanged
+    /// and counted
     Pass,
 }
 
@@ -85,8 +86,8 @@ impl Args {
         let limits = self.opening.limits(quiet);
         let source = self.opening.source()?;
         let mut capture = Rereadable::open(&self.capture, &source)?;
-        // For a pipe, a signal ends the capture: the packets read so far are compressed. During the first pass over a
-        // file, a signal ends the program, because nothing has been written yet.
+        // For a pipe, a signal ends the capture, and the packets read so far are compressed. During the first pass
+        // over a file, a signal ends the program, because nothing has been written yet.
         if capture.is_pipe() {
             interrupt::stops(&source.stop)?;
         }

@@ -193,7 +193,7 @@ impl Opening {
             FromArg::Hex if self.fcs.is_some() => {
                 return Err(Error::usage(
                     "--fcs has no effect with --from hex",
-                    "the lines hold no radio frames: omit --fcs",
+                    "the lines contain no radio frames: omit --fcs",
                 ));
             }
             FromArg::Hex => Form::Hex(match self.hex_is {

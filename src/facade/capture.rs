@@ -57,7 +57,7 @@ impl Capture {
     /// [`Capture::warnings`] has the reason.
     ///
     /// # Errors
-    /// [`Error::Io`] if the operating system cannot read on.
+    /// [`Error::Io`] if the operating system cannot read the file.
     pub fn next_frame(&mut self) -> Result<Option<Frame<'_>>, Error> {
         while self.next >= self.window.len() {
             self.next = 0;
@@ -86,7 +86,7 @@ impl fmt::Debug for Capture {
     }
 }
 
-/// One captured frame: its number, its link type, its bytes, and what else is known of it.
+/// One captured frame: its number, link type and bytes, and optionally time, interface and original length.
 ///
 /// ```
 /// use dietesp::Frame;
@@ -132,19 +132,19 @@ impl<'a> Frame<'a> {
         Frame { source: Source::Host(self.link_type(), number), ..self }
     }
 
-    /// With the number of bytes that it had on the wire, if the capture has only the first of them. Without it, such a frame
-    /// looks damaged.
+    /// Sets the number of bytes that the frame had on the wire, if the capture contains fewer. Without it, such a
+    /// frame looks damaged.
     #[must_use]
     pub fn with_original_length(self, bytes: u32) -> Frame<'a> {
         Frame { original_length: Some(bytes), ..self }
     }
 
-    /// Its number, from 1, as Wireshark counts.
+    /// Its number, counted from 1 as in Wireshark.
     pub fn number(&self) -> u64 {
         self.number
     }
 
-    /// The `LINKTYPE_` value of what its bytes start with.
+    /// The `LINKTYPE_` value for the first header in its bytes.
     pub fn link_type(&self) -> u16 {
         match self.source {
             Source::Capture(interface, _) => interface.link_type,
@@ -157,12 +157,12 @@ impl<'a> Frame<'a> {
         self.time.and_then(system_time)
     }
 
-    /// The number of bytes that it had on the wire.
+    /// Its length on the wire in bytes.
     pub fn original_length(&self) -> u32 {
         self.original_length.unwrap_or_else(|| u32::try_from(self.bytes.len()).unwrap_or(u32::MAX))
     }
 
-    /// Its bytes, from the first of the link-layer header on.
+    /// Its bytes, starting with the link-layer header.
     pub fn bytes(&self) -> &'a [u8] {
         self.bytes
     }
@@ -183,10 +183,10 @@ impl<'a> Frame<'a> {
 pub(super) struct Interfaces(HashMap<(u16, u32), Arc<Interface>>);
 
 impl Interfaces {
-    /// Interfaces kept. A host has a few.
+    /// Most interfaces that are kept. A host has only a few.
     const MOST: usize = 1024;
 
-    /// The frame as the decoder takes it.
+    /// The frame in the form that the decoder uses.
     pub(super) fn frame<'f>(&'f mut self, frame: &Frame<'f>) -> capture::Frame<'f> {
         let (interface, options) = match frame.source {
             Source::Capture(interface, options) => (interface, options),
@@ -225,7 +225,7 @@ fn timestamp(time: SystemTime) -> Option<Timestamp> {
     Some(Timestamp::new(seconds, nanos))
 }
 
-/// `None` if the operating system has no such time.
+/// `None` if the operating system cannot represent the time.
 pub(super) fn system_time(time: Timestamp) -> Option<SystemTime> {
     let (seconds, nanos) = time.seconds_and_nanos();
     let whole = match u64::try_from(seconds) {
@@ -247,7 +247,7 @@ mod tests {
             assert_eq!(through.seconds_and_nanos(), (seconds, nanos));
         }
         for offset in [i64::MIN, i64::MAX] {
-            // The operating system may have no such time.
+            // The operating system may not be able to represent the time.
             if let Some(time) = system_time(Timestamp { ticks: 0, resolution: 0, offset }) {
                 assert!(timestamp(time).is_none_or(|time| time.seconds_and_nanos().0 == offset));
             }

@@ -15,8 +15,9 @@ use crate::link;
 
 /// Decodes the frames of one capture, in the order in which they were captured.
 ///
-/// The order matters: sequence numbers, fragments and repeats depend on the frames before. Its memory does not grow with the
-/// number of frames: of each SA it keeps the last 4096 packets, of fragments those that a receiver would keep.
+/// The order matters, because sequence numbers, fragments and repeats depend on earlier frames. Memory use does not
+/// grow with the number of frames: the decoder keeps the last 4096 packets of each SA, and fragments only as long
+/// as a receiver would.
 ///
 /// ```
 /// use dietesp::{Capture, Decoder, Keys, Rules, Status};
@@ -68,8 +69,8 @@ impl Decoder {
         Ok(Decoder { decoder, interfaces, arena, warnings: loaded.warnings, surveyed: false })
     }
 
-    /// Reads a capture to its end before its frames are decoded: collects IKE exchanges, and finds out what follows IEEE
-    /// 802.15.4 frames. Without it, the decoder learns both from the frames that it decodes.
+    /// Reads a capture to its end before its frames are decoded. It collects IKE exchanges, and finds out which
+    /// trailer follows IEEE 802.15.4 frames. Without it, the decoder learns both from the frames that it decodes.
     ///
     /// Reads nothing if the capture is not a file.
     ///

@@ -1,4 +1,4 @@
-//! What became of each packet of a frame.
+//! The results for the packets of a frame.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -15,8 +15,8 @@ use crate::sa::table::SaTable;
 
 /// The records of one frame: one for each packet in it, and at least one.
 ///
-/// The first record is that of the packet in the frame itself. Packets that were inside of it, or next to it, follow:
-/// [`Record::part`] numbers them, and [`Record::inside`] says which packet a packet was inside of.
+/// The first record is that of the packet in the frame itself. Packets that were nested in it, or next to it,
+/// follow: [`Record::part`] numbers them, and [`Record::inside`] says which packet a packet was inside of.
 pub struct Records<'a> {
     frame: Frame<'a>,
     first: First<'a>,
@@ -24,7 +24,7 @@ pub struct Records<'a> {
     arena: &'a Arena,
 }
 
-/// The outcome of the first packet. It has those of the others.
+/// The outcome of the first packet, which holds the others.
 enum First<'a> {
     Decoded(Box<Outcome<'a>>),
     Kept(&'a Outcome<'a>),
@@ -81,7 +81,7 @@ impl fmt::Debug for Records<'_> {
     }
 }
 
-/// What became of one packet.
+/// The result for one packet.
 ///
 /// ```
 /// use dietesp::{Decoder, Frame, Keys, Rules, Status};
@@ -120,7 +120,7 @@ impl<'a> Record<'a> {
         self.0.time().and_then(system_time)
     }
 
-    /// What became of the packet.
+    /// The status of the packet.
     pub fn status(&self) -> Status {
         self.0.status()
     }
@@ -130,8 +130,8 @@ impl<'a> Record<'a> {
         self.0.reason().map(|reason| reason.to_string())
     }
 
-    /// Where the packet or the frame is damaged or uses something unknown, and what was found there. [`Record::reason`] says
-    /// the same in words.
+    /// The place at which the packet or the frame is damaged or uses an unsupported feature, and what is wrong
+    /// there. [`Record::reason`] says the same in words.
     pub fn fault(&self) -> Option<Fault> {
         match self.0.reason()? {
             Reason::Fault(fault) => Some(fault),
@@ -168,12 +168,13 @@ impl<'a> Record<'a> {
         self.0.packet()
     }
 
-    /// Bytes of the ESP packet on the wire, from its first byte to the end of the ICV; [`Status::Ok`] only.
+    /// Length of the ESP packet on the wire in bytes, from its first byte to the end of the ICV; [`Status::Ok`]
+    /// only.
     pub fn wire_bytes(&self) -> Option<u64> {
         self.0.bytes().map(|bytes| bytes.diet)
     }
 
-    /// Bytes that standard ESP with the same cipher needs for the same packet; [`Status::Ok`] only.
+    /// Length of the same packet in bytes as standard ESP with the same cipher; [`Status::Ok`] only.
     pub fn esp_bytes(&self) -> Option<u64> {
         self.0.bytes().map(|bytes| bytes.esp)
     }
@@ -198,7 +199,7 @@ impl<'a> Record<'a> {
         self.0.repeat_of()
     }
 
-    /// The names of what is odd about the packet, for example `duplicate` or `unauthenticated`.
+    /// The names of the warnings about the packet, for example `duplicate` or `unauthenticated`.
     pub fn warnings(&self) -> impl Iterator<Item = &'static str> + use<> {
         self.0.warnings().names()
     }

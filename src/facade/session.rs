@@ -1,4 +1,4 @@
-//! For hosts that feed frames one by one, and ask for them again.
+//! Sessions, for hosts that feed frames one by one and ask for them again.
 
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
@@ -38,21 +38,21 @@ pub struct Session {
     kept: HashMap<u64, Box<Kept>>,
     /// The frames in `kept`, the oldest first.
     order: VecDeque<u64>,
-    /// Bytes that `kept` needs.
+    /// Number of bytes that `kept` uses.
     bytes: usize,
     most_bytes: usize,
 }
 
 /// The outcomes of a frame.
 struct Kept {
-    /// Without its bytes.
+    /// The frame without its bytes.
     frame: OwnedFrame,
     outcome: Outcome<'static>,
     arena: Arena,
 }
 
 impl Kept {
-    /// Bytes of memory, with those of the tables.
+    /// Memory in bytes, including the tables.
     fn size(&self) -> usize {
         const TABLES: usize = 64;
         let outcomes = self.outcome.parts().map(|part| size_of::<Outcome<'_>>() + size_of_val(part.fragments()));
@@ -61,7 +61,7 @@ impl Kept {
 }
 
 impl Session {
-    /// A session that was fed no frame.
+    /// A session without frames.
     ///
     /// # Errors
     /// As [`Decoder::new`].
@@ -71,8 +71,8 @@ impl Session {
         Ok(Session { decoder, kept: HashMap::new(), order: VecDeque::new(), bytes: 0, most_bytes: MOST_BYTES })
     }
 
-    /// With so many bytes of memory for records. A frame whose records were dropped is decoded again when it is fed again. Its
-    /// packets may then be found in another way, for example after more tries.
+    /// Sets the memory for records in bytes. A frame whose records were dropped is decoded again when it is fed
+    /// again. Its packets may then be found in another way, for example after more tries.
     #[must_use]
     pub fn with_memory(self, bytes: usize) -> Session {
         Session { most_bytes: bytes, ..self }

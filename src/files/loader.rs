@@ -33,7 +33,7 @@ impl Loader {
         let text = read::text(path, &bytes)?;
         let kind = formats::kind(text);
         let mut skipped = Skipped::new(path);
-        // A YAML file may have contexts only, and an empty one gets a warning of its own.
+        // A YAML file may have only contexts. An empty one gets a separate warning.
         let should_have_sas = !matches!(kind, Kind::Yaml | Kind::Empty);
         let read_before = (self.loaded.sas.len(), self.loaded.ike.len());
         let sas = &mut self.loaded.sas;

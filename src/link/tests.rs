@@ -95,16 +95,16 @@ fn every_link_type_and_extension_header() {
     }
 }
 
-/// Cut anywhere, a frame is malformed up to the end of the IP headers; from there on bytes are missing.
+/// Truncated within the IP headers, a frame is malformed. After that, only bytes are missing.
 #[test]
-fn frames_cut_at_every_byte() {
+fn frames_truncated_at_every_byte() {
     for Case { name, link_type, frame, ip_offset, header_len, payload_len, .. } in cases() {
         let whole = ip_offset + header_len + payload_len;
         let has_length = !name.ends_with("Length 0");
         for len in 0..whole {
             match parse(link_type, &frame[..len]) {
                 LinkContent::Datagram(read) => {
-                    // Less than 8 bytes would be Ethernet padding.
+                    // Fewer than 8 bytes would be Ethernet padding.
                     let is_padding = name == "IPv6 Payload Length 0" && len < ip_offset + header_len + 8;
                     let captured = if is_padding { 0 } else { len - ip_offset - header_len };
                     assert_eq!(read.payload.len(), captured, "{name} {len}");
@@ -124,7 +124,8 @@ fn frames_cut_at_every_byte() {
     }
 }
 
-/// Payload Length 0 without the Jumbo Payload option: no payload, or left so by segmentation offload.
+/// Payload Length 0 without the Jumbo Payload option: either no payload, or the field was left 0 by segmentation
+/// offload.
 #[test]
 fn after_payload_length_0_ethernet_padding_is_no_payload() {
     let ethernet = "02000000000202000000000186dd";
@@ -150,14 +151,14 @@ fn after_payload_length_0_ethernet_padding_is_no_payload() {
         };
         assert_eq!(place.payload(&frame).len(), payload_len);
     }
-    // A Jumbo Payload option says the length; without one, the Hop-by-Hop header is cut.
+    // A Jumbo Payload option gives the length. Without one, the Hop-by-Hop header is truncated.
     let jumbo = frame(0, "3b00c20400000008000000000000");
     assert_eq!((datagram(1, &jumbo).header.len(), datagram(1, &jumbo).payload.len()), (48, 0));
     assert!(matches!(parse(1, &frame(0, "3b0001000000")), LinkContent::Malformed { outer: Some(_), .. }));
 }
 
 #[test]
-fn what_is_not_ip_says_so() {
+fn frames_without_ip_have_a_reason() {
     let reason = |link_type, hex: &str| match parse(link_type, &bytes(hex)) {
         LinkContent::NotIp(reason) => reason,
         other => panic!("{other:?}"),
@@ -171,13 +172,13 @@ fn what_is_not_ip_says_so() {
     // NSH in NSH.
     assert_eq!(reason(1, &format!("{macs}894f{}", "0fc2020400000001".repeat(40))), too_deep);
     assert_eq!(reason(0, "07000000"), "the address family is not IP");
-    // A netlink message: its protocol number 0x0800 is no EtherType.
+    // In a netlink message, the protocol number 0x0800 is not an EtherType.
     assert_eq!(reason(113, "00040338000000000000000000000800"), "not an IP interface");
     assert_eq!(reason(147, "4500"), "the link type is not supported");
 }
 
 #[test]
-fn contradictions_are_faults_with_their_place() {
+fn contradictions_are_faults_with_an_offset() {
     let v4 = "4600001712340000403200000a0000010a0000020000000000000000";
     assert_eq!(
         fault(101, v4),
@@ -191,7 +192,7 @@ fn contradictions_are_faults_with_their_place() {
     assert_eq!(fault(101, ""), (false, Fault::short(Stage::Link, 0, "IP header", 1, 0)));
 
     let v6 = |len: u16, next: u8, rest: &str| format!("60000000{len:04x}{next:02x}40{}{rest}", "11".repeat(32));
-    // An extension header that is longer than the packet, though not than the frame.
+    // An extension header that is longer than the packet, but not longer than the frame.
     assert_eq!(
         fault(101, &v6(16, 60, &format!("3202{}", "00".repeat(40)))),
         (true, Fault::short(Stage::Link, 40, "IP extension header", 24, 16))
@@ -203,9 +204,9 @@ fn contradictions_are_faults_with_their_place() {
 }
 
 proptest::proptest! {
-    /// The short way to a packet leads where the long one does.
+    /// The fast path finds the same packet as the general one.
     #[test]
-    fn plain_packets_are_found_where_all_are(
+    fn the_fast_path_finds_the_same_packets(
         mut packet in proptest::collection::vec(proptest::num::u8::ANY, 40..120),
         first in proptest::sample::select(vec![0x45, 0x46, 0x60, 0x6f]),
         protocol in proptest::sample::select(vec![50, 17, 6, 0, 44, 51, 60]),
@@ -227,7 +228,7 @@ proptest::proptest! {
         };
         match locate_plain(&packet, 0, announced) {
             Some(place) => proptest::prop_assert_eq!(Some(place), long),
-            // Whatever is not plain goes the long way.
+            // All other packets use the general path.
             None => proptest::prop_assert!(
                 first == 0x46 || fragment == 0x20 || !matches!(protocol, 50 | 17 | 6) || long.is_none() || len == 0
             ),
@@ -236,8 +237,8 @@ proptest::proptest! {
 }
 
 #[test]
-fn fragments_are_told_from_atomic_ones() {
-    // scapy: fragment(..., 16) of 40 bytes behind 4 bytes of options, the second fragment.
+fn fragments_and_atomic_fragments_are_distinguished() {
+    // scapy: fragment(..., 16) of 40 bytes after 4 bytes of options, the second fragment.
     let frame =
         bytes("46b90028123420023f325977c0000201c633640701010101101112131415161718191a1b1c1d1e1f00000000000000000000");
     let LinkContent::Fragment(read) = parse(101, &frame) else { panic!() };
@@ -245,7 +246,7 @@ fn fragments_are_told_from_atomic_ones() {
     assert_eq!((read.protocol_offset, read.protocol, read.missing, read.frame_offset), (9, 50, 0, 0));
     assert_eq!((read.header, read.payload), (&frame[..24], &frame[24..40]));
 
-    // IPv6 with destination options and routing header in front of the Fragment header; the last fragment.
+    // IPv6 with destination options and routing header before the Fragment header; the last fragment.
     let frame = bytes(concat!(
         "6b9abcde00383c3d20010db800000000000000000000000120010db8000000000000000000000002",
         "2b000104000000002c0200000000000020010db80000000000000000000000093c00002001020304",
@@ -274,7 +275,7 @@ mod udp {
     }
 
     #[test]
-    fn either_port_will_do() {
+    fn either_port_may_be_that_of_esp() {
         for (ports, taken) in [("11941194", true), ("9c401194", true), ("11949c40", true), ("01f401f4", false)] {
             let read = encapsulated(&format!("60000000000c1140{ADDRESSES}{ports}000c0000a1b2c3d4"), 0).unwrap();
             assert_eq!(read, taken.then(|| (bytes("a1b2c3d4"), 0)), "{ports}");
@@ -297,11 +298,11 @@ mod udp {
     }
 
     #[test]
-    fn cut_headers() {
+    fn truncated_headers() {
         let udp = format!("60000000000c1140{ADDRESSES}11941194000c0000a1b2c3d4");
         assert_eq!(encapsulated(&udp, 5), Err(Fault::short(Stage::Link, 40, "UDP header", 8, 7)));
         assert_eq!(encapsulated(&udp, 8), Err(Fault::short(Stage::Link, 40, "UDP header", 8, 4)));
-        // No ports to see.
+        // The ports are not in the capture.
         assert_eq!(encapsulated(&udp, 9), Ok(None));
     }
 }
@@ -309,7 +310,7 @@ mod udp {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(4000))]
 
-    /// Frames with some bytes changed and cut: whatever is read lies in the frame where it says.
+    /// Frames with some bytes changed and truncated. All results are inside the frame.
     #[test]
     fn damaged_frames(
         which in 0usize..40,

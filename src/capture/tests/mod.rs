@@ -1,4 +1,4 @@
-//! Captures made byte by byte, in both byte orders, and what must be read from them; tshark as the other opinion.
+//! Captures built byte by byte, in both byte orders, and the expected packets. tshark reads them for comparison.
 
 mod read;
 mod tshark;
@@ -74,13 +74,13 @@ impl Order {
     }
 }
 
-/// A packet that outlives its window.
+/// A packet that is independent of its window.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Seen {
     number: u64,
     interface: u32,
     link_type: u16,
-    /// `NO_TIME` if it has none.
+    /// `NO_TIME` if it has no time.
     nanos: i128,
     orig_len: u32,
     data: Vec<u8>,
@@ -107,7 +107,7 @@ impl Seen {
     }
 }
 
-/// Reads to the end; the packets and the warnings.
+/// Reads to the end. Returns the packets and the warnings.
 fn drain(mut reader: Reader) -> Result<(Vec<Seen>, Vec<String>), Error> {
     let mut window = Window::default();
     let mut seen = Vec::new();
@@ -128,14 +128,14 @@ fn read(bytes: &[u8]) -> (Vec<Seen>, Vec<String>) {
     drain(reader(bytes).unwrap()).unwrap()
 }
 
-/// Reads what must be without a warning.
+/// Reads a capture that must not cause a warning.
 fn read_clean(bytes: &[u8]) -> Vec<Seen> {
     let (seen, warnings) = read(bytes);
     assert_eq!(warnings, [""; 0]);
     seen
 }
 
-/// Gives the pieces one by one.
+/// Returns the pieces one by one.
 struct Pieces(std::vec::IntoIter<Vec<u8>>, Cursor<Vec<u8>>);
 
 impl Pieces {

@@ -46,8 +46,8 @@ fn pcap_records_of_the_kuznetzov_variant_have_8_more_bytes() {
     assert_eq!(read_clean(&[&header[..], &record, &record].concat()), expected);
 }
 
-/// A variant: its name, magic number, version, bytes after the file header, how it writes a record, and the records that
-/// tell it apart.
+/// A variant: its name, magic number, version, bytes after the file header, the form of its records, and records
+/// that identify it.
 type Variant = (&'static str, u32, (u16, u16), &'static [u8], fn(Order, u32, &[u8]) -> Vec<u8>, usize);
 
 fn usual(order: Order, seconds: u32, data: &[u8]) -> Vec<u8> {
@@ -81,7 +81,7 @@ fn nokia_zero(order: Order, seconds: u32, data: &[u8]) -> Vec<u8> {
 }
 
 #[test]
-fn variants_of_pcap_are_told_apart() {
+fn variants_of_pcap_are_distinguished() {
     const FRAME: &[u8] = &[0x45; 61];
     let variants: [Variant; 11] = [
         ("usual", 0xa1b2_c3d4, (2, 4), &[], usual, 1),
@@ -131,9 +131,9 @@ fn pcap_of_aix_is_read() {
     }
 }
 
-/// What is odd in a record does not make it one of a variant: only a variant that explains all of them is believed.
+/// Unusual records alone do not make a file a variant. It is only recognized if it explains all records.
 #[test]
-fn odd_records_are_read_as_they_always_were() {
+fn unusual_records_do_not_change_the_variant() {
     let header = Little.pcap_header(0xa1b2_c3d4, 1);
     for odd in [
         // A fraction of more than a second; less on the wire than captured.
@@ -145,7 +145,7 @@ fn odd_records_are_read_as_they_always_were() {
             assert!(seen.len() == count && warnings.is_empty() && seen.iter().all(|seen| seen.data == b"abcd"));
         }
     }
-    // Truncated after any byte: of the usual kind all the same.
+    // Truncated after any byte, it is still read as the usual variant.
     let zeros = Little.pcap_record(1, 0, 60, &[0; 60]);
     let capture = [&header[..], &zeros, &zeros, &zeros].concat();
     for len in 24..capture.len() {
@@ -155,7 +155,7 @@ fn odd_records_are_read_as_they_always_were() {
 }
 
 #[test]
-fn pcap_frames_over_the_snap_length_are_taken_up_to_wiresharks_limit() {
+fn pcap_frames_over_the_snap_length_are_read_up_to_wiresharks_limit() {
     let big = vec![7; 262_144];
     let header = Little.pcap_header(0xa1b2_c3d4, 1);
     let record = Little.pcap_record(0, 0, 262_144, &big);
@@ -169,7 +169,7 @@ fn pcap_frames_over_the_snap_length_are_taken_up_to_wiresharks_limit() {
 }
 
 #[test]
-fn pcapng_is_read_as_the_draft_draws_it() {
+fn pcapng_is_read_as_in_the_draft() {
     // One big-endian section, written out: an Ethernet interface that counts 2^-10 s from the second 1000, and one
     // Enhanced Packet Block with two comments, the second not UTF-8.
     let capture = [
@@ -216,7 +216,7 @@ fn sections_have_their_own_byte_order_and_interfaces() {
         Seen { interface: 2, ..Seen::plain(4, 113, 7_000, b"k") },
     ];
     assert_eq!(read_clean(&capture.concat()), expected);
-    // However the bytes come.
+    // In pieces of any size.
     let pieces = capture.concat().chunks(7).map(<[u8]>::to_vec).collect();
     let reader = Reader::from_read(Path::new("-"), Box::new(Pieces::new(pieces))).unwrap();
     assert_eq!(drain(reader).unwrap(), (expected.to_vec(), vec![]));
@@ -248,7 +248,7 @@ fn simple_and_obsolete_packets_are_packets() {
 #[test]
 fn other_blocks_are_skipped_and_numbered_as_wireshark_does() {
     let packet = Little.packet(0, 0, 1, b"a", &[]);
-    // Which get a number: found with tshark 4.0.17.
+    // tshark 4.0.17 shows which blocks get a number.
     let numbered = [0xbad, 0x4000_0bad, 0x204, 0x216, 0x221];
     let not_numbered = [4, 5, 7, 8, 10, 0x201, 0x208, 0x777, 0x8000_0001];
     for (block_type, number) in numbered.map(|t| (t, 2)).into_iter().chain(not_numbered.map(|t| (t, 1))) {
@@ -259,7 +259,7 @@ fn other_blocks_are_skipped_and_numbered_as_wireshark_does() {
 }
 
 #[test]
-fn a_block_length_without_the_padding_is_taken() {
+fn a_block_length_without_the_padding_is_accepted() {
     let packet = Little.packet(0, 0, 1, b"a", &[]);
     let odd = [&Little.u32s([0x777, 15])[..], b"abc\0", &Little.u32(15)].concat();
     let capture = [Little.section(), Little.interface(1, 0, &[]), odd, packet].concat();
@@ -267,7 +267,7 @@ fn a_block_length_without_the_padding_is_taken() {
 }
 
 #[test]
-fn behind_damage_there_is_a_warning_and_the_end() {
+fn damage_causes_a_warning_and_ends_the_capture() {
     let good = Little.packet(0, 0, 1, b"a", &[]);
     let mut differing = good.clone();
     *differing.last_mut().unwrap() = 1;
@@ -302,7 +302,7 @@ fn behind_damage_there_is_a_warning_and_the_end() {
 }
 
 #[test]
-fn what_is_no_capture_is_an_error() {
+fn other_files_are_an_error() {
     for (bytes, problem) in [
         (&b""[..], "made.cap: the file is empty"),
         (b"\xd4\xc3", "made.cap: too short to be a capture"),
@@ -322,14 +322,14 @@ fn what_is_no_capture_is_an_error() {
     assert_eq!(error.to_string(), "made.cap: unknown major version 3 of pcap");
     assert!(matches!(Reader::open(Path::new("no/such.pcap")), Err(Error::Io { action: "open", .. })));
     assert!(matches!(Reader::open(Path::new(".")), Err(Error::Io { action: "read", .. })));
-    // Headers alone are a capture of no packets.
+    // A file with only headers is a capture without packets.
     assert_eq!(read_clean(&Big.pcap_header(0xa1b2_c3d4, 1)), []);
     assert_eq!(read_clean(&Big.section()), []);
     assert_eq!(read_clean(&[Big.section(), Big.interface(1, 0, &[])].concat()), []);
 }
 
 #[test]
-fn a_cut_capture_gives_the_packets_before_the_cut() {
+fn a_truncated_capture_has_the_packets_before_its_end() {
     let pcap = vec![
         Big.pcap_header(0xa1b2_c3d4, 1),
         Big.pcap_record(1, 0, 3, b"abc"),
@@ -388,7 +388,7 @@ fn a_live_pipe_shows_each_packet_at_once() {
 }
 
 #[test]
-fn an_operating_system_that_cannot_read_on_is_an_error() {
+fn a_read_error_of_the_system_is_an_error() {
     struct Failing;
     impl Read for Failing {
         fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
@@ -409,7 +409,7 @@ fn an_operating_system_that_cannot_read_on_is_an_error() {
     }
 }
 
-/// 2,000 frames of 100 bytes that do not compress to nothing.
+/// 2,000 frames of 100 bytes that do not compress well.
 fn long_capture() -> (Vec<u8>, Vec<Seen>) {
     let mut capture = Little.pcap_header(0xa1b2_c3d4, 101);
     let mut state = 1u32;
@@ -437,7 +437,7 @@ fn zstd(bytes: &[u8]) -> Vec<u8> {
 }
 
 #[test]
-fn compressed_captures_are_known_by_their_first_bytes() {
+fn compressed_captures_are_recognized_by_their_first_bytes() {
     let (capture, expected) = long_capture();
     let (start, rest) = capture.split_at(1000);
     let skippable = [0x5a, 0x2a, 0x4d, 0x18, 3, 0, 0, 0, 1, 2, 3];
@@ -460,7 +460,7 @@ fn compressed_captures_are_known_by_their_first_bytes() {
 }
 
 #[test]
-fn a_cut_or_changed_compressed_capture_gives_what_was_good() {
+fn a_damaged_compressed_capture_has_the_packets_before_the_damage() {
     let (capture, expected) = long_capture();
     for (name, compressed) in [("gzip", gzip(&capture)), ("zstd", zstd(&capture))] {
         let (seen, warnings) = read(&compressed[..compressed.len() * 9 / 10]);
@@ -476,13 +476,13 @@ fn a_cut_or_changed_compressed_capture_gives_what_was_good() {
         assert_eq!(seen, expected);
         assert_eq!(warnings.len(), 1, "{name}");
         assert!(warnings[0].starts_with("made.cap: damaged after frame 2000: the"), "{warnings:?}");
-        // No header of a capture inside.
+        // The decompressed data has no capture header.
         assert!(reader(&compressed[..10]).is_err());
         assert!(reader(&[&compressed[..4], &[0xff; 20]].concat()).is_err());
     }
 }
 
-/// Whether a file is said to fit one window, and the windows that it takes.
+/// Whether a file is expected to fit into one window, and the number of windows that it needs.
 fn windows(bytes: &[u8], form: Form) -> (bool, usize) {
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), bytes).unwrap();
@@ -492,7 +492,7 @@ fn windows(bytes: &[u8], form: Form) -> (bool, usize) {
 }
 
 #[test]
-fn what_is_said_to_fit_one_window_does() {
+fn a_file_expected_to_fit_one_window_does() {
     let header = Little.pcap_header(0xa1b2_c3d4, 1);
     let small = Little.pcap_record(0, 0, 0, b"");
     let of_len = |len: usize| {
@@ -516,7 +516,7 @@ fn what_is_said_to_fit_one_window_does() {
     assert!(!fits && count > 1, "{count}");
 }
 
-/// Starts of captures behind which anything may come.
+/// Starts of captures that may be followed by anything.
 fn any_start() -> impl Strategy<Value = Vec<u8>> {
     let start = |order: Order| {
         let section = [order.section(), order.interface(1, 0, &[])].concat();
@@ -529,14 +529,14 @@ fn any_start() -> impl Strategy<Value = Vec<u8>> {
 
 proptest! {
     #[test]
-    fn any_bytes_come_to_an_end(start in any_start(), rest in prop::collection::vec(any::<u8>(), 0..600)) {
+    fn random_bytes_are_read_to_the_end(start in any_start(), rest in prop::collection::vec(any::<u8>(), 0..600)) {
         if let Ok(reader) = reader(&[start, rest].concat()) {
             drain(reader).unwrap();
         }
     }
 
     #[test]
-    fn changed_bytes_come_to_an_end(
+    fn changed_bytes_are_read_to_the_end(
         changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..6),
         which in 0usize..4,
         piece_len in 1usize..100,

@@ -1,4 +1,4 @@
-//! What tshark and editcap say of the same files. A program that is not installed fails the test.
+//! Compares with tshark and editcap on the same files. A program that is not installed fails the test.
 
 use std::env;
 use std::fs;
@@ -21,12 +21,12 @@ fn captures() -> Vec<PathBuf> {
 /// Standard output of `program`.
 fn run(program: &str, arguments: &[&str]) -> String {
     let output = Command::new(program).args(arguments).output().expect(program);
-    // 2: tshark met damage, and shows what was before it.
+    // 2: tshark found damage, and shows the packets before it.
     assert!(matches!(output.status.code(), Some(0 | 2)), "{program}: {output:?}");
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// Number, time, length and captured length of each frame, and its comments, as tshark sees them.
+/// Number, time, length, captured length and comments of each frame according to tshark.
 fn tshark(path: &Path) -> Vec<String> {
     let fields = ["frame.number", "frame.time_epoch", "frame.len", "frame.cap_len", "frame.comment"];
     let mut arguments = vec!["-n", "-r", path.to_str().unwrap(), "-T", "fields", "-E", "aggregator=|"];
@@ -34,7 +34,7 @@ fn tshark(path: &Path) -> Vec<String> {
     run("tshark", &arguments).lines().map(str::to_owned).collect()
 }
 
-/// The same as we see them.
+/// The same according to this program.
 fn ours(path: &Path) -> Vec<String> {
     let (seen, _) = drain(Reader::open(path).unwrap()).unwrap();
     let line = |seen: &Seen| {
@@ -93,7 +93,7 @@ fn editcap_converts_to_the_same_bytes() {
 }
 
 #[test]
-fn tshark_sees_the_same_in_made_captures() {
+fn tshark_sees_the_same_in_generated_captures() {
     let folder = tempfile::tempdir().unwrap();
     for order in [Big, Little] {
         let custom = |block_type| order.block(block_type, &[&order.u32(32_473), b"data"]);
@@ -134,7 +134,7 @@ fn tshark_sees_the_same_in_made_captures() {
             fs::write(&path, &capture).unwrap();
             let mut expected = tshark(&path);
             assert!(!expected.is_empty());
-            // Blocks that have a number only.
+            // Blocks that only have a frame number.
             expected.retain(|line| !line.contains("\t\t"));
             assert_eq!(ours(&path), expected, "{capture:02x?}");
         }
@@ -142,7 +142,7 @@ fn tshark_sees_the_same_in_made_captures() {
 }
 
 #[test]
-fn captures_of_zstd_and_gzip_programs_are_read_whole_or_cut() {
+fn zstd_and_gzip_captures_are_read_complete_or_truncated() {
     let folder = tempfile::tempdir().unwrap();
     for capture in captures() {
         let (expected, _) = drain(Reader::open(&capture).unwrap()).unwrap();
@@ -153,7 +153,7 @@ fn captures_of_zstd_and_gzip_programs_are_read_whole_or_cut() {
             let reader = Reader::open(&path).unwrap();
             assert_eq!(reader.total_len(), Some(output.stdout.len() as u64));
             assert_eq!(drain(reader).unwrap(), (expected.clone(), vec![]), "{} {program}", capture.display());
-            // Without the last byte only the checksum is not whole.
+            // Without the last byte, only the checksum is incomplete.
             fs::write(&path, &output.stdout[..output.stdout.len() - 1]).unwrap();
             let (seen, warnings) = drain(Reader::open(&path).unwrap()).unwrap();
             assert_eq!((seen, warnings.len()), (expected.clone(), 1), "{} {program}", capture.display());

@@ -8,7 +8,7 @@ use pcap_file::pcapng::blocks::opt_common::CommonOption;
 use super::super::{Batch, Interface, LINKTYPE_RAW, Options, Timestamp, Writer};
 use super::*;
 
-/// Reads `capture` and writes every packet to `name` with `write`; the bytes written.
+/// Reads `capture` and writes every packet to `name` with `write`. Returns the bytes written.
 fn rewrite(capture: &[u8], name: &str, mut write: impl FnMut(&mut Writer, &Frame<'_>)) -> Vec<u8> {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join(name);
@@ -29,7 +29,7 @@ fn copy(capture: &[u8], name: &str) -> Vec<u8> {
     rewrite(capture, name, |writer, packet| writer.write(packet, None).unwrap())
 }
 
-/// Everything behind the section header, which names the version of this program.
+/// All bytes after the section header, which contains the version of this program.
 fn behind_section_header(capture: &[u8]) -> &[u8] {
     assert_eq!(capture[..4], [0x0a, 0x0d, 0x0d, 0x0a]);
     let len = u32::from_le_bytes(*capture[4..].first_chunk().unwrap());
@@ -38,7 +38,7 @@ fn behind_section_header(capture: &[u8]) -> &[u8] {
 }
 
 #[test]
-fn pcapng_keeps_all_of_a_packet_and_its_interface() {
+fn pcapng_keeps_packets_and_interfaces_completely() {
     let end = |order: Order| order.option(0, b"");
     let interface_options = |order: Order, offset: [u8; 8]| {
         [
@@ -79,7 +79,7 @@ fn pcapng_keeps_all_of_a_packet_and_its_interface() {
 }
 
 #[test]
-fn several_sections_become_one_and_interfaces_come_when_used() {
+fn sections_are_merged_and_interfaces_are_written_when_used() {
     let capture = [
         Big.section(),
         Big.interface(1, 0, &[]),
@@ -103,7 +103,7 @@ fn several_sections_become_one_and_interfaces_come_when_used() {
 }
 
 #[test]
-fn pcap_in_and_out_is_the_same() {
+fn pcap_is_copied_unchanged() {
     for magic in [0xa1b2_c3d4, 0xa1b2_3c4d] {
         let records = [Little.pcap_record(5, 999_999, 2000, b"abc"), Little.pcap_record(u32::MAX, 0, 0, b"")].concat();
         // The snap length is at least 262,144: frames may have grown.
@@ -111,7 +111,7 @@ fn pcap_in_and_out_is_the_same() {
         let input = [&header[..], &records].concat();
         header[16..20].copy_from_slice(&262_144u32.to_le_bytes());
         assert_eq!(copy(&input, "out.pcap"), [&header[..], &records].concat());
-        // By way of big-endian and of pcapng.
+        // Through big-endian and pcapng.
         let seen = read_clean(&input);
         assert_eq!(read_clean(&copy(&input, "out.pcapng")), seen);
         assert_eq!(copy(&copy(&input, "out.pcapng"), "out.PCAP"), [&header[..], &records].concat());
@@ -168,7 +168,7 @@ fn small_packet(interface: &Arc<Interface>) -> Frame<'_> {
 }
 
 #[test]
-fn pcap_says_what_it_cannot_hold() {
+fn pcap_rejects_what_it_cannot_express() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("out.pcap");
     let mut writer = Writer::create(&path).unwrap();
@@ -210,15 +210,16 @@ fn a_packet_can_be_changed_and_commented() {
         Little.interface(1, 0, &[]),
         Little.interface(101, 0, &[Little.option(9, &[9]), Little.option(0, b"")].concat()),
         Little.packet(0, 9, 18, b"longer than it was", &comments(&[b"old", b"new"])),
-        // 9 us in nanoseconds; a comment has room for 65,535 bytes, and an é takes two.
+        // 9 us in nanoseconds. A comment can have 65,535 bytes, and an é needs two.
         Little.packet(1, 9_000, 5, b"inner", &comments(&["é".repeat(32_767).as_bytes()])),
     ];
     assert_eq!(behind_section_header(&written), expected.concat());
 }
 
-/// A Simple Packet Block belongs to the first interface of its section, whose snap length says what was captured.
+/// A Simple Packet Block belongs to the first interface of its section, whose snap length determines the captured
+/// length.
 #[test]
-fn packets_without_time_have_none_in_pcapng() {
+fn packets_without_time_stay_without_time_in_pcapng() {
     for order in [Big, Little] {
         let simple = |orig_len: u32, data: &[u8]| order.block(3, &[&order.u32(orig_len), data]);
         let capture = [
@@ -239,7 +240,7 @@ fn packets_without_time_have_none_in_pcapng() {
         let plain =
             |seen: Vec<Seen>| -> Vec<Seen> { seen.into_iter().map(|seen| Seen { interface: 0, ..seen }).collect() };
         assert_eq!(plain(read_clean(&copy(&capture, "out"))), plain(read_clean(&capture)));
-        // Other data: longer than the snap length, and less than all of the frame.
+        // Other data: longer than the snap length, and shorter than the frame.
         for (data, orig_len) in [(&b"longer than it was"[..], 18), (b"part", 90)] {
             let written = rewrite(&capture, "out", |writer, packet| {
                 writer.write(&Frame { data, orig_len, ..*packet }, Some("lost without time")).unwrap();
@@ -261,7 +262,7 @@ fn packets_without_time_have_none_in_pcapng() {
 }
 
 #[test]
-fn batches_made_apart_are_what_a_writer_makes() {
+fn batches_produce_the_same_file_as_single_writes() {
     let capture = [
         Little.section(),
         Little.interface(1, 0, &[]),
@@ -285,7 +286,7 @@ fn batches_made_apart_are_what_a_writer_makes() {
         let mut reader = reader(&capture).unwrap();
         let mut window = Window::default();
         assert!(reader.fill(&mut window).unwrap());
-        // The last batch is made first; the first has interface 1 as its first.
+        // The last batch is filled first. The first one uses interface 1 first.
         let mut batches = vec![];
         for packet in window.frames().filter(wanted).collect::<Vec<_>>().iter().rev() {
             let mut batch: Batch = writer.batch();
@@ -302,13 +303,13 @@ fn batches_made_apart_are_what_a_writer_makes() {
 }
 
 #[test]
-fn an_output_without_packets_is_a_capture() {
+fn an_output_without_packets_is_valid() {
     assert_eq!(read_clean(&copy(&Big.section(), "out.pcapng")), []);
     assert_eq!(copy(&Big.section(), "out.pcap").len(), 24);
 }
 
 #[test]
-fn a_file_appears_when_finished_and_only_then() {
+fn a_file_appears_only_when_finished() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("out.pcapng");
     fs::write(&path, "before").unwrap();
@@ -351,7 +352,7 @@ fn permissions_links_and_devices_are_respected() {
     let folder = tempfile::tempdir().unwrap();
     let file = |name: &str| -> PathBuf { folder.path().join(name) };
     let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
-    // The umask is not ours: an ordinary new file shows what it leaves.
+    // The umask of the test is not known; an ordinary new file shows its effect.
     fs::write(file("ordinary"), "").unwrap();
     Writer::create(&file("new.pcapng")).unwrap().finish().unwrap();
     assert_eq!(mode(&file("new.pcapng")), mode(&file("ordinary")));
@@ -369,7 +370,7 @@ fn permissions_links_and_devices_are_respected() {
 }
 
 #[test]
-fn another_implementation_reads_what_is_written() {
+fn another_implementation_reads_written_captures() {
     let comment = Little.option(1, "grüße".as_bytes());
     let capture = [
         Big.section(),

@@ -76,10 +76,10 @@ struct Taken {
     residue_bits: String,
     residue_len: usize,
     fields: Vec<FieldAnswer>,
-    /// What follows the header, from its first bit.
+    /// The bits after the header, from its first bit.
     payload: String,
     payload_bits: usize,
-    /// The packet as a receiver restores it; `null` if that needs more than the rule.
+    /// The packet as a receiver restores it; `null` if this needs more than the rule.
     restored: Option<String>,
     /// Fields that the receiver restores from other sources, such as the outer header.
     unknown: Vec<&'static str>,
@@ -129,7 +129,7 @@ impl Args {
         Ok(Ended::Well)
     }
 
-    /// The error for an ambiguous or unknown rule: `fitting` of `rules` were selected, not exactly one.
+    /// The error for an ambiguous or unknown rule: `fitting` of `rules` were selected instead of exactly one.
     fn not_one(&self, rules: &[NumberedRule], fitting: usize) -> Error {
         let ids: Vec<String> = rules.iter().filter_map(|rule| rule.id).map(|id| id.value.to_string()).collect();
         let problem = match self.rule_id {

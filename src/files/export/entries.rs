@@ -53,7 +53,7 @@ pub fn sa_entry(sa: &Sa) -> Result<Json, Error> {
         let help = "give it with a native key file";
         Error::line(&sa.origin.path, sa.origin.line, format!("SA {}: {what}", sa.name), help)
     };
-    let spi = sa.spi.ok_or_else(|| refused("it has no SPI of its own"))?;
+    let spi = sa.spi.ok_or_else(|| refused("it matches every SPI"))?;
     let hex = |bytes: &[u8]| Json::from(hex::encode(bytes));
     let mut members = vec![
         ("name", sa.name.as_str().into()),
@@ -289,7 +289,7 @@ mod tests {
     use super::*;
     use crate::context::Origin;
 
-    /// What `text` says, and what its entries say when they are written and read again.
+    /// The content of `text`, and the content after its entries are written and read again.
     fn again(text: &str) {
         let path = Path::new("f");
         let read = crate::files::parse(path, text.as_bytes()).unwrap_or_else(|error| panic!("{error}"));
@@ -312,7 +312,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_is_read_as_it_was() {
+    fn written_entries_are_read_unchanged() {
         again(
             "sas:
   - { name: a, spi: 0x1, src: 2001:db8::/32, dst: any, encr: ENCR_AES_CBC, key: 00112233445566778899aabbccddeeff,

@@ -11,7 +11,7 @@ use crate::files::import::rule_set::{NumberedRule, RuleSet};
 use crate::files::values::{ValueError, value_error};
 use crate::schc::{Action, Compute, Direction, FieldDescriptor, FieldLength, Matching, Target};
 
-/// A form of rules that other programs read.
+/// A format for rules of other programs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RuleForm {
     /// OpenSCHC's JSON.
@@ -37,8 +37,7 @@ impl RuleSet {
 
     /// The rules in the JSON of another program, with a line feed at the end.
     ///
-    /// # Errors
-    /// What that form cannot express is named.
+    /// # Errors The format cannot express something in the rules, which the error names.
     pub fn to_json(&self, form: RuleForm) -> Result<String, Error> {
         let written = match form {
             RuleForm::OpenSchc => self.open_schc(),
@@ -268,7 +267,7 @@ mod tests {
         parse(Path::new("f"), text).unwrap_or_else(|error| panic!("{error}\n{text}"))
     }
 
-    /// What all three forms can say.
+    /// Rules that all three formats can express.
     const COMMON: &str = r#"
 - RuleID: 5
   RuleIDLength: 3
@@ -295,7 +294,7 @@ mod tests {
 "#;
 
     #[test]
-    fn round_trips_lose_nothing() {
+    fn rules_are_unchanged_after_export_and_import() {
         let rules = read(COMMON);
         assert_eq!(rules.rules.len(), 2);
         assert_eq!(read(&rules.to_yaml()), rules);
@@ -308,7 +307,7 @@ mod tests {
     }
 
     #[test]
-    fn our_own_form_has_words_for_everything() {
+    fn our_format_can_express_every_rule() {
         let text = r#"
 - { FID: IPV6.SRC, TV: "::ffff:10.0.0.1", MO: MSB, MO.VAL: 64, CDA: LSB }
 - { FID: IPV6.FL, MO: ignore, CDA: compute-generated }
@@ -322,7 +321,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_form_has_no_word_for_is_named() {
+    fn rules_that_a_format_cannot_express_are_named() {
         let refused = |row: &str, form| {
             let text = format!("RuleID: 0\nRuleIDLength: 8\nfields: [{{ {row} }}]");
             read(&text).to_json(form).unwrap_err().to_string()
@@ -357,7 +356,7 @@ mod tests {
     }
 
     #[test]
-    fn what_others_say_that_we_cannot_is_named() {
+    fn unsupported_rules_of_other_programs_are_named() {
         let refused = |text: &str| parse(Path::new("f"), text).unwrap_err().to_string();
         let fragmentation = r#"[{"RuleID": 1, "RuleIDLength": 3, "Fragmentation": {"FRMode": "NoAck"}}]"#;
         assert_eq!(refused(fragmentation), "f:1:52: Fragmentation: a fragmentation rule cannot be imported");

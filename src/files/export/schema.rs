@@ -356,7 +356,7 @@ mod tests {
         properties.into_iter().map(|(name, _)| name).collect()
     }
 
-    /// What the reader says it knows, when it meets a key that it does not know.
+    /// The keys that the reader lists when it finds an unknown key.
     fn known_to_the_reader(dialect: &str, more: &str) -> BTreeSet<String> {
         let text = format!("- {{ sa: a, dialect: {dialect}, ipsec_mode: Transport, unlike_any_other: 1{more} }}");
         let node = yaml::parse(Path::new("f"), &text).unwrap().unwrap();

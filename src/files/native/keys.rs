@@ -164,7 +164,7 @@ fn link_key(path: &Path, node: &Node) -> Result<LinkKey, Error> {
     let key = fields.required("key", "add `key:` of 16 bytes", |word| {
         let key = hex(word)?;
         if key.len() != 16 {
-            let problem = format!("AES-CCM* of 802.15.4 takes 16 bytes, not {}", key.len());
+            let problem = format!("AES-CCM* of 802.15.4 needs 16 bytes, not {}", key.len());
             return Err(value_error(problem, "write 32 hex digits"));
         }
         Ok(key)

@@ -58,9 +58,9 @@ pub(crate) const VARIABLE: &str = "var";
 /// FL of a field whose length is given by another field of the packet.
 pub(crate) const FUNCTION: &str = "function";
 
-/// Rows of the longest rule that is read.
+/// Most rows of a rule.
 pub(crate) const MAX_ROWS: usize = 1000;
-/// Values of the longest mapping that is read.
+/// Most values of a mapping.
 const MAX_VALUES: usize = 1 << 16;
 
 /// Reads the rows in `node`, the value of `name`: a list, at least one row.
@@ -323,7 +323,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_row_leaves_out() {
+    fn defaults_of_a_row() {
         let row = one("FID: ipv6.hop_lmt, MO: ignore, CDA: value-sent");
         let wanted = FieldDescriptor {
             fid: fields::IPV6_HOP_LMT,
@@ -371,7 +371,7 @@ mod tests {
         let row = one("FID: IPV6.SRC, TV: \"2001:db8:a::\", MO: MSB, MO.VAL: 64, CDA: LSB");
         assert_eq!((row.matching, row.action), (Matching::Msb(64), Action::Lsb));
         assert_eq!(one("FID: UDP.LEN, TV: 0, MO: msb(3), CDA: lsb").matching, Matching::Msb(3));
-        // The SA tells the SPI.
+        // The SPI comes from the SA.
         assert_eq!(one("FID: ESP.SPI, MO: MSB, MO.VAL: 24, CDA: LSB").target, Target::Empty);
         let computed = |fid: &str, cda: &str| one(&format!("FID: {fid}, MO: ignore, CDA: {cda}")).action;
         assert_eq!(computed("IPV6.LEN", "compute"), Action::Compute(Compute::Length));
@@ -386,7 +386,7 @@ mod tests {
     }
 
     #[test]
-    fn rows_that_make_no_sense_are_refused_with_field_and_place() {
+    fn invalid_rows_are_rejected_with_field_and_position() {
         let cases = [
             ("FID: IPV6.HOPLIMIT, MO: ignore, CDA: value-sent", "f:1:10: FID: `IPV6.HOPLIMIT` is not a known field"),
             ("FID: UDP.LEN, CDA: value-sent", "f:1:5: a row of a rule without `MO`"),

@@ -71,7 +71,7 @@ impl Node<'_> {
     }
 }
 
-/// The one document of `text`; `None` if there is none. `path` is for messages.
+/// The only document of `text`; `None` if there is none. `path` is used in messages.
 pub(crate) fn parse<'a>(path: &Path, text: &'a str) -> Result<Option<Node<'a>>, Error> {
     let mut builder = Builder {
         path,
@@ -114,7 +114,7 @@ fn syntax(path: &Path, text: &str, error: &ScanError) -> Error {
 struct Open<'a> {
     place: Place,
     anchor: usize,
-    /// Nodes that the file had before it.
+    /// Number of nodes before it in the file.
     nodes_before: usize,
     children: Children<'a>,
 }
@@ -128,15 +128,15 @@ enum Children<'a> {
 struct Builder<'a, 'p> {
     path: &'p Path,
     open: Vec<Open<'a>>,
-    /// The items of open lists and the entries of open mappings, those of the innermost last.
+    /// The items of open lists and the entries of open mappings. Those of the innermost are last.
     items: Vec<Node<'a>>,
     entries: Vec<(Key<'a>, Node<'a>)>,
     root: Option<Node<'a>>,
-    /// Finished anchored nodes and the number of nodes in each.
+    /// Complete anchored nodes, and the number of nodes in each.
     anchors: HashMap<usize, (Node<'a>, usize)>,
-    /// Nodes of the tree so far.
+    /// Number of nodes in the tree so far.
     nodes: usize,
-    /// Those of them that aliases copied.
+    /// How many of them were copied by aliases.
     copied: usize,
 }
 
@@ -241,7 +241,8 @@ impl<'a> Builder<'a, '_> {
         Ok(())
     }
 
-    /// `entries` with merge keys (`<<: *defaults`) replaced by what they stand for; a key that stands twice is an error.
+    /// `entries` with merge keys (`<<: *defaults`) replaced by the entries of the named mapping. A duplicate key is
+    /// an error.
     fn checked(&self, entries: Vec<(Key<'a>, Node<'a>)>) -> Result<Vec<(Key<'a>, Node<'a>)>, Error> {
         let mut seen: HashMap<&str, Place> = HashMap::new();
         let few = entries.len() <= 16;
@@ -278,7 +279,7 @@ impl<'a> Builder<'a, '_> {
                 let Value::Map(inherited) = map.value else {
                     return Err(key.place.error(self.path, "`<<` needs a mapping", "write `<<: *name`"));
                 };
-                // What stands in the mapping itself wins over what it inherits.
+                // Keys of the mapping itself override inherited ones.
                 own.extend(inherited.into_iter().filter(|(key, _)| names.insert(key.text.to_string())));
             }
         }
@@ -310,7 +311,7 @@ mod tests {
     }
 
     #[test]
-    fn scalars_stay_as_written() {
+    fn scalars_keep_their_characters() {
         let text = "[102030, 0x0012, 1e10, 007, no, ~, '12', \"a\\x41\", 1_000, 2001:db8::1, 12:34:56]";
         assert_eq!(tree(text).unwrap(), "[102030 0x0012 1e10 007 no ~ 12 aA 1_000 2001:db8::1 12:34:56]");
     }
@@ -333,7 +334,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_twice_is_refused_in_small_and_large_mappings() {
+    fn duplicate_keys_are_rejected_in_small_and_large_mappings() {
         assert_eq!(tree("a: 1\nb: 2\na: 3").unwrap_err(), "f:3:1: key `a` is given twice, first in line 1");
         let mut large: String = (0..100).map(|number| format!("k{number}: x\n")).collect();
         large.push_str("k7: y\n");
@@ -341,7 +342,7 @@ mod tests {
     }
 
     #[test]
-    fn alias_bombs_depth_and_loops_are_refused() {
+    fn alias_bombs_depth_and_loops_are_rejected() {
         let mut bomb = String::from("a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n");
         for level in 1..10 {
             let items = vec![format!("*a{}", level - 1); 10].join(", ");
@@ -359,7 +360,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_yaml_is_refused_with_its_place() {
+    fn invalid_yaml_is_rejected_with_its_position() {
         assert!(tree("a: [1, 2\nb: 3").unwrap_err().starts_with("f:2:2: not valid YAML: "));
         assert_eq!(tree("a: 1\n---\nb: 2").unwrap_err(), "f:2:1: a second YAML document");
         assert_eq!(tree("[a]: 1").unwrap_err(), "f:1:1: a list or mapping where a key is expected");

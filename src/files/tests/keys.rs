@@ -249,7 +249,7 @@ fn key_file_errors_say_what_where_and_how() {
         ),
         (
             "link_keys: [{ eui64: 00:11:22:33:44:55:66:77, mode: 0, key: 001122 }]",
-            "f:1:61: key: AES-CCM* of 802.15.4 takes 16 bytes, not 3",
+            "f:1:61: key: AES-CCM* of 802.15.4 needs 16 bytes, not 3",
             "write 32 hex digits",
         ),
     ]);

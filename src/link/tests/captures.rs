@@ -1,4 +1,5 @@
-//! Real stacks' captures, and the same packets on other link layers made with scapy. Numbers are tshark's.
+//! Captures of real implementations, and the same packets on other link layers made with scapy. The expected
+//! numbers are from tshark.
 
 use std::path::PathBuf;
 
@@ -38,7 +39,7 @@ fn read(file: PathBuf) -> (u16, Vec<Vec<u8>>) {
     (link_type, frames)
 }
 
-/// ESP payloads, native or in UDP, of all packets, fragments put together; the keys are source and payload.
+/// ESP payloads, native or in UDP, of all packets, with fragments reassembled. The keys are source and payload.
 fn esp(link_type: u16, frames: &[Vec<u8>]) -> Vec<(IpAddr, Vec<u8>)> {
     let mut reassembler = Reassembler::new();
     let mut reassembled = Reassembled::default();
@@ -102,8 +103,8 @@ fn the_same_packets_on_every_link_layer_and_in_fragments() {
     }
 }
 
-/// Every frame of a real capture, rebuilt with its own payload, is the frame again, but for padding and UDP checksums
-/// that the capturing machine had not yet computed.
+/// Every frame of a real capture, rebuilt with its own payload, is unchanged except for padding, and for UDP
+/// checksums that the capturing machine had not computed.
 #[test]
 fn rebuilding_real_frames_changes_nothing() {
     let captures = captures();

@@ -1,4 +1,4 @@
-//! Encapsulations on the way to ESP: each kind, cut, damaged, nested, and in fragments.
+//! Encapsulations around ESP: each kind, truncated, damaged, nested and in fragments.
 
 use std::sync::LazyLock;
 
@@ -18,13 +18,13 @@ static FRAMES: LazyLock<Vec<(&str, u16, Vec<u8>)>> = LazyLock::new(|| {
     lines.map(frame).collect()
 });
 
-/// The ESP payload that all of them carry.
+/// The ESP payload that all of them contain.
 fn esp() -> Vec<u8> {
     let (_, _, frame) = &FRAMES[0];
     frame[frame.len() - 80..].to_vec()
 }
 
-/// What a frame brings to one that wants ESP.
+/// The result of a frame for a receiver that looks for ESP.
 fn taken<T>(link_type: u16, frame: &[u8], look: impl FnOnce(Received<'_>) -> T) -> T {
     Taker::new(link_type, &Settings::default()).take(frame, look)
 }
@@ -51,7 +51,7 @@ fn each_kind() {
             assert_eq!(received.link_header.is_empty(), datagram.rebuilt, "{name}");
             assert_eq!(&frame[datagram.frame_offset..][..datagram.header.len()], datagram.header, "{name}");
         });
-        // No short way leads past a tunnel.
+        // The fast path does not read tunnels.
         let alone = parse_standalone(link_type, frame, |protocol| protocol == ESP);
         if let Some(Standalone::Packet(place)) = alone {
             assert_eq!(place.protocol, ESP, "{name}");
@@ -63,7 +63,7 @@ fn each_kind() {
 }
 
 #[test]
-fn cut_at_every_byte() {
+fn truncated_at_every_byte() {
     for (name, link_type, frame) in &*FRAMES {
         for len in 0..frame.len() {
             taken(*link_type, &frame[..len], |received| {
@@ -77,7 +77,7 @@ fn cut_at_every_byte() {
 }
 
 #[test]
-fn what_can_be_written_in_place_is() {
+fn frames_are_written_in_place_if_possible() {
     let in_place: Vec<&str> = FRAMES
         .iter()
         .filter(|(_, link_type, frame)| taken(*link_type, frame, |received| !received.link_header.is_empty()))
@@ -154,13 +154,13 @@ fn other_traffic_on_the_port_of_a_tunnel_stays_udp() {
             });
         }
     }
-    // Nothing for us in the tunnel: the outermost packet.
+    // No ESP in the tunnel: the result is the outermost packet.
     let packet = vxlan(&v4(1, 0, b"ping"));
     taken(101, &packet, |received| match received.content {
         Content::Datagram(datagram) => assert_eq!((datagram.protocol, datagram.rebuilt), (UDP, false)),
         other => panic!("{other:?}"),
     });
-    // ESP comes first.
+    // ESP is checked first.
     let mut from_vxlan_port = udp_to(4500, &esp());
     from_vxlan_port[20..22].copy_from_slice(&4789_u16.to_be_bytes());
     taken(101, &from_vxlan_port, |received| {
@@ -170,7 +170,7 @@ fn other_traffic_on_the_port_of_a_tunnel_stays_udp() {
 }
 
 #[test]
-fn esp_on_a_port_that_was_named() {
+fn esp_on_a_user_defined_port() {
     let esp_ports = EspPorts::with(&[4789, 4501]);
     let settings = Settings { esp_ports: esp_ports.clone(), ..Settings::default() };
     for packet in [udp_to(4501, &esp()), udp_to(4789, &esp()), gre(&udp_to(4501, &esp()))] {
@@ -197,15 +197,15 @@ fn the_coverage_of_udp_lite() {
     }
 }
 
-/// All encapsulations count together, whatever they are.
+/// All kinds of encapsulations are counted together.
 #[test]
-fn how_deep_they_may_be() {
+fn the_nesting_depth_is_limited() {
     let nested = |depth: usize, wrap: Wrap| {
         let packet = (0..depth).fold(v4(ESP, 0, &esp()), |packet, _| wrap(&packet));
         taken(101, &packet, |received| (esp_of(&received.content), received.unread))
     };
     let too_deep = (None, Some("more than 32 encapsulations inside each other"));
-    // IP in IP is one; GRE is two: the tunnel and its header; VXLAN three, with its Ethernet header.
+    // IP in IP counts once; GRE twice: the tunnel and its header; VXLAN three times, with its Ethernet header.
     for (wrap, most) in [((|packet| v4(4, 0, packet)) as Wrap, 32), (gre, 16), (vxlan, 10)] {
         assert_eq!(nested(most, wrap), (Some(esp()), None), "{most}");
         assert_eq!(nested(most + 1, wrap), too_deep, "{most}");
@@ -213,7 +213,7 @@ fn how_deep_they_may_be() {
     }
 }
 
-/// A frame full of labels, extension headers or tags is read once.
+/// A frame full of labels, extension headers or tags is read only once.
 #[test]
 fn long_headers_take_linear_time() {
     let begun = std::time::Instant::now();
@@ -224,19 +224,19 @@ fn long_headers_take_linear_time() {
     for _ in 0..10 {
         taken(1, &ethernet("8847", &labels), |received| assert!(matches!(received.content, Content::Malformed { .. })));
         taken(101, &gtpu(&[1, 0, 0, 0x85].repeat(16_000)), |received| assert_eq!(esp_of(&received.content), None));
-        // An extension of length 0 would never end.
+        // An extension of length 0 would cause an endless loop.
         taken(101, &gtpu(&[0; 60_000]), |received| assert_eq!(esp_of(&received.content), None));
     }
     assert!(begun.elapsed().as_secs() < 20);
 }
 
-/// `packet` in two fragments, the first of `first` bytes.
+/// `packet` in two fragments, the first with `first` bytes.
 fn fragments(packet: &[u8], first: usize) -> [Vec<u8>; 2] {
     let (a, b) = packet[20..].split_at(first);
     [v4(packet[9], 0x2000, a), v4(packet[9], (first / 8) as u16, b)]
 }
 
-/// What a run of frames brings: fragments are numbers of frames.
+/// The results of a sequence of frames. Fragments are numbers of frames.
 fn run(frames: &[Vec<u8>], settings: &Settings) -> Vec<(Option<Vec<u8>>, Vec<u64>)> {
     let mut taker = Taker::new(101, settings);
     let look = |received: Received<'_>| {
@@ -257,7 +257,7 @@ fn fragments_in_tunnels() {
         assert_eq!(run(&[first.clone(), last.clone()], &settings), [(None, vec![]), (Some(esp()), vec![1, 2])]);
         assert_eq!(run(&[last, first], &settings), [(None, vec![]), (Some(esp()), vec![1, 2])]);
     }
-    // Tunnel and packet are fragmented: each frame shows up once.
+    // Tunnel and packet are both fragmented. Each frame appears once.
     let [first, last] = fragments(&whole, 40).map(|fragment| fragments(&gre(&fragment), 32));
     let frames = [&first[..], &last[..]].concat();
     let mut expected = vec![(None, vec![]); 3];
@@ -265,7 +265,7 @@ fn fragments_in_tunnels() {
     assert_eq!(run(&frames, &settings), expected);
 }
 
-/// A gateway that encrypts packets takes each as it is.
+/// A gateway that encrypts packets handles each packet unchanged.
 #[test]
 fn the_outermost_packet() {
     let settings = Settings { outermost: true, ..Settings::default() };
@@ -279,7 +279,7 @@ fn the_outermost_packet() {
     }
 }
 
-/// Fragments of what is no ESP: the frames pass, and all are named.
+/// Fragments of packets without ESP: the frames are written unchanged, and all are reported.
 #[test]
 fn fragments_of_other_packets_in_tunnels() {
     let [first, last] = fragments(&udp_to(53, &[7; 80]), 40).map(|fragment| gre(&fragment));
@@ -289,14 +289,14 @@ fn fragments_of_other_packets_in_tunnels() {
         assert_eq!(received.fragments, [1, 2]);
         assert!(matches!(received.content, Content::Datagram(Datagram { protocol: 47, rebuilt: false, .. })));
     });
-    // Of no interest, whatever they are fragments of.
+    // These fragments are ignored, because their packets cannot contain ESP.
     let [first, _] = fragments(&v4(6, 0, &[7; 80]), 40).map(|fragment| gre(&fragment));
     taken(101, &first, |received| {
         assert!(matches!(received.content, Content::Datagram(Datagram { protocol: 47, .. })));
     });
 }
 
-/// Fragments of fragments: as many as there are buffers, and no more.
+/// Nested fragmentation: as many levels as there are buffers, and no more.
 #[test]
 fn fragments_in_fragmented_tunnels() {
     let nested = |depth: usize| {
@@ -339,7 +339,7 @@ fn fragments_in_fragmented_tunnels() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(4000))]
 
-    /// Frames with some bytes changed and cut.
+    /// Frames with some bytes changed and truncated.
     #[test]
     fn damaged(
         which in 0usize..103,
@@ -356,7 +356,7 @@ proptest! {
         taken(link_type, &frame, |received| check_received(&received, &frame));
     }
 
-    /// Headers of all kinds inside each other.
+    /// Headers of all kinds nested in each other.
     #[test]
     fn nested(wraps in prop::collection::vec(0usize..WRAPS.len(), 0..40)) {
         let packet = wraps.iter().fold(v4(ESP, 0, &esp()), |packet, which| WRAPS[*which](&packet));

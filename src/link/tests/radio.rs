@@ -1,4 +1,4 @@
-//! Frames of IEEE 802.15.4 and 6LoWPAN, mostly by hand; `tests/lowpan` has many more, against tshark.
+//! IEEE 802.15.4 frames and 6LoWPAN, mostly made by hand. `tests/lowpan` compares many more with tshark.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -13,16 +13,16 @@ use crate::secret::Secret;
 
 /// A data frame of 2003 from short address 0001 to 0002 in PAN abcd.
 const MAC: &str = "4188 2a cdab 0200 0100";
-/// Link-local addresses from the MAC header (7b33: elided all but Next Header), ESP, and four bytes.
+/// Link-local addresses from the MAC header (7b33: all elided except Next Header), ESP, and four bytes.
 const IPHC: &str = "7b33 32 01020304";
-/// What they stand for.
+/// The packet that it restores to.
 const PACKET: &str = "60000000 0004 32ff fe80000000000000 000000fffe000001 fe80000000000000 000000fffe000002 01020304";
 
 pub(super) fn hexes(parts: &[&str]) -> Vec<u8> {
     bytes(&parts.concat().replace(' ', ""))
 }
 
-/// Takes frames one after the other, a millisecond apart.
+/// Receives frames one after the other, a millisecond apart.
 pub(super) struct Taker {
     pub(super) receiver: Receiver,
     interface: Arc<Interface>,
@@ -49,7 +49,7 @@ impl Taker {
         look(self.receiver.receive(&packet, |protocol| protocol == ESP))
     }
 
-    /// The packet in hex, or what there is instead.
+    /// The packet in hex, or the reason why there is none.
     pub(super) fn packet(&mut self, data: &[u8]) -> String {
         self.take(data, |received| match received.content {
             Content::Datagram(datagram) => {
@@ -73,14 +73,14 @@ fn packet() -> String {
 }
 
 #[test]
-fn what_carries_a_frame() {
+fn headers_around_a_frame() {
     let (frame, fcs) = ([MAC, IPHC].concat(), "dead");
     assert_eq!(one(230, &[&frame]), packet());
-    // No mode is known, and this is no CRC: nothing is taken off.
+    // No mode is known, and this is not a CRC, so nothing is removed.
     assert_eq!(one(195, &[&frame]), packet());
     // TAP: FCS type 0 (none), and a TLV that is padded.
     assert_eq!(one(283, &["0000 1400", "0000 0100 00000000", "0a00 0100 7f000000", &frame]), packet());
-    // FCS type 1: this one is wrong.
+    // FCS type 1, with a wrong CRC.
     assert!(one(283, &["0000 0c00", "0000 0100 01000000", &frame, fcs]).contains("FCS"));
     assert!(one(215, &["00000000 a7 12", &frame, fcs]).contains("FCS"));
     assert!(one(215, &["00000000 a8 12", &frame, fcs]).contains("delimiter"));
@@ -88,7 +88,7 @@ fn what_carries_a_frame() {
     // Linux cooked capture v1 and v2, ARPHRD_IEEE802154_MONITOR.
     assert_eq!(one(113, &["0000 0325 0008 0000000000000000 00f6", &frame]), packet());
     assert_eq!(one(276, &["00f6 0000 00000002 0325 00 08 0000000000000000", &frame]), packet());
-    // ZEP v1, v2 with CRC mode 1; then a TI radio, whose CRC_OK bit is set, or not.
+    // ZEP v1 and v2 with CRC mode 1; then a TI radio with CRC_OK set and not set.
     let udp = |zep: &str| {
         let (ip, ports) = ("45000000 00000000 4011 0000 c0000201 c0000202", "455a 455a 0000 0000");
         one(101, &[ip, ports, zep])
@@ -116,7 +116,7 @@ fn other_datagrams_on_the_port_of_zep_are_udp() {
     }
 }
 
-/// A gateway encrypts packets as they come.
+/// A gateway encrypts packets without unwrapping them.
 #[test]
 fn the_outermost_packet_is_a_fragment_or_carries_another_one() {
     let settings = Settings { outermost: true, ..Settings::default() };
@@ -134,9 +134,9 @@ fn the_outermost_packet_is_a_fragment_or_carries_another_one() {
     }
 }
 
-/// What is converted leaves the frames of radios behind in pcap, which holds one link type: those that cannot be read, too.
+/// In pcap, which has one link type, `convert` omits radio frames, even those that cannot be read.
 #[test]
-fn frames_of_radios_are_such_whatever_they_hold() {
+fn radio_frames_are_recognized_whatever_their_content() {
     for link_type in [187, 195, 201, 215, 230, 251, 254, 256, 270, 272, 283] {
         for frame in ["", "09", "0900040000", "0000000f33bca1000107404040401245"] {
             assert!(parse_standalone(link_type, &hexes(&[frame]), |_| true).is_none(), "{link_type} {frame}");
@@ -167,7 +167,7 @@ fn addresses_reach_the_datagram() {
     };
     let mac = taker.take(&hexes(&[MAC, IPHC]), link);
     assert_eq!(mac, LinkAddresses { src: Some(LinkAddress::Short(1)), dst: Some(LinkAddress::Short(2)) });
-    // A mesh header: originator of 64 bits, final destination of 16.
+    // A mesh header: originator with 64 bits, final destination with 16.
     let mesh = taker.take(&hexes(&[MAC, "91 02124b0000000009 0007", IPHC]), link);
     let originator = LinkAddress::Extended([2, 0x12, 0x4b, 0, 0, 0, 0, 9]);
     assert_eq!(mesh, LinkAddresses { src: Some(originator), dst: Some(LinkAddress::Short(7)) });
@@ -183,7 +183,7 @@ fn routing_headers_are_skipped() {
     assert!(one(230, &[MAC, "f2", IPHC]).contains("page"));
 }
 
-/// RFC 6282 §3.2.2: what is elided of an inner address comes from the outer one, not from the link.
+/// RFC 6282 §3.2.2: elided parts of an inner address come from the outer address, not from the link layer.
 #[test]
 fn an_inner_header_takes_its_addresses_from_the_outer_one() {
     // Outer: NH compressed, source with 64 bits in line, destination from the link; EID 7; inner: both elided.
@@ -212,7 +212,7 @@ fn contexts_are_learned_from_advertisements_unless_given() {
     };
     assert!(unknown(&mut taker));
     assert_eq!(taker.packet(&hexes(&[MAC, compressed])), with_prefix("0000000000000000"));
-    // With a wrong checksum it does not count.
+    // With a wrong checksum it is ignored.
     taker.packet(&advertisement("1234"));
     assert!(unknown(&mut taker));
     // The checksum as scapy 2.5 computes it.
@@ -230,17 +230,17 @@ fn contexts_are_learned_from_advertisements_unless_given() {
 
 const ADVERTISEMENT_CHECKSUM: &str = "1423";
 
-/// Zeros, the length of a multicast address's prefix too (RFC 3306 §4).
+/// Zeros, also for the length of a multicast address's prefix (RFC 3306 §4).
 #[test]
 fn an_address_of_an_unknown_context() {
     let expected = "60000000 0004 32ff fe80000000000000 000000fffe000001 ff05000000000000 0000000001020304 01020304";
     assert_eq!(one(230, &[MAC, "7b3c 32 05 00 01020304 01020304"]), expected.replace(' ', ""));
 }
 
-/// A capture of two networks: what one advertises does not hold in the other. A frame that names no PAN is of the only
-/// one there is.
+/// A capture of two networks: contexts advertised in one are not used in the other. A frame without PAN ID belongs
+/// to the only known network.
 #[test]
-fn contexts_are_those_of_one_network() {
+fn contexts_are_valid_in_one_network() {
     let advertisement = |prefix: &str, sum: &str| {
         let sixco = ["22 02 30 12 0000 0005", prefix, "0000"].concat();
         ["7b33 3a 8600", sum, "40 00 0000 00000000 00000000", &sixco].concat()
@@ -269,7 +269,7 @@ fn contexts_are_those_of_one_network() {
         (prefix(&mut taker, one, 2), prefix(&mut taker, other, 2), prefix(&mut taker, none, 2)),
         (first.clone(), unknown.clone(), first.clone())
     );
-    // The sum differs by that of aaaa and bbbb: 1111.
+    // The checksum differs by the sum of aaaa and bbbb: 1111.
     taker.packet(&hexes(&[other, &advertisement("20010db8bbbb", "0312")]));
     let second = (true, "20010db8bbbb".to_owned());
     assert_eq!(
@@ -294,13 +294,13 @@ fn whole(fill: u8) -> String {
 }
 
 #[test]
-fn a_tag_that_is_used_again_begins_another_packet() {
+fn a_reused_tag_starts_another_packet() {
     let mut taker = Taker::new(230, &Settings::default());
     let [a, b, c] = fragments("0001", 0x10);
     for (frame, expected) in [(&c, "fragment"), (&a, "fragment"), (&b, &whole(0x10))] {
         assert_eq!(taker.packet(frame), expected);
     }
-    // The same tag, other bytes: after a whole packet, and in the middle of another one.
+    // The same tag with other bytes: after a complete packet, and in the middle of another one.
     let [a, b, _] = fragments("0001", 0x20);
     assert_eq!(taker.packet(&a), "fragment");
     assert_eq!(taker.packet(&b), "fragment");
@@ -311,7 +311,7 @@ fn a_tag_that_is_used_again_begins_another_packet() {
 }
 
 #[test]
-fn fragments_overlap_repeat_and_grow_old() {
+fn fragments_may_overlap_repeat_and_expire() {
     let mut taker = Taker::new(230, &Settings::default());
     let [a, b, c] = fragments("0001", 0x10);
     assert_eq!(taker.packet(&a), "fragment");
@@ -340,13 +340,13 @@ fn memory_is_bounded() {
     }
     let [_, b, c] = fragments("0bb7", 0x10);
     assert_eq!((taker.packet(&b), taker.packet(&c)), ("fragment".to_owned(), whole(0x10)));
-    // Long pushed out.
+    // Removed long ago.
     let [_, b, c] = fragments("0001", 0x10);
     assert_eq!((taker.packet(&b), taker.packet(&c)), ("fragment".to_owned(), "fragment".to_owned()));
 }
 
 #[test]
-fn a_packet_cut_by_the_snap_length_lacks_bytes() {
+fn a_packet_truncated_by_the_snap_length_lacks_bytes() {
     let mut taker = Taker::new(230, &Settings::default());
     let frame = hexes(&[MAC, IPHC]);
     taker.number = 1;
@@ -400,7 +400,7 @@ fn the_fcs_is_decided_by_the_first_frames() {
 }
 
 #[test]
-fn tunnels_in_front_of_esp() {
+fn tunnels_before_esp() {
     let esp = "60000000 0004 3240 20010db8000000000000000000000001 20010db8000000000000000000000002 01020304";
     let udp = "60000000 0004 1140 20010db8000000000000000000000001 20010db8000000000000000000000002 01020304";
     let v4 = |protocol: &str, payload: &str| {
@@ -418,12 +418,13 @@ fn tunnels_in_front_of_esp() {
     assert_eq!(take(v4("04", &v4("29", esp))), (ESP, true, 40));
     assert_eq!(take(v4("2f", &["0000 86dd", esp].concat())), (ESP, true, 24));
     assert_eq!(take(v4("2f", &["b000 86dd 12340000 00000007 00000001", esp].concat())), (ESP, true, 36));
-    // Nothing for us in there: the outermost packet stays what it was.
+    // No ESP in the tunnel: the outermost packet is unchanged.
     assert_eq!(take(v4("29", udp)), (41, false, 0));
     assert_eq!(take(v4("2f", &["0001 880b", esp].concat())), (47, false, 0));
 }
 
-/// A frame of 2015 without Frame Counter, sealed by another AES-CCM with the ASN in its nonce; tshark 4.0 opens it, too.
+/// A frame of 2015 without Frame Counter, encrypted by another AES-CCM implementation with the ASN in its nonce.
+/// tshark 4.0 decrypts it, too.
 #[test]
 fn link_layer_security() {
     let (tap, frame) = (
@@ -441,7 +442,7 @@ fn link_layer_security() {
     let with = |link_keys| Taker::new(283, &Settings { link_keys, ..Settings::default() });
     let clear = "60000000000432fffe8000000000000000124b00060d0001fe80000000000000000000fffe00010201020304";
     assert_eq!(with(vec![key("02124b00060d0001", 1)]).packet(&hexes(&[tap, frame])), clear);
-    // A key that the network shares, given for another node.
+    // A key shared by the network, given for another node.
     assert_eq!(with(vec![key("02124b00060d0002", 1)]).packet(&hexes(&[tap, frame])), clear);
     let refused = |link_keys, tap: &str, frame: &str| with(link_keys).packet(&hexes(&[tap, frame]));
     assert!(refused(vec![], tap, frame).contains("no link key"));
@@ -449,13 +450,14 @@ fn link_layer_security() {
     assert!(refused(vec![key("02124b00060d0001", 1)], "00000400", frame).contains("no ASN"));
     let damaged = format!("{}00", &frame[..frame.len() - 2]);
     assert!(refused(vec![key("02124b00060d0001", 1)], tap, &damaged).contains("the MIC verifies under no"));
-    // Level 1 is readable without a key: a MIC of four bytes goes.
+    // Level 1 is readable without a key: the four bytes of MIC are removed.
     let readable = ["4998 2a cdab 0200 0100", "09 01000000 01", IPHC, "deadbeef"].concat();
     assert_eq!(refused(vec![], "00000400", &readable), packet());
     assert!(refused(vec![key("02124b00060d0001", 1)], "00000400", &readable).contains("the MIC verifies under no"));
 }
 
-/// Level 4 has no MIC to tell whose key is right: the file says whose the short address is. Sealed by another AES-CCM.
+/// Level 4 has no MIC that could verify the key, so the file assigns the short address to a key. Encrypted by
+/// another AES-CCM implementation.
 #[test]
 fn a_short_address_given_with_its_key() {
     let frame = "49982acdab020001000c0500000001012a06927049ea";
@@ -488,7 +490,7 @@ fn settings() -> Settings {
 }
 
 proptest! {
-    /// Whatever is damaged, nothing panics; most of what is tried here starts like a frame.
+    /// Damaged frames cause no panic. Most of these inputs start like a frame.
     #[test]
     fn damaged_radio_frames(
         link_type in prop::sample::select(vec![195u16, 215, 230, 283, 1, 113, 276, 101]),
@@ -526,7 +528,7 @@ proptest! {
                 }
             }
             taker.take(&frame, |received| {
-                // Whatever it is, it can be looked at.
+                // The result can be examined in any case.
                 if let Content::Datagram(datagram) = &received.content {
                     prop_assert!(received.link_header.len() <= frame.len());
                     prop_assert!(datagram.protocol_offset < datagram.header.len());

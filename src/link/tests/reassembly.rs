@@ -2,7 +2,7 @@ use std::collections::BTreeSet;
 
 use super::*;
 
-/// 40 bytes behind 4 bytes of options in fragments of 16, as scapy's `fragment` makes them.
+/// 40 bytes after 4 bytes of options, in fragments of 16, as scapy's `fragment` makes them.
 const V4: [&str; 3] = [
     "46b90028123420003f325979c0000201c633640701010101000102030405060708090a0b0c0d0e0f",
     "46b90028123420023f325977c0000201c633640701010101101112131415161718191a1b1c1d1e1f",
@@ -12,8 +12,8 @@ const V4_WHOLE: &str = concat!(
     "46b90040123400003f327961c0000201c633640701010101",
     "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f2021222324252627"
 );
-/// Destination options and a routing header in front of the Fragment header, destination options behind it, then 40
-/// bytes, as scapy's `fragment6` cuts them.
+/// Destination options and a routing header before the Fragment header, destination options after it, then 40
+/// bytes, as scapy's `fragment6` splits them.
 const V6: [&str; 3] = [
     concat!(
         "6b9abcde00383c3d20010db800000000000000000000000120010db80000000000000000000000022b000104000000002c020000",
@@ -34,7 +34,7 @@ const V6_WHOLE: &str = concat!(
     "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f2021222324252627"
 );
 
-/// A [`Reassembler`] and what came out of it.
+/// A [`Reassembler`] and its last result.
 #[derive(Default)]
 struct Bench {
     reassembler: Reassembler,
@@ -44,7 +44,7 @@ struct Bench {
 }
 
 impl Bench {
-    /// Pushes the next frame; the payload of the packet that it completes.
+    /// Pushes the next frame. Returns the payload of the packet that it completes.
     #[track_caller]
     fn push(&mut self, packet: &[u8]) -> Result<Option<Vec<u8>>, Fault> {
         let LinkContent::Fragment(fragment) = parse(101, packet) else { panic!("no fragment") };
@@ -56,7 +56,7 @@ impl Bench {
         Ok(Some(self.out.datagram().unwrap().payload.to_vec()))
     }
 
-    /// [`Bench::push`] for a fragment that is in order and completes nothing.
+    /// [`Bench::push`] for a valid fragment that completes no packet.
     #[track_caller]
     fn wait(&mut self, packet: &[u8]) {
         assert_eq!(self.push(packet), Ok(None));
@@ -69,7 +69,7 @@ impl Bench {
     }
 }
 
-/// An IPv4 fragment between fixed addresses. The checksum is left 0: the reassembler does not look at it.
+/// An IPv4 fragment between fixed addresses. Its checksum is 0, because the reassembler does not check it.
 fn v4(identification: u16, offset: usize, more: bool, payload: &[u8]) -> Vec<u8> {
     let mut packet = bytes("4500000000000000403200000a0000010a000002");
     packet[2..4].copy_from_slice(&u16::try_from(20 + payload.len()).unwrap().to_be_bytes());
@@ -93,7 +93,7 @@ type Maker = fn(u16, usize, bool, &[u8]) -> Vec<u8>;
 const BOTH: [Maker; 2] = [v4, |identification, offset, more, payload| v6(identification.into(), offset, more, payload)];
 
 #[test]
-fn any_order_gives_the_packet_that_scapy_cut() {
+fn any_order_restores_the_packet_of_scapy() {
     for (pieces, whole) in [(V4, V4_WHOLE), (V6, V6_WHOLE)] {
         for order in [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]] {
             let mut bench = Bench::default();
@@ -131,7 +131,7 @@ fn repeats_change_nothing() {
             bench.wait(packet);
         }
         bench.complete(&b, &whole, &[1, 2, 3, 4, 5, 6]);
-        // A late repeat of one, then of all: the packet comes out again.
+        // A late repeat of one fragment, then of all: the packet is returned again.
         bench.wait(&c);
         bench.wait(&b);
         bench.complete(&a, &whole, &[7, 8, 9]);
@@ -140,7 +140,7 @@ fn repeats_change_nothing() {
     }
 }
 
-/// Frames that are seen twice, side by side, leave a repeat behind; the Identification is then used again.
+/// Frames that were captured twice leave a repeat. Then the Identification is used again.
 #[test]
 fn a_late_repeat_does_not_get_into_the_next_packet() {
     for make in BOTH {
@@ -159,7 +159,7 @@ fn a_late_repeat_does_not_get_into_the_next_packet() {
 }
 
 #[test]
-fn a_lost_fragment_gives_way_to_the_next_packet() {
+fn an_incomplete_packet_is_replaced_by_the_next_one() {
     let mut bench = Bench::default();
     bench.wait(&v4(9, 0, true, &[0xa; 8]));
     bench.wait(&v4(9, 16, false, &[0xa; 8]));
@@ -190,7 +190,7 @@ fn ipv6_overlap_ends_the_packet() {
     for overlapping in [
         v6(1, 16, true, &[1; 16]),
         v6(1, 0, true, &[1; 16]),
-        // Inside, and around.
+        // Inside the other fragment, and around it.
         v6(1, 8, true, &[1; 8]),
         v6(1, 8, true, &[1; 24]),
         // The same range, other bytes.
@@ -204,7 +204,7 @@ fn ipv6_overlap_ends_the_packet() {
         let fault = Fault::unsupported(Stage::Link, 40, "overlapping IPv6 fragments (RFC 5722)");
         assert_eq!(bench.push(&overlapping), Err(fault));
         assert_eq!(bench.reassembler.given_up(), [1]);
-        // Nor do those that follow make a packet, until the time is over.
+        // Later fragments do not complete a packet either, until the deadline.
         bench.time_s = 59;
         assert_eq!(bench.push(&v6(1, 8, true, &[1; 16])), Err(fault));
         bench.time_s = 60;
@@ -214,7 +214,7 @@ fn ipv6_overlap_ends_the_packet() {
 }
 
 #[test]
-fn what_belongs_together() {
+fn fragments_of_different_packets_are_kept_apart() {
     let mut bench = Bench::default();
     let (first, last) = (v4(1, 0, true, &[1; 8]), v4(1, 8, false, &[2; 8]));
     bench.wait(&first);
@@ -226,7 +226,7 @@ fn what_belongs_together() {
     }
     bench.complete(&last, &[[1; 8], [2; 8]].concat(), &[1, 6]);
 
-    // IPv6: the Next Header of the first fragment counts, those of the others mean nothing (RFC 8200 §4.5).
+    // IPv6: the Next Header of the first fragment counts, and that of the others is ignored (RFC 8200 §4.5).
     let (first, mut last) = (v6(1, 0, true, &[1; 8]), v6(1, 8, false, &[2; 8]));
     last[40] = 99;
     bench.wait(&last);
@@ -240,7 +240,7 @@ fn what_belongs_together() {
 }
 
 #[test]
-fn time_runs_out() {
+fn fragments_expire() {
     for (make, timeout) in BOTH.into_iter().zip([30, 60]) {
         let mut bench = Bench { time_s: 1000, ..Bench::default() };
         let (a, b) = (make(1, 0, true, &[1; 8]), make(1, 8, false, &[1; 8]));
@@ -252,7 +252,7 @@ fn time_runs_out() {
         bench.wait(&b);
         assert_eq!(bench.reassembler.given_up(), [1, 2]);
         bench.wait(&make(2, 8, false, &[1; 8]));
-        // Back in time is no reason.
+        // An earlier time does not expire fragments.
         bench.time_s = 0;
         bench.complete(&a, &[1; 16], &[3, 5]);
         assert_eq!(bench.reassembler.expire(i64::MAX), [4]);
@@ -261,7 +261,7 @@ fn time_runs_out() {
 }
 
 #[test]
-fn useless_fragments_are_refused() {
+fn invalid_fragments_are_rejected() {
     let mut bench = Bench::default();
     let place = |what, got, expected| Err(Fault::value(Stage::Link, 20, what, got, expected));
     let length = |got| place("fragment length", got, "a multiple of 8, or the last bytes");
@@ -281,7 +281,7 @@ fn useless_fragments_are_refused() {
     assert_eq!(bench.reassembler.finish(), [4, 6]);
 }
 
-/// The longest packets there can be, and one that only the options of the first fragment make too long.
+/// The longest possible packets, and one that is too long only because of the options of the first fragment.
 #[test]
 fn the_limits_of_length() {
     let data: Vec<u8> = (0..65535u32).map(|i| ((i * i) >> 8) as u8).collect();
@@ -335,9 +335,9 @@ fn the_number_of_packets_is_bounded() {
     assert!(bench.reassembler.finish().len() < 16_385);
 }
 
-/// Finished packets do not push out those that wait.
+/// Complete packets do not displace waiting ones.
 #[test]
-fn waiting_outlasts_finished() {
+fn waiting_packets_are_kept_longer_than_complete_ones() {
     let mut bench = Bench::default();
     bench.wait(&v6(70_000, 0, true, &[1; 8]));
     for identification in 0..5000 {
@@ -349,9 +349,9 @@ fn waiting_outlasts_finished() {
 }
 
 proptest! {
-    /// Several packets cut at random, in random order, with repeats: all come out as they went in.
+    /// Several packets split at random, in random order, with repeats: all are restored.
     #[test]
-    fn random_cuts(
+    fn random_splits(
         is_v6: bool,
         packets in prop::collection::vec(prop::collection::vec(any::<u8>(), 17..300), 1..5),
         cuts in prop::collection::vec(1usize..6, 1..40),
@@ -396,7 +396,8 @@ proptest! {
         prop_assert_eq!(count + bench.reassembler.finish().len(), fragments.len());
     }
 
-    /// Fragments that fit together badly: each frame ends up in one place, once, and bytes are those of some fragment.
+    /// Fragments that contradict each other: each frame is reported exactly once, and all bytes come from some
+    /// fragment.
     #[test]
     fn hostile_fragments(
         is_v6: bool,

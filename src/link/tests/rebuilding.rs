@@ -1,11 +1,11 @@
-//! Against frames that scapy made around both payloads.
+//! Compares with frames that scapy made around both payloads.
 
 use super::*;
 
 const ESP_PAYLOAD: &str = "0000a1b20000000163697068657274657874";
 const OTHER: &str = "404142434445464748494a4b4c4d4e4f505152535455565758595a";
 
-/// Rebuilds `before` with [`OTHER`] in place of the payload, given in two parts.
+/// Rebuilds `before` with [`OTHER`] as payload, given in two parts.
 fn rebuilt(link_type: u16, before: &str, protocol: u8) -> String {
     let frame = bytes(before);
     let read = datagram(link_type, &frame);
@@ -19,7 +19,7 @@ fn rebuilt(link_type: u16, before: &str, protocol: u8) -> String {
 }
 
 #[test]
-fn ipv4_behind_a_vlan_tag() {
+fn ipv4_after_a_vlan_tag() {
     let link = "020000000002020000000001810000070800";
     let before = format!("{link}45b90026123400003f327c7dc0000201c6336407{ESP_PAYLOAD}ffffffffff");
     let after = format!("{link}45b9002f123400003f327c74c0000201c6336407{OTHER}");
@@ -27,14 +27,14 @@ fn ipv4_behind_a_vlan_tag() {
 }
 
 #[test]
-fn ipv4_options_stay_and_the_protocol_changes() {
+fn ipv4_options_are_kept_and_the_protocol_changes() {
     let before = format!("47b9002e123400003f32e46ec0000201c63364079404000001010101{ESP_PAYLOAD}");
     let after = format!("47b90037123400003f29e46ec0000201c63364079404000001010101{OTHER}");
     assert_eq!(rebuilt(101, &before, 41), after);
 }
 
 #[test]
-fn ipv6_extension_headers_stay_and_the_last_names_the_protocol() {
+fn ipv6_extension_headers_are_kept_and_the_last_names_the_protocol() {
     let headers = |len: &str, next: &str| {
         let addresses = "20010db800000000000000000000000120010db8000000000000000000000002";
         format!("6b9abcde{len}003d{addresses}3c00050200000100{next}01010a000000000000000000000100")
@@ -80,7 +80,7 @@ fn a_udp_checksum_of_0_is_stored_as_ffff() {
 }
 
 #[test]
-fn what_no_length_field_can_say_is_a_fault() {
+fn a_packet_too_long_for_its_length_field_is_a_fault() {
     let v4 = bytes(&format!("45b90026123400003f327c7dc0000201c6336407{ESP_PAYLOAD}"));
     let v4 = datagram(101, &v4);
     let v6 = bytes(&format!("6000000000123240{}{ESP_PAYLOAD}", "11".repeat(32)));
@@ -107,11 +107,11 @@ fn a_new_header_around_a_packet() {
         Ok(hex::encode(out))
     };
     let link_header = [
-        // Link type, and the header in front of IPv4 and of IPv6.
+        // Link type, and the header before IPv4 and before IPv6.
         (1, "02000000000202000000000181000007 0800", "02000000000202000000000181000007 86dd"),
         (113, "0000000100060200000000010000 0800", "0000000100060200000000010000 86dd"),
         (276, "0800 000000000003000100060200000000010000", "86dd 000000000003000100060200000000010000"),
-        // Behind VLAN tags the EtherType stands last.
+        // After VLAN tags, the EtherType is the last field.
         (
             276,
             "8100 000000000003000100060200000000010000 0007 0800",
@@ -128,7 +128,7 @@ fn a_new_header_around_a_packet() {
             assert_eq!(encapsulated(link_type, link, &v6), Ok(format!("{before_v6}{v6}")));
         }
     }
-    // A family of IPv6 that is already right stays.
+    // An address family of IPv6 that is already valid is kept.
     assert_eq!(encapsulated(0, "18000000", &v6), Ok(format!("18000000{v6}")));
     assert_eq!(encapsulated(228, "", &v4), Ok(v4.clone()));
     let refused = Err(Fault::unsupported(Stage::Link, 0, "the link type cannot carry this IP version"));
