@@ -268,7 +268,7 @@ mod tests {
     }
 
     #[test]
-    fn what_stands_in_front_of_a_message() {
+    fn prefixes_of_a_message() {
         for line in [
             "09[CHD] text",
             "2026-01-02T03:04:05.000006 09[CHD] text",
@@ -325,7 +325,7 @@ Jan  2 03:04:06 gate charon: 10[CHD]   SPI 0xb1000002, src 2001:db8::1 dst 2001:
 ";
 
     #[test]
-    fn threads_and_directions_are_told_apart() {
+    fn threads_and_directions_are_distinguished() {
         let (sas, warnings) = read_text(TWO_THREADS);
         assert_eq!(warnings, [""; 0]);
         let seen: Vec<String> = sas
@@ -339,7 +339,7 @@ Jan  2 03:04:06 gate charon: 10[CHD]   SPI 0xb1000002, src 2001:db8::1 dst 2001:
                 format!("{} {} {} {suite} {k:x} {} {i:x} {}", sa.name, sa.src, sa.dst, integ.name, sa.esn)
             })
             .collect();
-        // As responder, what comes in has the initiator's keys; as initiator, what goes out.
+        // For the responder, incoming packets use the initiator's keys; for the initiator, outgoing packets do.
         assert_eq!(
             seen,
             [
@@ -352,7 +352,7 @@ Jan  2 03:04:06 gate charon: 10[CHD]   SPI 0xb1000002, src 2001:db8::1 dst 2001:
     }
 
     #[test]
-    fn every_line_may_be_missing_or_cut() {
+    fn every_line_may_be_missing_or_truncated() {
         let lines: Vec<&str> = TWO_THREADS.lines().collect();
         for missing in 0..lines.len() {
             for cut in [0, 38, 45, 60, 90] {
@@ -369,7 +369,7 @@ Jan  2 03:04:06 gate charon: 10[CHD]   SPI 0xb1000002, src 2001:db8::1 dst 2001:
     }
 
     #[test]
-    fn what_is_missing_is_told() {
+    fn missing_lines_are_reported() {
         let without = |what: &str| -> String {
             TWO_THREADS.lines().filter(|line| !line.contains(what)).map(|line| format!("{line}\n")).collect()
         };
@@ -381,7 +381,7 @@ Jan  2 03:04:06 gate charon: 10[CHD]   SPI 0xb1000002, src 2001:db8::1 dst 2001:
         let (sas, warnings) = read_text(&without(" key => "));
         assert_eq!((sas.len(), warnings.len()), (0, 1));
         assert!(warnings[0].contains("set `chd = 4`"), "{warnings:?}");
-        // The inbound SA only; of the outbound one it is said when it is added.
+        // Only the inbound SA. The outbound one is reported when it is added.
         let behind = "SPI 0xa1000001, src 2001:db8::2 dst 2001:db8::1\n";
         let line = "10[CHD]   using HMAC_SHA2_256_128 with 96-bit truncation\n";
         let icv_lens = |text: &str| -> Vec<usize> { read_text(text).0.iter().map(|sa| sa.keys.icv_len()).collect() };

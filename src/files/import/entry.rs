@@ -22,7 +22,7 @@ pub(crate) struct Problem {
     text: String,
     /// The line, if it is not the first of the entry.
     line: Option<u64>,
-    /// What to do, if it is not what the reader of the format says for all entries.
+    /// What to do, unless the reader of the format has advice for all entries.
     help: Option<&'static str>,
 }
 
@@ -102,7 +102,7 @@ pub(crate) fn lines_of_words(text: &str) -> impl Iterator<Item = (u64, Vec<&str>
     })
 }
 
-/// What `read`, a reader of one format, makes of `text`: the SAs, or message and help; and the warnings.
+/// The result of `read`, a reader of one format, for `text`: the SAs, or message and help, and the warnings.
 #[cfg(test)]
 pub(super) fn read_text(
     read: fn(&std::path::Path, &str, &mut Vec<std::sync::Arc<Sa>>, &mut Skipped),

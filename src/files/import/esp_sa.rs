@@ -453,7 +453,7 @@ mod tests {
         }
         for (written, expected) in [
             (format!("0X{KEY}"), KEY.to_owned()),
-            // Wireshark puts a zero in front of an odd number of digits.
+            // Wireshark adds a leading zero to an odd number of digits.
             ("0x0112233445566778899aabbccddeeff".to_owned(), KEY.to_owned()),
             ("0123456789abcdef".to_owned(), "30313233343536373839616263646566".to_owned()),
             (r"0123456789abcd\x22\x5c".to_owned(), "3031323334353637383961626364225c".to_owned()),
@@ -505,7 +505,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_line_leaves_open_is_noted() {
+    fn assumptions_about_a_line_are_noted() {
         let key = format!("0x{KEY}");
         let hmac = "HMAC-SHA-256-128 [RFC4868]";
         for (text, suite, icv_len, authenticates, note) in [
@@ -539,13 +539,13 @@ mod tests {
     }
 
     #[test]
-    fn one_spi_may_stand_in_several_lines() {
+    fn several_lines_may_have_the_same_spi() {
         let text = line(HEAD, "NULL", "", "NULL", "");
         assert_eq!(read_text(read, &format!("{text}\n{text}\n")).0.unwrap().len(), 2);
     }
 
     #[test]
-    fn a_wrong_line_does_not_cost_the_others() {
+    fn an_invalid_line_does_not_affect_the_others() {
         let good = line(HEAD, "AES-CBC [RFC3602]", &format!("0x{KEY}"), "NULL", "");
         let (sas, warnings) = read_text(read, &format!("{}\n{good}\n{good},", good.replacen("10.0.0.1", "gate", 1)));
         assert_eq!(sas.unwrap().len(), 1);
@@ -558,7 +558,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_of_wrong_lines_is_refused() {
+    fn a_file_of_invalid_lines_is_rejected() {
         let good = line(HEAD, "AES-CBC [RFC3602]", &format!("0x{KEY}"), "NULL", "");
         let addresses = "an address, address/length without host bits, `*`, or `*` for its last parts (10.0.*.*)";
         for (from, to, problem, help) in [

@@ -25,7 +25,7 @@ pub(crate) fn is_line(line: &str) -> bool {
     has_sk_d(line) || line.split_once(',').is_some_and(|(first, _)| spi(first).is_ok())
 }
 
-/// Whether a line is of words `name=value`, `SK_d` among them.
+/// Whether a line consists of words `name=value`, one of which is `SK_d`.
 fn has_sk_d(line: &str) -> bool {
     let mut names = line.split_whitespace().map(|word| word.split_once('=').map(|(name, _)| name));
     let is_name =
@@ -266,7 +266,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_told_without_its_secret() {
+    fn errors_do_not_show_secrets() {
         let table = |rest: &str| format!("{SPIS},{rest}");
         let sk_d = |rest: &str| format!("ispi=0123456789abcdef rspi=fedcba9876543210 {rest}");
         for (line, problem) in [
@@ -298,11 +298,11 @@ mod tests {
     }
 
     #[test]
-    fn other_files_are_none() {
+    fn other_files_are_not_recognized() {
         for line in ["sas:", "sk_d", "src a dst b", "\"IPv4\",\"a\"", "0123456789abcdef", "{ispi: 1, SK_d: 2}"] {
             assert!(!is_line(line), "{line}");
         }
-        // YAML or JSON with a name that anybody may have given.
+        // YAML or JSON with the same name.
         for line in ["{\"sas\":[{\"name\":\"x SK_d=1\"}]}", "- { name: x SK_d=1 }", "name: SK_d=00"] {
             assert!(!is_line(line), "{line}");
         }
@@ -312,7 +312,7 @@ mod tests {
     use proptest::prelude::*;
 
     proptest! {
-        /// Words of all the forms that lines tell apart, in any order: no reader panics.
+        /// Random combinations of the words in all formats cause no panic.
         #[test]
         fn no_text_panics(words in prop::collection::vec(
             prop_oneof![

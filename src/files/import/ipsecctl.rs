@@ -66,7 +66,7 @@ impl<'t> Entry<'_, 't> {
         self.words.get(at + 1).copied()
     }
 
-    /// The value of one direction, where a colon separates two.
+    /// The value of one direction, if a colon separates two.
     fn value_of(&self, name: &str, reverse: bool) -> Option<&'t str> {
         let value = self.value(name)?;
         match value.split_once(':') {
@@ -98,7 +98,7 @@ impl<'t> Entry<'_, 't> {
     }
 
     fn keys(&self, spi: u32, reverse: bool, skipped: &mut Skipped) -> Result<Keys, EntryError> {
-        // ipsec.conf(5): AES and HMAC-SHA2-256 where nothing else is said.
+        // ipsec.conf(5): the defaults are AES and HMAC-SHA2-256.
         let encryption = self.value("enc").unwrap_or("aes");
         let suite = suite(encryption)?;
         let key = self.secret("enckey", reverse)?;

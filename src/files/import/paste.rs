@@ -34,7 +34,7 @@ fn blanks(text: &[u8]) -> Vec<Range<usize>> {
     if !has_marks(first) && !has_marks(last) && (is_known || !text.contains("```")) {
         return vec![];
     }
-    // A single fence is left of a paste that was cut: the keys may be before or after it.
+    // A truncated paste may have a single fence. The keys may be before or after it.
     let fenced = text.lines().filter(|line| is_fence(line)).count() > 1;
     let mut inside = false;
     let mut blanks = vec![];
@@ -64,8 +64,8 @@ fn is_fence(line: &str) -> bool {
 /// Programs whose output contains keys, and programs that run them.
 const COMMANDS: [&str; 7] = ["ip", "sudo", "doas", "setkey", "ipsecctl", "tcpdump", "cat"];
 
-/// Length in bytes of the shell prompt that a line begins with: `root@gw:~# `, `[root@gw ~]# `, `$ `, `gw# ` in front of
-/// a known command.
+/// Length in bytes of the shell prompt at the start of a line: `root@gw:~# `, `[root@gw ~]# `, `$ `, or `gw# `
+/// before a known command.
 fn prompt(line: &str) -> Option<usize> {
     const SIGNS: [char; 4] = ['#', '$', '%', '>'];
     let ends = |(at, sign): (usize, char)| {
@@ -119,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_surrounds_the_keys_is_blanked() {
+    fn only_text_around_the_keys_is_blanked() {
         let same =
             ["sas:\n  - name: a@b$ x\n", "src ::1 dst ::2\n\tproto esp\n", "", "\n\n", "# comment ```\nsas: []\n"];
         for text in same {
@@ -134,7 +134,7 @@ mod tests {
             "                    \nsrc ::1 dst ::2\r\n       ip xfrm state add src ::1\n"
         );
         assert_eq!(blanked("\u{feff}```\r\nsas: []\r\n```\r\n"), "\u{feff}   \r\nsas: []\r\n   \r\n");
-        // Of a paste that was cut, one fence is left.
+        // A truncated paste has one fence.
         assert_eq!(blanked("sas: []\n```\n"), "sas: []\n   \n");
         assert_eq!(blanked("```\nsas: []\n"), "   \nsas: []\n");
     }

@@ -224,7 +224,7 @@ struct ValueOut {
     value: String,
 }
 
-/// The document of `rules`; says what the data model cannot express.
+/// The document of `rules`. An error names what the data model cannot express.
 pub(crate) fn write(rules: &[NumberedRule]) -> Result<Document, ValueError> {
     let mut written = Vec::with_capacity(rules.len());
     for NumberedRule { id, rule } in rules {

@@ -273,7 +273,7 @@ mod tests {
 
     /// Statements in the forms of setkey(8).
     #[test]
-    fn a_file_with_all_sorts_of_statements() {
+    fn a_file_with_all_statements() {
         let (sas, warnings) = read_text(
             read,
             "#!/usr/sbin/setkey -f
@@ -334,7 +334,7 @@ dump esp ;",
     }
 
     #[test]
-    fn what_is_wrong_is_told_without_its_key() {
+    fn errors_do_not_show_keys() {
         for (text, problem) in [
             ("add ::1 ::2 esp 0x1000 -E aes-cbc 0x001122;", "1: key of ENCR_AES_CBC is 16, 24 or 32 bytes, not 3"),
             ("\nadd ::1 ::2 esp 0x1000\n-E aes-cbc 0x00112g;", "3: key: character 8 is not a hex digit"),

@@ -141,7 +141,7 @@ mod tests {
 
     /// In the form of ipsec-tools 0.8 (`dump_print` of `pfkey_dump.c`).
     #[test]
-    fn states_of_all_sorts() {
+    fn all_states() {
         let (sas, warnings) = read_text(
             read,
             "2001:db8::1 2001:db8::2

@@ -25,7 +25,7 @@ use crate::secret::Secret;
 
 const HELP: &str = "a line is `SPI@ADDRESS aes128-cbc-hmac96:0xKEY`, as for tcpdump -E";
 
-/// Whether `line` holds such a secret.
+/// Whether `line` contains such a secret.
 pub(crate) fn is_line(line: &str) -> bool {
     is_secret(line) || argument(line).is_some()
 }
@@ -163,7 +163,7 @@ mod tests {
     use super::super::entry::read_text;
     use super::*;
 
-    /// As print-esp.c reads them.
+    /// As print-esp.c parses them.
     #[test]
     fn lines_of_a_file_and_the_argument() {
         let (sas, warnings) = read_text(
@@ -215,7 +215,7 @@ ikev2 I 0x0011223344556677 0x8899aabbccddeeff sha1:0x00 aes128-cbc:0x00
     }
 
     #[test]
-    fn what_is_wrong_is_told_without_its_key() {
+    fn errors_do_not_show_keys() {
         for (line, problem) in [
             ("0x1@192.0.2.2 aes128-cbc:0x0011", "the key is 16 bytes, not 2"),
             ("0x1@192.0.2.2 aes128-cbc:0x001g", "key: character 6 is not a hex digit"),

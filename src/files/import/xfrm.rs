@@ -243,7 +243,7 @@ fn from<'w, 't>(name: &str, words: &'w [&'t str]) -> &'w [&'t str] {
     words.iter().position(|word| *word == name).and_then(|at| words.get(at..)).unwrap_or_default()
 }
 
-/// The unspecified address is the kernel's wildcard.
+/// The kernel uses the unspecified address as a wildcard.
 fn selector(word: &str) -> Option<Selector> {
     let address: IpAddr = word.parse().ok()?;
     Some(if address.is_unspecified() { Selector::Any } else { Selector::address(address) })
@@ -339,7 +339,7 @@ src 192.0.2.1 dst 192.0.2.2
             ("replay-window 0", "SPI 0x00000001: the SA has no keys"),
             ("enc cbc(des3_ede) 0x00", "`cbc(des3_ede)` is not supported"),
             ("aead rfc4106(gcm(aes)) 0x00 32", "`rfc4106(gcm(aes))` with an ICV of 32 bits is not supported"),
-            // The rest of a key that was split.
+            // The rest of a truncated key.
             (
                 "aead rfc4106(gcm(aes)) 0x00 00112233445566778899",
                 "`rfc4106(gcm(aes))` with an ICV of this length is not supported",
@@ -351,7 +351,7 @@ src 192.0.2.1 dst 192.0.2.2
     }
 
     #[test]
-    fn an_icv_of_known_length_is_passed_over_where_it_cannot_be_checked() {
+    fn an_unsupported_icv_of_known_length_is_skipped() {
         let key = format!("0x{}", "ab".repeat(16));
         for (auth, icv_len, note) in [
             (format!("auth-trunc hmac(md5) {key} 96"), 12, "`hmac(md5)` is not supported"),
@@ -411,7 +411,7 @@ src 192.0.2.1 dst 192.0.2.2
     }
 
     #[test]
-    fn wrong_text_is_refused() {
+    fn invalid_text_is_rejected() {
         let hidden = "the kernel's keys are hidden: run `ip xfrm state` as root, without `nokeys`";
         for (text, problem, help) in [
             (block("aead rfc4106(gcm(aes)) <<Keys hidden>> 128"), "3: the keys are not in this text", hidden),

@@ -81,7 +81,7 @@ impl<'t> Algorithm<'t> {
         }
     }
 
-    /// The IANA name of a cipher that is no AEAD.
+    /// The IANA name of a cipher that is not an AEAD.
     pub(crate) fn encryption(&self) -> Result<&'static str, EntryError> {
         match &*self.plain_name() {
             "cbc(aes)" | "aes" => Ok("ENCR_AES_CBC"),

@@ -19,8 +19,8 @@ const MAX_DEPTH: usize = 8;
 /// Up to this many keys, comparing each pair is faster than hashing.
 const MAX_ENTRIES: usize = 32;
 
-/// Passes each item of the lists in `text` to `take`, with the name of the list. Returns `None` if only the parser can
-/// read `text`, or as soon as `take` does.
+/// Passes each item of the lists in `text` to `take`, with the name of the list. Returns `None` if only the parser
+/// can read `text`, or as soon as `take` returns `None`.
 pub(crate) fn items<'t>(text: &'t str, mut take: impl FnMut(&'t str, Node<'t>) -> Option<()>) -> Option<()> {
     let mut reader = Reader { rest: "", column: 0, line: 0, nodes: 1, words: vec![], entries: vec![] };
     let mut lists: Vec<List<'_>> = vec![];
@@ -224,7 +224,7 @@ mod tests {
     use super::super::yaml::parse;
     use super::*;
 
-    /// Whether `text` was read; then the parser must say the same.
+    /// Whether `text` was read. If so, the parser must give the same result.
     fn read_as_parsed(text: &str) -> bool {
         let mut lists: Vec<(&str, Vec<String>)> = vec![];
         let read = items(text, |name, node| {
@@ -248,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn lists_of_lines_of_words_are_read() {
+    fn lists_with_one_item_per_line_are_read() {
         for text in [
             "sas:\n  - { spi: 0x00010000, src: 2001:db8:1::1, encr: ENCR_AES_GCM_16, key: 8f09801b, esn: no }\n",
             "a:\r\n- {a: 8 bit, b: 2001:db8::/32, c: 40000-40999, d: [46, 0], e: { f: \"2001:db8::\", g: \"\" } }\r\n\r\n- {a: null}",
@@ -260,7 +260,7 @@ mod tests {
     }
 
     #[test]
-    fn all_else_is_for_the_parser() {
+    fn all_other_text_is_left_to_the_parser() {
         for item in [
             "- a: 1\n",
             "- [a]\n",

@@ -47,7 +47,7 @@ link_keys: [{ eui64: 00124b0014b5d991, short: 0x0012, mode: 1, index: 3, key: 00
 }
 
 #[test]
-fn hex_values_are_the_characters_written_whatever_yaml_makes_of_them() {
+fn hex_values_keep_their_characters_in_yaml() {
     for (written, bytes) in [
         ("00000000000000000000000000000000", "00000000000000000000000000000000"),
         ("01234567890123456789012345678901", "01234567890123456789012345678901"),
@@ -90,7 +90,7 @@ fn a_salt_may_be_appended_to_the_key() {
 }
 
 #[test]
-fn key_file_errors_say_what_where_and_how() {
+fn key_file_errors_have_problem_position_and_help() {
     let sa = "sas:\n  - spi: 1\n    encr: ENCR_AES_CCM_8\n";
     let cbc = format!("sas:\n  - spi: 1\n    encr: ENCR_AES_CBC\n    key: {KEY}\n");
     let null = "encr: ENCR_NULL, integ: NONE";
@@ -266,13 +266,13 @@ fn link_layer_selectors_are_selectors() {
     let (one, other, bluetooth) = (", link_src: 0x0001", ", link_src: 0x0002", ", link_src: \"00:11:22:33:44:55\"");
     assert!(two(one, other) && two(one, bluetooth) && two(other, bluetooth));
     assert!(two(", link_src: 0x0001, link_dst: 0x0003", ", link_src: 0x0001, link_dst: 0x0004"));
-    // A packet fits both.
+    // A packet that matches both.
     assert!(!two(one, one) && !two(one, "") && !two(one, ", link_dst: 0x0001") && !two("", other));
     assert!(!two(", link_src: 0x0001, link_dst: 0x0003", one) && two(", link_src: 0x0001, link_dst: 0x0003", other));
 }
 
 #[test]
-fn one_spi_twice_is_refused_where_the_selectors_overlap() {
+fn a_duplicate_spi_is_rejected_if_selectors_overlap() {
     let pair = |a: &str, b: &str| {
         let sa = |name: &str, selectors: &str| {
             format!("  - {{ name: {name}, spi: 1, encr: ENCR_NULL, integ: NONE, {selectors} }}\n")

@@ -100,7 +100,7 @@ impl Context {
 }
 
 #[test]
-fn what_is_not_given_has_its_default() {
+fn missing_attributes_have_their_defaults() {
     // wire-format.md 2.1 and 2.5.
     let context = context("");
     assert_eq!(*ietf(&context), Ietf::default());
@@ -155,12 +155,12 @@ fn spellings_of_values() {
     assert_eq!(context("ts_ip_src: ANY").selectors.src, Range::whole(128));
     assert_eq!(context("ts_ip_src: \"::/0\"").selectors.src, Range::whole(128));
     assert!(context("ts_ip_src: 2001:db8::1").selectors.src.is_single());
-    // Half a range reaches to the end of the whole one.
+    // Half a range extends to the end of the full range.
     assert_eq!(context("ts_ip_src_start: \"::5\"").selectors.src, Range { start: 5, end: u128::MAX });
 }
 
 #[test]
-fn the_version_follows_from_the_addresses_where_it_need_not_be_given() {
+fn the_version_follows_from_the_addresses_if_it_is_optional() {
     for attributes in ["ipsec_mode: Transport", "ipsec_mode: Tunnel, iipc_profile: iipc_not_compressed"] {
         let selectors = |more: &str| {
             let mut loaded = load_text(&format!("contexts: [{{ sa: x, {attributes}, {more} }}]"));
@@ -176,7 +176,7 @@ fn the_version_follows_from_the_addresses_where_it_need_not_be_given() {
 }
 
 #[test]
-fn rule_file_errors_say_what_where_and_how() {
+fn rule_file_errors_have_problem_position_and_help() {
     let numbers = "write it in decimal, or in hexadecimal with `0x`";
     let version = "`ts_ip_version` and all addresses of a context's `ts_ip_*` go together";
     assert_refused(&[
@@ -391,7 +391,7 @@ contexts:
     ]);
 }
 
-/// As many SAs of one SPI as are looked at one by one, and one more.
+/// The number of SAs with one SPI that are searched one by one, and one more.
 #[test]
 fn contexts_find_their_sa_among_few_and_many_of_one_spi() {
     for count in [16, 17] {
@@ -418,7 +418,7 @@ fn contexts_find_their_sa_among_few_and_many_of_one_spi() {
             let problem = format!("SPI 0x00000007 is the SA at {others}");
             assert!(refused(&with(context)).0.ends_with(&problem), "{count} SAs: {context}");
         }
-        // Each address is one of some SA, no SA has both.
+        // Each address belongs to some SA, but no SA has both.
         let none = refused(&with(", src: 10.0.5.9, dst: 3.3.3.7")).0;
         assert!(none.ends_with("no key file has the SA SPI 0x00000007 of this context"), "{count} SAs: {none}");
     }
