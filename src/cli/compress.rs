@@ -13,20 +13,19 @@ use crate::error::Error;
 
 /// Compress a capture of standard ESP, or of plain IP packets, to Diet-ESP
 ///
-/// `compress` reads the capture up to the first ESP packet that decrypts with --esp-keys, then from the start again. What
-/// a pipe delivers meanwhile is kept in a temporary file, so files and pipes give the same output. ESP from a pipe is
-/// written as it arrives, beginning with the first packet that decrypts. Plain packets from a pipe are written only when the
-/// pipe ends or after Ctrl-C, because any later packet may be ESP that decrypts.
+/// `compress` reads the capture up to the first ESP packet that decrypts with --esp-keys, then from the start
+/// again. The input of a pipe is kept in a temporary file, so files and pipes give the same output. ESP from a pipe
+/// is written as it arrives, starting with the first packet that decrypts. Plain packets from a pipe are written
+/// only when the pipe ends or after Ctrl-C, because any later packet may be ESP that decrypts.
 ///
-/// If a packet decrypts, the capture is one of ESP. Its ESP packets are compressed. All other frames are written as they
-/// are, because they were on the network next to the ESP: IKE, ICMPv6, ARP, ESP of other SAs, damaged frames. The summary
-/// counts them. Packets that only the encryption of their radio frames protected are omitted, except with --on-mismatch pass.
+/// If a packet decrypts, its ESP packets are compressed. All other frames are written unchanged: IKE, ICMPv6, ARP,
+/// ESP of other SAs, damaged frames. The summary counts them. Packets that were protected only by the encryption of
+/// their radio frames are omitted, except with --on-mismatch pass.
 ///
-/// If none decrypts, the capture is one of plain IP packets. Each IP packet is compressed by the first context that
-/// matches, and nothing is written that is not encrypted. As at the entry of a tunnel, the outermost IP packet of a frame
-/// counts: a fragment is a packet, and so is IKE, or a packet that carries another one. --on-mismatch also decides about
-/// frames that hold no whole IP packet, such as ARP and packets with cut headers. Radio frames are not written, only the
-/// packets they bring.
+/// If none decrypts, the capture is read as plain IP packets. The first context that matches a packet compresses
+/// it. Nothing is written unencrypted. As at the entry of a tunnel, the outermost IP packet of a frame is used:
+/// also a fragment, IKE, or a packet with another one inside. --on-mismatch also applies to frames without a whole
+/// IP packet, such as ARP and truncated packets. Radio frames are not written, only the packets in them.
 #[derive(Debug, clap::Args)]
 #[command(override_usage = "dietesp compress [OPTIONS] -o <OUT> -r <R> -k <K> <CAPTURE>")]
 #[command(after_help = "Examples:
