@@ -24,6 +24,11 @@ pub mod codec {
     pub mod apply {
         pub use crate::codec::apply::digits;
     }
+    pub mod explain {
+        pub use crate::codec::explain::{
+            AfterHeaders, Explanation, FieldValue, OpenedPacket, Origin, ResidueRow, RowStage, Unexplained,
+        };
+    }
 }
 pub mod command {
     pub mod compress {

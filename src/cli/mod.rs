@@ -12,7 +12,9 @@ mod outputs;
 mod progress;
 mod rules;
 mod sa;
+mod show;
 mod status;
+mod terminal;
 mod vectors;
 
 use std::io::Write;
@@ -51,6 +53,7 @@ struct Args {
 #[derive(Debug, Subcommand)]
 enum Command {
     Decode(decode::Args),
+    Show(show::Args),
     Convert(convert::Args),
     Compress(compress::Args),
     Vectors(vectors::Args),
@@ -78,6 +81,7 @@ pub fn main() -> ExitCode {
     let args = Args::parse_from(arguments::join_resync(std::env::args_os()));
     let result = match args.command {
         Command::Decode(command) => command.run(args.quiet),
+        Command::Show(command) => command.run(args.quiet),
         Command::Convert(command) => command.run(args.quiet),
         Command::Compress(command) => command.run(args.quiet),
         Command::Vectors(command) => command.run(args.quiet),

@@ -33,6 +33,18 @@ pub(super) struct Inputs {
 /// How far to search for sequence numbers, how to read the capture, and which packets to select.
 #[derive(Debug, Args)]
 pub(super) struct Opening {
+    #[command(flatten)]
+    pub decoding: Decoding,
+    /// Worker threads (default: one per core). The output does not depend on their number
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    pub threads: Option<u16>,
+    #[command(flatten)]
+    pub selection: SelectionArgs,
+}
+
+/// How far to search for sequence numbers, and how to read the capture.
+#[derive(Debug, Args)]
+pub(super) struct Decoding {
     /// Sequence numbers to try per SA and packet
     #[arg(long, value_name = "N", default_value_t = 1024, value_parser = clap::value_parser!(u32).range(1..))]
     pub sn_tries: u32,
@@ -43,9 +55,6 @@ pub(super) struct Opening {
     /// Trailer after each IEEE 802.15.4 frame (default: auto)
     #[arg(long, value_enum)]
     pub fcs: Option<FcsArg>,
-    /// Worker threads (default: one per core). The output does not depend on their number
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
-    pub threads: Option<u16>,
     /// Form of CAPTURE
     #[arg(long, value_enum, default_value_t = FromArg::Capture, value_name = "FORM")]
     pub from: FromArg,
@@ -54,8 +63,6 @@ pub(super) struct Opening {
     pub hex_is: Option<HexIsArg>,
     #[command(flatten)]
     pub esp_ports: EspPortArgs,
-    #[command(flatten)]
-    pub selection: SelectionArgs,
 }
 
 /// UDP ports of ESP.
@@ -180,6 +187,33 @@ pub(super) fn derive_children(loaded: &mut files::Loaded, capture: Option<&Path>
 }
 
 impl Opening {
+    /// [`Decoding::reader`].
+    pub(super) fn reader(&self, path: &Path) -> Result<Reader, Error> {
+        self.decoding.reader(path)
+    }
+
+    /// [`Decoding::source`].
+    pub(super) fn source(&self) -> Result<Source, Error> {
+        self.decoding.source()
+    }
+
+    /// [`Decoding::apply`].
+    pub(super) fn apply(&self, loaded: (SaTable, link::Settings)) -> (SaTable, link::Settings) {
+        self.decoding.apply(loaded)
+    }
+
+    /// [`Decoding::limits`].
+    pub(super) fn limits(&self, quiet: bool) -> Limits {
+        self.decoding.limits(quiet)
+    }
+
+    /// Worker threads: the number given, otherwise one per core.
+    pub(super) fn threads(&self) -> usize {
+        self.threads.map_or_else(cores::count, usize::from)
+    }
+}
+
+impl Decoding {
     /// Opens the input. The reader stops at the first signal.
     pub(super) fn reader(&self, path: &Path) -> Result<Reader, Error> {
         let source = self.source()?;
@@ -236,11 +270,6 @@ impl Opening {
         let resync_tries = self.resync.as_ref().map(|how| if how == "full" { u64::MAX } else { RESYNC_TRIES });
         Limits { sn_tries: self.sn_tries, resync_tries, notify: (!quiet).then_some(super::progress::search) }
     }
-
-    /// Worker threads: the number given, otherwise one per core.
-    pub(super) fn threads(&self) -> usize {
-        self.threads.map_or_else(cores::count, usize::from)
-    }
 }
 
 impl SelectionArgs {
@@ -274,7 +303,7 @@ fn parse_selector(text: &str) -> Result<Selector, String> {
     }
 }
 
-fn parse_frames(text: &str) -> Result<(u64, u64), String> {
+pub(super) fn parse_frames(text: &str) -> Result<(u64, u64), String> {
     let (first, last) = text.split_once('-').unwrap_or((text, text));
     let parse = |number: &str, open: u64| if number.is_empty() { Ok(open) } else { number.parse() };
     match (parse(first, 1), parse(last, u64::MAX)) {

@@ -11,6 +11,7 @@ pub(crate) mod apply;
 mod compute;
 mod custom;
 mod ehc;
+pub(crate) mod explain;
 mod ietf;
 mod inner;
 pub(crate) mod overhead;

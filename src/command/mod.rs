@@ -8,6 +8,7 @@ mod frame_writer;
 mod held_frames;
 pub(crate) mod sa;
 mod seal_queue;
+pub(crate) mod show;
 
 use crate::decoder::candidates::explicit_iv;
 use crate::decoder::outcome::Outcome;

@@ -14,6 +14,20 @@ pub struct Arena {
     pub(crate) bytes: Vec<u8>,
     pub(crate) packet: Vec<u8>,
     pub(crate) given_up: Vec<u64>,
+    pub(crate) tries: Vec<Tries>,
+}
+
+/// How often the cipher was tried under one candidate of a packet that verified under none.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Tries {
+    /// Number of the frame.
+    pub frame: u64,
+    /// Position of the packet among those of the frame, from 0.
+    pub part: usize,
+    /// The SA.
+    pub sa: u32,
+    /// How often the cipher was tried.
+    pub tries: u64,
 }
 
 impl Arena {
@@ -21,6 +35,7 @@ impl Arena {
     pub fn clear(&mut self) {
         self.bytes.clear();
         self.given_up.clear();
+        self.tries.clear();
     }
 
     /// Frames of fragments whose packet will never be complete. They may be older than the last [`Arena::clear`].

@@ -76,6 +76,8 @@ pub struct Candidates {
     scratch: Vec<u8>,
     /// Number of decryption attempts for the current packet.
     tries_spent: u64,
+    /// The SAs of which more than the likeliest number was tried for the current packet, and how many numbers more.
+    further: Vec<(u32, u64)>,
     /// The clear text of the last verified packet.
     pub clear: Vec<u8>,
 }
@@ -83,9 +85,9 @@ pub struct Candidates {
 impl Candidates {
     /// A searcher that has not opened any packet.
     pub fn new(limits: Limits) -> Candidates {
-        let (found, tried, scratch, clear) = (vec![], vec![], vec![], vec![]);
+        let (found, tried, scratch, clear, further) = (vec![], vec![], vec![], vec![], vec![]);
         let hints = Hints::default();
-        Candidates { limits, hints, found, tried, scratch, tries_spent: 0, clear }
+        Candidates { limits, hints, found, tried, scratch, tries_spent: 0, further, clear }
     }
 
     /// The limits of the search.
@@ -96,6 +98,16 @@ impl Candidates {
     /// The candidates of the last packet that did not verify.
     pub fn candidates(&self) -> &[u32] {
         &self.found
+    }
+
+    /// How often the cipher was tried under each candidate of a packet that verified under none.
+    pub fn tries_of_candidates(&self, table: &SaTable, payload: &[u8]) -> impl Iterator<Item = (u32, u64)> {
+        self.found.iter().map(move |sa| {
+            let entry = table.entry(*sa);
+            let first = entry.is_some_and(|entry| entry.authenticates() && body(entry, payload).is_some());
+            let further = self.further.iter().filter(|(other, _)| other == sa).map(|(_, tries)| *tries);
+            (*sa, further.fold(u64::from(first), u64::saturating_add))
+        })
     }
 
     /// [`Candidates::candidates`], and a buffer for a clear text.
@@ -217,6 +229,7 @@ impl Candidates {
         progress: &mut impl FnMut(u32) -> Option<Progress>,
     ) -> Option<(u32, u64)> {
         let mut doubtful = None;
+        self.further.clear();
         for step in [Step::Usual, Step::Wide, Step::Unauthenticated] {
             if step == Step::Wide && !(wide && self.limits.resync_tries.is_some()) {
                 continue;
@@ -226,7 +239,10 @@ impl Candidates {
                     continue;
                 };
                 let Some(entry) = table.entry(sa) else { continue };
-                if let Some(sn) = self.further_of(entry, step, packet, time_ns, &progress) {
+                let before = self.tries_spent;
+                let found = self.further_of(entry, step, packet, time_ns, &progress);
+                self.further.push((sa, self.tries_spent.saturating_sub(before)));
+                if let Some(sn) = found {
                     // Without an ICV, wrong padding is evidence against the key.
                     if step != Step::Unauthenticated || entry.codec.padding_is_right(&self.clear) {
                         return Some((sa, sn));

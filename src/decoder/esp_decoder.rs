@@ -2,7 +2,7 @@
 //! verified.
 
 use super::Decoder;
-use super::arena::Arena;
+use super::arena::{Arena, Tries};
 use super::candidates::{Candidates, Failure, Limits, Opened};
 use super::esp_packet::EspPacket;
 use super::hints::{self, Hint};
@@ -198,6 +198,9 @@ impl EspDecoder {
             self.streams.failed(only, multicast, tries);
         }
         if let Failure::NotAuthentic { .. } = failure {
+            let (frame, part) = (outcomes.frame().number, outcomes.first.others().len());
+            let tries = self.candidates.tries_of_candidates(&self.sas, bytes);
+            outcomes.arena.tries.extend(tries.map(|(sa, tries)| Tries { frame, part, sa, tries }));
             for sa in self.candidates.candidates() {
                 self.streams.not_authentic(*sa, multicast);
             }

@@ -33,7 +33,7 @@ pub use fragments::{Reassembled, Reassembler};
 pub use ieee802154::fcs::Fcs;
 pub use link_key::LinkKey;
 pub(crate) use link_type::UNSUPPORTED;
-pub(crate) use names::link_type_name;
+pub(crate) use names::{common_name, link_type_name};
 pub use rebuild::encapsulate;
 pub use rebuild::rebuild;
 pub use rebuild::replace;

@@ -1,4 +1,23 @@
-//! Names of link types that are not supported (tcpdump.org, "Link-layer header types").
+//! Names of link types (tcpdump.org, "Link-layer header types").
+
+use super::link_type::{
+    DLT_RAW, DLT_RAW_OPENBSD, ETHERNET, IEEE802_11, IEEE802_11_RADIOTAP, IEEE802_15_4_NOFCS, IEEE802_15_4_NONASK_PHY,
+    IEEE802_15_4_WITHFCS, IPV4, IPV6, LINUX_SLL, LOOP, NULL, PPP, RAW,
+};
+
+/// What a supported link type is called in texts; `None` for those that are rarely met.
+pub(crate) fn common_name(link_type: u16) -> Option<&'static str> {
+    Some(match link_type {
+        ETHERNET => "Ethernet",
+        RAW | DLT_RAW | DLT_RAW_OPENBSD | IPV4 | IPV6 => "raw IP",
+        LINUX_SLL => "Linux cooked",
+        NULL | LOOP => "loopback",
+        PPP => "PPP",
+        IEEE802_11 | IEEE802_11_RADIOTAP => "IEEE 802.11",
+        IEEE802_15_4_WITHFCS | IEEE802_15_4_NONASK_PHY | IEEE802_15_4_NOFCS => "IEEE 802.15.4",
+        _ => return None,
+    })
+}
 
 /// The name of a link type, without the prefix `LINKTYPE_`.
 pub(crate) fn link_type_name(link_type: u16) -> Option<&'static str> {

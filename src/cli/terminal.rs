@@ -1,0 +1,7 @@
+//! The terminal that results are printed to.
+
+/// Columns of standard output; 80 if it is no terminal.
+pub(super) fn width() -> usize {
+    const PIPE: usize = 80;
+    terminal_size::terminal_size_of(std::io::stdout()).map_or(PIPE, |(width, _)| usize::from(width.0))
+}
