@@ -3,6 +3,7 @@
 pub(super) mod charon;
 mod entry;
 pub(super) mod esp_sa;
+mod esp_sa_algorithms;
 pub(super) mod foreign;
 pub(super) mod ike;
 pub(super) mod integrity;

@@ -6,103 +6,66 @@ use crate::context::{DscpCda, FlowLabelCda, HeaderCda, Ietf, TcpHeader};
 use crate::error::Error;
 use crate::files::values::{ValueError, byte, choice, value_error};
 
+const IIPC_PROFILE: [(&str, bool); 2] = [("iipc_diet-esp", true), ("iipc_not_compressed", false)];
+const ECN_CDA: [(&str, HeaderCda); 2] = [("not_compressed", HeaderCda::Sent), ("lower", HeaderCda::Lower)];
+const FLOW_LABEL_CDA: [(&str, FlowLabelCda); 4] = [
+    ("not_compressed", FlowLabelCda::Sent),
+    ("lower", FlowLabelCda::Lower),
+    ("generated", FlowLabelCda::Generated),
+    ("zero", FlowLabelCda::Zero),
+];
+const ESP_TRAILER: [(&str, bool); 2] = [("Mandatory", true), ("Optional", false)];
+const ANY_TRANSPORT: [(&str, bool); 2] = [("by_next_header", true), ("none", false)];
+const TCP_HEADER: [(&str, TcpHeader); 3] =
+    [("header_order", TcpHeader::HeaderOrder), ("ports_only", TcpHeader::PortsOnly), ("none", TcpHeader::None)];
+const SCTP_CHECKSUM: [(&str, bool); 2] = [("crc32c", false), ("sent", true)];
+const UDPLITE_COVERAGE: [(&str, bool); 2] = [("length", false), ("sent", true)];
+const IPV4_FLAGS_FRAG: [(&str, Option<u16>); 3] = [("sent", None), ("df", Some(0x4000)), ("zero", Some(0x0000))];
+/// A bare `no` or `yes` is often written as the boolean it is in older YAML.
+const NO_OR_YES: [(&str, bool); 4] = [("no", false), ("yes", true), ("false", false), ("true", true)];
+const FLOW_LABEL_GENERATED: [(&str, bool); 2] = [("hash", true), ("zero", false)];
+const REVISIONS: [(&str, u8); 10] = [
+    ("ietf-07", 7),
+    ("ietf-06", 6),
+    ("ietf-08", 8),
+    ("ietf-09", 9),
+    ("ietf-10", 10),
+    ("07", 7),
+    ("06", 6),
+    ("08", 8),
+    ("09", 9),
+    ("10", 10),
+];
+
 /// Reads the attributes that only this dialect has.
 pub(crate) fn attributes(fields: &mut Fields) -> Result<Ietf, Error> {
     let standard = Ietf::default();
     let (spi_bits, sn_bits) = header_bits(fields, &standard)?;
     Ok(Ietf {
-        compress_inner: one_of(
-            fields,
-            "iipc_profile",
-            &[("iipc_diet-esp", true), ("iipc_not_compressed", false)],
-            standard.compress_inner,
-        )?,
+        compress_inner: one_of(fields, "iipc_profile", &IIPC_PROFILE, standard.compress_inner)?,
         dscp_cda: dscp(fields)?,
-        ecn_cda: one_of(
-            fields,
-            "ecn_cda",
-            &[("not_compressed", HeaderCda::Sent), ("lower", HeaderCda::Lower)],
-            standard.ecn_cda,
-        )?,
-        flow_label_cda: one_of(
-            fields,
-            "flow_label_cda",
-            &[
-                ("not_compressed", FlowLabelCda::Sent),
-                ("lower", FlowLabelCda::Lower),
-                ("generated", FlowLabelCda::Generated),
-                ("zero", FlowLabelCda::Zero),
-            ],
-            standard.flow_label_cda,
-        )?,
+        ecn_cda: one_of(fields, "ecn_cda", &ECN_CDA, standard.ecn_cda)?,
+        flow_label_cda: one_of(fields, "flow_label_cda", &FLOW_LABEL_CDA, standard.flow_label_cda)?,
         alignment: fields.optional("alignment", alignment)?.unwrap_or(standard.alignment),
-        trailer_mandatory: one_of(
-            fields,
-            "esp_trailer",
-            &[("Mandatory", true), ("Optional", false)],
-            standard.trailer_mandatory,
-        )?,
+        trailer_mandatory: one_of(fields, "esp_trailer", &ESP_TRAILER, standard.trailer_mandatory)?,
         spi_bits,
         sn_bits,
         rule_id: rule_id(fields)?,
-        any_transport: one_of(
-            fields,
-            "any_transport",
-            &[("by_next_header", true), ("none", false)],
-            standard.any_transport,
-        )?,
-        tcp_header: one_of(
-            fields,
-            "tcp_header",
-            &[
-                ("header_order", TcpHeader::HeaderOrder),
-                ("ports_only", TcpHeader::PortsOnly),
-                ("none", TcpHeader::None),
-            ],
-            standard.tcp_header,
-        )?,
-        sctp_checksum_sent: one_of(
-            fields,
-            "sctp_checksum",
-            &[("crc32c", false), ("sent", true)],
-            standard.sctp_checksum_sent,
-        )?,
-        udplite_coverage_sent: one_of(
-            fields,
-            "udplite_coverage",
-            &[("length", false), ("sent", true)],
-            standard.udplite_coverage_sent,
-        )?,
+        any_transport: one_of(fields, "any_transport", &ANY_TRANSPORT, standard.any_transport)?,
+        tcp_header: one_of(fields, "tcp_header", &TCP_HEADER, standard.tcp_header)?,
+        sctp_checksum_sent: one_of(fields, "sctp_checksum", &SCTP_CHECKSUM, standard.sctp_checksum_sent)?,
+        udplite_coverage_sent: one_of(fields, "udplite_coverage", &UDPLITE_COVERAGE, standard.udplite_coverage_sent)?,
         hop_limit_sent: sent_or_lower(fields, "hop_limit_cda", standard.hop_limit_sent)?,
         payload_length_sent: sent_or_lower(fields, "payload_length_cda", standard.payload_length_sent)?,
-        ipv4_flags_frag: one_of(
-            fields,
-            "ipv4_flags_frag",
-            &[("sent", None), ("df", Some(0x4000)), ("zero", Some(0x0000))],
-            standard.ipv4_flags_frag,
-        )?,
+        ipv4_flags_frag: one_of(fields, "ipv4_flags_frag", &IPV4_FLAGS_FRAG, standard.ipv4_flags_frag)?,
         trailer_counts_elided_next_header: one_of(
             fields,
             "trailer_counts_elided_next_header",
-            // A bare `no` or `yes` is often written as the boolean it is in older YAML.
-            &[("no", false), ("yes", true), ("false", false), ("true", true)],
+            &NO_OR_YES,
             standard.trailer_counts_elided_next_header,
         )?,
-        flow_label_hash: one_of(
-            fields,
-            "flow_label_generated",
-            &[("hash", true), ("zero", false)],
-            standard.flow_label_hash,
-        )?,
-        revision: one_of(
-            fields,
-            "revision",
-            &[("ietf-07", 7), ("ietf-06", 6), ("ietf-08", 8), ("ietf-09", 9), ("ietf-10", 10)]
-                .into_iter()
-                .chain([("07", 7), ("06", 6), ("08", 8), ("09", 9), ("10", 10)])
-                .collect::<Vec<_>>(),
-            standard.revision,
-        )?,
+        flow_label_hash: one_of(fields, "flow_label_generated", &FLOW_LABEL_GENERATED, standard.flow_label_hash)?,
+        revision: one_of(fields, "revision", &REVISIONS, standard.revision)?,
     })
 }
 
