@@ -185,8 +185,8 @@ impl Receiver {
         }
     }
 
-    /// Takes one frame. `is_esp` tells whether an IP protocol number may be that of ESP: such a packet is not looked into
-    /// any further. [`Receiver::next`] gives the other packets of the frame.
+    /// Reads one frame. `is_esp` says whether an IP protocol number may be that of ESP. Such a packet is not unwrapped
+    /// further. [`Receiver::next`] returns the other packets of the frame.
     pub fn receive<'s>(&'s mut self, frame: &Frame<'s>, is_esp: impl Fn(u8) -> bool) -> Received<'s> {
         let (link_type, data) = (frame.link_type(), frame.data);
         self.next = None;

@@ -120,7 +120,7 @@ pub(super) fn header(rows: &Rows) -> Result<EspHeader, RowError> {
         let rule = single_field(rows, spi_position, spi)?;
         header = EspHeader { spi_bits: rule.residue_bits() as u8, spi_rule: Some(rule), ..header };
     } else if low(spi).is_none() {
-        // The error of the compiled row tells what is wrong.
+        // The error of the compiled row says what is wrong.
         single_field(rows, spi_position, spi)?;
     }
     let bits = header.spi_bits + header.sn_bits;

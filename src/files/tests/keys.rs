@@ -255,7 +255,7 @@ fn key_file_errors_have_problem_position_and_help() {
     ]);
 }
 
-/// One SPI for all nodes of a network: their link-layer addresses tell them apart.
+/// One SPI for all nodes of a network: their link-layer addresses distinguish them.
 #[test]
 fn link_layer_selectors_are_selectors() {
     let two = |a: &str, b: &str| {
