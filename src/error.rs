@@ -64,18 +64,18 @@ impl fmt::Display for Place {
 
 impl Error {
     /// Makes an [`Error::Io`] for `path`, to be used with `map_err`.
-    pub fn io(path: &Path, action: &'static str) -> impl FnOnce(io::Error) -> Error {
+    pub(crate) fn io(path: &Path, action: &'static str) -> impl FnOnce(io::Error) -> Error {
         let path = path.to_owned();
         move |source| Error::Io { path, action, source }
     }
 
     /// Makes an [`Error::File`] about the whole file.
-    pub fn file(path: &Path, problem: impl Into<String>, help: impl Into<String>) -> Error {
+    pub(crate) fn file(path: &Path, problem: impl Into<String>, help: impl Into<String>) -> Error {
         Error::File { path: path.to_owned(), line: None, column: None, problem: problem.into(), help: help.into() }
     }
 
     /// Makes an [`Error::File`] about one line.
-    pub fn line(path: &Path, line: u64, problem: impl Into<String>, help: impl Into<String>) -> Error {
+    pub(crate) fn line(path: &Path, line: u64, problem: impl Into<String>, help: impl Into<String>) -> Error {
         Error::File {
             path: path.to_owned(),
             line: Some(line),
@@ -86,7 +86,7 @@ impl Error {
     }
 
     /// Makes an [`Error::Usage`].
-    pub fn usage(problem: impl Into<String>, help: impl Into<String>) -> Error {
+    pub(crate) fn usage(problem: impl Into<String>, help: impl Into<String>) -> Error {
         Error::Usage { problem: problem.into(), help: help.into() }
     }
 
@@ -94,10 +94,7 @@ impl Error {
     pub fn help(&self) -> &str {
         match self {
             Error::Io { action, source, .. } => io_help(action, source.kind()),
-            Error::Mismatch { .. } => {
-                "nothing was written; use --on-mismatch skip to omit such packets, or --on-mismatch pass to write them as \
-                 standard ESP (frames without a whole IP packet are then written unchanged)"
-            }
+            Error::Mismatch { .. } => "nothing was written",
             Error::File { help, .. } | Error::Usage { help, .. } => help,
         }
     }
@@ -191,17 +188,17 @@ pub enum FaultKind {
 
 impl Fault {
     /// Makes a [`FaultKind::Short`].
-    pub fn short(stage: Stage, offset: usize, what: &'static str, needs: usize, has: usize) -> Fault {
+    pub(crate) fn short(stage: Stage, offset: usize, what: &'static str, needs: usize, has: usize) -> Fault {
         Fault { stage, offset, kind: FaultKind::Short { what, needs, has } }
     }
 
     /// Makes a [`FaultKind::Value`].
-    pub fn value(stage: Stage, offset: usize, what: &'static str, got: u64, expected: &'static str) -> Fault {
+    pub(crate) fn value(stage: Stage, offset: usize, what: &'static str, got: u64, expected: &'static str) -> Fault {
         Fault { stage, offset, kind: FaultKind::Value { what, got, expected } }
     }
 
     /// Makes a [`FaultKind::Unsupported`].
-    pub fn unsupported(stage: Stage, offset: usize, what: &'static str) -> Fault {
+    pub(crate) fn unsupported(stage: Stage, offset: usize, what: &'static str) -> Fault {
         Fault { stage, offset, kind: FaultKind::Unsupported(what) }
     }
 }

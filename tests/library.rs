@@ -56,16 +56,25 @@ fn items(page: &str) -> Vec<String> {
 
 #[test]
 fn the_documentation_has_few_items() {
-    let target = target().join("few-items");
+    // Pages of items that are gone would stay.
+    let folder = target().join("doc/dietesp");
+    if folder.exists() {
+        std::fs::remove_dir_all(&folder).unwrap();
+    }
+    let target = target();
     cargo(file("").as_ref(), &["doc", "--quiet", "--no-deps", "--lib", "--target-dir", target.to_str().unwrap()]);
     let mut found = vec![];
-    pages(&target.join("doc/dietesp"), &mut found);
+    pages(&folder, &mut found);
     let mut all = vec![];
     for path in found {
         let name = path.file_name().unwrap().to_str().unwrap().to_owned();
         let kinds = ["struct.", "enum.", "fn.", "constant.", "trait.", "type.", "macro."];
         if kinds.iter().any(|kind| name.starts_with(kind)) {
             let page = std::fs::read_to_string(&path).unwrap();
+            // The path in a private module leads to the public one.
+            if page.contains("<title>Redirection</title>") {
+                continue;
+            }
             all.extend(items(&page).into_iter().map(|item| format!("{name} {item}")));
             all.push(name);
         }

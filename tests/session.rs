@@ -7,7 +7,7 @@ mod common;
 use std::path::PathBuf;
 
 use common::file;
-use dietesp::{Capture, Decoder, Frame, Keys, Rules, Session};
+use dietesp::{Capture, Decoder, Error, Frame, Keys, Rules, Session, Status};
 
 /// A capture with its keys and rules.
 struct Case {
@@ -151,4 +151,138 @@ fn a_decoder_that_surveyed_the_capture_has_the_records_of_decode() {
         }
         assert_eq!(lines, case.decoded(), "{}", case.capture.display());
     }
+}
+
+/// Numbers that look random, the same in every run.
+struct Numbers(u64);
+
+impl Numbers {
+    fn below(&mut self, end: usize) -> usize {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) as usize % end
+    }
+}
+
+#[test]
+fn broken_frames_in_any_order_have_records_that_stay() {
+    let mut numbers = Numbers(1);
+    for case in cases() {
+        let mut frames = case.frames();
+        for at in (1..frames.len()).rev() {
+            let other = numbers.below(at + 1);
+            frames.swap(at, other);
+        }
+        for (at, frame) in frames.iter_mut().enumerate() {
+            match at % 4 {
+                1 => frame.bytes.truncate(numbers.below(frame.bytes.len() + 1)),
+                2 if !frame.bytes.is_empty() => {
+                    let byte = numbers.below(frame.bytes.len());
+                    frame.bytes[byte] ^= 1 << numbers.below(8);
+                }
+                3 => frame.link_type = [0, 1, 101, 195, 230, 251, 272, 65535][numbers.below(8)],
+                _ => {}
+            }
+        }
+        let mut session = case.session();
+        let first: Vec<Vec<String>> = frames.iter().map(|frame| fed(&mut session, frame)).collect();
+        assert!(first.iter().all(|records| !records.is_empty()));
+        for (frame, records) in frames.iter().zip(&first).rev() {
+            assert_eq!(&fed(&mut session, frame), records, "{}", case.capture.display());
+        }
+    }
+}
+
+#[test]
+fn odd_numbers_of_frames_and_interfaces_are_taken() {
+    let [case, ..] = &cases()[..] else { panic!("no case") };
+    let mut session = case.session();
+    for (at, number) in [0, u64::MAX, 1, u64::MAX - 1, 7].into_iter().enumerate() {
+        let frame = Frame::new(number, 251, &[0; 40]).with_interface(u32::MAX - at as u32).with_original_length(0);
+        assert_eq!(session.feed(&frame).first().frame(), number);
+    }
+}
+
+/// Bytes of memory of this process.
+fn memory() -> usize {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse::<usize>().unwrap() << 10
+}
+
+#[test]
+fn the_memory_of_a_session_is_bounded() {
+    const MOST: usize = 4 << 20;
+    let [case, ..] = &cases()[..] else { panic!("no case") };
+    let mut frames = case.frames();
+    let mut session = case.session().with_memory(MOST);
+    let mut feed = |count: u64| {
+        for number in 1..=count {
+            let at = number as usize % frames.len();
+            let frame = &mut frames[at];
+            frame.number += 1_000_000;
+            assert!(!fed(&mut session, frame).is_empty());
+        }
+    };
+    feed(20_000);
+    let before = memory();
+    feed(100_000);
+    // Other tests run in this process at the same time. Without a limit it would grow by 100 MB.
+    let grown = memory().saturating_sub(before);
+    assert!(grown < 48 << 20, "{grown} bytes more");
+}
+
+#[test]
+fn sas_are_added_when_their_exchange_is_fed() {
+    let case = cases().into_iter().find(|case| case.keys[0].ends_with("strongswan_ccm8_v6.sk_d.txt")).unwrap();
+    let frames = case.frames();
+    let expected = case.decoded();
+    let is_esp = |line: &&String| line.contains("\"status\":\"ok\"");
+    let last = frames.len() - 1;
+    assert!(is_esp(&&expected[last]), "{}", expected[last]);
+    // The last packet alone belongs to no SA. After the exchanges, another frame with the same packet does.
+    let mut session = case.session();
+    assert!(fed(&mut session, &frames[last])[0].contains("\"status\":\"no-sa\""));
+    for frame in &frames[..last] {
+        fed(&mut session, frame);
+    }
+    let again = Owned { number: 1_000_000, bytes: frames[last].bytes.clone(), ..frames[last] };
+    assert_eq!(session.feed(&again.frame()).first().status(), Status::Ok);
+    // The first record stays.
+    assert!(fed(&mut session, &frames[last])[0].contains("\"status\":\"no-sa\""));
+}
+
+#[test]
+fn debug_output_has_no_keys() {
+    const KEY: &str = "4a506a794f574265564551694d6537684a506a79";
+    let text = format!("sas: [{{ spi: 7, encr: ENCR_AES_GCM_16, key: {KEY} }}]");
+    let keys = Keys::parse("keys.yaml", text.as_bytes()).unwrap();
+    let rules = Rules::parse("rules.yaml", text.as_bytes()).unwrap();
+    let none = Rules::default();
+    let all = format!("{keys:?} {rules:?} {:?} {:?}", Decoder::new(&keys, &none), Session::new(&keys, &none));
+    assert!(all.contains("keys.yaml") && !all.to_lowercase().contains(&KEY[..8]), "{all}");
+    assert!(!all.contains("74, 80, 106"), "{all}");
+}
+
+#[test]
+fn errors_can_be_matched() {
+    let missing = Keys::load(["no-such-file"]).unwrap_err();
+    assert!(matches!(&missing, Error::Io { action: "open", .. }), "{missing:?}");
+    let wrong = Keys::parse("keys.yaml", b"sas:\n- { spi: 7, encr: ENCR_ROT13 }").unwrap_err();
+    assert!(matches!(&wrong, Error::File { line: Some(2), .. }), "{wrong:?}");
+    let keys = Keys::parse("keys.yaml", b"sas: [{ spi: 7, encr: ENCR_NULL, integ: NONE }]").unwrap();
+    let rules = Rules::load([file("samples/probe/rules.yaml")]).unwrap();
+    let unknown = Decoder::new(&keys, &rules).unwrap_err();
+    assert!(matches!(&unknown, Error::File { line: Some(4), .. }), "{unknown:?}");
+    assert!(!unknown.to_string().contains("--") && !unknown.help().contains("--"), "{unknown} {}", unknown.help());
+}
+
+/// A file that is named as a key file and as a rule file is read once: its SAs are not there twice.
+#[test]
+fn a_file_may_hold_keys_and_rules() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("both.yaml");
+    let [keys, rules] = ["keys/probe.yaml", "samples/probe/rules.yaml"].map(|name| std::fs::read(file(name)).unwrap());
+    std::fs::write(&path, [keys, b"\n".to_vec(), rules].concat()).unwrap();
+    let decoder = Decoder::new(&Keys::load([&path]).unwrap(), &Rules::load([&path]).unwrap()).unwrap();
+    assert_eq!(decoder.warnings().count(), 0);
 }

@@ -2,6 +2,7 @@
 
 use super::options::Inputs;
 use crate::decoder::status::Status;
+use crate::error::Error;
 use crate::records::totals::Totals;
 
 /// Advice to add a rule file, if packets were not decoded and none was given; empty otherwise.
@@ -11,4 +12,28 @@ pub(super) fn without_rules(inputs: &Inputs, totals: &Totals) -> &'static str {
     }
     "no rule file was given, so all packets were read as standard ESP; for Diet-ESP, add --rules FILE with a context for \
      each SA\n"
+}
+
+/// Advice to declare a UDP port of ESP, if packets on one start with the SPI of a known SA; empty otherwise.
+pub(super) fn esp_port(totals: &Totals) -> String {
+    match totals.esp_port {
+        (0, _) | (_, None) => String::new(),
+        (count, Some(port)) => {
+            let packets = if count == 1 { "packet starts" } else { "packets start" };
+            format!(
+                "{count} {packets} with the SPI of a known SA on a UDP port such as {port}: if it is ESP, add --esp-port {port}\n"
+            )
+        }
+    }
+}
+
+/// What the user can do about an error; may be empty.
+pub(super) fn for_error(error: &Error) -> &str {
+    match error {
+        Error::Mismatch { .. } => {
+            "nothing was written; use --on-mismatch skip to omit such packets, or --on-mismatch pass to write them as \
+             standard ESP (frames without a whole IP packet are then written unchanged)"
+        }
+        _ => error.help(),
+    }
 }

@@ -102,7 +102,10 @@ impl Args {
         }
         let truncated = super::print_damage(&mut reader);
         let summary = summary(&converted, &settings, &self.output, folder.as_deref());
-        report(quiet, &(summary + advice::without_rules(&self.inputs, &converted.totals)));
+        report(
+            quiet,
+            &(summary + advice::without_rules(&self.inputs, &converted.totals) + &advice::esp_port(&converted.totals)),
+        );
         let left = if self.to == To::Plain { converted.still_encrypted } else { 0 };
         let decoded = Outcome::of(&converted.totals);
         Ok(Outcome { failed: decoded.failed + converted.unwritable + left, truncated, ..decoded }.into())

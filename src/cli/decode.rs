@@ -104,7 +104,7 @@ impl Args {
         let (totals, streams) = ended?;
         let truncated = super::print_damage(&mut reader);
         let summary = totals.counts_and_sizes() + &streams::remarks(&table, &streams) + &totals.remarks();
-        report(quiet, &(summary + advice::without_rules(&self.inputs, &totals)));
+        report(quiet, &(summary + advice::without_rules(&self.inputs, &totals) + &advice::esp_port(&totals)));
         Ok(Outcome { truncated, ..Outcome::of(&totals) }.into())
     }
 }

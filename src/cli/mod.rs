@@ -101,8 +101,9 @@ pub fn main() -> ExitCode {
         Err(error) => {
             // If standard error is closed too, only the exit status reports the error.
             let _ = writeln!(std::io::stderr(), "dietesp: {error}");
-            if !error.help().is_empty() {
-                let _ = writeln!(std::io::stderr(), "  {}", error.help());
+            let help = advice::for_error(&error);
+            if !help.is_empty() {
+                let _ = writeln!(std::io::stderr(), "  {help}");
             }
             ExitCode::from(if matches!(error, Error::Mismatch { .. }) { 1 } else { 2 })
         }

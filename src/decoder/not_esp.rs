@@ -8,8 +8,8 @@ use crate::sa::table::SaTable;
 /// The TCP port of IKE and ESP (RFC 9329 §2).
 const TCP_PORT: u16 = 4500;
 const ESP_IN_TCP: Reason = Reason::Text(
-    "TCP port 4500: IKE and ESP in TCP (RFC 9329) are not decoded; extract the ESP packets from the stream and read \
-         them with --from hex",
+    "TCP port 4500: IKE and ESP in TCP (RFC 9329) are not decoded; extract the ESP packets from the stream and \
+     decode them as lines of hex digits",
 );
 
 /// The reason for a packet without ESP. `reason` is what its IP header shows.

@@ -101,8 +101,8 @@ impl fmt::Display for Reason {
             Reason::EspPort(port) => {
                 write!(
                     f,
-                    "UDP port {port}, and the payload starts with the SPI of a known SA: if it is ESP, add \
-                         --esp-port {port}"
+                    "UDP port {port}, and the payload starts with the SPI of a known SA: it may be ESP on \
+                         a port of its own"
                 )
             }
             Reason::Protocol(protocol) => match protocol::name(*protocol) {

@@ -181,7 +181,7 @@ fn check(
 
 fn names_like(sas: &[Arc<Sa>], reference: &SaReference) -> String {
     if sas.is_empty() {
-        return "no SA was loaded: name a key file with --keys".into();
+        return "no SA was loaded: also load a key file".into();
     }
     let word = match reference {
         SaReference::Name(name) => name.clone(),

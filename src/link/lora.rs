@@ -40,7 +40,7 @@ pub(super) fn tap(data: &[u8]) -> Result<Network<'_>, Fault> {
     reader.take(len - reader.position())?;
     if sync_word == LORAWAN {
         return Ok(Network::Other(
-            "LoRaWAN encrypts its payload: export the decrypted payload from the network server and read it with --from hex",
+            "LoRaWAN encrypts its payload: export the decrypted payload from the network server and decode it as lines of hex digits",
         ));
     }
     let (offset, frame) = (reader.position(), reader.rest());

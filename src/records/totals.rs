@@ -26,6 +26,9 @@ pub struct Totals {
     pub unauthenticated: u64,
     /// Number of frames whose link type is not supported, and the first such link type.
     pub other_link: (u64, Option<u16>),
+    /// Number of packets on a UDP port that is not known as one of ESP and that start with the SPI of an SA, and the first
+    /// such port.
+    pub esp_port: (u64, Option<u16>),
     /// Packets that failed although an SA is known for them. They make the exit status 1.
     pub failed: u64,
     /// Packets by [`Hint`].
@@ -65,6 +68,10 @@ impl Totals {
             self.other_link.0 += 1;
             self.other_link.1.get_or_insert(link_type);
         }
+        if let Reason::EspPort(port) = reason {
+            self.esp_port.0 += 1;
+            self.esp_port.1.get_or_insert(port);
+        }
         if let Some(count) = reason.hint().and_then(|hint| self.hints.get_mut(hint as usize)) {
             *count += 1;
         }
@@ -84,6 +91,8 @@ impl Totals {
         self.failed += other.failed;
         self.other_link.0 += other.other_link.0;
         self.other_link.1 = self.other_link.1.or(other.other_link.1);
+        self.esp_port.0 += other.esp_port.0;
+        self.esp_port.1 = self.esp_port.1.or(other.esp_port.1);
         self.shown = self.shown.or(other.shown.map(|_| 0)).map(|own| own + other.shown.unwrap_or(0));
     }
 

@@ -78,7 +78,7 @@ fn esp_in_tcp_is_named() {
         assert_eq!(record["status"], "not-esp");
         let reason = record["reason"].as_str().unwrap();
         assert!(reason.starts_with("TCP port 4500: IKE and ESP in TCP (RFC 9329) are not decoded"), "{reason}");
-        assert!(reason.contains("--from hex"), "{reason}");
+        assert!(reason.contains("as lines of hex digits"), "{reason}");
     }
 }
 
@@ -89,8 +89,11 @@ fn esp_on_another_udp_port_needs_an_option() {
     assert_eq!(record["status"], "not-esp");
     assert_eq!(
         record["reason"],
-        "UDP port 4501, and the payload starts with the SPI of a known SA: if it is ESP, add --esp-port 4501"
+        "UDP port 4501, and the payload starts with the SPI of a known SA: it may be ESP on a port of its own"
     );
+    let (_, said) = dietesp_ends(0, ["decode", &capture, "-k", &keys()]);
+    assert!(said.contains("1 packet starts with the SPI of a known SA on a UDP port such as 4501"), "{said}");
+    assert!(said.contains("add --esp-port 4501"), "{said}");
     assert_eq!(records(&capture, &["--esp-port", "5000", "--esp-port", "4501"])[0]["status"], "ok");
     assert_eq!(records(&capture, &["--esp-port", "5000"])[0]["status"], "not-esp");
     // The port may also be that of a tunnel, and 4500 stays valid.

@@ -67,7 +67,7 @@ pub(crate) fn read(path: &Path, text: &str, sas: &mut Vec<Arc<Sa>>, skipped: &mu
         }
         let argument = argument(line);
         if argument.is_some_and(|argument| argument.starts_with("file ")) {
-            skipped.invalid(number, "the secrets are in the file that -E names", "give that file with --keys");
+            skipped.invalid(number, "the secrets are in the file that -E names", "load that file instead");
             continue;
         }
         for secret in secrets(argument.unwrap_or(line)) {
