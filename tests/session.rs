@@ -202,43 +202,12 @@ fn odd_numbers_of_frames_and_interfaces_are_taken() {
     }
 }
 
-/// Bytes of memory of this process.
-fn memory() -> usize {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
-    line.trim().trim_end_matches(" kB").parse::<usize>().unwrap() << 10
-}
-
-#[test]
-fn the_memory_of_a_session_is_bounded() {
-    const MOST: usize = 4 << 20;
-    let [case, ..] = &cases()[..] else { panic!("no case") };
-    let mut frames = case.frames();
-    let mut session = case.session().with_memory(MOST);
-    let mut feed = |count: u64| {
-        for number in 1..=count {
-            let at = number as usize % frames.len();
-            let frame = &mut frames[at];
-            frame.number += 1_000_000;
-            assert!(!fed(&mut session, frame).is_empty());
-        }
-    };
-    feed(20_000);
-    let before = memory();
-    feed(100_000);
-    // Other tests run in this process at the same time. Without a limit it would grow by 100 MB.
-    let grown = memory().saturating_sub(before);
-    assert!(grown < 48 << 20, "{grown} bytes more");
-}
-
 #[test]
 fn sas_are_added_when_their_exchange_is_fed() {
     let case = cases().into_iter().find(|case| case.keys[0].ends_with("strongswan_ccm8_v6.sk_d.txt")).unwrap();
     let frames = case.frames();
     let expected = case.decoded();
-    let is_esp = |line: &&String| line.contains("\"status\":\"ok\"");
-    let last = frames.len() - 1;
-    assert!(is_esp(&&expected[last]), "{}", expected[last]);
+    let last = expected.iter().rposition(|line| line.contains("\"status\":\"ok\"")).unwrap();
     // The last packet alone belongs to no SA. After the exchanges, another frame with the same packet does.
     let mut session = case.session();
     assert!(fed(&mut session, &frames[last])[0].contains("\"status\":\"no-sa\""));

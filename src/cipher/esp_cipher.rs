@@ -150,6 +150,9 @@ impl EspCipher {
     ///
     /// Stores the clear text (payload data, padding, pad length, next header) in `clear`. If opening fails, `clear`
     /// is empty.
+    ///
+    /// # Errors
+    /// The body is too short or its length is wrong for the cipher, or the ICV does not verify.
     pub fn open(&self, spi: u32, sn: u64, esn: bool, body: &[u8], clear: &mut Vec<u8>) -> Result<(), OpenError> {
         clear.clear();
         let Body { iv, cipher_text, icv } = self.split(body)?;
@@ -165,6 +168,9 @@ impl EspCipher {
     /// Appends IV, cipher text and ICV to `out`. `iv` has [`EspCipher::iv_len`] bytes. Except for AES-CBC and NULL,
     /// it must never have been used with this key. The length of `clear` is a multiple of [`EspCipher::block`]. If
     /// the ICV is not checked, it is written as 0.
+    ///
+    /// # Errors
+    /// The clear text is too long, or its length is wrong for the cipher.
     pub fn seal(
         &self,
         spi: u32,

@@ -32,6 +32,9 @@ pub enum IntegKey {
 impl Keys {
     /// Checks the lengths of `key` (without salt), `salt` and the integrity key. A cipher that is not an AEAD needs
     /// [`IntegKey::None`] or [`IntegKey::Algorithm`]. An AEAD allows no algorithm.
+    ///
+    /// # Errors
+    /// A key, a salt or an integrity key has the wrong length, or the suite needs another integrity algorithm.
     pub fn new(suite: &'static Suite, key: Secret, salt: Secret, integ: IntegKey) -> Result<Keys, KeyError> {
         let key_fits = if suite.key_lens.is_empty() { key.is_empty() } else { suite.key_lens.contains(&key.len()) };
         if !key_fits {
@@ -71,6 +74,9 @@ impl Keys {
     }
 
     /// Like [`Keys::new`]. If the cipher has a salt and `salt` is not given, the last bytes of `key` are the salt.
+    ///
+    /// # Errors
+    /// As [`Keys::new`].
     pub fn from_parts(
         suite: &'static Suite,
         key: Secret,

@@ -51,6 +51,9 @@ type Lanes<'a> = [Option<Lane<'a>>; SIDE_BY_SIDE];
 impl EspCipher {
     /// Seals packets in place like [`EspCipher::seal`]. A packet that cannot be sealed is overwritten with zeros,
     /// and the others are still sealed. Returns the first error.
+    ///
+    /// # Errors
+    /// The clear text is too long, or its length is wrong for the cipher.
     pub fn seal_side_by_side<'a>(
         &self,
         esn: bool,

@@ -15,6 +15,9 @@ impl EspCipher {
     /// the hash of AES-GCM and AES-GMAC.
     ///
     /// Without integrity check ([`EspCipher::authenticates`]), the first candidate is returned.
+    ///
+    /// # Errors
+    /// The body is too short, or the ICV verifies under none of the numbers.
     pub fn open_search(
         &self,
         spi: u32,

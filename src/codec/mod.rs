@@ -95,6 +95,9 @@ pub struct NamedRule {
 impl Codec {
     /// Compiles a context for a cipher whose clear texts are a multiple of `cipher_block` bytes. `None` is standard
     /// ESP (RFC 4303). Returns an [`Error`] if the context does not result in valid rules.
+    ///
+    /// # Errors
+    /// The codec cannot do what the context says.
     pub fn new(context: Option<&Context>, cipher_block: usize) -> Result<Codec, Error> {
         let Some(context) = context else { return Ok(Codec::standard(cipher_block)) };
         let origin = (&context.origin.path, context.origin.line);
@@ -140,6 +143,9 @@ impl Codec {
 
     /// The bits of `spi` that are sent, right-aligned: its low [`Codec::spi_bits`] bits, or the residue of a
     /// user-defined rule. Returns a [`Mismatch`] if this rule does not match the SPI.
+    ///
+    /// # Errors
+    /// The rule of ESP.SPI does not match `spi`.
     pub fn spi_residue(&self, spi: u32) -> Result<u32, Mismatch> {
         let EspHeader { spi_bits, spi_rule, .. } = &self.header;
         match spi_rule {
@@ -190,6 +196,9 @@ impl Codec {
 
     /// The position of the payload data in a clear text, after an optional RuleID and before the trailer. Returns a
     /// [`Fault`] if the clear text is too short for its trailer, or has another RuleID.
+    ///
+    /// # Errors
+    /// The clear text is malformed, or has something that the context does not know.
     pub fn payload_range(&self, clear: &[u8]) -> Result<std::ops::Range<usize>, Fault> {
         let opened = self.trailer.open(clear)?;
         Ok(opened.offset..opened.offset + opened.payload.len())
@@ -207,6 +216,9 @@ impl Codec {
     /// protocol of the segment and a new length and checksum, then the segment. A dummy packet leaves `packet`
     /// empty. The offset of a [`Fault`] counts from the start of the clear text. `state` belongs to the stream. It
     /// is only updated if the packet could be rebuilt.
+    ///
+    /// # Errors
+    /// The clear text is malformed, or has something that the context does not know.
     pub fn restore(
         &self,
         clear: &[u8],
@@ -241,6 +253,9 @@ impl Codec {
     /// restore it if the packet is not sent. Standard ESP uses tunnel mode.
     ///
     /// After a [`Mismatch`], the content of `clear` is undefined and `state` is unchanged.
+    ///
+    /// # Errors
+    /// The first field that the context does not match.
     pub fn compress(
         &self,
         packet: &[u8],
@@ -253,6 +268,9 @@ impl Codec {
     }
 
     /// Like [`Codec::compress`], but appends to `out`. After a [`Mismatch`], the appended bytes are undefined.
+    ///
+    /// # Errors
+    /// The first field that the context does not match.
     pub fn append_compressed(
         &self,
         packet: &[u8],

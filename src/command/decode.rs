@@ -40,6 +40,9 @@ struct Work {
 
 /// Reads a capture to its end. Returns counts and streams. `sink` gets the text of each window, in capture order, and
 /// how many bytes of the input have been read.
+///
+/// # Errors
+/// The capture cannot be read on, or `sink` cannot write.
 pub fn run<R: Render>(
     input: Input<'_, '_>,
     selection: Selection,

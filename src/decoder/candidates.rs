@@ -117,6 +117,9 @@ impl Candidates {
 
     /// Finds SA and sequence number of a packet that was captured at `time_ns`. `progress` returns the progress of
     /// an SA's stream. If it returns `None`, the SA is not tried. With `wide`, [`Limits::resync_tries`] applies.
+    ///
+    /// # Errors
+    /// Why no candidate verified.
     pub fn open(
         &mut self,
         table: &SaTable,

@@ -53,6 +53,9 @@ impl Reassembled {
     /// The packet as if it had never been fragmented. Its headers are those of the first fragment, without Fragment
     /// header (IPv6) or offset and More Fragments (IPv4). Lengths and checksum are correct. Offsets of faults count
     /// from its start.
+    ///
+    /// # Errors
+    /// The headers of the reassembled packet are malformed.
     pub fn datagram(&self) -> Result<Datagram<'_>, Fault> {
         match parse_ip(&self.packet, 0, None) {
             LinkContent::Datagram(datagram) => Ok(datagram),
@@ -91,6 +94,9 @@ impl Reassembler {
     /// packet of these fragments.
     ///
     /// Each accepted frame appears exactly once, in [`Reassembled::fragments`] or in [`Reassembler::given_up`].
+    ///
+    /// # Errors
+    /// The fragment is malformed, or overlaps another one.
     pub fn push(
         &mut self,
         frame: u64,

@@ -105,6 +105,9 @@ impl UdpChecksum {
 /// checksum of 0 (none) stays 0. Bytes after the IP packet, such as Ethernet padding, are not written.
 ///
 /// Returns a fault if the packet is too long for a length field.
+///
+/// # Errors
+/// The new packet is too long for its length fields.
 pub fn rebuild(
     link_header: &[u8],
     datagram: &Datagram<'_>,
@@ -129,6 +132,9 @@ pub fn rebuild(
 /// header without options made from `outer`, and `payload`. In IPv4, Don't Fragment is not set.
 ///
 /// Returns a fault if the packet is too long, or `link_type` cannot carry this IP version.
+///
+/// # Errors
+/// The new packet is too long for its length fields.
 pub fn encapsulate(
     link_type: u16,
     link_header: &[u8],
@@ -186,6 +192,9 @@ pub(crate) fn begin_encapsulated(
 /// `link_type`, with its protocol field set to the version of `packet`), then `packet`.
 ///
 /// Returns a fault if `link_type` cannot carry this IP version.
+///
+/// # Errors
+/// The new packet is too long for a length field of the link header.
 pub fn replace(link_type: u16, link_header: &[u8], packet: &[u8], out: &mut Vec<u8>) -> Result<(), Fault> {
     out.clear();
     append(link_type, link_header, packet, out)

@@ -47,6 +47,9 @@ pub struct Encapsulated<'a> {
 /// keepalive.
 ///
 /// Returns a fault, with its offset in the frame, if the UDP header is truncated or its Length is invalid.
+///
+/// # Errors
+/// The UDP header is truncated, or its length is wrong.
 pub fn udp_encapsulation<'a>(datagram: &Datagram<'a>, esp_ports: &EspPorts) -> Result<Option<Encapsulated<'a>>, Fault> {
     if !matches!(datagram.protocol, UDP | UDP_LITE) {
         return Ok(None);

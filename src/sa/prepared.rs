@@ -98,6 +98,9 @@ impl Clone for PreparedSa {
 
 impl PreparedSa {
     /// Prepares one SA. An error names what its cipher or context does not support.
+    ///
+    /// # Errors
+    /// The cipher or the context cannot do what the SA needs.
     pub fn new(sa: impl Into<Arc<Sa>>, context: Option<Context>) -> Result<PreparedSa, Error> {
         SaBuilder::default().entry(sa, context.map(Arc::new))
     }

@@ -72,6 +72,9 @@ impl Rule {
     ///
     /// Residue and header have the order of the rows. Exception: for neighboring rows that are named after the ends
     /// of the link (`DEV_`, `APP_`), the source comes first in the header.
+    ///
+    /// # Errors
+    /// The first row that cannot be compiled.
     pub fn compile(&self, direction: Direction) -> Result<Compiled, RuleError> {
         let rows = self.rows(direction);
         let mut places = vec![(0, None); rows.len()];
@@ -200,6 +203,9 @@ impl Compiled {
     /// from bit `at` on. Returns the position after the residue.
     ///
     /// `header` must have [`Compiled::header_bits`] bits, and `residue` must have room for the residue.
+    ///
+    /// # Errors
+    /// The first field that the rule does not match.
     #[inline]
     pub fn compress(&self, header: &[u8], residue: &mut [u8], at: usize) -> Result<usize, FieldMismatch> {
         self.compressed(header, residue, at).ok_or_else(|| self.unmatched(header))
@@ -248,6 +254,9 @@ impl Compiled {
     /// Appends the header to `out`, which must end on a byte boundary: the template with the bits of the residue,
     /// read from bit `at` of `residue`. Computed fields are filled in later. Returns the position after the
     /// residue.
+    ///
+    /// # Errors
+    /// The residue is too short, or has an index that no mapping has.
     pub fn expand(&self, residue: &[u8], at: usize, out: &mut Vec<u8>) -> Result<usize, ResidueError> {
         let needs_bits = at + self.residue_bits;
         if needs_bits > residue.len() * 8 {

@@ -226,6 +226,9 @@ impl FieldDescriptor {
     }
 
     /// Checks whether the row is valid by itself. An error names the problem.
+    ///
+    /// # Errors
+    /// What is wrong with the row.
     pub fn check(&self) -> Result<(), &'static str> {
         let bits = match self.length {
             FieldLength::Fixed(bits) if !(1..=128).contains(&bits) => return Err("its length is not 1 to 128 bits"),

@@ -72,6 +72,9 @@ impl Rule {
     /// [`Rule::compile`]).
     ///
     /// For compute actions, it does not check that the receiver will compute the same value.
+    ///
+    /// # Errors
+    /// No rule matches a field of the packet, or the packet is malformed.
     pub fn apply(&self, direction: Direction, packet: &[u8]) -> Result<Applied, ApplyError> {
         let rows = self.rows(direction);
         for row in &rows {

@@ -28,6 +28,9 @@ pub struct Expanded {
 impl Rule {
     /// Rebuilds the packet: the header from the residue, then `payload` from its bit `payload_at` on, then the
     /// computed fields. An error names the field that cannot be read.
+    ///
+    /// # Errors
+    /// The rule and the residue do not fit together.
     pub fn expand(
         &self,
         direction: Direction,
