@@ -1,5 +1,6 @@
 //! ESP: lookup, decryption, and the codecs for clear texts.
 
+use dietesp::internals::codec::explain::OpenedPacket;
 use dietesp::internals::codec::{Codec, Compressed, Form, Restorable, Restored, State};
 use dietesp::internals::context::{Mode, TrafficSelectors};
 use dietesp::internals::decoder::candidates::{Candidates, Failure, Limits, Opened};
@@ -17,7 +18,7 @@ const LIMITS: Limits = Limits { sn_tries: 3, resync_tries: None, notify: None };
 /// More than the headers that any codec puts before a clear text.
 const MAX_HEADERS: usize = 40 + 60 + 60;
 
-/// A payload as it is, or one that was encrypted from a clear text: it is looked up, decrypted and restored.
+/// A payload as it is, or one that was encrypted from a clear text: it is looked up, decrypted, restored and explained.
 pub fn esp(data: &[u8]) {
     let mut input = Input::new(data);
     let table = &sas::tables()[usize::from(input.u8()) % sas::tables().len()];
@@ -46,7 +47,20 @@ pub fn esp(data: &[u8]) {
     assert!(matches!(found, Ok(Opened { sa: of, sn: number, .. }) if (of, number) == (sa, sn)), "{found:?}");
     assert_eq!(opened, clear);
     let mut packet = vec![];
-    restore(&entry.codec, &opened, &carrier, &mut State::default(), &mut packet);
+    let restored = restore(&entry.codec, &opened, &carrier, &mut State::default(), &mut packet);
+    let explained = entry.codec.explain(
+        entry.context.as_deref(),
+        entry.cipher().block(),
+        &OpenedPacket {
+            payload: &payload,
+            spi: entry.sa.spi.expect("all have one"),
+            sequence: sn,
+            clear: &opened,
+            outer: &outer,
+            restored: restored.as_ref().map(|restored| (restored, packet.as_slice())),
+        },
+    );
+    assert!(explained.is_ok(), "{explained:?} of {opened:02x?}");
 }
 
 fn sequence_number(entry: &PreparedSa, input: &mut Input<'_>) -> u64 {

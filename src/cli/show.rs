@@ -4,7 +4,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use super::options::{Decoding, Inputs, parse_frames};
-use super::{Ended, Outcome, report, terminal};
+use super::{Ended, Outcome, advice, report, terminal};
 use crate::command::show::{self, Shown, ShownPacket};
 use crate::error::Error;
 
@@ -60,7 +60,7 @@ impl Args {
         let shown = show::run(input, |packet| printer.print(packet))?;
         let truncated = super::print_damage(&mut reader);
         let is_complete = self.check_frames(&shown, quiet)?;
-        report(quiet, &shown.totals.remarks());
+        report(quiet, &(shown.totals.remarks() + advice::without_rules(&self.inputs, &shown.totals)));
         Ok(Outcome { truncated: truncated || !is_complete, ..Outcome::of(&shown.totals) }.into())
     }
 

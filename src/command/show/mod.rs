@@ -111,36 +111,45 @@ pub(crate) fn run(
     let mut decoder = Decoder::new(table, limits, link);
     let (mut window, mut arena) = (Window::default(), Arena::default());
     let mut shown = Shown { totals: Totals::default(), last_frame: 0, found: vec![0; frames.len()] };
+    let mut before = Progresses(vec![Progress::default(); table.entries().len()]);
     while shown.last_frame < last && reader.fill(&mut window)? {
         decoder.survey(window.frames());
         for frame in window.frames().take_while(|frame| frame.number <= last) {
             shown.last_frame = frame.number;
             arena.clear();
-            let in_range = |(first, last): &(u64, u64)| (*first..=*last).contains(&frame.number);
-            if !frames.iter().any(in_range) {
-                decoder.decode(&frame, &mut arena);
-                continue;
-            }
-            let counts = shown.found.iter_mut().zip(frames).filter(|(_, range)| in_range(range));
-            counts.for_each(|(count, _)| *count += 1);
-            let before = Progresses::of(&decoder, table);
             let outcome = decoder.decode(&frame, &mut arena);
-            for (index, part) in outcome.parts().enumerate() {
-                shown.totals.count(part);
-                show(&ShownPacket::new(&frame, (index, part), table, &arena, &before))?;
+            if shown.count(frame.number, frames) {
+                for (index, part) in outcome.parts().enumerate() {
+                    shown.totals.count(part);
+                    show(&ShownPacket::new(&frame, (index, part), table, &arena, &before))?;
+                }
             }
+            before.update(&decoder, &outcome);
         }
     }
     Ok(shown)
+}
+
+impl Shown {
+    /// Counts a frame in the ranges that have its number; false if there are none.
+    fn count(&mut self, number: u64, ranges: &[(u64, u64)]) -> bool {
+        let of_frame =
+            self.found.iter_mut().zip(ranges).filter(|(_, (first, last))| (*first..=*last).contains(&number));
+        of_frame.map(|(found, _)| *found += 1).count() > 0
+    }
 }
 
 /// The progress of every stream before a frame.
 struct Progresses(Vec<Progress>);
 
 impl Progresses {
-    fn of(decoder: &Decoder, table: &SaTable) -> Progresses {
-        let sas = 0..table.entries().len() as u32;
-        Progresses(sas.map(|sa| decoder.streams().progress(sa, None)).collect())
+    /// Notes the progress of the streams that a frame belongs to.
+    fn update(&mut self, decoder: &Decoder, outcome: &Outcome<'_>) {
+        for sa in outcome.parts().filter_map(|part| part.sa) {
+            if let Some(progress) = self.0.get_mut(sa as usize) {
+                *progress = decoder.streams().progress(sa, None);
+            }
+        }
     }
 
     /// The sequence number expected of the next packet; `None` for multicast packets, whose numbers depend on the source.
