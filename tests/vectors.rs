@@ -6,7 +6,9 @@
 mod common;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::Write;
 use std::path::Path;
+use std::process::{Command, Stdio};
 
 use common::{decode, dietesp_ends, file, pcap};
 use dietesp::internals::cipher::{INTEGS, Integ, SUITES};
@@ -398,4 +400,62 @@ fn exit_statuses() {
     let (_, stderr) = dietesp_ends(2, ["vectors", "make"].into_iter().chain(args));
     assert!(stderr.contains("no packet matches any context"), "{stderr}");
     assert!(!out.exists());
+}
+
+/// `rules apply --sa` on the inner packets of every SA of the kit: the residue is the kit's, and so are the fields that do
+/// not match.
+#[test]
+fn the_context_of_each_sa_applies_as_the_kit_says() {
+    let kit = published();
+    let folder = tempfile::tempdir().unwrap();
+    let rules = folder.path().join("rules.yaml");
+    let contexts: Vec<&Value> = list(&kit, "contexts").iter().filter(|context| !context.is_null()).collect();
+    std::fs::write(&rules, json!({"contexts": contexts}).to_string()).unwrap();
+    let apply = |sa: &str, lines: &[&Value]| -> Vec<Value> {
+        let packets: Vec<&str> = lines.iter().map(|line| line["inner_packet"].as_str().unwrap()).collect();
+        let mut child = Command::new(env!("CARGO_BIN_EXE_dietesp"))
+            .args(["rules", "apply", rules.to_str().unwrap(), "--sa", sa, "--packet", "-", "--format", "json"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        child.stdin.take().unwrap().write_all(packets.join("\n").as_bytes()).unwrap();
+        let output = child.wait_with_output().unwrap();
+        assert!(output.status.success(), "{sa}");
+        String::from_utf8(output.stdout).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    };
+    let (mut matching, mut mismatching) = (0, 0);
+    for context in contexts {
+        let sa = context["sa"].as_str().unwrap();
+        let of_sa = |name: &str| list(&kit, name).iter().filter(|line| line["sa"] == sa).collect::<Vec<_>>();
+        let packets = of_sa("packets");
+        let answers = apply(sa, &packets);
+        assert_eq!(answers.len(), packets.len(), "{sa}");
+        for (answer, packet) in answers.iter().zip(packets) {
+            let payload_data = hex::decode(packet["payload_data"].as_str().unwrap()).unwrap();
+            let count = packet["residue_bits"].as_u64().unwrap() as usize;
+            let rule_id = if context["rule_id"] == "one_byte" && context["iipc_profile"] != "iipc_not_compressed" {
+                8
+            } else {
+                0
+            };
+            let bits = payload_data.iter().map(|byte| format!("{byte:08b}")).collect::<String>();
+            assert_eq!((&answer["match"], &answer["residue_len"]), (&json!(true), &json!(count)), "{answer} {packet}");
+            assert_eq!(answer["residue_bits"], bits[rule_id..rule_id + count], "{packet}");
+            let payload = hex::encode(&payload_data[(rule_id + count).div_ceil(8)..]);
+            assert_eq!(answer["payload"], payload, "{packet}");
+            let sent: String =
+                answer["fields"].as_array().unwrap().iter().map(|field| field["residue"].as_str().unwrap()).collect();
+            assert_eq!(answer["residue_bits"], sent);
+            matching += 1;
+        }
+        let failures: Vec<&Value> =
+            of_sa("failures").into_iter().filter(|failure| failure["kind"] == "no-match").collect();
+        for (answer, failure) in apply(sa, &failures).iter().zip(failures) {
+            assert_eq!(answer["match"], false, "{failure}");
+            assert_eq!(answer["field"], failure["field"], "{answer} {failure}");
+            mismatching += 1;
+        }
+    }
+    assert!(matching > 290 && mismatching > 50, "{matching} {mismatching}");
 }

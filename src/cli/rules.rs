@@ -1,6 +1,7 @@
 //! `dietesp rules`.
 
 mod apply;
+mod apply_context;
 mod check;
 mod show;
 mod trial;

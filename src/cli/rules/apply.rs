@@ -7,6 +7,7 @@ use comfy_table::{CellAlignment, Table, presets};
 use serde::Serialize;
 
 use super::Format;
+use super::apply_context::ContextRules;
 use crate::bits;
 use crate::cli::outputs::Files;
 use crate::cli::{Ended, counted};
@@ -19,14 +20,19 @@ use crate::schc::{Direction, FieldDescriptor, Matching, Target};
 ///
 /// The fields are read in the order of the rule, from the first bit of the packet. The direction decides which address or
 /// port DEV_ and APP_ fields mean: the device is the source of a packet that goes up.
+///
+/// With --sa, the rules are those of a context of any dialect, and the packet is a whole IP packet. The outer header has the
+/// addresses of `tunnel_ip`, and all else from the packet. Several packets are those of one stream, in this order.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   dietesp rules apply rule.yaml --packet 6b912345001111402001... --direction dw
   dietesp rules apply rules.json --rule-id 5 --packet - < packets.hex
+  dietesp rules apply rules.yaml --sa probe-1-up --packet 600000000011113f...
 
 The exit status is 0 whether the rule matches or not.")]
 pub(super) struct Args {
-    /// File with a list of rows, a rule with RuleID and fields, or OpenSCHC or RFC 9363 JSON
+    /// File with a list of rows, a rule with RuleID and fields, or OpenSCHC or RFC 9363 JSON; with --sa a rule file with
+    /// contexts
     rule: PathBuf,
     /// Packet in hexadecimal; `-` reads one packet per line from standard input
     #[arg(long, value_name = "HEX")]
@@ -37,6 +43,9 @@ pub(super) struct Args {
     /// RuleID of the rule to apply, if the file has several
     #[arg(long, value_name = "N")]
     rule_id: Option<u32>,
+    /// Name of the SA whose context to apply
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["rule_id", "direction"])]
+    sa: Option<String>,
     /// Form of the result; `json` prints one object per packet and line
     #[arg(long, value_enum, default_value_t = Format::Table)]
     format: Format,
@@ -52,50 +61,50 @@ enum DirectionArg {
 }
 
 /// The result for one packet.
-#[derive(Debug, Serialize)]
-struct Answer {
+#[derive(Debug, Default, Serialize)]
+pub(super) struct Answer {
     #[serde(rename = "match")]
-    matched: bool,
+    pub(super) matched: bool,
     #[serde(rename = "RuleID", skip_serializing_if = "Option::is_none")]
-    rule_id: Option<u32>,
+    pub(super) rule_id: Option<u32>,
     #[serde(rename = "RuleIDLength", skip_serializing_if = "Option::is_none")]
-    rule_id_bits: Option<u8>,
+    pub(super) rule_id_bits: Option<u8>,
     /// The field that does not match.
     #[serde(skip_serializing_if = "Option::is_none")]
-    field: Option<&'static str>,
+    pub(super) field: Option<&'static str>,
     /// Why it does not match.
     #[serde(skip_serializing_if = "Option::is_none")]
-    reason: Option<String>,
+    pub(super) reason: Option<String>,
     #[serde(flatten)]
-    taken: Option<Taken>,
+    pub(super) taken: Option<Taken>,
 }
 
 /// The compressed form of a packet that matches.
 #[derive(Debug, Serialize)]
-struct Taken {
-    residue_bits: String,
-    residue_len: usize,
-    fields: Vec<FieldAnswer>,
+pub(super) struct Taken {
+    pub(super) residue_bits: String,
+    pub(super) residue_len: usize,
+    pub(super) fields: Vec<FieldAnswer>,
     /// The bits after the header, from its first bit.
-    payload: String,
-    payload_bits: usize,
+    pub(super) payload: String,
+    pub(super) payload_bits: usize,
     /// The packet as a receiver restores it; `null` if this needs more than the rule.
-    restored: Option<String>,
+    pub(super) restored: Option<String>,
     /// Fields that the receiver restores from other sources, such as the outer header.
-    unknown: Vec<&'static str>,
-    lossless: bool,
+    pub(super) unknown: Vec<&'static str>,
+    pub(super) lossless: bool,
 }
 
 #[derive(Debug, Serialize)]
-struct FieldAnswer {
+pub(super) struct FieldAnswer {
     #[serde(rename = "FID")]
-    fid: &'static str,
+    pub(super) fid: &'static str,
     #[serde(rename = "FP")]
-    position: u8,
+    pub(super) position: u8,
     /// The bits in the packet.
-    value: String,
+    pub(super) value: String,
     /// The bits that are sent.
-    residue: String,
+    pub(super) residue: String,
 }
 
 impl Args {
@@ -103,6 +112,10 @@ impl Args {
         let stdin = PathBuf::from("-");
         let packets = (self.packet == "-").then_some(&stdin);
         Files::default().read("rule file", [&self.rule]).read("file of packets", packets).print().check()?;
+        if let Some(name) = &self.sa {
+            let mut rules = ContextRules::load(&self.rule, name)?;
+            return self.each_packet(|packet| rules.apply(packet));
+        }
         let set = files::load_rules(&self.rule)?;
         let chosen: Vec<&NumberedRule> = match self.rule_id {
             None => set.rules.iter().collect(),
@@ -113,19 +126,30 @@ impl Args {
             DirectionArg::Up => Direction::Up,
             DirectionArg::Dw => Direction::Down,
         };
+        self.each_packet(|packet| {
+            let applied = rule.rule.apply(direction, packet);
+            if let Err(ApplyError::Rule(error)) = &applied {
+                return Err(Error::file(&self.rule, error.to_string(), "correct the rule"));
+            }
+            Ok(answer(rule, direction, packet, applied))
+        })
+    }
+
+    /// Prints the answer for each packet.
+    fn each_packet(&self, mut apply: impl FnMut(&[u8]) -> Result<Answer, Error>) -> Result<Ended, Error> {
         let mut out = std::io::stdout().lock();
-        let write_error = || Error::io("-".as_ref(), "write");
+        let mut answer = |hex: &str| self.print(&apply(&packet_bytes(hex)?)?, &mut out);
         if self.packet == "-" {
             for line in std::io::stdin().lock().lines() {
                 let line = line.map_err(Error::io("-".as_ref(), "read"))?;
                 if !line.trim().is_empty() {
-                    self.answer(rule, direction, &line, &mut out)?;
+                    answer(&line)?;
                 }
             }
         } else {
-            self.answer(rule, direction, &self.packet, &mut out)?;
+            answer(&self.packet)?;
         }
-        out.flush().map_err(write_error())?;
+        out.flush().map_err(Error::io("-".as_ref(), "write"))?;
         Ok(Ended::Well)
     }
 
@@ -146,16 +170,10 @@ impl Args {
         Error::file(&self.rule, problem, help)
     }
 
-    fn answer(&self, rule: &NumberedRule, direction: Direction, hex: &str, out: &mut impl Write) -> Result<(), Error> {
-        let packet = packet_bytes(hex)?;
-        let applied = rule.rule.apply(direction, &packet);
-        if let Err(ApplyError::Rule(error)) = &applied {
-            return Err(Error::file(&self.rule, error.to_string(), "correct the rule"));
-        }
-        let answer = answer(rule, direction, &packet, applied);
+    fn print(&self, answer: &Answer, out: &mut impl Write) -> Result<(), Error> {
         let text = match self.format {
-            Format::Json => serde_json::to_string(&answer).map_err(|error| Error::usage(error.to_string(), ""))? + "\n",
-            Format::Table => table(&answer),
+            Format::Json => serde_json::to_string(answer).map_err(|error| Error::usage(error.to_string(), ""))? + "\n",
+            Format::Table => table(answer),
         };
         out.write_all(text.as_bytes()).map_err(Error::io("-".as_ref(), "write"))
     }
@@ -173,14 +191,8 @@ fn packet_bytes(text: &str) -> Result<Vec<u8>, Error> {
 }
 
 fn answer(rule: &NumberedRule, direction: Direction, packet: &[u8], applied: Result<Applied, ApplyError>) -> Answer {
-    let mut answer = Answer {
-        matched: false,
-        rule_id: rule.id.map(|id| id.value),
-        rule_id_bits: rule.id.map(|id| id.bits),
-        field: None,
-        reason: None,
-        taken: None,
-    };
+    let mut answer =
+        Answer { rule_id: rule.id.map(|id| id.value), rule_id_bits: rule.id.map(|id| id.bits), ..Answer::default() };
     match applied {
         Ok(applied) => {
             answer.matched = true;

@@ -87,13 +87,35 @@ impl Codec {
         cipher_block: usize,
         packet: &OpenedPacket<'_>,
     ) -> Result<Explanation, Unexplained> {
+        self.explain_parts(context, cipher_block, packet, true)
+    }
+
+    /// [`Codec::explain`] without the ESP header: what is in `packet` about it is ignored.
+    pub(crate) fn explain_clear_text(
+        &self,
+        context: Option<&Context>,
+        cipher_block: usize,
+        packet: &OpenedPacket<'_>,
+    ) -> Result<Explanation, Unexplained> {
+        self.explain_parts(context, cipher_block, packet, false)
+    }
+
+    fn explain_parts(
+        &self,
+        context: Option<&Context>,
+        cipher_block: usize,
+        packet: &OpenedPacket<'_>,
+        esp_header: bool,
+    ) -> Result<Explanation, Unexplained> {
         let tables = context.map_or_else(standard, |context| Codec::tables(context, cipher_block));
         let direction = match context.map(|context| &context.dialect) {
             Some(Dialect::Custom(custom)) => custom.direction,
             _ => Direction::Both,
         };
         let mut explainer = Explainer { codec: self, tables: &tables, direction, packet, rows: vec![] };
-        explainer.esp_header()?;
+        if esp_header {
+            explainer.esp_header()?;
+        }
         let inner = explainer.inner()?;
         explainer.trailer()?;
         Ok(Explanation { rows: explainer.rows, compresses_inner: tables.iter().any(is_inner), inner })
