@@ -38,7 +38,7 @@ pub mod command {
         pub use crate::command::convert::{Reseal, Settings, Target, run};
     }
     pub mod decode {
-        pub use crate::command::decode::{Render, run};
+        pub use crate::command::decode::{Render, Shown, run};
     }
 }
 pub mod context {
@@ -89,6 +89,12 @@ pub mod net {
     }
 }
 pub mod records {
+    pub mod fields {
+        pub use crate::records::fields::Field;
+    }
+    pub mod filter {
+        pub use crate::records::filter::{Evaluation, Filter};
+    }
     pub mod inner {
         pub use crate::records::inner::Inner;
     }
@@ -96,7 +102,7 @@ pub mod records {
         pub use crate::records::json::{write_fields, write_line};
     }
     pub mod record {
-        pub use crate::records::record::{Field, Record};
+        pub use crate::records::record::Record;
     }
     pub mod select {
         pub use crate::records::select::Selection;

@@ -123,7 +123,7 @@ macro_rules! targets {
 
 targets! {
     capture hex_lines link fragments receiver esp restore_ietf restore_ehc restore_6lo restore_custom key_files rule_files
-    kits ike round_trip pipeline
+    kits ike filter round_trip pipeline
 }
 
 /// The frames of a sample, and their link type.

@@ -135,6 +135,28 @@ fn hex_lines_are_read_live() {
 }
 
 #[test]
+fn a_count_ends_the_run_although_the_pipe_stays_open() {
+    let (head, packets) = pieces("samples/tcp/diet-esp.pcapng");
+    let (keys, rules) = (file("keys/tcp.yaml"), file("samples/tcp/rules.yaml"));
+    for threads in ["1", "2", "5"] {
+        let args = vec!["--threads", threads, "-c", "3", "-Y", "esp.sequence < 3"];
+        let mut run = Run::new(&[decode_args("-", &keys, &rules), args].concat());
+        run.write(&head);
+        run.write(&packets[..2].concat());
+        assert_eq!([run.line(), run.line()], ["1\tok", "2\tok"]);
+        let started = Instant::now();
+        // The fourth packet is in the same window as the last one shown.
+        run.write(&packets[2..4].concat());
+        assert_eq!(run.line(), "3\tok");
+        let (status, stderr) = run.end();
+        assert!(started.elapsed() < Duration::from_secs(10), "{:?}", started.elapsed());
+        assert_eq!(status, Some(0));
+        assert!(stderr.starts_with("3 frames: 3 ok; 3 of them shown\n"), "{stderr}");
+        assert!(!stderr.contains("stopped"), "{stderr}");
+    }
+}
+
+#[test]
 fn a_signal_ends_with_the_summary() {
     let (head, packets) = pieces("samples/tcp/diet-esp.pcapng");
     let (keys, rules) = (file("keys/tcp.yaml"), file("samples/tcp/rules.yaml"));
@@ -317,6 +339,8 @@ fn the_second_signal_kills() {
     let run =
         Run::new(&[decode_args(capture.to_str().unwrap(), &keys, &rules), vec!["--resync=full", "--header"]].concat());
     assert_eq!(run.line(), "frame\tstatus", "the options are read, the handler is there");
+    // Time to read the packet.
+    std::thread::sleep(Duration::from_millis(500));
     run.signal("INT");
     std::thread::sleep(Duration::from_millis(500));
     let mut run = run;

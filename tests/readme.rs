@@ -89,7 +89,7 @@ fn the_shell_commands_of_the_readme_run() {
     let selected = output_of("jq").unwrap();
     assert_eq!(selected.lines().next(), Some("[1,50123,52]"));
     assert_eq!(selected.lines().count(), 30);
-    let failed: Vec<&str> = output_of("--failed").unwrap().lines().map(str::trim_start).collect();
+    let failed: Vec<&str> = output_of("status != ").unwrap().lines().map(str::trim_start).collect();
     assert!(failed.len() == 9 && failed.contains(&"57 not-esp\tIEEE 802.15.4 acknowledgment"), "{failed:?}");
     assert!(output_of("--from hex").unwrap().contains("probe-1-up    0x8754dd38       1  [fd0a::1]:5001 "));
     assert!(output_of("decode - ").unwrap().contains("\n11\t1\t5683\n"));

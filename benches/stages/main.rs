@@ -22,9 +22,9 @@ use dietesp::internals::decoder::status::Status;
 use dietesp::internals::error::Error;
 use dietesp::internals::link::{self, LinkContent};
 use dietesp::internals::net::{IpHeaders, OuterHeader, protocol};
+use dietesp::internals::records::fields::Field;
 use dietesp::internals::records::json;
-use dietesp::internals::records::record::{Field, Record};
-use dietesp::internals::records::select::Selection;
+use dietesp::internals::records::record::Record;
 use dietesp::internals::records::table::Table;
 use dietesp::internals::sa::table::{Lookup, SaTable};
 use divan::counter::{BytesCount, ItemsCount};
@@ -256,7 +256,7 @@ fn decode_all(bencher: Bencher<'_, '_>, (cipher, dialect, form): (&str, &str, &s
         };
         let link = link::Settings::default();
         let input = Input { reader: &mut reader, table: &table, limits: Limits::default(), link: &link, threads: 1 };
-        let ended = decode::run(input, Selection::default(), &form, &mut sink);
-        assert_eq!(ended.unwrap().0.failed, 0);
+        let ended = decode::run(input, decode::Shown::default(), &form, &mut sink);
+        assert_eq!(ended.unwrap().totals.failed, 0);
     });
 }

@@ -5,6 +5,7 @@
 
 mod esp;
 mod files;
+mod filter;
 mod input;
 mod link;
 mod packets;
@@ -13,6 +14,7 @@ mod sas;
 
 pub use esp::{esp, restore_6lo, restore_custom, restore_ehc, restore_ietf, round_trip};
 pub use files::{ike, key_files, kits, rule_files};
+pub use filter::filter;
 pub use link::{capture, fragments, hex_lines, link, pcap, receiver};
 pub use pipeline::{decode, pipeline};
 
@@ -20,7 +22,7 @@ pub use pipeline::{decode, pipeline};
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All bodies.
-pub const TARGETS: [Target; 16] = [
+pub const TARGETS: [Target; 17] = [
     ("capture", capture),
     ("hex_lines", hex_lines),
     ("link", link),
@@ -35,6 +37,7 @@ pub const TARGETS: [Target; 16] = [
     ("rule_files", rule_files),
     ("kits", kits),
     ("ike", ike),
+    ("filter", filter),
     ("round_trip", round_trip),
     ("pipeline", pipeline),
 ];

@@ -89,8 +89,8 @@ fn decode_with(
         Ok(())
     };
     let input = Input { reader: &mut reader, table, limits: LIMITS, link: &samples().1, threads };
-    let run = decode::run(input, Selection::default(), &Json, &mut sink);
-    Some(run.unwrap_or_else(|error| panic!("{error}")).0)
+    let run = decode::run(input, decode::Shown::default(), &Json, &mut sink);
+    Some(run.unwrap_or_else(|error| panic!("{error}")).totals)
 }
 
 /// The verified packets of a capture, in hex.

@@ -89,6 +89,10 @@ impl<T> Turn<T> {
         self.next.notify_all();
     }
 
+    pub(super) fn is_stopped(&self) -> bool {
+        lock(&self.inner).stopped
+    }
+
     pub(super) fn error(&self) -> Option<Error> {
         lock(&self.inner).error.take()
     }

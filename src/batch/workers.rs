@@ -40,8 +40,8 @@ pub(crate) trait BatchCommand<Out>: Sync {
     /// Does the part that does not depend on earlier packets, in parallel with other batches.
     fn prepare(&self, _window: &Window, _outcomes: &[Outcome<'_>], _arena: &Arena, _work: &mut Self::Work) {}
 
-    /// Decides what depends on earlier packets. Called in capture order. `Break` ends the run without an error; nothing is
-    /// written of this window.
+    /// Decides what depends on earlier packets. Called in capture order. After `Break`, this window is still written,
+    /// and the run ends without an error.
     fn decide(
         &self,
         _state: &mut Self::State,
@@ -199,13 +199,17 @@ impl<State, Out> Pipeline<'_, State, Out> {
             command.prepare(&window, &outcomes, &arena, &mut work);
             let Some(mut turn) = self.deciding.wait(ticket) else { return };
             let result = command.decide(&mut turn, &window, &outcomes, &arena, &mut work);
-            if !self.deciding.done(turn, result) {
+            let is_last = matches!(result, Ok(ControlFlow::Break(())));
+            if !self.deciding.done(turn, result) && !is_last {
                 return self.committing.stop();
             }
             let result = command.render(&window, &outcomes, &arena, &mut work);
             let Some(mut turn) = self.emitting.wait(ticket) else { return };
             let result = result.and_then(|()| command.emit(&mut turn, &window, &outcomes, &mut work, bytes_read));
             if !self.emitting.done(turn, result.map(ControlFlow::Continue)) {
+                return self.committing.stop();
+            }
+            if is_last {
                 return self.committing.stop();
             }
             memory = recycle(outcomes);
@@ -241,7 +245,9 @@ impl<State, Out> Pipeline<'_, State, Out> {
 
     /// The streams at the end of the run, or the error of the earliest window.
     fn into_streams(self) -> Result<Streams, Error> {
-        let error = self.emitting.error().or_else(|| self.deciding.error()).or_else(|| self.committing.error());
+        // What cannot be read after the last window that was wanted is not missed.
+        let from_reading = || self.committing.error().filter(|_| !self.deciding.is_stopped());
+        let error = self.emitting.error().or_else(|| self.deciding.error()).or_else(from_reading);
         match error {
             Some(error) => Err(error),
             None => Ok(self.committing.into_inner().into_streams()),

@@ -129,6 +129,11 @@ impl Input {
         self.stop.is_requested()
     }
 
+    /// What requests a stop.
+    pub(super) fn stopper(&self) -> &Stop {
+        &self.stop
+    }
+
     /// Whether a read may wait for bytes. Such an input ends soon after a stop.
     pub(super) fn is_live(&self) -> bool {
         self.total_len.is_none()

@@ -2,6 +2,7 @@
 //! ends the wait.
 
 use std::io::{self, Read};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
@@ -18,22 +19,40 @@ const GRACE: Duration = Duration::from_millis(500);
 
 /// Ends the reading of a capture early, from another thread. Clones share their state.
 #[derive(Debug, Clone, Default)]
-pub struct Stop(Arc<OnceLock<Instant>>);
+pub struct Stop(Arc<StopState>);
+
+#[derive(Debug, Default)]
+struct StopState {
+    requested: OnceLock<Instant>,
+    at_once: AtomicBool,
+}
 
 impl Stop {
     /// Requests a stop; false if one was requested before.
     pub fn request(&self) -> bool {
-        self.0.set(Instant::now()).is_ok()
+        self.0.requested.set(Instant::now()).is_ok()
+    }
+
+    /// Requests a stop that no pipe delays, because nothing more is needed.
+    pub fn request_at_once(&self) {
+        self.0.at_once.store(true, Ordering::Relaxed);
+        self.request();
+    }
+
+    /// Whether [`Stop::request_at_once`] was called.
+    pub fn is_at_once(&self) -> bool {
+        self.0.at_once.load(Ordering::Relaxed)
     }
 
     /// Whether a stop was requested.
     pub fn is_requested(&self) -> bool {
-        self.0.get().is_some()
+        self.0.requested.get().is_some()
     }
 
     /// How long a pipe may still deliver bytes; `None` if no stop was requested.
     fn grace(&self) -> Option<Duration> {
-        self.0.get().map(|since| GRACE.saturating_sub(since.elapsed()))
+        let grace = if self.is_at_once() { Duration::ZERO } else { GRACE };
+        self.0.requested.get().map(|since| grace.saturating_sub(since.elapsed()))
     }
 }
 

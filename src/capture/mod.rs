@@ -17,6 +17,7 @@
 mod batch;
 mod encoder;
 mod foreign;
+mod frame_numbers;
 mod hex_lines;
 mod input;
 mod live;
@@ -39,6 +40,7 @@ mod tests;
 use std::sync::Arc;
 
 pub(crate) use batch::Batch;
+pub(crate) use frame_numbers::FrameNumbers;
 #[cfg(feature = "cli")]
 pub(crate) use input::read_whole;
 pub(crate) use live::Stop;
@@ -49,7 +51,7 @@ pub(crate) use rereadable::Rereadable;
 pub(crate) use sink::{is_standard_output, resolve, write_whole};
 pub use source::{Form, HexIs, Source};
 pub use time::Timestamp;
-pub(crate) use time::{NO_TIME, deadline};
+pub(crate) use time::{NO_TIME, deadline, parse_rfc3339};
 pub use window::Window;
 pub use write::Writer;
 

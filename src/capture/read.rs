@@ -5,7 +5,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::foreign::{Foreign, HELP};
+use super::frame_numbers::FrameNumbers;
 use super::input::{Got, Input, MAGIC_LEN};
+use super::live::Stop;
 use super::pcap::{Flavour, Header};
 use super::source::{Form, Source};
 use super::window::{READ_LEN, Record, Window};
@@ -28,8 +30,8 @@ pub struct Reader {
     done: bool,
     /// The capture is truncated or damaged: more packets may have followed.
     incomplete: bool,
-    /// First and last frame to return.
-    frames: Option<(u64, u64)>,
+    /// Frames to return; all if `None`.
+    frames: Option<FrameNumbers>,
 }
 
 impl Reader {
@@ -136,8 +138,8 @@ impl Reader {
                 break;
             }
             let damage = self.parse(window, &mut used);
-            if let Some((first, last)) = self.frames {
-                window.keep(first, last);
+            if let Some(frames) = &self.frames {
+                window.keep(frames);
             }
             if !window.is_empty() {
                 // The next call finds the damage after valid packets again, as its first content.
@@ -191,6 +193,9 @@ impl Reader {
 
     fn stop(&mut self) {
         self.done = true;
+        if self.input.stopper().is_at_once() {
+            return;
+        }
         self.warnings.push(format!("stopped after frame {}; the packets read so far are complete", self.number));
     }
 
@@ -222,8 +227,13 @@ impl Reader {
     }
 
     /// From now on, returns only these frames, as if no others had been captured.
-    pub fn only(&mut self, (first, last): (u64, u64)) {
-        self.frames = Some((first, last));
+    pub(crate) fn only(&mut self, frames: FrameNumbers) {
+        self.frames = Some(frames);
+    }
+
+    /// Ends the reading from another thread.
+    pub(crate) fn stopper(&self) -> Stop {
+        self.input.stopper().clone()
     }
 
     /// Bytes read so far. For a compressed file, these are compressed bytes.

@@ -141,17 +141,23 @@ impl fmt::Display for Timestamp {
 /// ignored.
 pub(super) fn parse_rfc3339_or_seconds(text: &str) -> Option<Timestamp> {
     let (whole, rest) = split_digits(text)?;
-    if !rest.starts_with('-') {
-        let (nanos, "") = fraction(rest)? else { return None };
-        return Some(Timestamp::new(i64::try_from(whole).ok()?, nanos));
+    if rest.starts_with('-') {
+        return parse_rfc3339(text);
     }
+    let (nanos, "") = fraction(rest)? else { return None };
+    Some(Timestamp::new(i64::try_from(whole).ok()?, nanos))
+}
+
+/// Parses RFC 3339, also with a space instead of the T. Digits beyond nanoseconds are ignored.
+pub(crate) fn parse_rfc3339(text: &str) -> Option<Timestamp> {
+    let (year, _) = split_digits(text)?;
     // Two digits of a field with the maximum `most`, and the rest of the text.
     let field = |text: &str, most: u32| -> Option<u32> {
         let value = text.get(..2).filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()))?.parse().ok()?;
         (value <= most).then_some(value)
     };
     let is_at = |offset: usize, expected: &[char]| text.get(offset..)?.strip_prefix(expected);
-    let year = (text.find('-') == Some(4)).then_some(i64::try_from(whole).ok()?)?;
+    let year = (text.find('-') == Some(4)).then_some(i64::try_from(year).ok()?)?;
     let month = field(is_at(4, &['-'])?, 12)?;
     let day = field(is_at(7, &['-'])?, 31)?;
     let hour = field(is_at(10, &['T', 't', ' '])?, 23)?;

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::frame_numbers::FrameNumbers;
 use super::{Frame, Interface, Options, Timestamp};
 
 /// Bytes requested with one read.
@@ -110,9 +111,9 @@ impl Window {
         self.filled = (self.filled + len).min(self.bytes.len());
     }
 
-    /// Removes the packets before frame `first` and after frame `last`.
-    pub(super) fn keep(&mut self, first: u64, last: u64) {
-        self.records.retain(|record| (first..=last).contains(&record.number));
+    /// Removes the packets whose numbers are not among `frames`.
+    pub(super) fn keep(&mut self, frames: &FrameNumbers) {
+        self.records.retain(|record| frames.contains(record.number));
     }
 
     pub(super) fn push(&mut self, record: Record) {

@@ -3,14 +3,15 @@
 use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 
-use super::options::{Inputs, Opening};
+use super::options::{FilterArgs, Inputs, Opening};
 use super::progress::Progress;
 use super::{Ended, Outcome, advice, report};
 use crate::batch::workers::Input;
-use crate::command::decode;
+use crate::command::decode::{self, Decoded, Shown};
 use crate::error::Error;
+use crate::records::fields::{FIELDS, Field};
 use crate::records::json;
-use crate::records::record::{FIELDS, Field, Record};
+use crate::records::record::Record;
 use crate::records::streams;
 use crate::records::table::Table;
 
@@ -48,6 +49,11 @@ pub(super) struct Args {
     /// With `--format fields`: print the names of the fields first
     #[arg(long)]
     header: bool,
+    /// Stop after showing N packets
+    #[arg(short = 'c', long = "count", value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    count: Option<u64>,
+    #[command(flatten)]
+    filter: FilterArgs,
     #[command(flatten)]
     opening: Opening,
 }
@@ -74,6 +80,7 @@ impl Args {
             let help = "add --format fields -e FIELD";
             return Err(Error::usage("--header has an effect only with --format fields", help));
         }
+        let selection = self.filter.add_to(self.opening.selection.selection())?;
         self.inputs.files(&self.capture).print().check()?;
         let (table, link) = self.opening.apply(self.inputs.table(&self.capture, quiet)?);
         let mut reader = self.opening.reader(&self.capture)?;
@@ -98,12 +105,16 @@ impl Args {
         };
         let (limits, threads) = (self.opening.limits(quiet), self.opening.threads());
         let input = Input { reader: &mut reader, table: &table, limits, link: &link, threads };
-        let selection = self.opening.selection.selection();
-        let ended = decode::run(input, selection, &writer, &mut sink);
+        let shown = Shown { selection, most: self.count };
+        let ended = decode::run(input, shown, &writer, &mut sink);
         progress.finish();
-        let (totals, streams) = ended?;
-        let truncated = super::print_damage(&mut reader);
-        let summary = totals.counts_and_sizes() + &streams::remarks(&table, &streams) + &totals.remarks();
+        let Decoded { totals, streams, is_complete } = ended?;
+        // Workers may have read ahead of the last record shown. What they found there does not count.
+        let (truncated, streams) = match is_complete {
+            true => (false, String::new()),
+            false => (super::print_damage(&mut reader), streams::remarks(&table, &streams)),
+        };
+        let summary = totals.counts_and_sizes() + &streams + &totals.remarks();
         report(quiet, &(summary + advice::without_rules(&self.inputs, &totals) + &advice::esp_port(&totals)));
         Ok(Outcome { truncated, ..Outcome::of(&totals) }.into())
     }

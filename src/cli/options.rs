@@ -6,15 +6,17 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 
 use super::outputs::Files;
-use crate::capture::{Form, HexIs, Reader, Source};
+use crate::capture::{Form, FrameNumbers, HexIs, Reader, Source};
 use crate::cores;
 use crate::decoder::candidates::{Limits, RESYNC_TRIES};
 use crate::decoder::sas;
+use crate::decoder::status::Status;
 use crate::error::Error;
 use crate::files;
 use crate::ike;
 use crate::link;
 use crate::net::Selector;
+use crate::records::filter::Filter;
 use crate::records::select::Selection;
 use crate::sa::table::SaTable;
 
@@ -124,12 +126,31 @@ pub(super) struct SelectionArgs {
     /// Only packets whose outer destination is this address or in this prefix
     #[arg(long, value_name = "ADDRESS", value_parser = parse_selector)]
     pub dst: Option<Selector>,
-    /// Only these frames: a number, or a range A-B
-    #[arg(long, value_name = "A-B", value_parser = parse_frames)]
-    pub frames: Option<(u64, u64)>,
-    /// Only packets that are not `ok`
+    /// Only these frames: numbers and ranges, such as 1,3,7-9
+    #[arg(long, visible_alias = "frame", value_name = "LIST", value_delimiter = ',', value_parser = parse_frames)]
+    pub frames: Vec<(u64, u64)>,
+    /// Only packets of a known SA that failed
     #[arg(long)]
     pub failed: bool,
+}
+
+/// Which records to show.
+#[derive(Debug, Args)]
+pub(super) struct FilterArgs {
+    /// Only packets that fulfil this expression, such as 'inner.dst_port == 5683 && esp.sequence > 100'
+    #[arg(short = 'Y', long = "filter", value_name = "EXPRESSION")]
+    pub filter: Option<String>,
+    /// Only packets with one of these statuses, separated by commas
+    #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = parse_status)]
+    pub status: Vec<Status>,
+}
+
+impl FilterArgs {
+    /// Adds these conditions to `selection`.
+    pub(super) fn add_to(&self, selection: Selection) -> Result<Selection, Error> {
+        let filter = self.filter.as_deref().map(Filter::parse).transpose()?;
+        Ok(Selection { statuses: self.status.clone(), filter, ..selection })
+    }
 }
 
 impl Inputs {
@@ -275,7 +296,8 @@ impl Decoding {
 impl SelectionArgs {
     /// The selection for the decoder.
     pub(super) fn selection(&self) -> Selection {
-        Selection { spi: self.spi, src: self.src, dst: self.dst, frames: self.frames, failed: self.failed }
+        let frames = (!self.frames.is_empty()).then(|| FrameNumbers::new(self.frames.clone()));
+        Selection { spi: self.spi, src: self.src, dst: self.dst, frames, failed: self.failed, ..Selection::default() }
     }
 }
 
@@ -303,11 +325,19 @@ fn parse_selector(text: &str) -> Result<Selector, String> {
     }
 }
 
+fn parse_status(text: &str) -> Result<Status, String> {
+    let names = Status::ALL.map(Status::name);
+    Status::ALL
+        .into_iter()
+        .find(|status| status.name() == text)
+        .ok_or_else(|| format!("expected statuses of this list, separated by commas: {}", names.join(", ")))
+}
+
 pub(super) fn parse_frames(text: &str) -> Result<(u64, u64), String> {
     let (first, last) = text.split_once('-').unwrap_or((text, text));
     let parse = |number: &str, open: u64| if number.is_empty() { Ok(open) } else { number.parse() };
     match (parse(first, 1), parse(last, u64::MAX)) {
         (Ok(first), Ok(last)) if first <= last && !text.is_empty() && text != "-" => Ok((first, last)),
-        _ => Err("expected a frame number, or A-B with A not above B".to_owned()),
+        _ => Err("expected frame numbers and ranges, such as 1,3,7-9".to_owned()),
     }
 }

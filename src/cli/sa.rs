@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use comfy_table::{CellAlignment, Table, presets};
 
-use super::options::{Inputs, Opening};
+use super::options::{FilterArgs, Inputs, Opening};
 use super::progress::Progress;
 use super::{Ended, Outcome, advice, print, report};
 use crate::batch::workers::Input;
@@ -27,7 +27,8 @@ use crate::records::streams::tries_per_packet;
   Resyncs      packets found by --resync
 
 With --frames, only these frames are read, as if they were the whole capture.
---spi, --src, --dst and --failed choose which SAs are listed.")]
+--spi, --src, --dst and --failed choose which SAs are listed. -Y and --status
+list the SAs of the packets that they choose, with the counts of all packets.")]
 pub(super) struct Args {
     /// pcap or pcapng file, also compressed (.gz, .zst); `-` is standard input
     capture: PathBuf,
@@ -36,6 +37,8 @@ pub(super) struct Args {
     /// Form of the list
     #[arg(long, value_enum, default_value_t = Format::Table)]
     format: Format,
+    #[command(flatten)]
+    filter: FilterArgs,
     #[command(flatten)]
     opening: Opening,
 }
@@ -50,21 +53,21 @@ enum Format {
 
 impl Args {
     pub(super) fn run(self, quiet: bool) -> Result<Ended, Error> {
-        let selection = self.opening.selection.selection();
+        let selection = self.filter.add_to(self.opening.selection.selection())?;
         self.inputs.files(&self.capture).print().check()?;
         let (sas, link) = self.opening.apply(self.inputs.table(&self.capture, quiet)?);
         let mut reader = self.opening.reader(&self.capture)?;
-        if let Some(frames) = selection.frames {
-            reader.only(frames);
+        if let Some(frames) = &selection.frames {
+            reader.only(frames.clone());
         }
         let progress = Progress::new(quiet, reader.total_len(), false);
         let (limits, threads) = (self.opening.limits(quiet), self.opening.threads());
         let input = Input { reader: &mut reader, table: &sas, limits, link: &link, threads };
-        let ended = sa::run(input, &mut |position| progress.at(position));
+        let ended = sa::run(input, &selection, &mut |position| progress.at(position));
         progress.finish();
-        let (totals, streams) = ended?;
+        let (totals, streams, chosen) = ended?;
         let truncated = super::print_damage(&mut reader);
-        let seen = sa::selected(&sas, &streams, &selection);
+        let seen = sa::selected(&sas, &streams, &selection, &chosen);
         match self.format {
             Format::Table => print(table(seen).as_bytes())?,
             Format::Jsonl => print(sa::json_lines(seen).as_bytes())?,

@@ -25,7 +25,7 @@ pub use restored::Form;
 pub use restored::Mismatch;
 pub use restored::Restorable;
 pub use restored::Restored;
-pub(crate) use restored::{Provenance, Warnings};
+pub(crate) use restored::{Provenance, Source, Warnings};
 pub use state::State;
 
 use crate::context::{Context, Dialect, Mode};

@@ -162,7 +162,7 @@ const RESTORABLE: [(&str, Restorable); 23] = [
 pub struct Provenance([u32; 3]);
 
 impl Provenance {
-    const ALL: [Source; 5] =
+    pub(crate) const ALL: [Source; 5] =
         [Source::OuterHeader, Source::Generated, Source::Computed, Source::Length, Source::TargetValue];
 
     /// Records that `field` came from `source`, replacing an earlier source.

@@ -1,10 +1,12 @@
 //! sa: the Security Associations seen in a capture, with counts and gaps.
 
+use std::collections::HashSet;
 use std::net::IpAddr;
+use std::sync::{Mutex, PoisonError};
 
 use serde_json::{Value, json};
 
-use super::decode::{self, Render};
+use super::decode::{self, Decoded, Render, Shown};
 use crate::batch::workers::Input;
 use crate::decoder::streams::Streams;
 use crate::error::Error;
@@ -28,33 +30,65 @@ pub(crate) struct SeenSa<'l> {
     pub numbers: Numbers,
 }
 
-/// Writes no records.
-struct NoRecords;
+/// SAs, each with a source if it counts every source separately.
+type SasWithSource = HashSet<(u32, Option<IpAddr>)>;
 
-impl Render for NoRecords {
-    fn record(&self, _record: &Record<'_>, _text: &mut Vec<u8>) {}
+/// The SAs of chosen packets; all SAs if `None`.
+#[derive(Default)]
+pub(crate) struct ChosenSas(Option<Mutex<SasWithSource>>);
+
+/// Writes no records, but collects their SAs.
+impl Render for ChosenSas {
+    fn record(&self, record: &Record<'_>, _text: &mut Vec<u8>) {
+        if let (Some(chosen), Some(sa)) = (&self.0, record.sa_index()) {
+            let mut chosen = chosen.lock().unwrap_or_else(PoisonError::into_inner);
+            chosen.extend([(sa, None), (sa, record.outer().map(|outer| outer.src))]);
+        }
+    }
 }
 
-/// Reads a capture to its end. `progress` is called after each window with the bytes read so far.
+impl ChosenSas {
+    /// Whether the stream of an SA is to be listed.
+    fn has(&self, sa: u32, source: Option<IpAddr>) -> bool {
+        let chosen = self.0.as_ref().map(|chosen| chosen.lock().unwrap_or_else(PoisonError::into_inner));
+        chosen.is_none_or(|chosen| chosen.contains(&(sa, source)))
+    }
+}
+
+/// Reads a capture to its end. Also returns the SAs of the packets that the statuses and the filter of `selection`
+/// choose. `progress` is called after each window with the bytes read so far.
 ///
 /// # Errors
 /// The capture cannot be read.
-pub(crate) fn run(input: Input<'_, '_>, progress: &mut (dyn FnMut(u64) + Send)) -> Result<(Totals, Streams), Error> {
+pub(crate) fn run(
+    input: Input<'_, '_>,
+    selection: &Selection,
+    progress: &mut (dyn FnMut(u64) + Send),
+) -> Result<(Totals, Streams, ChosenSas), Error> {
     let mut sink = |_: &[u8], bytes_read: u64| {
         progress(bytes_read);
         Ok(())
     };
-    decode::run(input, Selection::default(), &NoRecords, &mut sink)
+    let Selection { statuses, filter, .. } = selection.clone();
+    let by_packets = Selection { statuses, filter, ..Selection::default() };
+    let chosen = ChosenSas(by_packets.is_any().then(Mutex::default));
+    let shown = Shown { selection: by_packets, most: None };
+    let Decoded { mut totals, streams, .. } = decode::run(input, shown, &chosen, &mut sink)?;
+    // The list shows SAs, not packets.
+    totals.shown = None;
+    Ok((totals, streams, chosen))
 }
 
-/// The SAs of `table` with a stream that `selection` selects.
+/// The SAs of `table` with a stream that `selection` selects, if they are among `chosen`.
 pub(crate) fn selected<'l>(
     table: &'l SaTable,
     streams: &'l Streams,
     selection: &Selection,
+    chosen: &'l ChosenSas,
 ) -> impl Iterator<Item = SeenSa<'l>> + use<'l> {
     let Selection { spi, src, dst, failed, .. } = *selection;
     let all = streams.streams(|_| true).into_iter();
+    let all = all.filter(|(sa, source, _)| chosen.has(*sa, *source));
     let all = all.filter_map(|(sa, source, stream)| Some((table.entry(sa)?, source, stream)));
     let selected = all.filter(move |(entry, source, stream)| {
         let own_src = source.map_or(entry.sa.src, Selector::address);

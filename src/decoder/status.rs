@@ -165,6 +165,10 @@ pub enum Method {
 }
 
 impl Method {
+    /// All.
+    pub(crate) const ALL: [Method; 6] =
+        [Method::Wire, Method::IvMask, Method::Icv, Method::Nearest, Method::Search, Method::Time];
+
     /// The name in records.
     pub fn name(self) -> &'static str {
         match self {

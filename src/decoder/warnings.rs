@@ -27,7 +27,8 @@ impl Warnings {
     /// A 6LoWPAN context is not known, so an address of the packet has zeros in its place.
     pub const UNKNOWN_CONTEXT: Warnings = Warnings(1 << 8);
 
-    const NAMES: [&'static str; 9] = [
+    /// All names, in the order of records.
+    pub(crate) const NAMES: [&'static str; 9] = [
         "duplicate",
         "replayed",
         "unauthenticated",

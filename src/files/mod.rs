@@ -28,6 +28,7 @@ pub use self::import::rule_set::parse_rules;
 pub(crate) use self::import::rule_set::{NumberedRule, RuleSet, load_custom_rules, load_rules};
 use self::loader::Loader;
 pub(crate) use self::read::FileRead;
+pub(crate) use self::values::near;
 use crate::context::Context;
 use crate::error::Error;
 use crate::ike::Secrets;

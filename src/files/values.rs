@@ -51,7 +51,7 @@ pub(super) fn shown_name(name: &str) -> String {
 }
 
 /// The names among `candidates` that `word` may be a misspelling of: nearest first, at most 3.
-pub(super) fn near<'c>(word: &str, candidates: impl Iterator<Item = &'c str>) -> Vec<&'c str> {
+pub(crate) fn near<'c>(word: &str, candidates: impl Iterator<Item = &'c str>) -> Vec<&'c str> {
     let word: Vec<char> = word.to_lowercase().chars().take(64).collect();
     let allowed = (word.len() / 3).clamp(1, 4);
     let mut found: Vec<(usize, &str)> = candidates

@@ -3,7 +3,8 @@
 use std::io::Write;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use super::record::{FIELDS, Field, Record, Value};
+use super::fields::{FIELDS, Field, Value};
+use super::record::Record;
 
 /// Appends the record as one JSON object and a newline.
 pub fn write_line(record: &Record<'_>, out: &mut Vec<u8>) {

@@ -1,5 +1,7 @@
 //! Turns outcomes into text: JSON Lines, tab-separated fields, a table, and totals.
 
+pub(crate) mod fields;
+pub(crate) mod filter;
 pub(crate) mod inner;
 pub(crate) mod json;
 pub(crate) mod record;

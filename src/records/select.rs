@@ -1,13 +1,14 @@
-//! Selects the frames that a command shows or writes. Every frame is still decrypted, because later packets depend
+//! Selects the records that a command shows or writes. Every frame is still decrypted, because later packets depend
 //! on its sequence number.
 
+use super::filter::{Evaluation, Filter};
+use super::record::Record;
+use crate::capture::FrameNumbers;
 use crate::decoder::status::Status;
 use crate::net::Selector;
-use crate::records::record::Record;
 
-/// The selection of `--spi`, `--src`, `--dst`, `--frames` and `--failed`. A frame must meet all conditions that are
-/// given.
-#[derive(Debug, Clone, Copy, Default)]
+/// Conditions of options. A record must meet all that are given.
+#[derive(Debug, Clone, Default)]
 pub struct Selection {
     /// The restored SPI. For a packet that did not verify: the SPI of its only candidate SA.
     pub spi: Option<u32>,
@@ -15,25 +16,37 @@ pub struct Selection {
     pub src: Option<Selector>,
     /// Outer destination address.
     pub dst: Option<Selector>,
-    /// First and last frame number.
-    pub frames: Option<(u64, u64)>,
-    /// Only packets whose status is not `ok`.
+    /// Frame numbers.
+    pub frames: Option<FrameNumbers>,
+    /// Only packets of a known SA that failed.
     pub failed: bool,
+    /// Only packets with one of these statuses, if there are any.
+    pub statuses: Vec<Status>,
+    /// An expression.
+    pub filter: Option<Filter>,
 }
 
 impl Selection {
     /// Whether any condition is given.
     pub fn is_any(&self) -> bool {
-        let Selection { spi, src, dst, frames, failed } = self;
-        spi.is_some() || src.is_some() || dst.is_some() || frames.is_some() || *failed
+        let Selection { spi, src, dst, frames, failed, statuses, filter } = self;
+        let by_header = spi.is_some() || src.is_some() || dst.is_some();
+        by_header || frames.is_some() || *failed || !statuses.is_empty() || filter.is_some()
     }
 
-    /// Whether the record meets all conditions.
+    /// Whether the record meets the conditions of `spi`, `src`, `dst`, `frames` and `failed`.
     pub fn takes(&self, record: &Record<'_>) -> bool {
-        self.frames.is_none_or(|(first, last)| (first..=last).contains(&record.frame()))
+        self.frames.as_ref().is_none_or(|frames| frames.contains(record.frame()))
             && self.spi.is_none_or(|wanted| record.spi() == Some(wanted))
             && self.src.is_none_or(|selector| record.outer().is_some_and(|outer| selector.accepts(outer.src)))
             && self.dst.is_none_or(|selector| record.outer().is_some_and(|outer| selector.accepts(outer.dst)))
-            && !(self.failed && record.status() == Status::Ok)
+            && (!self.failed || record.is_failed())
+    }
+
+    /// Whether the record meets all conditions.
+    pub fn shows(&self, record: &Record<'_>, evaluation: &mut Evaluation) -> bool {
+        self.takes(record)
+            && (self.statuses.is_empty() || self.statuses.contains(&record.status()))
+            && self.filter.as_ref().is_none_or(|filter| filter.matches(record, evaluation))
     }
 }

@@ -3,8 +3,9 @@
 //! Rows are written as packets arrive, so the width of a column cannot depend on its widest cell. The widths are
 //! fixed to what most captures need; only that of the SA column depends on the names of the SAs.
 
+use super::fields::Value;
 use super::json::write_plain;
-use super::record::{Record, Value};
+use super::record::Record;
 use crate::decoder::status::Status;
 use crate::net::protocol;
 use crate::sa::table::SaTable;

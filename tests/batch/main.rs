@@ -22,7 +22,6 @@ use dietesp::internals::decoder::streams::Streams;
 use dietesp::internals::link;
 use dietesp::internals::records::json;
 use dietesp::internals::records::record::Record;
-use dietesp::internals::records::select::Selection;
 use generator::{Network, Random};
 
 /// Number of captures of each network.
@@ -105,8 +104,8 @@ impl<'n> Case<'n> {
             text.extend_from_slice(window);
             Ok(())
         };
-        let (_, ended) = decode::run(input, Selection::default(), &Json, &mut sink).unwrap();
-        (String::from_utf8(text).unwrap(), streams(&ended))
+        let ended = decode::run(input, decode::Shown::default(), &Json, &mut sink).unwrap();
+        (String::from_utf8(text).unwrap(), streams(&ended.streams))
     }
 }
 

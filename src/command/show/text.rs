@@ -8,8 +8,8 @@ use crate::context::{Dialect, Mode};
 use crate::decoder::status::Method;
 use crate::decoder::warnings::Warnings;
 use crate::link;
+use crate::records::fields::Value;
 use crate::records::json::write_plain;
-use crate::records::record::Value;
 use crate::sa::table::PreparedSa;
 use crate::schc::{Action, FieldDescriptor, Matching, Target};
 
