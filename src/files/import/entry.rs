@@ -102,12 +102,16 @@ pub(crate) fn lines_of_words(text: &str) -> impl Iterator<Item = (u64, Vec<&str>
     })
 }
 
+/// The SAs, or message and help.
+#[cfg(test)]
+pub(super) type ReadResult = Result<Vec<std::sync::Arc<Sa>>, (String, String)>;
+
 /// The result of `read`, a reader of one format, for `text`: the SAs, or message and help, and the warnings.
 #[cfg(test)]
 pub(super) fn read_text(
     read: fn(&std::path::Path, &str, &mut Vec<std::sync::Arc<Sa>>, &mut Skipped),
     text: &str,
-) -> (Result<Vec<std::sync::Arc<Sa>>, (String, String)>, Vec<String>) {
+) -> (ReadResult, Vec<String>) {
     let path = std::path::Path::new("f");
     let mut skipped = Skipped::new(path);
     let (mut sas, mut warnings) = (vec![], vec![]);
