@@ -272,6 +272,37 @@ fn esp_packets_keep_their_numbers() {
     }
 }
 
+#[test]
+fn diet_esp_packets_keep_their_numbers_and_what_they_carry() {
+    let folder = tempfile::tempdir().unwrap();
+    for sample in ["tcp", "transport"] {
+        let [rules, keys, packets] = [
+            format!("samples/{sample}/rules.yaml"),
+            format!("keys/{sample}.yaml"),
+            format!("samples/{sample}/diet-esp.pcapng"),
+        ]
+        .map(|name| file(&name));
+        let text = make(folder.path(), &rules, &keys, &packets, &["--esp-keys", &keys, "--esp-rules", &rules]);
+        let kit: Value = serde_json::from_str(&text).unwrap();
+        let (records, _) = decode([&packets, "-k", &keys, "-r", &rules]);
+        let ok = records.iter().filter(|record| record["status"] == "ok");
+        let mut expected: Vec<[String; 3]> = ok
+            .map(|record| {
+                let number = format!("{:08x}", record["esp"]["sequence"].as_u64().unwrap());
+                [record["sa"].to_string(), json!(number).to_string(), record["packet"].to_string()]
+            })
+            .collect();
+        let mut made: Vec<[String; 3]> = list(&kit, "packets")
+            .iter()
+            .map(|packet| ["sa", "sn", "inner_packet"].map(|name| packet[name].to_string()))
+            .collect();
+        expected.sort();
+        made.sort();
+        assert!(made.len() > 20 && made == expected, "{sample}");
+        assert!(check(Path::new("kit"), &text).unwrap().difference.is_none());
+    }
+}
+
 /// A kit of three SAs: an AEAD with ESN, AES-CBC with an HMAC, transport mode.
 fn small_kit(folder: &Path) -> String {
     let [rules, keys, packets] = ["rules.yaml", "keys.yaml", "packets.pcap"].map(|name| {

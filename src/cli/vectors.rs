@@ -37,8 +37,8 @@ enum Command {
 
 /// Make a kit of test vectors from packets
 ///
-/// A plain IP packet gives a vector for every SA whose context matches it. An ESP packet (with --esp-keys) gives one for the
-/// SA with its SPI. For every SA, the kit also has packets that must fail, each with the stage at which it fails.
+/// A plain IP packet gives a vector for every SA whose context matches it. An ESP packet (with --esp-keys, and --esp-rules if it
+/// is Diet-ESP) gives one for the SA with its SPI. For every SA, the kit also has packets that must fail, each with the stage at which it fails.
 ///
 /// The kit contains the keys of --keys in clear text: use test keys only.
 #[derive(Debug, clap::Args)]
@@ -47,7 +47,7 @@ enum Command {
   dietesp vectors make plain.pcap -o kit.json -r rules.yaml -k test-keys.yaml
   dietesp vectors check kit.json")]
 struct Make {
-    /// Capture of plain IP packets, or of ESP packets that --esp-keys decrypts
+    /// Capture of plain IP packets, or of ESP or Diet-ESP packets that --esp-keys decrypts
     packets: PathBuf,
     /// Output file, compressed if the name ends in .gz or .zst; `-` is standard output
     #[arg(short, long, value_name = "KIT")]
@@ -61,6 +61,9 @@ struct Make {
     /// Key file of the ESP packets in PACKETS, which the kit will not contain; repeatable
     #[arg(long, value_name = "K2")]
     esp_keys: Vec<PathBuf>,
+    /// Rule file of the ESP packets in PACKETS, if they are Diet-ESP; repeatable
+    #[arg(long, value_name = "R2", requires = "esp_keys")]
+    esp_rules: Vec<PathBuf>,
     /// Derive IVs from this number, for a reproducible kit
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
@@ -81,18 +84,20 @@ impl Make {
     fn run(self, quiet: bool) -> Result<Ended, Error> {
         let keys = self.keys.iter().chain(&self.esp_keys);
         let files = Files::default().read("capture", [&self.packets]).read("key file", keys);
-        files.read("rule file", &self.rules).write(&self.output).check()?;
-        let (table, link) = self.esp_ports.apply(load_table(&self.keys, &self.rules, &self.packets, quiet)?);
+        let rules = self.rules.iter().chain(&self.esp_rules);
+        files.read("rule file", rules).write(&self.output).check()?;
+        let (table, mut link) = self.esp_ports.apply(load_table(&self.keys, &self.rules, &self.packets, quiet)?);
         let esp = match self.esp_keys.as_slice() {
             [] => None,
-            keys => Some(self.esp_ports.apply(load_table(keys, &[], &self.packets, quiet)?)),
+            keys => {
+                let (esp, esp_link) = self.esp_ports.apply(load_table(keys, &self.esp_rules, &self.packets, quiet)?);
+                link.contexts.extend(esp_link.contexts);
+                link.link_keys.extend(esp_link.link_keys);
+                Some(esp)
+            }
         };
         let mut reader = Reader::open(&self.packets)?;
-        let made = vectors::make(
-            &mut reader,
-            &table,
-            Settings { esp: esp.as_ref().map(|(table, _)| table), link, seed: self.seed },
-        )?;
+        let made = vectors::make(&mut reader, &table, Settings { esp: esp.as_ref(), link, seed: self.seed })?;
         let truncated = super::print_damage(&mut reader);
         match is_standard_output(&self.output) {
             true => print(made.text.as_bytes()).map(|_| ())?,
