@@ -91,7 +91,7 @@ fn esp_on_another_udp_port_needs_an_option() {
         record["reason"],
         "UDP port 4501, and the payload starts with the SPI of a known SA: it may be ESP on a port of its own"
     );
-    let (_, said) = dietesp_ends(0, ["decode", &capture, "-k", &keys()]);
+    let (_, said) = dietesp_ends(1, ["decode", &capture, "-k", &keys()]);
     assert!(said.contains("1 packet starts with the SPI of a known SA on a UDP port such as 4501"), "{said}");
     assert!(said.contains("add --esp-port 4501"), "{said}");
     assert_eq!(records(&capture, &["--esp-port", "5000", "--esp-port", "4501"])[0]["status"], "ok");

@@ -386,7 +386,7 @@ contexts:
         (
             "contexts:\n  - { sa: x, ipsec_mode: Transport }",
             "f:2: no key file has the SA `x` of this context",
-            "no SA was loaded: name a key file with --keys",
+            "no SA was loaded: also load a key file",
         ),
     ]);
 }

@@ -297,7 +297,7 @@ fn lora() {
     let ip = PACKET;
     let v0 = |sync_word: &str, frame: &str| one_lora(&["00 00 000f 33bca100 01 07 40404040", sync_word, frame]);
     assert_eq!(v0("12", ip), packet());
-    assert!(v0("34", ip).contains("LoRaWAN") && v0("34", ip).contains("--from hex"));
+    assert!(v0("34", ip).contains("LoRaWAN") && v0("34", ip).contains("network server"));
     // A wrong length; IPHC with addresses in line; the 6LoWPAN dispatch of uncompressed IPv6.
     assert!(v0("12", &[ip, "00"].concat()).contains("neither"));
     assert_eq!(v0("12", &["7b00 32", &ip[19..]].concat()), packet());
