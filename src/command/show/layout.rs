@@ -6,8 +6,9 @@ const GAP: usize = 2;
 const LEAST_WIDTH: usize = 6;
 /// What a line begins with below a heading.
 const INDENT: usize = 2;
-/// Bytes in a line of a hex dump.
+/// Bytes in a line of a hex dump, and the columns that such a line needs.
 const DUMP_LEN: usize = 16;
+const DUMP_WIDTH: usize = 73;
 
 /// Appends `parts`, separated by ` · `. Lines after the first one are indented.
 pub(super) fn write_parts(parts: &[String], width: usize, out: &mut String) {
@@ -133,14 +134,16 @@ fn wrap(text: &str, width: usize) -> Vec<String> {
 }
 
 /// Appends bytes in the form of `tshark -x`: offset, hex digits, ASCII. A `?` follows each byte that `is_certain` denies.
-pub(super) fn write_dump(bytes: &[u8], is_certain: impl Fn(usize) -> bool, out: &mut String) {
-    for (line, chunk) in bytes.chunks(DUMP_LEN).enumerate() {
-        let start = line * DUMP_LEN;
+/// In a narrow terminal, a line has half as many bytes.
+pub(super) fn write_dump(bytes: &[u8], width: usize, is_certain: impl Fn(usize) -> bool, out: &mut String) {
+    let len = if width < DUMP_WIDTH { DUMP_LEN / 2 } else { DUMP_LEN };
+    for (line, chunk) in bytes.chunks(len).enumerate() {
+        let start = line * len;
         let mut text = format!("  {start:04x}  ");
         for (index, byte) in chunk.iter().enumerate() {
             text += &format!("{byte:02x}{}", if is_certain(start + index) { ' ' } else { '?' });
         }
-        text.extend(std::iter::repeat_n(' ', 3 * (DUMP_LEN - chunk.len()) + 1));
+        text.extend(std::iter::repeat_n(' ', 3 * (len - chunk.len()) + 1));
         text.extend(chunk.iter().map(|byte| match byte {
             b' '..=b'~' => char::from(*byte),
             _ => '.',
@@ -182,8 +185,12 @@ mod tests {
     #[test]
     fn a_dump_marks_what_is_not_certain() {
         let mut text = String::new();
-        write_dump(b"0123456789abcdef\n!", |at| at != 1, &mut text);
+        write_dump(b"0123456789abcdef\n!", 80, |at| at != 1, &mut text);
         let first = "  0000  30 31?32 33 34 35 36 37 38 39 61 62 63 64 65 66  0123456789abcdef\n";
         assert_eq!(text, format!("{first}  0010  0a 21{}.!\n", " ".repeat(44)));
+        text.clear();
+        write_dump(b"0123456789", 60, |_| true, &mut text);
+        let first = "  0000  30 31 32 33 34 35 36 37  01234567\n";
+        assert_eq!(text, format!("{first}  0008  38 39{}89\n", " ".repeat(20)));
     }
 }

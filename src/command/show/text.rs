@@ -51,7 +51,7 @@ impl Writer {
         if packet.opened.is_none() {
             let at = esp.offset.map_or(String::new(), |offset| format!(" from byte {offset} of the frame"));
             out.push_str(&format!("\nESP payload, {}{at}\n", bytes(esp.payload.len())));
-            write_dump(esp.payload, |_| true, out);
+            write_dump(esp.payload, self.width, |_| true, out);
         }
     }
 
@@ -246,7 +246,7 @@ impl Writer {
     fn packet(&self, packet: &ShownPacket<'_>, opened: &Opened, out: &mut String) {
         let Some(restored) = packet.record.packet() else {
             out.push_str(&format!("\nClear text, {}\n", bytes(opened.clear_text.len())));
-            return write_dump(&opened.clear_text, |_| true, out);
+            return write_dump(&opened.clear_text, self.width, |_| true, out);
         };
         out.push_str(&format!("\nRestored packet, {}\n", bytes(restored.len())));
         let rows = opened.explanation.as_ref().map(|explanation| explanation.rows.as_slice()).unwrap_or_default();
@@ -259,7 +259,7 @@ impl Writer {
                 start < (byte + 1) * 8 && byte * 8 < start.saturating_add(row.field_bits)
             })
         };
-        write_dump(restored, is_certain, out);
+        write_dump(restored, self.width, is_certain, out);
         if !doubtful.is_empty() {
             let fields: Vec<&str> = doubtful.iter().map(|row| row.field).collect();
             let text = format!("? may differ from the original packet: {}", fields.join(", "));
