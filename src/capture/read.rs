@@ -37,14 +37,16 @@ pub struct Reader {
 impl Reader {
     /// Opens a capture; `-` is standard input. gzip and zstd are recognized by their first bytes, not by the name.
     ///
-    /// # Errors The file cannot be opened or read, is empty, or is not a capture.
+    /// # Errors
+    /// The file cannot be opened or read, is empty, or is not a capture.
     pub fn open(path: &Path) -> Result<Reader, Error> {
         Reader::open_as(path, &Source::default())
     }
 
     /// Opens an input in the form that `source` names. It is read until `source` stops it.
     ///
-    /// # Errors As [`Reader::open`], or it was stopped before the first packet.
+    /// # Errors
+    /// As [`Reader::open`], or it was stopped before the first packet.
     pub fn open_as(path: &Path, source: &Source) -> Result<Reader, Error> {
         Reader::new(Input::open(path, source)?, source.form)
     }
@@ -126,7 +128,8 @@ impl Reader {
     /// so that a live pipe shows each packet at once. Returns false at the end, with an empty window. If the
     /// capture ends early, a warning gives the reason.
     ///
-    /// # Errors The operating system cannot read the file.
+    /// # Errors
+    /// The operating system cannot read the file.
     pub fn fill(&mut self, window: &mut Window) -> Result<bool, Error> {
         window.restart(&self.carry);
         self.carry.clear();

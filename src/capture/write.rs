@@ -87,7 +87,8 @@ impl Writer {
 
     /// Writes the packets of `batch`, and empties it.
     ///
-    /// # Errors The file cannot be written, or it is a pcap file and the packets have several link types.
+    /// # Errors
+    /// The file cannot be written, or it is a pcap file and the packets have several link types.
     pub fn append(&mut self, batch: &mut Batch) -> Result<(), Error> {
         if !self.pending.is_empty() {
             self.flush()?;
@@ -108,7 +109,8 @@ impl Writer {
 
     /// Completes the capture and gives the file its name. A capture without packets is valid, too.
     ///
-    /// # Errors The file cannot be written or renamed.
+    /// # Errors
+    /// The file cannot be written or renamed.
     pub fn finish(mut self) -> Result<(), Error> {
         self.flush()?;
         if !self.started {

@@ -37,7 +37,8 @@ impl RuleSet {
 
     /// The rules in the JSON of another program, with a line feed at the end.
     ///
-    /// # Errors The format cannot express something in the rules, which the error names.
+    /// # Errors
+    /// The format cannot express something in the rules, which the error names.
     pub fn to_json(&self, form: RuleForm) -> Result<String, Error> {
         let written = match form {
             RuleForm::OpenSchc => self.open_schc(),
