@@ -30,12 +30,14 @@
 //! ```
 
 #![deny(missing_docs)]
-#![deny(unreachable_pub)]
+// Without the command line, less is reachable.
+#![cfg_attr(feature = "cli", deny(unreachable_pub))]
 // Maintainers read the documentation with `--document-private-items`.
 #![allow(rustdoc::private_intra_doc_links)]
 // The command line uses more items than the facade does.
 #![cfg_attr(not(feature = "cli"), allow(dead_code, unused_imports))]
 
+#[cfg(feature = "cli")]
 mod batch;
 mod bits;
 mod bytes;
@@ -44,16 +46,19 @@ mod cipher;
 #[cfg(feature = "cli")]
 mod cli;
 mod codec;
+#[cfg(feature = "cli")]
 mod command;
 mod context;
 mod cores;
 mod decoder;
+#[cfg(feature = "cli")]
 mod encoder;
 mod error;
 mod facade;
 mod files;
 mod hash;
 mod ike;
+#[cfg(feature = "cli")]
 #[doc(hidden)]
 pub mod internals;
 mod link;
@@ -63,7 +68,9 @@ mod records;
 mod sa;
 mod schc;
 mod secret;
+#[cfg(feature = "cli")]
 mod vectors;
+#[cfg(feature = "cli")]
 mod wireshark;
 
 pub use decoder::status::Status;

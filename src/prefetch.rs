@@ -4,7 +4,12 @@
 use std::ptr::from_ref;
 use std::slice;
 
+#[cfg(feature = "cli")]
 use prefetch_index::prefetch_index;
+
+/// Only the batch path prefetches. Without the command line there is none.
+#[cfg(not(feature = "cli"))]
+fn prefetch_index<T>(_elements: &[T], _index: usize) {}
 
 /// From this number of SAs on, their state does not fit into the CPU caches. Lower in tests, so that they reach
 /// this code.

@@ -14,7 +14,9 @@
 //! A [`Reader`] returns [`Window`]s of whole packets, so that several workers can share it. Each worker turns its
 //! packets into a [`Batch`], and the [`Writer`] writes the batches in order.
 
+#[cfg(feature = "cli")]
 mod batch;
+#[cfg(feature = "cli")]
 mod encoder;
 mod foreign;
 mod frame_numbers;
@@ -25,13 +27,17 @@ mod options;
 mod pcap;
 mod pcap_variants;
 mod pcapng;
+#[cfg(feature = "cli")]
 mod pcapng_blocks;
 mod read;
+#[cfg(feature = "cli")]
 mod rereadable;
+#[cfg(feature = "cli")]
 mod sink;
 mod source;
 mod time;
 mod window;
+#[cfg(feature = "cli")]
 mod write;
 
 #[cfg(test)]
@@ -39,6 +45,7 @@ mod tests;
 
 use std::sync::Arc;
 
+#[cfg(feature = "cli")]
 pub(crate) use batch::Batch;
 pub(crate) use frame_numbers::FrameNumbers;
 #[cfg(feature = "cli")]
@@ -46,6 +53,7 @@ pub(crate) use input::read_whole;
 pub(crate) use live::Stop;
 pub use options::Options;
 pub use read::Reader;
+#[cfg(feature = "cli")]
 pub(crate) use rereadable::Rereadable;
 #[cfg(feature = "cli")]
 pub(crate) use sink::{is_standard_output, resolve, write_whole};
@@ -53,6 +61,7 @@ pub use source::{Form, HexIs, Source};
 pub use time::Timestamp;
 pub(crate) use time::{NO_TIME, deadline, parse_rfc3339};
 pub use window::Window;
+#[cfg(feature = "cli")]
 pub use write::Writer;
 
 /// LINKTYPE_RAW: the frame is an IPv4 or IPv6 packet.

@@ -2,7 +2,9 @@
 
 use std::fmt;
 
-use super::{Integ, Random, Suite};
+#[cfg(feature = "cli")]
+use super::Random;
+use super::{Integ, Suite};
 use crate::error::Error;
 use crate::secret::{Secret, SecretSlice};
 
@@ -100,6 +102,7 @@ impl Keys {
     /// # Errors
     ///
     /// The operating system provides no random bytes.
+    #[cfg(feature = "cli")]
     pub fn generate(suite: &'static Suite, random: &mut Random) -> Result<Keys, Error> {
         let mut secret = |len: usize| {
             let mut bytes = vec![0; len];

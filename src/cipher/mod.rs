@@ -17,8 +17,11 @@ mod gcm;
 mod hmac;
 mod ike;
 mod keys;
+#[cfg(feature = "cli")]
 pub(crate) mod nonces;
+#[cfg(feature = "cli")]
 mod random;
+#[cfg(feature = "cli")]
 mod runs;
 mod sealing;
 mod search;
@@ -34,6 +37,7 @@ pub(crate) use ike::prf_plus;
 pub use keys::IntegKey;
 pub use keys::Keys;
 pub(crate) use keys::{KeyError, Part};
+#[cfg(feature = "cli")]
 pub(crate) use random::Random;
 pub(crate) use sealing::SealRequest;
 pub(crate) use table::Cipher;

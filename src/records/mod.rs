@@ -1,10 +1,12 @@
 //! Turns outcomes into text: JSON Lines, tab-separated fields, a table, and totals.
 
 pub(crate) mod fields;
+#[cfg(feature = "cli")]
 pub(crate) mod filter;
 pub(crate) mod inner;
 pub(crate) mod json;
 pub(crate) mod record;
+#[cfg(feature = "cli")]
 pub(crate) mod select;
 pub(crate) mod streams;
 pub(crate) mod table;
