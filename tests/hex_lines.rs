@@ -146,8 +146,13 @@ fn bad_lines_are_skipped_with_a_warning() {
     let (_, stderr) = run(1, &format!("0,::1,::2,00\n{}", "x\n".repeat(1000)), &[]);
     assert!(stderr.contains("1000 of 1001 lines skipped"), "{stderr}");
     assert!(stderr.lines().count() < 20, "{stderr}");
-    for (hex, problem) in [("60000000000132", "gives 41 bytes"), ("50", "IP version 5"), ("45000014", "gives 20 bytes")]
-    {
+    for (hex, problem) in [
+        ("60000000000132", "7 bytes are too few for an IPv6 header"),
+        (&format!("6000000000013b40{}", "00".repeat(32)), "gives 41 bytes"),
+        ("50", "IP version 5"),
+        ("45000014", "4 bytes are too few for an IPv4 header"),
+        (&format!("45000015{}", "00".repeat(16)), "gives 21 bytes"),
+    ] {
         let (_, stderr) = run(2, &format!("0,,,{hex}\n"), &["--hex-is", "ip"]);
         assert!(stderr.contains(problem), "{stderr}");
     }

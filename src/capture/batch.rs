@@ -194,26 +194,27 @@ impl Batch {
         let lens = Lens { data: data_len, orig: orig_len.unwrap_or(data_len) };
         let has_new_data = orig_len.is_none();
         let source = if has_new_data { frame.interface.without_fcs() } else { frame.interface };
-        let interface = self.interface_index(source);
-        let undated = match (self.format, frame.time) {
+        // Only a packet that is written adds its interface: another link type would make a pcap file impossible.
+        let (interface, undated) = match (self.format, frame.time) {
             (Format::Pcap, _) => {
                 self.finish_record(offset, frame, lens, has_new_data)?;
-                None
+                (self.interface_index(source), None)
             }
             (Format::Pcapng, Some(time)) => {
                 let ticks = time.ticks_in(source.ts_resolution, source.ts_offset);
                 let ticks = ticks.ok_or_else(|| self.format.unfit(frame, "time"))?;
                 push_options(&mut self.bytes, frame.options, has_new_data, comment);
+                let interface = self.interface_index(source);
                 let [high, low] = [(ticks >> 32) as u32, ticks as u32];
                 let fields = [interface, high, low, lens.data, lens.orig];
                 finish_block(&mut self.bytes, offset, pcapng::ENHANCED_PACKET_BLOCK, fields);
-                None
+                (interface, None)
             }
             (Format::Pcapng, None) => {
                 // A Simple Packet Block has no options, so comments are lost.
                 pad(&mut self.bytes);
                 finish_block(&mut self.bytes, offset, pcapng::SIMPLE_PACKET_BLOCK, [lens.orig]);
-                Some(lens)
+                (self.interface_index(source), Some(lens))
             }
         };
         self.starts.push(Start { offset, interface, undated });
