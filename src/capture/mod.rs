@@ -56,7 +56,7 @@ pub use read::Reader;
 #[cfg(feature = "cli")]
 pub(crate) use rereadable::Rereadable;
 #[cfg(feature = "cli")]
-pub(crate) use sink::{is_standard_output, resolve, write_whole};
+pub(crate) use sink::{Sink, is_standard_output, resolve, write_whole};
 pub use source::{Form, HexIs, Source};
 pub use time::Timestamp;
 pub(crate) use time::{NO_TIME, deadline, parse_rfc3339};

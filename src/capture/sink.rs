@@ -22,7 +22,7 @@ pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), Error> {
 }
 
 /// An output that is being written, compressed if its name has such an extension.
-pub(super) struct Sink {
+pub(crate) struct Sink {
     place: Place,
     encoder: Encoder,
 }
@@ -42,19 +42,19 @@ enum Place {
 static STDOUT_CLAIMED: AtomicBool = AtomicBool::new(false);
 
 impl Sink {
-    pub(super) fn create(path: &Path) -> Result<Sink, Error> {
+    pub(crate) fn create(path: &Path) -> Result<Sink, Error> {
         let encoder = Encoder::for_path(path)?;
         Ok(Sink { place: Place::create(path)?, encoder })
     }
 
-    pub(super) fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+    pub(crate) fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
         let Sink { place, encoder } = self;
         // The reader of a pipe should see each packet at once.
         let at_once = !matches!(place, Place::Temporary { .. });
         encoder.write(bytes, at_once, &mut |bytes| place.write(bytes))
     }
 
-    pub(super) fn finish(self, path: &Path) -> Result<(), Error> {
+    pub(crate) fn finish(self, path: &Path) -> Result<(), Error> {
         let Sink { mut place, encoder } = self;
         encoder.finish(&mut |bytes| place.write(bytes)).map_err(Error::io(path, "write"))?;
         place.finish(path)

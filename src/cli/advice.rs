@@ -1,6 +1,6 @@
 //! Advice about options that would help, at the end of the summary.
 
-use super::options::Inputs;
+use super::options::{Inputs, SelectionArgs};
 use crate::decoder::status::Status;
 use crate::error::Error;
 use crate::records::totals::Totals;
@@ -36,4 +36,22 @@ pub(super) fn for_error(error: &Error) -> &str {
         }
         _ => error.help(),
     }
+}
+
+/// Advice to use a filter, if `--src` and `--dst` chose nothing and would have chosen inner addresses; empty otherwise.
+pub(super) fn inner_addresses(selection: &SelectionArgs, totals: &Totals) -> String {
+    if totals.shown != Some(0) || totals.inner_matches == 0 {
+        return String::new();
+    }
+    let terms = [("inner.src", selection.src), ("inner.dst", selection.dst)];
+    let terms = terms.into_iter().filter_map(|(name, selector)| Some(format!("{name} == {}", selector?)));
+    format!(
+        "--src and --dst compare outer addresses; {} inner addresses like these: use -Y '{}'\n",
+        if totals.inner_matches == 1 {
+            "1 packet has".to_owned()
+        } else {
+            format!("{} packets have", totals.inner_matches)
+        },
+        terms.collect::<Vec<_>>().join(" && ")
+    )
 }

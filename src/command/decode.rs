@@ -145,6 +145,8 @@ impl<R: Render> BatchCommand<Out<'_>> for Decode<'_, R> {
                 if self.shown.selection.shows(&record, evaluation) {
                     self.render.record(&record, text);
                     totals.shown.iter_mut().for_each(|shown| *shown += 1);
+                } else if self.shown.selection.takes_inner(&record) {
+                    totals.inner_matches += 1;
                 }
             };
             render(outcome);

@@ -144,6 +144,12 @@ pub(crate) const FIELDS: &[Field] = &[
 /// Where a restored field came from.
 const SOURCE: Kind = Kind::Name(|| Provenance::ALL.map(|source| source.name()).to_vec());
 
+/// Fields that a JSON record has only on request.
+pub(crate) const REQUESTED_FIELDS: &[Field] = &[
+    field(&[], "payload", Kind::Bytes, |r| r.payload().map(Value::Bytes)),
+    field(&[], "wire", Kind::Bytes, |r| r.wire().map(Value::Bytes)),
+];
+
 const fn field(
     path: &'static [&'static str],
     name: &'static str,
@@ -171,7 +177,12 @@ fn revision_name(revision: u8) -> Option<&'static str> {
 impl Field {
     /// The field with this dotted name.
     pub fn by_name(name: &str) -> Option<Field> {
-        FIELDS.iter().find(|field| field.full_name() == name).copied()
+        Field::all().find(|field| field.full_name() == name)
+    }
+
+    /// All fields, also those on request.
+    pub(crate) fn all() -> impl Iterator<Item = Field> {
+        FIELDS.iter().chain(REQUESTED_FIELDS).copied()
     }
 
     /// The fields of an object, such as `esp` or `esp.wire`.
@@ -184,7 +195,7 @@ impl Field {
 
     /// What to do about a name that no field has.
     pub(crate) fn suggestion(name: &str) -> String {
-        let names: Vec<String> = FIELDS.iter().map(Field::full_name).collect();
+        let names: Vec<String> = Field::all().map(|field| field.full_name()).collect();
         let mut similar = near(name, names.iter().map(String::as_str));
         if similar.is_empty() {
             // The last part of a name alone, or in another object. Where a field came from is asked for less often.

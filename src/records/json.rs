@@ -8,6 +8,11 @@ use super::record::Record;
 
 /// Appends the record as one JSON object and a newline.
 pub fn write_line(record: &Record<'_>, out: &mut Vec<u8>) {
+    write_line_with(record, &[], out);
+}
+
+/// [`write_line`] with more fields, which are in no enclosing object, at the end.
+pub(crate) fn write_line_with(record: &Record<'_>, more: &[Field], out: &mut Vec<u8>) {
     let mut open: &[&str] = &[];
     out.push(b'{');
     let mut comma = false;
@@ -28,8 +33,14 @@ pub fn write_line(record: &Record<'_>, out: &mut Vec<u8>) {
         write_value(value, out);
         comma = true;
     }
-    out.extend(std::iter::repeat_n(b'}', open.len() + 1));
-    out.push(b'\n');
+    out.extend(std::iter::repeat_n(b'}', open.len()));
+    for field in more {
+        if let Some(value) = field.read(record) {
+            write_key(field.name, true, out);
+            write_value(value, out);
+        }
+    }
+    out.extend_from_slice(b"}\n");
 }
 
 /// Appends the values of `fields`, separated by tabs, and a newline. A field that the record does not have is left

@@ -6,7 +6,7 @@ use crate::decoder::arena::Arena;
 use crate::decoder::outcome::Outcome;
 use crate::decoder::status::{Bytes, Esp, Reason, Status};
 use crate::decoder::warnings::Warnings;
-use crate::net::{OuterHeader, UpperLayer};
+use crate::net::{OuterHeader, UpperLayer, protocol, transport_header_len};
 use crate::records::inner::Inner;
 use crate::sa::table::{PreparedSa, SaTable};
 
@@ -17,6 +17,7 @@ pub struct Record<'a> {
     outcome: &'a Outcome<'a>,
     entry: Option<&'a PreparedSa>,
     packet: &'a [u8],
+    table: &'a SaTable,
 }
 
 impl<'a> Record<'a> {
@@ -24,7 +25,7 @@ impl<'a> Record<'a> {
     #[inline]
     pub fn new(frame: &'a Frame<'a>, outcome: &'a Outcome<'a>, table: &'a SaTable, arena: &'a Arena) -> Record<'a> {
         let entry = outcome.sa.and_then(|sa| table.entry(sa));
-        Record { frame, outcome, entry, packet: outcome.packet(arena) }
+        Record { frame, outcome, entry, packet: outcome.packet(arena), table }
     }
 
     /// Frame number, from 1.
@@ -114,6 +115,23 @@ impl<'a> Record<'a> {
         (self.status() == Status::Ok && !self.packet.is_empty()).then_some(self.packet)
     }
 
+    /// The bytes of [`Record::packet`] after the transport header, or after the IP header if there is none.
+    pub(crate) fn payload(&self) -> Option<&'a [u8]> {
+        let upper = self.upper()?;
+        let segment = self.packet()?.get(upper.offset..)?;
+        // A fragment after the first one has no transport header, and no ports.
+        let header_len = match upper.ports {
+            Some(_) => transport_len(upper.protocol, segment)?,
+            None => 0,
+        };
+        segment.get(header_len..)
+    }
+
+    /// The ESP payload as captured, of any packet that carries one.
+    pub(crate) fn wire(&self) -> Option<&'a [u8]> {
+        self.outcome.payload(self.table).map(|payload| payload.bytes)
+    }
+
     /// Fields of the packet that were not sent but taken from another source, if the status is `ok`.
     pub fn restored(&self) -> Option<Provenance> {
         self.outcome.restored.as_ref().filter(|_| self.status() == Status::Ok).map(|restored| restored.sources)
@@ -135,5 +153,15 @@ impl<'a> Record<'a> {
     /// Warnings.
     pub fn warnings(&self) -> Warnings {
         self.outcome.warnings
+    }
+}
+
+/// Length in bytes of the transport header at the start of `segment`.
+fn transport_len(protocol: u8, segment: &[u8]) -> Option<usize> {
+    let shortest = transport_header_len(protocol);
+    match protocol {
+        // Data Offset counts words of 4 bytes (RFC 9293 §3.1).
+        protocol::TCP => Some((usize::from(segment.get(12)? >> 4) * 4).max(shortest)),
+        _ => Some(shortest),
     }
 }

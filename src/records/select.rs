@@ -43,6 +43,13 @@ impl Selection {
             && (!self.failed || record.is_failed())
     }
 
+    /// Whether the inner addresses meet the conditions of `src` and `dst`, if one of these is given.
+    pub(crate) fn takes_inner(&self, record: &Record<'_>) -> bool {
+        let meets = |selector: Option<Selector>, address| selector.is_none_or(|selector| selector.accepts(address));
+        let is_given = self.src.is_some() || self.dst.is_some();
+        is_given && record.inner().is_some_and(|inner| meets(self.src, inner.src) && meets(self.dst, inner.dst))
+    }
+
     /// Whether the record meets all conditions.
     pub fn shows(&self, record: &Record<'_>, evaluation: &mut Evaluation) -> bool {
         self.takes(record)

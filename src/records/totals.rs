@@ -35,6 +35,8 @@ pub struct Totals {
     hints: [u64; Hint::ALL.len()],
     /// Packets that matched the selection; `None` without one.
     pub shown: Option<u64>,
+    /// Packets whose outer addresses do not meet `--src` and `--dst`, but whose inner addresses do.
+    pub inner_matches: u64,
 }
 
 impl Totals {
@@ -89,6 +91,7 @@ impl Totals {
         self.replayed += other.replayed;
         self.unauthenticated += other.unauthenticated;
         self.failed += other.failed;
+        self.inner_matches += other.inner_matches;
         self.other_link.0 += other.other_link.0;
         self.other_link.1 = self.other_link.1.or(other.other_link.1);
         self.esp_port.0 += other.esp_port.0;
