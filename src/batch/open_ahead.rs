@@ -188,7 +188,7 @@ impl<'t, 'g> AheadOpener<'t, 'g> {
         arena: &mut Arena,
     ) {
         let (table, outermost) = (self.table, self.outermost);
-        let is_esp = |protocol| outermost || table.uses_protocol(protocol);
+        let stops_at = |protocol| outermost || table.uses_protocol(protocol);
         self.seen.clear();
         outcomes.clear();
         outcomes.reserve(window.len());
@@ -201,7 +201,7 @@ impl<'t, 'g> AheadOpener<'t, 'g> {
             outcomes.push(Outcome::new(packet.data));
             let (Some(outcome), Some(state)) = (outcomes.last_mut(), states.get_mut(index as usize)) else { continue };
             outcome.link_type = packet.link_type();
-            match link::parse_plain(outcome.link_type, packet.data, is_esp) {
+            match link::parse_plain(outcome.link_type, packet.data, stops_at) {
                 Some(place) => {
                     // Most packets have their headers at the same offsets as the previous packet.
                     if table.has_many()

@@ -21,9 +21,9 @@ struct TurnState<T> {
 }
 
 /// The right to use the value, until [`Turn::done`].
-pub(super) struct Taken<'a, T>(MutexGuard<'a, TurnState<T>>);
+pub(super) struct TurnGuard<'a, T>(MutexGuard<'a, TurnState<T>>);
 
-impl<T> std::ops::Deref for Taken<'_, T> {
+impl<T> std::ops::Deref for TurnGuard<'_, T> {
     type Target = T;
 
     fn deref(&self) -> &T {
@@ -31,7 +31,7 @@ impl<T> std::ops::Deref for Taken<'_, T> {
     }
 }
 
-impl<T> std::ops::DerefMut for Taken<'_, T> {
+impl<T> std::ops::DerefMut for TurnGuard<'_, T> {
     fn deref_mut(&mut self) -> &mut T {
         &mut self.0.value
     }
@@ -46,19 +46,19 @@ impl<T> Turn<T> {
     }
 
     /// Waits for the turn of `ticket`; `None` if the run is over.
-    pub(super) fn wait(&self, ticket: u64) -> Option<Taken<'_, T>> {
+    pub(super) fn wait(&self, ticket: u64) -> Option<TurnGuard<'_, T>> {
         let mut state = lock(&self.inner);
         while state.ticket != ticket && !state.stopped {
             state.waiting += 1;
             state = self.next.wait(state).unwrap_or_else(PoisonError::into_inner);
             state.waiting -= 1;
         }
-        (!state.stopped).then_some(Taken(state))
+        (!state.stopped).then_some(TurnGuard(state))
     }
 
     /// Ends a turn; false if it ends the run, too.
-    pub(super) fn done(&self, taken: Taken<'_, T>, result: Result<ControlFlow<()>, Error>) -> bool {
-        let Taken(mut state) = taken;
+    pub(super) fn done(&self, guard: TurnGuard<'_, T>, result: Result<ControlFlow<()>, Error>) -> bool {
+        let TurnGuard(mut state) = guard;
         state.ticket += 1;
         match result {
             Ok(ControlFlow::Continue(())) => {}
@@ -79,8 +79,8 @@ impl<T> Turn<T> {
 
     /// Ends the run with an error when the turn of `ticket` comes, so that what was read before is still written.
     pub(super) fn fail(&self, ticket: u64, error: Error) {
-        if let Some(taken) = self.wait(ticket) {
-            self.done(taken, Err(error));
+        if let Some(guard) = self.wait(ticket) {
+            self.done(guard, Err(error));
         }
     }
 

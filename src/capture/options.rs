@@ -46,15 +46,15 @@ impl<'a> Options<'a> {
     pub fn iter(self) -> impl Iterator<Item = (u16, &'a [u8])> {
         let Options { bytes: mut rest, big_endian } = self;
         std::iter::from_fn(move || {
-            let (header, behind) = rest.split_first_chunk::<4>()?;
+            let (header, after) = rest.split_first_chunk::<4>()?;
             let [c0, c1, l0, l1] = *header;
             let [code, len] = [[c0, c1], [l0, l1]].map(|field| match big_endian {
                 true => u16::from_be_bytes(field),
                 false => u16::from_le_bytes(field),
             });
             let len = usize::from(len);
-            let value = behind.get(..len).filter(|_| code != END)?;
-            rest = behind.get(len.next_multiple_of(4)..).unwrap_or_default();
+            let value = after.get(..len).filter(|_| code != END)?;
+            rest = after.get(len.next_multiple_of(4)..).unwrap_or_default();
             Some((code, value))
         })
     }

@@ -39,9 +39,9 @@ impl Lane<'_> {
 
     fn put_icv(&mut self, icv: &[u8]) {
         let (words, bytes) = self.icv.as_chunks_mut::<4>();
-        let behind = icv.iter().skip(4 * words.len());
+        let after = icv.iter().skip(4 * words.len());
         words.iter_mut().zip(icv.as_chunks().0).for_each(|(to, from)| *to = *from);
-        bytes.iter_mut().zip(behind).for_each(|(to, from)| *to = *from);
+        bytes.iter_mut().zip(after).for_each(|(to, from)| *to = *from);
     }
 }
 

@@ -139,8 +139,8 @@ impl EspCipher {
             }
             Prepared::Gmac(gcm) => {
                 // The first block is full: it has 16 bytes of header and IV.
-                let (in_first, behind) = iv.split_at_checked(16 - aad_len)?;
-                scratch.extend_from_slice(behind);
+                let (in_first, after) = iv.split_at_checked(16 - aad_len)?;
+                scratch.extend_from_slice(after);
                 scratch.extend_from_slice(cipher_text);
                 let lengths = lengths(aad_len + iv.len() + cipher_text.len(), 0);
                 let block = gcm.recover_first_block(&counter_block, scratch, lengths, icv);

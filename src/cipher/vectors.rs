@@ -428,8 +428,8 @@ fn a_search_finds_the_number_at_any_position() {
         let others =
             |count: u64| (1..=count).map(move |n| sn.wrapping_add(n * 0x10001) & if esn { !0 } else { 0xffffffff });
         for before in [0, 1, 6, 7, 8, 9, 100] {
-            for behind in [0, 1, 20] {
-                let candidates = others(before).chain([sn]).chain(others(behind));
+            for after in [0, 1, 20] {
+                let candidates = others(before).chain([sn]).chain(others(after));
                 assert_eq!(cipher.open_search(spi, candidates, esn, &body, &mut clear), Ok(sn), "{encr}, {before}");
                 assert_eq!(clear, fill(clear_len, 0x80));
             }

@@ -218,7 +218,7 @@ impl BatchCommand<Output<'_, Converted>> for Convert<'_, '_> {
 impl Convert<'_, '_> {
     /// Whether the selection matches a packet of a frame, or one nested in it.
     fn selects(&self, frame: &Frame<'_>, first: &Outcome<'_>, packet: &Outcome<'_>, arena: &Arena) -> bool {
-        let takes = |part: &Outcome<'_>| self.settings.selection.takes(&Record::new(frame, part, self.table, arena));
+        let takes = |part: &Outcome<'_>| self.settings.selection.selects(&Record::new(frame, part, self.table, arena));
         takes(packet) || first.inside_of(packet).any(takes)
     }
 }

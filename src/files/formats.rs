@@ -71,8 +71,8 @@ pub(super) fn of_line(line: &str) -> Option<Kind> {
 /// Whether a line begins a YAML file of this program, or one in JSON.
 pub(super) fn is_native(line: &str) -> bool {
     let is_key = |key: &&str| {
-        let behind = line.trim_start_matches(['"', '\'']).strip_prefix(*key);
-        behind.is_some_and(|behind| behind.trim_start_matches(['"', '\'', ' ']).starts_with(':'))
+        let after = line.trim_start_matches(['"', '\'']).strip_prefix(*key);
+        after.is_some_and(|after| after.trim_start_matches(['"', '\'', ' ']).starts_with(':'))
     };
     line.starts_with(['{', '%']) || line.starts_with("---") && !line.starts_with("-----") || NATIVE.iter().any(is_key)
 }

@@ -154,15 +154,15 @@ fn secrets_are_not_in_messages() {
         assert!(load_bytes(text.as_bytes()).is_ok(), "{text}");
         // Every character removed, doubled, or replaced by a special character of some format.
         for at in 0..text.len() {
-            let (before, behind) = text.split_at(at);
-            let rest = behind.get(1..).unwrap();
+            let (before, after) = text.split_at(at);
+            let rest = after.get(1..).unwrap();
             try_one(&format!("{before}{rest}"));
             try_one(before);
             for other in
                 [":", "\"", "\n", " ", ",", "{", "[", "&", "*", "!", "g", "#", "\t", "- ", "0x", "|", "%", "<<: "]
             {
                 try_one(&format!("{before}{other}{rest}"));
-                try_one(&format!("{before}{other}{behind}"));
+                try_one(&format!("{before}{other}{after}"));
             }
         }
         // Every two words exchanged, so that keys are in the place of names, addresses or numbers.

@@ -46,8 +46,8 @@ pub(super) fn keys(prf: Hash, sk_d: &Secret, nonces: [&[u8]; 2], chosen: &Propos
     let keymat = prf_plus(prf, sk_d, &nonces, 2 * (encr_len + integ_len)).ok_or("too many keys")?;
     let mut rest = keymat.expose();
     let mut take = |len: usize| {
-        let (taken, behind) = rest.split_at_checked(len).unwrap_or_default();
-        rest = behind;
+        let (taken, after) = rest.split_at_checked(len).unwrap_or_default();
+        rest = after;
         Secret::new(taken.to_vec())
     };
     let mut direction = || {

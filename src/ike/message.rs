@@ -230,14 +230,14 @@ fn transform(body: &[u8]) -> Option<Transform> {
     const KEY_LENGTH: u16 = 14;
     let (&[kind, _, a, b], mut rest) = body.split_first_chunk()?;
     let mut key_bits = None;
-    while let Some((&[a, b, c, d], behind)) = rest.split_first_chunk() {
+    while let Some((&[a, b, c, d], after)) = rest.split_first_chunk() {
         let (format_and_type, value) = (u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d]));
         // Without the top bit, this is the length of the value, which follows.
         let short = format_and_type & 0x8000 != 0;
         if short && format_and_type & 0x7fff == KEY_LENGTH {
             key_bits = Some(value);
         }
-        rest = if short { behind } else { behind.get(usize::from(value)..).unwrap_or_default() };
+        rest = if short { after } else { after.get(usize::from(value)..).unwrap_or_default() };
     }
     Some(Transform { kind, id: u16::from_be_bytes([a, b]), key_bits })
 }

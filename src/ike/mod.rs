@@ -220,7 +220,7 @@ impl Exchanges {
         };
         let bytes = match payload.strip_prefix(&NON_ESP_MARKER) {
             _ if ours(payload) => payload,
-            Some(behind) if ours(behind) => behind,
+            Some(after) if ours(after) => after,
             _ => return false,
         };
         let Some(message) = Message::parse(bytes) else { return false };

@@ -81,16 +81,16 @@ fn parse_ip(frame: &[u8], offset: usize, version: Option<IpVersion>) -> LinkCont
 }
 
 /// Like [`parse`], for frames that need no memory of others and hold their packet in the open; `None` for those that a
-/// [`Receiver`] must take in their turn: fragments, radio frames, tunnels. `is_esp` as in [`Receiver::receive`].
+/// [`Receiver`] must take in their turn: fragments, radio frames, tunnels. `stops_at` as in [`Receiver::receive`].
 #[inline]
-pub fn parse_standalone(link_type: u16, frame: &[u8], is_esp: impl Fn(u8) -> bool) -> Option<Standalone> {
+pub fn parse_standalone(link_type: u16, frame: &[u8], stops_at: impl Fn(u8) -> bool) -> Option<Standalone> {
     if link_type::is_radio(link_type) {
         return None;
     }
     let (outer, fault) = match link_type::network(link_type, frame) {
         Ok(link_type::Network::Ip { offset, version }) => match locate(frame, offset, version) {
             Ok(Located::Packet(place)) => {
-                return is_standalone(frame, place, is_esp).then_some(Standalone::Packet(place));
+                return is_standalone(frame, place, stops_at).then_some(Standalone::Packet(place));
             }
             Ok(Located::Fragment(_)) => return None,
             Err(fault) => (outer_at(frame, offset, version), fault),
@@ -106,19 +106,18 @@ pub fn parse_standalone(link_type: u16, frame: &[u8], is_esp: impl Fn(u8) -> boo
 // Inlined so that the result stays in registers. Copying a struct right after its fields were written stalls the
 // CPU (store forwarding fails).
 #[inline(always)]
-pub fn parse_plain(link_type: u16, frame: &[u8], is_esp: impl Fn(u8) -> bool) -> Option<IpLocation> {
+pub fn parse_plain(link_type: u16, frame: &[u8], stops_at: impl Fn(u8) -> bool) -> Option<IpLocation> {
     let (offset, version) = link_type::plain_ip(link_type, frame)?;
     let place = locate_plain(frame, offset, version)?;
-    if is_standalone(frame, place, is_esp) { Some(place) } else { None }
+    if is_standalone(frame, place, stops_at) { Some(place) } else { None }
 }
 
-/// Whether the frame needs no further unwrapping: its packet carries no other packet, or `wants` accepts it as it
-/// is.
+/// Whether the frame needs no further unwrapping: `stops_at` accepts its protocol, or it carries no other packet.
 #[inline(always)]
-fn is_standalone(frame: &[u8], place: IpLocation, is_esp: impl Fn(u8) -> bool) -> bool {
+fn is_standalone(frame: &[u8], place: IpLocation, stops_at: impl Fn(u8) -> bool) -> bool {
     match place.protocol {
         protocol::UDP => !receiver::may_carry_packets(place.payload(frame)),
-        protocol => is_esp(protocol) || protocol != protocol::UDP_LITE && !tunnel::is_tunnel(protocol),
+        protocol => stops_at(protocol) || protocol != protocol::UDP_LITE && !tunnel::is_tunnel(protocol),
     }
 }
 

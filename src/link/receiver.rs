@@ -72,16 +72,16 @@ impl InnerReceiver {
         InnerReceiver { esp_ports: settings.esp_ports.clone(), ..InnerReceiver::default() }
     }
 
-    /// Takes one packet out of `frame`; `is_esp` as in [`Receiver::receive`].
+    /// Takes one packet out of `frame`; `stops_at` as in [`Receiver::receive`].
     pub(crate) fn receive<'s>(
         &'s mut self,
         frame: &Frame<'_>,
         bytes: &'s [u8],
-        is_esp: impl Fn(u8) -> bool,
+        stops_at: impl Fn(u8) -> bool,
     ) -> Received<'s> {
         let InnerReceiver { esp_ports, reassembler, reassembled } = self;
         reassembler.begin();
-        Unwrap::new(frame, reassembler, esp_ports, is_esp).ip_packet(parse_ip(bytes, 0, None), reassembled, bytes)
+        Unwrap::new(frame, reassembler, esp_ports, stops_at).ip_packet(parse_ip(bytes, 0, None), reassembled, bytes)
     }
 }
 
@@ -185,25 +185,25 @@ impl Receiver {
         }
     }
 
-    /// Reads one frame. `is_esp` says whether an IP protocol number may be that of ESP. Such a packet is not unwrapped
-    /// further. [`Receiver::next`] returns the other packets of the frame.
-    pub fn receive<'s>(&'s mut self, frame: &Frame<'s>, is_esp: impl Fn(u8) -> bool) -> Received<'s> {
+    /// Reads one frame. `stops_at` says at which IP protocol numbers it stops to unwrap: those that may be of ESP.
+    /// [`Receiver::next`] returns the other packets of the frame.
+    pub fn receive<'s>(&'s mut self, frame: &Frame<'s>, stops_at: impl Fn(u8) -> bool) -> Received<'s> {
         let (link_type, data) = (frame.link_type(), frame.data);
         self.next = None;
         self.reassembler.begin();
         match link_type::network(link_type, data) {
-            Ok(link_type::Network::Aggregate { offset }) => self.subframe(frame, offset, is_esp),
-            network => self.network(frame, network, is_esp),
+            Ok(link_type::Network::Aggregate { offset }) => self.subframe(frame, offset, stops_at),
+            network => self.network(frame, network, stops_at),
         }
     }
 
     /// The next packet of the last frame; `None` if there are no more.
-    pub fn next<'s>(&'s mut self, frame: &Frame<'s>, is_esp: impl Fn(u8) -> bool) -> Option<Received<'s>> {
+    pub fn next<'s>(&'s mut self, frame: &Frame<'s>, stops_at: impl Fn(u8) -> bool) -> Option<Received<'s>> {
         let offset = self.next.take()?;
-        Some(self.subframe(frame, offset, is_esp))
+        Some(self.subframe(frame, offset, stops_at))
     }
 
-    fn subframe<'s>(&'s mut self, frame: &Frame<'s>, offset: usize, is_esp: impl Fn(u8) -> bool) -> Received<'s> {
+    fn subframe<'s>(&'s mut self, frame: &Frame<'s>, offset: usize, stops_at: impl Fn(u8) -> bool) -> Received<'s> {
         let mut own = *frame;
         let network = link_type::subframe(frame.data, offset).map(|(network, end, next)| {
             self.next = next;
@@ -211,7 +211,7 @@ impl Receiver {
             own.data = frame.data.get(..end).unwrap_or(frame.data);
             network
         });
-        let mut received = self.network(&own, network, is_esp);
+        let mut received = self.network(&own, network, stops_at);
         if let Content::Fragment { waits, .. } = &mut received.content {
             // The frame contains other packets, too, so it is not held back.
             *waits = false;
@@ -223,10 +223,10 @@ impl Receiver {
         &'s mut self,
         frame: &Frame<'s>,
         network: Result<link_type::Network<'s>, Fault>,
-        is_esp: impl Fn(u8) -> bool,
+        stops_at: impl Fn(u8) -> bool,
     ) -> Received<'s> {
         let (link_type, data, outermost) = (frame.link_type(), frame.data, self.outermost);
-        let is_esp = |protocol| outermost || is_esp(protocol);
+        let stops_at = |protocol| outermost || stops_at(protocol);
         let mut enclosed = false;
         let parsed = match network {
             Ok(link_type::Network::Ip { offset, version }) => parse_ip(data, offset, version),
@@ -234,16 +234,16 @@ impl Receiver {
                 enclosed = true;
                 parse_ip(data, offset, version)
             }
-            Ok(link_type::Network::Radio(radio)) => return self.radio(frame, radio, 0, is_esp),
+            Ok(link_type::Network::Radio(radio)) => return self.radio(frame, radio, 0, stops_at),
             Ok(link_type::Network::Lowpan { offset, link }) => {
                 let payload = data.get(offset..).unwrap_or_default();
                 let missing = (frame.orig_len as usize).saturating_sub(data.len());
                 let taken = self.lowpan(frame, payload, link, missing);
-                return self.hand_out(frame, taken.map(RadioContent::Lowpan), offset, is_esp);
+                return self.hand_out(frame, taken.map(RadioContent::Lowpan), offset, stops_at);
             }
             Ok(link_type::Network::Bluetooth) => {
                 let step = self.bluetooth(frame);
-                return self.hand_out(frame, step, 0, is_esp);
+                return self.hand_out(frame, step, 0, stops_at);
             }
             Ok(link_type::Network::Aggregate { .. }) => LinkContent::NotIp("an aggregate inside another one"),
             Ok(link_type::Network::Other(reason)) => LinkContent::NotIp(reason),
@@ -254,7 +254,7 @@ impl Receiver {
                 Ok(None) => {}
                 Ok(Some(radio)) => {
                     let offset = datagram.frame_offset.saturating_add(datagram.header.len());
-                    return self.radio(frame, radio, offset, is_esp);
+                    return self.radio(frame, radio, offset, stops_at);
                 }
                 // The datagram itself is the result, so a malformed ZEP header in it does not matter.
                 Err(_) if outermost => {}
@@ -267,7 +267,7 @@ impl Receiver {
         }
         let parsed = if outermost { parsed.fragment_as_packet(data) } else { parsed };
         let Receiver { reassembler, reassembled, esp_ports, .. } = self;
-        let mut received = Unwrap::new(frame, reassembler, esp_ports, is_esp).ip_packet(parsed, reassembled, data);
+        let mut received = Unwrap::new(frame, reassembler, esp_ports, stops_at).ip_packet(parsed, reassembled, data);
         received.radio = link_type::is_radio(link_type);
         if enclosed && let Content::Datagram(datagram) = &mut received.content {
             datagram.rebuilt = true;
@@ -287,10 +287,10 @@ impl Receiver {
         frame: &Frame<'s>,
         radio: Radio<'s>,
         offset: usize,
-        is_esp: impl Fn(u8) -> bool,
+        stops_at: impl Fn(u8) -> bool,
     ) -> Received<'s> {
         let step = self.mac(frame, radio);
-        self.hand_out(frame, step, offset, is_esp)
+        self.hand_out(frame, step, offset, stops_at)
     }
 
     fn mac(&mut self, frame: &Frame<'_>, radio: Radio<'_>) -> Result<RadioContent, Fault> {
@@ -393,7 +393,7 @@ impl Receiver {
         frame: &Frame<'s>,
         step: Result<RadioContent, Fault>,
         offset: usize,
-        is_esp: impl Fn(u8) -> bool,
+        stops_at: impl Fn(u8) -> bool,
     ) -> Received<'s> {
         let may_repeat = self.repeats.remembers(frame.number);
         let decrypted = std::mem::take(&mut self.decrypted);
@@ -413,7 +413,7 @@ impl Receiver {
         let Receiver { outermost, reassembler, reassembled, lowpan, esp_ports, .. } = self;
         let parsed = parse_ip(lowpan.packet(), 0, Some(IpVersion::V6));
         let parsed = if *outermost { parsed.fragment_as_packet(lowpan.packet()) } else { parsed };
-        let unwrap = &mut Unwrap::new(frame, reassembler, esp_ports, is_esp);
+        let unwrap = &mut Unwrap::new(frame, reassembler, esp_ports, stops_at);
         let mut received = unwrap.ip_packet(parsed, reassembled, lowpan.packet());
         received.radio = true;
         received.decrypted = decrypted;

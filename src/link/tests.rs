@@ -211,11 +211,11 @@ proptest::proptest! {
         first in proptest::sample::select(vec![0x45, 0x46, 0x60, 0x6f]),
         protocol in proptest::sample::select(vec![50, 17, 6, 0, 44, 51, 60]),
         fragment in proptest::sample::select(vec![0, 0x40, 0x20]),
-        behind in 0usize..8,
+        after in 0usize..8,
         announced in proptest::option::of(proptest::sample::select(vec![IpVersion::V4, IpVersion::V6])),
     ) {
         packet[0] = first;
-        let len = (packet.len() - behind) as u16;
+        let len = (packet.len() - after) as u16;
         let (at, len) = if first >> 4 == 4 { (2, len) } else { (4, len.saturating_sub(40)) };
         packet[at..at + 2].copy_from_slice(&len.to_be_bytes());
         packet[if first >> 4 == 4 { 9 } else { 6 }] = protocol;

@@ -17,7 +17,7 @@ pub(super) struct Unwrap<'u, W> {
     frame: &'u Frame<'u>,
     reassembler: &'u mut Reassembler,
     esp_ports: &'u EspPorts,
-    is_esp: W,
+    stops_at: W,
     nesting: Nesting,
 }
 
@@ -47,14 +47,14 @@ impl<'a> WholePacket<'a> {
 }
 
 impl<'u, W: Fn(u8) -> bool> Unwrap<'u, W> {
-    /// `is_esp` as in [`Receiver::receive`](super::Receiver::receive).
+    /// `stops_at` as in [`Receiver::receive`](super::Receiver::receive).
     pub(super) fn new(
         frame: &'u Frame<'u>,
         reassembler: &'u mut Reassembler,
         esp_ports: &'u EspPorts,
-        is_esp: W,
+        stops_at: W,
     ) -> Self {
-        Unwrap { frame, reassembler, esp_ports, is_esp, nesting: Nesting::new() }
+        Unwrap { frame, reassembler, esp_ports, stops_at, nesting: Nesting::new() }
     }
 
     /// The result for `parsed`, which was read from `bytes`. Each reassembled packet uses one of `buffers`.
@@ -91,12 +91,12 @@ impl<'u, W: Fn(u8) -> bool> Unwrap<'u, W> {
 
     /// Whether fragments with this protocol are reassembled.
     fn collects(&self, protocol: u8) -> bool {
-        matches!(protocol, UDP | UDP_LITE) || (self.is_esp)(protocol) || tunnel::is_tunnel(protocol)
+        matches!(protocol, UDP | UDP_LITE) || (self.stops_at)(protocol) || tunnel::is_tunnel(protocol)
     }
 
     /// Whether the packet may directly contain ESP.
     fn has_esp(&self, datagram: &Datagram<'_>) -> bool {
-        (self.is_esp)(datagram.protocol) || matches!(udp_encapsulation(datagram, self.esp_ports), Ok(Some(_)))
+        (self.stops_at)(datagram.protocol) || matches!(udp_encapsulation(datagram, self.esp_ports), Ok(Some(_)))
     }
 
     /// Adds a fragment that was itself in `frames`.
@@ -124,7 +124,7 @@ impl<'u, W: Fn(u8) -> bool> Unwrap<'u, W> {
     fn whole<'a>(&mut self, whole: WholePacket<'a>, buffers: &'a mut [Reassembled]) -> Received<'a> {
         if self.has_esp(&whole.datagram) {
             // A UDP-Lite header cannot be written back.
-            let rebuilt = whole.datagram.protocol == UDP_LITE && !(self.is_esp)(UDP_LITE);
+            let rebuilt = whole.datagram.protocol == UDP_LITE && !(self.stops_at)(UDP_LITE);
             return match rebuilt {
                 true => WholePacket { datagram: Datagram { rebuilt, ..whole.datagram }, link_header: &[], ..whole }
                     .received(),

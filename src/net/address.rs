@@ -111,7 +111,7 @@ impl Selector {
     }
 
     /// Whether every address of a version matches.
-    pub fn takes_every(self, version: IpVersion) -> bool {
+    pub fn accepts_every(self, version: IpVersion) -> bool {
         match self {
             Selector::Any => true,
             Selector::Prefix { address, len } => len == 0 && IpVersion::of(address) == version,
@@ -140,7 +140,7 @@ impl Selector {
     }
 
     /// Whether both may be addresses of the same IP header: they have the same version.
-    pub fn fits_beside(self, other: Selector) -> bool {
+    pub fn is_same_version_as(self, other: Selector) -> bool {
         match (self, other) {
             (Selector::Prefix { address: a, .. }, Selector::Prefix { address: b, .. }) => a.is_ipv4() == b.is_ipv4(),
             _ => true,

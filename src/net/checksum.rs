@@ -15,17 +15,17 @@ pub fn internet(bytes: &[u8]) -> u16 {
 ///
 /// It is stored and checked like [`internet`]. UDP stores 0 as `ffff`, which is left to the caller.
 pub fn upper_layer(src: IpAddr, dst: IpAddr, protocol: u8, segment: &[u8]) -> u16 {
-    finish(address(src) + address(dst) + behind_addresses(protocol, segment))
+    finish(address(src) + address(dst) + protocol_and_segment(protocol, segment))
 }
 
 /// Like [`upper_layer`], with source and destination address in one piece, as in an IP header.
 pub(crate) fn upper_layer_of(addresses: &[u8], protocol: u8, segment: &[u8]) -> u16 {
-    finish(sum(addresses) + behind_addresses(protocol, segment))
+    finish(sum(addresses) + protocol_and_segment(protocol, segment))
 }
 
 /// Length and protocol have different offsets in the two pseudo-headers, but always even ones, so the sum is the
 /// same.
-fn behind_addresses(protocol: u8, segment: &[u8]) -> u64 {
+fn protocol_and_segment(protocol: u8, segment: &[u8]) -> u64 {
     let len = u32::try_from(segment.len()).unwrap_or(u32::MAX);
     u64::from(len) + u64::from(protocol) + sum(segment)
 }

@@ -35,7 +35,7 @@ impl Selection {
     }
 
     /// Whether the record meets the conditions of `spi`, `src`, `dst`, `frames` and `failed`.
-    pub fn takes(&self, record: &Record<'_>) -> bool {
+    pub fn selects(&self, record: &Record<'_>) -> bool {
         self.frames.as_ref().is_none_or(|frames| frames.contains(record.frame()))
             && self.spi.is_none_or(|wanted| record.spi() == Some(wanted))
             && self.src.is_none_or(|selector| record.outer().is_some_and(|outer| selector.accepts(outer.src)))
@@ -52,7 +52,7 @@ impl Selection {
 
     /// Whether the record meets all conditions.
     pub fn shows(&self, record: &Record<'_>, evaluation: &mut Evaluation) -> bool {
-        self.takes(record)
+        self.selects(record)
             && (self.statuses.is_empty() || self.statuses.contains(&record.status()))
             && self.filter.as_ref().is_none_or(|filter| filter.matches(record, evaluation))
     }

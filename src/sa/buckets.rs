@@ -31,15 +31,15 @@ pub(super) struct BucketKey {
 #[repr(align(16))]
 pub(super) struct Bucket {
     pub(super) key: BucketKey,
-    /// [`PreparedSa::takes_every`] of the only SA, so that the SA itself need not be loaded.
-    pub(super) takes_every: [bool; 2],
+    /// [`PreparedSa::accepts_every`] of the only SA, so that the SA itself need not be loaded.
+    pub(super) accepts_every: [bool; 2],
     /// One of three: the position in `entries` of the only SA; [`Bucket::SHARED`] plus a position in `shared`,
     /// where the number of SAs and their positions are; or [`Bucket::FREE`].
     sas: u32,
 }
 
 impl Bucket {
-    const FREE: Bucket = Bucket { key: BucketKey { low: 0, addresses: 0 }, sas: u32::MAX, takes_every: [false; 2] };
+    const FREE: Bucket = Bucket { key: BucketKey { low: 0, addresses: 0 }, sas: u32::MAX, accepts_every: [false; 2] };
     const SHARED: u32 = 1 << 31;
 
     fn is_free(&self) -> bool {
@@ -71,7 +71,7 @@ impl Group {
             };
             let place = group.place(own);
             if let Some(place) = group.buckets.get_mut(place) {
-                *place = Bucket { key: own, sas, takes_every: only.map_or([false; 2], |only| only.takes_every) };
+                *place = Bucket { key: own, sas, accepts_every: only.map_or([false; 2], |only| only.accepts_every) };
             }
         }
         group

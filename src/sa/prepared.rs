@@ -27,7 +27,7 @@ pub struct PreparedSa {
     spi: Option<u32>,
     esn: bool,
     /// Whether it matches every IPv4 packet, and every IPv6 packet.
-    pub(super) takes_every: [bool; 2],
+    pub(super) accepts_every: [bool; 2],
     iv_len: u8,
     icv_len: u8,
     block: u8,
@@ -76,7 +76,7 @@ impl SaBuilder {
 impl Clone for PreparedSa {
     /// The copy schedules its keys when it first needs them.
     fn clone(&self) -> PreparedSa {
-        let PreparedSa { spi, esn, takes_every, iv_len, icv_len, block, authenticates, protocol, .. } = *self;
+        let PreparedSa { spi, esn, accepts_every, iv_len, icv_len, block, authenticates, protocol, .. } = *self;
         let (codec, context, sa) = (self.codec.clone(), self.context.clone(), self.sa.clone());
         let cipher = OnceLock::new();
         PreparedSa {
@@ -86,7 +86,7 @@ impl Clone for PreparedSa {
             sa,
             spi,
             esn,
-            takes_every,
+            accepts_every,
             iv_len,
             icv_len,
             block,
@@ -115,15 +115,15 @@ impl PreparedSa {
         }
         let protocol = context.as_ref().map_or(protocol::ESP, |context| context.protocol);
         let no_link = sa.link_src.is_none() && sa.link_dst.is_none();
-        let takes_every = [IpVersion::V4, IpVersion::V6]
-            .map(|version| no_link && sa.src.takes_every(version) && sa.dst.takes_every(version));
+        let accepts_every = [IpVersion::V4, IpVersion::V6]
+            .map(|version| no_link && sa.src.accepts_every(version) && sa.dst.accepts_every(version));
         Ok(PreparedSa {
             cipher: OnceLock::new(),
             codec,
             context,
             spi: sa.spi,
             esn: sa.esn,
-            takes_every,
+            accepts_every,
             iv_len: sa.keys.suite().iv_len as u8,
             icv_len: sa.keys.icv_len() as u8,
             block: sa.keys.suite().block as u8,
@@ -145,17 +145,22 @@ impl PreparedSa {
 
     /// Whether it matches packets with these outer addresses that were not in a radio frame.
     pub fn accepts(&self, outer: &OuterHeader) -> bool {
-        self.takes(outer.version, [outer.src, outer.dst].map(address_value), None)
+        self.accepts_addresses(outer.version, [outer.src, outer.dst].map(address_value), None)
     }
 
     /// Whether it matches packets with these addresses.
     #[inline]
-    pub(super) fn takes(&self, version: IpVersion, [src, dst]: [u128; 2], link: Option<LinkAddresses>) -> bool {
-        if of_version(self.takes_every, version) {
+    pub(super) fn accepts_addresses(
+        &self,
+        version: IpVersion,
+        [src, dst]: [u128; 2],
+        link: Option<LinkAddresses>,
+    ) -> bool {
+        if of_version(self.accepts_every, version) {
             return true;
         }
         let sa = &*self.sa;
-        sa.src.accepts_value(version, src) && sa.dst.accepts_value(version, dst) && takes_link(sa, link)
+        sa.src.accepts_value(version, src) && sa.dst.accepts_value(version, dst) && accepts_link(sa, link)
     }
 
     /// Its cipher.
@@ -254,7 +259,7 @@ impl PreparedSa {
 }
 
 /// An SA with a link-layer address matches only packets in frames with that address.
-fn takes_link(sa: &Sa, link: Option<LinkAddresses>) -> bool {
+fn accepts_link(sa: &Sa, link: Option<LinkAddresses>) -> bool {
     if sa.link_src.is_none() && sa.link_dst.is_none() {
         return true;
     }

@@ -51,11 +51,11 @@ impl Runs {
             self.current = (number, number);
             return true;
         }
-        self.add_beside(number, most())
+        self.add_to_others(number, most())
     }
 
     /// Adds a number that is not in the current run.
-    fn add_beside(&mut self, number: u64, most: usize) -> bool {
+    fn add_to_others(&mut self, number: u64, most: usize) -> bool {
         let own = self.others.get_or_insert_default();
         if self.current != Runs::NONE && self.current.1.checked_add(1) == Some(number) {
             self.current.1 = number;

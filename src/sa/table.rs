@@ -195,9 +195,11 @@ impl SaTable {
             let Some(low) = group.key.low_of_head(protocol, head) else { continue };
             let key = BucketKey { low, addresses: group.addresses(addresses) };
             let Some(bucket) = group.buckets.get(group.place(key)) else { continue };
-            let takes_every = of_version(bucket.takes_every, version);
+            let accepts_every = of_version(bucket.accepts_every, version);
             for sa in group.sas_of(bucket) {
-                if (takes_every || self.entry(*sa)?.takes(version, addresses, None)) && only.replace(*sa).is_some() {
+                if (accepts_every || self.entry(*sa)?.accepts_addresses(version, addresses, None))
+                    && only.replace(*sa).is_some()
+                {
                     return None;
                 }
             }
@@ -244,7 +246,7 @@ impl SaTable {
             }
             let behind_rule = head << rule_bits;
             let accepts = |index: &&u32| {
-                self.entry(**index).is_some_and(|entry| entry.takes(outer.version, addresses, packet.link))
+                self.entry(**index).is_some_and(|entry| entry.accepts_addresses(outer.version, addresses, packet.link))
             };
             let before = found.len();
             if head_bits >= rule_bits + u32::from(spi_bits) {

@@ -118,8 +118,8 @@ fn cut(rows: &[&FieldDescriptor], direction: Direction, packet: &[u8]) -> Result
             (_, Some(ihl)) if *field == IPV4_OPTIONS => options_bits(ihl),
             // The bits that the following fields leave for this one.
             _ => {
-                let behind: usize = order.iter().skip(step + 1).map(|(index, _)| fixed(index)).sum();
-                let left = has_bits.saturating_sub(at + behind);
+                let bits_after: usize = order.iter().skip(step + 1).map(|(index, _)| fixed(index)).sum();
+                let left = has_bits.saturating_sub(at + bits_after);
                 left - left % 8
             }
         };

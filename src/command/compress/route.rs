@@ -38,7 +38,7 @@ impl Compress<'_> {
         arena: &Arena,
         texts: &mut ClearTexts,
     ) -> Route {
-        if !self.settings.selection.takes(&Record::new(frame, outcome, self.input, arena)) {
+        if !self.settings.selection.selects(&Record::new(frame, outcome, self.input, arena)) {
             return Route::Omitted;
         }
         match (self.settings.input, outcome.status) {

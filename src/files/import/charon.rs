@@ -40,18 +40,18 @@ const MAX_KEY_LEN: usize = 128;
 pub(crate) fn message(line: &str) -> Option<(u32, &str)> {
     let (at, _) = line.match_indices('[').find(|(at, _)| {
         let group = line.get(at + 1..at + 4).unwrap_or_default();
-        let behind = line.get(at + 4..).unwrap_or_default();
-        let closed = behind.strip_prefix(['0', '1', '2', '3', '4']).unwrap_or(behind).starts_with(']');
+        let after = line.get(at + 4..).unwrap_or_default();
+        let closed = after.strip_prefix(['0', '1', '2', '3', '4']).unwrap_or(after).starts_with(']');
         let digits = line.get(..*at).map_or(0, |head| head.bytes().rev().take_while(u8::is_ascii_digit).count());
         closed && digits >= 2 && group.len() == 3 && group.bytes().all(|c| c.is_ascii_uppercase())
     })?;
     let head = line.get(..at)?;
     let thread = head.get(head.bytes().rposition(|c| !c.is_ascii_digit()).map_or(0, |at| at + 1)..)?.parse().ok()?;
-    let behind = line.get(at..)?.split_once(']')?.1;
-    let behind = behind.strip_prefix(' ').unwrap_or(behind);
-    let message = match behind.strip_prefix('<') {
-        Some(name) => name.split_once("> ").map_or(behind, |(_, message)| message),
-        None => behind,
+    let after = line.get(at..)?.split_once(']')?.1;
+    let after = after.strip_prefix(' ').unwrap_or(after);
+    let message = match after.strip_prefix('<') {
+        Some(name) => name.split_once("> ").map_or(after, |(_, message)| message),
+        None => after,
     };
     Some((thread, message))
 }
@@ -226,7 +226,7 @@ impl<'t> Thread<'t> {
         let (Ok(spi), Ok(src), Ok(dst)) = (spi(spi_word.trim_end_matches(',')), address(src), address(dst)) else {
             return Err("the SA has an invalid SPI or address".into());
         };
-        if !src.fits_beside(dst) {
+        if !src.is_same_version_as(dst) {
             return Err("the SA has addresses of different IP versions".into());
         }
         let name = spi_name(spi);
@@ -382,11 +382,11 @@ Jan  2 03:04:06 gate charon: 10[CHD]   SPI 0xb1000002, src 2001:db8::1 dst 2001:
         assert_eq!((sas.len(), warnings.len()), (0, 1));
         assert!(warnings[0].contains("set `chd = 4`"), "{warnings:?}");
         // Only the inbound SA. The outbound one is reported when it is added.
-        let behind = "SPI 0xa1000001, src 2001:db8::2 dst 2001:db8::1\n";
+        let after = "SPI 0xa1000001, src 2001:db8::2 dst 2001:db8::1\n";
         let line = "10[CHD]   using HMAC_SHA2_256_128 with 96-bit truncation\n";
         let icv_lens = |text: &str| -> Vec<usize> { read_text(text).0.iter().map(|sa| sa.keys.icv_len()).collect() };
         assert_eq!(icv_lens(TWO_THREADS), [12, 16, 16, 12]);
-        assert_eq!(icv_lens(&TWO_THREADS.replace(behind, &format!("{behind}{line}"))), [12, 12, 16, 12]);
+        assert_eq!(icv_lens(&TWO_THREADS.replace(after, &format!("{after}{line}"))), [12, 12, 16, 12]);
         assert_eq!(icv_lens(&format!("{TWO_THREADS}{line}")), [12, 16, 12, 12]);
         assert_eq!(icv_lens(&format!("{line}{TWO_THREADS}")), [12, 16, 16, 12]);
         let (sas, warnings) = read_text(&TWO_THREADS.replace("dst 192.0.2.1", "dst 2001:db8::1"));

@@ -37,8 +37,8 @@ pub(crate) fn is_line(line: &str) -> bool {
         first.eq_ignore_ascii_case("IPv4") || first.eq_ignore_ascii_case("IPv6")
     };
     let first_is_quoted = || {
-        let (_, behind) = line.strip_prefix('"')?.split_once('"')?;
-        Some(behind.trim_start().starts_with(','))
+        let (_, after) = line.strip_prefix('"')?.split_once('"')?;
+        Some(after.trim_start().starts_with(','))
     };
     line.split_once(',').is_some_and(first_is_version) || first_is_quoted().unwrap_or(false)
 }
@@ -111,16 +111,16 @@ fn split<'t>(line: &'t str, fields: &mut Vec<Field<'t>>) -> Result<(), EntryErro
         };
         // Fields are short, so this loop is faster than the library's search.
         let end = inside.bytes().position(|byte| byte == b'"');
-        let Some((field, behind)) = end.and_then(|end| Some((inside.get(..end)?, inside.get(end + 1..)?))) else {
+        let Some((field, after)) = end.and_then(|end| Some((inside.get(..end)?, inside.get(end + 1..)?))) else {
             return wrong(format!("field {} does not end with a quote", fields.len() + 1), HELP);
         };
         fields.push(match field.contains('\\') {
             true => Field::Unescaped(Zeroizing::new(unescaped(field))),
             false => Field::AsWritten(field),
         });
-        match behind.trim_start() {
+        match after.trim_start() {
             "" => return Ok(()),
-            behind => match behind.strip_prefix(',') {
+            after => match after.strip_prefix(',') {
                 Some(next) => rest = next,
                 None => return wrong(format!("no comma after field {}", fields.len()), HELP),
             },
@@ -132,16 +132,16 @@ fn split<'t>(line: &'t str, fields: &mut Vec<Field<'t>>) -> Result<(), EntryErro
 fn unescaped(field: &str) -> String {
     let mut text = String::with_capacity(field.len());
     let mut rest = field;
-    while let Some((before, behind)) = rest.split_once("\\x") {
+    while let Some((before, after)) = rest.split_once("\\x") {
         text.push_str(before);
-        match behind.get(..2).and_then(|digits| u8::from_str_radix(digits, 16).ok()) {
+        match after.get(..2).and_then(|digits| u8::from_str_radix(digits, 16).ok()) {
             Some(byte) => {
                 text.push(char::from(byte));
-                rest = behind.get(2..).unwrap_or_default();
+                rest = after.get(2..).unwrap_or_default();
             }
             None => {
                 text.push_str("\\x");
-                rest = behind;
+                rest = after;
             }
         }
     }

@@ -109,19 +109,19 @@ fn fields(line: &str) -> Result<Vec<&str>, EntryError> {
     let mut rest = line;
     loop {
         rest = rest.trim_start();
-        let (field, behind) = match rest.strip_prefix('"') {
+        let (field, after) = match rest.strip_prefix('"') {
             Some(inside) => {
-                let Some((field, behind)) = inside.split_once('"') else {
+                let Some((field, after)) = inside.split_once('"') else {
                     return wrong(format!("field {} does not end with a quote", fields.len() + 1), HELP);
                 };
-                (field, behind.trim_start())
+                (field, after.trim_start())
             }
             None => rest.split_at(rest.find(',').unwrap_or(rest.len())),
         };
         fields.push(field.trim());
-        match behind.strip_prefix(',') {
+        match after.strip_prefix(',') {
             Some(next) => rest = next,
-            None if behind.is_empty() => return Ok(fields),
+            None if after.is_empty() => return Ok(fields),
             None => return wrong(format!("no comma after field {}", fields.len()), HELP),
         }
     }

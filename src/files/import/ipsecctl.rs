@@ -89,7 +89,7 @@ impl<'t> Entry<'_, 't> {
             address(word).map(Selector::address).map_err(invalid_field(&format!("`{name}`")))
         };
         let (from, to) = (address("from")?, address("to")?);
-        if !from.fits_beside(to) {
+        if !from.is_same_version_as(to) {
             return Err(invalid("`from` and `to` have different IP versions"));
         }
         let addresses = if reverse { [to, from] } else { [from, to] };

@@ -70,7 +70,7 @@ fn prompt(line: &str) -> Option<usize> {
     const SIGNS: [char; 4] = ['#', '$', '%', '>'];
     let ends = |(at, sign): (usize, char)| {
         SIGNS.contains(&sign)
-            && line.get(at + 1..).is_some_and(|behind| behind.trim_end().is_empty() || behind.starts_with(' '))
+            && line.get(at + 1..).is_some_and(|after| after.trim_end().is_empty() || after.starts_with(' '))
     };
     let (at, sign) = line.char_indices().find(|place| ends(*place))?;
     let (head, command) = (line.get(..at)?.trim_start(), line.get(at + 1..)?.trim());

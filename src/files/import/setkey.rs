@@ -168,13 +168,13 @@ fn sa(path: &Path, statement: &[Token<'_>], skipped: &mut Skipped) -> Result<Opt
         address.map(Selector::address).map_err(|error| error.in_line(token.line))
     };
     let (src, dst) = (selector(src)?, selector(dst)?);
-    if !src.fits_beside(dst) {
+    if !src.is_same_version_as(dst) {
         return Err(invalid("source and destination have different IP versions"));
     }
     let spi = spi(spi_token.text).map_err(invalid_field("SPI")).map_err(|error| error.in_line(spi_token.line))?;
     let (mut encryption, mut integrity, mut esn) = (None, None, false);
-    while let Some((option, behind)) = options.split_first() {
-        options = behind;
+    while let Some((option, after)) = options.split_first() {
+        options = after;
         match option.text {
             "-E" => encryption = Some(algorithm(option, &mut options)?),
             "-A" => integrity = Some(algorithm(option, &mut options)?),
@@ -192,15 +192,15 @@ fn sa(path: &Path, statement: &[Token<'_>], skipped: &mut Skipped) -> Result<Opt
 
 /// Name and key after -E or -A. `null` needs no key.
 fn algorithm<'t>(option: &Token<'t>, rest: &mut &[Token<'t>]) -> Result<(Token<'t>, Secret), EntryError> {
-    let Some((name, behind)) = rest.split_first() else {
+    let Some((name, after)) = rest.split_first() else {
         return Err(invalid(format!("{} without an algorithm", option.text)).in_line(option.line));
     };
-    *rest = behind;
+    *rest = after;
     let key =
-        behind.first().filter(|token| token.quoted || token.text.starts_with("0x") || token.text.starts_with("0X"));
+        after.first().filter(|token| token.quoted || token.text.starts_with("0x") || token.text.starts_with("0X"));
     match key {
         Some(token) => {
-            *rest = behind.get(1..).unwrap_or_default();
+            *rest = after.get(1..).unwrap_or_default();
             let secret = if token.quoted {
                 Secret::new(token.text.as_bytes().to_vec())
             } else {
@@ -279,7 +279,7 @@ mod tests {
             "#!/usr/sbin/setkey -f
 flush ; spdflush;
 add 2001:db8::1 2001:db8::2 esp 123457 -m tunnel -E rijndael-cbc 0x00112233445566778899aabbccddeeff
-    -A hmac-sha1 \"a key; of # twenty B\" ;   # behind it
+    -A hmac-sha1 \"a key; of # twenty B\" ;   # after it
 add -6 2001:db8::1 2001:db8::2 ah 123456 -A hmac-sha1 \"AH SA configuration!\" ;
 add 192.0.2.1[4500] 192.0.2.2[4500] esp-udp 0x10002 -u 7 -lh 3600 -f nocyclic-seq
 \t-E aes-gcm-16 0x00112233445566778899aabbccddeeffa0a1a2a3;

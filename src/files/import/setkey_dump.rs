@@ -107,7 +107,7 @@ impl<'t> Dump<'t> {
     fn sa(self, file: &Arc<Path>, skipped: &mut Skipped) -> Result<Sa, EntryError> {
         let spi = self.spi.and_then(|word| spi(word).ok()).ok_or_else(|| invalid("an SA without `spi=`"))?;
         let [src, dst] = self.addresses.map(|word| address(word).map_or(Selector::Any, Selector::address));
-        if !src.fits_beside(dst) {
+        if !src.is_same_version_as(dst) {
             return Err(invalid("source and destination have different IP versions"));
         }
         let Some(encryption) = self.encryption else {

@@ -37,11 +37,11 @@ fn argument(line: &str) -> Option<&str> {
     if command != "tcpdump" && !command.ends_with("/tcpdump") {
         return None;
     }
-    let (_, behind) = line.split_once(" -E")?;
-    let behind = behind.trim_start();
-    match behind.chars().next()? {
-        quote @ ('"' | '\'') => behind.get(1..)?.split(quote).next(),
-        _ => behind.split_whitespace().next(),
+    let (_, after) = line.split_once(" -E")?;
+    let after = after.trim_start();
+    match after.chars().next()? {
+        quote @ ('"' | '\'') => after.get(1..)?.split(quote).next(),
+        _ => after.split_whitespace().next(),
     }
 }
 

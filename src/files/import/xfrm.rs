@@ -152,8 +152,8 @@ impl<'t> Block<'t> {
         let mut block = Block::new(line);
         let mut at = 0;
         while let Some(name) = words.get(at) {
-            let behind = words.get(at + 1..).unwrap_or_default();
-            let value = behind.first().copied().unwrap_or_default();
+            let after = words.get(at + 1..).unwrap_or_default();
+            let value = after.first().copied().unwrap_or_default();
             at += 2;
             match *name {
                 "src" if block.src.is_empty() => block.src = value,
@@ -161,7 +161,7 @@ impl<'t> Block<'t> {
                 "proto" if block.protocol.is_none() => block.protocol = Some(value),
                 "spi" => block.spi = Some(value),
                 "aead" | "enc" | "auth" | "auth-trunc" => {
-                    let (algorithm, len) = Algorithm::of_command(behind, matches!(*name, "aead" | "auth-trunc"));
+                    let (algorithm, len) = Algorithm::of_command(after, matches!(*name, "aead" | "auth-trunc"));
                     at += len - 1;
                     let place = match *name {
                         "aead" => &mut block.aead,
@@ -203,7 +203,7 @@ impl<'t> Block<'t> {
         let spi = self.spi.and_then(|word| spi(word).ok()).ok_or_else(|| invalid("invalid SPI"))?;
         let src = selector(self.src).ok_or_else(|| invalid("`src` is not an IP address"))?;
         let dst = selector(self.dst).ok_or_else(|| invalid("`dst` is not an IP address"))?;
-        if !src.fits_beside(dst) {
+        if !src.is_same_version_as(dst) {
             return Err(invalid("`src` and `dst` have different IP versions"));
         }
         let origin = Origin { path: file.clone(), line: self.line };

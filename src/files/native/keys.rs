@@ -47,7 +47,7 @@ pub(crate) fn sa(path: &Arc<Path>, node: &Node) -> Result<NamedSa, Error> {
     let src = fields.optional("src", selector)?.unwrap_or(Selector::Any);
     let dst_entry = fields.entry("dst");
     let dst = dst_entry.map(|entry| fields.read(entry, selector)).transpose()?.unwrap_or(Selector::Any);
-    if let Some(entry) = dst_entry.filter(|_| !src.fits_beside(dst)) {
+    if let Some(entry) = dst_entry.filter(|_| !src.is_same_version_as(dst)) {
         return Err(
             fields.wrong(entry, value_error("another IP version than `src`", "both belong to one outer header"))
         );
