@@ -10,7 +10,7 @@ pub(crate) mod sa;
 mod seal_queue;
 pub(crate) mod show;
 
-use crate::decoder::candidates::explicit_iv;
+use crate::decoder::esp_packet::explicit_iv;
 use crate::decoder::outcome::Outcome;
 use crate::sa::table::{PreparedSa, SaTable};
 

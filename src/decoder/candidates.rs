@@ -1,11 +1,10 @@
 //! Finds the SA and the sequence number of a packet (wire format §1 and §6). The ICV decides which is right. The
 //! progress of the streams only decides which are tried first.
 
+use super::esp_packet::{body, spi};
+use super::likely_numbers::{agrees, likely_numbers, recovers, timed_period};
 use super::status::Method;
-use crate::capture::NO_TIME;
-use crate::cipher::{OpenError, OpenRequest};
-use crate::cores;
-use crate::sa::sequence::SequenceNumbers;
+use super::wide_search::search_on_all_cores;
 use crate::sa::stream::Progress;
 use crate::sa::table::{Hints, Lookup, PreparedSa, SaTable};
 
@@ -31,6 +30,8 @@ impl Default for Limits {
 pub(crate) const RESYNC_TRIES: u64 = 1 << 24;
 /// After this many failed packets in a row, the search for an SA starts from scratch.
 const LOST_AFTER: u32 = 16;
+/// Up to this many sequence numbers are tried on one core.
+const PARALLEL_FROM: u64 = 1 << 16;
 
 /// A packet that verified, or that belongs to an SA without ICV.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -191,7 +192,7 @@ impl Candidates {
             let Some(entry) = table.entry(*sa).filter(|entry| entry.authenticates()) else { continue };
             let Some(body) = body(entry, packet.payload) else { continue };
             let progress = progress(*sa)?;
-            let order = candidates(entry, packet.payload, &progress, time_ns);
+            let order = likely_numbers(entry, packet.payload, &progress, time_ns);
             let spi = spi(entry, packet.payload);
             self.tries_spent += 1;
             // Computing the number from the ICV is slow for the first time, because the GHASH key must be inverted.
@@ -272,7 +273,7 @@ impl Candidates {
             return None;
         }
         let body = body(entry, packet.payload)?;
-        let mut order = candidates(entry, packet.payload, progress, time_ns);
+        let mut order = likely_numbers(entry, packet.payload, progress, time_ns);
         let spi = spi(entry, packet.payload);
         let esn = entry.esn();
         if !authenticates {
@@ -334,7 +335,7 @@ impl Candidates {
         if entry.has_whole_sn() {
             return (Method::Wire, 1);
         }
-        let order = candidates(entry, payload, progress, time_ns);
+        let order = likely_numbers(entry, payload, progress, time_ns);
         let mask = order.mask_number();
         if mask == Some(sn) {
             return (Method::IvMask, 1);
@@ -363,148 +364,4 @@ enum Step {
     Usual,
     Wide,
     Unauthenticated,
-}
-
-/// Up to this many sequence numbers are tried on one core.
-const PARALLEL_FROM: u64 = 1 << 16;
-
-/// The wide search. Each core takes the next block of sequence numbers.
-fn search_on_all_cores(
-    entry: &PreparedSa,
-    spi: u32,
-    order: SequenceNumbers,
-    tries: u64,
-    body: &[u8],
-    clear: &mut Vec<u8>,
-    notify: Option<fn(u64, u64)>,
-) -> Result<u64, OpenError> {
-    const BLOCK: usize = 1 << 15;
-    let order = std::sync::Mutex::new((order, 0u64));
-    let found = std::sync::Mutex::new(None);
-    let work = || {
-        let mut clear = vec![];
-        let mut block = Vec::with_capacity(BLOCK);
-        loop {
-            if found.lock().is_ok_and(|found| found.is_some()) {
-                return;
-            }
-            block.clear();
-            if let Ok(mut next) = order.lock() {
-                let (order, taken) = &mut *next;
-                let left = tries.saturating_sub(*taken).min(BLOCK as u64);
-                block.extend(order.take(left as usize));
-                *taken += block.len() as u64;
-                if let Some(notify) = notify {
-                    notify(*taken, tries);
-                }
-            }
-            if block.is_empty() {
-                return;
-            }
-            let result = entry.cipher().open_search(spi, block.iter().copied(), entry.esn(), body, &mut clear);
-            if let (Ok(sn), Ok(mut found)) = (result, found.lock()) {
-                found.get_or_insert(sn);
-            }
-        }
-    };
-    cores::side_by_side(cores::count(), work);
-    if let Some(notify) = notify {
-        notify(tries, tries);
-    }
-    let sn = found.into_inner().ok().flatten().ok_or(OpenError::NotAuthentic)?;
-    entry.cipher().open(spi, sn, entry.esn(), body, clear).map(|()| sn)
-}
-
-/// The sequence numbers that a packet may have under an SA, most likely first.
-fn candidates(entry: &PreparedSa, payload: &[u8], progress: &Progress, time_ns: i64) -> SequenceNumbers {
-    // Without an ICV, the last number is a guess, and so is the mask computed from it.
-    let mask = progress.iv_mask.filter(|_| entry.authenticates());
-    let mask = mask.zip(explicit_iv(entry, payload)).map(|(mask, iv)| mask ^ iv);
-    let (wire, bits) = (entry.sn_on_wire(payload), entry.codec.sn_bits());
-    let order = SequenceNumbers::new(expected(entry, progress, time_ns), wire, bits, entry.esn(), mask);
-    match entry.sa.sn_hint {
-        Some(hint) if progress.highest.is_none() && entry.authenticates() => {
-            // The hint in a key file is from a different time than the start of the capture.
-            order.or_around(if start(entry).is_some() { hint } else { 1 }, wire, bits)
-        }
-        _ => order,
-    }
-}
-
-/// The first sequence number, if the rule file defines it.
-fn start(entry: &PreparedSa) -> Option<u64> {
-    entry.context.as_ref().and_then(|context| context.esp_sn)
-}
-
-/// The time from one number to the next, if both this packet and the last one have a time stamp.
-fn timed_period(entry: &PreparedSa, progress: &Progress, time_ns: i64) -> Option<u64> {
-    entry.sn_period().filter(|_| time_ns != NO_TIME && progress.time_ns != NO_TIME)
-}
-
-/// The likeliest sequence number of the next packet of a stream.
-pub(crate) fn expected(entry: &PreparedSa, progress: &Progress, time_ns: i64) -> u64 {
-    match (progress.highest, timed_period(entry, progress, time_ns)) {
-        (None, _) => start(entry).or(entry.sa.sn_hint).unwrap_or(1),
-        (Some(highest), None) => highest.saturating_add(1),
-        (Some(highest), Some(period_ns)) => {
-            let periods = time_ns.saturating_sub(progress.time_ns).max(0) as u64 / period_ns.max(1);
-            highest.saturating_add(periods)
-        }
-    }
-}
-
-/// Fills `sealed` with the first try for a packet under an SA with ICV. Returns false if the sequence number is
-/// computed from the ICV, or if the packet is too short.
-// Not returned as `Option`: copying an `Option` right after its fields were written stalls the CPU.
-#[inline]
-pub(crate) fn first_sealed<'a>(
-    entry: &PreparedSa,
-    payload: &'a [u8],
-    progress: &Progress,
-    time_ns: i64,
-    sealed: &mut OpenRequest<'a>,
-) -> bool {
-    let Some(body) = body(entry, payload) else { return false };
-    sealed.sn = if entry.has_whole_sn() {
-        u64::from(entry.sn_on_wire(payload))
-    } else {
-        let mut order = candidates(entry, payload, progress, time_ns);
-        if order.mask_number().is_none() && recovers(entry) {
-            return false;
-        }
-        let Some(sn) = order.next() else { return false };
-        sn
-    };
-    sealed.spi = spi(entry, payload);
-    sealed.body = body;
-    true
-}
-
-/// Whether SPI and sequence number can be computed from the ICV, and are not sent in full.
-fn recovers(entry: &PreparedSa) -> bool {
-    !entry.has_whole_sn() && entry.cipher().recovers()
-}
-
-fn agrees(entry: &PreparedSa, payload: &[u8], sn: u64) -> bool {
-    let bits = entry.codec.sn_bits().min(32);
-    (sn ^ u64::from(entry.sn_on_wire(payload))) & ((1u64 << bits) - 1) == 0
-}
-
-/// The packet after its ESP header; `None` if it is too short.
-pub(crate) fn body<'a>(entry: &PreparedSa, payload: &'a [u8]) -> Option<&'a [u8]> {
-    if payload.len() < entry.least_len() { None } else { payload.get(entry.header_len()..) }
-}
-
-/// The SPI of a packet under an SA: that of the SA, or, if the SA matches every SPI, the one on the wire.
-pub(crate) fn spi(entry: &PreparedSa, payload: &[u8]) -> u32 {
-    let wire = || payload.first_chunk().map_or(0, |word| u32::from_be_bytes(*word));
-    entry.spi().unwrap_or_else(wire)
-}
-
-/// The explicit IV of a packet, if it is 8 bytes long.
-pub(crate) fn explicit_iv(entry: &PreparedSa, payload: &[u8]) -> Option<u64> {
-    if entry.iv_len() != 8 {
-        return None;
-    }
-    payload.get(entry.header_len()..)?.first_chunk().map(|iv| u64::from_be_bytes(*iv))
 }

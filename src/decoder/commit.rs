@@ -2,8 +2,10 @@
 
 use super::EspDecoder;
 use super::arena::{Arena, Span};
-use super::candidates::{Opened, expected, explicit_iv};
+use super::candidates::Opened;
 use super::esp_packet::EspPacket;
+use super::esp_packet::explicit_iv;
+use super::likely_numbers::expected;
 use super::outcome::Outcome;
 use super::outcomes::Outcomes;
 use super::status::Method;

@@ -1,9 +1,9 @@
-//! Finds ESP in a packet, directly in IP or in UDP (RFC 3948).
+//! Finds ESP in a packet, directly in IP or in UDP (RFC 3948), and its parts under an SA.
 
 use super::status::Reason;
 use crate::link;
 use crate::net::{Datagram, IpLocation, LinkAddresses, OuterHeader, protocol};
-use crate::sa::table::{Lookup, SaTable};
+use crate::sa::table::{Lookup, PreparedSa, SaTable};
 
 /// A packet that contains ESP.
 #[derive(Debug, Clone, Copy)]
@@ -92,4 +92,23 @@ impl<'a> EspPayload<'a> {
             false => Err(Reason::Protocol(protocol)),
         }
     }
+}
+
+/// The packet after its ESP header; `None` if it is too short.
+pub(crate) fn body<'a>(entry: &PreparedSa, payload: &'a [u8]) -> Option<&'a [u8]> {
+    if payload.len() < entry.least_len() { None } else { payload.get(entry.header_len()..) }
+}
+
+/// The SPI of a packet under an SA: that of the SA, or, if the SA matches every SPI, the one on the wire.
+pub(crate) fn spi(entry: &PreparedSa, payload: &[u8]) -> u32 {
+    let wire = || payload.first_chunk().map_or(0, |word| u32::from_be_bytes(*word));
+    entry.spi().unwrap_or_else(wire)
+}
+
+/// The explicit IV of a packet, if it is 8 bytes long.
+pub(crate) fn explicit_iv(entry: &PreparedSa, payload: &[u8]) -> Option<u64> {
+    if entry.iv_len() != 8 {
+        return None;
+    }
+    payload.get(entry.header_len()..)?.first_chunk().map(|iv| u64::from_be_bytes(*iv))
 }

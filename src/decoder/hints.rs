@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::candidates::{body, spi};
+use super::esp_packet::{body, spi};
 use super::status::Status;
 use crate::net::esp;
 use crate::sa::table::{PreparedSa, SaTable};

@@ -10,6 +10,7 @@ mod commit;
 mod esp_decoder;
 pub(crate) mod esp_packet;
 pub(crate) mod hints;
+pub(crate) mod likely_numbers;
 mod nested;
 pub(crate) mod not_esp;
 pub(crate) mod outcome;
@@ -19,6 +20,7 @@ pub(crate) mod sas;
 pub(crate) mod status;
 pub(crate) mod streams;
 pub(crate) mod warnings;
+mod wide_search;
 
 use crate::capture::Frame;
 use crate::link::{Content, Receiver};

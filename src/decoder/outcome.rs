@@ -1,8 +1,8 @@
 //! The result of decoding one packet.
 
 use super::arena::{Arena, Span};
-use super::candidates::spi;
 use super::esp_packet::EspPayload;
+use super::esp_packet::spi;
 use super::status::{Bytes, Esp, Method, Reason, Status};
 use super::warnings::Warnings;
 use crate::capture::LINKTYPE_RAW;

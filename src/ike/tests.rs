@@ -2,10 +2,12 @@ use std::path::Path;
 
 use proptest::prelude::*;
 
-use super::message::{Proposal, Transform, without_padding};
+use super::exchange::PROTOCOL_ESP;
+use super::message::{Offer, Payloads, Proposal, Transform, without_padding};
 use super::*;
-use crate::cipher::prf_plus;
+use crate::cipher::{Hash, prf_plus};
 use crate::files;
+use crate::secret::Secret;
 
 fn folder(name: &str) -> std::path::PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(name)
