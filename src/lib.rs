@@ -32,6 +32,7 @@
 #![deny(missing_docs)]
 // Without the command line, less is reachable.
 #![cfg_attr(feature = "cli", deny(unreachable_pub))]
+#![deny(clippy::missing_errors_doc)]
 // Maintainers read the documentation with `--document-private-items`.
 #![allow(rustdoc::private_intra_doc_links)]
 // The command line uses more items than the facade does.

@@ -115,38 +115,24 @@ impl Case<'_> {
                 open(table, sa, vector.sn, &whole, &mut State::default()).err()
             }
             Case::ClearText { outer_header, sn, iv, clear_text } => {
-                let mut wire = vec![];
-                entry.codec.encode_header(spi, *sn, &mut wire);
-                wire.extend(seal(entry, *sn, iv, clear_text)?);
-                let carrier = datagram(outer_header)?;
-                let mut whole = vec![];
-                crate::link::rebuild(&[], &carrier, entry.protocol, None, &[&wire], &mut whole)
-                    .map_err(|fault| Problem::Wrong("outer_header", fault.to_string()))?;
-                let header = whole.get(..whole.len().saturating_sub(wire.len())).unwrap_or_default();
+                let (header, wire) = packet_of(entry, outer_header, *sn, iv, clear_text)?;
                 members.push(("kind", CLEAR_TEXT.into()));
                 members.extend(of_sn(*sn));
                 members.extend([
-                    ("outer_header", hex_of(header)),
+                    ("outer_header", hex_of(&header)),
                     ("clear_text", hex_of(clear_text)),
                     ("iv", hex_of(iv)),
                     ("wire", hex_of(&wire)),
                 ]);
-                let failed = open(table, sa, *sn, &whole, &mut State::default()).err();
+                let failed = open(table, sa, *sn, &[header, wire].concat(), &mut State::default()).err();
                 failed.filter(|failed| matches!(failed.stage, Stage::Trailer | Stage::Inner))
             }
             Case::NoMatch { outer_header, inner_packet } => {
-                members.push(("kind", NO_MATCH.into()));
-                members.extend([("outer_header", hex_of(outer_header)), ("inner_packet", hex_of(inner_packet))]);
-                let outer = datagram(outer_header)?.outer;
-                let compressed = entry.codec.compress(inner_packet, &outer, &mut State::default(), &mut vec![]);
-                let Err(mismatch) = compressed else { return Ok(None) };
-                members.extend([
-                    ("stage", "match".into()),
-                    ("status", NO_MATCH.into()),
-                    ("field", mismatch.field.into()),
-                    ("reason", mismatch.to_string().into()),
-                ]);
-                return Ok(Some(Json::Object(members)));
+                let no_match = no_match(entry, outer_header, inner_packet)?;
+                return Ok(no_match.map(|no_match| {
+                    members.extend(no_match);
+                    Json::Object(members)
+                }));
             }
         };
         Ok(failed.map(|Failed { stage, status, field, reason }| {
@@ -159,4 +145,43 @@ impl Case<'_> {
             Json::Object(members)
         }))
     }
+}
+
+/// The outer header and the ESP payload of the packet that encrypts a clear text.
+fn packet_of(
+    entry: &PreparedSa,
+    outer_header: &[u8],
+    sn: u64,
+    iv: &[u8],
+    clear_text: &[u8],
+) -> Result<(Vec<u8>, Vec<u8>), Problem> {
+    let mut wire = vec![];
+    entry.codec.encode_header(entry.sa.spi.unwrap_or(0), sn, &mut wire);
+    wire.extend(seal(entry, sn, iv, clear_text)?);
+    let mut whole = vec![];
+    crate::link::rebuild(&[], &datagram(outer_header)?, entry.protocol, None, &[&wire], &mut whole)
+        .map_err(|fault| Problem::Wrong("outer_header", fault.to_string()))?;
+    whole.truncate(whole.len().saturating_sub(wire.len()));
+    Ok((whole, wire))
+}
+
+/// The members of a failure whose packet the context does not match; `None` if it does.
+fn no_match(
+    entry: &PreparedSa,
+    outer_header: &[u8],
+    inner_packet: &[u8],
+) -> Result<Option<[(&'static str, Json); 7]>, Problem> {
+    let outer = datagram(outer_header)?.outer;
+    let compressed = entry.codec.compress(inner_packet, &outer, &mut State::default(), &mut vec![]);
+    Ok(compressed.err().map(|mismatch| {
+        [
+            ("kind", NO_MATCH.into()),
+            ("outer_header", hex_of(outer_header)),
+            ("inner_packet", hex_of(inner_packet)),
+            ("stage", "match".into()),
+            ("status", NO_MATCH.into()),
+            ("field", mismatch.field.into()),
+            ("reason", mismatch.to_string().into()),
+        ]
+    }))
 }

@@ -244,59 +244,73 @@ impl Connection {
         const LE_CREDIT_BASED_RESPONSE: u8 = 0x15;
         const CREDIT_BASED_REQUEST: u8 = 0x17;
         const CREDIT_BASED_RESPONSE: u8 = 0x18;
-        /// The SPSM of IPSP.
-        const IPSP: u16 = 0x0023;
         let mut reader = Reader::new(Stage::Link, "L2CAP signalling", payload);
         let (code, identifier, len) = (reader.u8()?, reader.u8()?, u16_le(&mut reader)?);
         let mut reader = Reader::new(Stage::Link, "L2CAP signalling", reader.take(usize::from(len))?);
         match code {
-            LE_CREDIT_BASED_REQUEST | CREDIT_BASED_REQUEST => {
-                let kind = if u16_le(&mut reader)? == IPSP { Kind::Ipsp } else { Kind::OtherProfile };
-                let first = if code == LE_CREDIT_BASED_REQUEST { Some(u16_le(&mut reader)?) } else { None };
-                let mtu = usize::from(u16_le(&mut reader)?);
-                reader.take(4)?;
-                let mut ids: Vec<u16> = first.into_iter().collect();
-                // A request has at most five channels.
-                while code == CREDIT_BASED_REQUEST && reader.left() > 0 && ids.len() < 5 {
-                    ids.push(u16_le(&mut reader)?);
-                }
-                if self.requests.len() >= MAX_REQUESTS {
-                    self.requests.remove(0);
-                }
-                self.requests.push(Request { from, identifier, kind, mtu, ids });
-            }
-            LE_CREDIT_BASED_RESPONSE | CREDIT_BASED_RESPONSE => {
-                let is_answered = |request: &Request| request.from == from.other() && request.identifier == identifier;
-                let Some(at) = self.requests.iter().rposition(is_answered) else { return Ok(()) };
-                let request = self.requests.remove(at);
-                let first = if code == LE_CREDIT_BASED_RESPONSE { Some(u16_le(&mut reader)?) } else { None };
-                let mtu = usize::from(u16_le(&mut reader)?);
-                reader.take(4)?;
-                let result = u16_le(&mut reader)?;
-                if first.is_some() && result != 0 {
-                    return Ok(());
-                }
-                for own in request.ids {
-                    let other = match first {
-                        Some(id) => id,
-                        None if reader.left() == 0 => break,
-                        None => u16_le(&mut reader)?,
-                    };
-                    // 0 means that this channel was refused.
-                    if other != 0 {
-                        self.open(Channel::new(from, own, request.kind, request.mtu));
-                        self.open(Channel::new(from.other(), other, request.kind, mtu));
-                    }
-                }
-            }
-            DISCONNECTION_RESPONSE => {
-                // The first list belongs to the side that answers, the second to the side that asked.
-                let ids = [u16_le(&mut reader)?, u16_le(&mut reader)?];
-                let closed = [(from.other(), ids.first().copied()), (from, ids.last().copied())];
-                self.channels.retain(|channel| !closed.contains(&(channel.from, Some(channel.id))));
-            }
-            _ => {}
+            LE_CREDIT_BASED_REQUEST => self.request(from, identifier, true, &mut reader),
+            CREDIT_BASED_REQUEST => self.request(from, identifier, false, &mut reader),
+            LE_CREDIT_BASED_RESPONSE => self.response(from, identifier, true, &mut reader),
+            CREDIT_BASED_RESPONSE => self.response(from, identifier, false, &mut reader),
+            DISCONNECTION_RESPONSE => self.disconnected(from, &mut reader),
+            _ => Ok(()),
         }
+    }
+
+    /// A request to open channels. `is_single`: the ID of its only channel comes first; else a list of IDs comes last.
+    fn request(&mut self, from: Side, identifier: u8, is_single: bool, reader: &mut Reader<'_>) -> Result<(), Fault> {
+        /// The SPSM of IPSP.
+        const IPSP: u16 = 0x0023;
+        /// Most channels of a request.
+        const MAX_IDS: usize = 5;
+        let kind = if u16_le(reader)? == IPSP { Kind::Ipsp } else { Kind::OtherProfile };
+        let first = if is_single { Some(u16_le(reader)?) } else { None };
+        let mtu = usize::from(u16_le(reader)?);
+        reader.take(4)?;
+        let mut ids: Vec<u16> = first.into_iter().collect();
+        while !is_single && reader.left() > 0 && ids.len() < MAX_IDS {
+            ids.push(u16_le(reader)?);
+        }
+        if self.requests.len() >= MAX_REQUESTS {
+            self.requests.remove(0);
+        }
+        self.requests.push(Request { from, identifier, kind, mtu, ids });
+        Ok(())
+    }
+
+    /// The response to a request. Opens the channels that were accepted. `is_single` as in [`Connection::request`].
+    fn response(&mut self, from: Side, identifier: u8, is_single: bool, reader: &mut Reader<'_>) -> Result<(), Fault> {
+        let is_answered = |request: &Request| request.from == from.other() && request.identifier == identifier;
+        let Some(at) = self.requests.iter().rposition(is_answered) else { return Ok(()) };
+        let request = self.requests.remove(at);
+        let first = if is_single { Some(u16_le(reader)?) } else { None };
+        let mtu = usize::from(u16_le(reader)?);
+        reader.take(4)?;
+        let result = u16_le(reader)?;
+        if is_single && result != 0 {
+            return Ok(());
+        }
+        for own in request.ids {
+            let other = match first {
+                Some(id) => id,
+                None if reader.left() == 0 => break,
+                None => u16_le(reader)?,
+            };
+            // 0 means that this channel was refused.
+            if other != 0 {
+                self.open(Channel::new(from, own, request.kind, request.mtu));
+                self.open(Channel::new(from.other(), other, request.kind, mtu));
+            }
+        }
+        Ok(())
+    }
+
+    /// The response to a request to close a channel.
+    fn disconnected(&mut self, from: Side, reader: &mut Reader<'_>) -> Result<(), Fault> {
+        // The first ID belongs to the side that answers, the second to the side that asked.
+        let [own, other] = [u16_le(reader)?, u16_le(reader)?];
+        let closed = [(from.other(), own), (from, other)];
+        self.channels.retain(|channel| !closed.contains(&(channel.from, channel.id)));
         Ok(())
     }
 

@@ -156,73 +156,70 @@ impl Bluetooth {
     }
 
     fn air(&mut self, pdu: &Pdu<'_>, when: When, repeats: &mut Repeats) -> Result<BluetoothContent, Fault> {
-        const ADVERTISING_CRC_INIT: u32 = 0x55_5555;
         const CONNECT_IND: u8 = 5;
         // LLID.
         const REST: u8 = 1;
         const START: u8 = 2;
         const CONTROL: u8 = 3;
-        const LL_TERMINATE_IND: u8 = 2;
-        const LL_ENC_RSP: u8 = 4;
-        const LL_START_ENC_REQ: u8 = 5;
-        const LL_REJECT_IND: u8 = 0x0d;
-        const LL_REJECT_EXT_IND: u8 = 0x11;
         let key = Key::AccessAddress(pdu.access_address);
-        let advertising = pdu.access_address == air::ADVERTISING;
-        let crc_init = match advertising {
-            true => Some(ADVERTISING_CRC_INIT),
-            false => self.connections.by_key.get(&key).and_then(|connection| connection.crc_init),
-        };
-        if match pdu.crc {
-            Crc::Checked { good } => !good,
-            Crc::Bytes(crc) => crc_init.is_some_and(|init| air::crc(init, pdu.covered) != crc),
-        } {
+        if self.has_wrong_crc(pdu) {
             return Err(Fault::unsupported(Stage::Link, 0, "the CRC of the Bluetooth LE frame is wrong"));
         }
-        let first = pdu.first;
-        if advertising {
-            if first & 0xf == CONNECT_IND {
+        if pdu.access_address == air::ADVERTISING {
+            if pdu.first & 0xf == CONNECT_IND {
                 self.connect(pdu.payload)?;
             }
             return Ok(BluetoothContent::Other("Bluetooth LE advertising"));
         }
         let connection = self.connections.used(key);
-        let (llid, sequence) = (first & 3, first >> 3 & 1);
-        if pdu.from != Side::Unknown {
-            // A frame is retransmitted until the other side acknowledges it. The next new frame has the other
-            // sequence number (Vol 6, Part B, 4.5.9).
-            let (count, is_next) = connection.count(pdu.from, sequence);
-            let identity = (connection.id, pdu.from, count, llid, pdu.payload);
-            let repeated =
-                if pdu.payload.is_empty() { None } else { repeats.check(when.frame, when.time_ns, identity) };
-            match repeated {
-                Some(of) => return Ok(BluetoothContent::Repeat(of)),
-                // A frame in between is missing from the capture.
-                None if !is_next && !pdu.payload.is_empty() => connection.lost(pdu.from),
-                None => {}
-            }
+        if let Some(of) = repeated(connection, pdu, when, repeats) {
+            return Ok(BluetoothContent::Repeat(of));
         }
         // An encrypted frame has a MIC and at least one more byte.
         if connection.encrypted && !pdu.decrypted && pdu.payload.len() > 4 {
             return Ok(BluetoothContent::Other(ENCRYPTED));
         }
-        match (llid, pdu.payload) {
+        match (llid(pdu), pdu.payload) {
             (_, []) => Ok(BluetoothContent::Other("a Bluetooth LE frame without data")),
             (CONTROL, [opcode, ..]) => {
-                match *opcode {
-                    LL_TERMINATE_IND => self.connections.end(key),
-                    // From here on all data is encrypted (5.1.3.1), unless the request is rejected.
-                    LL_ENC_RSP | LL_START_ENC_REQ => connection.encrypted = true,
-                    LL_REJECT_IND | LL_REJECT_EXT_IND => connection.encrypted = false,
-                    _ => {}
-                }
+                self.control(key, *opcode);
                 Ok(BluetoothContent::Other("Bluetooth LE link control"))
             }
             (REST | START, payload) => {
                 let out = (&mut self.sdu, &mut self.frames);
-                connection.piece(pdu.from, llid == START, pdu.decrypted, payload, when, out)
+                connection.piece(pdu.from, llid(pdu) == START, pdu.decrypted, payload, when, out)
             }
             _ => Ok(BluetoothContent::Other("a reserved kind of Bluetooth LE frame")),
+        }
+    }
+
+    fn has_wrong_crc(&self, pdu: &Pdu<'_>) -> bool {
+        const ADVERTISING_CRC_INIT: u32 = 0x55_5555;
+        let init = || match pdu.access_address {
+            air::ADVERTISING => Some(ADVERTISING_CRC_INIT),
+            address => {
+                self.connections.by_key.get(&Key::AccessAddress(address)).and_then(|connection| connection.crc_init)
+            }
+        };
+        match pdu.crc {
+            Crc::Checked { good } => !good,
+            Crc::Bytes(crc) => init().is_some_and(|init| air::crc(init, pdu.covered) != crc),
+        }
+    }
+
+    /// A control frame of the link layer.
+    fn control(&mut self, key: Key, opcode: u8) {
+        const LL_TERMINATE_IND: u8 = 2;
+        const LL_ENC_RSP: u8 = 4;
+        const LL_START_ENC_REQ: u8 = 5;
+        const LL_REJECT_IND: u8 = 0x0d;
+        const LL_REJECT_EXT_IND: u8 = 0x11;
+        match opcode {
+            LL_TERMINATE_IND => self.connections.end(key),
+            // From here on all data is encrypted (5.1.3.1), unless the request is rejected.
+            LL_ENC_RSP | LL_START_ENC_REQ => self.connections.used(key).encrypted = true,
+            LL_REJECT_IND | LL_REJECT_EXT_IND => self.connections.used(key).encrypted = false,
+            _ => {}
         }
     }
 
@@ -309,4 +306,28 @@ fn link(from: Side, [one, two]: [Option<[u8; 6]>; 2]) -> LinkAddresses {
         Side::Two => LinkAddresses { src: two, dst: one },
         Side::Unknown => LinkAddresses::default(),
     }
+}
+
+/// The LLID of a data frame: whether it starts an L2CAP frame, continues one, or controls the link.
+fn llid(pdu: &Pdu<'_>) -> u8 {
+    pdu.first & 3
+}
+
+/// The earlier frame that this one retransmits. A frame is retransmitted until the other side acknowledges it. The next
+/// new frame has the other sequence number (Vol 6, Part B, 4.5.9).
+fn repeated(connection: &mut Connection, pdu: &Pdu<'_>, when: When, repeats: &mut Repeats) -> Option<u64> {
+    if pdu.from == Side::Unknown {
+        return None;
+    }
+    let (count, is_next) = connection.count(pdu.from, pdu.first >> 3 & 1);
+    if pdu.payload.is_empty() {
+        return None;
+    }
+    let identity = (connection.id, pdu.from, count, llid(pdu), pdu.payload);
+    let repeated = repeats.check(when.frame, when.time_ns, identity);
+    if repeated.is_none() && !is_next {
+        // A frame in between is missing from the capture.
+        connection.lost(pdu.from);
+    }
+    repeated
 }

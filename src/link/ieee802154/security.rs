@@ -89,27 +89,11 @@ impl Security {
         if auxiliary.level == 0 {
             return Ok(data);
         }
-        let known = match mac.src {
-            Some(LinkAddress::Extended(eui64)) => Some(eui64),
-            Some(LinkAddress::Short(short)) => self.neighbors.eui64(mac.pan, short).or_else(|| {
-                let given = self.keys.iter().find(|key| key.short == Some(short))?;
-                Some(given.eui64)
-            }),
-            Some(LinkAddress::Bluetooth(_)) | None => None,
-        };
-        let fitting = || self.keys.iter().filter(|key| key.mode == auxiliary.mode && key.index == auxiliary.index);
-        // Try the key of the sender first. If a MIC can verify the result, try other keys too, because nodes may
-        // share a key, and a learned short address may be outdated.
-        let guessing = mic_len > 0;
-        let is_certain = matches!(mac.src, Some(LinkAddress::Extended(_)));
-        let own = fitting().filter(|key| known == Some(key.eui64)).map(|key| (key, key.eui64));
-        let shared = fitting().filter(|key| guessing && known != Some(key.eui64));
-        let shared = shared.filter_map(|key| Some((key, known?)));
-        let guessed = fitting().filter(|key| guessing && !is_certain && known != Some(key.eui64));
-        let guessed = guessed.map(|key| (key, key.eui64));
+        let known = self.known_sender(mac);
+        let has_mic = mic_len > 0;
         let mut tried = false;
         let mut opened_by = None;
-        for (key, eui64) in own.chain(shared).chain(guessed).take(MAX_TRIES) {
+        for (key, eui64) in likely_keys(&self.keys, mac, auxiliary, known, has_mic).take(MAX_TRIES) {
             let Some(nonce) = nonce(eui64, auxiliary, asn) else {
                 return Err("the frame has no Frame Counter, and the capture no ASN");
             };
@@ -129,7 +113,7 @@ impl Security {
         }
         match (opened_by, encrypted) {
             (Some(eui64), _) => {
-                if let (Some(LinkAddress::Short(short)), true) = (mac.src, guessing) {
+                if let (Some(LinkAddress::Short(short)), true) = (mac.src, has_mic) {
                     self.neighbors.learn(mac.pan, short, eui64);
                 }
                 Ok(if encrypted { &self.clear } else { data })
@@ -139,6 +123,36 @@ impl Security {
             (None, _) => Err("encrypted on the link layer, and there is no link key for it"),
         }
     }
+
+    /// The EUI-64 of the sender, if it is in the frame or known from its short address.
+    fn known_sender(&self, mac: &Mac<'_>) -> Option<[u8; 8]> {
+        match mac.src? {
+            LinkAddress::Extended(eui64) => Some(eui64),
+            LinkAddress::Short(short) => self.neighbors.eui64(mac.pan, short).or_else(|| {
+                let given = self.keys.iter().find(|key| key.short == Some(short))?;
+                Some(given.eui64)
+            }),
+            LinkAddress::Bluetooth(_) => None,
+        }
+    }
+}
+
+/// Keys for a frame, each with the EUI-64 of its sender, likeliest first: the key of the sender. If a MIC can verify the
+/// result, also other keys, because nodes may share a key, and a learned short address may be outdated.
+fn likely_keys<'k>(
+    keys: &'k [Key],
+    mac: &Mac<'_>,
+    auxiliary: Auxiliary,
+    known: Option<[u8; 8]>,
+    has_mic: bool,
+) -> impl Iterator<Item = (&'k Key, [u8; 8])> + use<'k> {
+    let is_certain = matches!(mac.src, Some(LinkAddress::Extended(_)));
+    let of_frame = move || keys.iter().filter(move |key| (key.mode, key.index) == (auxiliary.mode, auxiliary.index));
+    let others = move |are_tried: bool| of_frame().filter(move |key| are_tried && known != Some(key.eui64));
+    let own = of_frame().filter(move |key| known == Some(key.eui64)).map(|key| (key, key.eui64));
+    let shared = others(has_mic).filter_map(move |key| Some((key, known?)));
+    let guessed = others(has_mic && !is_certain).map(|key| (key, key.eui64));
+    own.chain(shared).chain(guessed)
 }
 
 fn nonce(eui64: [u8; 8], auxiliary: Auxiliary, asn: Option<u64>) -> Option<[u8; 13]> {

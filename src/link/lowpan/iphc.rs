@@ -152,22 +152,7 @@ fn ipv6_header(
         (0, mode) => unicast(mode, None, src_id, reader)?,
         (_, mode) => unicast(mode, Some(context(sci)), src_id, reader)?,
     };
-    let dst = match (field(3, 1), field(2, 1), field(0, 3)) {
-        (0, 0, mode) => unicast(mode, None, dst_id, reader)?,
-        (0, _, 0) => {
-            return Err(Fault::value(Stage::Link, reader.position(), "DAM of a unicast context address", 0, "1 to 3"));
-        }
-        (0, _, mode) => unicast(mode, Some(context(dci)), dst_id, reader)?,
-        (_, 0, mode) => multicast(mode, reader)?,
-        (_, _, 0) => {
-            let context = context(dci);
-            context_multicast(&context, reader)?
-        }
-        (_, _, mode) => {
-            let mode = u64::from(mode);
-            return Err(Fault::value(Stage::Link, reader.position(), "DAM of a multicast context address", mode, "0"));
-        }
-    };
+    let dst = destination((field(3, 1), field(2, 1), field(0, 3)), dst_id, || context(dci), reader)?;
     let mut header = Ipv6::new(src.into(), dst.into());
     header.set_dscp(traffic_class >> 2);
     header.set_ecn(traffic_class);
@@ -176,6 +161,26 @@ fn ipv6_header(
     header.set_hop_limit(hop_limit);
     out.extend_from_slice(header.as_bytes());
     Ok(in_line)
+}
+
+/// Reads a destination address: M, DAC and DAM (RFC 6282 §3.1.1).
+fn destination(
+    (multicast_bit, context_bit, mode): (u8, u8, u8),
+    id: Option<u64>,
+    context: impl FnOnce() -> Context,
+    reader: &mut Reader<'_>,
+) -> Result<u128, Fault> {
+    match (multicast_bit, context_bit, mode) {
+        (0, 0, mode) => unicast(mode, None, id, reader),
+        (0, _, 0) => Err(Fault::value(Stage::Link, reader.position(), "DAM of a unicast context address", 0, "1 to 3")),
+        (0, _, mode) => unicast(mode, Some(context()), id, reader),
+        (_, 0, mode) => multicast(mode, reader),
+        (_, _, 0) => context_multicast(&context(), reader),
+        (_, _, mode) => {
+            let mode = u64::from(mode);
+            Err(Fault::value(Stage::Link, reader.position(), "DAM of a multicast context address", mode, "0"))
+        }
+    }
 }
 
 /// Reads a multicast address that holds the prefix of a context (RFC 3306, RFC 3956):
