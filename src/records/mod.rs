@@ -1,5 +1,6 @@
 //! Turns outcomes into text: JSON Lines, tab-separated fields, a table, and totals.
 
+#[cfg(feature = "cli")]
 pub(crate) mod csv;
 pub(crate) mod fields;
 #[cfg(feature = "cli")]
