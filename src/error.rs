@@ -31,6 +31,8 @@ pub enum Error {
         problem: String,
         /// What to do about it; may be empty.
         help: String,
+        #[doc(hidden)]
+        remedy: Option<Remedy>,
     },
     /// `compress` was told to stop at a packet that its context does not match.
     #[error("frame {frame}: {problem}")]
@@ -47,7 +49,61 @@ pub enum Error {
         problem: String,
         /// What to do about it; may be empty.
         help: String,
+        #[doc(hidden)]
+        remedy: Option<Remedy>,
     },
+}
+
+/// What helps against an error where the command line has an option for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Remedy {
+    /// Contexts, for `compress`.
+    Contexts,
+    /// For a plain fragment that the context does not match: a context of tunnel mode, or to skip the fragment.
+    TunnelContext,
+    /// For a packet that the context does not match: an SA for standard ESP, or to skip the packet.
+    StandardSa,
+    /// Keys that the input does not use.
+    OtherKeys,
+    /// Lines of hex digits in the right form.
+    HexLines,
+    /// For text that is not a capture: to read it as another kind of file.
+    TextFile,
+}
+
+impl Remedy {
+    /// What to do, for users of the library.
+    fn help(self) -> &'static str {
+        match self {
+            Remedy::Contexts => "load a rule file with `contexts`",
+            Remedy::TunnelContext => "skip the fragments, or use a context of tunnel mode for them",
+            Remedy::StandardSa => "add one to the key file, or skip such packets",
+            Remedy::OtherKeys => "encrypt the output with keys that the input does not use",
+            Remedy::HexLines => "each line has the form `time,src,dst,hex`",
+            Remedy::TextFile => {
+                "it is text: is it a key or rule file? A capture is a pcap or pcapng file, which may be compressed (.gz, .zst)"
+            }
+        }
+    }
+}
+
+/// What to do about an error.
+#[derive(Debug)]
+pub(crate) struct Help {
+    text: String,
+    remedy: Option<Remedy>,
+}
+
+impl<T: Into<String>> From<T> for Help {
+    fn from(text: T) -> Help {
+        Help { text: text.into(), remedy: None }
+    }
+}
+
+impl From<Remedy> for Help {
+    fn from(remedy: Remedy) -> Help {
+        Help { text: remedy.help().to_owned(), remedy: Some(remedy) }
+    }
 }
 
 struct Place(Option<u64>, Option<u64>);
@@ -70,24 +126,21 @@ impl Error {
     }
 
     /// Makes an [`Error::File`] about the whole file.
-    pub(crate) fn file(path: &Path, problem: impl Into<String>, help: impl Into<String>) -> Error {
-        Error::File { path: path.to_owned(), line: None, column: None, problem: problem.into(), help: help.into() }
+    pub(crate) fn file(path: &Path, problem: impl Into<String>, help: impl Into<Help>) -> Error {
+        let Help { text: help, remedy } = help.into();
+        Error::File { path: path.to_owned(), line: None, column: None, problem: problem.into(), help, remedy }
     }
 
     /// Makes an [`Error::File`] about one line.
-    pub(crate) fn line(path: &Path, line: u64, problem: impl Into<String>, help: impl Into<String>) -> Error {
-        Error::File {
-            path: path.to_owned(),
-            line: Some(line),
-            column: None,
-            problem: problem.into(),
-            help: help.into(),
-        }
+    pub(crate) fn line(path: &Path, line: u64, problem: impl Into<String>, help: impl Into<Help>) -> Error {
+        let Help { text: help, remedy } = help.into();
+        Error::File { path: path.to_owned(), line: Some(line), column: None, problem: problem.into(), help, remedy }
     }
 
     /// Makes an [`Error::Usage`].
-    pub(crate) fn usage(problem: impl Into<String>, help: impl Into<String>) -> Error {
-        Error::Usage { problem: problem.into(), help: help.into() }
+    pub(crate) fn usage(problem: impl Into<String>, help: impl Into<Help>) -> Error {
+        let Help { text: help, remedy } = help.into();
+        Error::Usage { problem: problem.into(), help, remedy }
     }
 
     /// What the user can do about it; may be empty.
@@ -96,6 +149,15 @@ impl Error {
             Error::Io { action, source, .. } => io_help(action, source.kind()),
             Error::Mismatch { .. } => "nothing was written",
             Error::File { help, .. } | Error::Usage { help, .. } => help,
+        }
+    }
+
+    /// What helps, if the command line has an option for it.
+    #[cfg(feature = "cli")]
+    pub(crate) fn remedy(&self) -> Option<Remedy> {
+        match self {
+            Error::File { remedy, .. } | Error::Usage { remedy, .. } => *remedy,
+            Error::Io { .. } | Error::Mismatch { .. } => None,
         }
     }
 

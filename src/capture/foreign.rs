@@ -3,6 +3,8 @@
 
 use std::path::Path;
 
+use crate::error::{Help, Remedy};
+
 /// The format of a file that is not a supported capture.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Foreign {
@@ -74,28 +76,30 @@ impl Foreign {
     }
 
     /// What is wrong with the file, and what to do about it.
-    pub(super) fn problem_and_help(&self, path: &Path) -> (String, String) {
+    pub(super) fn problem_and_help(&self, path: &Path) -> (String, Help) {
         let neither = || "not a pcap or pcapng file".to_owned();
         let path = if path == Path::new("-") { Path::new("FILE") } else { path }.display();
         match self {
             Foreign::Capture(name) => (
                 format!("{name}: format not supported"),
-                format!("convert it first: editcap -F pcapng {path} OUT.pcapng"),
+                format!("convert it first: editcap -F pcapng {path} OUT.pcapng").into(),
             ),
             // Without -T, editcap keeps its record headers before the frames.
             Foreign::Erf => (
                 "an ERF capture of Endace: format not supported".to_owned(),
-                format!("convert it first: editcap -F pcapng -T ether {path} OUT.pcapng, if it is of Ethernet"),
+                format!("convert it first: editcap -F pcapng -T ether {path} OUT.pcapng, if it is of Ethernet").into(),
             ),
             Foreign::Archive(name) => (
                 format!("an archive ({name}): format not supported"),
-                "unpack it first and give the capture inside".to_owned(),
+                "unpack it first and give the capture inside".into(),
             ),
-            Foreign::HexDump => (neither(), format!("it is a hex dump; convert it first: text2pcap {path} OUT.pcapng")),
-            Foreign::Text => (neither(), TEXT_HELP.to_owned()),
+            Foreign::HexDump => {
+                (neither(), format!("it is a hex dump; convert it first: text2pcap {path} OUT.pcapng").into())
+            }
+            Foreign::Text => (neither(), Remedy::TextFile.into()),
             Foreign::Unknown => (
                 neither(),
-                format!("{HELP}. If Wireshark opens the file, convert it: editcap -F pcapng {path} OUT.pcapng"),
+                format!("{HELP}. If Wireshark opens the file, convert it: editcap -F pcapng {path} OUT.pcapng").into(),
             ),
         }
     }
@@ -103,9 +107,6 @@ impl Foreign {
 
 pub(super) const HELP: &str =
     "give a pcap or pcapng file, as written by tcpdump, dumpcap, tshark or Wireshark; it may be compressed (.gz, .zst)";
-
-const TEXT_HELP: &str = "it is text: is it a key or rule file? For lines `time,src,dst,hex` add --from hex. A capture \
-    is a pcap or pcapng file, which may be compressed (.gz, .zst)";
 
 /// Whether bytes look like lines of text, so that the user probably gave the wrong file.
 fn is_text(bytes: &[u8]) -> bool {

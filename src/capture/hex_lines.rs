@@ -269,7 +269,7 @@ fn enclose(src: Option<IpAddr>, dst: Option<IpAddr>, payload: Vec<u8>) -> Result
 fn whole(bytes: Vec<u8>) -> Result<Vec<u8>, String> {
     let Some(version) = ip::version(&bytes) else {
         let version = ip::version_nibble(&bytes);
-        return Err(format!("hex: IP version {version} is unknown; for ESP payloads use --hex-is esp"));
+        return Err(format!("hex: IP version {version} is unknown: is it an ESP payload?"));
     };
     let Some(claimed) = ip::packet_len(&bytes) else {
         return Err(format!("hex: {} bytes are too few for an IPv{} header", bytes.len(), version.number()));

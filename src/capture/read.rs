@@ -12,9 +12,7 @@ use super::pcap::{Flavour, Header};
 use super::source::{Form, Source};
 use super::window::{READ_LEN, Record, Window};
 use super::{Interface, pcapng};
-use crate::Error;
-
-const HEX_HELP: &str = "--from hex reads lines `time,src,dst,hex`; see `dietesp decode --help`";
+use crate::error::{Error, Remedy};
 
 /// Reads a capture packet by packet, from a file or a live pipe. Workers take turns: each locks it, fills its
 /// window, and unlocks it.
@@ -108,7 +106,7 @@ impl Reader {
                         Some(problem) => format!("no usable line; the first problem: {problem}"),
                         None => "no line with a packet".to_owned(),
                     };
-                    return Err(Error::file(&path, problem, HEX_HELP));
+                    return Err(Error::file(&path, problem, Remedy::HexLines));
                 }
                 Got::Bytes(0) if window.content(0).is_empty() => {
                     return Err(Error::file(&path, "the file is empty", HELP));

@@ -1,9 +1,37 @@
-//! Advice about options that would help, at the end of the summary.
+//! The end of the summary: likely causes of failures, and options that would help.
 
 use super::options::{Inputs, SelectionArgs};
 use crate::decoder::status::Status;
-use crate::error::Error;
+use crate::error::{Error, Remedy};
 use crate::records::totals::Totals;
+
+/// The summary: counts, sizes and remarks.
+pub(super) fn summary(totals: &Totals) -> String {
+    totals.counts_and_sizes() + &remarks(totals)
+}
+
+/// Remarks about unusual packets, and advice about failed ones; empty if there are none.
+pub(super) fn remarks(totals: &Totals) -> String {
+    let mut text = totals.remarks();
+    if totals.of(Status::NoSa) > 0 {
+        text.push_str(
+            "no-sa: no SA of the key files matches the outer addresses and the SPI bits; check spi, src, dst and esp_spi_lsb, \
+             and that its rule file is given (--rules)\n",
+        );
+    }
+    if totals.of(Status::AuthFailed) > 0 {
+        text.push_str(
+            "auth-failed: wrong key or salt, a damaged packet, or a Sequence Number out of reach; for a capture that \
+             starts late try --resync, then --resync=full, or set esp_sn in the rule file\n",
+        );
+    }
+    for (hint, count) in totals.hints() {
+        let packets = if count == 1 { "packet" } else { "packets" };
+        let (status, cause) = hint.remark();
+        text += &format!("{status}: {count} {packets}: {cause}\n");
+    }
+    text
+}
 
 /// Advice to add a rule file, if packets were not decoded and none was given; empty otherwise.
 pub(super) fn without_rules(inputs: &Inputs, totals: &Totals) -> &'static str {
@@ -34,7 +62,28 @@ pub(super) fn for_error(error: &Error) -> &str {
             "nothing was written; use --on-mismatch skip to omit such packets, or --on-mismatch pass to write them as \
              standard ESP (frames without a whole IP packet are then written unchanged)"
         }
-        _ => error.help(),
+        _ => match error.remedy() {
+            Some(remedy) => option_for(remedy),
+            None => error.help(),
+        },
+    }
+}
+
+/// The options that help against an error.
+fn option_for(remedy: Remedy) -> &'static str {
+    match remedy {
+        Remedy::Contexts => "give --rules a file with `contexts`",
+        Remedy::TunnelContext => "use --on-mismatch skip, or a context of tunnel mode for the fragments",
+        Remedy::StandardSa => "add one to the key file for --on-mismatch pass, or use --on-mismatch skip",
+        Remedy::OtherKeys => {
+            "give the keys of the input with --esp-keys and different keys with --keys (in a laboratory, use \
+             --allow-nonce-reuse: anyone with both captures can then read both plaintexts and forge packets)"
+        }
+        Remedy::HexLines => "--from hex reads lines `time,src,dst,hex`; see `dietesp decode --help`",
+        Remedy::TextFile => {
+            "it is text: is it a key or rule file? For lines `time,src,dst,hex` add --from hex. A capture is a pcap or \
+             pcapng file, which may be compressed (.gz, .zst)"
+        }
     }
 }
 

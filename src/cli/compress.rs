@@ -6,7 +6,7 @@ use super::interrupt;
 use super::options::{Opening, load_table};
 use super::outputs::Files;
 use super::progress::Progress;
-use super::{Ended, Outcome, counted, report};
+use super::{Ended, Outcome, advice, counted, report};
 use crate::capture::{Rereadable, Writer};
 use crate::command::compress::{self, Compressed, Input, OnMismatch, Settings};
 use crate::error::Error;
@@ -128,7 +128,7 @@ impl Args {
 
 fn summary(done: &Compressed, settings: &Settings, output: &Path) -> String {
     let mut text = match settings.input {
-        Input::Esp => done.totals.counts() + &done.totals.remarks(),
+        Input::Esp => done.totals.counts() + &advice::remarks(&done.totals),
         Input::Plain => format!(
             "{} read as plain IP packets, because no ESP packet in the capture decrypts\n",
             counted(done.totals.frames, "frame")

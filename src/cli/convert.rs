@@ -189,7 +189,7 @@ impl Args {
 }
 
 fn summary(converted: &Converted, settings: &Settings, output: &Path, folder: Option<&Path>) -> String {
-    let mut text = converted.totals.summary();
+    let mut text = advice::summary(&converted.totals);
     let Converted { written, rewritten: [header_only, explicit_iv, sealed], still_encrypted, .. } = converted;
     text += &format!("{} written to {}", counted(*written, "frame"), output.display());
     if settings.target == Target::Esp {

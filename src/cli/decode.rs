@@ -115,7 +115,7 @@ impl Args {
             true => (false, String::new()),
             false => (super::print_damage(&mut reader), streams::remarks(&table, &streams)),
         };
-        let summary = totals.counts_and_sizes() + &streams + &totals.remarks();
+        let summary = totals.counts_and_sizes() + &streams + &advice::remarks(&totals);
         report(
             quiet,
             &(summary

@@ -72,7 +72,10 @@ impl Args {
             Format::Table => print(table(seen).as_bytes())?,
             Format::Jsonl => print(sa::json_lines(seen).as_bytes())?,
         };
-        report(quiet, &(totals.summary() + advice::without_rules(&self.inputs, &totals) + &advice::esp_port(&totals)));
+        report(
+            quiet,
+            &(advice::summary(&totals) + advice::without_rules(&self.inputs, &totals) + &advice::esp_port(&totals)),
+        );
         Ok(Outcome { truncated, ..Outcome::of(&totals) }.into())
     }
 }

@@ -60,7 +60,7 @@ impl Args {
         let shown = show::run(input, |packet| printer.print(packet))?;
         let truncated = super::print_damage(&mut reader);
         let is_complete = self.check_frames(&shown, quiet)?;
-        report(quiet, &(shown.totals.remarks() + advice::without_rules(&self.inputs, &shown.totals)));
+        report(quiet, &(advice::remarks(&shown.totals) + advice::without_rules(&self.inputs, &shown.totals)));
         Ok(Outcome { truncated: truncated || !is_complete, ..Outcome::of(&shown.totals) }.into())
     }
 

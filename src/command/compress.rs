@@ -26,7 +26,7 @@ use crate::decoder::candidates::Limits;
 use crate::decoder::outcome::Outcome;
 use crate::decoder::status::Status;
 use crate::encoder::{ClearTexts, RuleMatcher, wire_bytes};
-use crate::error::Error;
+use crate::error::{Error, Remedy};
 use crate::link;
 use crate::records::select::Selection;
 use crate::sa::table::SaTable;
@@ -94,7 +94,7 @@ pub fn run(
     progress: &mut (dyn FnMut(u64) + Send),
 ) -> Result<Compressed, Error> {
     if output.entries().iter().all(|entry| entry.context.is_none()) {
-        return Err(Error::usage("there is no context to compress by", "give --rules a file with `contexts`"));
+        return Err(Error::usage("there is no context to compress by", Remedy::Contexts));
     }
     let writer = FrameWriter::new(writer);
     let digester = Digester::default();

@@ -109,11 +109,6 @@ impl Totals {
         self.of(Status::Ok)
     }
 
-    /// The human-readable summary: counts, sizes and remarks.
-    pub fn summary(&self) -> String {
-        self.counts_and_sizes() + &self.remarks()
-    }
-
     /// Packets by status, and the bytes saved.
     pub fn counts_and_sizes(&self) -> String {
         self.counts() + &self.sizes()
@@ -150,7 +145,12 @@ impl Totals {
         text
     }
 
-    /// Remarks about unusual packets, and advice about failed ones; empty if there are none.
+    /// Likely causes of failures, and how many packets each explains.
+    pub fn hints(&self) -> impl Iterator<Item = (Hint, u64)> {
+        Hint::ALL.into_iter().zip(self.hints).filter(|(_, count)| *count > 0)
+    }
+
+    /// Remarks about unusual packets; empty if there are none.
     pub fn remarks(&self) -> String {
         let mut text = String::new();
         for (count, one, many, what) in [
@@ -168,23 +168,6 @@ impl Totals {
             let name = link::link_type_name(link_type).map_or(String::new(), |name| format!(" ({name})"));
             let frames = if count == 1 { "frame has" } else { "frames have" };
             let _ = writeln!(text, "{count} {frames} a link type that is not supported, such as {link_type}{name}");
-        }
-        if self.of(Status::NoSa) > 0 {
-            text.push_str(
-                "no-sa: no SA of the key files matches the outer addresses and the SPI bits; check spi, src, dst and esp_spi_lsb, \
-                 and that its rule file is given (--rules)\n",
-            );
-        }
-        if self.of(Status::AuthFailed) > 0 {
-            text.push_str(
-                "auth-failed: wrong key or salt, a damaged packet, or a Sequence Number out of reach; for a capture that \
-                 starts late try --resync, then --resync=full, or set esp_sn in the rule file\n",
-            );
-        }
-        for (hint, count) in Hint::ALL.into_iter().zip(self.hints).filter(|(_, count)| *count > 0) {
-            let packets = if count == 1 { "packet" } else { "packets" };
-            let (status, cause) = hint.remark();
-            let _ = writeln!(text, "{status}: {count} {packets}: {cause}");
         }
         text
     }

@@ -153,7 +153,8 @@ fn an_sa_with_link_addresses_matches_no_packet() {
     assert_eq!(lab.opened(&rules, &lab.path("standard.yaml")), lab.plain());
     let standard = standard.replace("encr", "link_src: 0x0001, encr");
     let said = lab.compress(2, &rules, &lab.write("standard.yaml", &(text + &standard)), &pass);
-    assert!(said.contains("--on-mismatch pass needs an SA without context"), "{said}");
+    assert!(said.contains("standard ESP needs an SA without context"), "{said}");
+    assert!(said.contains("add one to the key file for --on-mismatch pass, or use --on-mismatch skip"), "{said}");
 
     // ESP packets of such an SA are written unchanged.
     let [original, esp_keys] = ["original.pcap", "esp_keys.yaml"].map(|name| lab.of_sample(name));

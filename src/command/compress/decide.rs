@@ -11,7 +11,7 @@ use crate::decoder::arena::Arena;
 use crate::decoder::outcome::Outcome;
 use crate::decoder::status::Reason;
 use crate::encoder::{ClearTexts, MatchedPacket, RuleMatch, RuleMatcher, States, outer_header};
-use crate::error::Error;
+use crate::error::{Error, Remedy};
 use crate::net::ipv4::Ipv4;
 use crate::net::{Datagram, IpVersion, OuterHeader, esp};
 use crate::sa::table::{PreparedSa, SaTable};
@@ -201,7 +201,7 @@ impl<'t> Decider<'t> {
         if !to.is_tunnel() && is_ipv4_fragment(datagram) {
             return Err(Error::usage(
                 format!("frame {frame}: a fragment cannot be written as ESP of transport mode (RFC 4303 3.3.4)"),
-                "use --on-mismatch skip, or a context of tunnel mode for the fragments",
+                Remedy::TunnelContext,
             ));
         }
         let outer = outer_header(to, &datagram.outer).ok_or_else(|| self.no_tunnel_ip(frame, sa))?;
@@ -229,8 +229,8 @@ impl<'t> Decider<'t> {
         let found = all.find(|(_, entry)| entry.context.is_none() && entry.spi().is_some() && entry.accepts(outer));
         let Some((sa, to, key)) = found.and_then(|(sa, _)| self.nonces.sa(sa)) else {
             return Err(Error::usage(
-                format!("--on-mismatch pass needs an SA without context from {} to {}", outer.src, outer.dst),
-                "add one to the key file, or use --on-mismatch skip",
+                format!("standard ESP needs an SA without context from {} to {}", outer.src, outer.dst),
+                Remedy::StandardSa,
             ));
         };
         let sn = self.nonces.next_number(sa, to)?;

@@ -8,7 +8,7 @@ use crate::cipher::Random;
 use crate::cipher::nonces::{IvIssuer, KeyId, KeyIds, UsedNumbers};
 use crate::command::input_iv;
 use crate::decoder::outcome::Outcome;
-use crate::error::Error;
+use crate::error::{Error, Remedy};
 use crate::sa::table::{PreparedSa, SaTable};
 
 /// Assigns sequence numbers and IVs to the packets of the output, in capture order.
@@ -131,8 +131,7 @@ impl<'t> NonceSource<'t> {
                          the input used for other plaintexts",
                     to.sa.name
                 ),
-                "give the keys of the input with --esp-keys and different keys with --keys (in a laboratory, use \
-                     --allow-nonce-reuse: anyone with both captures can then read both plaintexts and forge packets)",
+                Remedy::OtherKeys,
             ));
         }
         self.origins.random = true;

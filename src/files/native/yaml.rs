@@ -34,6 +34,7 @@ impl Place {
             column: Some(u64::from(self.column)),
             problem: problem.into(),
             help: help.into(),
+            remedy: None,
         }
     }
 }
