@@ -243,7 +243,7 @@ fn options_that_do_nothing_are_rejected() {
         (&["compress", &capture, "--keep-repeats"], "unexpected argument '--keep-repeats'"),
         (&["decode", &capture, "--header"], "--header has an effect only with --format fields"),
         (&["decode", &capture, "--header", "--format", "jsonl"], "--header has an effect only with --format fields"),
-        (&["decode", &capture, "-e", "sa"], "-e FIELD has an effect only with --format fields"),
+        (&["decode", &capture, "-e", "sa"], "-e FIELD has an effect only with --format csv and fields"),
         (&["decode", &capture, "--hex-is", "esp"], "--hex-is has an effect only with --from hex"),
         (&["decode", &capture, "--hex-is", "ip"], "--hex-is has an effect only with --from hex"),
         (&["decode", &lines, "--from", "hex", "--fcs", "crc"], "--fcs has no effect with --from hex"),
