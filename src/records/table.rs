@@ -3,6 +3,8 @@
 //! Rows are written as packets arrive, so the width of a column cannot depend on its widest cell. The widths are
 //! fixed to what most captures need; only that of the SA column depends on the names of the SAs.
 
+use std::net::IpAddr;
+
 use super::fields::Value;
 use super::json::write_plain;
 use super::record::Record;
@@ -102,17 +104,6 @@ fn str_width(cell: &[u8]) -> usize {
 }
 
 fn fill_cell(index: usize, record: &Record<'_>, cell: &mut Vec<u8>) {
-    if index == 1 {
-        // The time of day: the part between the `T` and the `Z` of RFC 3339.
-        let Some(time) = record.time() else { return };
-        let start = cell.len();
-        write_plain(Value::Time(time), cell);
-        let time = cell.get(start..).unwrap_or_default();
-        let date = time.iter().position(|byte| *byte == b'T').map_or(0, |at| at + 1);
-        cell.drain(start..start + date);
-        cell.pop();
-        return;
-    }
     let mut plain = |value: Option<Value<'_>>| {
         if let Some(value) = value {
             write_plain(value, cell);
@@ -126,6 +117,7 @@ fn fill_cell(index: usize, record: &Record<'_>, cell: &mut Vec<u8>) {
                 write_plain(Value::Number(part.into()), cell);
             }
         }
+        1 => write_time_of_day(record, cell),
         2 => plain(record.sa().map(Value::Text)),
         3 => plain(record.esp().map(|esp| Value::Spi(esp.spi))),
         4 => plain(record.esp().map(|esp| Value::Number(esp.sequence))),
@@ -133,21 +125,9 @@ fn fill_cell(index: usize, record: &Record<'_>, cell: &mut Vec<u8>) {
             let outer = record.outer().map(|outer| (outer.src, outer.dst, None));
             let inner = record.inner().map(|inner| (inner.src, inner.dst, inner.ports));
             let Some((src, dst, ports)) = inner.or(outer) else { return };
-            let (address, port) =
-                if index == 5 { (src, ports.map(|ports| ports.0)) } else { (dst, ports.map(|ports| ports.1)) };
-            match (address.is_ipv6(), port) {
-                (true, Some(port)) => {
-                    cell.push(b'[');
-                    write_plain(Value::Address(address), cell);
-                    cell.extend_from_slice(b"]:");
-                    write_plain(Value::Number(port.into()), cell);
-                }
-                (false, Some(port)) => {
-                    write_plain(Value::Address(address), cell);
-                    cell.push(b':');
-                    write_plain(Value::Number(port.into()), cell);
-                }
-                (_, None) => plain(Some(Value::Address(address))),
+            match index {
+                5 => write_endpoint(src, ports.map(|ports| ports.0), cell),
+                _ => write_endpoint(dst, ports.map(|ports| ports.1), cell),
             }
         }
         7 => plain(record.inner().map(|inner| match protocol::name(inner.protocol) {
@@ -156,26 +136,50 @@ fn fill_cell(index: usize, record: &Record<'_>, cell: &mut Vec<u8>) {
         })),
         8 => plain(record.bytes().map(|bytes| Value::Number(bytes.diet))),
         9 => plain(record.bytes().map(|bytes| Value::Signed(bytes.saved()))),
-        _ => {
-            plain(Some(Value::Name(record.status().name())));
-            for name in record.warnings().names() {
-                cell.push(b' ');
-                cell.extend_from_slice(name.as_bytes());
-            }
-            if let Some(frame) = record.repeat_of() {
-                cell.extend_from_slice(b" of ");
-                write_plain(Value::Number(frame), cell);
-            }
-            if let Some(part) = record.inside() {
-                cell.extend_from_slice(b" inside ");
-                write_plain(Value::Number(record.frame()), cell);
-                cell.push(b'.');
-                write_plain(Value::Number(part.into()), cell);
-            }
-            if let Some(reason) = record.reason() {
-                cell.extend_from_slice(b": ");
-                write_plain(Value::Reason(reason), cell);
-            }
-        }
+        _ => write_status(record, cell),
+    }
+}
+
+/// The part of the time between the `T` and the `Z` of RFC 3339.
+fn write_time_of_day(record: &Record<'_>, cell: &mut Vec<u8>) {
+    let Some(time) = record.time() else { return };
+    let start = cell.len();
+    write_plain(Value::Time(time), cell);
+    let time = cell.get(start..).unwrap_or_default();
+    let date = time.iter().position(|byte| *byte == b'T').map_or(0, |at| at + 1);
+    cell.drain(start..start + date);
+    cell.pop();
+}
+
+/// An address, with the port if there is one.
+fn write_endpoint(address: IpAddr, port: Option<u16>, cell: &mut Vec<u8>) {
+    let Some(port) = port else { return write_plain(Value::Address(address), cell) };
+    let (before, after): (&[u8], &[u8]) = if address.is_ipv6() { (b"[", b"]:") } else { (b"", b":") };
+    cell.extend_from_slice(before);
+    write_plain(Value::Address(address), cell);
+    cell.extend_from_slice(after);
+    write_plain(Value::Number(port.into()), cell);
+}
+
+/// The status with warnings, the packet that it refers to, and the reason.
+fn write_status(record: &Record<'_>, cell: &mut Vec<u8>) {
+    write_plain(Value::Name(record.status().name()), cell);
+    for name in record.warnings().names() {
+        cell.push(b' ');
+        cell.extend_from_slice(name.as_bytes());
+    }
+    if let Some(frame) = record.repeat_of() {
+        cell.extend_from_slice(b" of ");
+        write_plain(Value::Number(frame), cell);
+    }
+    if let Some(part) = record.inside() {
+        cell.extend_from_slice(b" inside ");
+        write_plain(Value::Number(record.frame()), cell);
+        cell.push(b'.');
+        write_plain(Value::Number(part.into()), cell);
+    }
+    if let Some(reason) = record.reason() {
+        cell.extend_from_slice(b": ");
+        write_plain(Value::Reason(reason), cell);
     }
 }
