@@ -242,7 +242,13 @@ fn errors_can_be_matched() {
     let rules = Rules::load([file("samples/probe/rules.yaml")]).unwrap();
     let unknown = Decoder::new(&keys, &rules).unwrap_err();
     assert!(matches!(&unknown, Error::File { line: Some(4), .. }), "{unknown:?}");
-    assert!(!unknown.to_string().contains("--") && !unknown.help().contains("--"), "{unknown} {}", unknown.help());
+    let text = Capture::open(file("samples/probe/rules.yaml")).unwrap_err();
+    assert!(matches!(&text, Error::File { line: None, .. }), "{text:?}");
+    assert!(text.help().starts_with("it is text: "), "{}", text.help());
+    // Only the command line names options.
+    for error in [&unknown, &text] {
+        assert!(!error.to_string().contains("--") && !error.help().contains("--"), "{error} {}", error.help());
+    }
 }
 
 /// A file that is named as a key file and as a rule file is read once: its SAs are not there twice.
