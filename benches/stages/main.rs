@@ -199,7 +199,7 @@ impl Form {
         match name {
             "jsonl" => Form::Jsonl,
             "fields" => Form::Fields(["frame", "inner.dst_port"].map(|name| Field::by_name(name).unwrap()).into()),
-            "table" => Form::Table(Table::new(false, sas)),
+            "table" => Form::Table(Table::new(false, sas, None)),
             _ => Form::Nothing,
         }
     }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::options::{FilterArgs, Inputs, Opening};
 use super::progress::Progress;
-use super::{Ended, Outcome, advice, report};
+use super::{Ended, Outcome, advice, report, terminal};
 use crate::batch::workers::Input;
 use crate::capture::{Sink, is_standard_output};
 use crate::command::decode::{self, Decoded, Shown};
@@ -69,7 +69,7 @@ pub(super) struct Args {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 enum Format {
-    /// Aligned columns
+    /// Aligned columns. On a terminal only those that fit its width
     Table,
     /// One JSON object per line
     Jsonl,
@@ -95,9 +95,8 @@ impl Args {
         let mut output = Output::create(output)?;
         let progress = Progress::new(quiet, reader.total_len(), output.is_terminal());
         let color = output.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-        let table_of_records = Table::new(color, &table);
-        let writer =
-            RecordWriter { format: self.format, fields: self.fields, with: self.with, table: table_of_records };
+        let rows = Table::new(color, &table, output.columns());
+        let writer = RecordWriter { format: self.format, fields: self.fields, with: self.with, table: rows };
         output.write(&writer.header(self.header))?;
         let mut sink = |text: &[u8], bytes_read: u64| {
             progress.at(bytes_read);
@@ -173,6 +172,14 @@ impl Output {
 
     fn is_terminal(&self) -> bool {
         matches!(self, Output::Stdout(stdout) if stdout.is_terminal())
+    }
+
+    /// Columns of the terminal; `None` for a file or pipe.
+    fn columns(&self) -> Option<usize> {
+        match self {
+            Output::Stdout(_) => terminal::columns(),
+            Output::File(..) => None,
+        }
     }
 
     fn write(&mut self, text: &[u8]) -> Result<(), Error> {

@@ -5,6 +5,7 @@ pub(crate) mod csv;
 pub(crate) mod fields;
 #[cfg(feature = "cli")]
 pub(crate) mod filter;
+pub(crate) mod fit;
 pub(crate) mod inner;
 pub(crate) mod json;
 pub(crate) mod record;
