@@ -43,7 +43,7 @@ pub(super) struct Args {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 enum Format {
-    /// For people; as wide as the terminal, or 80 columns
+    /// Human-readable; as wide as the terminal, or 80 columns
     Text,
     /// One JSON object per packet and line: its record, and rows
     Json,
