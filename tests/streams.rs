@@ -439,7 +439,7 @@ fn every_number_is_tried_exactly_once() {
     let paths = ["capture.pcapng", "rules.yaml", "keys.yaml"].map(|name| lab.path(name).to_str().unwrap().to_owned());
     let args = ["decode", &paths[0], "--rules", &paths[1], "--keys", &paths[2], "--resync=full"];
     let (_, said) = common::dietesp_ends(1, args);
-    assert!(said.contains("a forged packet verifies with odds of 2^-32"), "{said}");
+    assert!(said.contains("a forged packet verifies with a probability of 2^-32"), "{said}");
 }
 
 #[test]

@@ -16,13 +16,13 @@ pub(super) fn remarks(totals: &Totals) -> String {
     if totals.of(Status::NoSa) > 0 {
         text.push_str(
             "no-sa: no SA of the key files matches the outer addresses and the SPI bits; check spi, src, dst and esp_spi_lsb, \
-             and that its rule file is given (--rules)\n",
+             and that --rules names the rule file of the SA\n",
         );
     }
     if totals.of(Status::AuthFailed) > 0 {
         text.push_str(
-            "auth-failed: wrong key or salt, a damaged packet, or a Sequence Number out of reach; for a capture that \
-             starts late try --resync, then --resync=full, or set esp_sn in the rule file\n",
+            "auth-failed: wrong key or salt, a damaged packet, or a sequence number too far from the expected one; \
+             for a capture that starts late try --resync, then --resync=full, or set esp_sn in the rule file\n",
         );
     }
     for (hint, count) in totals.hints() {

@@ -18,14 +18,15 @@ use crate::error::Error;
 /// is written as it arrives, starting with the first packet that decrypts. Plain packets from a pipe are written
 /// only when the pipe ends or after Ctrl-C, because any later packet may be ESP that decrypts.
 ///
-/// If a packet decrypts, its ESP packets are compressed. All other frames are written unchanged: IKE, ICMPv6, ARP,
-/// ESP of other SAs, damaged frames. The summary counts them. Packets that were protected only by the encryption of
-/// their radio frames are omitted, except with --on-mismatch pass.
+/// If an ESP packet decrypts, `compress` compresses the ESP packets of the capture. All other frames are written
+/// unchanged: IKE, ICMPv6, ARP, ESP of other SAs, damaged frames. The summary counts them. Packets that were protected
+/// only by the encryption of their radio frames are omitted, except with --on-mismatch pass.
 ///
-/// If none decrypts, the capture is read as plain IP packets. The first context that matches a packet compresses
-/// it. Nothing is written unencrypted. As at the entry of a tunnel, the outermost IP packet of a frame is used:
-/// also a fragment, IKE, or a packet with another one inside. --on-mismatch also applies to frames without a whole
-/// IP packet, such as ARP and truncated packets. Radio frames are not written, only the packets in them.
+/// If none decrypts, the capture is read as plain IP packets. Each packet is compressed with the first context that
+/// matches it. Nothing is written unencrypted, except with --on-mismatch pass. As at the entry of a tunnel, the
+/// outermost IP packet of a frame is compressed, even if it is a fragment, an IKE message, or contains another packet.
+/// --on-mismatch also applies to frames without a whole IP packet, such as ARP and truncated packets. Radio frames are
+/// not written, only the packets in them.
 #[derive(Debug, clap::Args)]
 #[command(override_usage = "dietesp compress [OPTIONS] -o <OUT> -r <R> -k <K> <CAPTURE>")]
 #[command(after_help = "Examples:
@@ -36,7 +37,8 @@ use crate::error::Error;
 pub(super) struct Args {
     /// pcap or pcapng file, also compressed (.gz, .zst); `-` is standard input
     capture: PathBuf,
-    /// Output: pcap if the name ends in .pcap, otherwise pcapng; .gz or .zst after it compresses; `-` is standard output
+    /// Output file: pcap if the name ends in .pcap, otherwise pcapng. Append .gz or .zst to compress it. `-` is
+    /// standard output
     #[arg(short, long, value_name = "OUT")]
     output: PathBuf,
     /// Rule file with the contexts of the SAs (YAML); repeatable
@@ -51,7 +53,8 @@ pub(super) struct Args {
     /// What to do with a packet that no context matches
     #[arg(long, value_name = "ACTION", value_enum, default_value_t = OnMismatchArg::Stop)]
     on_mismatch: OnMismatchArg,
-    /// For laboratories only: encrypt with nonces that CAPTURE used, if a cipher with implicit IV keeps its key
+    /// For laboratories only: allow nonces that CAPTURE already used. They occur if a cipher with implicit IV keeps
+    /// its key
     #[arg(long)]
     allow_nonce_reuse: bool,
     /// For tests only: derive IVs from this number, for reproducible output. Two runs use the same IVs

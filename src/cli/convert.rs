@@ -16,8 +16,8 @@ use crate::wireshark;
 
 /// Convert a Diet-ESP capture to standard ESP for Wireshark, or to the inner packets
 ///
-/// Packets are re-encrypted under new keys where Diet-ESP omitted encrypted fields. Other packets only get their full ESP
-/// header back, and the folder for Wireshark contains their keys: do not share it.
+/// `convert` re-encrypts packets under new keys if Diet-ESP omitted encrypted fields. For other packets, it only
+/// restores the full ESP header. The folder for Wireshark then contains your real keys: do not share it.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "The keys for Wireshark are written to the folder OUT.wireshark:
   dietesp convert field.pcapng -o esp.pcapng -r rules.yaml -k keys.yaml
@@ -28,7 +28,8 @@ and with `--to plain` if packets are still encrypted in the output.")]
 pub(super) struct Args {
     /// pcap or pcapng file, also compressed (.gz, .zst); `-` is standard input
     capture: PathBuf,
-    /// Output: pcap if the name ends in .pcap, otherwise pcapng; .gz or .zst after it compresses; `-` is standard output
+    /// Output file: pcap if the name ends in .pcap, otherwise pcapng. Append .gz or .zst to compress it. `-` is
+    /// standard output
     #[arg(short, long, value_name = "OUT")]
     output: PathBuf,
     #[command(flatten)]

@@ -52,7 +52,7 @@ pub(super) struct Args {
     /// With `--format jsonl`: add `payload`, the bytes after the transport header, and `wire`, the ESP payload as captured
     #[arg(long, value_name = "FIELD,...", value_delimiter = ',', value_parser = parse_requested)]
     with: Vec<Field>,
-    /// Output; .gz or .zst at the end of the name compresses (default: standard output)
+    /// Output file, compressed if the name ends in .gz or .zst (default: standard output)
     #[arg(short, long, value_name = "OUT")]
     output: Option<PathBuf>,
     /// With `--format fields`: print the names of the fields first

@@ -39,9 +39,9 @@ Exit status:
      do not count if other packets were decoded.
   1  Some packets failed; or no packet was decoded, for example because the
      capture has no ESP packets; or the capture is truncated.
-  2  Nothing could be done: the arguments, keys, rules or capture are unusable.
+  2  The command failed: the arguments, keys, rules or capture are unusable.
 
-Packets count whether or not they are shown.")]
+Packets that are not shown count too.")]
 struct Args {
     #[command(subcommand)]
     command: Command,

@@ -27,7 +27,7 @@ pub(super) struct Inputs {
     #[arg(long = "rules", short = 'r', value_name = "R")]
     pub rules: Vec<PathBuf>,
     /// Key file; repeatable. YAML, Wireshark's esp_sa, the output of `ip xfrm state`, a charon log with keys, a setkey
-    /// file, secrets of `tcpdump -E`, or SK_d with an ikev2_decryption_table. The content decides
+    /// file, secrets of `tcpdump -E`, or SK_d with an ikev2_decryption_table. The format is detected from the content
     #[arg(long = "keys", short = 'k', value_name = "K", required = true)]
     pub keys: Vec<PathBuf>,
 }
@@ -50,8 +50,9 @@ pub(super) struct Decoding {
     /// Sequence numbers to try per SA and packet
     #[arg(long, value_name = "N", default_value_t = 1024, value_parser = clap::value_parser!(u32).range(1..))]
     pub sn_tries: u32,
-    /// Try 2^24 sequence numbers, or with `--resync full` all of them, for an SA that has not verified a packet yet or
-    /// whose last 16 packets failed. With `full` and an ICV of 8 bytes, a forged packet verifies with odds of 2^-32
+    /// Try 2^24 sequence numbers, or with `--resync full` all of them. This applies to an SA that has not verified a
+    /// packet yet or whose last 16 packets failed. With `full` and an ICV of 8 bytes, a forged packet verifies with a
+    /// probability of 2^-32
     #[arg(long, value_name = "full", num_args = 0..=1, require_equals = true, default_missing_value = "wide", value_parser = ["wide", "full"])]
     pub resync: Option<String>,
     /// Trailer after each IEEE 802.15.4 frame (default: auto)
@@ -129,7 +130,7 @@ pub(super) struct SelectionArgs {
     /// Only these frames: numbers and ranges, such as 1,3,7-9
     #[arg(long, visible_alias = "frame", value_name = "LIST", value_delimiter = ',', value_parser = parse_frames)]
     pub frames: Vec<(u64, u64)>,
-    /// Only packets of a known SA that failed
+    /// Only failed packets of known SAs
     #[arg(long)]
     pub failed: bool,
 }
@@ -137,7 +138,7 @@ pub(super) struct SelectionArgs {
 /// Which records to show.
 #[derive(Debug, Args)]
 pub(super) struct FilterArgs {
-    /// Only packets that fulfil this expression, such as 'inner.dst_port == 5683 && esp.sequence > 100'
+    /// Only packets that match this expression, such as 'inner.dst_port == 5683 && esp.sequence > 100'
     #[arg(short = 'Y', long = "filter", value_name = "EXPRESSION")]
     pub filter: Option<String>,
     /// Only packets with one of these statuses, separated by commas
@@ -284,8 +285,8 @@ impl Decoding {
         if self.resync.as_deref() == Some("full") {
             super::report(
                 quiet,
-                "dietesp: warning: --resync=full: with an ICV of 8 bytes, a forged packet verifies with odds of 2^-32, \
-                    because 2^32 sequence numbers are tried\n",
+                "dietesp: warning: --resync=full: with an ICV of 8 bytes, a forged packet verifies with a \
+                    probability of 2^-32, because 2^32 sequence numbers are tried\n",
             );
         }
         let resync_tries = self.resync.as_ref().map(|how| if how == "full" { u64::MAX } else { RESYNC_TRIES });

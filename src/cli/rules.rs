@@ -29,14 +29,16 @@ enum Command {
     Apply(apply::Args),
     /// Print rules of another program as YAML
     ///
-    /// Rules that cannot be expressed here (fragmentation rules, fields of other protocols) are an error that names them.
+    /// If a rule is not supported (fragmentation rules, fields of other protocols), `import` ends with an error that
+    /// names it.
     Import {
         /// OpenSCHC JSON, or RFC 9363 JSON (ietf-schc:schc); `-` is standard input
         file: PathBuf,
     },
     /// Print rules in the form of another program
     ///
-    /// Of a rule file with contexts, the `iipc` rules of the custom contexts are exported, with RuleIDs of 8 bits from 0.
+    /// From a rule file with contexts, `export` prints the `iipc` rules of the custom contexts. It numbers them with
+    /// 8-bit RuleIDs from 0.
     Export {
         /// File with rules that have RuleID and RuleIDLength, or rule file with custom contexts; `-` is standard input
         file: PathBuf,

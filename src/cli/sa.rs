@@ -21,15 +21,16 @@ use crate::records::streams::tries_per_packet;
   Tries        sequence numbers tried per verified packet
   First, Last  lowest and highest sequence number
   Missing      sequence numbers between First and Last that were not captured
-  Gaps         how many runs of missing numbers
+  Gaps         number of runs of missing sequence numbers
   Repeats      packets that repeat an earlier one
   Replays      packets with an earlier number and another payload
-  Depth        how far a late packet was behind the highest number, at most
+  Depth        largest distance of a late packet below the highest number so far
   Resyncs      packets found by --resync
 
 With --frames, only these frames are read, as if they were the whole capture.
 --spi, --src, --dst and --failed choose which SAs are listed. -Y and --status
-list the SAs of the packets that they choose, with the counts of all packets.")]
+choose packets. The SAs of these packets are listed, with the counts of all
+packets of each SA.")]
 pub(super) struct Args {
     /// pcap or pcapng file, also compressed (.gz, .zst); `-` is standard input
     capture: PathBuf,

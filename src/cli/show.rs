@@ -10,8 +10,8 @@ use crate::error::Error;
 
 /// Explain single packets bit by bit
 ///
-/// For each packet: what was sent, how each field was restored, nonce and AAD, and the restored packet. If no SA decrypts
-/// the packet: why, for each SA of the key files.
+/// For each packet, `show` prints what was sent, how each field was restored, the nonce and AAD, and the restored
+/// packet. If no SA decrypts the packet, it prints the reason for each SA of the key files.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   dietesp show field.pcapng --frame 17 --rules rules.yaml --keys keys.yaml
@@ -45,7 +45,7 @@ pub(super) struct Args {
 enum Format {
     /// Human-readable; as wide as the terminal, or 80 columns
     Text,
-    /// One JSON object per packet and line: its record, and rows
+    /// One JSON object per packet, on one line: the record and the rows
     Json,
 }
 

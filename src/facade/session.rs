@@ -1,4 +1,4 @@
-//! Sessions, for hosts that feed frames one by one and ask for them again.
+//! Sessions, for programs that supply frames one by one and may request the same frame again.
 
 use std::collections::{HashMap, VecDeque};
 use std::fmt;

@@ -18,7 +18,7 @@ pub struct Selection {
     pub dst: Option<Selector>,
     /// Frame numbers.
     pub frames: Option<FrameNumbers>,
-    /// Only packets of a known SA that failed.
+    /// Only failed packets of known SAs.
     pub failed: bool,
     /// Only packets with one of these statuses, if there are any.
     pub statuses: Vec<Status>,

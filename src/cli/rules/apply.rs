@@ -21,8 +21,9 @@ use crate::schc::{Direction, FieldDescriptor, Matching, Target};
 /// The fields are read in the order of the rule, from the first bit of the packet. The direction decides which address or
 /// port DEV_ and APP_ fields mean: the device is the source of a packet that goes up.
 ///
-/// With --sa, the rules are those of a context of any dialect, and the packet is a whole IP packet. The outer header has the
-/// addresses of `tunnel_ip`, and all else from the packet. Several packets are those of one stream, in this order.
+/// With --sa, the rules are those of a context of any dialect, and the packet is a whole IP packet. The outer header
+/// gets its addresses from `tunnel_ip` and its other fields from the packet. Several packets are read as one stream, in
+/// this order.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   dietesp rules apply rule.yaml --packet 6b912345001111402001... --direction dw
@@ -46,7 +47,7 @@ pub(super) struct Args {
     /// Name of the SA whose context to apply
     #[arg(long, value_name = "NAME", conflicts_with_all = ["rule_id", "direction"])]
     sa: Option<String>,
-    /// Form of the result; `json` prints one object per packet and line
+    /// Form of the result; `json` prints one object per packet, on one line
     #[arg(long, value_enum, default_value_t = Format::Table)]
     format: Format,
 }

@@ -16,8 +16,8 @@ use crate::schc::{Action, Compute, Direction, FieldDescriptor};
 
 /// Check rule files, and print what each context omits and cannot restore
 ///
-/// With a capture of standard ESP, it decrypts the packets and prints for each context how many packets it matches, and
-/// which fields stop the others. Packets belong to the context whose SA has their SPI.
+/// With a capture of standard ESP, `check` decrypts the packets. For each context, it prints how many packets match and
+/// which fields of the other packets do not. Packets belong to the context whose SA has their SPI.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   dietesp rules check rules.yaml --keys keys.yaml

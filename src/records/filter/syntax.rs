@@ -146,7 +146,7 @@ fn all(input: &mut Input<'_>) -> Parsed<Expression> {
 fn negation(input: &mut Input<'_>) -> Parsed<Expression> {
     input.state += 1;
     if input.state > MAX_DEPTH {
-        let problem = format!("more than {MAX_DEPTH} parentheses and `!` inside each other");
+        let problem = format!("more than {MAX_DEPTH} nested parentheses and `!`");
         return cut(input.current_token_start(), problem, "write the filter with fewer of them");
     }
     let exclamation = lexeme(alt((terminated("!", not("=")), keyword("not"))));
@@ -236,7 +236,7 @@ fn field(input: &mut Input<'_>) -> Parsed<Word> {
     let at = input.current_token_start();
     let name = (one_of(|c: char| c.is_ascii_alphabetic()), take_while(0.., |c| is_name(c) || c == '.')).take();
     let Some(name) = opt(name).parse_next(input)? else {
-        let found = if input.eof_offset() == 0 { "the filter ends" } else { "this is no name" };
+        let found = if input.eof_offset() == 0 { "the filter ends" } else { "this is not a name" };
         return cut(at, format!("expected the name of a field, but {found}"), "");
     };
     if ["and", "or", "not", "in", "contains", "matches"].contains(&name) {
@@ -293,11 +293,11 @@ fn end(input: &mut Input<'_>) -> Parsed<()> {
 fn leftover<T>(input: &mut Input<'_>) -> Parsed<T> {
     let at = input.current_token_start();
     let (text, help) = match input.peek_token() {
-        Some('=') => ("`=` is no operator", "write `==`"),
-        Some('&') => ("`&` is no operator", "write `&&`"),
-        Some('|') => ("`|` is no operator", "write `||`"),
+        Some('=') => ("`=` is not an operator", "write `==`"),
+        Some('&') => ("`&` is not an operator", "write `&&`"),
+        Some('|') => ("`|` is not an operator", "write `||`"),
         Some(')') => ("this parenthesis was not opened", "remove it"),
-        Some('~') => ("`~` is no operator", "write `matches`"),
+        Some('~') => ("`~` is not an operator", "write `matches`"),
         _ => ("expected an operator, `&&`, `||` or the end", ""),
     };
     cut(at, text, help)

@@ -199,15 +199,15 @@ fn problems_name_the_column_and_what_to_do() {
         ("frame > 3 && src == ::1", 14, "there is no field `src`", "did you mean `outer.src` or `inner.src`?"),
         ("esp.wire == 3", 1, "`esp.wire` has several fields", "esp.wire.spi_bits"),
         ("ip.dst_port == 3", 1, "there is no field `ip.dst_port`", "`inner.dst_port`"),
-        ("sa = \"x\"", 4, "`=` is no operator", "write `==`"),
+        ("sa = \"x\"", 4, "`=` is not an operator", "write `==`"),
         ("sa == x", 7, "expected text", "write \"x\""),
         ("sa == 'x'", 7, "text is quoted with `\"`", "write \"text\""),
         ("sa == \"x", 7, "this text is not closed", "add `\"`"),
         ("(sa", 1, "this parenthesis is not closed", "add `)`"),
         ("sa)", 3, "this parenthesis was not opened", "remove it"),
-        ("sa & time", 4, "`&` is no operator", "write `&&`"),
-        ("sa | time", 4, "`|` is no operator", "write `||`"),
-        ("sa ~ \"x\"", 4, "`~` is no operator", "write `matches`"),
+        ("sa & time", 4, "`&` is not an operator", "write `&&`"),
+        ("sa | time", 4, "`|` is not an operator", "write `||`"),
+        ("sa ~ \"x\"", 4, "`~` is not an operator", "write `matches`"),
         ("sa time", 4, "expected an operator", ""),
         ("and sa", 1, "expected the name of a field before `and`", ""),
         ("status == \"auth-fail\"", 11, "the field never has the value", "did you mean \"auth-failed\"?"),
@@ -257,7 +257,7 @@ fn problems_name_the_column_and_what_to_do() {
 fn nesting_is_bounded_and_length_is_not() {
     for text in ["(", "!", "not ", "!("] {
         let error = Filter::parse(&(text.repeat(100_000) + "frame")).unwrap_err();
-        assert!(error.to_string().contains("more than 64 parentheses"), "{error}");
+        assert!(error.to_string().contains("more than 64 nested parentheses"), "{error}");
     }
     assert!(Filter::parse(&format!("{}frame{}", "(".repeat(60), ")".repeat(60))).is_ok());
     assert!(Filter::parse(&vec!["!(frame == 1)"; 20_000].join(" && ")).is_ok());
